@@ -1,0 +1,44 @@
+#pragma once
+// checkpoint: Hugging Face directories, in and out.
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "fpdist/checkpoint/safetensors.hpp"
+
+namespace fpdist::checkpoint {
+
+/// config.json plus model.safetensors, or the shards that model.safetensors.index.json names.
+class HfDirectory {
+ public:
+  /// Throws ModelFileError naming what is missing or does not fit together.
+  explicit HfDirectory(const std::string& path);
+  const std::string& config_json() const { return config_json_; }
+  std::string config_path() const { return path_ + "/config.json"; }
+  bool contains(const std::string& name) const { return file_of_.count(name) != 0; }
+  std::vector<std::string> names() const;
+  /// Copies tensor `name` into `destination`, cast to its dtype; throws ModelFileError when absent or of another shape.
+  void read_into(const std::string& name, at::Tensor& destination) const;
+
+ private:
+  std::string path_, config_json_;
+  std::map<std::string, std::shared_ptr<SafetensorsFile>> file_of_;
+};
+
+struct ExportOptions {
+  std::string config_json;
+  /// Directory whose tokenizer and generation files are copied byte for byte ("" for none).
+  std::string copy_from;
+  int64_t max_shard_bytes = int64_t{5} << 30;
+};
+
+/// Not collective: one rank calls it. Writes an HF directory that from_pretrained loads: config.json, tokenizer files,
+/// model.safetensors or shards with an index. Throws DiskError.
+void export_hf_directory(const std::string& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+                         const ExportOptions& options);
+
+}  // namespace fpdist::checkpoint

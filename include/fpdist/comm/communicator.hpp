@@ -1,0 +1,59 @@
+#pragma once
+// comm: the one interface through which ranks talk. An axis of the mesh is a Communicator. Every call below is collective
+// over the communicator unless it says otherwise: all its ranks must call it, in the same order, with matching counts.
+// Tensors are contiguous, on the CPU for the implementations here, of dtype float32, float64, bfloat16, int32, int64 or
+// uint8. Sums run in ascending rank order, so the same inputs on the same number of ranks give the same bits.
+// Every blocking wait has a deadline; when it passes, or a peer is lost, CommError names collective, axis and rank.
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include <ATen/core/Tensor.h>
+
+namespace fpdist::comm {
+
+enum class ReduceOp { kSum, kMin, kMax };
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual const std::string& axis() const = 0;   ///< "world", "dp", ... for messages
+
+  /// Point to point. Between group_begin and group_end, at most one send and one receive per peer; nothing moves before
+  /// group_end, which returns when all of the group's messages are done. Sends are synchronous (what would hang NCCL hangs).
+  virtual void group_begin() = 0;
+  virtual void send(const at::Tensor& tensor, int peer) = 0;
+  virtual void receive(at::Tensor& tensor, int peer) = 0;
+  virtual void group_end() = 0;
+
+  /// tensor <- op over ranks, in place.
+  virtual void all_reduce(at::Tensor& tensor, ReduceOp op = ReduceOp::kSum) = 0;
+  /// out[sum(counts)] <- concatenation of every rank's mine[counts[rank]]; counts in elements. `mine` may alias its slot of `out`.
+  virtual void all_gather_v(const at::Tensor& mine, at::Tensor& out, std::span<const int64_t> counts) = 0;
+  /// mine[counts[rank]] <- own slice of the sum over ranks of in[sum(counts)]. `mine` may alias its slot of `in`.
+  virtual void reduce_scatter_v(const at::Tensor& in, at::Tensor& mine, std::span<const int64_t> counts) = 0;
+  /// Slice r of `in` (in_counts[r] elements) goes to rank r; slice r of `out` (out_counts[r]) comes from it.
+  virtual void all_to_all_v(const at::Tensor& in, std::span<const int64_t> in_counts, at::Tensor& out,
+                            std::span<const int64_t> out_counts) = 0;
+  virtual void broadcast(at::Tensor& tensor, int root) = 0;
+  virtual void barrier() = 0;
+
+  /// Ranks with equal `color` form a new communicator named `axis`, ordered by (key, old rank).
+  virtual std::unique_ptr<Communicator> split(const std::string& axis, int color, int key) = 0;
+
+  /// Not collective. Wakes every blocked rank with CommError; the communicator is dead afterwards.
+  virtual void abort(const std::string& reason) noexcept = 0;
+};
+
+struct CommOptions {
+  /// A wait longer than this is a lost peer.
+  std::chrono::milliseconds timeout{std::chrono::minutes(10)};
+};
+
+}  // namespace fpdist::comm

@@ -1,0 +1,40 @@
+#pragma once
+// comm: World, the ranks that a job runs on. Either MPI processes or threads of this process (tests, sanitizers).
+
+#include <functional>
+#include <memory>
+
+#include "fpdist/comm/communicator.hpp"
+
+namespace fpdist::comm {
+
+class World {
+ public:
+  /// Joins MPI: initialises it if nobody has (and then finalizes it in the destructor), duplicates MPI_COMM_WORLD.
+  /// Collective over the job. A program started without mpirun is a world of one rank.
+  World(int* argc, char*** argv, CommOptions options = {});
+  /// Wraps an existing communicator (thread ranks); `local_size` ranks share this host.
+  World(std::unique_ptr<Communicator> communicator, int local_size);
+  ~World();
+  World(World&&) noexcept;
+  World& operator=(World&&) noexcept;
+
+  int rank() const { return communicator().rank(); }
+  int size() const { return communicator().size(); }
+  int local_rank() const;    ///< rank among the ranks of this host
+  int local_size() const;
+  Communicator& communicator() const;
+
+  /// Not collective: ends the whole job now with `code` after telling the peers; returns only for thread ranks.
+  void abort(int code, const std::string& reason) noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Runs `body(world)` on `ranks` threads of this process, each with its own World over an in-process communicator.
+/// Rethrows the first rank's exception after aborting the others; returns when all have ended.
+void run_threads(int ranks, const std::function<void(World&)>& body, CommOptions options = {});
+
+}  // namespace fpdist::comm

@@ -1,0 +1,33 @@
+#pragma once
+// core: small value types that every room shares.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace fpdist {
+
+/// What the trainer optimises; the spelling in a config is sft | dpo | reward | grpo.
+enum class Method { kSft, kDpo, kReward, kGrpo };
+std::string_view name_of(Method method);
+Method method_from_name(std::string_view name);  ///< throws ConfigError listing the valid names
+
+/// Whether a method's loss is non-linear across the samples of a group, so that a group may not be torn apart.
+constexpr bool is_preference(Method method) { return method == Method::kDpo || method == Method::kReward; }
+
+/// Dtype of weights and activations. Masters, main grads and loss are float32, or float64 when this is float64.
+enum class DType { kFloat32, kBFloat16, kFloat64 };
+std::string_view name_of(DType dtype);
+DType dtype_from_name(std::string_view name);  ///< throws ConfigError listing the valid names
+
+/// Degrees of the mesh axes, outermost first. Rank = ((dp_index * pp + pp_index) * cp + cp_index) * tp + tp_index.
+struct MeshShape {
+  int dp = -1, pp = 1, cp = 1, tp = 1;  ///< dp -1: the rest of the ranks
+  int size() const { return dp * pp * cp * tp; }
+  bool operator==(const MeshShape&) const = default;
+};
+/// Replaces a single -1 and checks the product against the world; throws ConfigError naming the axes and the cure.
+MeshShape resolve_mesh(MeshShape wanted, int world_size);
+std::string to_string(const MeshShape& mesh);
+
+}  // namespace fpdist

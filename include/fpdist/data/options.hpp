@@ -1,0 +1,21 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace fpdist::data {
+
+struct DataOptions {
+  /// JSONL files, read in this order.
+  std::vector<std::string> path;
+  /// Longest sample in tokens, prompt and completion. Longer text rows lose their end; a text row whose prompt alone
+  /// reaches it is dropped and counted. Pre-tokenised rows are used exactly as they are: a longer one is an error.
+  int64_t max_length = 1024;
+  /// Shuffle every epoch by (seed, epoch); false keeps file order.
+  bool shuffle = true;
+  /// Renames columns: our name -> the file's name, e.g. {chosen: preferred}.
+  std::map<std::string, std::string> columns;
+};
+
+}  // namespace fpdist::data

@@ -1,0 +1,34 @@
+#pragma once
+// data: JSONL to groups, one object a line, read with simdjson line by line. Rows are recognised by their columns:
+//   SFT      input_ids + labels                          | prompt + completion
+//   DPO, RM  prompt_ids + chosen_ids + rejected_ids [+ margin]  | prompt + chosen + rejected [+ margin]
+//   GRPO     prompt_ids + completions:[{ids, reward|advantage, old_logps?, ref_logps?, mask?}]
+//            | prompt + completions:[text] + rewards:[number] (or advantages:[number])
+// Pre-tokenised rows are used exactly as they are. Text rows: prompt and completion are encoded apart and joined
+// (with the byte tokenizer the prompt is always a token prefix of the whole), EOS is appended to every completion that
+// does not end in it, the end is cut at max_length, a row whose prompt alone reaches max_length is dropped (TRL's rules).
+
+#include <cstdint>
+#include <vector>
+
+#include "fpdist/core/log.hpp"
+#include "fpdist/core/types.hpp"
+#include "fpdist/data/options.hpp"
+#include "fpdist/data/sample.hpp"
+#include "fpdist/data/tokenizer.hpp"
+
+namespace fpdist::data {
+
+struct Dataset {
+  std::vector<Group> group;     ///< group[i].id == i
+  int64_t dropped_rows = 0;     ///< text rows whose prompt alone reaches max_length
+  int64_t truncated_samples = 0;
+  int32_t max_token_id = -1;    ///< checked against the model's vocabulary by the trainer
+};
+
+/// Reads every file of options.path for `method`. Not collective: each rank may call it and gets the same value.
+/// Throws DataError("file:line:byte: reason") for a missing file, bad JSON, bad UTF-8, a wrong type, a missing or
+/// mixed-up column, lengths that do not match, a row over max_length, or no rows at all.
+Dataset read_dataset(const DataOptions& options, Method method, const Tokenizer& tokenizer, LogSink& log);
+
+}  // namespace fpdist::data

@@ -1,0 +1,24 @@
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "fpdist/core/types.hpp"
+
+namespace fpdist::model {
+
+struct ModelOptions {
+  /// Hugging Face directory: config.json and *.safetensors. Exactly one of path and preset is given.
+  std::string path;
+  /// Built-in shape with seeded random weights: tiny (a Llama small enough for 8 ranks on 2 cores).
+  std::string preset;
+  /// Seed of a preset's weights and of a new score head.
+  uint64_t seed = 0;
+  /// float32 | bfloat16 | float64: weights and activations. Weights on disk are cast to it.
+  DType dtype = DType::kFloat32;
+  /// auto | cpu | cuda.
+  std::string device = "auto";
+  /// Keep only each block's input and recompute the block in backward.
+  bool gradient_checkpointing = false;
+};
+
+}  // namespace fpdist::model

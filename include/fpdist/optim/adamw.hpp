@@ -1,0 +1,41 @@
+#pragma once
+// optim: AdamW over one rank's shard of the flat parameters, with masters in the accumulation dtype.
+// Source: Loshchilov & Hutter, "Decoupled weight decay regularization" (ICLR 2019), torch.optim.AdamW's order of operations.
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+#include "fpdist/comm/communicator.hpp"
+#include "fpdist/optim/options.hpp"
+
+namespace fpdist::optim {
+
+/// Collective on `axis`. Euclidean norm of the gradient whose disjoint shards the ranks hold: float64 sums of squares,
+/// added in rank order.
+double global_norm(const at::Tensor& grad_shard, comm::Communicator& axis);
+
+/// torch.nn.utils.clip_grad_norm_'s coefficient: min(1, max_norm / (norm + 1e-6)); 1 when max_norm is 0.
+double clip_coefficient(double norm, double max_norm);
+
+class AdamW {
+ public:
+  /// `value_shard`: view of the flat value buffer, elements [begin, end) of which those below `decayed` (flat index) take
+  /// weight decay. The masters are copied from it.
+  AdamW(const at::Tensor& value_shard, int64_t begin, int64_t decayed, const OptimOptions& options);
+  /// One update of the masters from grad_shard (already clipped); writes them back, rounded, into the value shard.
+  void step(const at::Tensor& grad_shard, double learning_rate);
+
+  at::Tensor master() const { return master_; }   ///< [end - begin] accumulation dtype (the value shard itself when equal)
+  at::Tensor exp_avg() const { return exp_avg_; }
+  at::Tensor exp_avg_sq() const { return exp_avg_sq_; }
+  int64_t steps() const { return steps_; }
+
+ private:
+  OptimOptions options_;
+  at::Tensor value_, master_, exp_avg_, exp_avg_sq_;
+  int64_t decayed_;   ///< first elements of the shard that take weight decay
+  int64_t steps_ = 0;
+};
+
+}  // namespace fpdist::optim

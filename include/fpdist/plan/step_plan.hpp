@@ -1,0 +1,67 @@
+#pragma once
+// plan: what every rank will do in one optimizer step. A pure function of (the step's samples, mesh, cost table):
+// integers only, identical on every rank; the hash is compared before the step.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fpdist/core/types.hpp"
+#include "fpdist/data/sample.hpp"
+#include "fpdist/plan/cost_model.hpp"
+#include "fpdist/plan/options.hpp"
+
+namespace fpdist::plan {
+
+enum class OpKind { kForward, kBackwardInput, kBackwardWeight, kSend, kReceive, kReduceGradients, kOptimizerStep };
+
+/// One operation of a rank. `pack` counts the rank's own packs; slice, chunk and peer are 0 / 0 / -1 without a pipeline.
+struct Op {
+  OpKind kind;
+  int pack = 0, slice = 0, chunk = 0;
+  int peer = -1;
+  bool operator==(const Op&) const = default;
+};
+
+/// A sample of the step: `group` indexes the step's list of groups, `index` the sample in that group.
+struct MemberRef {
+  int32_t group, index;
+  bool operator==(const MemberRef&) const = default;
+};
+
+/// One micro-batch.
+struct PackPlan {
+  std::vector<MemberRef> member;  ///< by group, then index
+  int64_t rows = 0;               ///< T of its layout
+  int64_t pairs = 0;              ///< visible (query, key) pairs
+  int64_t edges = 0;
+  int64_t cost = 0;               ///< cost-table units
+};
+
+/// Global normalisers of the step (invariant: one normaliser, known from the plan).
+struct StepTotals {
+  int64_t groups = 0, samples = 0, edges = 0;
+  int64_t samples_with_edges = 0;
+  int64_t tokens_logical = 0;     ///< sum of sample lengths: what would be computed without sharing
+  int64_t tokens_computed = 0;    ///< sum of pack rows
+  double sharing_ratio() const { return tokens_computed ? double(tokens_logical) / double(tokens_computed) : 1.0; }
+};
+
+struct StepPlan {
+  std::vector<std::vector<PackPlan>> replica;  ///< [dp][packs of that replica, in order]
+  StepTotals totals;
+  uint64_t hash = 0;                           ///< of everything above
+
+  /// Op list of replica `d`: forward and backward of each pack in order, then ReduceGradients and OptimizerStep.
+  std::vector<Op> ops_of(int d) const;
+};
+
+/// Edges that a sample contributes: positions t >= 1 with target[t] != data::kIgnore.
+int64_t count_edges(const data::Sample& sample);
+
+/// Plans one optimizer step over `mesh.dp` replicas. Preference groups are never torn apart; others may be, sample by
+/// sample, when that balances better. Throws ConfigError naming the group and the smallest pack.max_tokens that fits.
+StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const MeshShape& mesh,
+                        const CostTable& costs, const PackOptions& options);
+
+}  // namespace fpdist::plan

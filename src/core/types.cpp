@@ -1,0 +1,60 @@
+#include "fpdist/core/types.hpp"
+
+#include <array>
+#include <utility>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist {
+namespace {
+
+constexpr std::array<std::pair<Method, std::string_view>, 4> kMethods{
+    {{Method::kSft, "sft"}, {Method::kDpo, "dpo"}, {Method::kReward, "reward"}, {Method::kGrpo, "grpo"}}};
+constexpr std::array<std::pair<DType, std::string_view>, 3> kDTypes{
+    {{DType::kFloat32, "float32"}, {DType::kBFloat16, "bfloat16"}, {DType::kFloat64, "float64"}}};
+
+template <typename Table, typename Value>
+std::string_view find_name(const Table& table, Value value) {
+  for (const auto& [entry, name] : table)
+    if (entry == value) return name;
+  throw std::logic_error("enum value without a name");
+}
+
+template <typename Table>
+auto find_value(const Table& table, std::string_view what, std::string_view name) {
+  std::string known;
+  for (const auto& [entry, entry_name] : table) {
+    if (entry_name == name) return entry;
+    known += (known.empty() ? "" : " | ") + std::string(entry_name);
+  }
+  throw ConfigError(text("unknown ", what, " '", name, "': use ", known));
+}
+
+}  // namespace
+
+std::string_view name_of(Method method) { return find_name(kMethods, method); }
+Method method_from_name(std::string_view name) { return find_value(kMethods, "method", name); }
+std::string_view name_of(DType dtype) { return find_name(kDTypes, dtype); }
+DType dtype_from_name(std::string_view name) { return find_value(kDTypes, "dtype", name); }
+
+MeshShape resolve_mesh(MeshShape wanted, int world_size) {
+  int open = 0, known = 1;
+  for (auto [name, degree] : {std::pair{"dp", wanted.dp}, {"pp", wanted.pp}, {"cp", wanted.cp}, {"tp", wanted.tp}}) {
+    check<ConfigError>(degree == -1 || degree >= 1, "parallel.", name, " is ", degree, ": use a degree of 1 or more, or -1 for the rest of the ranks");
+    degree == -1 ? ++open : known *= degree;
+  }
+  check<ConfigError>(open <= 1, "more than one parallel degree is -1: give all but one of dp, pp, cp, tp");
+  const int rest = world_size / known;
+  for (int* degree : {&wanted.dp, &wanted.pp, &wanted.cp, &wanted.tp})
+    if (*degree == -1) *degree = rest;
+  check<ConfigError>(wanted.size() == world_size, "parallel: ", to_string(wanted), " needs ",
+                     open ? text("a multiple of ", known) : text(wanted.size()), " ranks, the job has ", world_size,
+                     ": start that many with mpirun -np, or set one degree to -1");
+  return wanted;
+}
+
+std::string to_string(const MeshShape& mesh) {
+  return text("dp ", mesh.dp, " x pp ", mesh.pp, " x cp ", mesh.cp, " x tp ", mesh.tp);
+}
+
+}  // namespace fpdist
