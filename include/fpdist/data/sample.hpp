@@ -16,8 +16,8 @@ struct Sample {
   std::vector<int32_t> target;     ///< [L] target[t] is predicted from token t-1; kIgnore where nothing is supervised.
                                    ///< target[0] has no source row and is never an edge, whatever it holds.
   int32_t prompt_length = 0;       ///< tokens of the prompt (0 for SFT rows given as input_ids + labels)
-  std::vector<float> old_logp;     ///< empty, or [L]: log-prob of token t under the sampling policy (0 in the prompt)
-  std::vector<float> ref_logp;     ///< empty, or [L]: the same under the reference model
+  std::vector<double> old_logp;    ///< empty, or [L]: log-prob of token t under the sampling policy (0 in the prompt)
+  std::vector<double> ref_logp;    ///< empty, or [L]: the same under the reference model
   std::optional<double> reward;    ///< GRPO: reward of the completion
   std::optional<double> advantage; ///< GRPO: given, or filled in from rewards by loss::fill_advantages
   int64_t length() const { return static_cast<int64_t>(token.size()); }
