@@ -40,7 +40,8 @@ DType dtype_from_name(std::string_view name) { return find_value(kDTypes, "dtype
 MeshShape resolve_mesh(MeshShape wanted, int world_size) {
   int open = 0, known = 1;
   for (auto [name, degree] : {std::pair{"dp", wanted.dp}, {"pp", wanted.pp}, {"cp", wanted.cp}, {"tp", wanted.tp}}) {
-    check<ConfigError>(degree == -1 || degree >= 1, "parallel.", name, " is ", degree, ": use a degree of 1 or more, or -1 for the rest of the ranks");
+    check<ConfigError>(degree == -1 || degree >= 1, "parallel.", name, " is ", degree,
+                       ": use a degree of 1 or more, or -1 for the rest of the ranks");
     degree == -1 ? ++open : known *= degree;
   }
   check<ConfigError>(open <= 1, "more than one parallel degree is -1: give all but one of dp, pp, cp, tp");

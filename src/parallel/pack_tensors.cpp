@@ -24,10 +24,16 @@ PackTensors make_pack_tensors(const prefix::TreeLayout& layout, at::Device devic
     score_head[s] = static_cast<int32_t>(head_row.size()) - 1;
   }
   for (const auto& sample : layout.sample) last_row.push_back(sample.last_row);
-  return {.token = int64(layout.token), .depth = int64(layout.depth), .row = int32(row),
-          .subtree_end = int32(layout.subtree_end), .head_row = int64(head_row), .score_row = int64(score_head),
-          .score_target = int64(layout.score_target), .edge_score = int64(layout.edge_score),
-          .edge_sample = int64(layout.edge_sample), .last_row = int64(last_row),
+  return {.token = int64(layout.token),
+          .depth = int64(layout.depth),
+          .row = int32(row),
+          .subtree_end = int32(layout.subtree_end),
+          .head_row = int64(head_row),
+          .score_row = int64(score_head),
+          .score_target = int64(layout.score_target),
+          .edge_score = int64(layout.edge_score),
+          .edge_sample = int64(layout.edge_sample),
+          .last_row = int64(last_row),
           .samples = static_cast<int64_t>(layout.sample.size())};
 }
 

@@ -14,8 +14,11 @@ TEST(MeshShape, TheRestOfTheRanksGoesToMinusOne) {
 }
 
 TEST(MeshShape, AWrongProductNamesTheCure) {
-  for (auto [mesh, world] : {std::pair{MeshShape{3, 1, 1, 1}, 8}, {MeshShape{-1, 3, 1, 1}, 8}, {MeshShape{-1, -1, 1, 1}, 8},
-                             {MeshShape{0, 1, 1, 1}, 1}, {MeshShape{-1, 16, 1, 1}, 8}}) {
+  for (auto [mesh, world] : {std::pair{MeshShape{3, 1, 1, 1}, 8},
+                             {MeshShape{-1, 3, 1, 1}, 8},
+                             {MeshShape{-1, -1, 1, 1}, 8},
+                             {MeshShape{0, 1, 1, 1}, 1},
+                             {MeshShape{-1, 16, 1, 1}, 8}}) {
     EXPECT_THROW(resolve_mesh(mesh, world), ConfigError) << to_string(mesh);
   }
   try {
@@ -28,7 +31,8 @@ TEST(MeshShape, AWrongProductNamesTheCure) {
 TEST(Names, RoundTripAndListTheKnownOnes) {
   for (Method method : {Method::kSft, Method::kDpo, Method::kReward, Method::kGrpo})
     EXPECT_EQ(method_from_name(name_of(method)), method);
-  for (DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) EXPECT_EQ(dtype_from_name(name_of(dtype)), dtype);
+  for (DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64})
+    EXPECT_EQ(dtype_from_name(name_of(dtype)), dtype);
   try {
     method_from_name("ppo");
     FAIL() << "an unknown method was accepted";

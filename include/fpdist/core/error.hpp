@@ -12,14 +12,14 @@ namespace fpdist {
 /// Process exit codes (launchers produce 1, 110, 124, 134, 137, 139 and 143 themselves, so those are avoided).
 enum class ExitCode {
   kDone = 0,
-  kUsage = 2,        ///< command line or config
-  kData = 3,         ///< a data file or row
-  kModelFiles = 4,   ///< checkpoint or model files missing, corrupt or incompatible
-  kNumerics = 5,     ///< NaN or Inf, or `pack.verify_steps` found a difference
+  kUsage = 2,       ///< command line or config
+  kData = 3,        ///< a data file or row
+  kModelFiles = 4,  ///< checkpoint or model files missing, corrupt or incompatible
+  kNumerics = 5,    ///< NaN or Inf, or `pack.verify_steps` found a difference
   kOutOfMemory = 6,
-  kDisk = 7,         ///< disk full or I/O error while writing
-  kPeer = 8,         ///< a peer was lost, diverged or timed out
-  kStopped = 75,     ///< saved and stopped on request
+  kDisk = 7,      ///< disk full or I/O error while writing
+  kPeer = 8,      ///< a peer was lost, diverged or timed out
+  kStopped = 75,  ///< saved and stopped on request
 };
 
 /// Root of every exception that the library throws on purpose.
@@ -32,19 +32,19 @@ class Error : public std::runtime_error {
   ExitCode code_;
 };
 
-#define FPDIST_DEFINE_ERROR(Name, code)                                       \
-  class Name : public Error {                                                 \
-   public:                                                                    \
-    explicit Name(const std::string& what) : Error(ExitCode::code, what) {}   \
+#define FPDIST_DEFINE_ERROR(Name, code)                                     \
+  class Name : public Error {                                               \
+   public:                                                                  \
+    explicit Name(const std::string& what) : Error(ExitCode::code, what) {} \
   }
-FPDIST_DEFINE_ERROR(ConfigError, kUsage);        ///< config, command line, unsupported combination
-FPDIST_DEFINE_ERROR(DataError, kData);           ///< data row; text starts with file:line:byte
-FPDIST_DEFINE_ERROR(ModelFileError, kModelFiles);///< model directory, safetensors, config.json
-FPDIST_DEFINE_ERROR(NumericsError, kNumerics);   ///< NaN/Inf, failed verification
+FPDIST_DEFINE_ERROR(ConfigError, kUsage);          ///< config, command line, unsupported combination
+FPDIST_DEFINE_ERROR(DataError, kData);             ///< data row; text starts with file:line:byte
+FPDIST_DEFINE_ERROR(ModelFileError, kModelFiles);  ///< model directory, safetensors, config.json
+FPDIST_DEFINE_ERROR(NumericsError, kNumerics);     ///< NaN/Inf, failed verification
 FPDIST_DEFINE_ERROR(OutOfMemoryError, kOutOfMemory);
-FPDIST_DEFINE_ERROR(DiskError, kDisk);           ///< a write, fsync or rename that failed
-FPDIST_DEFINE_ERROR(CommError, kPeer);           ///< collective failed, timed out or mismatched
-FPDIST_DEFINE_ERROR(ShapeError, kUsage);         ///< a caller's tensor has the wrong shape, dtype or device
+FPDIST_DEFINE_ERROR(DiskError, kDisk);    ///< a write, fsync or rename that failed
+FPDIST_DEFINE_ERROR(CommError, kPeer);    ///< collective failed, timed out or mismatched
+FPDIST_DEFINE_ERROR(ShapeError, kUsage);  ///< a caller's tensor has the wrong shape, dtype or device
 #undef FPDIST_DEFINE_ERROR
 
 /// Concatenates its arguments with operator<<: text("row ", 3, " of ", n).
@@ -58,7 +58,8 @@ std::string text(const Parts&... parts) {
 /// Throws ErrorType with the given parts unless `condition` holds.
 template <typename ErrorType = ShapeError, typename... Parts>
 void check(bool condition, const Parts&... parts) {
-  if (!condition) [[unlikely]] throw ErrorType(text(parts...));
+  if (!condition) [[unlikely]]
+    throw ErrorType(text(parts...));
 }
 
 }  // namespace fpdist

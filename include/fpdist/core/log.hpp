@@ -12,6 +12,8 @@ class LogSink {
  public:
   virtual ~LogSink() = default;
   virtual void write(LogLevel level, std::string_view line) = 0;
+  /// The newest state of something that goes on; a terminal may overwrite the one before. Plain sinks treat it as info.
+  virtual void progress(std::string_view line) { write(LogLevel::kInfo, line); }
   void info(std::string_view line) { write(LogLevel::kInfo, line); }
   void warning(std::string_view line) { write(LogLevel::kWarning, line); }
   void error(std::string_view line) { write(LogLevel::kError, line); }

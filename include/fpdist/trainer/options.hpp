@@ -24,6 +24,8 @@ struct TrainOptions {
   int64_t logging_steps = 1;
   /// Export an HF directory checkpoint-<step> every n-th step; 0 is only at the end.
   int64_t save_steps = 0;
+  /// Peak of one rank's processor in TFLOP/s, for `mfu`; 0: unknown, mfu is null.
+  double peak_tflops = 0.0;
   /// Seconds after which a wait for another rank is a lost peer.
   int64_t comm_timeout_seconds = 600;
   /// Allow output_dir to hold an earlier run's files.
@@ -41,7 +43,8 @@ struct Config {
   plan::PackOptions pack;
 };
 
-/// Checks ranges and combinations that need no file and no rank count; throws ConfigError naming section.key and the cure.
+/// Checks ranges and combinations that need no file and no rank count; throws ConfigError naming section.key and the
+/// cure.
 void validate(const Config& config);
 
 }  // namespace fpdist::trainer

@@ -12,6 +12,7 @@
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/loss/loss.hpp"
+#include "fpdist/ops/parameter.hpp"
 #include "fpdist/plan/step_plan.hpp"
 #include "fpdist/trainer/options.hpp"
 
@@ -19,13 +20,14 @@ namespace fpdist::trainer {
 
 /// One step's line of metrics.jsonl, on every rank the same.
 struct StepMetrics {
-  int64_t step = 0;                       ///< 1-based
-  std::map<std::string, double> values;   ///< TRL's names plus tokens_logical, tokens_computed, sharing_ratio, ...
+  int64_t step = 0;                      ///< 1-based
+  std::map<std::string, double> values;  ///< TRL's names plus tokens_logical, tokens_computed, sharing_ratio, ...
 };
 
 class Trainer {
  public:
-  /// Collective over the world. Loads the model (and the reference), shards the optimizer. Both references must outlive it.
+  /// Collective over the world. Loads the model (and the reference), shards the optimizer. Both references must outlive
+  /// it.
   Trainer(comm::World& world, Config config, LogSink& log);
   ~Trainer();
 
@@ -37,16 +39,20 @@ class Trainer {
   /// Collective. One optimizer step on these groups: the same groups in the same order on every rank.
   /// Throws NumericsError naming step, rank and samples when loss or gradients are not finite.
   StepMetrics step(std::span<const data::Group> groups);
-  /// Collective. Reads the data, trains max_steps steps, writes metrics.jsonl, checkpoints and final/.
-  void train();
+  /// Collective. Reads the data, trains max_steps steps, writes metrics.jsonl, logs, checkpoints and final/ into
+  /// output_dir, and `resolved_config` (the configuration as text, config::to_yaml) as config.resolved.yaml.
+  void train(const std::string& resolved_config = "");
   /// Collective. Writes the weights as a Hugging Face directory.
   void save(const std::string& directory);
-  /// Not collective, trains nothing: sharing, packs and memory per rank of the first steps as text.
-  std::string describe_plan();
+  ops::FlatParameters& parameters();  ///< the policy's weights and main grads
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+/// Not collective, trains nothing: what `--plan` prints for a job of `ranks` ranks: sharing, packs, balance and memory
+/// a rank. Reads config.json and the data; throws what they throw.
+std::string describe_plan(const Config& config, int ranks, LogSink& log);
 
 }  // namespace fpdist::trainer

@@ -1,0 +1,126 @@
+#include "src/main/program.hpp"
+
+#include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <iostream>
+#include <new>
+#include <thread>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::main_program {
+namespace {
+
+int environment_number(const char* name, int otherwise) {
+  const char* value = std::getenv(name);
+  return value ? std::atoi(value) : otherwise;
+}
+
+int launched_local_size() { return environment_number("OMPI_COMM_WORLD_LOCAL_SIZE", 1); }
+
+struct Failure {
+  ExitCode code;
+  std::string what;
+};
+
+Failure describe_current_exception() {
+  const auto out_of_memory = [](const std::string& detail) {
+    return Failure{ExitCode::kOutOfMemory,
+                   "out of memory: lower pack.max_tokens, or set model.gradient_checkpointing: true\n" + detail};
+  };
+  try {
+    throw;
+  } catch (const Error& error) {
+    return {error.exit_code(), error.what()};
+  } catch (const c10::OutOfMemoryError& error) {
+    return out_of_memory(error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    const std::string what = error.what_without_backtrace();
+    if (what.find("can't allocate memory") != std::string::npos) return out_of_memory(what);
+    return {ExitCode::kUsage, "internal error in a tensor operation: " + what};
+  } catch (const std::bad_alloc&) {
+    return out_of_memory("");
+  } catch (const std::exception& error) {
+    return {ExitCode::kUsage, std::string("internal error: ") + error.what()};
+  }
+}
+
+// Ranks meet the same bad config, row or file at the same time: rank 0 says it for all, the others wait for rank 0 to
+// end the job and speak only when it does not.
+bool every_rank_sees(ExitCode code) {
+  return code == ExitCode::kUsage || code == ExitCode::kData || code == ExitCode::kModelFiles ||
+         code == ExitCode::kNumerics;
+}
+
+void report(const Failure& failure) {
+  if (every_rank_sees(failure.code) && launched_rank() != 0) std::this_thread::sleep_for(std::chrono::seconds(2));
+  std::cerr << (launched_rank() ? text("rank ", launched_rank(), ": ") : std::string()) << "error: " << failure.what
+            << std::endl;
+}
+
+}  // namespace
+
+// Open MPI's name first, then PMI's.
+int launched_rank() { return environment_number("OMPI_COMM_WORLD_RANK", environment_number("PMI_RANK", 0)); }
+int launched_size() { return environment_number("OMPI_COMM_WORLD_SIZE", environment_number("PMI_SIZE", 1)); }
+
+ConsoleLog::ConsoleLog() : on_terminal_(isatty(STDOUT_FILENO) != 0) {}
+ConsoleLog::~ConsoleLog() { finish_progress(); }
+
+void ConsoleLog::finish_progress() {
+  if (progress_width_ > 0) std::cout << '\n';
+  progress_width_ = 0;
+}
+
+void ConsoleLog::write(LogLevel level, std::string_view line) {
+  finish_progress();
+  if (level == LogLevel::kInfo) {
+    std::cout << line << std::endl;
+  } else {
+    std::cerr << (level == LogLevel::kWarning ? "warning: " : "error: ") << line << std::endl;
+  }
+}
+
+void ConsoleLog::progress(std::string_view line) {
+  if (!on_terminal_) return write(LogLevel::kInfo, line);
+  const size_t padding = progress_width_ > line.size() ? progress_width_ - line.size() : 0;
+  std::cout << '\r' << line << std::string(padding, ' ') << std::flush;
+  progress_width_ = line.size();
+}
+
+int usable_cores() {
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof cores, &cores) == 0) return std::max(1, CPU_COUNT(&cores));
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+void prepare_environment() {
+  const int local_size = launched_local_size(), cores = usable_cores();
+  if (local_size > cores) setenv("OMPI_MCA_mpi_yield_when_idle", "1", /*overwrite=*/0);
+  at::set_num_threads(std::max(1, cores / local_size));
+}
+
+int run(const std::function<void()>& body) {
+  try {
+    body();
+    return 0;
+  } catch (...) {
+    const Failure failure = describe_current_exception();
+    report(failure);
+    return static_cast<int>(failure.code);
+  }
+}
+
+int run_on(comm::World& world, const std::function<void()>& body) {
+  const int code = run(body);
+  if (code != 0 && world.size() > 1) world.abort(code, "rank failed");
+  return code;
+}
+
+}  // namespace fpdist::main_program

@@ -1,0 +1,43 @@
+#pragma once
+// main: what every fpdist program shares: the environment before MPI starts, the console, and the one catch.
+
+#include <functional>
+#include <string_view>
+
+#include "fpdist/comm/world.hpp"
+#include "fpdist/core/log.hpp"
+
+namespace fpdist::main_program {
+
+/// Lines to the terminal: info to stdout, warnings and errors to stderr; progress overwrites itself on a terminal.
+class ConsoleLog final : public LogSink {
+ public:
+  ConsoleLog();
+  ~ConsoleLog() override;
+  void write(LogLevel level, std::string_view line) override;
+  void progress(std::string_view line) override;
+
+ private:
+  void finish_progress();
+  bool on_terminal_;
+  size_t progress_width_ = 0;  // characters of the line that the next one overwrites
+};
+
+/// Rank and number of ranks as the launcher gave them, before MPI starts; 0 and 1 without one.
+int launched_rank();
+int launched_size();
+
+/// Usable cores of this process.
+int usable_cores();
+
+/// Before World: lets MPI yield when a host has more ranks than cores (else a barrier spins for milliseconds), and
+/// gives each rank its share of the cores.
+void prepare_environment();
+
+/// Runs `body`, prints what it throws once per job and returns the exit code; ends the whole job when `world` is given.
+int run(const std::function<void()>& body);
+
+/// run() for a program whose body works on all ranks of `world`: a failing rank takes the job down with its exit code.
+int run_on(comm::World& world, const std::function<void()>& body);
+
+}  // namespace fpdist::main_program

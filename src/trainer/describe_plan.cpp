@@ -1,0 +1,91 @@
+// --plan: what a job would do, from the data and the config alone. No weights, no ranks, no training.
+
+#include <algorithm>
+#include <cstdio>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/data/loader.hpp"
+#include "src/trainer/state.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+std::string mib(double bytes) {
+  char buffer[64];
+  std::snprintf(buffer, sizeof buffer, "%.1f MiB", bytes / (1 << 20));
+  return buffer;
+}
+
+/// Number of weights of `shape`, as Transformer allocates them (biases and norms included).
+int64_t count_parameters(const model::ModelConfig& c, bool score_head) {
+  const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
+  int64_t block = c.hidden_size * (2 * q + 2 * kv) + 3 * c.hidden_size * c.intermediate_size + 2 * c.hidden_size;
+  if (c.qkv_bias()) block += q + 2 * kv;
+  if (c.attention_bias && c.family != model::Family::kQwen2) block += c.hidden_size;
+  if (c.mlp_bias) block += 2 * c.intermediate_size + c.hidden_size;
+  if (c.qk_norm()) block += 2 * c.head_dim;
+  const int64_t head = score_head ? c.hidden_size : c.tie_word_embeddings ? 0 : c.vocab_size * c.hidden_size;
+  return c.num_hidden_layers * block + c.vocab_size * c.hidden_size + c.hidden_size + head;
+}
+
+/// Activations that one row keeps for backward, in elements: per block the inputs of every operation.
+int64_t activation_elements(const model::ModelConfig& c, bool checkpointing) {
+  const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
+  const int64_t block = 6 * c.hidden_size + 4 * q + 3 * kv + 3 * c.intermediate_size;
+  return checkpointing ? c.num_hidden_layers * c.hidden_size + block : c.num_hidden_layers * block;
+}
+
+}  // namespace
+
+std::string describe_plan(const Config& config, int ranks, LogSink& log) {
+  validate(config);
+  const MeshShape mesh = resolve_mesh(config.parallel, ranks);
+  const model::ModelConfig model = read_model_config(config.model);
+  const auto tokenizer = data::make_byte_tokenizer();
+  const data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, log);
+  check_vocabulary(dataset, model);
+  const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
+                            config.data.shuffle);
+  const int64_t steps = std::min({config.train.max_steps, loader.steps_per_epoch(), int64_t{16}});
+
+  int64_t logical = 0, computed = 0, packs = 0, largest = 0, busiest = 0, cost = 0;
+  for (int64_t step = 0; step < steps; ++step) {
+    std::vector<data::Group> groups;
+    for (const int64_t id : loader.step(step)) groups.push_back(dataset.group[static_cast<size_t>(id)]);
+    const plan::StepPlan plan =
+        plan::make_step_plan(groups, config.method, mesh, plan::cost_table(model.shape()), config.pack);
+    logical += plan.totals.tokens_logical, computed += plan.totals.tokens_computed;
+    int64_t busiest_now = 0;
+    for (const auto& replica : plan.replica) {
+      int64_t of_replica = 0;
+      for (const plan::PackPlan& pack : replica) of_replica += pack.cost, largest = std::max(largest, pack.rows);
+      packs += static_cast<int64_t>(replica.size()), cost += of_replica,
+          busiest_now = std::max(busiest_now, of_replica);
+    }
+    busiest += busiest_now;
+  }
+  const double weight_bytes = config.model.dtype == DType::kFloat64 ? 8 : config.model.dtype == DType::kFloat32 ? 4 : 2;
+  const double sum_bytes = config.model.dtype == DType::kFloat64 ? 8 : 4;
+  const auto weights = static_cast<double>(count_parameters(model, config.method == Method::kReward));
+  const double shard = weights / mesh.dp;
+  const double masters = weight_bytes == sum_bytes ? 0 : shard * sum_bytes;
+  const bool has_reference = loss::needs_reference(config.method, config.loss);
+  const double activations =
+      static_cast<double>(largest * activation_elements(model, config.model.gradient_checkpointing)) * weight_bytes;
+  const double total =
+      weights * (weight_bytes * (has_reference ? 2 : 1) + sum_bytes) + masters + 2 * shard * sum_bytes + activations;
+  return text(
+      "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", "data               ", dataset.group.size(),
+      " groups, ", loader.steps_per_epoch(), " steps an epoch; the first ", steps, " planned\n", "tokens             ",
+      logical, " logical, ", computed, " computed\n", "sharing ratio      ",
+      static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
+      static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
+      config.pack.max_tokens, " rows\n", "balance            busiest replica ",
+      static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n", "memory a rank      ",
+      mib(total), "\n", "  weights          ", mib(weights * weight_bytes), " (", static_cast<int64_t>(weights),
+      " parameters)\n", has_reference ? text("  reference        ", mib(weights * weight_bytes), "\n") : "",
+      "  main grads       ", mib(weights * sum_bytes), "\n", "  optimizer shard  ",
+      mib(masters + 2 * shard * sum_bytes), "\n", "  activations      ", mib(activations), " (estimate, largest pack)");
+}
+
+}  // namespace fpdist::trainer

@@ -1,0 +1,73 @@
+#include "src/trainer/metric_sums.hpp"
+
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace fpdist::trainer {
+
+using loss::Combine;
+
+void MetricSums::add(const std::map<std::string, loss::Metric>& metrics) {
+  for (const auto& [name, metric] : metrics)
+    add(name, metric.combine, metric.value.item<double>(),
+        metric.weight.defined() ? metric.weight.item<double>() : 1.0);
+}
+
+void MetricSums::add(const std::string& name, Combine combine, double value, double weight) {
+  const auto [at, fresh] = sums_.try_emplace(name, Sum{combine, value, weight});
+  if (fresh) return;
+  Sum& sum = at->second;
+  switch (combine) {
+    case Combine::kMean:
+    case Combine::kSum:
+      sum.value += value;
+      sum.weight += weight;
+      break;
+    case Combine::kMin:
+      sum.value = std::min(sum.value, value);
+      break;
+    case Combine::kMax:
+      sum.value = std::max(sum.value, value);
+      break;
+  }
+}
+
+std::map<std::string, double> MetricSums::reduce(comm::Communicator& ranks) const {
+  const auto count = static_cast<int64_t>(sums_.size());
+  at::Tensor added = at::zeros({2 * count}, at::kDouble), largest = at::zeros({count}, at::kDouble);
+  double* add_to = added.mutable_data_ptr<double>();
+  double* max_of = largest.mutable_data_ptr<double>();
+  int64_t i = 0;
+  for (const auto& [name, sum] : sums_) {
+    const bool extreme = sum.combine == Combine::kMin || sum.combine == Combine::kMax;
+    if (extreme) max_of[i] = sum.combine == Combine::kMax ? sum.value : -sum.value;  // a minimum is a negated maximum
+    if (!extreme) add_to[2 * i] = sum.value, add_to[2 * i + 1] = sum.weight;
+    ++i;
+  }
+  ranks.all_reduce(added);
+  ranks.all_reduce(largest, comm::ReduceOp::kMax);
+  std::map<std::string, double> result;
+  i = 0;
+  for (const auto& [name, sum] : sums_) {
+    switch (sum.combine) {
+      case Combine::kMean:
+        result[name] = add_to[2 * i + 1] != 0 ? add_to[2 * i] / add_to[2 * i + 1] : 0.0;
+        break;
+      case Combine::kSum:
+        result[name] = add_to[2 * i];
+        break;
+      case Combine::kMin:
+        result[name] = -max_of[i];
+        break;
+      case Combine::kMax:
+        result[name] = max_of[i];
+        break;
+    }
+    ++i;
+  }
+  return result;
+}
+
+}  // namespace fpdist::trainer

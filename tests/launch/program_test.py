@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""The programs as a user meets them: mpirun, files, exit codes. Usage: program_test.py BIN_DIR MPIRUN [unittest arguments]
+
+Every child process is started here, waited for with a limit, and ended by its own id.
+"""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / "shared" / "data"
+BIN, MPIRUN = pathlib.Path(sys.argv[1]), sys.argv[2]
+
+
+def environment():
+    env = dict(os.environ, OMPI_MCA_rmaps_base_oversubscribe="1")
+    if os.geteuid() == 0:
+        env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    return env
+
+
+def command(ranks, arguments):
+    program = [str(BIN / "fpdist_train"), *map(str, arguments)]
+    return [MPIRUN, "-np", str(ranks), *program] if ranks else program
+
+
+def train(ranks, *arguments, limit=240):
+    """Exit code and output of fpdist_train under mpirun; ranks 0: without mpirun."""
+    done = subprocess.run(command(ranks, arguments), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit)
+    return done.returncode, done.stdout
+
+
+def steps(output_dir):
+    return [json.loads(line) for line in (pathlib.Path(output_dir) / "metrics.jsonl").read_text().splitlines()]
+
+
+def count_shared(sequences):
+    """Tokens that a trie over the sequences holds: an independent count of what must be computed."""
+    trie, nodes = {}, 0
+    for sequence in sequences:
+        node = trie
+        for token in sequence:
+            if token not in node:
+                node[token] = {}
+                nodes += 1
+            node = node[token]
+    return nodes
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        self.temporary = tempfile.TemporaryDirectory()
+        self.dir = pathlib.Path(self.temporary.name)
+        self.addCleanup(self.temporary.cleanup)
+
+    def write(self, name, text):
+        (self.dir / name).write_text(text)
+        return self.dir / name
+
+    def pairs(self, count=8):
+        rows = [{"prompt_ids": list(range(1, 20)), "chosen_ids": [30, 31 + i % 3], "rejected_ids": [30, 60 + i % 5, 61]}
+                for i in range(count)]
+        return self.write("pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows)), rows
+
+    def config(self, data, **extra):
+        lines = ["method: dpo", "model: { preset: tiny }", f"data: {{ path: [{data}] }}",
+                 f"train: {{ groups_per_step: 4, max_steps: 3, output_dir: {self.dir / 'out'}, comm_timeout_seconds: 5 }}",
+                 "optim: { learning_rate: 1.0e-3 }"]
+        return self.write("run.yaml", "\n".join(lines) + "\n")
+
+
+class Runs(Folder):
+    def test_rank_counts_agree_and_the_files_are_there(self):
+        data, _ = self.pairs()
+        config = self.config(data)
+        losses = []
+        for ranks in (0, 2, 3):
+            out = self.dir / f"out{ranks}"
+            code, text = train(ranks, config, "--train.output_dir", out, "--model.dtype", "float64")
+            self.assertEqual(code, 0, text)
+            losses.append([step["loss"] for step in steps(out)])
+            for name in ("config.resolved.yaml", "logs/rank_0.log", "final/config.json", "final/model.safetensors"):
+                self.assertTrue((out / name).exists(), name)
+        for other in losses[1:]:
+            for a, b in zip(losses[0], other):
+                self.assertAlmostEqual(a, b, delta=1e-10)
+
+    def test_the_printed_sharing_ratio_is_an_independent_count(self):
+        data, rows = self.pairs(8)
+        code, text = train(1, self.config(data), "--train.groups_per_step", 8, "--train.max_steps", 1)
+        self.assertEqual(code, 0, text)
+        sequences = [row["prompt_ids"] + row[key] for row in rows for key in ("chosen_ids", "rejected_ids")]
+        step = steps(self.dir / "out")[0]
+        self.assertEqual(step["tokens_logical"], sum(map(len, sequences)))
+        self.assertEqual(step["tokens_computed"], count_shared(sequences))
+        self.assertIn(f"{step['sharing_ratio']:.2f}x", text)
+
+    def test_plan_and_print_config_train_nothing(self):
+        data, _ = self.pairs()
+        config = self.config(data)
+        code, text = train(0, config, "--plan", "--parallel.dp", 4)
+        self.assertEqual(code, 0, text)
+        for word in ("dp 4", "sharing ratio", "packs", "memory a rank"):
+            self.assertIn(word, text)
+        code, text = train(0, config, "--print-config")
+        self.assertEqual(code, 0, text)
+        self.assertIn("groups_per_step: 4", text)
+        code, text = train(0, "--help")
+        self.assertEqual(code, 0, text)
+        self.assertIn("--optim.learning_rate", text)
+        self.assertFalse((self.dir / "out").exists())
+
+    def test_the_resolved_config_repeats_the_run(self):
+        data, _ = self.pairs()
+        code, text = train(2, self.config(data))
+        self.assertEqual(code, 0, text)
+        code, text = train(2, self.dir / "out/config.resolved.yaml", "--train.output_dir", self.dir / "again")
+        self.assertEqual(code, 0, text)
+        self.assertEqual((self.dir / "out/final/model.safetensors").read_bytes(),
+                         (self.dir / "again/final/model.safetensors").read_bytes())
+
+    def test_verify_steps_pass(self):
+        data, _ = self.pairs()
+        code, text = train(2, self.config(data), "--pack.verify_steps", 2)
+        self.assertEqual(code, 0, text)
+        self.assertEqual(text.count("verified step"), 2, text)
+
+
+class ExitCodes(Folder):
+    def expect(self, code, ranks, words, *arguments):
+        got, text = train(ranks, *arguments)
+        self.assertEqual(got, code, text)
+        for word in words:
+            self.assertIn(word, text)
+        return text
+
+    def test_config_errors_are_2(self):
+        data, _ = self.pairs()
+        bad = self.write("bad.yaml", "method: dpo\nmodel: { preset: tiny }\ntrain: { group_per_step: 4 }\n")
+        text = self.expect(2, 2, ["bad.yaml:3:", "groups_per_step"], bad)
+        self.assertEqual(text.count("error:"), 1, "every rank said the same: " + text)
+        self.expect(2, 3, ["parallel"], self.config(data), "--parallel.dp", 2)
+        self.expect(2, 0, ["no_such_file.yaml"], "no_such_file.yaml")
+
+    def test_data_errors_are_3_and_name_the_line(self):
+        data, _ = self.pairs(2)
+        with open(data, "a") as out:
+            out.write('{"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": "x"}\n')
+        self.expect(3, 2, ["pairs.jsonl:3:", "rejected_ids"], self.config(data))
+        self.expect(3, 0, ["missing.jsonl"], self.config(self.dir / "missing.jsonl"))
+
+    def test_model_errors_are_4(self):
+        data, _ = self.pairs()
+        config = self.config(data)
+        (self.dir / "model").mkdir()
+        self.write("model/config.json", "{}")
+        config.write_text(config.read_text().replace("preset: tiny", f"path: {self.dir / 'model'}"))
+        self.expect(4, 2, ["model"], config)
+
+    def test_numbers_that_are_not_finite_are_5(self):
+        data, _ = self.pairs()
+        self.expect(5, 2, ["step 2"], self.config(data), "--optim.learning_rate", "1e38", "--optim.lr_scheduler_type", "constant")
+
+    def test_a_pack_that_cannot_hold_a_pair_says_what_would(self):
+        data, _ = self.pairs()
+        self.expect(2, 2, ["pack.max_tokens"], self.config(data), "--pack.max_tokens", 8)
+
+    @unittest.skipIf(os.geteuid() != 0 or not pathlib.Path("/dev/full").exists(), "needs root to mount a full disk")
+    def test_a_full_disk_is_7(self):
+        data, _ = self.pairs()
+        small = self.dir / "small"
+        small.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", small], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("cannot mount a small tmpfs here")
+        try:
+            self.expect(7, 2, ["disk"], self.config(data), "--train.output_dir", small / "out")
+        finally:
+            subprocess.run(["umount", small], check=True)
+
+
+class LostRanks(Folder):
+    """A rank that is killed or stopped ends the job within the timeout, and nothing is left behind."""
+
+    def start(self):
+        data, _ = self.pairs(64)
+        return subprocess.Popen(command(4, [self.config(data), "--train.max_steps", 100000, "--train.groups_per_step", 64]),
+                                cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)
+
+    def ranks_of(self, launcher):
+        """Process ids of the ranks, once all four of them train."""
+        deadline = time.time() + 60
+        while time.time() < deadline:
+            children = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(launcher.pid)], capture_output=True, text=True).stdout
+            pids = [int(line.split()[0]) for line in children.splitlines() if "fpdist_train" in line]
+            metrics = self.dir / "out/metrics.jsonl"
+            if len(pids) == 4 and metrics.exists() and metrics.read_text().count("\n") >= 2:
+                return pids
+            time.sleep(0.1)
+        self.fail("the job did not start to train")
+
+    def end_of(self, launcher, pids, limit):
+        start = time.time()
+        output, _ = launcher.communicate(timeout=limit)
+        self.assertLess(time.time() - start, limit)
+        time.sleep(2)
+        for pid in pids:
+            self.assertFalse(pathlib.Path(f"/proc/{pid}").exists(), f"rank process {pid} is left")
+        return launcher.returncode, output
+
+    def test_a_killed_rank_ends_the_job(self):
+        launcher = self.start()
+        pids = self.ranks_of(launcher)
+        os.kill(pids[2], signal.SIGKILL)
+        code, _ = self.end_of(launcher, pids, 7)
+        self.assertNotEqual(code, 0)
+
+    def test_a_stopped_rank_is_8_and_names_the_collective(self):
+        launcher = self.start()
+        pids = self.ranks_of(launcher)
+        os.kill(pids[1], signal.SIGSTOP)
+        code, output = self.end_of(launcher, pids, 10)
+        self.assertEqual(code, 8, output)
+        self.assertRegex(output, r"(all_reduce|reduce_scatter|all_gather)")
+
+
+@unittest.skipUnless(DATA.exists(), f"SKIPPED: real data is not at {DATA}")
+class RealData(Folder):
+    def check(self, name, metric, better):
+        code, text = train(2, ROOT / "configs" / name, "--train.output_dir", self.dir / "out")
+        self.assertEqual(code, 0, text)
+        history = [step[metric] for step in steps(self.dir / "out")]
+        third = max(1, len(history) // 3)
+        first, last = sum(history[:third]) / third, sum(history[-third:]) / third
+        self.assertTrue(better(first, last), f"{metric} went from {first} to {last}")
+        return steps(self.dir / "out")
+
+    def test_sft(self):
+        self.check("gsm8k_sft.yaml", "loss", lambda first, last: last < first)
+
+    def test_dpo_shares_what_a_trie_shares(self):
+        history = self.check("gsm8k_dpo.yaml", "loss", lambda first, last: last < first)
+        self.assertGreater(sum(step["sharing_ratio"] for step in history) / len(history), 1.2)
+
+    def test_grpo(self):
+        history = self.check("gsm8k_grpo.yaml", "loss", lambda first, last: last < first)
+        self.assertGreater(sum(step["sharing_ratio"] for step in history) / len(history), 1.2)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)

@@ -1,0 +1,132 @@
+// The laws that the project stands on: sharing, packing and the number of ranks change neither loss nor gradients.
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <mutex>
+
+#include "fpdist/trainer/trainer.hpp"
+#include "tests/support/random_groups.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+struct Case {
+  Method method;
+  const char* variant;  // loss_type or importance_sampling_level
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << name_of(c.method) << " " << c.variant; }
+
+Config small_config(const Case& c) {
+  Config config;
+  config.method = c.method;
+  config.model.preset = "tiny";
+  config.model.seed = 3;
+  config.model.dtype = DType::kFloat64;
+  config.data.path = {"unused"};
+  config.optim = {.learning_rate = 1e-3, .adam_epsilon = 1e-4, .weight_decay = 0.01, .max_grad_norm = 0.0};
+  config.pack.max_tokens = 96;
+  const std::string variant = c.variant;
+  if (c.method == Method::kGrpo) {
+    config.loss.beta = 0.1;
+    config.loss.loss_type = variant == "sequence" ? "grpo" : variant;
+    if (variant == "sequence") config.loss.importance_sampling_level = "sequence";
+    config.loss.epsilon_high = 0.3;
+  }
+  if (c.method == Method::kReward) config.loss.center_rewards_coefficient = 0.05;
+  return config;
+}
+
+struct Run {
+  std::vector<std::map<std::string, double>> metrics;  // of each step
+  std::vector<at::Tensor> gradients;                   // of the last step, one a parameter (one rank only)
+  at::Tensor weights;
+  std::vector<std::string> names;
+};
+
+Run run_steps(const Config& config, int ranks, int steps, uint64_t seed) {
+  at::set_num_threads(1);
+  Run run;
+  std::mutex mutex;
+  comm::run_threads(ranks, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, config, log);
+    std::vector<std::map<std::string, double>> metrics;
+    for (int s = 0; s < steps; ++s)
+      metrics.push_back(trainer.step(testing::random_groups(config.method, 7, seed + static_cast<uint64_t>(s))).values);
+    const std::lock_guard lock(mutex);
+    if (world.rank() != 0) return;
+    run.metrics = metrics;
+    run.weights = trainer.parameters().value().clone();
+    for (const auto& parameter : trainer.parameters().parameters()) {
+      run.gradients.push_back(parameter->main_grad.clone());
+      run.names.push_back(parameter->name);
+    }
+  });
+  return run;
+}
+
+double relative(const at::Tensor& a, const at::Tensor& b, double floor) {
+  return (a - b).norm().item<double>() / std::max(b.norm().item<double>(), floor);
+}
+
+/// Names that depend on how the work was laid out or on the clock.
+bool is_about_layout(const std::string& name) {
+  for (const char* other :
+       {"seconds", "tokens_per_second", "tokens_computed", "sharing_ratio", "bubble", "plan_seconds", "mfu"})
+    if (name == other) return true;
+  return false;
+}
+
+void expect_same_metrics(const Run& a, const Run& b, double tolerance) {
+  ASSERT_EQ(a.metrics.size(), b.metrics.size());
+  for (size_t s = 0; s < a.metrics.size(); ++s) {
+    for (const auto& [name, value] : a.metrics[s]) {
+      if (is_about_layout(name)) continue;
+      EXPECT_NEAR(value, b.metrics[s].at(name), tolerance * std::max(1.0, std::abs(value)))
+          << name << ", step " << s + 1;
+    }
+  }
+}
+
+class Exactness : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Exactness, SharingChangesNeitherLossNorAnyGradient) {
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    SCOPED_TRACE(text("seed ", seed));
+    Config config = small_config(GetParam());
+    const Run shared = run_steps(config, 1, 1, seed);
+    config.pack.share_prefix = false;
+    const Run alone = run_steps(config, 1, 1, seed);
+    EXPECT_GT(shared.metrics[0].at("sharing_ratio"), 1.05);
+    EXPECT_EQ(alone.metrics[0].at("sharing_ratio"), 1.0);
+    expect_same_metrics(shared, alone, 1e-10);
+    double whole = 0;
+    for (const at::Tensor& gradient : alone.gradients) whole = std::max(whole, gradient.norm().item<double>());
+    EXPECT_GT(whole, 0);
+    for (size_t p = 0; p < alone.gradients.size(); ++p)
+      EXPECT_LT(relative(shared.gradients[p], alone.gradients[p], 1e-6 * whole), 1e-10) << alone.names[p];
+  }
+}
+
+TEST_P(Exactness, TheNumberOfRanksChangesNothing) {
+  const Config config = small_config(GetParam());
+  const Run one = run_steps(config, 1, 3, 11);
+  for (const int ranks : {2, 3, 8}) {
+    SCOPED_TRACE(text(ranks, " ranks, seed 11"));
+    const Run many = run_steps(config, ranks, 3, 11), again = run_steps(config, ranks, 3, 11);
+    expect_same_metrics(many, one, 1e-10);
+    EXPECT_LT(relative(many.weights, one.weights, 0), 1e-10);
+    EXPECT_TRUE(at::equal(many.weights, again.weights)) << "the same ranks twice must give the same bits";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, Exactness,
+                         ::testing::Values(Case{Method::kSft, ""}, Case{Method::kDpo, ""}, Case{Method::kReward, ""},
+                                           Case{Method::kGrpo, "grpo"}, Case{Method::kGrpo, "dapo"},
+                                           Case{Method::kGrpo, "dr_grpo"}, Case{Method::kGrpo, "sequence"}));
+
+}  // namespace
+}  // namespace fpdist::trainer

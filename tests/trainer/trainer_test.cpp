@@ -1,0 +1,238 @@
+#include "fpdist/trainer/trainer.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+
+#include "fpdist/core/error.hpp"
+#include "tests/support/random_groups.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TrainerTest : public ::testing::Test {
+ protected:
+  TrainerTest()
+      : dir_(fs::temp_directory_path() / ("fpdist_trainer_" + std::to_string(getpid()) + "_" +
+                                          ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
+    at::set_num_threads(1);
+    fs::create_directories(dir_);
+  }
+  ~TrainerTest() override { fs::remove_all(dir_); }
+
+  Config config(Method method, const std::string& rows) {
+    std::ofstream(dir_ / "data.jsonl") << rows;
+    Config config;
+    config.method = method;
+    config.model.preset = "tiny";
+    config.data.path = {(dir_ / "data.jsonl").string()};
+    config.train = {.groups_per_step = 2, .max_steps = 3, .output_dir = (dir_ / "out").string()};
+    config.optim.learning_rate = 1e-3;
+    return config;
+  }
+
+  static std::string pairs() {
+    std::string rows;
+    for (int i = 0; i < 5; ++i)
+      rows += text(R"({"prompt_ids":[1,2,3,4,)", i, R"(],"chosen_ids":[7,8,)", 9 + i, R"(],"rejected_ids":[7,)", 20 + i,
+                   "]}\n");
+    return rows;
+  }
+
+  std::vector<std::string> lines(const std::string& file) {
+    std::ifstream in(dir_ / file);
+    std::vector<std::string> result;
+    for (std::string line; std::getline(in, line);) result.push_back(line);
+    return result;
+  }
+
+  /// Text of the error that `body` throws on `ranks` ranks; every rank must throw ErrorType with the same text.
+  template <typename ErrorType>
+  std::string error_of(int ranks, const std::function<void(comm::World&)>& body) {
+    std::mutex mutex;
+    std::vector<std::string> texts;
+    comm::run_threads(ranks, [&](comm::World& world) {
+      try {
+        body(world);
+        ADD_FAILURE() << "rank " << world.rank() << " threw nothing";
+      } catch (const ErrorType& error) {
+        const std::lock_guard lock(mutex);
+        texts.push_back(error.what());
+      }
+    });
+    EXPECT_EQ(texts.size(), static_cast<size_t>(ranks));
+    for (const std::string& one : texts) EXPECT_EQ(one, texts.front());
+    return texts.empty() ? "" : texts.front();
+  }
+
+  fs::path dir_;
+  NullLog log_;
+};
+
+TEST_F(TrainerTest, ARunWritesMetricsLogsAndAModel) {
+  const Config run = config(Method::kDpo, pairs());
+  comm::run_threads(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
+  const auto metrics = lines("out/metrics.jsonl");
+  ASSERT_EQ(metrics.size(), 3u);
+  for (const char* key :
+       {"\"step\": 1", "\"loss\"", "\"grad_norm\"", "\"learning_rate\"", "\"epoch\"", "\"rewards/accuracies\"",
+        "\"tokens_logical\"", "\"tokens_computed\"", "\"sharing_ratio\"", "\"bubble\"", "\"mfu\": null"})
+    EXPECT_NE(metrics.front().find(key), std::string::npos) << key << " is missing in " << metrics.front();
+  for (const char* file :
+       {"out/logs/rank_0.log", "out/logs/rank_1.log", "out/final/config.json", "out/final/model.safetensors"})
+    EXPECT_TRUE(fs::exists(dir_ / file)) << file;
+}
+
+TEST_F(TrainerTest, AnExportedModelIsTheStartOfTheNextRun) {
+  Config run = config(Method::kDpo, pairs());
+  run.model.dtype = DType::kFloat64;
+  at::Tensor trained, loaded;
+  comm::run_threads(1, [&](comm::World& world) {
+    Trainer trainer(world, run, log_);
+    trainer.train();
+    trained = trainer.parameters().value().clone();
+  });
+  run.model.preset.clear();
+  run.model.path = (dir_ / "out/final").string();
+  comm::run_threads(1, [&](comm::World& world) { loaded = Trainer(world, run, log_).parameters().value().clone(); });
+  EXPECT_TRUE(at::equal(trained, loaded));
+}
+
+TEST_F(TrainerTest, PrecomputedReferenceGivesTheSameStep) {
+  Config run = config(Method::kDpo, pairs());
+  run.model.dtype = DType::kFloat64;
+  const auto weights = [&](bool precompute) {
+    run.loss.precompute_ref_log_probs = precompute;
+    run.train.overwrite_output_dir = true;
+    at::Tensor result;
+    comm::run_threads(2, [&](comm::World& world) {
+      Trainer trainer(world, run, log_);
+      trainer.train();
+      if (world.rank() == 0) result = trainer.parameters().value().clone();
+    });
+    return result;
+  };
+  const at::Tensor online = weights(false), before = weights(true);
+  EXPECT_LT((online - before).norm().item<double>(), 1e-12 * online.norm().item<double>());
+}
+
+TEST_F(TrainerTest, VerifyPassesOnEveryMethod) {
+  for (const Method method : {Method::kSft, Method::kDpo, Method::kReward, Method::kGrpo}) {
+    Config run = config(method, "");
+    run.pack.verify_steps = 2;
+    for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16}) {
+      run.model.dtype = dtype;
+      comm::run_threads(2, [&](comm::World& world) {
+        Trainer trainer(world, run, log_);
+        for (uint64_t step = 0; step < 2; ++step) trainer.step(testing::random_groups(method, 5, step));
+      });
+    }
+  }
+}
+
+TEST_F(TrainerTest, VerifyStopsWhenTheTwoWaysDisagree) {
+  Config run = config(Method::kSft, "");
+  run.pack.verify_steps = 1;
+  int calls = 0;  // a loss that is not a function of the edges: each call is weighted differently
+  const std::string what = error_of<NumericsError>(1, [&](comm::World& world) {
+    Trainer trainer(world, run, log_);
+    trainer.set_loss([&](const loss::Edges& edges, const plan::StepTotals&) {
+      return loss::LossOutput{.loss = edges.logp.sum() * static_cast<double>(++calls), .metrics = {}};
+    });
+    trainer.step(testing::random_groups(Method::kSft, 3, 1));
+  });
+  EXPECT_NE(what.find("shared and unshared disagree"), std::string::npos) << what;
+}
+
+TEST_F(TrainerTest, ALossThatIsNotFiniteStopsEveryRankWithTheSameWords) {
+  const std::string what = error_of<NumericsError>(3, [&](comm::World& world) {
+    Trainer trainer(world, config(Method::kSft, ""), log_);
+    const auto groups = testing::random_groups(Method::kSft, 6, 2);
+    trainer.step(groups);
+    const int rank = world.rank();
+    trainer.set_loss([rank](const loss::Edges& edges, const plan::StepTotals&) {
+      const double factor = rank == 1 ? std::nan("") : 1.0;
+      return loss::LossOutput{.loss = edges.logp.sum() * factor, .metrics = {}};
+    });
+    trainer.step(groups);
+  });
+  EXPECT_NE(what.find("step 2 on rank 1"), std::string::npos) << what;
+  EXPECT_NE(what.find("samples (group.index)"), std::string::npos) << what;
+}
+
+TEST_F(TrainerTest, AGradientThatIsNotFiniteNamesAParameter) {
+  const std::string what = error_of<NumericsError>(2, [&](comm::World& world) {
+    Trainer trainer(world, config(Method::kSft, ""), log_);
+    trainer.set_loss([](const loss::Edges& edges, const plan::StepTotals&) {
+      return loss::LossOutput{.loss = (edges.logp * 0.0).abs().sqrt().sum(),
+                              .metrics = {}};  // 0, with a slope of inf * 0
+    });
+    trainer.step(testing::random_groups(Method::kSft, 6, 2));
+  });
+  EXPECT_NE(what.find("gradient norm"), std::string::npos) << what;
+  EXPECT_NE(what.find(".weight"), std::string::npos) << what;
+}
+
+TEST_F(TrainerTest, DifferentGroupsOnTheRanksAreAnError) {
+  EXPECT_THROW(comm::run_threads(2,
+                                 [&](comm::World& world) {
+                                   Trainer trainer(world, config(Method::kSft, ""), log_);
+                                   trainer.step(testing::random_groups(Method::kSft, 4 + world.rank(), 1));
+                                 }),
+               CommError);
+}
+
+TEST_F(TrainerTest, AnOccupiedOutputDirectoryIsRefused) {
+  const Config run = config(Method::kDpo, pairs());
+  fs::create_directories(dir_ / "out");
+  std::ofstream(dir_ / "out/precious.txt") << "mine";
+  const std::string what = error_of<ConfigError>(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
+  EXPECT_NE(what.find("train.overwrite_output_dir"), std::string::npos) << what;
+  EXPECT_TRUE(fs::exists(dir_ / "out/precious.txt"));
+}
+
+TEST_F(TrainerTest, AnOutputDirectoryThatCannotBeMadeIsADiskError) {
+  Config run = config(Method::kDpo, pairs());
+  run.train.output_dir = (dir_ / "data.jsonl/out").string();
+  error_of<DiskError>(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
+}
+
+TEST_F(TrainerTest, TokensOutsideTheVocabularyAreADataError) {
+  const Config run = config(Method::kDpo, R"({"prompt_ids":[1],"chosen_ids":[99999],"rejected_ids":[2]})");
+  const std::string what = error_of<DataError>(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
+  EXPECT_NE(what.find("99999"), std::string::npos) << what;
+}
+
+TEST_F(TrainerTest, LogProbsForOnlySomeSamplesAreADataError) {
+  auto groups = testing::random_groups(Method::kGrpo, 3, 5);
+  groups.front().sample.front().old_logp.clear();
+  error_of<DataError>(1, [&](comm::World& world) { Trainer(world, config(Method::kGrpo, ""), log_).step(groups); });
+}
+
+TEST_F(TrainerTest, ThePlanIsDescribedWithoutTraining) {
+  Config run = config(Method::kDpo, pairs());
+  const std::string plan = describe_plan(run, 4, log_);
+  EXPECT_NE(plan.find("sharing ratio"), std::string::npos) << plan;
+  EXPECT_NE(plan.find("memory a rank"), std::string::npos) << plan;
+  EXPECT_FALSE(fs::exists(dir_ / "out"));
+  run.parallel.dp = 3;
+  EXPECT_THROW(describe_plan(run, 4, log_), ConfigError);
+}
+
+TEST_F(TrainerTest, TheMemoryEstimateCountsTheWeightsExactly) {
+  Config run = config(Method::kDpo, pairs());
+  const std::string plan = describe_plan(run, 1, log_);
+  int64_t weights = 0;
+  comm::run_threads(1, [&](comm::World& world) { weights = Trainer(world, run, log_).parameters().size(); });
+  EXPECT_NE(plan.find(text("(", weights, " parameters)")), std::string::npos) << plan;
+}
+
+}  // namespace
+}  // namespace fpdist::trainer
