@@ -13,9 +13,11 @@
 
 namespace fpdist::plan {
 
+/// What a rank can be told to do; sends and receives belong to pipelines.
 enum class OpKind { kForward, kBackwardInput, kBackwardWeight, kSend, kReceive, kReduceGradients, kOptimizerStep };
 
-/// One operation of a rank. `pack` counts the rank's own packs; slice, chunk and peer are 0 / 0 / -1 without a pipeline.
+/// One operation of a rank. `pack` counts the rank's own packs; slice, chunk and peer are 0 / 0 / -1 without a
+/// pipeline.
 struct Op {
   OpKind kind;
   int pack = 0, slice = 0, chunk = 0;
@@ -35,24 +37,25 @@ struct PackPlan {
   int64_t rows = 0;               ///< T of its layout
   int64_t pairs = 0;              ///< visible (query, key) pairs
   int64_t edges = 0;
-  int64_t cost = 0;               ///< cost-table units
+  int64_t cost = 0;  ///< cost-table units
 };
 
 /// Global normalisers of the step (invariant: one normaliser, known from the plan).
 struct StepTotals {
   int64_t groups = 0, samples = 0, edges = 0;
   int64_t samples_with_edges = 0;
-  int64_t tokens_logical = 0;     ///< sum of sample lengths: what would be computed without sharing
-  int64_t tokens_computed = 0;    ///< sum of pack rows
+  int64_t tokens_logical = 0;   ///< sum of sample lengths: what would be computed without sharing
+  int64_t tokens_computed = 0;  ///< sum of pack rows
   double sharing_ratio() const { return tokens_computed ? double(tokens_logical) / double(tokens_computed) : 1.0; }
 };
 
 struct StepPlan {
   std::vector<std::vector<PackPlan>> replica;  ///< [dp][packs of that replica, in order]
   StepTotals totals;
-  uint64_t hash = 0;                           ///< of everything above
+  uint64_t hash = 0;  ///< of everything above
 
-  /// Op list of replica `d`: forward and backward of each pack in order, then ReduceGradients and OptimizerStep.
+  /// Op list of replica `d`: Forward, BackwardInput, BackwardWeight of each pack in order, then ReduceGradients and
+  /// OptimizerStep (those two also on a replica without packs).
   std::vector<Op> ops_of(int d) const;
 };
 
@@ -60,7 +63,9 @@ struct StepPlan {
 int64_t count_edges(const data::Sample& sample);
 
 /// Plans one optimizer step over `mesh.dp` replicas. Preference groups are never torn apart; others may be, sample by
-/// sample, when that balances better. Throws ConfigError naming the group and the smallest pack.max_tokens that fits.
+/// sample, when they do not fit or the costliest replica would be above 1.05 of the mean. A replica has no packs when
+/// there are fewer pieces than replicas; no pack is without rows unless the whole step is.
+/// Not collective. Throws ConfigError naming the group (Group::id) and the smallest pack.max_tokens that fits.
 StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const MeshShape& mesh,
                         const CostTable& costs, const PackOptions& options);
 

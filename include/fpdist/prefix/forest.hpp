@@ -11,24 +11,27 @@ namespace fpdist::prefix {
 
 /// A run of tokens shared by the same samples. Roots have parent -1; there may be many roots.
 struct ForestNode {
-  int32_t parent;   ///< index in Forest::node, -1 for a root; parent < own index (DFS pre-order)
-  int32_t sample;   ///< the first sample (lowest index) that passes through; its tokens are the node's tokens
-  int64_t depth;    ///< tokens above the node: the run is token[depth .. depth+length) of that sample
-  int64_t length;   ///< > 0
+  int32_t parent;  ///< index in Forest::node, -1 for a root; parent < own index (DFS pre-order)
+  int32_t sample;  ///< the first sample (lowest index) that passes through; its tokens are the node's tokens
+  int64_t depth;   ///< tokens above the node: the run is token[depth .. depth+length) of that sample
+  int64_t length;  ///< > 0
+  /// (query, visible key) pairs of its tokens as queries.
+  int64_t visible_pairs() const { return length * depth + length * (length + 1) / 2; }
 };
 
 struct Forest {
-  std::vector<ForestNode> node;      ///< DFS pre-order; children in order of their first sample
-  std::vector<int32_t> last_node;    ///< [B] node that holds sample b's last token; -1 for a sample without tokens
+  std::vector<ForestNode> node;    ///< DFS pre-order; children in order of their first sample
+  std::vector<int32_t> last_node;  ///< [B] node that holds sample b's last token; -1 for a sample without tokens
 
-  int64_t tokens() const;            ///< sum of node lengths: what is computed
-  /// (query, visible key) pairs: sum over nodes of length*depth + length*(length+1)/2.
+  int64_t tokens() const;  ///< sum of node lengths: what is computed
+  /// (query, visible key) pairs over all nodes.
   int64_t visible_pairs() const;
 };
 
 using TokenSpan = std::span<const int32_t>;
 
 /// Builds the forest over `samples`. With `share` false every sample is a chain of its own (one root each).
+/// The spans must stay alive during the call only. Throws ConfigError for 2^30 samples or more.
 Forest make_forest(std::span<const TokenSpan> samples, bool share = true);
 
 }  // namespace fpdist::prefix
