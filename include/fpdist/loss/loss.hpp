@@ -58,9 +58,11 @@ LossFunction make_loss(Method method, const LossOptions& options);
 /// Whether the loss needs reference log-probs (DPO; GRPO with beta != 0).
 bool needs_reference(Method method, const LossOptions& options);
 
-/// Fills `advantage` of every sample of a step that has a reward and no advantage of its own (TRL 1.16: (r - mean of the
-/// group) / (std + 1e-4), std with n-1 over the group or the batch by scale_rewards; a group of one gets 0).
-/// Returns the step's reward metrics (reward, reward_std, frac_reward_zero_std); empty when advantages were given.
+/// Fills `advantage` of every sample of a step that has a reward and no advantage of its own, as TRL 1.16: (reward - mean
+/// of its group) / (std + 1e-4), std with n - 1 over the group or over the whole step by scale_rewards; a group of one
+/// gets 0. A sample with neither stays without (counts as 0). Hand in a copy where the samples outlive the step: with
+/// scale_rewards batch an advantage belongs to the step. Throws DataError on a reward that is not finite.
+/// Returns reward, reward_std and frac_reward_zero_std of the step's rewards; empty when no sample has one.
 std::map<std::string, double> fill_advantages(std::span<data::Group> groups, const LossOptions& options);
 
 }  // namespace fpdist::loss

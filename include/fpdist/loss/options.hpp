@@ -6,7 +6,7 @@ namespace fpdist::loss {
 
 /// TRL 1.16's names and defaults.
 struct LossOptions {
-  /// DPO: sigmoid. GRPO: grpo | dapo | dr_grpo. Empty: sigmoid for dpo, dapo for grpo (TRL's defaults).
+  /// SFT: nll. DPO: sigmoid. GRPO: dapo | grpo | dr_grpo. Empty: the first of these (TRL's defaults). Reward: empty.
   std::string loss_type;
   /// DPO: strength of the reference; GRPO: weight of the k3 KL (0: no reference model). Unset (-1): 0.1 for dpo, 0 for grpo.
   double beta = -1.0;
@@ -24,7 +24,7 @@ struct LossOptions {
   /// GRPO: multiply the KL estimate by the importance ratio.
   bool use_bias_correction_kl = true;
   /// dr_grpo: divides by samples * max_completion_length.
-  int64_t max_completion_length = 256;
+  int64_t max_completion_length = 512;
 };
 
 }  // namespace fpdist::loss

@@ -1,0 +1,86 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "src/loss/families.hpp"
+#include "src/loss/segments.hpp"
+
+namespace fpdist::loss {
+namespace {
+
+using Metrics = std::map<std::string, Metric>;
+
+void check_edges(const Edges& edges, const LossOptions& options) {
+  const int64_t count = edges.sample.numel();
+  require(edges.logp, count, "logp", "grpo");
+  require(edges.entropy, count, "entropy", "grpo");
+  require(edges.advantage, edges.length.size(0), "advantage", "grpo");
+  if (edges.old_logp.defined()) require(edges.old_logp, count, "old_logp", "grpo");
+  if (options.beta != 0) require(edges.ref_logp, count, "ref_logp", "grpo");
+}
+
+/// Importance ratios: [E] by token, [B] by sequence (exp of the mean log-ratio over the sample's edges).
+at::Tensor importance_ratio(const Edges& edges, bool by_sequence) {
+  const at::Tensor old_logp = edges.old_logp.defined() ? edges.old_logp : edges.logp.detach();
+  const at::Tensor log_ratio = edges.logp - old_logp;
+  if (!by_sequence) return log_ratio.exp();
+  return (segment_sum(log_ratio, edges) / length_or_one(edges)).exp();
+}
+
+/// Shares of ratios that the clip holds back, over tokens or, by sequence, over samples.
+void add_clip_metrics(const Edges& edges, const at::Tensor& ratio, const at::Tensor& advantage, bool by_sequence,
+                      const LossOptions& options, Metrics& metrics) {
+  const auto share = [&](const at::Tensor& held) { return held.to(ratio.dtype()); };
+  const at::Tensor low = share(ratio.lt(1 - options.epsilon).logical_and(advantage.lt(0)));
+  const at::Tensor high = share(ratio.gt(1 + options.epsilon_high).logical_and(advantage.gt(0)));
+  const auto per_sample = [&](const at::Tensor& held) {
+    if (by_sequence) return held;
+    const at::Tensor mean = segment_sum(held, edges) / length_or_one(edges);
+    return mean.masked_select(edges.length.gt(0));  // samples without tokens have no share of their own
+  };
+  metrics["clip_ratio/low_mean"] = mean_of(low);
+  metrics["clip_ratio/low_min"] = min_of(per_sample(low));
+  metrics["clip_ratio/high_mean"] = mean_of(high);
+  metrics["clip_ratio/high_max"] = max_of(per_sample(high));
+  metrics["clip_ratio/region_mean"] = mean_of(low + high);  // never both: they need opposite advantages
+}
+
+/// What the terms of one edge are divided by, as a sum over the pack's edges.
+at::Tensor normalise(const at::Tensor& per_edge, const Edges& edges, const plan::StepTotals& totals,
+                     const LossOptions& options) {
+  const auto samples = static_cast<double>(std::max<int64_t>(totals.samples, 1));
+  if (options.loss_type == "grpo") return (segment_sum(per_edge, edges) / length_or_one(edges)).sum() / samples;
+  if (options.loss_type == "dr_grpo")
+    return per_edge.sum() / (samples * static_cast<double>(options.max_completion_length));
+  return per_edge.sum() / static_cast<double>(std::max<int64_t>(totals.edges, 1));
+}
+
+}  // namespace
+
+LossOutput grpo_loss(const Edges& edges, const plan::StepTotals& totals, const LossOptions& options) {
+  check_edges(edges, options);
+  const bool by_sequence = options.importance_sampling_level == "sequence";
+  const at::Tensor ratio = importance_ratio(edges, by_sequence);
+  const at::Tensor advantage = by_sequence ? edges.advantage : at_edges(edges.advantage, edges);
+  const at::Tensor clipped = ratio.clamp(1 - options.epsilon, 1 + options.epsilon_high);
+  const at::Tensor gain = at::minimum(ratio * advantage, clipped * advantage);
+  // A sequence's term counts once for each of its tokens, so that every normaliser means the same at both levels.
+  at::Tensor per_edge = by_sequence ? -at_edges(gain, edges) : -gain;
+
+  Metrics metrics;
+  if (options.beta != 0) {
+    const at::Tensor log_ratio = edges.ref_logp - edges.logp;
+    at::Tensor kl = log_ratio.exp() - log_ratio - 1;  // k3 of Schulman, "Approximating KL divergence" (2020)
+    if (options.use_bias_correction_kl) kl = kl * (by_sequence ? at_edges(ratio, edges) : ratio);
+    per_edge = per_edge + options.beta * kl;
+    metrics["kl"] = mean_of(kl);
+  }
+  metrics["entropy"] = mean_of(edges.entropy);
+  metrics["completions/mean_length"] = mean_of(edges.length);
+  metrics["completions/min_length"] = min_of(edges.length);
+  metrics["completions/max_length"] = max_of(edges.length);
+  add_clip_metrics(edges, ratio.detach(), advantage, by_sequence, options, metrics);
+  return {.loss = normalise(per_edge, edges, totals, options), .metrics = std::move(metrics)};
+}
+
+}  // namespace fpdist::loss

@@ -1,0 +1,52 @@
+#include "src/loss/segments.hpp"
+
+#include <ATen/ATen.h>
+
+#include <limits>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::loss {
+namespace {
+
+// A pack without elements contributes the identity of its combination, so that empty ranks change nothing.
+at::Tensor extreme_or(const at::Tensor& values, bool largest) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  if (values.numel() == 0) return at::full({}, largest ? -infinity : infinity, values.options());
+  return largest ? values.detach().max() : values.detach().min();
+}
+
+}  // namespace
+
+void require(const at::Tensor& tensor, int64_t size, const char* name, const char* loss) {
+  check(tensor.defined(), "the ", loss, " loss needs edges.", name, ", which is undefined");
+  check(tensor.dim() == 1 && tensor.size(0) == size, "the ", loss, " loss needs edges.", name, " of shape [", size,
+        "], got ", tensor.sizes());
+}
+
+at::Tensor segment_sum(const at::Tensor& per_edge, const Edges& edges) {
+  return at::zeros({edges.length.size(0)}, per_edge.options()).index_add(0, edges.sample, per_edge);
+}
+
+at::Tensor at_edges(const at::Tensor& per_sample, const Edges& edges) {
+  return per_sample.index_select(0, edges.sample);
+}
+
+at::Tensor length_or_one(const Edges& edges) { return edges.length.clamp_min(1); }
+
+at::Tensor chosen(const at::Tensor& per_sample) { return per_sample.reshape({per_sample.size(0) / 2, 2}).select(1, 0); }
+at::Tensor rejected(const at::Tensor& per_sample) { return per_sample.reshape({per_sample.size(0) / 2, 2}).select(1, 1); }
+
+Metric mean_of(const at::Tensor& values) {
+  const at::Tensor sum = values.detach().sum();
+  return {Combine::kMean, sum, at::full_like(sum, static_cast<double>(values.numel()))};
+}
+
+Metric mean_of(const at::Tensor& values, const at::Tensor& mask) {
+  return {Combine::kMean, (values.detach() * mask).sum(), mask.sum()};
+}
+
+Metric min_of(const at::Tensor& values) { return {Combine::kMin, extreme_or(values, false), {}}; }
+Metric max_of(const at::Tensor& values) { return {Combine::kMax, extreme_or(values, true), {}}; }
+
+}  // namespace fpdist::loss
