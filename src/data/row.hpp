@@ -1,0 +1,105 @@
+#pragma once
+// data: one JSONL line as typed columns, before anybody decides what they mean.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace fpdist::data {
+
+/// Columns by our names; the file's may differ (DataOptions::columns).
+enum class Column {
+  kInputIds,
+  kLabels,
+  kPromptIds,
+  kChosenIds,
+  kRejectedIds,
+  kMargin,
+  kCompletions,
+  kPrompt,
+  kCompletion,
+  kChosen,
+  kRejected,
+  kRewards,
+  kAdvantages,
+  kIds,
+  kReward,
+  kAdvantage,
+  kOldLogps,
+  kRefLogps,
+  kMask,  // inside completions:[{...}]
+};
+inline constexpr size_t kColumns = 19;
+std::string_view name_of(Column column);
+
+/// Where a line came from: every message starts with it.
+struct LinePlace {
+  std::string file;
+  int64_t line = 1;       ///< 1-based
+  size_t first_byte = 1;  ///< byte number of the line's first character (4 behind a byte-order mark)
+};
+
+/// Throws DataError("file:line:byte: reason") for the character at `offset` of the line.
+[[noreturn]] void fail_at(const LinePlace& place, size_t offset, std::string_view reason);
+
+/// One `{ids, reward, ...}` of a pre-tokenised GRPO row.
+struct TokenCompletion {
+  size_t offset = 0;
+  std::vector<int32_t> ids;
+  std::optional<double> reward, advantage;
+  std::optional<std::vector<double>> old_logps, ref_logps;
+  std::optional<std::vector<int32_t>> mask;
+};
+
+struct Cell {
+  size_t offset = 0;  ///< of the value in the line
+  std::variant<double, std::string, std::vector<int32_t>, std::vector<double>, std::vector<std::string>,
+               std::vector<TokenCompletion>>
+      value;
+};
+
+struct Row {
+  LinePlace place;
+  std::array<std::optional<Cell>, kColumns> cell;
+  std::vector<std::string> names;  ///< every column of the line, as the file spells it
+  bool has(Column column) const { return cell[static_cast<size_t>(column)].has_value(); }
+  size_t offset(Column column) const { return cell[static_cast<size_t>(column)]->offset; }
+  template <typename T>
+  const T& get(Column column) const {
+    return std::get<T>(cell[static_cast<size_t>(column)]->value);
+  }
+};
+
+/// The file's name of every column of ours. Throws ConfigError for an unknown or ambiguous rename.
+class ColumnNames {
+ public:
+  explicit ColumnNames(const std::map<std::string, std::string>& renames);
+  std::optional<Column> find(std::string_view name_in_file) const;
+  const std::string& in_file(Column column) const { return names_[static_cast<size_t>(column)]; }
+
+ private:
+  std::array<std::string, kColumns> names_;
+};
+
+/// Parses lines; keeps simdjson's buffers between them.
+class RowParser {
+ public:
+  explicit RowParser(const ColumnNames& names);
+  ~RowParser();
+  /// Parses `line`, reading only `wanted` columns; others are checked as JSON and dropped. The line grows by the
+  /// padding that simdjson reads past the end. Throws DataError.
+  Row parse(std::string& line, const LinePlace& place, const std::vector<Column>& wanted);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fpdist::data
