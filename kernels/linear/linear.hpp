@@ -1,0 +1,22 @@
+#pragma once
+// linear: y = x W^T + b whose weight gradient is added, in the accumulation dtype, straight into a main grad.
+// T rows, I in, O out; x [T,I], weight [O,I], bias [O], all of one dtype. A = float64 for float64, else float32.
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+namespace fpdist::kernels {
+
+/// y [T,O] in x's dtype. As torch.ops.fpdist.linear it is differentiable: where a main grad is given, backward adds dW
+/// (db) into it and returns none; where it is not, the gradient is returned as usual.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                  const std::optional<at::Tensor>& weight_main_grad, const std::optional<at::Tensor>& bias_main_grad);
+
+/// dx [T,I] = grad_out [T,O] W.
+at::Tensor linear_backward_input(const at::Tensor& grad_out, const at::Tensor& weight);
+
+/// grad_weight [O,I] in A += grad_out^T x.
+void linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight);
+
+}  // namespace fpdist::kernels

@@ -1,0 +1,35 @@
+#include "kernels/selected_logprob/selected_logprob.hpp"
+
+#include <torch/library.h>
+
+#include "kernels/dispatch.hpp"
+
+namespace fpdist::kernels {
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob(
+    const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
+    double temperature, const std::optional<at::Tensor>& weight_main_grad) {
+  static const auto op = find_operator<decltype(selected_logprob)>("fpdist::selected_logprob");
+  return op.call(hidden, weight, score_row, target, temperature, weight_main_grad);
+}
+
+at::Tensor selected_logprob_backward(const std::optional<at::Tensor>& grad_logp,
+                                     const std::optional<at::Tensor>& grad_entropy, const at::Tensor& hidden,
+                                     const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
+                                     const at::Tensor& lse, const at::Tensor& entropy, double temperature,
+                                     const std::optional<at::Tensor>& grad_weight) {
+  static const auto op = find_operator<decltype(selected_logprob_backward)>("fpdist::selected_logprob_backward");
+  return op.call(grad_logp, grad_entropy, hidden, weight, score_row, target, lse, entropy, temperature, grad_weight);
+}
+
+}  // namespace fpdist::kernels
+
+TORCH_LIBRARY_FRAGMENT(fpdist, m) {
+  m.def(
+      "selected_logprob(Tensor hidden, Tensor weight, Tensor score_row, Tensor target, float temperature=1.0,"
+      " Tensor? weight_main_grad=None) -> (Tensor logp, Tensor entropy, Tensor argmax, Tensor lse)");
+  m.def(
+      "selected_logprob_backward(Tensor? grad_logp, Tensor? grad_entropy, Tensor hidden, Tensor weight,"
+      " Tensor score_row, Tensor target, Tensor lse, Tensor entropy, float temperature, Tensor(a!)? grad_weight)"
+      " -> Tensor");
+}

@@ -1,0 +1,116 @@
+// CPU twin of selected_logprob.
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+#include <algorithm>
+
+#include "kernels/checks.hpp"
+#include "kernels/selected_logprob/selected_logprob.hpp"
+
+namespace fpdist::kernels {
+namespace {
+
+constexpr int64_t kChunkBytes = 32 << 20;  // of logits alive at a time
+constexpr const char* kName = "selected_logprob";
+
+void check_arguments(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
+                     const at::Tensor& target, double temperature) {
+  check_model_tensor(kName, "hidden", hidden, 2);
+  check_model_tensor(kName, "weight", weight, 2);
+  check_dtype(kName, "weight", weight, hidden.scalar_type());
+  check(hidden.size(1) == weight.size(1), kName, ": hidden has ", hidden.size(1), " columns, weight ", weight.size(1));
+  check(score_row.dim() == 1 && score_row.scalar_type() == at::kLong, kName, ": score_row must be int64 [S]");
+  check_dtype(kName, "target", target, at::kLong);
+  check_sizes(kName, "target", target, score_row.sizes());
+  check(temperature > 0, kName, ": temperature is ", temperature, ": it must be above 0");
+  const int64_t rows = hidden.size(0), vocabulary = weight.size(0), scores = score_row.size(0);
+  const at::Tensor row = score_row.contiguous(), token = target.contiguous();
+  const int64_t *r = row.const_data_ptr<int64_t>(), *t = token.const_data_ptr<int64_t>();
+  for (int64_t s = 0; s < scores; ++s) {
+    check(r[s] >= 0 && r[s] < rows, kName, ": score_row[", s, "] = ", r[s], " is outside [0, ", rows, ")");
+    check(s == 0 || r[s - 1] <= r[s], kName, ": score_row[", s, "] = ", r[s], " follows ", r[s - 1],
+          ": sort the scores by row");
+    check(t[s] >= 0 && t[s] < vocabulary, kName, ": target[", s, "] = ", t[s], " is outside [0, ", vocabulary, ")");
+  }
+}
+
+/// Walks the rows in chunks: visit(row begin, row end, score begin, score end).
+template <typename Visit>
+void for_chunks(int64_t rows, int64_t vocabulary, int64_t element_bytes, const at::Tensor& score_row, Visit visit) {
+  const at::Tensor row = score_row.contiguous();
+  const int64_t* first = row.const_data_ptr<int64_t>();
+  const int64_t* last = first + row.numel();
+  const int64_t step = std::max<int64_t>(1, kChunkBytes / std::max<int64_t>(1, vocabulary * element_bytes));
+  for (int64_t begin = 0, score = 0; begin < rows; begin += step) {
+    const int64_t end = std::min(rows, begin + step);
+    const int64_t score_end = std::lower_bound(first + score, last, end) - first;
+    visit(begin, end, score, score_end);
+    score = score_end;
+  }
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cpu(const at::Tensor& hidden,
+                                                                       const at::Tensor& weight,
+                                                                       const at::Tensor& score_row,
+                                                                       const at::Tensor& target, double temperature,
+                                                                       const std::optional<at::Tensor>&) {
+  check_arguments(hidden, weight, score_row, target, temperature);
+  const auto dtype = accumulate_dtype_of(hidden.scalar_type());
+  const int64_t rows = hidden.size(0);
+  const auto options = hidden.options().dtype(dtype);
+  at::Tensor logp = at::empty({score_row.size(0)}, options), entropy = at::empty({rows}, options);
+  at::Tensor lse = at::empty({rows}, options), argmax = at::empty({rows}, options.dtype(at::kLong));
+  const at::Tensor h = hidden.to(dtype), w = weight.to(dtype).t();
+  for_chunks(rows, weight.size(0), logp.element_size(), score_row, [&](int64_t b, int64_t e, int64_t s, int64_t t) {
+    const at::Tensor logits = at::mm(h.slice(0, b, e), w).div_(temperature);
+    const at::Tensor chunk_lse = at::logsumexp(logits, 1);
+    lse.slice(0, b, e).copy_(chunk_lse);
+    argmax.slice(0, b, e).copy_(logits.argmax(1));
+    const at::Tensor row = score_row.slice(0, s, t) - b;
+    logp.slice(0, s, t).copy_(logits.index({row, target.slice(0, s, t)}) - chunk_lse.index({row}));
+    const at::Tensor p = at::exp(logits - chunk_lse.unsqueeze(1));
+    entropy.slice(0, b, e).copy_(chunk_lse - p.mul_(logits).sum(1));
+  });
+  return {logp, entropy, argmax, lse};
+}
+
+at::Tensor backward_cpu(const std::optional<at::Tensor>& grad_logp, const std::optional<at::Tensor>& grad_entropy,
+                        const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
+                        const at::Tensor& target, const at::Tensor& lse, const at::Tensor& entropy, double temperature,
+                        const std::optional<at::Tensor>& grad_weight) {
+  check_arguments(hidden, weight, score_row, target, temperature);
+  const auto dtype = accumulate_dtype_of(hidden.scalar_type());
+  at::Tensor dw = grad_weight.value_or(at::Tensor());
+  if (dw.defined()) {
+    check_dtype(kName, "grad_weight", dw, dtype);
+    check_sizes(kName, "grad_weight", dw, weight.sizes());
+  }
+  const at::Tensor h = hidden.to(dtype), w = weight.to(dtype);
+  at::Tensor dh = at::zeros(hidden.sizes(), h.options());
+  for_chunks(
+      hidden.size(0), weight.size(0), h.element_size(), score_row, [&](int64_t b, int64_t e, int64_t s, int64_t t) {
+        const at::Tensor h_chunk = h.slice(0, b, e), lse_chunk = lse.slice(0, b, e).unsqueeze(1);
+        at::Tensor d = at::mm(h_chunk, w.t()).div_(temperature).sub_(lse_chunk);  // log p
+        const at::Tensor row = score_row.slice(0, s, t) - b, token = target.slice(0, s, t);
+        at::Tensor row_grad = at::zeros({e - b}, h.options());
+        if (grad_logp) row_grad.index_add_(0, row, grad_logp->slice(0, s, t));
+        at::Tensor factor = row_grad.unsqueeze(1).neg();
+        if (grad_entropy) {
+          factor = factor - grad_entropy->slice(0, b, e).unsqueeze(1) * (d + entropy.slice(0, b, e).unsqueeze(1));
+        }
+        d.exp_().mul_(factor);
+        if (grad_logp) d.index_put_({row, token}, grad_logp->slice(0, s, t), true);
+        d.div_(temperature);
+        dh.slice(0, b, e).copy_(at::mm(d, w));
+        if (dw.defined()) dw.addmm_(d.t(), h_chunk);
+      });
+  return dh.to(hidden.scalar_type());
+}
+
+}  // namespace
+}  // namespace fpdist::kernels
+
+TORCH_LIBRARY_IMPL(fpdist, CPU, m) {
+  m.impl("selected_logprob", fpdist::kernels::forward_cpu);
+  m.impl("selected_logprob_backward", fpdist::kernels::backward_cpu);
+}

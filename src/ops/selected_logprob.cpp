@@ -1,0 +1,67 @@
+#include "kernels/selected_logprob/selected_logprob.hpp"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "fpdist/ops/functional.hpp"
+#include "src/ops/main_grad.hpp"
+
+namespace fpdist::ops {
+namespace {
+
+using OptionalTensor = std::optional<at::Tensor>;
+
+struct SelectedLogprobFunction : torch::autograd::Function<SelectedLogprobFunction> {
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden,
+                                                const at::Tensor& weight, const at::Tensor& score_row,
+                                                const at::Tensor& target, double temperature,
+                                                const OptionalTensor& weight_grad) {
+    const at::AutoDispatchBelowAutograd below;
+    auto [logp, entropy, argmax, lse] =
+        kernels::selected_logprob(hidden, weight, score_row, target, temperature, weight_grad);
+    context->save_for_backward({hidden, weight, score_row, target, lse, entropy});
+    context->saved_data["temperature"] = temperature;
+    context->saved_data["weight_grad"] = weight_grad;
+    context->saved_data["needs_weight"] = weight.requires_grad();
+    context->mark_non_differentiable({argmax, lse});
+    context->set_materialize_grads(false);
+    return {logp, entropy, argmax, lse};
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& grads) {
+    if (!grads[0].defined() && !grads[1].defined()) return torch::autograd::variable_list(6);
+    const auto saved = context->get_saved_variables();
+    const auto given = [](const at::Tensor& grad) { return grad.defined() ? OptionalTensor(grad) : std::nullopt; };
+    at::Tensor dh, dw;
+    const auto run = [&](const OptionalTensor& sum) {
+      dh = kernels::selected_logprob_backward(given(grads[0]), given(grads[1]), saved[0], saved[1], saved[2], saved[3],
+                                              saved[4], saved[5], context->saved_data["temperature"].toDouble(), sum);
+    };
+    if (context->saved_data["needs_weight"].toBool())
+      dw = into_main_grad(saved[1], context->saved_data["weight_grad"].toOptional<at::Tensor>(), run);
+    else
+      run(std::nullopt);
+    return {dh, dw, {}, {}, {}, {}};
+  }
+};
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob_autograd(
+    const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
+    double temperature, const OptionalTensor& weight_main_grad) {
+  const auto result = SelectedLogprobFunction::apply(hidden, weight, score_row, target, temperature, weight_main_grad);
+  return {result[0], result[1], result[2], result[3]};
+}
+
+}  // namespace
+
+SelectedLogprob selected_logprob(const at::Tensor& hidden, const Parameter& weight, const at::Tensor& score_row,
+                                 const at::Tensor& target, double temperature) {
+  auto [logp, entropy, argmax, lse] =
+      kernels::selected_logprob(hidden, trained_value(weight), score_row, target, temperature, main_grad_of(weight));
+  return {logp, entropy, argmax};
+}
+
+}  // namespace fpdist::ops
+
+TORCH_LIBRARY_IMPL(fpdist, Autograd, m) { m.impl("selected_logprob", fpdist::ops::selected_logprob_autograd); }
