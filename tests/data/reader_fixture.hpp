@@ -1,0 +1,57 @@
+#pragma once
+// Files of a test's own, and the reader run over them.
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/core/log.hpp"
+#include "fpdist/data/reader.hpp"
+#include "fpdist/data/tokenizer.hpp"
+
+namespace fpdist::data {
+
+class ReaderTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = std::filesystem::path(FPDIST_BINARY_DIR) / "reader_test" / info->name();
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string write(std::string_view name, std::string_view bytes) const {
+    const std::filesystem::path path = folder_ / name;
+    std::ofstream(path, std::ios::binary) << bytes;
+    return path.string();
+  }
+
+  Dataset read(Method method, std::string_view bytes, DataOptions options = {}) const {
+    options.path = {write("rows.jsonl", bytes)};
+    NullLog log;
+    return read_dataset(options, method, *tokenizer_, log);
+  }
+
+  /// The DataError's text behind the file name ("line:byte: reason"), or "accepted".
+  std::string error(Method method, std::string_view bytes, DataOptions options = {}) const {
+    try {
+      read(method, bytes, std::move(options));
+    } catch (const DataError& error) {
+      const std::string what = error.what(), file = (folder_ / "rows.jsonl").string() + ":";
+      EXPECT_TRUE(what.starts_with(file)) << what;
+      return what.substr(file.size());
+    }
+    return "accepted";
+  }
+
+  std::filesystem::path folder_;
+  std::unique_ptr<Tokenizer> tokenizer_ = make_byte_tokenizer();
+};
+
+}  // namespace fpdist::data
