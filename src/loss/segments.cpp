@@ -35,7 +35,9 @@ at::Tensor at_edges(const at::Tensor& per_sample, const Edges& edges) {
 at::Tensor length_or_one(const Edges& edges) { return edges.length.clamp_min(1); }
 
 at::Tensor chosen(const at::Tensor& per_sample) { return per_sample.reshape({per_sample.size(0) / 2, 2}).select(1, 0); }
-at::Tensor rejected(const at::Tensor& per_sample) { return per_sample.reshape({per_sample.size(0) / 2, 2}).select(1, 1); }
+at::Tensor rejected(const at::Tensor& per_sample) {
+  return per_sample.reshape({per_sample.size(0) / 2, 2}).select(1, 1);
+}
 
 Metric mean_of(const at::Tensor& values) {
   const at::Tensor sum = values.detach().sum();

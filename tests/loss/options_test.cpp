@@ -1,0 +1,61 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/loss/loss.hpp"
+
+namespace fpdist::loss {
+namespace {
+
+std::string refusal(Method method, const LossOptions& options) {
+  try {
+    make_loss(method, options);
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(LossOptions, DefaultsMakeEveryLoss) {
+  for (const Method method : {Method::kSft, Method::kDpo, Method::kReward, Method::kGrpo})
+    EXPECT_TRUE(make_loss(method, {})) << name_of(method);
+}
+
+TEST(LossOptions, UnknownNamesAreRefusedWithTheKnownOnes) {
+  EXPECT_EQ(refusal(Method::kDpo, {.loss_type = "ipo"}),
+            "loss.loss_type 'ipo' is unknown for method dpo: this version has sigmoid");
+  EXPECT_EQ(refusal(Method::kGrpo, {.loss_type = "cispo"}),
+            "loss.loss_type 'cispo' is unknown for method grpo: this version has dapo | grpo | dr_grpo");
+  EXPECT_EQ(refusal(Method::kSft, {.loss_type = "dft"}),
+            "loss.loss_type 'dft' is unknown for method sft: this version has nll");
+  EXPECT_EQ(refusal(Method::kReward, {.loss_type = "sigmoid"}),
+            "loss.loss_type is 'sigmoid', but method reward has one loss only: leave it out");
+  EXPECT_EQ(refusal(Method::kGrpo, {.importance_sampling_level = "word"}),
+            "loss.importance_sampling_level 'word' is unknown for method grpo: this version has token | sequence");
+  EXPECT_EQ(refusal(Method::kGrpo, {.scale_rewards = "true"}),
+            "loss.scale_rewards 'true' is unknown for method grpo: this version has group | batch | none");
+}
+
+TEST(LossOptions, NumbersOutOfRangeAreRefusedByKey) {
+  const std::string rest = ": use a finite number of 0 or more, or leave it out";
+  EXPECT_EQ(refusal(Method::kDpo, {.beta = -0.5}), "loss.beta is -0.5" + rest);
+  EXPECT_EQ(refusal(Method::kGrpo, {.beta = NAN}), "loss.beta is nan" + rest);
+  EXPECT_EQ(refusal(Method::kGrpo, {.epsilon = -0.2}), "loss.epsilon is -0.2" + rest);
+  EXPECT_EQ(refusal(Method::kGrpo, {.epsilon_high = INFINITY}), "loss.epsilon_high is inf" + rest);
+  EXPECT_EQ(refusal(Method::kReward, {.center_rewards_coefficient = -3}),
+            "loss.center_rewards_coefficient is -3" + rest);
+  EXPECT_EQ(refusal(Method::kGrpo, {.max_completion_length = 0}), "loss.max_completion_length is 0: use 1 or more");
+}
+
+TEST(LossOptions, OnlyDpoAndGrpoWithBetaNeedAReference) {
+  EXPECT_FALSE(needs_reference(Method::kSft, {.beta = 0.1}));
+  EXPECT_FALSE(needs_reference(Method::kReward, {.beta = 0.1}));
+  EXPECT_TRUE(needs_reference(Method::kDpo, {}));
+  EXPECT_FALSE(needs_reference(Method::kGrpo, {}));
+  EXPECT_FALSE(needs_reference(Method::kGrpo, {.beta = 0.0}));
+  EXPECT_TRUE(needs_reference(Method::kGrpo, {.beta = 0.04}));
+}
+
+}  // namespace
+}  // namespace fpdist::loss

@@ -1,0 +1,146 @@
+#pragma once
+// Tests: a random optimizer step as the losses see it, cut into packs in any way.
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "fpdist/core/rng.hpp"
+#include "fpdist/loss/loss.hpp"
+
+namespace fpdist::testing {
+
+/// A loss under test.
+struct Variant {
+  std::string name;
+  Method method;
+  loss::LossOptions options;
+};
+
+inline std::vector<Variant> all_variants() {
+  std::vector<Variant> variants{{"sft", Method::kSft, {}}, {"dpo", Method::kDpo, {}}, {"reward", Method::kReward, {}}};
+  variants.back().options.center_rewards_coefficient = 0.3;
+  for (const char* type : {"grpo", "dapo", "dr_grpo"})
+    for (const char* level : {"token", "sequence"})
+      for (const double beta : {0.0, 0.1})
+        for (const bool corrected : {true, false}) {
+          if (beta == 0 && !corrected) continue;
+          loss::LossOptions options;
+          options.loss_type = type;
+          options.importance_sampling_level = level;
+          options.beta = beta;
+          options.use_bias_correction_kl = corrected;
+          options.epsilon_high = 0.28;
+          options.max_completion_length = 9;
+          variants.push_back({std::string(type) + "/" + level + (beta > 0 ? "/kl" : "") + (corrected ? "" : "/plain"),
+                              Method::kGrpo, options});
+        }
+  return variants;
+}
+
+/// Values of every edge and sample of a step. `logp` and `score` are the leaves that losses are differentiated by.
+struct RandomStep {
+  at::Tensor logp, score;                                       // [E], [B]
+  at::Tensor entropy, correct, mean_logit, ref_logp, old_logp;  // [E]
+  at::Tensor advantage, margin;                                 // [B], [B/2]
+  std::vector<std::vector<int64_t>> edge_of;                    // edges of each sample
+  plan::StepTotals totals;
+
+  int64_t samples() const { return static_cast<int64_t>(edge_of.size()); }
+
+  /// The pack that holds `sample` (indices into the step, in pack order; pairs stay together and in order).
+  loss::Edges pack(const std::vector<int64_t>& sample) const {
+    std::vector<int64_t> edge, edge_sample, pair;
+    std::vector<double> length;
+    for (size_t b = 0; b < sample.size(); ++b) {
+      const std::vector<int64_t>& own = edge_of[static_cast<size_t>(sample[b])];
+      edge.insert(edge.end(), own.begin(), own.end());
+      edge_sample.insert(edge_sample.end(), own.size(), static_cast<int64_t>(b));
+      length.push_back(static_cast<double>(own.size()));
+      if (b % 2 == 0) pair.push_back(sample[b] / 2);
+    }
+    const at::Tensor e = at::tensor(edge, at::kLong), b = at::tensor(sample, at::kLong);
+    return {.logp = logp.index_select(0, e),
+            .entropy = entropy.index_select(0, e),
+            .correct = correct.index_select(0, e),
+            .mean_logit = mean_logit.index_select(0, e),
+            .ref_logp = ref_logp.index_select(0, e),
+            .old_logp = old_logp.defined() ? old_logp.index_select(0, e) : at::Tensor(),
+            .sample = at::tensor(edge_sample, at::kLong),
+            .length = at::tensor(length, at::kDouble).to(logp.dtype()),
+            .score = score.index_select(0, b),
+            .advantage = advantage.index_select(0, b),
+            .margin = margin.index_select(0, at::tensor(pair, at::kLong))};
+  }
+
+  std::vector<int64_t> everything() const {
+    std::vector<int64_t> all(edge_of.size());
+    for (size_t b = 0; b < all.size(); ++b) all[b] = static_cast<int64_t>(b);
+    return all;
+  }
+};
+
+/// `pairs` groups of two samples with 0 to 7 edges each, ratios on both sides of the clip, advantages of both signs.
+inline RandomStep random_step(uint64_t seed, int64_t pairs = 4, at::ScalarType dtype = at::kDouble) {
+  Rng rng(seed, 0x105);
+  RandomStep step;
+  int64_t edges = 0;
+  for (int64_t b = 0; b < 2 * pairs; ++b) {
+    auto& own = step.edge_of.emplace_back();
+    for (uint64_t count = rng.below(8); count > 0; --count) own.push_back(edges++);
+    step.totals.samples_with_edges += !own.empty();
+  }
+  step.totals.groups = pairs;
+  step.totals.samples = 2 * pairs;
+  step.totals.edges = edges;
+  const auto normal = [&](int64_t size, double mean, double deviation) {
+    std::vector<double> values;
+    for (int64_t i = 0; i < size; ++i) values.push_back(mean + deviation * rng.normal());
+    return at::tensor(values, at::kDouble).to(dtype);
+  };
+  step.logp = normal(edges, -3.0, 0.7).requires_grad_();
+  step.score = normal(2 * pairs, 0.0, 1.0).requires_grad_();
+  step.entropy = normal(edges, 2.0, 0.5);
+  step.correct = normal(edges, 0.0, 1.0).gt(0).to(dtype);
+  step.mean_logit = normal(edges, 0.1, 0.5);
+  step.ref_logp = step.logp.detach() + normal(edges, 0.0, 0.5);
+  step.old_logp = step.logp.detach() + normal(edges, 0.0, 0.5);
+  step.advantage = normal(2 * pairs, 0.0, 1.0);
+  step.margin = normal(pairs, 0.2, 0.3);
+  return step;
+}
+
+/// Metric values of a whole step from the contributions of its packs.
+class StepMetrics {
+ public:
+  void add(const std::map<std::string, loss::Metric>& metrics) {
+    for (const auto& [name, metric] : metrics) {
+      const double value = metric.value.item<double>();
+      const auto [at, fresh] = sums_.try_emplace(name, Sum{metric.combine, value, 0.0});
+      const bool is_extreme = metric.combine == loss::Combine::kMin || metric.combine == loss::Combine::kMax;
+      if (metric.combine == loss::Combine::kMean) at->second.weight += metric.weight.item<double>();
+      if (fresh) continue;
+      double& sum = at->second.value;
+      if (!is_extreme) sum += value;
+      if (is_extreme) sum = metric.combine == loss::Combine::kMin ? std::min(sum, value) : std::max(sum, value);
+    }
+  }
+  std::map<std::string, double> values() const {
+    std::map<std::string, double> result;
+    for (const auto& [name, sum] : sums_)
+      result[name] = sum.combine != loss::Combine::kMean ? sum.value : sum.weight != 0 ? sum.value / sum.weight : 0.0;
+    return result;
+  }
+
+ private:
+  struct Sum {
+    loss::Combine combine;
+    double value, weight;
+  };
+  std::map<std::string, Sum> sums_;
+};
+
+}  // namespace fpdist::testing
