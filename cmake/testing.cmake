@@ -35,5 +35,8 @@ endfunction()
 
 # The heavy headers for tests, compiled once.
 add_library(fpdist_test_pch STATIC ${CMAKE_SOURCE_DIR}/cmake/pch.cpp)
-target_link_libraries(fpdist_test_pch PUBLIC fpdist)
+target_link_libraries(fpdist_test_pch PUBLIC fpdist GTest::gtest)
+# Tests are executables: their code is compiled with -fPIE, and a header compiled with -fPIC would be refused.
+set_target_properties(fpdist_test_pch PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+target_compile_options(fpdist_test_pch PRIVATE -fPIE)
 target_precompile_headers(fpdist_test_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/pch.hpp <gtest/gtest.h>)

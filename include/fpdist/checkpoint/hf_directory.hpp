@@ -1,12 +1,13 @@
 #pragma once
 // checkpoint: Hugging Face directories, in and out.
 
-#include <functional>
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
 
 #include "fpdist/checkpoint/safetensors.hpp"
 
@@ -21,7 +22,8 @@ class HfDirectory {
   std::string config_path() const { return path_ + "/config.json"; }
   bool contains(const std::string& name) const { return file_of_.count(name) != 0; }
   std::vector<std::string> names() const;
-  /// Copies tensor `name` into `destination`, cast to its dtype; throws ModelFileError when absent or of another shape.
+  /// Copies tensor `name` into `destination`, cast to its dtype (no gradient is recorded). Throws ModelFileError when
+  /// it is absent, of another shape, or holds integers where floats are wanted.
   void read_into(const std::string& name, at::Tensor& destination) const;
 
  private:
@@ -32,13 +34,14 @@ class HfDirectory {
 struct ExportOptions {
   std::string config_json;
   /// Directory whose tokenizer and generation files are copied byte for byte ("" for none).
-  std::string copy_from;
+  std::string copy_from = {};
   int64_t max_shard_bytes = int64_t{5} << 30;
 };
 
 /// Not collective: one rank calls it. Writes an HF directory that from_pretrained loads: config.json, tokenizer files,
-/// model.safetensors or shards with an index. Throws DiskError.
-void export_hf_directory(const std::string& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors,
-                         const ExportOptions& options);
+/// model.safetensors or shards with an index. Everything is written to `path`.tmp first: a new directory appears whole,
+/// an existing one has its files replaced one by one (other files in it stay, older weights go). Throws DiskError and
+/// then leaves nothing of the new export behind; ModelFileError when a file of copy_from cannot be read.
+void export_hf_directory(const std::string& path, const NamedTensors& tensors, const ExportOptions& options);
 
 }  // namespace fpdist::checkpoint

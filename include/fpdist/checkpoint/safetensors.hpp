@@ -1,42 +1,52 @@
 #pragma once
 // checkpoint: safetensors files. A file is hostile input: header size capped, offsets sorted without holes or overlap,
 // sizes equal to dtype x shape with overflow checked, duplicate names refused.
+// Layout: 8 bytes little-endian header length, header (JSON, name -> dtype, shape, data_offsets), data.
+
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
 
 namespace fpdist::checkpoint {
 
 struct TensorInfo {
-  at::ScalarType dtype;
+  at::ScalarType dtype;  ///< BOOL reads as uint8
   std::vector<int64_t> shape;
-  uint64_t begin, end;     ///< bytes from the start of the data section
+  uint64_t begin, end;  ///< bytes from the start of the data section
 };
 
-/// A memory-mapped .safetensors file.
+/// Tensors in the order of an export: name and value.
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+/// A memory-mapped .safetensors file. Whoever shortens the file while it is open kills the process (SIGBUS), as with
+/// any mapping; replacing it by rename is safe.
 class SafetensorsFile {
  public:
   /// Throws ModelFileError naming the file and what is wrong with it.
   explicit SafetensorsFile(const std::string& path);
+  const std::string& path() const { return path_; }
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  /// A view of the mapping in the file's dtype: read only, valid while any returned tensor lives.
+  /// The tensor in the file's dtype, on the CPU: a view of the mapping (read only, valid while any returned tensor
+  /// lives), or a copy where the file does not align it. Throws ModelFileError for an unknown name.
   at::Tensor tensor(const std::string& name) const;
 
  private:
   std::string path_;
   std::map<std::string, TensorInfo> tensors_;
   std::map<std::string, std::string> metadata_;
-  std::shared_ptr<void> mapping_;
+  std::shared_ptr<const char> mapping_;
   const char* data_ = nullptr;
 };
 
-/// Writes `path` through a temporary file, fsync and rename, metadata format: pt. Throws DiskError; leaves nothing behind.
-void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors);
+/// Writes `path` through a temporary file, fsync and rename, metadata format: pt; every tensor is aligned to its
+/// element. Any dense dtype that safetensors knows, any device, any strides. Throws DiskError (leaving nothing behind
+/// and an older `path` as it was), ShapeError for a dtype it cannot hold or a name given twice.
+void write_safetensors(const std::string& path, const NamedTensors& tensors);
 
 }  // namespace fpdist::checkpoint

@@ -1,0 +1,139 @@
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "files.hpp"
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::checkpoint {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr std::string_view kCopied[] = {
+    "tokenizer", "vocab", "merges", "special_tokens_map", "added_tokens", "generation_config", "chat_template"};
+constexpr size_t kMaxCopiedBytes = size_t{1} << 30;
+
+template <typename Call>
+void disk(const fs::path& path, const char* action, Call call) {
+  std::error_code error;
+  call(error);
+  check<DiskError>(!error, path.string(), ": ", action, ": ", error.message(), "; choose another output folder");
+}
+
+/// Where an export is built; removed with all it holds unless publish() was reached.
+class Staging {
+ public:
+  explicit Staging(const std::string& path) : target_(path), folder_(path + ".tmp") {
+    remove();  // what a killed run left
+    disk(folder_, "cannot be created", [&](auto& error) { fs::create_directories(folder_, error); });
+  }
+  ~Staging() { remove(); }
+  std::string file(const std::string& name) const { return (folder_ / name).string(); }
+
+  /// A new directory appears by one rename; in an existing one files are replaced one by one and older weights removed.
+  void publish() {
+    sync_directory(folder_.string());
+    if (std::error_code ignored; !fs::exists(target_, ignored)) {
+      disk(target_, "cannot be renamed from its .tmp", [&](auto& error) { fs::rename(folder_, target_, error); });
+      sync_directory(target_.has_parent_path() ? target_.parent_path().string() : ".");
+      return;
+    }
+    std::set<std::string> written;
+    for (const auto& entry : fs::directory_iterator(folder_)) written.insert(entry.path().filename().string());
+    for (const auto& name : written)
+      disk(target_ / name, "cannot be replaced", [&](auto& e) { fs::rename(folder_ / name, target_ / name, e); });
+    for (const auto& name : stale_weights(written))
+      disk(target_ / name, "cannot be removed", [&](auto& error) { fs::remove(target_ / name, error); });
+    sync_directory(target_.string());
+  }
+
+ private:
+  /// Weights of an earlier export that a loader might take for this one's.
+  std::vector<std::string> stale_weights(const std::set<std::string>& written) const {
+    std::vector<std::string> stale;
+    for (const auto& entry : fs::directory_iterator(target_)) {
+      const std::string name = entry.path().filename().string();
+      const bool weights = name == "model.safetensors" || name == "model.safetensors.index.json" ||
+                           (name.starts_with("model-") && name.ends_with(".safetensors"));
+      if (weights && written.count(name) == 0) stale.push_back(name);
+    }
+    return stale;
+  }
+  void remove() {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+
+  fs::path target_, folder_;
+};
+
+void copy_companions(const std::string& from, const Staging& staging) {
+  std::error_code error;
+  fs::directory_iterator entries(from, error);
+  check<ModelFileError>(!error, from, ": its tokenizer files cannot be listed: ", error.message());
+  for (const auto& entry : entries) {
+    const std::string name = entry.path().filename().string();
+    const bool wanted =
+        std::any_of(std::begin(kCopied), std::end(kCopied), [&](auto p) { return name.starts_with(p); });
+    if (wanted && entry.is_regular_file(error))
+      write_file(staging.file(name), read_file(entry.path().string(), kMaxCopiedBytes));
+  }
+}
+
+/// Consecutive tensors per shard; a tensor larger than the limit has a shard of its own.
+std::vector<NamedTensors> split_shards(const NamedTensors& tensors, int64_t max_bytes) {
+  std::vector<NamedTensors> shards(1);
+  int64_t bytes = 0;
+  for (const auto& entry : tensors) {
+    const auto size = static_cast<int64_t>(entry.second.nbytes());
+    if (!shards.back().empty() && bytes + size > max_bytes) {
+      shards.emplace_back();
+      bytes = 0;
+    }
+    bytes += size;
+    shards.back().push_back(entry);
+  }
+  return shards;
+}
+
+std::string shard_name(size_t index, size_t count) {
+  char name[64];
+  std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", index + 1, count);
+  return name;
+}
+
+void write_weights(const NamedTensors& tensors, int64_t max_shard_bytes, const Staging& staging) {
+  const auto shards = split_shards(tensors, max_shard_bytes);
+  if (shards.size() == 1) return write_safetensors(staging.file("model.safetensors"), shards[0]);
+  nlohmann::ordered_json index;
+  int64_t total = 0;
+  for (const auto& [name, tensor] : tensors) total += static_cast<int64_t>(tensor.nbytes());
+  index["metadata"]["total_size"] = total;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string file = shard_name(i, shards.size());
+    write_safetensors(staging.file(file), shards[i]);
+    for (const auto& [name, tensor] : shards[i]) index["weight_map"][name] = file;
+  }
+  write_file(staging.file("model.safetensors.index.json"), index.dump(2) + "\n");
+}
+
+}  // namespace
+
+void export_hf_directory(const std::string& path, const NamedTensors& tensors, const ExportOptions& options) {
+  std::string target = path;
+  while (target.size() > 1 && target.back() == '/') target.pop_back();  // or "out/" would be built in "out/.tmp"
+  Staging staging(target);
+  if (!options.copy_from.empty()) copy_companions(options.copy_from, staging);
+  write_weights(tensors, options.max_shard_bytes, staging);
+  write_file(staging.file("config.json"), options.config_json);
+  staging.publish();
+}
+
+}  // namespace fpdist::checkpoint

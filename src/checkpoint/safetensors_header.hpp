@@ -1,0 +1,27 @@
+#pragma once
+// The header of a safetensors file: text to checked values and back.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "fpdist/checkpoint/safetensors.hpp"
+
+namespace fpdist::checkpoint {
+
+inline constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own cap
+
+struct Header {
+  std::map<std::string, TensorInfo> tensors;
+  std::map<std::string, std::string> metadata;
+};
+
+/// Checks everything that can be checked without the data: `data_bytes` must be covered exactly, without holes or
+/// overlap.
+Header parse_header(std::string_view json, uint64_t data_bytes, const std::string& where);
+
+/// The format's name of a dtype ("BF16"); throws ShapeError for one it does not know.
+std::string_view safetensors_name(at::ScalarType dtype);
+
+}  // namespace fpdist::checkpoint

@@ -1,0 +1,65 @@
+#include "fpdist/checkpoint/hf_directory.hpp"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "checkpoint/scratch.hpp"
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::checkpoint {
+namespace {
+
+std::string refusal(const Scratch& scratch) {
+  return error_of<ModelFileError>([&] { HfDirectory directory(scratch.path()); });
+}
+
+TEST(HfDirectory, EveryMissingPieceIsNamedWithItsCure) {
+  const Scratch scratch;
+  EXPECT_TRUE(
+      contains(error_of<ModelFileError>([&] { HfDirectory directory(scratch / "none"); }), "is not a directory"));
+  EXPECT_TRUE(contains(refusal(scratch), "config.json: missing"));
+  spill(scratch / "config.json", "{}");
+  EXPECT_TRUE(contains(refusal(scratch), "copy the weights there"));
+  spill(scratch / "pytorch_model.bin", "");
+  EXPECT_TRUE(contains(refusal(scratch), "save it again with save_pretrained"));
+  spill(scratch / "model.safetensors.index.json", R"({"weight_map":{"w":"model-1.safetensors"}})");
+  EXPECT_TRUE(contains(refusal(scratch), "model-1.safetensors: missing"));
+  write_safetensors(scratch / "model-1.safetensors", {{"v", at::ones({1})}});
+  EXPECT_TRUE(contains(refusal(scratch), "holds no \"w\""));
+  write_safetensors(scratch / "model-1.safetensors", {{"w", at::ones({1})}});
+  EXPECT_TRUE(HfDirectory(scratch.path()).contains("w"));
+  spill(scratch / "model.safetensors", "damaged");
+  EXPECT_TRUE(contains(refusal(scratch), "model.safetensors: 7 bytes"));
+}
+
+TEST(HfDirectory, AHostileIndexIsRefused) {
+  const Scratch scratch;
+  spill(scratch / "config.json", "{}");
+  for (const char* index :
+       {"", "[]", "{}", R"({"weight_map":[]})", R"({"weight_map":{}})", R"({"weight_map":{"w":3}})",
+        R"({"weight_map":{"w":"../model.safetensors"}})", R"({"weight_map":{"w":""}})", R"({"weight_map":{"w":".."}})",
+        R"({"weight_map":{"w":"a\u0000b"}})", R"({"weight_map":{"w":"a","w":"b"}})"}) {
+    spill(scratch / "model.safetensors.index.json", index);
+    EXPECT_TRUE(contains(refusal(scratch), "model.safetensors.index.json")) << index;
+  }
+}
+
+TEST(HfDirectory, ReadsIntoAnyFloatDtype) {
+  const Scratch scratch;
+  const at::Tensor half = at::randn({3, 4}).to(at::kBFloat16);
+  spill(scratch / "config.json", "{}");
+  write_safetensors(scratch / "model.safetensors", {{"w", half}, {"count", at::ones({2}, at::kLong)}});
+  const HfDirectory directory(scratch.path());
+  EXPECT_EQ(directory.names(), (std::vector<std::string>{"count", "w"}));
+  at::Tensor wide = at::empty({3, 4}, at::kDouble).set_requires_grad(true);  // a leaf, as parameters are
+  directory.read_into("w", wide);
+  EXPECT_TRUE(at::equal(wide.detach(), half.to(at::kDouble)));
+  at::Tensor wrong = at::empty({4, 3}), integers = at::empty({2});
+  EXPECT_TRUE(contains(error_of<ModelFileError>([&] { directory.read_into("w", wrong); }),
+                       "has shape [3, 4], config.json asks for [4, 3]"));
+  EXPECT_TRUE(contains(error_of<ModelFileError>([&] { directory.read_into("absent", wrong); }), "hold no \"absent\""));
+  EXPECT_TRUE(contains(error_of<ModelFileError>([&] { directory.read_into("count", integers); }), "quantised"));
+}
+
+}  // namespace
+}  // namespace fpdist::checkpoint
