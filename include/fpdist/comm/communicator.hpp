@@ -1,17 +1,18 @@
 #pragma once
-// comm: the one interface through which ranks talk. An axis of the mesh is a Communicator. Every call below is collective
-// over the communicator unless it says otherwise: all its ranks must call it, in the same order, with matching counts.
-// Tensors are contiguous, on the CPU for the implementations here, of dtype float32, float64, bfloat16, int32, int64 or
-// uint8. Sums run in ascending rank order, so the same inputs on the same number of ranks give the same bits.
-// Every blocking wait has a deadline; when it passes, or a peer is lost, CommError names collective, axis and rank.
+// comm: the one interface through which ranks talk. An axis of the mesh is a Communicator. Every call below is
+// collective over the communicator unless it says otherwise: all its ranks must call it, in the same order, with
+// matching counts. Tensors are contiguous, on the CPU for the implementations here, of dtype float32, float64,
+// bfloat16, int32, int64 or uint8. Sums run in ascending rank order, so the same inputs on the same number of ranks
+// give the same bits. Every blocking wait has a deadline; when it passes, or a peer is lost, CommError names
+// collective, axis and rank.
+
+#include <ATen/core/Tensor.h>
 
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
-
-#include <ATen/core/Tensor.h>
 
 namespace fpdist::comm {
 
@@ -23,10 +24,11 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual const std::string& axis() const = 0;   ///< "world", "dp", ... for messages
+  virtual const std::string& axis() const = 0;  ///< "world", "dp", ... for messages
 
   /// Point to point. Between group_begin and group_end, at most one send and one receive per peer; nothing moves before
-  /// group_end, which returns when all of the group's messages are done. Sends are synchronous (what would hang NCCL hangs).
+  /// group_end, which returns when all of the group's messages are done. Sends are synchronous (what would hang NCCL
+  /// hangs).
   virtual void group_begin() = 0;
   virtual void send(const at::Tensor& tensor, int peer) = 0;
   virtual void receive(at::Tensor& tensor, int peer) = 0;
@@ -34,7 +36,8 @@ class Communicator {
 
   /// tensor <- op over ranks, in place.
   virtual void all_reduce(at::Tensor& tensor, ReduceOp op = ReduceOp::kSum) = 0;
-  /// out[sum(counts)] <- concatenation of every rank's mine[counts[rank]]; counts in elements. `mine` may alias its slot of `out`.
+  /// out[sum(counts)] <- concatenation of every rank's mine[counts[rank]]; counts in elements. `mine` may alias its
+  /// slot of `out`.
   virtual void all_gather_v(const at::Tensor& mine, at::Tensor& out, std::span<const int64_t> counts) = 0;
   /// mine[counts[rank]] <- own slice of the sum over ranks of in[sum(counts)]. `mine` may alias its slot of `in`.
   virtual void reduce_scatter_v(const at::Tensor& in, at::Tensor& mine, std::span<const int64_t> counts) = 0;
@@ -47,13 +50,21 @@ class Communicator {
   /// Ranks with equal `color` form a new communicator named `axis`, ordered by (key, old rank).
   virtual std::unique_ptr<Communicator> split(const std::string& axis, int color, int key) = 0;
 
-  /// Not collective. Wakes every blocked rank with CommError; the communicator is dead afterwards.
+  /// Not collective; on the rank's own thread. Wakes every blocked rank of the job with CommError, on whatever axis it
+  /// waits; this communicator and all that come from the same World are dead afterwards (every call throws CommError).
   virtual void abort(const std::string& reason) noexcept = 0;
 };
 
 struct CommOptions {
   /// A wait longer than this is a lost peer.
   std::chrono::milliseconds timeout{std::chrono::minutes(10)};
+  /// Every n-th call first compares {call number, collective, dtype, counts} with each peer that it exchanges messages
+  /// with, so that ranks which went different ways fail at once, by name, instead of at the deadline. 0: never.
+  int check_every = 1;
+  /// Sums are made in rounds whose received parts stay below this much memory.
+  int64_t scratch_bytes = int64_t{8} << 20;
+  /// Longer messages travel in pieces (MPI counts are 32-bit).
+  int64_t max_message_bytes = int64_t{1} << 30;
 };
 
 }  // namespace fpdist::comm

@@ -12,6 +12,9 @@ class World {
  public:
   /// Joins MPI: initialises it if nobody has (and then finalizes it in the destructor), duplicates MPI_COMM_WORLD.
   /// Collective over the job. A program started without mpirun is a world of one rank.
+  /// MPI_Finalize waits for every rank, so the destructor leaves it out after abort() and while an exception is
+  /// unwinding (the peers are told instead). A program therefore keeps its World outside the try block whose catch
+  /// calls abort().
   World(int* argc, char*** argv, CommOptions options = {});
   /// Wraps an existing communicator (thread ranks); `local_size` ranks share this host.
   World(std::unique_ptr<Communicator> communicator, int local_size);
@@ -21,7 +24,7 @@ class World {
 
   int rank() const { return communicator().rank(); }
   int size() const { return communicator().size(); }
-  int local_rank() const;    ///< rank among the ranks of this host
+  int local_rank() const;  ///< rank among the ranks of this host
   int local_size() const;
   Communicator& communicator() const;
 

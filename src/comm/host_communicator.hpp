@@ -1,0 +1,64 @@
+#pragma once
+// comm, private: every collective over a Transport, for tensors in host memory.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fpdist/comm/communicator.hpp"
+#include "transport.hpp"
+
+namespace fpdist::comm {
+
+class HostCommunicator final : public Communicator {
+ public:
+  /// All ranks of the job.
+  HostCommunicator(std::shared_ptr<Transport> transport, std::string axis);
+  /// `members`: job ranks, own one included, in rank order; `tag` is no other communicator's between any two of them.
+  HostCommunicator(std::shared_ptr<Transport> transport, std::string axis, std::vector<int> members, int tag);
+
+  int rank() const override { return rank_; }
+  int size() const override { return static_cast<int>(members_.size()); }
+  const std::string& axis() const override { return axis_; }
+  void group_begin() override;
+  void send(const at::Tensor& tensor, int peer) override;
+  void receive(at::Tensor& tensor, int peer) override;
+  void group_end() override;
+  void all_reduce(at::Tensor& tensor, ReduceOp op) override;
+  void all_gather_v(const at::Tensor& mine, at::Tensor& out, std::span<const int64_t> counts) override;
+  void reduce_scatter_v(const at::Tensor& in, at::Tensor& mine, std::span<const int64_t> counts) override;
+  void all_to_all_v(const at::Tensor& in, std::span<const int64_t> in_counts, at::Tensor& out,
+                    std::span<const int64_t> out_counts) override;
+  void broadcast(at::Tensor& tensor, int root) override;
+  void barrier() override;
+  std::unique_ptr<Communicator> split(const std::string& axis, int color, int key) override;
+  void abort(const std::string& reason) noexcept override;
+
+ private:
+  struct Call;  ///< one collective under way
+  struct Pending {
+    at::Tensor tensor;
+    int peer;
+  };
+  Call begin(Collective collective, const at::Tensor& tensor, int64_t detail);
+  void gather_slots(Call& call, const char* mine, const at::Tensor& out, std::span<const int64_t> counts);
+  void reduce_slots(Call& call, const at::Tensor& in, const at::Tensor& mine, std::span<const int64_t> counts,
+                    ReduceOp op);
+  void reduce_whole(Call& call, const at::Tensor& tensor, ReduceOp op);
+  void add_pending(std::vector<Pending>& pending, const at::Tensor& tensor, int peer, const char* what);
+  void check_tensor(const at::Tensor& tensor, const char* what) const;
+  void check_counts(std::span<const int64_t> counts, const at::Tensor& whole, const char* what) const;
+  std::string place(Collective collective, int64_t sequence) const;
+  bool is_checked(int64_t sequence) const;
+
+  std::shared_ptr<Transport> transport_;
+  std::string axis_;
+  std::vector<int> members_;
+  int rank_ = 0, tag_ = 0;
+  int64_t sequence_ = 0, groups_ = 0;
+  bool in_group_ = false;
+  std::vector<Pending> sends_, receives_;
+  std::vector<int64_t> sent_, received_;  ///< [size] messages of groups so far
+};
+
+}  // namespace fpdist::comm

@@ -1,0 +1,56 @@
+#include "transport.hpp"
+
+#include <c10/core/ScalarType.h>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::comm {
+namespace {
+
+std::string describe(const Header& header) {
+  return text(name_of(header.collective), " (call ", header.sequence, ", ", header.bytes, " bytes of ",
+              c10::toString(static_cast<c10::ScalarType>(header.dtype)), ", signature ", std::hex, header.detail, ")");
+}
+
+}  // namespace
+
+const char* name_of(Collective collective) {
+  switch (collective) {
+    case Collective::kGroup:
+      return "group";
+    case Collective::kAllReduce:
+      return "all_reduce";
+    case Collective::kAllGatherV:
+      return "all_gather_v";
+    case Collective::kReduceScatterV:
+      return "reduce_scatter_v";
+    case Collective::kAllToAllV:
+      return "all_to_all_v";
+    case Collective::kBroadcast:
+      return "broadcast";
+    case Collective::kBarrier:
+      return "barrier";
+    case Collective::kSplit:
+      return "split";
+  }
+  return "unknown collective";
+}
+
+std::string lost_text(const Exchange& exchange, const std::vector<int>& peers, const CommOptions& options) {
+  std::string who;
+  for (const int peer : peers) who += (who.empty() ? "" : ", ") + std::to_string(peer);
+  return text(exchange.place, ": no answer from world rank ", who, " within ", options.timeout.count() / 1000.0,
+              " s; it died, was stopped, or is not in this call. Its log says where it was; a step that really takes "
+              "longer needs a longer timeout");
+}
+
+std::string mismatch_text(const Exchange& exchange, int peer, const Header& mine, const Header& theirs) {
+  return text(exchange.place, ": world rank ", peer, " is in ", describe(theirs), " while this rank is in ",
+              describe(mine), "; all ranks must make the same calls in the same order with matching counts and dtypes");
+}
+
+std::string aborted_text(const std::string& place, const std::string& reason) {
+  return text(place, ": the job was aborted: ", reason);
+}
+
+}  // namespace fpdist::comm

@@ -1,0 +1,79 @@
+#pragma once
+// comm, private: Transport, the one thing that thread ranks and MPI ranks do differently: move bytes between two ranks.
+// HostCommunicator builds every collective on it, so both give the same bits.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fpdist/comm/communicator.hpp"
+
+namespace fpdist::comm {
+
+enum class Collective : int32_t {
+  kGroup,
+  kAllReduce,
+  kAllGatherV,
+  kReduceScatterV,
+  kAllToAllV,
+  kBroadcast,
+  kBarrier,
+  kSplit
+};
+const char* name_of(Collective collective);
+
+/// What both ends of a message must agree on; it travels ahead of the message when the message is `checked`.
+struct Header {
+  Collective collective = Collective::kBarrier;
+  int32_t dtype = 0;     ///< at::ScalarType
+  int64_t sequence = 0;  ///< number of the call on its communicator; in a group, of the message between the two ranks
+  int64_t detail = 0;    ///< what every rank must pass alike: counts, root, reduction
+  int64_t bytes = 0;
+  bool operator==(const Header&) const = default;
+};
+
+struct Message {
+  int peer = 0;  ///< rank in the job
+  char* data = nullptr;
+  Header header;
+  bool checked = false;
+  at::Tensor owner;  ///< keeps `data` alive when the exchange fails with the message on its way
+};
+
+/// All messages of one call, posted together.
+struct Exchange {
+  int tag = 0;  ///< of the communicator
+  std::vector<Message> sends, receives;
+  std::string place;  ///< "all_reduce, call 17, on axis dp, rank 2 of 4": starts every error text
+};
+
+/// Shared by all communicators of a World. Calls come from the rank's own thread.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual const CommOptions& options() const = 0;
+  /// Returns when every send has been received and every receive has arrived. Messages of the same tag between two
+  /// ranks keep their order. Throws CommError at the deadline, on a header that differs, and after an abort; the
+  /// transport is dead afterwards. Peers other than the own rank only.
+  virtual void exchange(Exchange exchange) = 0;
+  virtual void abort(const std::string& reason) noexcept = 0;
+  /// First tag that no communicator of this rank uses.
+  int next_tag() const { return next_tag_; }
+  void set_next_tag(int tag) { next_tag_ = tag; }
+
+ private:
+  int next_tag_ = 1;
+};
+
+/// Error texts that both transports share.
+std::string lost_text(const Exchange& exchange, const std::vector<int>& peers, const CommOptions& options);
+std::string mismatch_text(const Exchange& exchange, int peer, const Header& mine, const Header& theirs);
+std::string aborted_text(const std::string& place, const std::string& reason);
+
+}  // namespace fpdist::comm
