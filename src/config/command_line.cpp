@@ -1,0 +1,185 @@
+// The command line over the file over the defaults. Read by hand: our names carry sections, '-' for '_', --no-x and
+// hints for unknown keys, none of which an option parser gives.
+
+#include <algorithm>
+#include <set>
+#include <string_view>
+
+#include "fpdist/config/config.hpp"
+#include "fpdist/core/error.hpp"
+#include "src/config/keys.hpp"
+#include "src/config/names.hpp"
+#include "src/config/yaml.hpp"
+
+namespace fpdist::config {
+namespace {
+
+struct Assignment {
+  const Key* key;
+  std::string argument, value;
+};
+
+bool holds(const Key& key, auto predicate) {
+  trainer::Config any;
+  return predicate(key.field(any));
+}
+bool is_bool(const Key& key) {
+  return holds(key, [](const Field& field) { return std::holds_alternative<bool*>(field); });
+}
+
+List split(const std::string& value) {
+  List out;
+  for (size_t begin = 0; begin <= value.size();) {
+    const size_t end = std::min(value.find(',', begin), value.size());
+    if (end > begin) out.push_back(value.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return out;
+}
+
+class Reader {
+ public:
+  explicit Reader(const std::vector<std::string>& arguments) : arguments_(arguments) {}
+
+  CommandLine read() {
+    while (at_ < arguments_.size()) read_argument(arguments_[at_++]);
+    if (line_.help) return line_;
+    if (!file_.empty()) {
+      std::vector<std::string> in_file = read_yaml(file_, line_.config);
+      problems_.insert(problems_.begin(), in_file.begin(), in_file.end());
+    }
+    for (const Assignment& assignment : assignments_) apply(assignment);
+    std::string all;
+    for (const std::string& problem : problems_) all += (all.empty() ? "" : "\n") + problem;
+    if (!all.empty()) throw ConfigError(all);
+    trainer::validate(line_.config);
+    return line_;
+  }
+
+ private:
+  void problem(const std::string& argument, const std::string& what) {
+    problems_.push_back(text(argument, ": ", what));
+  }
+
+  void set_file(const std::string& file) {
+    if (!file_.empty()) problem(file, text("a second configuration file after ", file_, "; give one"));
+    file_ = file;
+  }
+
+  void read_argument(const std::string& argument) {
+    if (argument == "-h") {
+      line_.help = true;
+    } else if (argument.starts_with("--")) {
+      read_option(argument);
+    } else if (argument.empty() || argument.starts_with("-")) {
+      problem(text("'", argument, "'"), "options start with two dashes; --help lists them");
+    } else {
+      set_file(argument);
+    }
+  }
+
+  void read_option(const std::string& argument) {
+    const size_t equal = argument.find('=');
+    const bool has_value = equal != std::string::npos;
+    const std::string name = argument.substr(2, has_value ? equal - 2 : std::string::npos);
+    std::string value = has_value ? argument.substr(equal + 1) : std::string();
+    if (read_flag(name, has_value, argument)) return;
+    if (name == "config") {
+      if (has_value || take_value(argument, value)) set_file(value);
+      return;
+    }
+    const Key* key = find_key(name);
+    if (!key && (name.starts_with("no-") || name.starts_with("no_"))) {
+      key = find_key(std::string_view(name).substr(3));
+      if (key && (!is_bool(*key) || has_value)) {
+        problem(argument, text("--no- takes no value and a true-or-false key; write --", key->name, " VALUE"));
+        return;
+      }
+      if (key) return assignments_.push_back({key, argument, "false"});
+    }
+    if (!key) return problem(argument, unknown_key(name));
+    if (!has_value && is_bool(*key)) {
+      const bool next_is_value = at_ < arguments_.size() && (arguments_[at_] == "true" || arguments_[at_] == "false");
+      value = next_is_value ? arguments_[at_++] : "true";
+    } else if (!has_value && !take_value(argument, value)) {
+      return;
+    }
+    assignments_.push_back({key, argument, value});
+  }
+
+  bool read_flag(const std::string& name, bool has_value, const std::string& argument) {
+    bool* flag = name == "help"                                     ? &line_.help
+                 : name == "plan"                                   ? &line_.plan
+                 : name == "print-config" || name == "print_config" ? &line_.print_config
+                                                                    : nullptr;
+    if (flag && has_value) problem(argument, text("--", name, " takes no value"));
+    if (flag) *flag = true;
+    return flag != nullptr;
+  }
+
+  bool take_value(const std::string& argument, std::string& value) {
+    if (at_ >= arguments_.size() || arguments_[at_].starts_with("--")) {
+      problem(argument, "needs a value");
+      return false;
+    }
+    value = arguments_[at_++];
+    return true;
+  }
+
+  /// A repeated list or map key adds to what the command line gave before, never to the file's.
+  void apply(const Assignment& assignment) {
+    const Field field = assignment.key->field(line_.config);
+    const bool first = given_.insert(assignment.key).second;
+    RawValue value = assignment.value;
+    if (auto* const* list = std::get_if<List*>(&field)) {
+      List all = first ? List() : **list;
+      for (std::string& item : split(assignment.value)) all.push_back(std::move(item));
+      value = all;
+    } else if (auto* const* map = std::get_if<Map*>(&field)) {
+      Map all = first ? Map() : **map;
+      for (const std::string& item : split(assignment.value)) {
+        const size_t equal = item.find('=');
+        if (equal == std::string::npos || equal == 0)
+          return problem(assignment.argument, text("expected ours=theirs, got '", item, "'"));
+        all[item.substr(0, equal)] = item.substr(equal + 1);
+      }
+      value = all;
+    }
+    if (const auto wrong = assign(*assignment.key, value, line_.config)) problem(assignment.argument, *wrong);
+  }
+
+  const std::vector<std::string>& arguments_;
+  size_t at_ = 0;
+  CommandLine line_;
+  std::string file_;
+  std::vector<Assignment> assignments_;
+  std::set<const Key*> given_;
+  std::vector<std::string> problems_;
+};
+
+}  // namespace
+
+CommandLine parse_command_line(const std::vector<std::string>& arguments) { return Reader(arguments).read(); }
+
+std::string help_text() {
+  std::string out =
+      "[mpirun -np RANKS] fpdist_train [--config] FILE.yaml [--section.key value ...]\n\n"
+      "  --plan          print sharing, packs, cost and memory of the first step; train nothing\n"
+      "  --print-config  print the resolved configuration; train nothing\n"
+      "  --help          this text\n\n"
+      "Defaults < file < command line. '-' and '_' are alike; --x and --no-x for true-or-false keys;\n"
+      "lists as a,b or by repeating the key. In the file a key stands inside its section.\n";
+  trainer::Config defaults;
+  std::string_view section = "none";
+  for (const Key& key : keys()) {
+    if (section_of(key) != section) out += '\n';
+    section = section_of(key);
+    const Field field = key.field(defaults);
+    const std::string shown = scalar_text(field);
+    out += text("  --", key.name, " (", shown.empty() ? "empty" : shown, ")\n      ", key.meaning, "; ",
+                key.values.empty() ? type_of(field) : key.values, "\n");
+  }
+  return out;
+}
+
+}  // namespace fpdist::config

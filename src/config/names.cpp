@@ -1,0 +1,148 @@
+#include "src/config/names.hpp"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "src/config/keys.hpp"
+
+namespace fpdist::config {
+namespace {
+
+struct Synonym {
+  std::string_view theirs, ours;
+};
+
+// The names of TRL, Transformers, Axolotl, LLaMA-Factory, OpenRLHF, torchtune and Megatron for what we have.
+constexpr std::array kSynonyms = {
+    Synonym{"micro_batch_size", "pack.max_tokens"},
+    Synonym{"micro_train_batch_size", "pack.max_tokens"},
+    Synonym{"packing_max_length", "pack.max_tokens"},
+    Synonym{"per_device_train_batch_size", "train.groups_per_step"},
+    Synonym{"gradient_accumulation_steps", "train.groups_per_step"},
+    Synonym{"train_batch_size", "train.groups_per_step"},
+    Synonym{"global_batch_size", "train.groups_per_step"},
+    Synonym{"batch_size", "train.groups_per_step"},
+    Synonym{"num_epochs", "train.max_steps"},
+    Synonym{"num_train_epochs", "train.max_steps"},
+    Synonym{"max_epochs", "train.max_steps"},
+    Synonym{"epochs", "train.max_steps"},
+    Synonym{"train_iters", "train.max_steps"},
+    Synonym{"steps", "train.max_steps"},
+    Synonym{"log_steps", "train.logging_steps"},
+    Synonym{"save_interval", "train.save_steps"},
+    Synonym{"save_path", "train.output_dir"},
+    Synonym{"data_seed", "train.seed"},
+    Synonym{"sequence_len", "data.max_length"},
+    Synonym{"seq_len", "data.max_length"},
+    Synonym{"seq_length", "data.max_length"},
+    Synonym{"cutoff_len", "data.max_length"},
+    Synonym{"max_len", "data.max_length"},
+    Synonym{"max_seq_len", "data.max_length"},
+    Synonym{"max_seq_length", "data.max_length"},
+    Synonym{"max_prompt_length", "data.max_length"},
+    Synonym{"datasets", "data.path"},
+    Synonym{"dataset", "data.path"},
+    Synonym{"dataset_name", "data.path"},
+    Synonym{"train_file", "data.path"},
+    Synonym{"model_name_or_path", "model.path"},
+    Synonym{"base_model", "model.path"},
+    Synonym{"pretrain", "model.path"},
+    Synonym{"torch_dtype", "model.dtype"},
+    Synonym{"bf16", "model.dtype"},
+    Synonym{"precision", "model.dtype"},
+    Synonym{"gradient_checkpoint", "model.gradient_checkpointing"},
+    Synonym{"activation_checkpointing", "model.gradient_checkpointing"},
+    Synonym{"pref_beta", "loss.beta"},
+    Synonym{"dpo_beta", "loss.beta"},
+    Synonym{"rl_beta", "loss.beta"},
+    Synonym{"kl_coef", "loss.beta"},
+    Synonym{"init_kl_coef", "loss.beta"},
+    Synonym{"pref_loss", "loss.loss_type"},
+    Synonym{"cliprange", "loss.epsilon"},
+    Synonym{"clip_range", "loss.epsilon"},
+    Synonym{"eps_clip", "loss.epsilon"},
+    Synonym{"max_new_tokens", "loss.max_completion_length"},
+    Synonym{"lr", "optim.learning_rate"},
+    Synonym{"actor_learning_rate", "optim.learning_rate"},
+    Synonym{"lr_scheduler", "optim.lr_scheduler_type"},
+    Synonym{"lr_warmup_steps", "optim.warmup_steps"},
+    Synonym{"warmup_ratio", "optim.warmup_steps"},
+    Synonym{"clip_grad", "optim.max_grad_norm"},
+    Synonym{"gradient_clipping", "optim.max_grad_norm"},
+    Synonym{"stage", "method"},
+    Synonym{"trainer_type", "method"},
+    Synonym{"rl", "method"},
+    Synonym{"data_parallel_size", "parallel.dp"},
+    Synonym{"tensor_parallel_size", "parallel.tp"},
+    Synonym{"tensor_model_parallel_size", "parallel.tp"},
+    Synonym{"context_parallel_size", "parallel.cp"},
+    Synonym{"pipeline_parallel_size", "parallel.pp"},
+    Synonym{"pipeline_model_parallel_size", "parallel.pp"},
+    Synonym{"prefix_sharing", "pack.share_prefix"},
+};
+
+std::string normal(std::string_view name) {
+  std::string out(name);
+  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) {
+    return c == '-' ? '_' : c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  });
+  return out;
+}
+
+std::string_view last_part(std::string_view name) {
+  const size_t dot = name.rfind('.');
+  return dot == std::string_view::npos ? name : name.substr(dot + 1);
+}
+
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t swap = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, swap}));
+    }
+  }
+  return row[b.size()];
+}
+
+std::string_view nearest(std::string_view name) {
+  const std::string_view leaf = last_part(name);
+  for (const Key& key : keys())
+    if (leaf_of(key) == leaf) return key.name;
+  for (const Synonym& synonym : kSynonyms)
+    if (synonym.theirs == leaf) return synonym.ours;
+  std::string_view best;
+  size_t best_distance = std::max<size_t>(2, leaf.size() / 3) + 1;
+  for (const Key& key : keys()) {
+    // A long wrong name is far from every key; comparing it would only cost time.
+    if (name.size() > 2 * key.name.size() + 8) continue;
+    const size_t distance = std::min(edit_distance(leaf, leaf_of(key)), edit_distance(name, key.name));
+    if (distance < best_distance && distance < leaf_of(key).size()) {
+      best = key.name;
+      best_distance = distance;
+    }
+    if (leaf.size() != name.size()) continue;
+    const size_t to_section = edit_distance(name, section_of(key));
+    if (to_section < std::min<size_t>(best_distance, 3) && to_section < name.size()) {
+      best = section_of(key);
+      best_distance = to_section;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+std::string unknown_key(std::string_view name) {
+  const std::string_view meant = nearest(normal(name));
+  return text("unknown key '", name, "'",
+              meant.empty() ? "; --help lists all keys" : text("; did you mean ", meant, "?"));
+}
+
+}  // namespace fpdist::config

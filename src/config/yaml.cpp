@@ -1,0 +1,200 @@
+#include "src/config/yaml.hpp"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <string_view>
+
+#include "fpdist/config/config.hpp"
+#include "fpdist/core/error.hpp"
+#include "src/config/keys.hpp"
+#include "src/config/names.hpp"
+
+namespace fpdist::config {
+namespace {
+
+bool is_section(std::string_view name) {
+  return std::any_of(keys().begin(), keys().end(), [&](const Key& key) { return section_of(key) == name; });
+}
+
+class Reader {
+ public:
+  Reader(const std::string& file, trainer::Config& config) : file_(file), config_(config) {}
+
+  void read_file() {
+    std::ifstream in(file_, std::ios::binary);
+    std::ostringstream bytes;
+    // A folder opens like a file and fails at the first read.
+    if (!in || !(bytes << in.rdbuf())) {
+      if (!in.is_open() || in.bad() || in.peek() != std::ifstream::traits_type::eof()) {
+        problems_.push_back(text(file_, ": cannot be read: give the path of an existing YAML file"));
+        return;
+      }
+    }
+    try {
+      const std::vector<YAML::Node> documents = YAML::LoadAll(bytes.str());
+      if (documents.size() > 1)
+        problem(documents[1].Mark(), "a second YAML document; a file holds one configuration");
+      else if (!documents.empty())
+        read_root(documents[0]);
+    } catch (const YAML::Exception& error) {
+      problem(error.mark, text("not valid YAML: ", error.msg));
+    }
+  }
+
+  std::vector<std::string> take_problems() { return std::move(problems_); }
+
+ private:
+  void problem(const YAML::Mark& mark, const std::string& what) {
+    problems_.push_back(mark.is_null() ? text(file_, ": ", what)
+                                       : text(file_, ":", mark.line + 1, ":", mark.column + 1, ": ", what));
+  }
+
+  /// Calls visit(name, key node, value node) for every entry of a map that is written once and has a plain name.
+  template <typename Visit>
+  void for_each_entry(const YAML::Node& map, const std::string& prefix, const Visit& visit) {
+    std::set<std::string> seen;
+    for (const auto& entry : map) {
+      if (!entry.first.IsScalar()) {
+        problem(entry.first.Mark(), "a key must be a plain word");
+        continue;
+      }
+      std::string name = entry.first.Scalar();
+      const std::string written = name;
+      std::replace(name.begin(), name.end(), '-', '_');
+      if (!seen.insert(name).second)
+        problem(entry.first.Mark(), text("duplicate key '", prefix, written, "'; keep one"));
+      else
+        visit(prefix + written, entry.first, entry.second);
+    }
+  }
+
+  void read_root(const YAML::Node& root) {
+    if (root.IsNull()) return;
+    if (!root.IsMap()) return problem(root.Mark(), "expected sections such as 'train:' with keys inside");
+    for_each_entry(root, "", [&](const std::string& name, const YAML::Node& at, const YAML::Node& value) {
+      if (!is_section(name)) {
+        const Key* key = find_key(name);
+        if (key && section_of(*key).empty()) return read_value(*key, value);
+        if (key)
+          return problem(at.Mark(), text("write '", leaf_of(*key), "' inside the section '", section_of(*key), ":'"));
+        return problem(at.Mark(), unknown_key(name));
+      }
+      if (value.IsNull()) return;
+      if (!value.IsMap()) return problem(value.Mark(), text("section '", name, "' must hold keys"));
+      read_section(name, value);
+    });
+  }
+
+  void read_section(const std::string& section, const YAML::Node& map) {
+    for_each_entry(map, section + ".", [&](const std::string& name, const YAML::Node& at, const YAML::Node& value) {
+      const Key* key = find_key(name);
+      if (key)
+        read_value(*key, value);
+      else
+        problem(at.Mark(), unknown_key(name));
+    });
+  }
+
+  void read_value(const Key& key, const YAML::Node& node) {
+    const std::optional<RawValue> value = raw(key, node);
+    if (!value) return;
+    if (const auto wrong = assign(key, *value, config_)) problem(node.Mark(), text(key.name, ": ", *wrong));
+  }
+
+  /// Nothing when a problem was recorded.
+  std::optional<RawValue> raw(const Key& key, const YAML::Node& node) {
+    const auto scalar = [&](const YAML::Node& item) -> std::optional<std::string> {
+      if (item.IsScalar()) return item.Scalar();
+      problem(item.Mark(), text(key.name, ": expected ", type_of(key.field(config_)),
+                                item.IsNull() ? ", got nothing" : ", got a list or map inside"));
+      return std::nullopt;
+    };
+    if (node.IsSequence()) {
+      List list;
+      for (const YAML::Node& item : node) {
+        const auto element = scalar(item);
+        if (!element) return std::nullopt;
+        list.push_back(*element);
+      }
+      return list;
+    }
+    if (!node.IsMap()) return scalar(node);
+    Map map;
+    bool good = true;
+    std::set<std::string> seen;
+    for (const auto& entry : node) {
+      const auto ours = scalar(entry.first), theirs = scalar(entry.second);
+      good = good && ours && theirs;
+      if (!good) return std::nullopt;
+      if (!map.emplace(*ours, *theirs).second) {
+        problem(entry.first.Mark(), text("duplicate key '", key.name, ".", *ours, "'; keep one"));
+        return std::nullopt;
+      }
+    }
+    return map;
+  }
+
+  const std::string& file_;
+  trainer::Config& config_;
+  std::vector<std::string> problems_;
+};
+
+struct Emit {
+  YAML::Emitter& out;
+
+  void text(const std::string& value) { out << YAML::DoubleQuoted << value; }
+  void operator()(const std::string* value) { text(*value); }
+  void operator()(const List* values) {
+    out << YAML::Flow << YAML::BeginSeq;
+    for (const std::string& value : *values) text(value);
+    out << YAML::EndSeq;
+  }
+  void operator()(const Map* values) {
+    out << YAML::Flow << YAML::BeginMap;
+    for (const auto& [ours, theirs] : *values) {
+      out << YAML::Key;
+      text(ours);
+      out << YAML::Value;
+      text(theirs);
+    }
+    out << YAML::EndMap;
+  }
+  // Numbers and names go out as plain words, digits as scalar_text chose them.
+  template <typename Plain>
+  void operator()(Plain* value) {
+    out << scalar_text(Field(value));
+  }
+};
+
+}  // namespace
+
+std::vector<std::string> read_yaml(const std::string& file, trainer::Config& config) {
+  Reader reader(file, config);
+  reader.read_file();
+  return reader.take_problems();
+}
+
+std::string to_yaml(const trainer::Config& config) {
+  trainer::Config copy = config;  // the table hands out writable fields
+  YAML::Emitter out;
+  out << YAML::BeginMap;
+  std::string_view section;
+  for (const Key& key : keys()) {
+    if (section_of(key) != section) {
+      if (!section.empty()) out << YAML::EndMap;
+      section = section_of(key);
+      out << YAML::Key << std::string(section) << YAML::Value << YAML::BeginMap;
+    }
+    out << YAML::Key << std::string(leaf_of(key)) << YAML::Value;
+    std::visit(Emit{out}, key.field(copy));
+  }
+  if (!section.empty()) out << YAML::EndMap;
+  out << YAML::EndMap;
+  return std::string(out.c_str()) + "\n";
+}
+
+}  // namespace fpdist::config

@@ -1,0 +1,14 @@
+#pragma once
+// A YAML file into a Config.
+
+#include <string>
+#include <vector>
+
+#include "fpdist/trainer/options.hpp"
+
+namespace fpdist::config {
+
+/// Reads `file` over `config` and returns everything that is wrong with it, each as "file:line:column: what".
+std::vector<std::string> read_yaml(const std::string& file, trainer::Config& config);
+
+}  // namespace fpdist::config

@@ -1,0 +1,115 @@
+// What can be wrong with a configuration before a file is opened or a rank is counted; all of it is said at once.
+
+#include "fpdist/trainer/options.hpp"
+
+#include <cmath>
+#include <string>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/loss/loss.hpp"
+#include "fpdist/model/config.hpp"
+#include "fpdist/optim/schedule.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+class Problems {
+ public:
+  template <typename... Parts>
+  void unless(bool good, const Parts&... parts) {
+    if (!good) add(text(parts...));
+  }
+
+  template <typename Value>
+  void range(std::string_view key, Value value, bool good, std::string_view valid) {
+    unless(good, key, " is ", value, "; it must be ", valid);
+  }
+
+  /// Rooms check their own words; `room` throws ConfigError.
+  template <typename Room>
+  void ask(const Room& room) {
+    try {
+      room();
+    } catch (const ConfigError& error) {
+      add(error.what());
+    }
+  }
+
+  void finish() const {
+    if (!all_.empty()) throw ConfigError(all_);
+  }
+
+ private:
+  void add(const std::string& what) { all_ += (all_.empty() ? "" : "\n") + what; }
+  std::string all_;
+};
+
+bool at_least(double value, double least) { return std::isfinite(value) && value >= least; }
+
+void check_model(const model::ModelOptions& options, Problems& problems) {
+  problems.unless(options.path.empty() != options.preset.empty(),
+                  options.path.empty() ? "no model: give model.path (a Hugging Face directory) or model.preset: tiny"
+                                       : "both model.path and model.preset are given; keep one");
+  if (!options.preset.empty()) problems.ask([&] { (void)model::preset_config(options.preset); });
+  problems.unless(options.device != "cuda", "model.device is cuda: this build has no GPU library; use cpu or auto");
+  problems.unless(options.device == "auto" || options.device == "cpu" || options.device == "cuda", "model.device is '",
+                  options.device, "'; use auto, cpu or cuda");
+}
+
+void check_data(const data::DataOptions& options, Problems& problems) {
+  problems.unless(!options.path.empty(), "data.path is empty; give at least one JSONL file");
+  for (const std::string& path : options.path)
+    problems.unless(!path.empty(), "data.path holds an empty name; give the path of a JSONL file");
+  problems.range("data.max_length", options.max_length, options.max_length >= 2, "2 or more");
+}
+
+void check_train(const TrainOptions& options, Problems& problems) {
+  problems.range("train.groups_per_step", options.groups_per_step, options.groups_per_step >= 1, "1 or more");
+  problems.range("train.max_steps", options.max_steps, options.max_steps >= 1, "1 or more");
+  problems.unless(!options.output_dir.empty(), "train.output_dir is empty; give the folder to write to");
+  problems.range("train.logging_steps", options.logging_steps, options.logging_steps >= 1, "1 or more");
+  problems.range("train.save_steps", options.save_steps, options.save_steps >= 0, "0 or more");
+  problems.range("train.peak_tflops", options.peak_tflops, at_least(options.peak_tflops, 0), "0 or more");
+  // The upper end keeps the deadline inside the clock's range.
+  const int64_t timeout = options.comm_timeout_seconds;
+  problems.range("train.comm_timeout_seconds", timeout, timeout >= 1 && timeout <= 100'000'000,
+                 "1 or more, at most 100000000");
+}
+
+void check_optim(const optim::OptimOptions& options, int64_t max_steps, Problems& problems) {
+  const auto is_decay = [](double beta) { return beta >= 0 && beta < 1; };
+  problems.range("optim.learning_rate", options.learning_rate, at_least(options.learning_rate, 0), "0 or more");
+  problems.range("optim.adam_beta1", options.adam_beta1, is_decay(options.adam_beta1), "at least 0 and below 1");
+  problems.range("optim.adam_beta2", options.adam_beta2, is_decay(options.adam_beta2), "at least 0 and below 1");
+  problems.range("optim.adam_epsilon", options.adam_epsilon,
+                 at_least(options.adam_epsilon, 0) && options.adam_epsilon > 0, "above 0");
+  problems.range("optim.weight_decay", options.weight_decay, at_least(options.weight_decay, 0), "0 or more");
+  problems.range("optim.max_grad_norm", options.max_grad_norm, at_least(options.max_grad_norm, 0), "0 or more");
+  problems.range("optim.warmup_steps", options.warmup_steps, options.warmup_steps >= 0, "0 or more");
+  if (max_steps >= 1 && options.warmup_steps >= 0)
+    problems.ask([&] { (void)optim::learning_rate(options, 0, max_steps); });
+}
+
+void check_parallel(const MeshShape& mesh, Problems& problems) {
+  problems.range("parallel.dp", mesh.dp, mesh.dp == -1 || mesh.dp >= 1, "1 or more, or -1 for the rest of the ranks");
+  for (const auto& [axis, degree] : {std::pair{"tp", mesh.tp}, {"cp", mesh.cp}, {"pp", mesh.pp}})
+    problems.unless(degree == 1, "parallel.", axis, " is ", degree,
+                    "; this version trains with dp only: set tp, cp and pp to 1");
+}
+
+}  // namespace
+
+void validate(const Config& config) {
+  Problems problems;
+  check_model(config.model, problems);
+  check_data(config.data, problems);
+  problems.ask([&] { (void)loss::make_loss(config.method, config.loss); });
+  check_train(config.train, problems);
+  check_optim(config.optim, config.train.max_steps, problems);
+  check_parallel(config.parallel, problems);
+  problems.range("pack.max_tokens", config.pack.max_tokens, config.pack.max_tokens >= 1, "1 or more");
+  problems.range("pack.verify_steps", config.pack.verify_steps, config.pack.verify_steps >= 0, "0 or more");
+  problems.finish();
+}
+
+}  // namespace fpdist::trainer
