@@ -135,8 +135,7 @@ struct RowParser::Impl {
 void RowParser::Impl::fail_json(simdjson::error_code error, std::string_view what) {
   if (error == simdjson::UTF8_ERROR) fail_at(place, valid_utf8_prefix(line), "invalid UTF-8: save the file as UTF-8");
   if (error == simdjson::INCORRECT_TYPE) fail(text("wrong type: expected ", what));
-  if (error == simdjson::NUMBER_OUT_OF_RANGE)
-    fail(text("number out of range: expected ", what));
+  if (error == simdjson::NUMBER_OUT_OF_RANGE) fail(text("number out of range: expected ", what));
   if (error == simdjson::UNESCAPED_CHARS) {
     const auto control = std::find_if(line.begin(), line.end(),
                                       [](char c) { return static_cast<unsigned char>(c) < 0x20 && c != '\t'; });
@@ -149,6 +148,10 @@ void RowParser::Impl::fail_json(simdjson::error_code error, std::string_view wha
     fail_at(place, line.size(), "bad JSON: a bracket never closes (is the line cut?)");
   if (error == simdjson::MEMALLOC)
     throw OutOfMemoryError(text(place.file, ":", place.line, ": no memory to parse the line"));
+  const char* at = nullptr;  // the iterator has stopped where the structure broke; other errors are at the value
+  if (error == simdjson::TAPE_ERROR && document.current_location().get(at) == simdjson::SUCCESS && at >= line.data() &&
+      at < line.data() + line.size())
+    value_offset = static_cast<size_t>(at - line.data());
   fail(text("bad JSON: ", simdjson::error_message(error), " (expected ", what, ")"));
 }
 
@@ -324,7 +327,8 @@ Row RowParser::parse(std::string& line, const LinePlace& place, const std::vecto
   });
   const char* rest = nullptr;
   if (impl.document.current_location().get(rest) == simdjson::SUCCESS)  // an error here means: at the end
-    fail_at(place, static_cast<size_t>(rest - line.data()), "bad JSON: more behind the row's object, one object a line");
+    fail_at(place, static_cast<size_t>(rest - line.data()),
+            "bad JSON: more behind the row's object, one object a line");
   return row;
 }
 
