@@ -1,10 +1,11 @@
 #pragma once
 // optim: AdamW over one rank's shard of the flat parameters, with masters in the accumulation dtype.
-// Source: Loshchilov & Hutter, "Decoupled weight decay regularization" (ICLR 2019), torch.optim.AdamW's order of operations.
-
-#include <cstdint>
+// Source: Loshchilov & Hutter, "Decoupled weight decay regularization" (ICLR 2019), torch.optim.AdamW's order of
+// operations.
 
 #include <ATen/core/Tensor.h>
+
+#include <cstdint>
 
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/optim/options.hpp"
@@ -20,13 +21,16 @@ double clip_coefficient(double norm, double max_norm);
 
 class AdamW {
  public:
-  /// `value_shard`: view of the flat value buffer, elements [begin, end) of which those below `decayed` (flat index) take
-  /// weight decay. The masters are copied from it.
+  /// `value_shard`: view of the flat value buffer, elements [begin, end) of which those below `decayed` (flat index)
+  /// take weight decay. The masters are copied from it, or are it where its dtype is the accumulation dtype already.
   AdamW(const at::Tensor& value_shard, int64_t begin, int64_t decayed, const OptimOptions& options);
-  /// One update of the masters from grad_shard (already clipped); writes them back, rounded, into the value shard.
+  /// One update of the masters from grad_shard (already clipped, accumulation dtype); writes them back, rounded, into
+  /// the value shard.
   void step(const at::Tensor& grad_shard, double learning_rate);
 
-  at::Tensor master() const { return master_; }   ///< [end - begin] accumulation dtype (the value shard itself when equal)
+  at::Tensor master() const {
+    return master_;
+  }  ///< [end - begin] accumulation dtype (the value shard itself when equal)
   at::Tensor exp_avg() const { return exp_avg_; }
   at::Tensor exp_avg_sq() const { return exp_avg_sq_; }
   int64_t steps() const { return steps_; }
@@ -34,7 +38,7 @@ class AdamW {
  private:
   OptimOptions options_;
   at::Tensor value_, master_, exp_avg_, exp_avg_sq_;
-  int64_t decayed_;   ///< first elements of the shard that take weight decay
+  int64_t decayed_;  ///< first elements of the shard that take weight decay
   int64_t steps_ = 0;
 };
 
