@@ -89,7 +89,7 @@ bool is_json_lines(const std::string& bytes) {
 
 TEST_F(ReaderTest, MutatedLinesAreRefusedOrValidNeverACrash) {
   int accepted = 0, refused = 0;
-  for (uint64_t seed = 0; seed < 6000; ++seed) {
+  for (uint64_t seed = 0; seed < 2000; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 0xf022);
     const Seed& start = seeds()[rng.below(seeds().size())];
@@ -104,8 +104,8 @@ TEST_F(ReaderTest, MutatedLinesAreRefusedOrValidNeverACrash) {
     }
     if (HasFailure()) return;
   }
-  EXPECT_GT(accepted, 100);
-  EXPECT_GT(refused, 2000);
+  EXPECT_GT(accepted, 30);
+  EXPECT_GT(refused, 1000);
 }
 
 }  // namespace

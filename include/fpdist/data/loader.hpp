@@ -6,9 +6,11 @@
 
 namespace fpdist::data {
 
+/// Keeps the newest epoch's order, so one Loader belongs to one thread.
 class Loader {
  public:
-  /// `groups` > 0 groups in the data set, `groups_per_step` > 0 of them in one optimizer step over all ranks.
+  /// `groups` > 0 groups in the data set, `groups_per_step` > 0 of them in one optimizer step over all ranks;
+  /// ConfigError otherwise. Epoch e's order is a permutation drawn from (seed, e), or file order without `shuffle`.
   Loader(int64_t groups, int64_t groups_per_step, uint64_t seed, bool shuffle);
   /// An epoch's last step may be short (Transformers' dataloader_drop_last = false).
   int64_t steps_per_epoch() const;

@@ -14,7 +14,7 @@ struct DataOptions {
   int64_t max_length = 1024;
   /// Shuffle every epoch by (seed, epoch); false keeps file order.
   bool shuffle = true;
-  /// Renames columns: our name -> the file's name, e.g. {chosen: preferred}.
+  /// Renames columns: our name -> the file's name, e.g. {chosen: preferred}; fields inside `completions` as well.
   std::map<std::string, std::string> columns;
 };
 

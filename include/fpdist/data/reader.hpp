@@ -6,7 +6,8 @@
 //            | prompt + completions:[text] + rewards:[number] (or advantages:[number])
 // Pre-tokenised rows are used exactly as they are. Text rows: prompt and completion are encoded apart and joined
 // (with the byte tokenizer the prompt is always a token prefix of the whole), EOS is appended to every completion that
-// does not end in it, the end is cut at max_length, a row whose prompt alone reaches max_length is dropped (TRL's rules).
+// does not end in it, the end is cut at max_length, a row whose prompt alone reaches max_length is dropped (TRL's
+// rules).
 
 #include <cstdint>
 #include <vector>
@@ -20,15 +21,19 @@
 namespace fpdist::data {
 
 struct Dataset {
-  std::vector<Group> group;     ///< group[i].id == i
-  int64_t dropped_rows = 0;     ///< text rows whose prompt alone reaches max_length
+  std::vector<Group> group;  ///< group[i].id == i
+  int64_t dropped_rows = 0;  ///< text rows whose prompt alone reaches max_length
   int64_t truncated_samples = 0;
-  int32_t max_token_id = -1;    ///< checked against the model's vocabulary by the trainer
+  int32_t max_token_id = -1;  ///< checked against the model's vocabulary by the trainer
 };
 
 /// Reads every file of options.path for `method`. Not collective: each rank may call it and gets the same value.
-/// Throws DataError("file:line:byte: reason") for a missing file, bad JSON, bad UTF-8, a wrong type, a missing or
-/// mixed-up column, lengths that do not match, a row over max_length, or no rows at all.
+/// Columns that the method does not read are checked as JSON and ignored. old_logps and ref_logps: for every completion
+/// of the data set or for none. A byte-order mark, CRLF and blank lines at the end are tolerated. `log` hears of
+/// dropped and truncated rows, one warning each. Throws DataError("file:line:byte: reason"; line and byte from 1, the
+/// byte within its line) for a missing file, bad JSON, bad UTF-8, a wrong type, a missing, doubled or mixed-up column,
+/// lengths that do not match, a negative token id, a token row over max_length, or no rows at all; ConfigError for
+/// options that make no sense.
 Dataset read_dataset(const DataOptions& options, Method method, const Tokenizer& tokenizer, LogSink& log);
 
 }  // namespace fpdist::data

@@ -12,22 +12,22 @@ namespace fpdist::data {
 inline constexpr int32_t kIgnore = -100;
 
 struct Sample {
-  std::vector<int32_t> token;      ///< [L] prompt and completion
-  std::vector<int32_t> target;     ///< [L] target[t] is predicted from token t-1; kIgnore where nothing is supervised.
-                                   ///< target[0] has no source row and is never an edge, whatever it holds.
-  int32_t prompt_length = 0;       ///< tokens of the prompt (0 for SFT rows given as input_ids + labels)
-  std::vector<double> old_logp;    ///< empty, or [L]: log-prob of token t under the sampling policy (0 in the prompt)
-  std::vector<double> ref_logp;    ///< empty, or [L]: the same under the reference model
-  std::optional<double> reward;    ///< GRPO: reward of the completion
-  std::optional<double> advantage; ///< GRPO: given, or filled in from rewards by loss::fill_advantages
+  std::vector<int32_t> token;       ///< [L] prompt and completion
+  std::vector<int32_t> target;      ///< [L] target[t] is predicted from token t-1; kIgnore where nothing is supervised.
+                                    ///< target[0] has no source row and is never an edge, whatever it holds.
+  int32_t prompt_length = 0;        ///< tokens of the prompt (0 for SFT rows given as input_ids + labels)
+  std::vector<double> old_logp;     ///< empty, or [L]: log-prob of token t under the sampling policy (0 in the prompt)
+  std::vector<double> ref_logp;     ///< empty, or [L]: the same under the reference model
+  std::optional<double> reward;     ///< GRPO: reward of the completion
+  std::optional<double> advantage;  ///< GRPO: given, or filled in from rewards by loss::fill_advantages
   int64_t length() const { return static_cast<int64_t>(token.size()); }
 };
 
 /// Preference groups hold exactly two samples: chosen first, rejected second.
 struct Group {
-  int64_t id = 0;                  ///< position in the data set (file order)
-  std::vector<Sample> sample;      ///< at least one
-  std::optional<double> margin;    ///< reward modelling: how much better `chosen` is
+  int64_t id = 0;                ///< position in the data set (file order)
+  std::vector<Sample> sample;    ///< at least one
+  std::optional<double> margin;  ///< reward modelling: how much better `chosen` is
 };
 
 }  // namespace fpdist::data
