@@ -3,9 +3,10 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <set>
-#include <sstream>
 #include <string_view>
 
 #include "fpdist/config/config.hpp"
@@ -26,16 +27,14 @@ class Reader {
 
   void read_file() {
     std::ifstream in(file_, std::ios::binary);
-    std::ostringstream bytes;
-    // A folder opens like a file and fails at the first read.
-    if (!in || !(bytes << in.rdbuf())) {
-      if (!in.is_open() || in.bad() || in.peek() != std::ifstream::traits_type::eof()) {
-        problems_.push_back(text(file_, ": cannot be read: give the path of an existing YAML file"));
-        return;
-      }
+    // A folder opens like a file and reads as an empty one.
+    if (!in.is_open() || std::filesystem::is_directory(file_)) {
+      problems_.push_back(text(file_, ": cannot be read: give the path of an existing YAML file"));
+      return;
     }
+    const std::string bytes{std::istreambuf_iterator<char>(in), {}};
     try {
-      const std::vector<YAML::Node> documents = YAML::LoadAll(bytes.str());
+      const std::vector<YAML::Node> documents = YAML::LoadAll(bytes);
       if (documents.size() > 1)
         problem(documents[1].Mark(), "a second YAML document; a file holds one configuration");
       else if (!documents.empty())
@@ -147,13 +146,13 @@ struct Emit {
   YAML::Emitter& out;
 
   void text(const std::string& value) { out << YAML::DoubleQuoted << value; }
-  void operator()(const std::string* value) { text(*value); }
-  void operator()(const List* values) {
+  void operator()(std::string* value) { text(*value); }
+  void operator()(List* values) {
     out << YAML::Flow << YAML::BeginSeq;
     for (const std::string& value : *values) text(value);
     out << YAML::EndSeq;
   }
-  void operator()(const Map* values) {
+  void operator()(Map* values) {
     out << YAML::Flow << YAML::BeginMap;
     for (const auto& [ours, theirs] : *values) {
       out << YAML::Key;

@@ -1,0 +1,25 @@
+# shellcheck shell=bash
+# Sourced by the scripts here and by people: what this machine needs for ranks, and how the project is built.
+# Sets a few environment variables and build_preset, nothing else.
+
+# Open MPI refuses to start as root unless told twice; nobody else needs that said.
+if [ "$(id -u)" = 0 ]; then
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+# More ranks than cores is the normal case on a laptop.
+export OMPI_MCA_rmaps_base_oversubscribe=1
+# One rank, one thread: threads of several ranks on one core only wait for each other.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+# ccache needs a folder even where HOME is not set.
+if [ -z "${HOME:-}" ] && [ -z "${CCACHE_DIR:-}" ]; then
+  CCACHE_DIR="${TMPDIR:-/tmp}/fpdist-ccache-$(id -u)"
+  export CCACHE_DIR
+fi
+
+# build_preset PRESET [TARGET ...]: configures and builds; call it from the project's root.
+build_preset() {
+  local preset=$1
+  shift
+  cmake --preset "$preset" >/dev/null
+  ninja -C "build/$preset" "$@"
+}

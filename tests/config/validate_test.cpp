@@ -1,0 +1,76 @@
+#include <functional>
+#include <limits>
+
+#include "tests/config/support.hpp"
+
+namespace fpdist::config::testing {
+namespace {
+
+using trainer::Config;
+
+Config good() {
+  Config config;
+  config.model.preset = "tiny";
+  config.data.path = {"a.jsonl"};
+  return config;
+}
+
+std::string said(const std::function<void(Config&)>& spoil) {
+  Config config = good();
+  spoil(config);
+  try {
+    trainer::validate(config);
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Validate, AcceptsDefaultsWithAModelAndData) {
+  EXPECT_EQ(said([](Config&) {}), "");
+}
+
+TEST(Validate, EveryBadValueNamesItsKey) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<std::pair<std::string, std::function<void(Config&)>>> bad = {
+      {"no model", [](Config& c) { c.model.preset.clear(); }},
+      {"both model.path", [](Config& c) { c.model.path = "x"; }},
+      {"model.preset", [](Config& c) { c.model.preset = "huge"; }},
+      {"no GPU library", [](Config& c) { c.model.device = "cuda"; }},
+      {"use auto, cpu or cuda", [](Config& c) { c.model.device = "tpu"; }},
+      {"data.path is empty", [](Config& c) { c.data.path.clear(); }},
+      {"data.path holds an empty name", [](Config& c) { c.data.path.push_back(""); }},
+      {"data.max_length is 1", [](Config& c) { c.data.max_length = 1; }},
+      {"loss.loss_type", [](Config& c) { c.loss.loss_type = "hinge?"; }},
+      {"train.groups_per_step", [](Config& c) { c.train.groups_per_step = 0; }},
+      {"train.max_steps", [](Config& c) { c.train.max_steps = 0; }},
+      {"train.output_dir", [](Config& c) { c.train.output_dir.clear(); }},
+      {"train.logging_steps", [](Config& c) { c.train.logging_steps = 0; }},
+      {"train.save_steps", [](Config& c) { c.train.save_steps = -1; }},
+      {"train.peak_tflops", [=](Config& c) { c.train.peak_tflops = nan; }},
+      {"train.comm_timeout_seconds", [](Config& c) { c.train.comm_timeout_seconds = 0; }},
+      {"train.comm_timeout_seconds", [](Config& c) { c.train.comm_timeout_seconds = 1'000'000'000'000; }},
+      {"optim.learning_rate", [](Config& c) { c.optim.learning_rate = -1; }},
+      {"optim.adam_beta1", [](Config& c) { c.optim.adam_beta1 = 1; }},
+      {"optim.adam_beta2", [](Config& c) { c.optim.adam_beta2 = -0.1; }},
+      {"optim.adam_epsilon", [](Config& c) { c.optim.adam_epsilon = 0; }},
+      {"optim.weight_decay", [](Config& c) { c.optim.weight_decay = -1; }},
+      {"optim.max_grad_norm", [=](Config& c) { c.optim.max_grad_norm = nan; }},
+      {"optim.lr_scheduler_type", [](Config& c) { c.optim.lr_scheduler_type = "stairs"; }},
+      {"optim.warmup_steps", [](Config& c) { c.optim.warmup_steps = -1; }},
+      {"parallel.dp", [](Config& c) { c.parallel.dp = 0; }},
+      {"parallel.tp is 2; this version trains with dp only", [](Config& c) { c.parallel.tp = 2; }},
+      {"parallel.cp is 2", [](Config& c) { c.parallel.cp = 2; }},
+      {"parallel.pp is -1", [](Config& c) { c.parallel.pp = -1; }},
+      {"pack.max_tokens", [](Config& c) { c.pack.max_tokens = 0; }},
+      {"pack.verify_steps", [](Config& c) { c.pack.verify_steps = -1; }}};
+  for (const auto& [words, spoil] : bad) expect_words(said(spoil), {words});
+}
+
+TEST(Validate, SaysEverythingAtOnce) {
+  expect_words(said([](Config& c) { c.train.max_steps = 0, c.pack.max_tokens = 0, c.parallel.tp = 4; }),
+               {"train.max_steps", "pack.max_tokens", "parallel.tp"});
+}
+
+}  // namespace
+}  // namespace fpdist::config::testing

@@ -1,0 +1,167 @@
+#include <algorithm>
+#include <random>
+
+#include "tests/config/support.hpp"
+
+namespace fpdist::config::testing {
+namespace {
+
+TEST(Yaml, OverridesDefaultsAndKeepsTheRest) {
+  const File file(
+      "method: dpo\nmodel: { preset: tiny, dtype: bfloat16 }\ndata:\n  path: [a.jsonl, b.jsonl]\n  columns: { chosen: "
+      "good }\n"
+      "optim: { learning_rate: 1e-6 }\ntrain:\n  max-steps: 7\n  seed: 18446744073709551615\n");
+  const trainer::Config config = parse_command_line({file.path()}).config;
+  EXPECT_EQ(config.method, Method::kDpo);
+  EXPECT_EQ(config.model.dtype, DType::kBFloat16);
+  EXPECT_EQ(config.data.path, (std::vector<std::string>{"a.jsonl", "b.jsonl"}));
+  EXPECT_EQ(config.data.columns.at("chosen"), "good");
+  EXPECT_EQ(config.optim.learning_rate, 1e-6);
+  EXPECT_EQ(config.train.max_steps, 7);
+  EXPECT_EQ(config.train.seed, 18446744073709551615u);
+  EXPECT_EQ(config.train.groups_per_step, trainer::TrainOptions().groups_per_step);
+}
+
+TEST(Yaml, UnknownKeysAreNamedWithPlaceAndNearestKey) {
+  expect_words(error_in(kGood + "train:\n  max_step: 3\n"),
+               {"FILE:4:3: unknown key 'train.max_step'", "train.max_steps?"});
+  expect_words(error_in(kGood + "trian: { seed: 1 }\n"), {"FILE:3:1: unknown key 'trian'", "did you mean train?"});
+  expect_words(error_in(kGood + "seed: 1\n"), {"FILE:3:1", "unknown key 'seed'"});
+  expect_words(error_in(kGood + "train.seed: 1\n"), {"FILE:3:1", "inside the section 'train:'"});
+  expect_words(error_in(kGood + "zzzzzzzzzzzz: 1\n"), {"FILE:3:1", "--help lists"});
+}
+
+TEST(Yaml, KeysOfOtherSystemsPointToOurs) {
+  const std::vector<std::pair<std::string, std::string>> hints = {
+      {"micro_batch_size", "pack.max_tokens"},
+      {"sequence_len", "data.max_length"},
+      {"num_epochs", "train.max_steps"},
+      {"cutoff_len", "data.max_length"},
+      {"pref_beta", "loss.beta"},
+      {"per_device_train_batch_size", "train.groups_per_step"},
+      {"gradient_accumulation_steps", "train.groups_per_step"},
+      {"model_name_or_path", "model.path"},
+      {"learning-rate", "optim.learning_rate"},
+      {"max_tokens", "pack.max_tokens"}};
+  for (const auto& [theirs, ours] : hints) {
+    expect_words(error_in(kGood + theirs + ": 1\n"), {"did you mean " + ours + "?"});
+    expect_words(error_in(kGood + "train: { " + theirs + ": 1 }\n"), {"did you mean " + ours + "?"});
+  }
+}
+
+TEST(Yaml, DuplicatesAreErrorsAtEveryLevel) {
+  expect_words(error_in(kGood + "train: { seed: 1 }\ntrain: { seed: 2 }\n"), {"FILE:4:1: duplicate key 'train'"});
+  expect_words(error_in(kGood + "train:\n  seed: 1\n  seed: 2\n"), {"FILE:5:3: duplicate key 'train.seed'"});
+  expect_words(error_in(kGood + "train: { max-steps: 1, max_steps: 2 }\n"), {"duplicate key 'train.max_steps'"});
+  expect_words(error_in("model: { preset: tiny }\ndata: { path: a, columns: { x: y, x: z } }\n"),
+               {"duplicate key 'data.columns.x'"});
+}
+
+TEST(Yaml, WrongTypesNameTheExpectedType) {
+  const std::vector<std::pair<std::string, std::string>> wrong = {
+      {"train: { max_steps: 1.5 }", "train.max_steps: expected an integer, got '1.5'"},
+      {"train: { max_steps: many }", "expected an integer, got 'many'"},
+      {"train: { max_steps: 99999999999999999999 }", "expected an integer"},
+      {"train: { seed: -1 }", "expected an integer, 0 or more, got '-1'"},
+      {"train: { max_steps: [1] }", "expected an integer, got a list"},
+      {"train: { max_steps: }", "expected an integer, got nothing"},
+      {"train: { overwrite_output_dir: 1 }", "expected true or false, got '1'"},
+      {"optim: { learning_rate: fast }", "expected a number, got 'fast'"},
+      {"optim: { learning_rate: .inf }", "expected a number"},
+      {"optim: { learning_rate: nan }", "expected a number"},
+      {"method: ppo", "expected sft, dpo, reward or grpo, got 'ppo'"},
+      {"loss: { loss_type: { a: b } }", "expected a text, got a map"},
+      {"parallel: { dp: 3000000000 }", "expected an integer"},
+      {"train: 3", "section 'train' must hold keys"},
+      {"[a]: 3", "plain word"}};
+  for (const auto& [line, what] : wrong) expect_words(error_in(kGood + line + "\n"), {"FILE:3:", what});
+  expect_words(error_in("model: { dtype: half }\n"), {"FILE:1:17: model.dtype: expected float32, bfloat16 or float64"});
+  expect_words(error_in("data: { path: { a: b } }\n"), {"expected one text or a list of them, got a map"});
+  expect_words(error_in("data: { path: [[a]] }\n"), {"got a list or map inside"});
+  expect_words(error_in("data: { columns: a }\n"), {"expected a map of texts, got 'a'"});
+}
+
+TEST(Yaml, AllErrorsOfAFileAreListedAtOnce) {
+  const std::string what = error_in("methd: dpo\ntrain: { seed: x, max_step: 1 }\noptim: { lr: 1 }\n");
+  expect_words(what, {"FILE:1:1", "FILE:2:16", "FILE:2:19", "FILE:3:10"});
+  EXPECT_EQ(std::count(what.begin(), what.end(), '\n'), 3);
+}
+
+TEST(Yaml, FilesThatAreNoConfigurationAreErrors) {
+  expect_words(error_of({"no/such/file.yaml"}), {"no/such/file.yaml", "cannot be read"});
+  expect_words(error_of({std::filesystem::temp_directory_path().string()}), {"cannot be read"});
+  expect_words(error_in("train: { seed: 1\nmodel"), {"FILE:", "not valid YAML"});
+  expect_words(error_in("- a\n- b\n"), {"FILE:1:1", "expected sections"});
+  expect_words(error_in(kGood + "---\n" + kGood), {"second YAML document"});
+  expect_words(error_in(""), {"no model", "data.path"});
+}
+
+std::string random_text(std::mt19937_64& random) {
+  static const std::vector<std::string> kNasty = {"",   "true",       "1e-6", "null", "~",  "a: b",
+                                                  "#x", "é\t\n\"'\\", "-",    "a,b",  " x "};
+  return kNasty[random() % kNasty.size()] + "p" + std::to_string(random() % 1000);
+}
+
+trainer::Config random_config(std::mt19937_64& random) {
+  const auto unit = [&] { return std::uniform_real_distribution<double>(0, 0.99)(random); };
+  const auto flag = [&] { return random() % 2 == 0; };
+  const auto count = [&] { return static_cast<int64_t>(1 + random() % 1'000'000); };
+  trainer::Config c;
+  c.method = static_cast<Method>(random() % 4);
+  if (flag())
+    c.model.preset = "tiny";
+  else
+    c.model.path = random_text(random);
+  c.model = {c.model.path, c.model.preset, random(), static_cast<DType>(random() % 3), flag() ? "auto" : "cpu", flag()};
+  c.data = {{random_text(random)}, 1 + count(), flag(), {}};
+  for (uint64_t i = random() % 3; i > 0; --i) c.data.path.push_back(random_text(random));
+  for (uint64_t i = random() % 3; i > 0; --i) c.data.columns[random_text(random)] = random_text(random);
+  if (c.method == Method::kGrpo) {
+    c.loss.loss_type = flag() ? "dapo" : "grpo";
+    c.loss.epsilon = unit() + 1e-9;
+    c.loss.importance_sampling_level = flag() ? "token" : "sequence";
+    c.loss.scale_rewards = flag() ? "none" : "batch";
+    c.loss.beta = unit();
+  }
+  c.train = {count(), count(), random(), random_text(random), count(), count(), unit(), 1 + count(), flag()};
+  c.optim = {unit() * 1e-7, unit(), unit(), unit() + 1e-300, unit(), unit(), flag() ? "cosine" : "linear", 0};
+  c.parallel.dp = flag() ? -1 : static_cast<int>(count());
+  c.pack = {count(), flag(), count()};
+  return c;
+}
+
+TEST(Yaml, EchoReadsBackToTheSameValue) {
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    SCOPED_TRACE(text("seed ", seed));
+    std::mt19937_64 random(seed);
+    const trainer::Config config = random_config(random);
+    const std::string echo = to_yaml(config);
+    const File file(echo);
+    const trainer::Config again = parse_command_line({file.path()}).config;
+    ASSERT_EQ(to_yaml(again), echo);
+    // The echo could forget a field on both ways; compare some of each type for themselves.
+    ASSERT_EQ(again.data.path, config.data.path);
+    ASSERT_EQ(again.data.columns, config.data.columns);
+    ASSERT_EQ(again.model.seed, config.model.seed);
+    ASSERT_EQ(again.model.path, config.model.path);
+    ASSERT_EQ(again.method, config.method);
+    ASSERT_EQ(again.model.dtype, config.model.dtype);
+    ASSERT_EQ(again.parallel, config.parallel);
+    ASSERT_EQ(again.optim.learning_rate, config.optim.learning_rate);
+    ASSERT_EQ(again.train.output_dir, config.train.output_dir);
+    ASSERT_EQ(again.pack.share_prefix, config.pack.share_prefix);
+  }
+}
+
+TEST(Configs, EveryFileParses) {
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(FPDIST_SOURCE_DIR "/configs")) {
+    SCOPED_TRACE(entry.path());
+    EXPECT_EQ(error_of({entry.path().string()}), "");
+    ++files;
+  }
+  EXPECT_GE(files, 4);
+}
+
+}  // namespace
+}  // namespace fpdist::config::testing
