@@ -16,8 +16,9 @@ struct CommandLine {
 };
 
 /// [--config] FILE.yaml [--section.key value | --section.key=value ...] [--plan] [--print-config] [--help]; defaults <
-/// file < command line; '-' and '_' are alike; booleans also as --x and --no-x. Throws ConfigError with file:line:column
-/// (or the argument) and the nearest known key; all errors of a file are listed at once. Calls trainer::validate.
+/// file < command line; '-' and '_' are alike; booleans also as --x and --no-x. Throws ConfigError with
+/// file:line:column (or the argument) and the nearest known key; all errors of a file are listed at once. Calls
+/// trainer::validate.
 CommandLine parse_command_line(const std::vector<std::string>& arguments);
 
 /// Text of `--help`: every key with its default and meaning.
