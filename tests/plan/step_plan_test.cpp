@@ -230,6 +230,14 @@ TEST(StepPlan, ReplicasEndUpWithinAFewPercent) {
   }
 }
 
+TEST(StepPlan, ASwapMendsWhatLongestFirstGetsWrong) {
+  std::vector<data::Group> groups;  // longest first leaves 3+2+2 against 3+2; 3+3 against 2+2+2 is even
+  for (const int64_t length : {300, 300, 200, 200, 200})
+    groups.push_back(group_of(static_cast<int64_t>(groups.size()), {length}, 0));
+  const StepPlan plan = make_step_plan(groups, Method::kSft, replicas(2), {1, 0, 0, 0}, {});
+  for (const auto& packs : plan.replica) EXPECT_EQ(packs.at(0).cost, 600);
+}
+
 TEST(StepPlan, OpsGoThroughEveryPackAndEndInTheOptimizer) {
   const std::vector<data::Group> groups{group_of(0, {60}, 10), group_of(1, {60}, 10)};
   PackOptions options;
