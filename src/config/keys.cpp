@@ -10,9 +10,9 @@ using trainer::Config;
 
 // The field is named once: the key is its spelling, and its type picks the variant's alternative, hence the parser and
 // the printer.
-#define FPDIST_KEY(member, meaning, values)                             \
-  Key {                                                                 \
-    name, [](Config& c) -> Field { return &c.member; }, meaning, values \
+#define FPDIST_KEY(member, meaning, values)                                 \
+  Key {                                                                     \
+#member, [](Config & c) -> Field { return &c.member; }, meaning, values \
   }
 
 // clang-format off
