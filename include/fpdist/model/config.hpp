@@ -25,19 +25,19 @@ struct ModelConfig {
   int64_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
   int64_t max_position_embeddings = 2048;
   double rms_norm_eps = 1e-6, initializer_range = 0.02;
-  bool attention_bias = false;      ///< bias on q, k, v and o (Llama, Qwen3); Qwen2 always has one on q, k, v only
-  bool mlp_bias = false;            ///< Llama only
+  bool attention_bias = false;  ///< bias on q, k, v and o (Llama, Qwen3); Qwen2 always has one on q, k, v only
+  bool mlp_bias = false;        ///< Llama only
   bool tie_word_embeddings = false;
   RopeConfig rope;
-  std::string json;                 ///< the file's own text ("" for a preset), source of the export's config.json
+  std::string json;  ///< the file's own text ("" for a preset), source of the export's config.json
 
   bool qkv_bias() const { return attention_bias || family == Family::kQwen2; }
   bool qk_norm() const { return family == Family::kQwen3; }
   plan::ModelShape shape() const;
 };
 
-/// Parses config.json's text. Throws ModelFileError naming the field: unknown model_type, missing or senseless sizes, an
-/// unsupported rope type, activation or sliding window in use.
+/// Parses config.json's text. Throws ModelFileError naming the field: unknown model_type, missing or senseless sizes,
+/// an unsupported rope type, activation or sliding window in use.
 ModelConfig parse_model_config(std::string_view json, const std::string& where);
 
 /// The presets of ModelOptions::preset; throws ConfigError listing them.

@@ -1,0 +1,23 @@
+#pragma once
+// One decoder block over the rows of a pack.
+
+#include <ATen/core/Tensor.h>
+
+#include "fpdist/model/config.hpp"
+#include "fpdist/parallel/stage.hpp"
+#include "rotary_table.hpp"
+#include "weights.hpp"
+
+namespace fpdist::model {
+
+/// What every block of a pack needs beside its input.
+struct PackContext {
+  parallel::PackTensors tensors;
+  RotaryTable rotary;
+};
+
+/// x [T,H] -> [T,H]: x + attention(norm(x)), then the same with the gated MLP. Differentiable in x and the weights.
+at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const ModelConfig& config,
+                         const PackContext& context);
+
+}  // namespace fpdist::model

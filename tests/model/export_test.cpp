@@ -1,0 +1,91 @@
+// Out to a Hugging Face directory and back. The directories stay in the build folder, each with our logits beside, for
+// tests/golden/check_export.py.
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/core/error.hpp"
+#include "model/support.hpp"
+
+namespace fpdist::model {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path scratch() { return fs::path(FPDIST_BINARY_DIR) / "model_export"; }
+
+std::string_view dtype_name(at::ScalarType dtype) {
+  return dtype == at::kDouble ? "float64" : dtype == at::kFloat ? "float32" : "bfloat16";
+}
+
+void export_model(const Transformer& model, at::ScalarType dtype, const std::string& folder, const std::string& from) {
+  checkpoint::NamedTensors tensors;
+  for (const auto& parameter : model.parameters()) tensors.emplace_back(parameter->name, parameter->value.detach());
+  const bool reward = tensors.back().first == kScoreWeight;
+  checkpoint::export_hf_directory(folder, tensors,
+                                  {.config_json = export_config_json(model.config(), dtype_name(dtype), reward),
+                                   .copy_from = from,
+                                   .max_shard_bytes = 40000});
+}
+
+/// Our logits (or scores) for one sample, where check_export.py finds them.
+void write_logits(Transformer& model, Head head, const std::string& folder) {
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < 40; ++i) ids.push_back(i * 7 % 60);
+  const auto tensors = parallel::make_pack_tensors(layout_of({sample_of(ids)}, true), at::kCPU);
+  const at::NoGradGuard no_grad;
+  const at::Tensor hidden = model.forward(0, tensors, {});
+  const at::Tensor logits = head == Head::kScore ? model.scores(hidden, tensors) : model.logits(hidden);
+  checkpoint::write_safetensors(folder + ".logits.safetensors", {{"ids", tensors.token}, {"logits", logits}});
+}
+
+void expect_round_trip(const Transformer& model, at::ScalarType dtype, Head head, const std::string& folder) {
+  const checkpoint::HfDirectory directory(folder);
+  EXPECT_EQ(directory.names().size(), model.parameters().size());
+  auto back = make_model(parse_model_config(directory.config_json(), directory.config_path()), dtype, head);
+  load(back, directory);
+  for (size_t i = 0; i < back.parameters().size(); ++i)
+    EXPECT_TRUE(at::equal(back.parameters()[i]->value, model.parameters()[i]->value)) << model.parameters()[i]->name;
+}
+
+TEST(ModelExport, ComesBackBitForBitInEveryDtype) {
+  fs::remove_all(scratch());
+  fs::create_directories(scratch());
+  for (const char* name : {"llama", "llama_linear", "llama_llama3", "qwen2", "qwen3"}) {
+    const std::string golden = std::string(FPDIST_SOURCE_DIR) + "/tests/golden/model_" + name;
+    const checkpoint::HfDirectory directory(golden);
+    const ModelConfig config = parse_model_config(directory.config_json(), directory.config_path());
+    for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+      for (const Head head : {Head::kLanguageModel, Head::kScore}) {
+        auto model = make_model(config, dtype, head);
+        randomize(model, 17);
+        const std::string folder = (scratch() / (std::string(name) + "-" + std::string(dtype_name(dtype)) +
+                                                 (head == Head::kScore ? "-score" : "")))
+                                       .string();
+        export_model(model, dtype, folder, golden);
+        expect_round_trip(model, dtype, head, folder);
+        write_logits(model, head, folder);
+      }
+    }
+  }
+}
+
+TEST(ModelExport, APresetIsAWholeDirectory) {
+  auto model = make_model(preset_config("tiny"), at::kFloat);
+  model.initialize(4);
+  const std::string folder = (scratch() / "tiny-float32").string();
+  export_model(model, at::kFloat, folder, "");
+  expect_round_trip(model, at::kFloat, Head::kLanguageModel, folder);
+  write_logits(model, Head::kLanguageModel, folder);
+}
+
+TEST(ModelExport, ATiedModelIgnoresAHeadInTheFile) {
+  auto model = make_model(small_config(Family::kQwen2, /*tied=*/true), at::kFloat);
+  model.initialize(1);
+  for (const auto& parameter : model.parameters()) EXPECT_NE(parameter->name, "lm_head.weight");
+}
+
+}  // namespace
+}  // namespace fpdist::model

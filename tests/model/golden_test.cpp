@@ -1,0 +1,97 @@
+// What Transformers computes from the tiny directories of tests/golden (make_model_golden.py).
+
+#include <gtest/gtest.h>
+
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "model/support.hpp"
+#include "src/model/rotary_table.hpp"
+
+namespace fpdist::model {
+namespace {
+
+class Golden : public testing::TestWithParam<const char*> {
+ protected:
+  std::string folder() const { return std::string(FPDIST_SOURCE_DIR) + "/tests/golden/model_" + GetParam(); }
+  Transformer load_model(at::ScalarType dtype) const {
+    const checkpoint::HfDirectory directory(folder());
+    auto model = make_model(parse_model_config(directory.config_json(), directory.config_path()), dtype);
+    load(model, directory);
+    return model;
+  }
+  std::vector<data::Sample> samples() const {
+    std::vector<data::Sample> samples;
+    for (const char* name : {"ids.0", "ids.1"}) {
+      const at::Tensor ids = expected_.tensor(name).to(at::kInt);
+      samples.push_back(sample_of({ids.const_data_ptr<int32_t>(), ids.const_data_ptr<int32_t>() + ids.numel()}));
+    }
+    return samples;
+  }
+  /// Rows of sample `s` in a pack of both: alone they follow each other, shared ones are in both.
+  static at::Tensor path(const prefix::TreeLayout& layout, size_t s) {
+    const int32_t last = layout.sample[s].last_row;
+    std::vector<int64_t> rows;
+    for (int32_t row = 0; row <= last; ++row)
+      if (last < layout.subtree_end[row]) rows.push_back(row);
+    return at::tensor(rows, at::kLong);
+  }
+  void expect_logits(at::ScalarType dtype, bool share, const std::string& name, double tolerance) const {
+    auto model = load_model(dtype);
+    const auto layout = layout_of(samples(), share);
+    const at::NoGradGuard no_grad;
+    const at::Tensor logits = model.logits(model.forward(0, parallel::make_pack_tensors(layout, at::kCPU), {}));
+    for (size_t s = 0; s < 2; ++s) {
+      const at::Tensor expected = expected_.tensor(name + std::to_string(s));
+      EXPECT_LT(relative_error(logits.index_select(0, path(layout, s)), expected), tolerance) << name << s;
+    }
+  }
+  checkpoint::SafetensorsFile expected_{folder() + "/expected.safetensors"};
+};
+
+TEST_P(Golden, Float32LogitsEqualTransformers) {
+  expect_logits(at::kFloat, /*share=*/false, "logits32.", 1e-5);
+  expect_logits(at::kFloat, /*share=*/true, "logits32.", 1e-5);
+}
+
+TEST_P(Golden, Float64LogitsEqualTransformers) {
+  expect_logits(at::kDouble, /*share=*/false, "logits64.", 1e-10);
+  expect_logits(at::kDouble, /*share=*/true, "logits64.", 1e-10);
+}
+
+TEST_P(Golden, RotaryTablesAreThoseOfTransformers) {
+  const checkpoint::HfDirectory directory(folder());
+  const ModelConfig config = parse_model_config(directory.config_json(), directory.config_path());
+  const at::Tensor frequency = inverse_frequencies(config.rope, config.head_dim, at::kFloat, at::kCPU);
+  EXPECT_TRUE(at::equal(frequency, expected_.tensor("inv_freq")));
+  const RotaryTable table = rotary_table(frequency, at::tensor({0, 1, 1000, 4000}, at::kLong));
+  EXPECT_LT((table.cos - expected_.tensor("cos32")).abs().max().item<double>(), 1e-6);
+  EXPECT_LT((table.sin - expected_.tensor("sin32")).abs().max().item<double>(), 1e-6);
+}
+
+/// The golden loss: (s + 1) / (t + 1) times the log-prob of token t of sample s.
+at::Tensor edge_weights(const prefix::TreeLayout& layout) {
+  std::vector<double> weights;
+  for (int64_t e = 0; e < layout.edges(); ++e)
+    weights.push_back((layout.edge_sample[e] + 1.0) / (layout.edge_index[e] + 1.0));
+  return at::tensor(weights, at::kDouble);
+}
+
+TEST_P(Golden, Float64GradientsEqualTransformersSharedOrNot) {
+  for (const bool share : {false, true}) {
+    auto model = load_model(at::kDouble);
+    const auto layout = layout_of(samples(), share);
+    const auto tensors = parallel::make_pack_tensors(layout, at::kCPU);
+    const at::Tensor hidden = model.forward(0, tensors, {});
+    const at::Tensor logp = model.logprobs(hidden, tensors).logp.index_select(0, tensors.edge_score);
+    (logp * edge_weights(layout)).sum().backward();
+    model.backward_input(0, hidden.grad());
+    for (const auto& [name, gradient] : take_gradients(model)) {
+      EXPECT_LT(relative_error(gradient, expected_.tensor("grad." + name)), 1e-10) << name << " shared " << share;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Golden, testing::Values("llama", "llama_linear", "llama_llama3", "qwen2", "qwen3"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace fpdist::model

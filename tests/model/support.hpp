@@ -1,0 +1,95 @@
+#pragma once
+// Small models and packs for the tests of this room.
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/core/rng.hpp"
+#include "fpdist/model/transformer.hpp"
+#include "fpdist/parallel/stage.hpp"
+#include "fpdist/prefix/tree_layout.hpp"
+
+namespace fpdist::model {
+
+/// A model small enough to differentiate hundreds of times, with everything a family has.
+inline ModelConfig small_config(Family family, bool tied = false) {
+  ModelConfig config;
+  config.family = family;
+  config.vocab_size = 23;
+  config.hidden_size = 16;
+  config.intermediate_size = 20;
+  config.num_hidden_layers = 2;
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 6;
+  config.initializer_range = 0.3;  // large enough that attention is far from uniform
+  config.attention_bias = family == Family::kLlama;
+  config.mlp_bias = family == Family::kLlama;
+  config.tie_word_embeddings = tied;
+  return config;
+}
+
+/// Seeded weights with norms and biases off their trivial values.
+inline void randomize(Transformer& model, uint64_t seed) {
+  model.initialize(seed);
+  const at::NoGradGuard no_grad;
+  uint64_t stream = 0;
+  for (const auto& parameter : model.parameters()) {
+    if (parameter->value.dim() != 1) continue;
+    Rng rng(seed, ++stream);
+    std::vector<double> shift(static_cast<size_t>(parameter->value.numel()));
+    for (double& element : shift) element = 0.3 * rng.normal();
+    parameter->value.add_(at::tensor(shift, at::kDouble).to(parameter->value.scalar_type()));
+  }
+}
+
+inline data::Sample sample_of(std::vector<int32_t> token) {
+  data::Sample sample;
+  sample.target = token;
+  sample.token = std::move(token);
+  return sample;
+}
+
+/// All samples in one pack; every position is a target.
+inline prefix::TreeLayout layout_of(const std::vector<data::Sample>& samples, bool share) {
+  std::vector<prefix::PackMember> members;
+  for (size_t i = 0; i < samples.size(); ++i) members.push_back({0, static_cast<int32_t>(i), &samples[i]});
+  return prefix::make_layout(members, share);
+}
+
+/// Main grads and what plain torch left in value.grad(), by name; both are cleared.
+inline std::map<std::string, at::Tensor> take_gradients(Transformer& model) {
+  std::map<std::string, at::Tensor> gradients;
+  const at::NoGradGuard no_grad;
+  for (const auto& parameter : model.parameters()) {
+    at::Tensor sum = parameter->main_grad.clone();
+    if (parameter->value.grad().defined()) sum.add_(parameter->value.grad());
+    parameter->value.mutable_grad().reset();
+    parameter->main_grad.zero_();
+    gradients[parameter->name] = sum;
+  }
+  return gradients;
+}
+
+inline double relative_error(const at::Tensor& got, const at::Tensor& expected) {
+  if (got.numel() == 0) return 0.0;
+  const double scale = expected.abs().max().item<double>();
+  return (got.to(at::kDouble) - expected.to(at::kDouble)).abs().max().item<double>() / (scale > 0 ? scale : 1.0);
+}
+
+/// Every parameter from a directory, as the trainer does.
+inline void load(Transformer& model, const checkpoint::HfDirectory& directory) {
+  for (const auto& parameter : model.parameters()) directory.read_into(parameter->name, parameter->value);
+}
+
+inline Transformer make_model(const ModelConfig& config, at::ScalarType dtype, Head head = Head::kLanguageModel,
+                              bool trainable = true, bool checkpointing = false) {
+  return Transformer(config, dtype, at::kCPU, head, trainable, checkpointing);
+}
+
+}  // namespace fpdist::model

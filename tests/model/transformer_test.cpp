@@ -1,0 +1,177 @@
+#include "fpdist/model/transformer.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "fpdist/core/error.hpp"
+#include "model/support.hpp"
+
+namespace fpdist::model {
+namespace {
+
+parallel::PackTensors some_pack() {
+  const std::vector<data::Sample> samples{sample_of({5, 6, 7, 8, 9}), sample_of({5, 6, 7, 1, 2, 3}), sample_of({4, 4})};
+  return parallel::make_pack_tensors(layout_of(samples, true), at::kCPU);
+}
+
+/// Gradients of a loss over two packs that are in flight at the same time.
+std::map<std::string, at::Tensor> gradients(Transformer& model) {
+  const auto tensors = some_pack();
+  std::vector<at::Tensor> hidden;
+  for (const int pack : {0, 7}) hidden.push_back(model.forward(pack, tensors, {}));
+  for (const int pack : {7, 0}) {
+    const at::Tensor& rows = hidden[pack == 0 ? 0 : 1];
+    (model.logprobs(rows, tensors).logp.sum() * (pack + 1)).backward();
+    EXPECT_FALSE(model.backward_input(pack, rows.grad()).defined());
+  }
+  return take_gradients(model);
+}
+
+TEST(Transformer, RecomputationChangesNoBit) {
+  for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    for (const Family family : {Family::kLlama, Family::kQwen2, Family::kQwen3}) {
+      auto plain = make_model(small_config(family), dtype);
+      auto recomputed = make_model(small_config(family), dtype, Head::kLanguageModel, true, /*checkpointing=*/true);
+      randomize(plain, 5);
+      randomize(recomputed, 5);
+      const auto tensors = some_pack();
+      EXPECT_TRUE(at::equal(plain.forward(1, tensors, {}), recomputed.forward(1, tensors, {})));
+      const auto expected = gradients(plain), got = gradients(recomputed);
+      for (const auto& [name, gradient] : expected) {
+        EXPECT_TRUE(at::equal(got.at(name), gradient)) << name;
+        EXPECT_GT(gradient.abs().max().item<double>(), 0.0) << name << " has no gradient";
+      }
+    }
+  }
+}
+
+TEST(Transformer, NamesAndOrderAreHuggingFaces) {
+  const auto names = [](const ModelConfig& config, Head head) {
+    auto model = make_model(config, at::kFloat, head);
+    std::vector<std::string> names;
+    for (const auto& parameter : model.parameters()) names.push_back(parameter->name);
+    return names;
+  };
+  auto config = small_config(Family::kQwen3);
+  config.num_hidden_layers = 1;
+  EXPECT_EQ(names(config, Head::kLanguageModel),
+            (std::vector<std::string>{
+                "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight",
+                "model.layers.0.self_attn.k_proj.weight", "model.layers.0.self_attn.v_proj.weight",
+                "model.layers.0.self_attn.o_proj.weight", "model.layers.0.self_attn.q_norm.weight",
+                "model.layers.0.self_attn.k_norm.weight", "model.layers.0.mlp.gate_proj.weight",
+                "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight",
+                "model.layers.0.input_layernorm.weight", "model.layers.0.post_attention_layernorm.weight",
+                "model.norm.weight", "lm_head.weight"}));
+  config.tie_word_embeddings = true;
+  EXPECT_EQ(names(config, Head::kLanguageModel).back(), "model.norm.weight");
+  EXPECT_EQ(names(config, Head::kScore).back(), kScoreWeight);
+}
+
+TEST(Transformer, InitialWeightsDependOnSeedNameAndElementAlone) {
+  const ModelConfig config = preset_config("tiny");
+  auto model = make_model(config, at::kFloat), wide = make_model(config, at::kDouble);
+  auto deeper_config = config;
+  deeper_config.num_hidden_layers = 5;
+  auto deeper = make_model(deeper_config, at::kFloat);
+  model.initialize(11);
+  wide.initialize(11);
+  deeper.initialize(11);
+  std::map<std::string, at::Tensor> by_name;
+  for (const auto& parameter : deeper.parameters()) by_name[parameter->name] = parameter->value;
+  for (size_t i = 0; i < model.parameters().size(); ++i) {
+    const auto& parameter = *model.parameters()[i];
+    EXPECT_TRUE(at::equal(parameter.value, wide.parameters()[i]->value.to(at::kFloat))) << parameter.name;
+    EXPECT_TRUE(at::equal(parameter.value, by_name.at(parameter.name))) << parameter.name;
+    if (parameter.value.dim() == 1) {
+      EXPECT_TRUE(at::equal(parameter.value, at::ones_like(parameter.value)));
+      continue;
+    }
+    const double count = static_cast<double>(parameter.value.numel());
+    EXPECT_NEAR(parameter.value.mean().item<double>(), 0.0, 5 * 0.02 / std::sqrt(count)) << parameter.name;
+    EXPECT_NEAR(parameter.value.std().item<double>(), 0.02, 5 * 0.02 / std::sqrt(2 * count)) << parameter.name;
+  }
+  EXPECT_FALSE(at::equal(model.parameters()[1]->value, model.parameters()[4]->value));
+  const at::Tensor before = model.parameters()[1]->value.detach().clone();
+  model.initialize(12, model.parameters()[1]->name);
+  EXPECT_FALSE(at::equal(model.parameters()[1]->value, before));
+  EXPECT_THROW(model.initialize(0, "no.such.weight"), ShapeError);
+}
+
+TEST(Transformer, AFrozenModelKeepsNothing) {
+  auto trained = make_model(small_config(Family::kQwen2), at::kDouble);
+  auto frozen = make_model(small_config(Family::kQwen2), at::kDouble, Head::kLanguageModel, /*trainable=*/false);
+  trained.initialize(1);
+  frozen.initialize(1);
+  const auto tensors = some_pack();
+  const at::Tensor rows = frozen.forward(0, tensors, {});
+  EXPECT_FALSE(rows.requires_grad());
+  EXPECT_TRUE(at::equal(rows, trained.forward(0, tensors, {})));
+  EXPECT_THROW(frozen.backward_input(0, rows), ShapeError);
+  EXPECT_FALSE(frozen.logprobs(rows, tensors).logp.requires_grad());
+  for (const auto& parameter : frozen.parameters()) EXPECT_FALSE(parameter->main_grad.defined());
+}
+
+TEST(Transformer, WithoutGradModeNothingIsKept) {
+  auto model = make_model(small_config(Family::kLlama), at::kFloat);
+  model.initialize(1);
+  {
+    const at::NoGradGuard no_grad;
+    EXPECT_FALSE(model.forward(0, some_pack(), {}).requires_grad());
+  }
+  EXPECT_THROW(model.backward_input(0, at::ones({1})), ShapeError);
+}
+
+TEST(Transformer, StageMisuseIsNamed) {
+  auto model = make_model(small_config(Family::kLlama), at::kFloat);
+  model.initialize(1);
+  const auto tensors = some_pack();
+  const at::Tensor rows = model.forward(3, tensors, {});
+  EXPECT_TRUE(rows.requires_grad() && rows.is_leaf());
+  EXPECT_THROW(model.forward(3, tensors, {}), ShapeError);
+  EXPECT_THROW(model.forward(4, tensors, rows), ShapeError);
+  model.discard(3);
+  EXPECT_THROW(model.backward_input(3, rows), ShapeError);
+  model.forward(3, tensors, {});
+  EXPECT_THROW(model.backward_input(3, at::Tensor()), ShapeError);
+  EXPECT_THROW(model.scores(rows, tensors), ShapeError);
+}
+
+TEST(Transformer, MeanLogitsAndLogprobsAgreeWithAllLogits) {
+  auto model = make_model(small_config(Family::kQwen3), at::kDouble);
+  randomize(model, 2);
+  const auto tensors = some_pack();
+  const at::Tensor hidden = model.forward(0, tensors, {});
+  const at::Tensor logits = model.logits(hidden).index_select(0, tensors.head_row);
+  EXPECT_LT(relative_error(model.mean_logits(hidden, tensors), logits.mean(1)), 1e-12);
+  const auto out = model.logprobs(hidden, tensors);
+  const at::Tensor all = at::log_softmax(logits, 1);
+  EXPECT_LT(relative_error(out.logp.detach(), all.index({tensors.score_row, tensors.score_target})), 1e-12);
+  EXPECT_LT(relative_error(out.entropy.detach(), -(all.exp() * all).sum(1)), 1e-12);
+  EXPECT_TRUE(at::equal(out.argmax, logits.argmax(1)));
+}
+
+TEST(Transformer, ScoresReadEachSamplesLastRow) {
+  auto model = make_model(small_config(Family::kLlama), at::kDouble, Head::kScore);
+  randomize(model, 2);
+  const auto tensors = some_pack();
+  const at::Tensor hidden = model.forward(0, tensors, {});
+  const at::Tensor scores = model.scores(hidden, tensors);
+  const at::Tensor expected =
+      at::mv(hidden.detach(), model.parameters().back()->value.detach().squeeze(0)).index_select(0, tensors.last_row);
+  EXPECT_LT(relative_error(scores.detach(), expected), 1e-12);
+  scores.sum().backward();
+  model.backward_input(0, hidden.grad());
+  for (const auto& [name, gradient] : take_gradients(model))
+    EXPECT_GT(gradient.abs().max().item<double>(), 0.0) << name << " has no gradient";
+  EXPECT_THROW(model.logprobs(hidden, tensors), ShapeError);
+  EXPECT_THROW(model.mean_logits(hidden, tensors), ShapeError);
+  EXPECT_THROW(model.logits(hidden), ShapeError);
+  auto empty = tensors;
+  empty.last_row = at::tensor({0, -1, 2}, at::kLong);
+  EXPECT_THROW(model.scores(hidden, empty), DataError);
+}
+
+}  // namespace
+}  // namespace fpdist::model
