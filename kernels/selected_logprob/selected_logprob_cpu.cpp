@@ -1,10 +1,13 @@
 // CPU twin of selected_logprob.
 #include <ATen/ATen.h>
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <algorithm>
 
 #include "kernels/checks.hpp"
+#include "kernels/selected_logprob/row_statistics.hpp"
 #include "kernels/selected_logprob/selected_logprob.hpp"
 
 namespace fpdist::kernels {
@@ -61,15 +64,28 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cpu(const at:
   at::Tensor logp = at::empty({score_row.size(0)}, options), entropy = at::empty({rows}, options);
   at::Tensor lse = at::empty({rows}, options), argmax = at::empty({rows}, options.dtype(at::kLong));
   const at::Tensor h = hidden.to(dtype), w = weight.to(dtype).t();
-  for_chunks(rows, weight.size(0), logp.element_size(), score_row, [&](int64_t b, int64_t e, int64_t s, int64_t t) {
-    const at::Tensor logits = at::mm(h.slice(0, b, e), w).div_(temperature);
-    const at::Tensor chunk_lse = at::logsumexp(logits, 1);
-    lse.slice(0, b, e).copy_(chunk_lse);
-    argmax.slice(0, b, e).copy_(logits.argmax(1));
-    const at::Tensor row = score_row.slice(0, s, t) - b;
-    logp.slice(0, s, t).copy_(logits.index({row, target.slice(0, s, t)}) - chunk_lse.index({row}));
-    const at::Tensor p = at::exp(logits - chunk_lse.unsqueeze(1));
-    entropy.slice(0, b, e).copy_(chunk_lse - p.mul_(logits).sum(1));
+  const at::Tensor row = score_row.contiguous(), token = target.contiguous();
+  const int64_t *row_of = row.const_data_ptr<int64_t>(), *token_of = token.const_data_ptr<int64_t>();
+  const int64_t vocabulary = weight.size(0);
+  AT_DISPATCH_FLOATING_TYPES(dtype, "selected_logprob", [&] {
+    scalar_t *logps = logp.mutable_data_ptr<scalar_t>(), *lses = lse.mutable_data_ptr<scalar_t>();
+    scalar_t* entropies = entropy.mutable_data_ptr<scalar_t>();
+    int64_t* argmaxes = argmax.mutable_data_ptr<int64_t>();
+    const auto factor = static_cast<scalar_t>(1 / temperature);
+    for_chunks(rows, vocabulary, sizeof(scalar_t), row, [&](int64_t begin, int64_t end, int64_t score, int64_t stop) {
+      const at::Tensor logits = at::mm(h.slice(0, begin, end), w);
+      const scalar_t* chunk = logits.const_data_ptr<scalar_t>();
+      at::parallel_for(begin, end, 1, [&](int64_t first, int64_t last) {
+        for (int64_t r = first; r < last; ++r) {
+          const RowStatistics of_row = row_statistics(chunk + (r - begin) * vocabulary, vocabulary, factor);
+          lses[r] = static_cast<scalar_t>(of_row.lse);
+          entropies[r] = static_cast<scalar_t>(of_row.entropy);
+          argmaxes[r] = of_row.argmax;
+        }
+      });
+      for (int64_t s = score; s < stop; ++s)
+        logps[s] = chunk[(row_of[s] - begin) * vocabulary + token_of[s]] * factor - lses[row_of[s]];
+    });
   });
   return {logp, entropy, argmax, lse};
 }

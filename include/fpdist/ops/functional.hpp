@@ -1,24 +1,26 @@
 #pragma once
 // ops: checked, differentiable tensor operations over the kernels (and over ATen where ATen is as good).
-// Legend: T rows of a pack, H hidden, F intermediate, V vocabulary, Hq/Hkv query/key heads, D head size, S scores, R rows
-// that reach the head. Every function throws ShapeError on a wrong shape, dtype or device; none communicates.
-
-#include <tuple>
+// Legend: T rows of a pack, H hidden, F intermediate, V vocabulary, Hq/Hkv query/key heads, D head size, S scores, R
+// rows that reach the head. Every function throws ShapeError on a wrong shape, dtype or device; none communicates.
 
 #include <ATen/core/Tensor.h>
+
+#include <tuple>
 
 #include "fpdist/ops/parameter.hpp"
 
 namespace fpdist::ops {
 
-/// y [T,out] = x [T,in] W^T (+ b). dW and db are added into the parameters' main grads (skipped where main_grad is undefined).
+/// y [T,out] = x [T,in] W^T (+ b). dW and db are added into the parameters' main grads (skipped where main_grad is
+/// undefined).
 at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias = nullptr);
 
 /// rows [T,H] of `weight` [V,H] for token [T] int64; the gradient is index-added into the main grad in row order.
 at::Tensor embedding(const at::Tensor& token, const Parameter& weight);
 
 /// Root-mean-square norm over the last dim, computed in float32 (float64 for float64) as Transformers does:
-/// weight * cast(x / sqrt(mean(x^2) + eps)). The weight's gradient arrives in value.grad().
+/// weight * cast(x / sqrt(mean(x^2) + eps)). The weight's gradient is added into its main grad; where that is undefined
+/// it arrives in value.grad().
 at::Tensor rms_norm(const at::Tensor& x, const Parameter& weight, double eps);
 
 /// silu(gate) * up, both [T,F].
@@ -29,20 +31,21 @@ at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 
 /// Attention over a pack. q [Tq,Hq,D], k and v [Tk,Hkv,D], Hq a multiple of Hkv; q_row [Tq], k_row [Tk] ascending row
 /// numbers and k_end [Tk] subtree ends, int32. Key j is visible to query i iff k_row[j] <= q_row[i] < k_end[j].
-/// Returns (out [Tq,Hq,D] in q's dtype, lse [Tq,Hq] in the accumulation dtype, natural log, -inf for a row without keys).
-/// O(T) memory beside q, k, v and out. Differentiable in q, k, v (through out).
+/// Returns (out [Tq,Hq,D] in q's dtype, lse [Tq,Hq] in the accumulation dtype, natural log, -inf for a row without
+/// keys). O(T) memory beside q, k, v and out. Differentiable in q, k, v (through out).
 std::tuple<at::Tensor, at::Tensor> tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                   const at::Tensor& q_row, const at::Tensor& k_row,
                                                   const at::Tensor& k_end, double scale);
 
 struct SelectedLogprob {
-  at::Tensor logp;       ///< [S] accumulation dtype, differentiable
-  at::Tensor entropy;    ///< [R] of each row's distribution, differentiable
-  at::Tensor argmax;     ///< [R] int64, the likeliest token
+  at::Tensor logp;     ///< [S] accumulation dtype, differentiable
+  at::Tensor entropy;  ///< [R] of each row's distribution, differentiable
+  at::Tensor argmax;   ///< [R] int64, the likeliest token
 };
 /// Log-probabilities of chosen tokens: hidden [R,H], weight [V,H], score_row [S] int64 in [0,R) ascending, target [S]
-/// int64 in [0,V). Logits exist only in chunks, in the accumulation dtype; backward recomputes them; dW goes to the main
-/// grad. logp[s] = logit[score_row[s], target[s]] - logsumexp(logit[score_row[s], :]), logits divided by `temperature`.
+/// int64 in [0,V). Logits exist only in chunks, in the accumulation dtype; backward recomputes them; dW goes to the
+/// main grad. logp[s] = logit[score_row[s], target[s]] - logsumexp(logit[score_row[s], :]), logits divided by
+/// `temperature`.
 SelectedLogprob selected_logprob(const at::Tensor& hidden, const Parameter& weight, const at::Tensor& score_row,
                                  const at::Tensor& target, double temperature = 1.0);
 

@@ -3,21 +3,22 @@
 // Gradients are never averaged and never rounded on the way: dW is added in float32 (float64 for a float64 model)
 // straight into `main_grad`, over all packs of a step.
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
-
 namespace fpdist::ops {
 
 /// One weight. `value` is a leaf with requires_grad; ops::linear and ops::embedding add their dW into `main_grad` and
-/// return no gradient for it; what plain torch code leaves in value.grad() is folded in by FlatParameters::fold_gradients.
+/// return no gradient for it; what plain torch code leaves in value.grad() is folded in by
+/// FlatParameters::fold_gradients.
 struct Parameter {
-  std::string name;        ///< Hugging Face name, e.g. model.layers.0.mlp.up_proj.weight
-  at::Tensor value;        ///< model dtype
-  at::Tensor main_grad;    ///< same shape, float32 or float64; undefined for a frozen parameter
+  std::string name;                                ///< Hugging Face name, e.g. model.layers.0.mlp.up_proj.weight
+  at::Tensor value;                                ///< model dtype
+  at::Tensor main_grad;                            ///< same shape, float32 or float64; undefined for a frozen parameter
   bool decay() const { return value.dim() >= 2; }  ///< weight decay on matrices only, as Transformers' Trainer does
 };
 
@@ -33,8 +34,8 @@ class FlatParameters {
  public:
   explicit FlatParameters(std::vector<ParameterPtr> parameters);
   const std::vector<ParameterPtr>& parameters() const { return parameters_; }  ///< flat order
-  at::Tensor& value() { return value_; }          ///< [n] model dtype
-  at::Tensor& main_grad() { return main_grad_; }  ///< [n] accumulation dtype
+  at::Tensor& value() { return value_; }                                       ///< [n] model dtype
+  at::Tensor& main_grad() { return main_grad_; }                               ///< [n] accumulation dtype
   int64_t size() const { return value_.numel(); }
   int64_t decayed_size() const { return decayed_; }  ///< elements [0, decayed_size) take weight decay
   int64_t offset(size_t parameter) const { return offset_[parameter]; }

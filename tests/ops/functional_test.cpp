@@ -1,0 +1,190 @@
+#include "fpdist/ops/functional.hpp"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/ops/partial_attention.hpp"
+#include "support/random_tree.hpp"
+
+namespace fpdist::ops {
+namespace {
+
+Parameter make(at::Tensor value) {
+  Parameter parameter;
+  parameter.name = "weight";
+  parameter.value = value.requires_grad_(true);
+  parameter.main_grad = at::zeros(value.sizes(), value.options().dtype(accumulate_dtype(value.scalar_type())));
+  return parameter;
+}
+
+at::Tensor random(at::IntArrayRef sizes, at::ScalarType dtype = at::kDouble) {
+  return at::randn(sizes, at::kDouble).to(dtype);
+}
+
+TEST(OpsLinear, AddsWeightAndBiasGradientsOfEveryBackwardIntoTheMainGrads) {
+  at::manual_seed(1);
+  const Parameter weight = make(random({4, 3})), bias = make(random({4}));
+  const at::Tensor x = random({6, 3}).requires_grad_(true), dy = random({6, 4});
+  for (int pack = 0; pack < 2; ++pack) linear(x, weight, &bias).backward(dy);
+  EXPECT_LT(test::relative_error(weight.main_grad, 2 * at::mm(dy.t(), x)), 1e-13);
+  EXPECT_LT(test::relative_error(bias.main_grad, 2 * dy.sum(0)), 1e-13);
+  EXPECT_LT(test::relative_error(x.grad(), 2 * at::mm(dy, weight.value)), 1e-13);
+  EXPECT_FALSE(weight.value.grad().defined());
+  EXPECT_FALSE(bias.value.grad().defined());
+}
+
+TEST(OpsLinear, TrainsTheFirstLayerWhoseInputNeedsNoGradient) {
+  const Parameter weight = make(random({4, 3}));
+  const at::Tensor x = random({6, 3});
+  linear(x, weight).sum().backward();
+  EXPECT_LT(test::relative_error(weight.main_grad, x.sum(0).expand({4, 3})), 1e-13);
+}
+
+TEST(OpsLinear, SkipsAFrozenParameterButPassesTheGradientOn) {
+  Parameter weight = make(random({4, 3}));
+  weight.main_grad.reset();
+  const at::Tensor x = random({6, 3}).requires_grad_(true);
+  linear(x, weight).sum().backward();
+  EXPECT_FALSE(weight.value.grad().defined());
+  EXPECT_LT(test::relative_error(x.grad(), weight.value.sum(0).expand({6, 3})), 1e-13);
+  EXPECT_FALSE(linear(x.detach(), weight).requires_grad());
+}
+
+TEST(OpsLinear, Bfloat16GradientsAreAddedInFloat32) {
+  // 256 packs of 1/256 each: a bfloat16 sum would stop growing at 1 - 2^-9 or drift; float32 gives 1 exactly.
+  const Parameter weight = make(at::zeros({1, 1}, at::kBFloat16));
+  const at::Tensor x = at::full({1, 1}, 1.0 / 256, at::kBFloat16);
+  for (int pack = 0; pack < 257; ++pack) linear(x, weight).sum().backward();
+  EXPECT_EQ(weight.main_grad.item<float>(), 257.0f / 256);
+}
+
+TEST(OpsLinear, RefusesAParameterWithoutAValue) { EXPECT_THROW(linear(random({2, 3}), Parameter{}), ShapeError); }
+
+TEST(OpsEmbedding, AddsRowsOfRepeatedTokens) {
+  const Parameter weight = make(random({5, 130}));
+  const at::Tensor token = at::tensor({3, 1, 3, 0}, at::kLong), dy = random({4, 130});
+  const at::Tensor y = embedding(token, weight);
+  EXPECT_TRUE(at::equal(y, weight.value.index_select(0, token)));
+  y.backward(dy);
+  EXPECT_LT(test::relative_error(weight.main_grad, at::zeros({5, 130}, at::kDouble).index_add(0, token, dy)), 1e-14);
+  EXPECT_FALSE(weight.value.grad().defined());
+}
+
+TEST(OpsEmbedding, RefusesWrongTokens) {
+  const Parameter weight = make(random({5, 2}));
+  EXPECT_THROW(embedding(at::zeros({2}, at::kInt), weight), ShapeError);
+  EXPECT_THROW(embedding(at::zeros({2, 2}, at::kLong), weight), ShapeError);
+}
+
+at::Tensor norm_by_formula(const at::Tensor& x, const at::Tensor& weight) {
+  const at::Tensor wide = x.to(accumulate_dtype(x.scalar_type()));
+  return weight * (wide * at::rsqrt(wide.square().mean(-1, true) + 1e-6)).to(x.scalar_type());
+}
+
+TEST(OpsRmsNorm, EqualsTheFormulaAndItsGradients) {
+  for (const int64_t width : {1, 7, 16, 70}) {
+    SCOPED_TRACE(testing::Message() << "width " << width);
+    at::manual_seed(2);
+    const Parameter weight = make(random({width}));
+    const at::Tensor x = random({75, width}).requires_grad_(true), dy = random({75, width});
+    const at::Tensor y = rms_norm(x, weight, 1e-6), expected = norm_by_formula(x, weight.value);
+    EXPECT_LT(test::relative_error(y, expected), 1e-13);
+    const auto grads = torch::autograd::grad({expected}, {x, weight.value}, {dy});
+    y.backward(dy);
+    EXPECT_LT(test::relative_error(x.grad(), grads[0]), 1e-12);
+    EXPECT_LT(test::relative_error(weight.main_grad, grads[1]), 1e-12);
+    EXPECT_FALSE(weight.value.grad().defined());
+  }
+}
+
+TEST(OpsRmsNorm, RoundsLikeTransformersInBfloat16) {
+  at::manual_seed(3);
+  const Parameter weight = make(random({64}, at::kBFloat16));
+  const at::Tensor x = random({40, 64}, at::kBFloat16);
+  // The mean is summed in another order: at most a few values fall on the other side of a rounding boundary.
+  const at::Tensor differs = rms_norm(x, weight, 1e-6).ne(norm_by_formula(x, weight.value));
+  EXPECT_LT(differs.sum().item<int64_t>(), 40 * 64 / 100);
+}
+
+TEST(OpsRmsNorm, WithoutAMainGradTheGradientArrivesInGrad) {
+  Parameter weight = make(random({5}));
+  weight.main_grad.reset();
+  rms_norm(random({3, 5}), weight, 1e-6).sum().backward();
+  EXPECT_TRUE(weight.value.grad().defined());
+}
+
+TEST(OpsRmsNorm, RefusesAWrongWidth) {
+  EXPECT_THROW(rms_norm(random({3, 5}), make(random({4})), 1e-6), ShapeError);
+  EXPECT_THROW(rms_norm(random({3, 5}), make(random({5}, at::kFloat)), 1e-6), ShapeError);
+}
+
+TEST(OpsPointwise, RotaryAndSwigluPassGradientsToTheirInputs) {
+  at::manual_seed(4);
+  const at::Tensor x = random({4, 2, 6}).requires_grad_(true), angle = random({4, 3}), dy = random({4, 2, 6});
+  rotary(x, at::cos(angle), at::sin(angle)).backward(dy);
+  EXPECT_LT(test::relative_error(x.grad(), rotary(dy, at::cos(angle), -at::sin(angle))), 1e-13);
+  const at::Tensor gate = random({4, 5}).requires_grad_(true), up = random({4, 5}).requires_grad_(true);
+  const auto expected = torch::autograd::grad({(at::silu(gate) * up).sum()}, {gate, up});
+  swiglu(gate, up).sum().backward();
+  EXPECT_LT(test::relative_error(gate.grad(), expected[0]), 1e-13);
+  EXPECT_LT(test::relative_error(up.grad(), expected[1]), 1e-13);
+}
+
+TEST(OpsTreeAttention, ReturnsTheModelDtypeAndDifferentiates) {
+  at::manual_seed(5);
+  const at::Tensor end = test::int_tensor(test::fan_subtree_ends(5, 3, 4)), row = at::arange(17, at::kInt);
+  const at::Tensor q = random({17, 4, 6}).requires_grad_(true), k = random({17, 2, 6}).requires_grad_(true);
+  const at::Tensor v = random({17, 2, 6}).requires_grad_(true), dy = random({17, 4, 6});
+  const auto dense = std::get<0>(test::dense_attention(q, k, v, row, row, end, 0.5));
+  const auto expected = torch::autograd::grad({dense}, {q, k, v}, {dy});
+  const auto [out, lse] = tree_attention(q, k, v, row, row, end, 0.5);
+  out.backward(dy);
+  EXPECT_LT(test::relative_error(q.grad(), expected[0]), 1e-12);
+  EXPECT_LT(test::relative_error(k.grad(), expected[1]), 1e-12);
+  EXPECT_LT(test::relative_error(v.grad(), expected[2]), 1e-12);
+  EXPECT_FALSE(lse.requires_grad());
+  const auto low = [](const at::Tensor& x) { return x.detach().to(at::kBFloat16); };
+  const auto [low_out, low_lse] = tree_attention(low(q), low(k), low(v), row, row, end, 0.5);
+  EXPECT_EQ(low_out.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(low_lse.scalar_type(), at::kFloat);
+}
+
+TEST(OpsPartialAttention, MergesPartsAndKeepsRowsWithoutKeysEmpty) {
+  at::manual_seed(6);
+  const at::Tensor end = test::int_tensor(test::fan_subtree_ends(5, 3, 4)), row = at::arange(17, at::kInt);
+  const at::Tensor q = random({17, 2, 6}), k = random({17, 2, 6}), v = random({17, 2, 6});
+  const auto [whole, whole_lse] = partial_attention(q, k, v, row, row, end, 0.5);
+  at::Tensor out = at::zeros_like(whole), lse = at::full_like(whole_lse, -INFINITY);
+  merge_attention(out, lse, at::zeros_like(whole), at::full_like(whole_lse, -INFINITY));
+  EXPECT_TRUE(at::equal(out, at::zeros_like(whole)));
+  for (const auto& [begin, stop] : {std::pair{9, 17}, {0, 4}, {4, 9}}) {
+    const auto part = [begin = begin, stop = stop](const at::Tensor& x) { return x.slice(0, begin, stop); };
+    const auto [o, l] = partial_attention(q, part(k), part(v), row, part(row), part(end), 0.5);
+    merge_attention(out, lse, o, l);
+  }
+  EXPECT_LT(test::relative_error(out, whole), 1e-13);
+  EXPECT_LT(test::relative_error(lse, whole_lse), 1e-13);
+  EXPECT_THROW(merge_attention(out, lse, whole.slice(0, 1), whole_lse.slice(0, 1)), ShapeError);
+  EXPECT_THROW(merge_attention(out, lse, whole.to(at::kFloat), whole_lse), ShapeError);
+}
+
+TEST(OpsSelectedLogprob, SendsWeightGradientsToTheMainGrad) {
+  at::manual_seed(7);
+  const Parameter weight = make(random({9, 5}));
+  const at::Tensor hidden = random({4, 5}).requires_grad_(true);
+  const at::Tensor row = at::tensor({0, 1, 1, 3}, at::kLong), target = at::tensor({8, 0, 2, 2}, at::kLong);
+  const at::Tensor all = at::log_softmax(at::mm(hidden, weight.value.t()) / 1.5, 1);
+  const at::Tensor loss = all.index({row, target}).sum() + at::exp(all).mul(all).sum() * 0.3;
+  const auto expected = torch::autograd::grad({loss}, {hidden, weight.value});
+  const SelectedLogprob got = selected_logprob(hidden, weight, row, target, 1.5);
+  (got.logp.sum() - got.entropy.sum() * 0.3).backward();
+  EXPECT_LT(test::relative_error(hidden.grad(), expected[0]), 1e-13);
+  EXPECT_LT(test::relative_error(weight.main_grad, expected[1]), 1e-13);
+  EXPECT_FALSE(weight.value.grad().defined());
+  EXPECT_FALSE(got.argmax.requires_grad());
+}
+
+}  // namespace
+}  // namespace fpdist::ops

@@ -1,0 +1,75 @@
+#pragma once
+// Tests: random forests as rows and subtree ends, and attention by its definition: a dense masked softmax.
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <tuple>
+#include <vector>
+
+#include "fpdist/core/rng.hpp"
+
+namespace fpdist::test {
+
+/// Subtree ends of a random forest of `rows` rows in DFS pre-order; nodes of 1 to `longest` rows.
+inline std::vector<int32_t> random_subtree_ends(Rng& rng, int32_t rows, int32_t longest) {
+  std::vector<int32_t> end(static_cast<size_t>(rows), rows);
+  // A node [begin, cut) of the subtree [begin, stop) is followed by its children, which split [cut, stop).
+  std::vector<std::pair<int32_t, int32_t>> open;
+  const auto split = [&](int32_t begin, int32_t stop) {
+    while (begin < stop) {
+      const int32_t next = begin + 1 + static_cast<int32_t>(rng.below(static_cast<uint64_t>(stop - begin)));
+      open.emplace_back(begin, next);
+      begin = next;
+    }
+  };
+  split(0, rows);
+  while (!open.empty()) {
+    const auto [begin, stop] = open.back();
+    open.pop_back();
+    const auto most = static_cast<uint64_t>(std::min(longest, stop - begin));
+    const int32_t cut = begin + 1 + static_cast<int32_t>(rng.below(most));
+    for (int32_t row = begin; row < cut; ++row) end[static_cast<size_t>(row)] = stop;
+    split(cut, stop);
+  }
+  return end;
+}
+
+/// A prefix of `prefix` rows and `leaves` completions of `length` rows each.
+inline std::vector<int32_t> fan_subtree_ends(int32_t prefix, int32_t leaves, int32_t length) {
+  std::vector<int32_t> end(static_cast<size_t>(prefix), prefix + leaves * length);
+  for (int32_t leaf = 1; leaf <= leaves; ++leaf)
+    end.insert(end.end(), static_cast<size_t>(length), prefix + leaf * length);
+  return end;
+}
+
+inline at::Tensor int_tensor(const std::vector<int32_t>& values) {
+  return at::tensor(at::ArrayRef<int32_t>(values), at::kInt);
+}
+
+/// (out, lse) by the definition, in q's dtype: O(Tq Tk) memory, differentiable.
+inline std::tuple<at::Tensor, at::Tensor> dense_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                          const at::Tensor& q_row, const at::Tensor& k_row,
+                                                          const at::Tensor& k_end, double scale) {
+  const int64_t group = q.size(1) / k.size(1);
+  const at::Tensor keys = k.repeat_interleave(group, 1), values = v.repeat_interleave(group, 1);
+  const at::Tensor row = q_row.unsqueeze(1);
+  const at::Tensor visible = k_row.unsqueeze(0).le(row).logical_and(row.lt(k_end.unsqueeze(0)));
+  const at::Tensor scores = at::matmul(q.transpose(0, 1), keys.permute({1, 2, 0})) * scale;
+  const at::Tensor masked = scores.masked_fill(visible.logical_not(), -std::numeric_limits<double>::infinity());
+  const at::Tensor lse = at::logsumexp(masked, -1);
+  const at::Tensor safe = lse.masked_fill(at::isinf(lse), 0.0).unsqueeze(-1);
+  const at::Tensor p = at::exp(masked - safe);
+  return {at::matmul(p, values.transpose(0, 1)).transpose(0, 1), lse.transpose(0, 1)};
+}
+
+/// max |a - b| / max(1, max |b|), 0 when empty.
+inline double relative_error(const at::Tensor& a, const at::Tensor& b) {
+  if (b.numel() == 0) return a.numel() == 0 ? 0.0 : 1.0;
+  const at::Tensor x = a.detach().to(at::kDouble), y = b.detach().to(at::kDouble);
+  return (x - y).abs().max().item<double>() / std::max(1.0, y.abs().max().item<double>());
+}
+
+}  // namespace fpdist::test
