@@ -207,6 +207,18 @@ TEST(Grpo, ClipsPerSampleWhereSamplesShareAToken) {
   EXPECT_EQ(output.metrics.at("clip_ratio/high_max").value.item<double>(), 1.0);
 }
 
+TEST(Grpo, SamplesWithoutTokensHaveNoShareOfClippedTokens) {
+  Edges edges;
+  edges.logp = at::zeros({1}, at::kDouble);
+  edges.old_logp = at::ones({1}, at::kDouble);  // a ratio below the clip, and an advantage that would push it lower
+  edges.entropy = at::zeros({1}, at::kDouble);
+  edges.sample = at::zeros({1}, at::kLong);
+  edges.length = at::tensor({1.0, 0.0}, at::kDouble);
+  edges.advantage = at::tensor({-1.0, -1.0}, at::kDouble);
+  const LossOutput output = make_loss(Method::kGrpo, {})(edges, {.groups = 1, .samples = 2, .edges = 1});
+  EXPECT_EQ(output.metrics.at("clip_ratio/low_min").value.item<double>(), 1.0);
+}
+
 TEST(Losses, NameTheTensorThatIsMissingOrMisshapen) {
   const RandomStep step = random_step(1);
   const auto message = [&](Method method, auto spoil, LossOptions options = {}) -> std::string {

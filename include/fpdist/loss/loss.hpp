@@ -1,14 +1,14 @@
 #pragma once
-// loss: losses over edges. A loss is one plain differentiable function: the edges of one pack in, a scalar and metric sums
-// out. The scalar is the pack's share of the step's loss: shares of all packs and ranks simply add up, because every
-// normaliser is global and known from the plan. To add a loss, write one such function and name it in make_loss.
+// loss: losses over edges. A loss is one plain differentiable function: the edges of one pack in, a scalar and metric
+// sums out. The scalar is the pack's share of the step's loss: shares of all packs and ranks simply add up, because
+// every normaliser is global and known from the plan. To add a loss, write one such function and name it in make_loss.
+
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <map>
 #include <span>
 #include <string>
-
-#include <ATen/core/Tensor.h>
 
 #include "fpdist/core/types.hpp"
 #include "fpdist/data/sample.hpp"
@@ -21,17 +21,17 @@ namespace fpdist::loss {
 /// tensors are int64. E edges, B samples; both may be 0: a rank without packs calls the loss on an empty pack and so
 /// contributes zeros under the same metric names.
 struct Edges {
-  at::Tensor logp;       ///< [E] policy log-probs, differentiable (undefined for reward models)
-  at::Tensor entropy;    ///< [E] of the source row's distribution, detached
-  at::Tensor correct;    ///< [E] 1 where the target is the likeliest token, else 0
-  at::Tensor mean_logit; ///< [E] mean logit over the vocabulary at the source row, detached
-  at::Tensor ref_logp;   ///< [E] reference log-probs, or undefined
-  at::Tensor old_logp;   ///< [E] sampling policy's log-probs, or undefined: the detached logp stands in
-  at::Tensor sample;     ///< [E] index of the edge's sample in the pack
-  at::Tensor length;     ///< [B] edges of each sample, as float
-  at::Tensor score;      ///< [B] reward model's scores, differentiable (undefined otherwise)
-  at::Tensor advantage;  ///< [B] (GRPO; zeros otherwise)
-  at::Tensor margin;     ///< [B/2] reward margins, one a pair; undefined when no row of the data set has one
+  at::Tensor logp;        ///< [E] policy log-probs, differentiable (undefined for reward models)
+  at::Tensor entropy;     ///< [E] of the source row's distribution, detached
+  at::Tensor correct;     ///< [E] 1 where the target is the likeliest token, else 0
+  at::Tensor mean_logit;  ///< [E] mean logit over the vocabulary at the source row, detached
+  at::Tensor ref_logp;    ///< [E] reference log-probs, or undefined
+  at::Tensor old_logp;    ///< [E] sampling policy's log-probs, or undefined: the detached logp stands in
+  at::Tensor sample;      ///< [E] index of the edge's sample in the pack
+  at::Tensor length;      ///< [B] edges of each sample, as float
+  at::Tensor score;       ///< [B] reward model's scores, differentiable (undefined otherwise)
+  at::Tensor advantage;   ///< [B] (GRPO; zeros otherwise)
+  at::Tensor margin;      ///< [B/2] reward margins, one a pair; undefined when no row of the data set has one
   // Preference packs hold pairs: sample 2i is chosen, 2i+1 rejected.
 };
 
@@ -58,11 +58,11 @@ LossFunction make_loss(Method method, const LossOptions& options);
 /// Whether the loss needs reference log-probs (DPO; GRPO with beta != 0).
 bool needs_reference(Method method, const LossOptions& options);
 
-/// Fills `advantage` of every sample of a step that has a reward and no advantage of its own, as TRL 1.16: (reward - mean
-/// of its group) / (std + 1e-4), std with n - 1 over the group or over the whole step by scale_rewards; a group of one
-/// gets 0. A sample with neither stays without (counts as 0). Hand in a copy where the samples outlive the step: with
-/// scale_rewards batch an advantage belongs to the step. Throws DataError on a reward that is not finite.
-/// Returns reward, reward_std and frac_reward_zero_std of the step's rewards; empty when no sample has one.
+/// Fills `advantage` of every sample of a step that has a reward and no advantage of its own, as TRL 1.16: (reward -
+/// mean of its group) / (std + 1e-4), std with n - 1 over the group or over the whole step by scale_rewards; a group of
+/// one gets 0. A sample with neither stays without (counts as 0). Hand in a copy where the samples outlive the step:
+/// with scale_rewards batch an advantage belongs to the step. Throws DataError on a reward that is not finite. Returns
+/// reward, reward_std and frac_reward_zero_std of the step's rewards; empty when no sample has one.
 std::map<std::string, double> fill_advantages(std::span<data::Group> groups, const LossOptions& options);
 
 }  // namespace fpdist::loss

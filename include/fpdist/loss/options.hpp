@@ -8,7 +8,8 @@ namespace fpdist::loss {
 struct LossOptions {
   /// SFT: nll. DPO: sigmoid. GRPO: dapo | grpo | dr_grpo. Empty: the first of these (TRL's defaults). Reward: empty.
   std::string loss_type = "";
-  /// DPO: strength of the reference; GRPO: weight of the k3 KL (0: no reference model). Unset (-1): 0.1 for dpo, 0 for grpo.
+  /// DPO: strength of the reference; GRPO: weight of the k3 KL (0: no reference model). Unset (-1): 0.1 for dpo, 0 for
+  /// grpo.
   double beta = -1.0;
   /// DPO: compute reference log-probs of the whole data set once before the first step, then drop the reference model.
   bool precompute_ref_log_probs = false;
