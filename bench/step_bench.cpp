@@ -35,9 +35,10 @@ data::Group make_group(const Shape& shape, int64_t vocab) {
   data::Group group;
   const std::vector<int32_t> prompt = draw(shape.prefix);
   for (int64_t g = 0; g < shape.group; ++g) {
-    data::Sample sample{.token = prompt,
-                        .target = std::vector<int32_t>(prompt.size(), data::kIgnore),
-                        .prompt_length = static_cast<int32_t>(prompt.size())};
+    data::Sample sample;
+    sample.token = prompt;
+    sample.target.assign(prompt.size(), data::kIgnore);
+    sample.prompt_length = static_cast<int32_t>(prompt.size());
     for (int32_t token : draw(shape.completion)) sample.token.push_back(token), sample.target.push_back(token);
     sample.advantage = g % 2 ? 1.0 : -1.0;
     group.sample.push_back(std::move(sample));

@@ -22,8 +22,10 @@ std::vector<data::Group> roll_out(uint64_t step) {
     std::vector<int32_t> prompt(32);
     for (int32_t& token : prompt) token = static_cast<int32_t>(rng.below(256));
     for (int c = 0; c < 4; ++c) {
-      data::Sample sample{
-          .token = prompt, .target = std::vector<int32_t>(prompt.size(), data::kIgnore), .prompt_length = 32};
+      data::Sample sample;
+      sample.token = prompt;
+      sample.target.assign(prompt.size(), data::kIgnore);
+      sample.prompt_length = static_cast<int32_t>(prompt.size());
       double even = 0;
       for (int t = 0; t < 8; ++t) {
         sample.token.push_back(static_cast<int32_t>(rng.below(256)));

@@ -77,7 +77,7 @@ void check_vocabulary(const data::Dataset& dataset, const model::ModelConfig& mo
 bool has_reference_logps(const data::Dataset& dataset) {
   for (const data::Group& group : dataset.group)
     for (const data::Sample& sample : group.sample)
-      if (sample.ref_logp.empty()) return false;
+      if (sample.ref_logp.empty() && !sample.token.empty()) return false;
   return true;
 }
 

@@ -44,10 +44,13 @@ at::Tensor from_doubles(const std::vector<double>& values, at::ScalarType dtype)
 /// [E] values that the data gives per token, in the order of edges; undefined where no sample of the pack has them.
 at::Tensor per_edge(const Pack& pack, std::vector<double> data::Sample::*field, const char* name,
                     at::ScalarType dtype) {
-  size_t given = 0;
-  for (const data::Sample* sample : pack.sample) given += !(sample->*field).empty();
+  size_t given = 0, with_tokens = 0;  // a sample without tokens has nothing to give
+  for (const data::Sample* sample : pack.sample) {
+    given += !(sample->*field).empty();
+    with_tokens += !sample->token.empty();
+  }
   if (given == 0) return {};
-  check<DataError>(given == pack.sample.size(), "only some samples of a pack have ", name,
+  check<DataError>(given == with_tokens, "only some samples of a pack have ", name,
                    ": give it for every completion of the data set or for none");
   std::vector<double> values(pack.layout.edge_index.size());
   for (size_t e = 0; e < values.size(); ++e)

@@ -23,7 +23,8 @@ inline std::vector<data::Group> random_groups(Method method, int count, uint64_t
   const std::vector<int32_t> system = tokens(12);
   std::vector<data::Group> groups;
   for (int g = 0; g < count; ++g) {
-    data::Group group{.id = g, .sample = {}, .margin = {}};
+    data::Group group;
+    group.id = g;
     std::vector<int32_t> prompt = rng.below(3) ? system : std::vector<int32_t>{};
     for (int32_t token : tokens(9)) prompt.push_back(token);
     const uint64_t members = is_preference(method) ? 2 : method == Method::kSft ? 1 + rng.below(2) : 1 + rng.below(5);

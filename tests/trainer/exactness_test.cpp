@@ -6,6 +6,7 @@
 
 #include <mutex>
 
+#include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "tests/support/random_groups.hpp"
 
@@ -39,16 +40,16 @@ Config small_config(const Case& c) {
   return config;
 }
 
-struct Run {
+struct Steps {
   std::vector<std::map<std::string, double>> metrics;  // of each step
   std::vector<at::Tensor> gradients;                   // of the last step, one a parameter (one rank only)
   at::Tensor weights;
   std::vector<std::string> names;
 };
 
-Run run_steps(const Config& config, int ranks, int steps, uint64_t seed) {
+Steps run_steps(const Config& config, int ranks, int steps, uint64_t seed) {
   at::set_num_threads(1);
-  Run run;
+  Steps run;
   std::mutex mutex;
   comm::run_threads(ranks, [&](comm::World& world) {
     NullLog log;
@@ -80,7 +81,7 @@ bool is_about_layout(const std::string& name) {
   return false;
 }
 
-void expect_same_metrics(const Run& a, const Run& b, double tolerance) {
+void expect_same_metrics(const Steps& a, const Steps& b, double tolerance) {
   ASSERT_EQ(a.metrics.size(), b.metrics.size());
   for (size_t s = 0; s < a.metrics.size(); ++s) {
     for (const auto& [name, value] : a.metrics[s]) {
@@ -97,9 +98,9 @@ TEST_P(Exactness, SharingChangesNeitherLossNorAnyGradient) {
   for (uint64_t seed = 1; seed <= 6; ++seed) {
     SCOPED_TRACE(text("seed ", seed));
     Config config = small_config(GetParam());
-    const Run shared = run_steps(config, 1, 1, seed);
+    const Steps shared = run_steps(config, 1, 1, seed);
     config.pack.share_prefix = false;
-    const Run alone = run_steps(config, 1, 1, seed);
+    const Steps alone = run_steps(config, 1, 1, seed);
     EXPECT_GT(shared.metrics[0].at("sharing_ratio"), 1.05);
     EXPECT_EQ(alone.metrics[0].at("sharing_ratio"), 1.0);
     expect_same_metrics(shared, alone, 1e-10);
@@ -113,10 +114,10 @@ TEST_P(Exactness, SharingChangesNeitherLossNorAnyGradient) {
 
 TEST_P(Exactness, TheNumberOfRanksChangesNothing) {
   const Config config = small_config(GetParam());
-  const Run one = run_steps(config, 1, 3, 11);
+  const Steps one = run_steps(config, 1, 3, 11);
   for (const int ranks : {2, 3, 8}) {
     SCOPED_TRACE(text(ranks, " ranks, seed 11"));
-    const Run many = run_steps(config, ranks, 3, 11), again = run_steps(config, ranks, 3, 11);
+    const Steps many = run_steps(config, ranks, 3, 11), again = run_steps(config, ranks, 3, 11);
     expect_same_metrics(many, one, 1e-10);
     EXPECT_LT(relative(many.weights, one.weights, 0), 1e-10);
     EXPECT_TRUE(at::equal(many.weights, again.weights)) << "the same ranks twice must give the same bits";
