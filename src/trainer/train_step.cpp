@@ -51,6 +51,7 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
   double norm = 0;
   flat.zero_gradients();
   sums.metrics.add(loss(no_edges(config.model.dtype), plan.totals).metrics);
+  sums.metrics.add("loss", loss::Combine::kSum, 0.0);
   for (const plan::Op& op : plan.ops_of(mesh.dp_index())) {
     switch (op.kind) {
       case plan::OpKind::kForward:
