@@ -44,6 +44,16 @@ TEST(HfDirectory, AHostileIndexIsRefused) {
   }
 }
 
+TEST(HfDirectory, AnIndexMayNotPointOutOfItsDirectory) {
+  const Scratch scratch;
+  std::filesystem::create_directories(scratch / "model");
+  write_safetensors(scratch / "outside.safetensors", {{"w", at::ones({1})}});
+  spill(scratch / "model/config.json", "{}");
+  spill(scratch / "model/model.safetensors.index.json", R"({"weight_map":{"w":"../outside.safetensors"}})");
+  const std::string what = error_of<ModelFileError>([&] { HfDirectory directory(scratch / "model"); });
+  EXPECT_TRUE(contains(what, "not a plain file name")) << what;
+}
+
 TEST(HfDirectory, ReadsIntoAnyFloatDtype) {
   const Scratch scratch;
   const at::Tensor half = at::randn({3, 4}).to(at::kBFloat16);

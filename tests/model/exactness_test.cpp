@@ -61,7 +61,7 @@ Result run(Transformer& model, const std::vector<std::vector<data::Sample>>& pac
 }
 
 void expect_equal(const Result& got, const Result& expected) {
-  EXPECT_LT(relative_error(got.logp, expected.logp), 1e-10);
+  EXPECT_LT(relative_error(got.logp, expected.logp), 1e-12);
   for (const auto& [name, gradient] : expected.gradient)
     EXPECT_LT(relative_error(got.gradient.at(name), gradient), 1e-10) << name;
 }

@@ -2,6 +2,7 @@
 // Small models and packs for the tests of this room.
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <cstdint>
 #include <map>
@@ -15,6 +16,10 @@
 #include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::model {
+
+/// Tiny tensors: more threads would only wait for each other (50 times slower when ctest runs several programs at
+/// once).
+inline const bool kOneThread = (at::set_num_threads(1), true);
 
 /// A model small enough to differentiate hundreds of times, with everything a family has.
 inline ModelConfig small_config(Family family, bool tied = false) {

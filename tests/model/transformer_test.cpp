@@ -91,6 +91,9 @@ TEST(Transformer, InitialWeightsDependOnSeedNameAndElementAlone) {
     const double count = static_cast<double>(parameter.value.numel());
     EXPECT_NEAR(parameter.value.mean().item<double>(), 0.0, 5 * 0.02 / std::sqrt(count)) << parameter.name;
     EXPECT_NEAR(parameter.value.std().item<double>(), 0.02, 5 * 0.02 / std::sqrt(2 * count)) << parameter.name;
+    const at::Tensor flat = parameter.value.detach().flatten() / 0.02;  // neighbours are independent
+    const double product = (flat.slice(0, 1) * flat.slice(0, 0, -1)).mean().item<double>();
+    EXPECT_NEAR(product, 0.0, 5 / std::sqrt(count)) << parameter.name;
   }
   EXPECT_FALSE(at::equal(model.parameters()[1]->value, model.parameters()[4]->value));
   const at::Tensor before = model.parameters()[1]->value.detach().clone();
