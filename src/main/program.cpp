@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <new>
 #include <thread>
@@ -64,13 +66,21 @@ void report(const Failure& failure) {
             << std::endl;
 }
 
+// mpirun gives its ranks a terminal of its own making, whatever its own output is: then mpirun's output decides.
+bool stdout_is_terminal() {
+  if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return isatty(STDOUT_FILENO) != 0;
+  std::error_code unknown;
+  const auto target = std::filesystem::read_symlink(text("/proc/", getppid(), "/fd/1"), unknown).string();
+  return target.rfind("/dev/pts/", 0) == 0 || target.rfind("/dev/tty", 0) == 0;
+}
+
 }  // namespace
 
 // Open MPI's name first, then PMI's.
 int launched_rank() { return environment_number("OMPI_COMM_WORLD_RANK", environment_number("PMI_RANK", 0)); }
 int launched_size() { return environment_number("OMPI_COMM_WORLD_SIZE", environment_number("PMI_SIZE", 1)); }
 
-ConsoleLog::ConsoleLog() : on_terminal_(isatty(STDOUT_FILENO) != 0) {}
+ConsoleLog::ConsoleLog() : on_terminal_(stdout_is_terminal()) {}
 ConsoleLog::~ConsoleLog() { finish_progress(); }
 
 void ConsoleLog::finish_progress() {
@@ -102,6 +112,7 @@ int usable_cores() {
 
 void prepare_environment() {
   const int local_size = launched_local_size(), cores = usable_cores();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is a failed write, not the end of the process
   if (local_size > cores) setenv("OMPI_MCA_mpi_yield_when_idle", "1", /*overwrite=*/0);
   at::set_num_threads(std::max(1, cores / local_size));
 }
