@@ -19,13 +19,18 @@ using Clock = std::chrono::steady_clock;
 constexpr int kAbortTag = 0;           // communicator tags start above it
 constexpr size_t kNoticeBytes = 1024;  // short enough to be sent eagerly
 
-void check_mpi(int code, const char* call) {
-  if (code == MPI_SUCCESS) return;
+std::string text_of(int code) {
   std::array<char, MPI_MAX_ERROR_STRING> message{};
   int length = 0;
   MPI_Error_string(code, message.data(), &length);
-  throw CommError(text(call, ": ", std::string_view(message.data(), length)));
+  return {message.data(), static_cast<size_t>(length)};
 }
+
+void check_mpi(int code, const char* call) { check<CommError>(code == MPI_SUCCESS, call, ": ", text_of(code)); }
+
+// A communicator's headers and data have tags of their own, so that neither is ever taken for the other.
+int header_tag(const Exchange& exchange) { return kAbortTag + 1 + 2 * exchange.tag; }
+int data_tag(const Exchange& exchange) { return kAbortTag + 2 + 2 * exchange.tag; }
 
 /// First eager, then polite (ranks may outnumber cores), then asleep.
 class Backoff {
@@ -53,17 +58,48 @@ struct MpiTransport::Flight {
   struct Part {
     size_t message;
     bool is_receive, is_header;
-    int64_t bytes;
   };
   Exchange exchange;
-  std::vector<Header> arrived;  ///< [receives]
+  std::vector<Header> arrived;  ///< [receives] their headers; bytes -1 before they come
+  std::vector<int64_t> begun;   ///< [receives] bytes whose receiving has begun
   std::vector<MPI_Request> requests;
   std::vector<Part> parts;  ///< [requests]
   std::vector<int> indices;
   std::vector<MPI_Status> statuses;
+
+  /// The new request's place; valid until the next one.
+  MPI_Request* add(const Part& part) {
+    parts.push_back(part);
+    requests.push_back(MPI_REQUEST_NULL);
+    return &requests.back();
+  }
+  bool is_done() const {
+    for (size_t i = 0; i < begun.size(); ++i) {
+      if (begun[i] < exchange.receives[i].header.bytes) return false;
+    }
+    return std::all_of(requests.begin(), requests.end(), [](MPI_Request r) { return r == MPI_REQUEST_NULL; });
+  }
+  std::vector<int> missing_peers() const {
+    std::set<int> peers;
+    for (size_t i = 0; i < begun.size(); ++i) {
+      if (begun[i] < exchange.receives[i].header.bytes) peers.insert(exchange.receives[i].peer);
+    }
+    for (size_t i = 0; i < requests.size(); ++i) {
+      const std::vector<Message>& messages = parts[i].is_receive ? exchange.receives : exchange.sends;
+      if (requests[i] != MPI_REQUEST_NULL) peers.insert(messages[parts[i].message].peer);
+    }
+    return {peers.begin(), peers.end()};
+  }
 };
 
-MpiTransport::MpiTransport(int* argc, char*** argv, const CommOptions& options) : options_(options) {
+/// What MPI may still touch after a failure.
+struct MpiTransport::Stranded {
+  std::vector<std::unique_ptr<Flight>> flights;
+  std::string notice;
+};
+
+MpiTransport::MpiTransport(int* argc, char*** argv, const CommOptions& options)
+    : options_(options), stranded_(std::make_unique<Stranded>()) {
   int is_done = 0, is_up = 0;
   MPI_Finalized(&is_done);
   check<CommError>(!is_done,
@@ -86,85 +122,97 @@ MpiTransport::MpiTransport(int* argc, char*** argv, const CommOptions& options) 
 }
 
 MpiTransport::~MpiTransport() {
-  if (dead_) return;  // freeing and finalizing wait for peers that may be gone
+  if (dead_) {  // freeing and finalizing wait for peers that may be gone
+    // MPI has no way to take a posted message back for sure: its buffers stay until the process ends.
+    (void)stranded_.release();
+    return;
+  }
   MPI_Comm_free(&comm_);
   if (finalize_) MPI_Finalize();
 }
 
-void MpiTransport::post_message(Flight& flight, size_t index, bool is_receive) {
-  const Message& message = is_receive ? flight.exchange.receives[index] : flight.exchange.sends[index];
-  const int tag = kAbortTag + 1 + flight.exchange.tag;
-  const auto add = [&](void* data, int64_t bytes, bool is_header) {
-    MPI_Request request = MPI_REQUEST_NULL;
-    const int count = static_cast<int>(bytes);
-    if (is_receive) {
-      check_mpi(MPI_Irecv(data, count, MPI_BYTE, message.peer, tag, comm_, &request), "MPI_Irecv");
-    } else {
-      check_mpi(MPI_Issend(data, count, MPI_BYTE, message.peer, tag, comm_, &request), "MPI_Issend");
-    }
-    flight.requests.push_back(request);
-    flight.parts.push_back({index, is_receive, is_header, bytes});
-  };
-  if (message.checked) {
-    Header* header = is_receive ? &flight.arrived[index] : &flight.exchange.sends[index].header;
-    add(header, sizeof(Header), true);
-  }
-  const int64_t piece = std::clamp<int64_t>(options_.max_message_bytes, 1, int64_t{1} << 30);
-  for (int64_t begin = 0; begin < message.header.bytes; begin += piece) {
-    add(message.data + begin, std::min(piece, message.header.bytes - begin), false);
-  }
+int64_t MpiTransport::piece_bytes() const {
+  return std::clamp<int64_t>(options_.max_message_bytes, 1, int64_t{1} << 30);  // MPI counts are int
 }
 
 void MpiTransport::post(Flight& flight) {
-  flight.arrived.resize(flight.exchange.receives.size());
-  for (size_t i = 0; i < flight.exchange.receives.size(); ++i) post_message(flight, i, true);
-  for (size_t i = 0; i < flight.exchange.sends.size(); ++i) post_message(flight, i, false);
-  flight.indices.resize(flight.requests.size());
-  flight.statuses.resize(flight.requests.size());
-}
-
-void MpiTransport::finish(const Flight& flight, int request, const MPI_Status& status, std::string& error) const {
-  const Flight::Part& part = flight.parts[request];
   const Exchange& exchange = flight.exchange;
-  const Message& message = part.is_receive ? exchange.receives[part.message] : exchange.sends[part.message];
-  if (part.is_receive && part.is_header) {
-    const Header& theirs = flight.arrived[part.message];
-    if (theirs != message.header) error = mismatch_text(exchange, message.peer, message.header, theirs);
-    return;
+  flight.arrived.resize(exchange.receives.size(), Header{.bytes = -1});
+  flight.begun.resize(exchange.receives.size(), 0);
+  for (size_t i = 0; i < exchange.receives.size(); ++i) {
+    if (!exchange.receives[i].checked) continue;
+    MPI_Request* request = flight.add({i, true, true});
+    check_mpi(MPI_Irecv(&flight.arrived[i], sizeof(Header), MPI_BYTE, exchange.receives[i].peer, header_tag(exchange),
+                        comm_, request),
+              "MPI_Irecv");
   }
-  if (!part.is_receive) return;
-  int bytes = 0;
-  MPI_Get_count(&status, MPI_BYTE, &bytes);
-  if (bytes != part.bytes) {
-    error = text(exchange.place, ": world rank ", message.peer, " sent ", bytes, " bytes, ", part.bytes,
-                 " were expected; all ranks must make the same calls with matching counts");
-  }
-}
-
-bool MpiTransport::test(Flight& flight, std::string& error) {
-  int done = 0;
-  const int code = MPI_Testsome(static_cast<int>(flight.requests.size()), flight.requests.data(), &done,
-                                flight.indices.data(), flight.statuses.data());
-  if (done == MPI_UNDEFINED) return false;
-  if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check_mpi(code, "MPI_Testsome");
-  // Headers first: when a message does not fit because its sender is elsewhere, the header says where.
-  for (const bool headers : {true, false}) {
-    for (int i = 0; i < done && error.empty(); ++i) {
-      const int request = flight.indices[i];
-      if (flight.parts[request].is_header != headers) continue;
-      const bool failed = code == MPI_ERR_IN_STATUS && flight.statuses[i].MPI_ERROR != MPI_SUCCESS;
-      if (!failed) {
-        finish(flight, request, flight.statuses[i], error);
-        continue;
-      }
-      std::array<char, MPI_MAX_ERROR_STRING> message{};
-      int length = 0;
-      MPI_Error_string(flight.statuses[i].MPI_ERROR, message.data(), &length);
-      error = text(flight.exchange.place, ": ", std::string_view(message.data(), length),
-                   "; all ranks must make the same calls with matching counts");
+  for (size_t i = 0; i < exchange.sends.size(); ++i) {
+    const Message& message = exchange.sends[i];
+    if (message.checked) {
+      MPI_Request* request = flight.add({i, false, true});
+      check_mpi(
+          MPI_Issend(&message.header, sizeof(Header), MPI_BYTE, message.peer, header_tag(exchange), comm_, request),
+          "MPI_Issend");
+    }
+    for (int64_t begin = 0; begin < message.header.bytes; begin += piece_bytes()) {
+      MPI_Request* request = flight.add({i, false, false});
+      const auto bytes = static_cast<int>(std::min(piece_bytes(), message.header.bytes - begin));
+      check_mpi(MPI_Issend(message.data + begin, bytes, MPI_BYTE, message.peer, data_tag(exchange), comm_, request),
+                "MPI_Issend");
     }
   }
-  return done > 0;
+}
+
+/// A receive is begun only when its message is there and has the right size: Open MPI's single-copy path writes past a
+/// receive buffer that is too small before it reports the truncation.
+bool MpiTransport::begin_receives(Flight& flight, std::string& error) {
+  bool progress = false;
+  for (size_t i = 0; i < flight.begun.size(); ++i) {
+    const Message& message = flight.exchange.receives[i];
+    if (message.checked && flight.arrived[i] != message.header) continue;  // first hear what it is
+    while (flight.begun[i] < message.header.bytes) {
+      MPI_Message found = MPI_MESSAGE_NULL;
+      MPI_Status status;
+      int is_there = 0, bytes = 0;
+      check_mpi(MPI_Improbe(message.peer, data_tag(flight.exchange), comm_, &is_there, &found, &status), "MPI_Improbe");
+      if (!is_there) break;
+      MPI_Get_count(&status, MPI_BYTE, &bytes);
+      const int64_t expected = std::min(piece_bytes(), message.header.bytes - flight.begun[i]);
+      if (bytes != expected) {
+        error = text(flight.exchange.place, ": world rank ", message.peer, " sent ", bytes, " bytes, ", expected,
+                     " were expected; all ranks must make the same calls with matching counts");
+        return true;
+      }
+      MPI_Request* request = flight.add({i, true, false});
+      check_mpi(MPI_Imrecv(message.data + flight.begun[i], bytes, MPI_BYTE, &found, request), "MPI_Imrecv");
+      flight.begun[i] += expected;
+      progress = true;
+    }
+  }
+  return progress;
+}
+
+/// Completes what can be; returns whether anything was.
+bool MpiTransport::test(Flight& flight, std::string& error) {
+  int done = 0;
+  flight.indices.resize(flight.requests.size());
+  flight.statuses.resize(flight.requests.size());
+  const int code = MPI_Testsome(static_cast<int>(flight.requests.size()), flight.requests.data(), &done,
+                                flight.indices.data(), flight.statuses.data());
+  if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check_mpi(code, "MPI_Testsome");
+  if (done == MPI_UNDEFINED) done = 0;
+  for (int i = 0; i < done; ++i) {
+    const Flight::Part& part = flight.parts[flight.indices[i]];
+    if (code == MPI_ERR_IN_STATUS && flight.statuses[i].MPI_ERROR != MPI_SUCCESS) {
+      error = text(flight.exchange.place, ": ", text_of(flight.statuses[i].MPI_ERROR));
+    } else if (part.is_receive && part.is_header) {
+      const Message& message = flight.exchange.receives[part.message];
+      const Header& theirs = flight.arrived[part.message];
+      if (theirs != message.header) error = mismatch_text(flight.exchange, message.peer, message.header, theirs);
+    }
+    if (!error.empty()) return true;
+  }
+  return begin_receives(flight, error) || done > 0;
 }
 
 std::string MpiTransport::abort_notice(const Exchange& exchange) {
@@ -185,10 +233,9 @@ void MpiTransport::exchange(Exchange exchange) {
   flight->exchange = std::move(exchange);
   post(*flight);
   const auto deadline = Clock::now() + options_.timeout;
-  const auto is_done = [](MPI_Request request) { return request == MPI_REQUEST_NULL; };
   Backoff backoff;
   std::string error;
-  while (!std::all_of(flight->requests.begin(), flight->requests.end(), is_done)) {
+  while (!flight->is_done()) {
     if (test(*flight, error)) {
       if (!error.empty()) fail(std::move(flight), error, true);
       backoff.reset();
@@ -199,14 +246,7 @@ void MpiTransport::exchange(Exchange exchange) {
     error = abort_notice(flight->exchange);
     if (!error.empty()) fail(std::move(flight), error, false);
     if (Clock::now() < deadline) continue;
-    std::set<int> missing;
-    for (size_t i = 0; i < flight->requests.size(); ++i) {
-      if (is_done(flight->requests[i])) continue;
-      const auto& part = flight->parts[i];
-      const Exchange& posted = flight->exchange;
-      missing.insert(part.is_receive ? posted.receives[part.message].peer : posted.sends[part.message].peer);
-    }
-    error = lost_text(flight->exchange, {missing.begin(), missing.end()}, options_);
+    error = lost_text(flight->exchange, flight->missing_peers(), options_);
     fail(std::move(flight), error, true);
   }
 }
@@ -215,7 +255,7 @@ void MpiTransport::fail(std::unique_ptr<Flight> flight, const std::string& error
   for (size_t i = 0; i < flight->requests.size(); ++i) {
     if (flight->requests[i] != MPI_REQUEST_NULL && flight->parts[i].is_receive) MPI_Cancel(&flight->requests[i]);
   }
-  stranded_.push_back(std::move(flight));
+  stranded_->flights.push_back(std::move(flight));
   if (tell_others) abort(error);
   dead_ = true;
   reason_ = error;
@@ -225,11 +265,12 @@ void MpiTransport::fail(std::unique_ptr<Flight> flight, const std::string& error
 void MpiTransport::abort(const std::string& reason) noexcept {
   if (std::exchange(dead_, true)) return;
   reason_ = text("world rank ", rank_, ": ", reason);
-  notice_ = reason_.substr(0, kNoticeBytes);
+  std::string& notice = stranded_->notice;
+  notice = reason_.substr(0, kNoticeBytes);
   for (int peer = 0; peer < size_; ++peer) {
     MPI_Request request = MPI_REQUEST_NULL;
     if (peer == rank_) continue;
-    if (MPI_Isend(notice_.data(), static_cast<int>(notice_.size()), MPI_CHAR, peer, kAbortTag, comm_, &request) !=
+    if (MPI_Isend(notice.data(), static_cast<int>(notice.size()), MPI_CHAR, peer, kAbortTag, comm_, &request) !=
         MPI_SUCCESS) {
       continue;
     }

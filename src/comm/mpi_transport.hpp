@@ -33,10 +33,11 @@ class MpiTransport final : public Transport {
 
  private:
   struct Flight;  ///< one exchange whose messages are posted
+  struct Stranded;
   void post(Flight& flight);
-  void post_message(Flight& flight, size_t message, bool is_receive);
+  bool begin_receives(Flight& flight, std::string& error);
   bool test(Flight& flight, std::string& error);
-  void finish(const Flight& flight, int request, const MPI_Status& status, std::string& error) const;
+  int64_t piece_bytes() const;
   std::string abort_notice(const Exchange& exchange);
   [[noreturn]] void fail(std::unique_ptr<Flight> flight, const std::string& error, bool tell_others);
 
@@ -45,8 +46,7 @@ class MpiTransport final : public Transport {
   bool finalize_ = false, dead_ = false;
   std::string reason_;
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
-  std::vector<std::unique_ptr<Flight>> stranded_;  ///< buffers that MPI may still touch
-  std::string notice_;                             ///< what abort() sent; alive as long as its messages may be
+  std::unique_ptr<Stranded> stranded_;
 };
 
 }  // namespace fpdist::comm

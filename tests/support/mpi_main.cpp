@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <memory>
+#include <string>
 #include <thread>
 
 namespace fpdist::test {
@@ -20,16 +20,18 @@ comm::World* the_world = nullptr;
 class FailuresOnly : public testing::EmptyTestEventListener {
  public:
   explicit FailuresOnly(int rank) : rank_(rank) {}
+  void OnTestStart(const testing::TestInfo& info) override {  // asking gtest in OnTestPartResult would deadlock
+    test_ = std::string(info.test_suite_name()) + "." + info.name();
+  }
   void OnTestPartResult(const testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    std::fprintf(stderr, "[rank %d] %s.%s: %s:%d: %s\n", rank_, info ? info->test_suite_name() : "-",
-                 info ? info->name() : "-", result.file_name() ? result.file_name() : "-", result.line_number(),
-                 result.message());
+    std::fprintf(stderr, "[rank %d] %s: %s:%d: %s\n", rank_, test_.c_str(),
+                 result.file_name() ? result.file_name() : "-", result.line_number(), result.message());
   }
 
  private:
   int rank_;
+  std::string test_ = "outside of tests";
 };
 
 int environment_int(const char* name, int otherwise) {

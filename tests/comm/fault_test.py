@@ -1,0 +1,95 @@
+"""Harm to one of four ranks, or to mpirun, ends the whole job: non-zero, within the timeout, leaving no process behind.
+
+usage: fault_test.py PROGRAM MPIRUN
+Ends only processes that it started itself, by process id."""
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+RANKS, TIMEOUT_S, GRACE_S = 4, 2.0, 2.0
+EIGHT = 8  # fpdist::ExitCode::kPeer
+# fault: (exit code or None for any but 0, words that the output must hold)
+FAULTS = {
+    "kill": (None, []),
+    "stop": (EIGHT, ["all_reduce", "axis world", "no answer from world rank 2"]),
+    "throw": (3, ["rows.jsonl:3:7"]),
+    "exit": (None, []),
+    "other": (EIGHT, ["all_reduce", "barrier", "axis world"]),
+    "leave": (EIGHT, ["all_reduce", "no answer from world rank 2"]),
+    "mpirun": (None, []),
+}
+
+
+def is_running(pid):
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def wait_for(condition, seconds):
+    end = time.time() + seconds
+    while time.time() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return bool(condition())
+
+
+def provoke(fault, program, mpirun, folder):
+    """Returns a list of complaints."""
+    environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                       OMPI_MCA_rmaps_base_oversubscribe="1")
+    command = [mpirun, "-np", str(RANKS), program, fault, str(folder), str(int(TIMEOUT_S * 1000))]
+    with open(folder / "output", "w+") as output:
+        job = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
+        pids = []
+        try:
+            if not wait_for(lambda: (folder / "fault").exists(), 60):
+                return ["the fault never came"]
+            happened = (folder / "fault").stat().st_mtime
+            pids = [int((folder / f"pid_{rank}").read_text()) for rank in range(RANKS)]
+            if fault == "mpirun":
+                happened = time.time()
+                job.kill()
+            limit = happened + TIMEOUT_S + GRACE_S - time.time()
+            all_gone = wait_for(lambda: job.poll() is not None and not any(map(is_running, pids)), limit)
+            took = time.time() - happened
+            left = [pid for pid in pids if is_running(pid)]
+        finally:
+            for pid in [job.pid] + pids:
+                if pid != job.pid and is_running(pid) or pid == job.pid and job.poll() is None:
+                    os.kill(pid, signal.SIGKILL)
+            code = job.wait()
+        output.seek(0)
+        words = output.read()
+    complaints = []
+    expected, parts = FAULTS[fault]
+    if not all_gone:
+        complaints.append(f"not over after {took:.1f} s; ranks still running: {left}")
+    if code == 0 or expected is not None and code != expected:
+        complaints.append(f"exit code {code}, expected {'any but 0' if expected is None else expected}")
+    complaints += [f"the output does not hold {part!r}" for part in parts if part not in words]
+    print(f"{fault}: exit code {code} after {took:.2f} s", flush=True)
+    return complaints and complaints + ["output:", words]
+
+
+def main():
+    program, mpirun = sys.argv[1:]
+    failed = False
+    for fault in FAULTS:
+        with tempfile.TemporaryDirectory() as folder:
+            complaints = provoke(fault, program, mpirun, pathlib.Path(folder))
+        for complaint in complaints:
+            print(f"FAILED {fault}: {complaint}")
+        failed = failed or bool(complaints)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
