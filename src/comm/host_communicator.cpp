@@ -166,7 +166,7 @@ void HostCommunicator::group_end() {
     check<CommError>(from->tensor.nbytes() == into->tensor.nbytes(), "axis ", axis_, ", rank ", rank_,
                      ": a message to oneself is sent with ", from->tensor.nbytes(), " bytes and received with ",
                      into->tensor.nbytes());
-    std::memmove(bytes_of(into->tensor), bytes_of(from->tensor), from->tensor.nbytes());
+    if (from->tensor.numel() > 0) std::memmove(bytes_of(into->tensor), bytes_of(from->tensor), from->tensor.nbytes());
   }
   Call call = begin(Collective::kGroup, {}, 0);
   const auto add = [&](const Pending& pending, std::vector<int64_t>& number, std::vector<Message>& messages) {
