@@ -119,7 +119,8 @@ struct RowParser::Impl {
     return all;
   }
   std::vector<int32_t> ids(json::value value, Column column) {
-    return list<int32_t>(value, "a list of token ids", [&](json::value v) { return token_id(v, column); });
+    return list<int32_t>(value, text("a list of token ids in '", names.in_file(column), "'"),
+                         [&](json::value v) { return token_id(v, column); });
   }
   std::vector<double> numbers(json::value value, std::string_view what) {
     return list<double>(value, "a list of numbers", [&](json::value v) { return number(v, what); });

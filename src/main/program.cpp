@@ -61,6 +61,8 @@ bool every_rank_sees(ExitCode code) {
 }
 
 void report(const Failure& failure) {
+  // A lost peer may be one that is ending the job with an error of its own: that error and its exit code come first.
+  if (failure.code == ExitCode::kPeer) std::this_thread::sleep_for(std::chrono::seconds(1));
   if (every_rank_sees(failure.code) && launched_rank() != 0) std::this_thread::sleep_for(std::chrono::seconds(2));
   std::cerr << (launched_rank() ? text("rank ", launched_rank(), ": ") : std::string()) << "error: " << failure.what
             << std::endl;
@@ -130,7 +132,7 @@ int run(const std::function<void()>& body) {
 
 int run_on(comm::World& world, const std::function<void()>& body) {
   const int code = run(body);
-  if (code != 0 && world.size() > 1) world.abort(code, "rank failed");
+  if (code != 0 && world.size() > 1) world.abort(code, text("rank ", world.rank(), " stopped with exit code ", code));
   return code;
 }
 

@@ -31,16 +31,18 @@ Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_)
 void Trainer::Impl::train(const std::string& resolved_config) {
   const std::string& dir = config.train.output_dir;
   const bool first_rank = world.rank() == 0;
+  // What can be wrong with the data is found before anything is written: the next try finds output_dir as it was.
+  NullLog quiet;
+  const auto tokenizer = data::make_byte_tokenizer();
+  data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, first_rank ? log : quiet);
+  check_vocabulary(dataset, model_config);
+  const auto groups_in_data = static_cast<int64_t>(dataset.group.size());
+  const data::Loader loader(groups_in_data, config.train.groups_per_step, config.train.seed, config.data.shuffle);
+
   prepare_output_dir(config.train, resolved_config, world.communicator());
   RankLog rank_log(log, text(dir, "/logs/rank_", world.rank(), ".log"), first_rank);
   rank_log.info(text("rank ", world.rank(), " of ", world.size(), ", mesh ", to_string(mesh.shape()), ", ", flat.size(),
                      " parameters, ", name_of(config.model.dtype)));
-
-  const auto tokenizer = data::make_byte_tokenizer();
-  data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, rank_log);
-  check_vocabulary(dataset, model_config);
-  const auto groups_in_data = static_cast<int64_t>(dataset.group.size());
-  const data::Loader loader(groups_in_data, config.train.groups_per_step, config.train.seed, config.data.shuffle);
   rank_log.info(text(groups_in_data, " groups, ", loader.steps_per_epoch(), " steps an epoch"));
   if (reference && has_reference_logps(dataset)) reference.reset();
   if (reference && config.loss.precompute_ref_log_probs) precompute_reference(dataset.group, rank_log);

@@ -34,7 +34,7 @@ TEST(Validate, EveryBadValueNamesItsKey) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const std::vector<std::pair<std::string, std::function<void(Config&)>>> bad = {
       {"no model", [](Config& c) { c.model.preset.clear(); }},
-      {"both model.path", [](Config& c) { c.model.path = "x"; }},
+      {"both model.path", [](Config& c) { c.model.path.push_back('x'); }},
       {"model.preset", [](Config& c) { c.model.preset = "huge"; }},
       {"no GPU library", [](Config& c) { c.model.device = "cuda"; }},
       {"use auto, cpu or cuda", [](Config& c) { c.model.device = "tpu"; }},

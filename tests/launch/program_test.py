@@ -180,7 +180,7 @@ class ExitCodes(Folder):
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", small], stderr=subprocess.DEVNULL).returncode:
             self.skipTest("cannot mount a small tmpfs here")
         try:
-            self.expect(7, 2, ["disk"], self.config(data), "--train.output_dir", small / "out")
+            self.expect(7, 2, ["No space left", "free space"], self.config(data), "--train.output_dir", small / "out")
         finally:
             subprocess.run(["umount", small], check=True)
 

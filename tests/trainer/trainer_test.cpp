@@ -208,6 +208,7 @@ TEST_F(TrainerTest, TokensOutsideTheVocabularyAreADataError) {
   const Config run = config(Method::kDpo, R"({"prompt_ids":[1],"chosen_ids":[99999],"rejected_ids":[2]})");
   const std::string what = error_of<DataError>(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
   EXPECT_NE(what.find("99999"), std::string::npos) << what;
+  EXPECT_FALSE(fs::exists(dir_ / "out")) << "a run that never starts leaves nothing in the next one's way";
 }
 
 TEST_F(TrainerTest, LogProbsForOnlySomeSamplesAreADataError) {
