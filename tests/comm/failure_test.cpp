@@ -72,6 +72,18 @@ TEST(Watchdog, AMissingReceiverIsNamedToo) {
   run_ranks(body, {.timeout = milliseconds(300)});
 }
 
+TEST(Watchdog, CallsOnDifferentAxesNeverMeet) {
+  const auto body = [](World& world) {
+    if (world.size() == 1) return;
+    const auto dp = world.communicator().split("dp", 0, world.rank());
+    const auto tp = world.communicator().split("tp", 0, world.rank());
+    at::Tensor tensor = at::ones({5}, at::kDouble);
+    const std::string error = error_of([&] { (world.rank() == 0 ? tp : dp)->all_reduce(tensor); });
+    EXPECT_TRUE(has(error, "all_reduce, call 1, on axis") && has(error, "no answer")) << error;
+  };
+  run_ranks(body, {.timeout = milliseconds(300)});
+}
+
 TEST(Watchdog, AbortWakesRanksOnEveryAxis) {
   run_ranks([](World& world) {
     if (world.size() == 1) return;
