@@ -7,13 +7,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/env.sh
 
 bash launch/setup.sh
-support=$PWD/tests/support
-
+# Leaks are looked for too; nothing is suppressed.
 build_preset asan
 ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 \
-  LSAN_OPTIONS=suppressions=$support/lsan.supp:print_suppressions=0 \
   ctest --test-dir build/asan --output-on-failure --no-tests=error -LE 'mpi|gpu|style' "$@"
 
 build_preset tsan
-TSAN_OPTIONS=suppressions=$support/tsan.supp:halt_on_error=1 \
-  ctest --test-dir build/tsan --output-on-failure --no-tests=error -L tsan "$@"
+TSAN_OPTIONS=halt_on_error=1 ctest --test-dir build/tsan --output-on-failure --no-tests=error -L tsan "$@"

@@ -68,8 +68,8 @@ void Trainer::Impl::train(const std::string& resolved_config) {
       save(text(dir, "/checkpoint-", metrics.step));
   }
   save(dir + "/final");
-  rank_log.info(text("done: ", computed, " tokens computed for ", logical, ": sharing ratio ", logical / computed,
-                     "; weights in ", dir, "/final"));
+  rank_log.info(text("done: ", static_cast<int64_t>(computed), " tokens computed for ", static_cast<int64_t>(logical),
+                     ": sharing ratio ", logical / computed, "; weights in ", dir, "/final"));
 }
 
 void Trainer::Impl::save(const std::string& directory) {

@@ -1,0 +1,95 @@
+// Models of a run: what is loaded, what is seeded, and what is refused.
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/core/error.hpp"
+#include "src/trainer/state.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+class LoadModel : public ::testing::Test {
+ protected:
+  LoadModel() : dir_(fs::temp_directory_path() / ("fpdist_load_model_" + std::to_string(getpid()))) {
+    preset_.model.preset = "tiny";
+    preset_.model.seed = 5;
+  }
+  ~LoadModel() override { fs::remove_all(dir_); }
+
+  static checkpoint::NamedTensors tensors_of(const model::Transformer& model) {
+    checkpoint::NamedTensors tensors;
+    for (const auto& parameter : model.parameters()) tensors.emplace_back(parameter->name, parameter->value.detach());
+    return tensors;
+  }
+
+  /// Writes the tiny preset, less the tensor called `without`, and returns the config that loads it.
+  Config exported(const std::string& without = "") {
+    const model::ModelConfig shape = read_model_config(preset_.model);
+    checkpoint::NamedTensors tensors = tensors_of(*load_model(preset_, shape, true));
+    std::erase_if(tensors, [&](const auto& tensor) { return tensor.first == without; });
+    checkpoint::export_hf_directory(
+        dir_.string(), tensors, {.config_json = model::export_config_json(shape, "float32", false), .copy_from = ""});
+    Config config;
+    config.model.path = dir_.string();
+    return config;
+  }
+
+  Config preset_;
+  fs::path dir_;
+};
+
+TEST_F(LoadModel, ADirectoryGivesTheWeightsItHolds) {
+  const Config config = exported();
+  const auto loaded = load_model(config, read_model_config(config.model), true);
+  const auto seeded = load_model(preset_, read_model_config(preset_.model), true);
+  for (size_t p = 0; p < seeded->parameters().size(); ++p)
+    EXPECT_TRUE(at::equal(loaded->parameters()[p]->value, seeded->parameters()[p]->value))
+        << seeded->parameters()[p]->name;
+}
+
+TEST_F(LoadModel, WeightsThatAreMissingAreListed) {
+  const Config config = exported("model.layers.1.mlp.up_proj.weight");
+  try {
+    load_model(config, read_model_config(config.model), true);
+    FAIL() << "a directory without one of its weights was loaded";
+  } catch (const ModelFileError& error) {
+    EXPECT_NE(std::string(error.what()).find("model.layers.1.mlp.up_proj.weight"), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(LoadModel, ABaseModelGetsASeededScoreHead) {
+  Config config = exported();
+  config.method = Method::kReward;
+  config.model.seed = 9;
+  const auto first = load_model(config, read_model_config(config.model), true);
+  const auto again = load_model(config, read_model_config(config.model), true);
+  config.model.seed = 10;
+  const auto other = load_model(config, read_model_config(config.model), true);
+  const auto head = [](const model::Transformer& model) { return model.parameters().back(); };
+  EXPECT_EQ(head(*first)->name, model::kScoreWeight);
+  EXPECT_TRUE(at::equal(head(*first)->value, head(*again)->value));
+  EXPECT_FALSE(at::equal(head(*first)->value, head(*other)->value));
+  EXPECT_TRUE(at::equal(first->parameters().front()->value, other->parameters().front()->value));
+}
+
+TEST_F(LoadModel, TheFrozenCopyIsEqualAndHasNoGradients) {
+  const auto policy = load_model(preset_, read_model_config(preset_.model), true);
+  const auto frozen = clone_frozen(preset_, *policy);
+  for (size_t p = 0; p < frozen->parameters().size(); ++p) {
+    EXPECT_TRUE(at::equal(frozen->parameters()[p]->value, policy->parameters()[p]->value));
+    EXPECT_FALSE(frozen->parameters()[p]->main_grad.defined());
+  }
+}
+
+}  // namespace
+}  // namespace fpdist::trainer
