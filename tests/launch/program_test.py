@@ -253,6 +253,23 @@ class RealData(Folder):
         history = self.check("gsm8k_grpo.yaml", "loss", lambda first, last: last < first)
         self.assertGreater(sum(step["sharing_ratio"] for step in history) / len(history), 1.2)
 
+    def test_computed_tokens_are_a_tries(self):
+        completions = {"sft": lambda row: [row["completion"]], "dpo": lambda row: [row["chosen"], row["rejected"]],
+                       "grpo": lambda row: row["completions"]}
+        files = {"sft": "gsm8k_sft", "dpo": "gsm8k_pairs", "grpo": "gsm8k_groups"}
+        for method, of_row in completions.items():
+            with open(DATA / f"{files[method]}.jsonl") as lines:
+                rows = [json.loads(next(lines)) for _ in range(8)]
+            end_of_sequence, out = [256], self.dir / method
+            sequences = [(list(row["prompt"].encode()) + list(text.encode()) + end_of_sequence)[:1024]
+                         for row in rows for text in of_row(row)]
+            code, text = train(1, ROOT / "configs" / f"gsm8k_{method}.yaml", "--train.output_dir", out, "--train.max_steps", 1,
+                               "--data.shuffle", "false", "--pack.max_tokens", 65536)
+            self.assertEqual(code, 0, text)
+            step = steps(out)[0]
+            self.assertEqual(step["tokens_logical"], sum(map(len, sequences)), method)
+            self.assertEqual(step["tokens_computed"], count_shared(sequences), method)
+
 
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
