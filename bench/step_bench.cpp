@@ -1,4 +1,5 @@
-// Forward and backward of one GRPO group, shared against every sample alone: what sharing buys of what it could.
+// Forward and backward of one GRPO group, shared in one pack against every sample alone in its own: what sharing buys
+// of what it could.
 //   step_bench --prefix 1024 --completion 128 --group 8 [--arm shared|alone|chain] [--repeats 5] [--threads 2]
 // Prints one JSON line an arm with the median seconds. `bound` is the ratio of floating point operations alone /
 // shared: without the head (linear and attention only), and with it. bench/step_speed.py pairs this with PyTorch in one
@@ -146,7 +147,8 @@ int main(int argc, char** argv) {
   at::set_num_threads(threads);
   Bench bench(shape);
   const auto print = [&](const char* name, bool share) {
-    std::cout << "{\"arm\": \"" << name << "\", \"seconds\": " << bench.seconds(share, 16384, repeats)
+    std::cout << "{\"arm\": \"" << name
+              << "\", \"seconds\": " << bench.seconds(share, share ? 16384 : shape.prefix + shape.completion, repeats)
               << ", \"bound\": " << bench.bound(false) << ", \"bound_with_head\": " << bench.bound(true) << "}"
               << std::endl;
   };

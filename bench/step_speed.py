@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Forward + backward of one GRPO group on the CPU: shared, every sample alone, and the same model in plain PyTorch.
 
-  python3 bench/step_speed.py [--rounds 5] [--threads 2] [--build build/release]
+  python3 bench/step_speed.py [--rounds 5] [--threads 2] [--build build/release] [--shapes 1024,128,8 ...]
 
 Every round runs all three arms one after the other, so that a slow moment of the machine hits all of them; figures are
 medians over rounds. PyTorch runs sample by sample with scaled_dot_product_attention (float32, fused log-softmax on the
@@ -15,13 +15,13 @@ import subprocess
 import sys
 import time
 
-SHAPES = [(1024, 128, 8), (2048, 256, 4), (512, 512, 1)]  # the last one has nothing to share
+SHAPES = ["1024,128,8", "2048,256,4", "512,512,1"]  # prefix, completion, group; the last one has nothing to share
 
 
 def our_arms(build, shape, threads):
     prefix, completion, group = shape
     command = [f"{build}/bin/step_bench", "--prefix", str(prefix), "--completion", str(completion), "--group", str(group),
-               "--repeats", "3", "--threads", str(threads)]
+               "--repeats", "1", "--threads", str(threads)]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return {row["arm"]: row for row in map(json.loads, lines)}
 
@@ -87,6 +87,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--build", default="build/release")
+    parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="P,R,G")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     try:
@@ -95,7 +96,7 @@ def main():
         print(f"no PyTorch column: this Python cannot import torch ({error})", file=sys.stderr)
         peer = None
     rows = []
-    for shape in SHAPES:
+    for shape in (tuple(map(int, text.split(","))) for text in arguments.shapes):
         if peer:
             peer(shape)  # warm-up
         rounds = []
