@@ -54,6 +54,19 @@ def count_shared(sequences):
     return nodes
 
 
+def children_of(parent, name):
+    """Ids of the processes called `name` that `parent` started."""
+    pids = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            head, tail = stat.read_text().rsplit(")", 1)
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(tail.split()[1]) == parent and head.split("(", 1)[1].startswith(name[:15]):
+            pids.append(int(stat.parent.name))
+    return pids
+
+
 class Folder(unittest.TestCase):
     def setUp(self):
         self.temporary = tempfile.TemporaryDirectory()
@@ -198,8 +211,7 @@ class LostRanks(Folder):
         """Process ids of the ranks, once all four of them train."""
         deadline = time.time() + 60
         while time.time() < deadline:
-            children = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(launcher.pid)], capture_output=True, text=True).stdout
-            pids = [int(line.split()[0]) for line in children.splitlines() if "fpdist_train" in line]
+            pids = children_of(launcher.pid, "fpdist_train")
             metrics = self.dir / "out/metrics.jsonl"
             if len(pids) == 4 and metrics.exists() and metrics.read_text().count("\n") >= 2:
                 return pids
