@@ -7,6 +7,7 @@
 #include <set>
 
 #include "fpdist/core/error.hpp"
+#include "kernels/checks.hpp"
 
 namespace fpdist::ops {
 namespace {
@@ -29,9 +30,7 @@ void check_parameters(const std::vector<ParameterPtr>& parameters) {
 
 }  // namespace
 
-at::ScalarType accumulate_dtype(at::ScalarType model_dtype) {
-  return model_dtype == at::kDouble ? at::kDouble : at::kFloat;
-}
+at::ScalarType accumulate_dtype(at::ScalarType model_dtype) { return kernels::accumulate_dtype_of(model_dtype); }
 
 FlatParameters::FlatParameters(std::vector<ParameterPtr> parameters) : parameters_(std::move(parameters)) {
   check_parameters(parameters_);

@@ -37,9 +37,14 @@ loss::Edges no_edges(DType model_dtype) {
 
 StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& step_log) {
   const auto start = Clock::now();
-  std::vector<data::Group> groups(given.begin(), given.end());
   std::map<std::string, double> values;
-  if (config.method == Method::kGrpo) values = loss::fill_advantages(groups, config.loss);
+  std::vector<data::Group> filled;  // rollouts only: the caller's groups stay as they are
+  if (config.method == Method::kGrpo) {
+    filled.assign(given.begin(), given.end());
+    values = loss::fill_advantages(filled, config.loss);
+  }
+  const std::span<const data::Group> groups =
+      config.method == Method::kGrpo ? std::span<const data::Group>(filled) : given;
   if (steps_done < config.pack.verify_steps && config.pack.share_prefix) verify(groups, step_log);
 
   const plan::StepPlan plan = make_plan(groups, config.pack.share_prefix);
