@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <numeric>
 #include <utility>
 
@@ -37,6 +38,7 @@ struct HostCommunicator::Call {
   const std::vector<int>& members;
   Header header;
   bool checked;
+  Traffic& traffic;
   Exchange exchange;
 
   Message message(int rank, char* data, int64_t bytes, const at::Tensor& owner) const {
@@ -46,6 +48,7 @@ struct HostCommunicator::Call {
   }
   void send(int rank, const char* data, int64_t bytes, const at::Tensor& owner) {
     exchange.sends.push_back(message(rank, const_cast<char*>(data), bytes, owner));
+    traffic.bytes += bytes, traffic.messages += bytes > 0;
   }
   void receive(int rank, char* data, int64_t bytes, const at::Tensor& owner) {
     exchange.receives.push_back(message(rank, data, bytes, owner));
@@ -91,8 +94,9 @@ HostCommunicator::Call HostCommunicator::begin(Collective collective, const at::
   const int64_t sequence = collective == Collective::kGroup ? ++groups_ : ++sequence_;
   Header header{.collective = collective, .sequence = sequence, .detail = detail};
   if (tensor.defined()) header.dtype = static_cast<int32_t>(tensor.scalar_type());
-  return {*transport_, members_, header, is_checked(sequence),
-          Exchange{.tag = tag_, .sends = {}, .receives = {}, .place = place(collective, sequence)}};
+  return {*transport_, members_,
+          header,      is_checked(sequence),
+          traffic_,    Exchange{.tag = tag_, .sends = {}, .receives = {}, .place = place(collective, sequence)}};
 }
 
 void HostCommunicator::check_tensor(const at::Tensor& tensor, const char* what) const {
@@ -153,7 +157,23 @@ void HostCommunicator::send(const at::Tensor& tensor, int peer) { add_pending(se
 
 void HostCommunicator::receive(at::Tensor& tensor, int peer) { add_pending(receives_, tensor, peer, "receive"); }
 
-void HostCommunicator::group_end() {
+namespace {
+
+/// A group that moves when it is waited for.
+class LateWork final : public Work {
+ public:
+  explicit LateWork(std::function<void()> run) : run_(std::move(run)) {}
+  void wait() override { run_(); }
+
+ private:
+  std::function<void()> run_;
+};
+
+}  // namespace
+
+void HostCommunicator::group_end() { group_start()->wait(); }
+
+std::unique_ptr<Work> HostCommunicator::group_start() {
   check<CommError>(in_group_, "axis ", axis_, ", rank ", rank_, ": group_end without group_begin");
   in_group_ = false;
   const std::vector<Pending> sends = std::exchange(sends_, {}), receives = std::exchange(receives_, {});
@@ -177,9 +197,12 @@ void HostCommunicator::group_end() {
     messages.push_back(call.message(pending.peer, bytes_of(pending.tensor),
                                     static_cast<int64_t>(pending.tensor.nbytes()), pending.tensor));
   };
-  for (const Pending& pending : sends) add(pending, sent_, call.exchange.sends);
+  for (const Pending& pending : sends) {
+    add(pending, sent_, call.exchange.sends);
+    if (!to_self(pending)) traffic_.bytes += static_cast<int64_t>(pending.tensor.nbytes()), ++traffic_.messages;
+  }
   for (const Pending& pending : receives) add(pending, received_, call.exchange.receives);
-  call.run();
+  return std::make_unique<LateWork>([call = std::move(call)]() mutable { call.run(); });
 }
 
 void HostCommunicator::gather_slots(Call& call, const char* mine, const at::Tensor& out,

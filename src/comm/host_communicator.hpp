@@ -24,6 +24,7 @@ class HostCommunicator final : public Communicator {
   void send(const at::Tensor& tensor, int peer) override;
   void receive(at::Tensor& tensor, int peer) override;
   void group_end() override;
+  std::unique_ptr<Work> group_start() override;
   void all_reduce(at::Tensor& tensor, ReduceOp op) override;
   void all_gather_v(const at::Tensor& mine, at::Tensor& out, std::span<const int64_t> counts) override;
   void reduce_scatter_v(const at::Tensor& in, at::Tensor& mine, std::span<const int64_t> counts) override;
@@ -31,6 +32,7 @@ class HostCommunicator final : public Communicator {
                     std::span<const int64_t> out_counts) override;
   void broadcast(at::Tensor& tensor, int root) override;
   void barrier() override;
+  Traffic traffic() const override { return traffic_; }
   std::unique_ptr<Communicator> split(const std::string& axis, int color, int key) override;
   void abort(const std::string& reason) noexcept override;
 
@@ -58,6 +60,7 @@ class HostCommunicator final : public Communicator {
   int64_t sequence_ = 0, groups_ = 0;
   bool in_group_ = false;
   std::vector<Pending> sends_, receives_;
+  Traffic traffic_;
   std::vector<int64_t> sent_, received_;  ///< [size] messages of groups so far
 };
 

@@ -7,8 +7,18 @@ namespace fpdist::comm {
 Mesh::Mesh(World& world, const MeshShape& shape) : shape_(shape), world_(&world.communicator()) {
   check<ConfigError>(shape.dp > 0 && shape.size() == world.size(), "mesh ", to_string(shape), " on ", world.size(),
                      " ranks; dp * pp * cp * tp must be the number of ranks");
-  const int replica = shape.pp * shape.cp * shape.tp;  // dp is the outermost axis
-  dp_ = world_->split("dp", world.rank() % replica, world.rank() / replica);
+  at_ = coordinates_of(world.rank(), shape);
+  // Ranks that agree in every coordinate but the axis' own form one communicator, in the axis' order.
+  const auto axis = [&](const char* name, Coordinates rest, int place) {
+    return world_->split(name, rank_of(rest, shape_), place);
+  };
+  dp_ = axis("dp", {.dp = 0, .pp = at_.pp, .cp = at_.cp, .tp = at_.tp}, at_.dp);
+  tp_ = axis("tp", {.dp = at_.dp, .pp = at_.pp, .cp = at_.cp, .tp = 0}, at_.tp);
+  cp_ = axis("cp", {.dp = at_.dp, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.cp);
+  cp_gradient_ = axis("cp_gradient", {.dp = at_.dp, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.cp);
+  pp_ = axis("pp", {.dp = at_.dp, .pp = 0, .cp = at_.cp, .tp = at_.tp}, at_.pp);
+  pp_gradient_ = axis("pp_gradient", {.dp = at_.dp, .pp = 0, .cp = at_.cp, .tp = at_.tp}, at_.pp);
+  dp_cp_ = axis("dp_cp", {.dp = 0, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.dp * shape.cp + at_.cp);
 }
 
 }  // namespace fpdist::comm

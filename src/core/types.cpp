@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/core/names.hpp"
 
 namespace fpdist {
 namespace {
@@ -12,23 +13,6 @@ constexpr std::array<std::pair<Method, std::string_view>, 4> kMethods{
     {{Method::kSft, "sft"}, {Method::kDpo, "dpo"}, {Method::kReward, "reward"}, {Method::kGrpo, "grpo"}}};
 constexpr std::array<std::pair<DType, std::string_view>, 3> kDTypes{
     {{DType::kFloat32, "float32"}, {DType::kBFloat16, "bfloat16"}, {DType::kFloat64, "float64"}}};
-
-template <typename Table, typename Value>
-std::string_view find_name(const Table& table, Value value) {
-  for (const auto& [entry, name] : table)
-    if (entry == value) return name;
-  throw std::logic_error("enum value without a name");
-}
-
-template <typename Table>
-auto find_value(const Table& table, std::string_view what, std::string_view name) {
-  std::string known;
-  for (const auto& [entry, entry_name] : table) {
-    if (entry_name == name) return entry;
-    known += (known.empty() ? "" : " | ") + std::string(entry_name);
-  }
-  throw ConfigError(text("unknown ", what, " '", name, "': use ", known));
-}
 
 }  // namespace
 
@@ -56,6 +40,17 @@ MeshShape resolve_mesh(MeshShape wanted, int world_size) {
 
 std::string to_string(const MeshShape& mesh) {
   return text("dp ", mesh.dp, " x pp ", mesh.pp, " x cp ", mesh.cp, " x tp ", mesh.tp);
+}
+
+Coordinates coordinates_of(int rank, const MeshShape& mesh) {
+  return {.dp = rank / (mesh.pp * mesh.cp * mesh.tp),
+          .pp = rank / (mesh.cp * mesh.tp) % mesh.pp,
+          .cp = rank / mesh.tp % mesh.cp,
+          .tp = rank % mesh.tp};
+}
+
+int rank_of(const Coordinates& at, const MeshShape& mesh) {
+  return ((at.dp * mesh.pp + at.pp) * mesh.cp + at.cp) * mesh.tp + at.tp;
 }
 
 }  // namespace fpdist

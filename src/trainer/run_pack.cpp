@@ -103,7 +103,7 @@ void Trainer::Impl::forward_pack(std::span<const data::Group> groups, const plan
                                  bool share, StepSums& sums) {
   const auto start = Clock::now();
   const Pack pack =
-      lay_out(groups, plan.replica[static_cast<size_t>(mesh.dp_index())][static_cast<size_t>(pack_index)], share);
+      lay_out(groups, plan.replica[static_cast<size_t>(mesh.at().dp)][static_cast<size_t>(pack_index)], share);
   const parallel::PackTensors& tensors = pack.tensors;
   loss::Edges edges = edges_of(pack, ops::accumulate_dtype(scalar_type(config.model.dtype)));
   if (reference && !edges.ref_logp.defined()) edges.ref_logp = reference_logp(*reference, pack_index, tensors);
@@ -157,7 +157,7 @@ void Trainer::Impl::precompute_reference(std::vector<data::Group>& groups, LogSi
       for (const data::Sample& sample : group.sample) of_group.push_back(total), total += sample.length();
     }
     at::Tensor logp = at::zeros({total}, dtype);
-    const auto& packs = plan.replica[static_cast<size_t>(mesh.dp_index())];
+    const auto& packs = plan.replica[static_cast<size_t>(mesh.at().dp)];
     for (size_t p = 0; p < packs.size(); ++p) {
       const Pack pack = lay_out(slice, packs[p], config.pack.share_prefix);
       std::vector<int64_t> position;

@@ -57,7 +57,7 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
   flat.zero_gradients();
   sums.metrics.add(loss(no_edges(config.model.dtype), plan.totals).metrics);
   sums.metrics.add("loss", loss::Combine::kSum, 0.0);
-  for (const plan::Op& op : plan.ops_of(mesh.dp_index())) {
+  for (const plan::Op& op : plan.ops_of(mesh.at().dp)) {
     switch (op.kind) {
       case plan::OpKind::kForward:
         forward_pack(groups, plan, op.pack, config.pack.share_prefix, sums);
@@ -81,6 +81,8 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
         break;
       case plan::OpKind::kSend:
       case plan::OpKind::kReceive:
+      case plan::OpKind::kSendGradient:
+      case plan::OpKind::kReceiveGradient:
         throw std::logic_error("a plan without pipeline stages holds a message");
     }
   }

@@ -34,7 +34,7 @@ void Trainer::Impl::verify(std::span<const data::Group> groups, LogSink& step_lo
     StepSums sums;
     flat.zero_gradients();
     sums.metrics.add("loss", loss::Combine::kSum, 0.0);
-    for (size_t p = 0; p < plan.replica[static_cast<size_t>(mesh.dp_index())].size(); ++p) {
+    for (size_t p = 0; p < plan.replica[static_cast<size_t>(mesh.at().dp)].size(); ++p) {
       StepSums of_pack;  // only the loss is compared
       forward_pack(groups, plan, static_cast<int>(p), share, of_pack);
       sums.metrics.add("loss", loss::Combine::kSum, in_flight.at(static_cast<int>(p)).loss.item<double>());

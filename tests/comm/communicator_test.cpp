@@ -238,13 +238,13 @@ TEST(Mesh, DpIsTheOutermostAxis) {
   run_ranks([](World& world) {
     const Mesh flat(world, {.dp = world.size()});
     EXPECT_EQ(flat.dp().size(), world.size());
-    EXPECT_EQ(flat.dp_index(), world.rank());
+    EXPECT_EQ(flat.at().dp, world.rank());
     EXPECT_EQ(flat.dp().axis(), "dp");
     EXPECT_THROW(Mesh(world, {.dp = world.size() + 1}), ConfigError);
     if (world.size() % 2 != 0) return;
     const Mesh folded(world, {.dp = world.size() / 2, .pp = 1, .cp = 1, .tp = 2});
     EXPECT_EQ(folded.dp().size(), world.size() / 2);
-    EXPECT_EQ(folded.dp_index(), world.rank() / 2);
+    EXPECT_EQ(folded.at().dp, world.rank() / 2);
   });
 }
 

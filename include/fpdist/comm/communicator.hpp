@@ -18,6 +18,21 @@ namespace fpdist::comm {
 
 enum class ReduceOp { kSum, kMin, kMax };
 
+/// Messages under way. The tensors of a group belong to it until wait() has returned; several groups may be under way
+/// on one communicator, and they are matched with the peers' groups in the order in which they were started.
+class Work {
+ public:
+  virtual ~Work() = default;
+  /// Returns when all of the group's messages are done; throws CommError as every blocking wait does. Once.
+  virtual void wait() = 0;
+};
+
+/// What a rank has handed to the network on one communicator: payload only, neither headers nor a rank's messages to
+/// itself.
+struct Traffic {
+  int64_t bytes = 0, messages = 0;
+};
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -33,6 +48,8 @@ class Communicator {
   virtual void send(const at::Tensor& tensor, int peer) = 0;
   virtual void receive(at::Tensor& tensor, int peer) = 0;
   virtual void group_end() = 0;
+  /// group_end without waiting: the messages are posted and travel while the caller computes.
+  virtual std::unique_ptr<Work> group_start() = 0;
 
   /// tensor <- op over ranks, in place.
   virtual void all_reduce(at::Tensor& tensor, ReduceOp op = ReduceOp::kSum) = 0;
@@ -46,6 +63,9 @@ class Communicator {
                             std::span<const int64_t> out_counts) = 0;
   virtual void broadcast(at::Tensor& tensor, int root) = 0;
   virtual void barrier() = 0;
+
+  /// Not collective. Sent by this rank so far, collectives included.
+  virtual Traffic traffic() const = 0;
 
   /// Ranks with equal `color` form a new communicator named `axis`, ordered by (key, old rank).
   virtual std::unique_ptr<Communicator> split(const std::string& axis, int color, int key) = 0;
@@ -65,6 +85,10 @@ struct CommOptions {
   int64_t scratch_bytes = int64_t{8} << 20;
   /// Longer messages travel in pieces (MPI counts are 32-bit).
   int64_t max_message_bytes = int64_t{1} << 30;
+  /// Test mode: every message waits a random time up to this long before it is posted, drawn from (delay_seed, rank,
+  /// message number). Results must not change.
+  std::chrono::microseconds max_delay{0};
+  uint64_t delay_seed = 0;
 };
 
 }  // namespace fpdist::comm

@@ -1,5 +1,6 @@
 #pragma once
-// comm: Mesh, the world arranged as dp x pp x cp x tp (outermost first); every axis is a Communicator.
+// comm: Mesh, the world arranged as dp x pp x cp x tp (outermost first, so tp ranks are neighbours); every axis is a
+// Communicator. Axes may span hosts.
 
 #include <memory>
 
@@ -10,17 +11,25 @@ namespace fpdist::comm {
 
 class Mesh {
  public:
-  /// Collective over the world. `shape` is resolved (resolve_mesh) and must multiply to the world's size.
+  /// Collective over the world. `shape` is resolved (resolve_mesh) and must multiply to the world's size; throws
+  /// ConfigError before anything is communicated.
   Mesh(World& world, const MeshShape& shape);
   const MeshShape& shape() const { return shape_; }
+  const Coordinates& at() const { return at_; }
   Communicator& world() const { return *world_; }
   Communicator& dp() const { return *dp_; }
-  int dp_index() const { return dp_->rank(); }
+  Communicator& tp() const { return *tp_; }
+  Communicator& cp() const { return *cp_; }                    ///< keys, scores
+  Communicator& cp_gradient() const { return *cp_gradient_; }  ///< key gradients on their way home
+  Communicator& pp() const { return *pp_; }                    ///< hidden rows
+  Communicator& pp_gradient() const { return *pp_gradient_; }  ///< their gradients
+  Communicator& dp_cp() const { return *dp_cp_; }              ///< ranks that hold the same weights: ZeRO's axis
 
  private:
   MeshShape shape_;
+  Coordinates at_;
   Communicator* world_;
-  std::unique_ptr<Communicator> dp_;
+  std::unique_ptr<Communicator> dp_, tp_, cp_, cp_gradient_, pp_, pp_gradient_, dp_cp_;
 };
 
 }  // namespace fpdist::comm

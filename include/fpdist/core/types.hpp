@@ -30,4 +30,12 @@ struct MeshShape {
 MeshShape resolve_mesh(MeshShape wanted, int world_size);
 std::string to_string(const MeshShape& mesh);
 
+/// Where a rank stands on each axis.
+struct Coordinates {
+  int dp = 0, pp = 0, cp = 0, tp = 0;
+  bool operator==(const Coordinates&) const = default;
+};
+Coordinates coordinates_of(int rank, const MeshShape& mesh);
+int rank_of(const Coordinates& at, const MeshShape& mesh);
+
 }  // namespace fpdist

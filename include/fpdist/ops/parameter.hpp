@@ -12,13 +12,31 @@
 
 namespace fpdist::ops {
 
+/// Gradients that run later: while a queue is open, ops::linear's backward puts its dW (and db) work on it instead of
+/// doing it. Zero-bubble schedules run it in BackwardWeight.
+class WeightGradientQueue;
+
+/// Which slice of a whole weight a tensor-parallel rank holds, and what its gradient still lacks.
+struct Sharding {
+  int dim = -1;                     ///< dim that is cut; -1: the whole weight
+  int64_t begin = 0;                ///< first index of the own slice in that dim
+  std::vector<int64_t> full_shape;  ///< of the whole weight; empty when dim is -1
+  /// Whose gradients add up to the slice's: kNobody (it is complete), kAxis (replicated over tp, every rank has seen
+  /// its rows only), kReplicas (a KV head that several tp ranks hold).
+  enum class Sum { kNobody, kAxis, kReplicas } sum = Sum::kNobody;
+  /// This rank counts it in the norm and writes it: true on exactly one of the tp ranks that hold these elements.
+  bool counted = true;
+};
+
 /// One weight. `value` is a leaf with requires_grad; ops::linear and ops::embedding add their dW into `main_grad` and
 /// return no gradient for it; what plain torch code leaves in value.grad() is folded in by
 /// FlatParameters::fold_gradients.
 struct Parameter {
-  std::string name;                                ///< Hugging Face name, e.g. model.layers.0.mlp.up_proj.weight
-  at::Tensor value;                                ///< model dtype
-  at::Tensor main_grad;                            ///< same shape, float32 or float64; undefined for a frozen parameter
+  std::string name;      ///< Hugging Face name, e.g. model.layers.0.mlp.up_proj.weight
+  at::Tensor value;      ///< model dtype
+  at::Tensor main_grad;  ///< same shape, float32 or float64; undefined for a frozen parameter
+  Sharding sharding;
+  std::shared_ptr<WeightGradientQueue> queue;      ///< null: gradients are never deferred
   bool decay() const { return value.dim() >= 2; }  ///< weight decay on matrices only, as Transformers' Trainer does
 };
 

@@ -1,7 +1,36 @@
 #pragma once
 #include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "fpdist/core/types.hpp"
 
 namespace fpdist::plan {
+
+/// Order of a pipeline's forwards and backwards; the spelling in a config is 1f1b | interleaved | zb-h1.
+enum class Schedule { k1F1B, kInterleaved, kZeroBubble };
+std::string_view name_of(Schedule schedule);
+Schedule schedule_from_name(std::string_view name);  ///< throws ConfigError listing the valid names
+
+/// How keys reach the queries of other context-parallel ranks; auto | ring | groupcast | ulysses.
+enum class CpMethod { kAuto, kRing, kGroupCast, kUlysses };
+std::string_view name_of(CpMethod method);
+CpMethod cp_method_from_name(std::string_view name);  ///< throws ConfigError listing the valid names
+
+/// The mesh, and what runs on its axes.
+struct ParallelOptions : MeshShape {
+  Schedule schedule = Schedule::k1F1B;
+  /// Runs of layers that each pipeline rank holds (v); more than 1 only with the interleaved schedule.
+  int virtual_stages = 1;
+  /// Layers of each stage (of each of the pp * virtual_stages runs, in model order); empty: by cost.
+  std::vector<int64_t> layers;
+  CpMethod cp_method = CpMethod::kAuto;
+  /// Ranks of the cp axis that exchange heads instead of keys; must divide cp and the KV heads of a tp rank.
+  /// 0: the planner chooses for every pack; 1: none.
+  int ulysses = 0;
+  /// Most rows in a context-parallel chunk.
+  int64_t cp_chunk = 512;
+};
 
 struct PackOptions {
   /// Most rows in one pack (one micro-batch).

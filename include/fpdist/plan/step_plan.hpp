@@ -9,21 +9,10 @@
 #include "fpdist/core/types.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/plan/cost_model.hpp"
+#include "fpdist/plan/op.hpp"
 #include "fpdist/plan/options.hpp"
 
 namespace fpdist::plan {
-
-/// What a rank can be told to do; sends and receives belong to pipelines.
-enum class OpKind { kForward, kBackwardInput, kBackwardWeight, kSend, kReceive, kReduceGradients, kOptimizerStep };
-
-/// One operation of a rank. `pack` counts the rank's own packs; slice, chunk and peer are 0 / 0 / -1 without a
-/// pipeline.
-struct Op {
-  OpKind kind;
-  int pack = 0, slice = 0, chunk = 0;
-  int peer = -1;
-  bool operator==(const Op&) const = default;
-};
 
 /// A sample of the step: `group` indexes the step's list of groups, `index` the sample in that group.
 struct MemberRef {

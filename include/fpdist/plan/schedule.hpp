@@ -1,0 +1,44 @@
+#pragma once
+// plan: pipeline schedules as op lists. p stages, v chunks (runs of layers) a stage: chunk c of stage s is run c*p + s
+// of the model. Units (packs, or the slices of packs in pack order) go forward in order; backwards go pack by pack, a
+// pack's slices in reverse. Sources: 1F1B, Narayanan et al. 2021 (PipeDream-Flush); interleaved, Narayanan et al., SC
+// 2021; ZB-H1, Qi et al., "Zero Bubble Pipeline Parallelism" (ICLR 2024).
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fpdist/plan/op.hpp"
+#include "fpdist/plan/options.hpp"
+
+namespace fpdist::plan {
+
+struct PipelineShape {
+  Schedule schedule = Schedule::k1F1B;
+  int stages = 1;           ///< p
+  int chunks = 1;           ///< v; more than 1 only with kInterleaved
+  std::vector<int> slices;  ///< [packs] slices of each pack, 1 for a whole one
+  int window = 1;           ///< K: extra forwards ahead of a backward, in units (at least 1)
+};
+
+/// Smallest change that makes the number of units fit: interleaving needs a multiple of p. Empty when it fits.
+std::string why_not(const PipelineShape& shape);
+
+/// [stages] op lists: compute ops with the messages they need, then kReduceGradients of each chunk after its last
+/// weight gradient, then kOptimizerStep. A message between runs on the same rank is left out. BackwardWeight follows
+/// its BackwardInput at once except with kZeroBubble. Throws ConfigError with why_not's words.
+std::vector<std::vector<Op>> pipeline_ops(const PipelineShape& shape);
+
+/// Forward ops and their messages only, for passes without gradients.
+std::vector<std::vector<Op>> forward_ops(const PipelineShape& shape);
+
+/// Runs the lists with rendezvous sends (a send ends only when its receive has begun; sends are posted and do not hold
+/// up their rank) and checks: no deadlock, every unit once through every run forward and backward and weight, messages
+/// between two ranks received in the order in which they are sent, at most `window_units` units in flight on any stage
+/// (0: not checked). Returns "" or what is wrong, naming stage, position and op.
+std::string validate_ops(const PipelineShape& shape, std::span<const std::vector<Op>> ops, int window_units = 0);
+
+/// One line an op, for people: "stage 0: F0 F1 B0 ...".
+std::string to_text(std::span<const std::vector<Op>> ops);
+
+}  // namespace fpdist::plan
