@@ -25,8 +25,11 @@ struct PipelineShape {
 std::string why_not(const PipelineShape& shape);
 
 /// [stages] op lists: compute ops with the messages they need, then kReduceGradients of each chunk after its last
-/// weight gradient, then kOptimizerStep. A message between runs on the same rank is left out. BackwardWeight follows
-/// its BackwardInput at once except with kZeroBubble. Throws ConfigError with why_not's words.
+/// weight gradient (chunks in descending order), then kOptimizerStep. Rows are received right before the forward that
+/// needs them and sent right after the one that made them; gradients likewise, around backward. A message between runs
+/// on the same rank is left out. BackwardWeight follows its BackwardInput at once (and the gradient leaves after both)
+/// except with kZeroBubble, where the gradient leaves first. No packs: only reductions and the step.
+/// Throws ConfigError with why_not's words.
 std::vector<std::vector<Op>> pipeline_ops(const PipelineShape& shape);
 
 /// Forward ops and their messages only, for passes without gradients.
@@ -34,11 +37,18 @@ std::vector<std::vector<Op>> forward_ops(const PipelineShape& shape);
 
 /// Runs the lists with rendezvous sends (a send ends only when its receive has begun; sends are posted and do not hold
 /// up their rank) and checks: no deadlock, every unit once through every run forward and backward and weight, messages
-/// between two ranks received in the order in which they are sent, at most `window_units` units in flight on any stage
-/// (0: not checked). Returns "" or what is wrong, naming stage, position and op.
+/// between two ranks received in the order in which they are sent (rows and gradients are two communicators), slices of
+/// a pack forward in order and backward in reverse, gradients reduced once, at most `window_units` units in flight on
+/// any stage (0: not checked; each of a unit's chunks counts 1/chunks, from its forward to its weight gradient).
+/// Lists without any backward, reduction or step are checked as a pass without gradients.
+/// Returns "" or what is wrong, naming stage, position and op.
 std::string validate_ops(const PipelineShape& shape, std::span<const std::vector<Op>> ops, int window_units = 0);
 
-/// One line an op, for people: "stage 0: F0 F1 B0 ...".
+/// An op for people: F3 B3 W3 are pack 3, F3.1 is its slice 1, F3@1 its chunk 1; S3>1 and R3<0 are rows to stage 1 and
+/// from stage 0, SG and RG gradients; reduce@1; step.
+std::string to_string(const Op& op);
+
+/// One line a stage: "stage 0: F0 S0>1 F1 ...".
 std::string to_text(std::span<const std::vector<Op>> ops);
 
 }  // namespace fpdist::plan
