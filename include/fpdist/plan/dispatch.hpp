@@ -5,6 +5,7 @@
 // max(token share, pair share), then moves and swaps; the split threshold tau is swept and the best plan kept. Keys of
 // rows that every rank needs travel a ring, others straight to the ranks that need them (group-cast).
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -38,7 +39,7 @@ struct CpStage {
 /// else member m holds the m-th of U nearly equal runs of the group's rows.
 struct CpPlan {
   int ranks = 1, ulysses = 1;
-  CpMethod method = CpMethod::kGroupCast;
+  CpMethod method = CpMethod::kGroupCast;         ///< as asked for; kAuto and kUlysses mix rings and group-casts
   std::vector<std::vector<RowRange>> rank_rows;   ///< [ranks] rows of each rank, ascending
   std::vector<std::vector<RowRange>> group_rows;  ///< [ranks / ulysses] rows that each group's attention answers for
   std::vector<std::vector<CpStage>> stage;        ///< [ranks / ulysses][stages], the same number for every group
@@ -69,8 +70,40 @@ CpLoad load_of(const CpPlan& plan, std::span<const prefix::Node> node);
 /// the larger of the two bounds of the tree mask (deepest path; ranks below each node).
 int64_t received_bound(std::span<const prefix::Node> node, int groups, int cap_percent = 102);
 
-/// Key rows that group `g` holds after stage s (-1: before the first): tests use it to see that every visible key of
-/// every owned query is there exactly once over all stages.
+/// Key rows that come to group `g` with stage s, ascending (-1: its own rows, there before the first stage). Over all
+/// stages every visible key of every owned query comes exactly once.
 std::vector<RowRange> keys_of_stage(const CpPlan& plan, int g, int s);
+
+/// Heads of one rank of the tp axis; `key` counts K (and as many V) heads.
+struct CpHeads {
+  int64_t query = 1, key = 1, dim = 1;
+};
+
+/// Elements (not bytes) that one attention layer moves between ranks of the cp axis. [ranks] each. What a rank keeps
+/// for itself counts nothing; nor do row counts or softmax statistics, which never travel.
+///
+/// A group's rank moves the rows of the group's messages for its own 1/U of the heads:
+/// - `forward_keys_*`: K and V of every row of every stage's messages, relays included:
+///   rows * 2 * key / U * dim. The backward fetches the same rows in the same stages once more.
+/// - `gradients_*`: dK and dV of every row that the group received, needed or not, straight to the row's owner whoever
+///   relayed it, in the stage that brought the row: rows * 2 * key / U * dim.
+/// The head exchange is inside a group; a member has own rows, the other members the rest of the group's rows. Going in
+/// (Q, K, V, dO) it sends its own rows U - 1 times and receives the rest once, coming back (O, dQ, dK, dV) the reverse:
+/// - `forward_heads_*`: Q, K, V in, (query + 2 key) / U * dim a row; O back, query / U * dim.
+/// - `backward_heads_*`: Q, K, V, dO in, (2 query + 2 key) / U * dim; dQ, dK, dV back, (query + 2 key) / U * dim. O and
+///   the log-sum-exp stay where the attention ran, on all rows of the group, and delta is computed there.
+struct CpTraffic {
+  std::vector<int64_t> forward_keys_sent, forward_keys_received;
+  std::vector<int64_t> gradients_sent, gradients_received;
+  std::vector<int64_t> forward_heads_sent, forward_heads_received;
+  std::vector<int64_t> backward_heads_sent, backward_heads_received;
+  int64_t forward_sent(size_t rank) const { return forward_keys_sent[rank] + forward_heads_sent[rank]; }
+  int64_t backward_sent(size_t rank) const {
+    return forward_keys_sent[rank] + gradients_sent[rank] + backward_heads_sent[rank];
+  }
+};
+
+/// Throws ConfigError when the plan's head split does not divide both head counts.
+CpTraffic predict_traffic(const CpPlan& plan, const CpHeads& heads);
 
 }  // namespace fpdist::plan

@@ -1,0 +1,67 @@
+#pragma once
+// plan: the chunks of a pack, what context parallelism hands out, and which groups need the keys of each of them.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fpdist/prefix/tree_layout.hpp"
+
+namespace fpdist::plan {
+
+inline size_t at(int64_t i) { return static_cast<size_t>(i); }
+
+/// Rows [begin, end) of one node, and the visible (query, key) pairs of those queries.
+struct Chunk {
+  int32_t begin = 0, end = 0, node = 0;
+  int64_t pairs = 0;
+  int64_t rows() const { return end - begin; }
+};
+
+/// Chunks in row order, so that the chunks of a node, and those of a subtree, are consecutive.
+struct ChunkTree {
+  std::vector<Chunk> chunk;
+  std::vector<int32_t> parent;       ///< [nodes] -1 for a root
+  std::vector<int32_t> first_chunk;  ///< [nodes + 1]; node v has chunks [first_chunk[v], first_chunk[v + 1])
+  std::vector<int32_t> subtree_end;  ///< [nodes] one past the last node of the subtree
+  int64_t rows = 0, pairs = 0;
+};
+
+/// Visible pairs of `rows` queries in a row, the first of which has `depth` tokens above it.
+inline int64_t visible_pairs(int64_t rows, int64_t depth) { return rows * (depth + 1) + rows * (rows - 1) / 2; }
+
+/// One past the last node of each subtree; nodes in pre-order.
+std::vector<int32_t> subtree_ends(std::span<const prefix::Node> node);
+
+/// Cuts every node into nearly equal chunks of at most `most_rows` rows; less, halving, while a group would get fewer
+/// than 8 chunks and the count stays below 128 + 16 `ranks`.
+ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int groups, int ranks);
+
+/// For each chunk the groups that own a later query below it: those that need its keys, the owner among them or not.
+class ConsumerSets {
+ public:
+  ConsumerSets(const ChunkTree& tree, std::span<const int32_t> owner, int groups);
+
+  bool has(int64_t chunk, int64_t group) const { return word(chunk)[group / 64] >> (group % 64) & 1; }
+  /// Do all groups but the owner need the chunk?
+  bool everyone(int64_t chunk, int64_t owner) const;
+
+  /// Calls visit(group) for every consumer but `owner`, ascending.
+  template <typename Visit>
+  void for_each(int64_t chunk, int64_t owner, Visit visit) const {
+    for (int64_t w = 0; w < words_; ++w)
+      for (uint64_t left = word(chunk)[w]; left != 0; left &= left - 1)
+        if (const int64_t group = 64 * w + __builtin_ctzll(left); group != owner) visit(group);
+  }
+
+  /// Rows of other groups' keys that each group needs.
+  std::vector<int64_t> received_rows(const ChunkTree& tree, std::span<const int32_t> owner) const;
+
+ private:
+  const uint64_t* word(int64_t chunk) const { return bits_.data() + chunk * words_; }
+  int64_t groups_, words_;
+  std::vector<uint64_t> bits_;  ///< [chunks][words]
+};
+
+}  // namespace fpdist::plan
