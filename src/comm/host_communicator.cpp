@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
 #include <numeric>
 #include <utility>
 
@@ -57,7 +56,7 @@ struct HostCommunicator::Call {
   void run() {
     Exchange next{.tag = exchange.tag, .sends = {}, .receives = {}, .place = exchange.place};
     std::swap(next, exchange);
-    transport.exchange(std::move(next));
+    transport.start(std::move(next))->wait();
     checked = false;
   }
 };
@@ -157,20 +156,6 @@ void HostCommunicator::send(const at::Tensor& tensor, int peer) { add_pending(se
 
 void HostCommunicator::receive(at::Tensor& tensor, int peer) { add_pending(receives_, tensor, peer, "receive"); }
 
-namespace {
-
-/// A group that moves when it is waited for.
-class LateWork final : public Work {
- public:
-  explicit LateWork(std::function<void()> run) : run_(std::move(run)) {}
-  void wait() override { run_(); }
-
- private:
-  std::function<void()> run_;
-};
-
-}  // namespace
-
 void HostCommunicator::group_end() { group_start()->wait(); }
 
 std::unique_ptr<Work> HostCommunicator::group_start() {
@@ -202,7 +187,7 @@ std::unique_ptr<Work> HostCommunicator::group_start() {
     if (!to_self(pending)) traffic_.bytes += static_cast<int64_t>(pending.tensor.nbytes()), ++traffic_.messages;
   }
   for (const Pending& pending : receives) add(pending, received_, call.exchange.receives);
-  return std::make_unique<LateWork>([call = std::move(call)]() mutable { call.run(); });
+  return transport_->start(std::move(call.exchange));
 }
 
 void HostCommunicator::gather_slots(Call& call, const char* mine, const at::Tensor& out,

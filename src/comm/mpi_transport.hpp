@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "mpi_flight.hpp"
 #include "transport.hpp"
 
 namespace fpdist::comm {
@@ -23,7 +24,7 @@ class MpiTransport final : public Transport {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   const CommOptions& options() const override { return options_; }
-  void exchange(Exchange exchange) override;
+  std::unique_ptr<Work> start(Exchange exchange) override;
   void abort(const std::string& reason) noexcept override;
 
   int local_rank() const { return local_rank_; }
@@ -32,20 +33,23 @@ class MpiTransport final : public Transport {
   void end_job(int code) noexcept;
 
  private:
-  struct Flight;  ///< one exchange whose messages are posted
+  class Started;
+  using Flights = std::vector<std::shared_ptr<MpiFlight>>;
   struct Stranded;
-  void post(Flight& flight);
-  bool begin_receives(Flight& flight, std::string& error);
-  bool test(Flight& flight, std::string& error);
+  void wait_for(const MpiFlight& flight);
+  bool progress(std::string& error);
   int64_t piece_bytes() const;
   std::string abort_notice(const Exchange& exchange);
-  [[noreturn]] void fail(std::unique_ptr<Flight> flight, const std::string& error, bool tell_others);
+  [[noreturn]] void fail(const std::string& error, bool tell_others);
+  void strand() noexcept;
 
   CommOptions options_;
   MPI_Comm comm_ = MPI_COMM_NULL;
   bool finalize_ = false, dead_ = false;
   std::string reason_;
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
+  TurnTable turns_;
+  Flights flights_;  ///< started and not done, in that order
   std::unique_ptr<Stranded> stranded_;
 };
 

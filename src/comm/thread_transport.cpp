@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <set>
+#include <utility>
 
 #include "fpdist/core/error.hpp"
 
@@ -16,107 +18,168 @@ bool travels(const Message& message) { return message.checked || message.header.
 
 }  // namespace
 
-ThreadTransport::Posts ThreadTransport::post_sends(const Exchange& exchange) {
-  Posts posts;
-  for (const Message& message : exchange.sends) {
-    if (!travels(message)) continue;
-    posts.push_back(std::make_shared<ThreadJob::Post>(ThreadJob::Post{.message = message}));
-    job_->boxes[{exchange.tag, rank_, message.peer}].push_back(posts.back());
+struct ThreadTransport::Flight {
+  struct Arrival {
+    bool is_here = false;
+    Turns* turns = nullptr;
+    int64_t turn = 0;
+  };
+  Exchange exchange;
+  std::vector<std::shared_ptr<ThreadJob::Post>> posts;
+  std::vector<Arrival> arrivals;  ///< [receives]
+
+  /// Under the job's lock, as are all that look at posts.
+  bool is_done() const {
+    return std::all_of(arrivals.begin(), arrivals.end(), [](const Arrival& arrival) { return arrival.is_here; }) &&
+           std::all_of(posts.begin(), posts.end(), [](const auto& post) { return post->state == State::kDone; });
   }
-  if (!posts.empty()) job_->changed.notify_all();
-  return posts;
+  std::vector<int> missing_peers() const {
+    std::set<int> peers;
+    for (size_t i = 0; i < arrivals.size(); ++i) {
+      if (!arrivals[i].is_here) peers.insert(exchange.receives[i].peer);
+    }
+    for (const auto& post : posts) {
+      if (post->state != State::kDone) peers.insert(post->message.peer);
+    }
+    return {peers.begin(), peers.end()};
+  }
+};
+
+class ThreadTransport::Started final : public Work {
+ public:
+  Started(ThreadTransport& transport, std::shared_ptr<Flight> flight)
+      : transport_(transport), flight_(std::move(flight)) {}
+  void wait() override { transport_.wait_for(*flight_); }
+
+ private:
+  ThreadTransport& transport_;
+  std::shared_ptr<Flight> flight_;
+};
+
+ThreadTransport::~ThreadTransport() {
+  std::string place;
+  {
+    const std::lock_guard lock(job_->mutex);
+    std::erase_if(flights_, [](const auto& flight) { return flight->is_done(); });
+    if (!flights_.empty()) place = flights_.front()->exchange.place;
+  }
+  if (!flights_.empty()) abort(place + ": never waited for");
 }
 
-bool ThreadTransport::take_arrived(const Exchange& exchange, std::vector<bool>& arrived,
-                                   std::unique_lock<std::mutex>& lock, std::string& error) {
-  bool progress = false;
-  for (size_t i = 0; i < exchange.receives.size() && error.empty(); ++i) {
-    const Message& mine = exchange.receives[i];
-    if (arrived[i]) continue;
-    auto& box = job_->boxes[{exchange.tag, mine.peer, rank_}];
+void ThreadTransport::post(Flight& flight) {
+  for (const Message& message : flight.exchange.receives) {
+    Flight::Arrival arrival{.is_here = !travels(message)};
+    if (travels(message)) {
+      arrival.turns = &turns_[{flight.exchange.tag, message.peer}];
+      arrival.turn = arrival.turns->given++;
+    }
+    flight.arrivals.push_back(arrival);
+  }
+  for (const Message& message : flight.exchange.sends) {
+    if (!travels(message)) continue;
+    delay_message();
+    const std::lock_guard lock(job_->mutex);
+    flight.posts.push_back(std::make_shared<ThreadJob::Post>(ThreadJob::Post{.message = message}));
+    job_->boxes[{flight.exchange.tag, rank_, message.peer}].push_back(flight.posts.back());
+    job_->changed.notify_all();
+  }
+}
+
+std::unique_ptr<Work> ThreadTransport::start(Exchange exchange) {
+  {
+    const std::lock_guard lock(job_->mutex);
+    if (job_->dead) throw CommError(aborted_text(exchange.place, job_->reason));
+  }
+  const auto flight = std::make_shared<Flight>();
+  flight->exchange = std::move(exchange);
+  flights_.push_back(flight);
+  post(*flight);
+  return std::make_unique<Started>(*this, flight);
+}
+
+bool ThreadTransport::take_arrived(Flight& flight, Lock& lock, std::string& error) {
+  bool is_progress = false;
+  for (size_t i = 0; i < flight.arrivals.size() && error.empty(); ++i) {
+    const Message& mine = flight.exchange.receives[i];
+    Flight::Arrival& arrival = flight.arrivals[i];
+    if (arrival.is_here || arrival.turns->served != arrival.turn) continue;
+    auto& box = job_->boxes[{flight.exchange.tag, mine.peer, rank_}];
     if (box.empty()) continue;
     const std::shared_ptr<ThreadJob::Post> post = box.front();
     box.pop_front();
     const Header& theirs = post->message.header;
     if (theirs.bytes != mine.header.bytes || (mine.checked && theirs != mine.header)) {
-      error = mismatch_text(exchange, mine.peer, mine.header, theirs);
+      error = mismatch_text(flight.exchange, mine.peer, mine.header, theirs);
     } else {
       post->state = State::kTaken;  // its owner waits for us even after an abort: the buffer stays alive
       lock.unlock();
       if (mine.header.bytes > 0) std::memcpy(mine.data, post->message.data, mine.header.bytes);
       lock.lock();
-      arrived[i] = true;
+      arrival.is_here = true;
+      ++arrival.turns->served;
     }
     post->state = State::kDone;
     job_->changed.notify_all();
-    progress = true;
+    is_progress = true;
   }
-  return progress;
+  return is_progress;
 }
 
-void ThreadTransport::withdraw(const Posts& posts, int tag, std::unique_lock<std::mutex>& lock) {
-  for (const auto& post : posts) {
-    if (post->state == State::kQueued) {
-      auto& box = job_->boxes[{tag, rank_, post->message.peer}];
-      box.erase(std::find(box.begin(), box.end(), post));
-    }
-    job_->changed.wait(lock, [&] { return post->state != State::kTaken; });
+/// Moves every exchange on; returns whether anything has happened, in which case the lock was open meanwhile.
+bool ThreadTransport::progress(Lock& lock, std::string& error) {
+  bool is_progress = false;
+  for (const auto& flight : flights_) {
+    is_progress = take_arrived(*flight, lock, error) || is_progress;
+    if (!error.empty()) return true;
   }
+  std::erase_if(flights_, [](const auto& flight) { return flight->is_done(); });
+  return is_progress;
 }
 
-std::vector<int> ThreadTransport::missing_peers(const Exchange& exchange, const std::vector<bool>& arrived,
-                                                const Posts& posts) const {
-  std::vector<int> peers;
-  for (size_t i = 0; i < arrived.size(); ++i) {
-    if (!arrived[i]) peers.push_back(exchange.receives[i].peer);
-  }
-  for (const auto& post : posts) {
-    if (post->state != State::kDone) peers.push_back(post->message.peer);
-  }
-  std::sort(peers.begin(), peers.end());
-  peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
-  return peers;
-}
-
-void ThreadTransport::exchange(Exchange exchange) {
+void ThreadTransport::wait_for(const Flight& flight) {
   const auto deadline = std::chrono::steady_clock::now() + job_->options.timeout;
-  std::unique_lock lock(job_->mutex);
-  if (job_->dead) throw CommError(aborted_text(exchange.place, job_->reason));
-  const Posts posts = post_sends(exchange);
-  std::vector<bool> arrived;
-  for (const Message& message : exchange.receives) arrived.push_back(!travels(message));
+  Lock lock(job_->mutex);
   std::string error;
   while (true) {
-    const bool progress = take_arrived(exchange, arrived, lock, error);
+    const bool is_progress = progress(lock, error);
     if (!error.empty()) break;
-    if (std::find(arrived.begin(), arrived.end(), false) == arrived.end() &&
-        std::all_of(posts.begin(), posts.end(), [](const auto& post) { return post->state == State::kDone; })) {
-      return;
-    }
+    if (flight.is_done()) return;
     if (job_->dead) break;
-    if (progress) continue;  // the lock was open meanwhile
+    if (is_progress) continue;
     if (job_->changed.wait_until(lock, deadline) == std::cv_status::timeout &&
         std::chrono::steady_clock::now() >= deadline && !job_->dead) {
-      const std::vector<int> missing = missing_peers(exchange, arrived, posts);
-      if (!missing.empty()) error = lost_text(exchange, missing, job_->options);
+      const std::vector<int> missing = flight.missing_peers();
+      if (missing.empty()) return;
+      error = lost_text(flight.exchange, missing, job_->options);
       break;
     }
   }
+  die(error, lock);
+  throw CommError(error.empty() ? aborted_text(flight.exchange.place, job_->reason) : error);
+}
+
+/// Ends the job, unless it has ended, and takes back what this rank has posted: its buffers are the caller's again.
+void ThreadTransport::die(const std::string& reason, Lock& lock) {
   if (!job_->dead) {
     job_->dead = true;
-    job_->reason = error;
+    job_->reason = reason;
   }
   job_->changed.notify_all();
-  withdraw(posts, exchange.tag, lock);
-  throw CommError(error.empty() ? aborted_text(exchange.place, job_->reason) : error);
+  for (const auto& flight : flights_) {
+    for (const auto& post : flight->posts) {
+      if (post->state == State::kQueued) {
+        auto& box = job_->boxes[{flight->exchange.tag, rank_, post->message.peer}];
+        box.erase(std::find(box.begin(), box.end(), post));
+      }
+      job_->changed.wait(lock, [&] { return post->state != State::kTaken; });
+    }
+  }
+  flights_.clear();
 }
 
 void ThreadTransport::abort(const std::string& reason) noexcept {
-  const std::lock_guard lock(job_->mutex);
-  if (job_->dead) return;
-  job_->dead = true;
-  job_->reason = text("world rank ", rank_, ": ", reason);
-  job_->changed.notify_all();
+  Lock lock(job_->mutex);
+  die(text("world rank ", rank_, ": ", reason), lock);
 }
 
 }  // namespace fpdist::comm

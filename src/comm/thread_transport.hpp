@@ -38,22 +38,27 @@ struct ThreadJob {
 class ThreadTransport final : public Transport {
  public:
   ThreadTransport(std::shared_ptr<ThreadJob> job, int rank) : job_(std::move(job)), rank_(rank) {}
+  ~ThreadTransport() override;
   int rank() const override { return rank_; }
   int size() const override { return job_->ranks; }
   const CommOptions& options() const override { return job_->options; }
-  void exchange(Exchange exchange) override;
+  std::unique_ptr<Work> start(Exchange exchange) override;
   void abort(const std::string& reason) noexcept override;
 
  private:
-  using Posts = std::vector<std::shared_ptr<ThreadJob::Post>>;
-  Posts post_sends(const Exchange& exchange);
-  bool take_arrived(const Exchange& exchange, std::vector<bool>& arrived, std::unique_lock<std::mutex>& lock,
-                    std::string& error);
-  void withdraw(const Posts& posts, int tag, std::unique_lock<std::mutex>& lock);
-  std::vector<int> missing_peers(const Exchange& exchange, const std::vector<bool>& arrived, const Posts& posts) const;
+  struct Flight;  ///< one exchange whose messages are posted
+  class Started;
+  using Lock = std::unique_lock<std::mutex>;
+  void post(Flight& flight);
+  void wait_for(const Flight& flight);
+  bool progress(Lock& lock, std::string& error);
+  bool take_arrived(Flight& flight, Lock& lock, std::string& error);
+  void die(const std::string& reason, Lock& lock);
 
   std::shared_ptr<ThreadJob> job_;
   int rank_;
+  TurnTable turns_;
+  std::vector<std::shared_ptr<Flight>> flights_;  ///< started and not done, in that order
 };
 
 }  // namespace fpdist::comm

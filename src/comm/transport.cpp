@@ -2,7 +2,11 @@
 
 #include <c10/core/ScalarType.h>
 
+#include <chrono>
+#include <thread>
+
 #include "fpdist/core/error.hpp"
+#include "fpdist/core/rng.hpp"
 
 namespace fpdist::comm {
 namespace {
@@ -34,6 +38,14 @@ const char* name_of(Collective collective) {
       return "split";
   }
   return "unknown collective";
+}
+
+void Transport::delay_message() {
+  const int64_t longest = options().max_delay.count();
+  if (longest <= 0) return;
+  const uint64_t draw =
+      philox(options().delay_seed, static_cast<uint64_t>(delayed_++), static_cast<uint64_t>(rank()))[0];
+  std::this_thread::sleep_for(std::chrono::microseconds(draw % static_cast<uint64_t>(longest + 1)));
 }
 
 std::string lost_text(const Exchange& exchange, const std::vector<int>& peers, const CommOptions& options) {

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -51,6 +52,12 @@ struct Exchange {
   std::string place;  ///< "all_reduce, call 17, on axis dp, rank 2 of 4": starts every error text
 };
 
+/// Receives of one tag from one peer begin in the order in which they were started, whichever is waited for first.
+struct Turns {
+  int64_t given = 0, served = 0;
+};
+using TurnTable = std::map<std::pair<int, int>, Turns>;  ///< by tag, peer
+
 /// Shared by all communicators of a World. Calls come from the rank's own thread.
 class Transport {
  public:
@@ -58,17 +65,24 @@ class Transport {
   virtual int rank() const = 0;
   virtual int size() const = 0;
   virtual const CommOptions& options() const = 0;
-  /// Returns when every send has been received and every receive has arrived. Messages of the same tag between two
-  /// ranks keep their order. Throws CommError at the deadline, on a header that differs, and after an abort; the
-  /// transport is dead afterwards. Peers other than the own rank only.
-  virtual void exchange(Exchange exchange) = 0;
+  /// Posts the messages; wait() returns when every send has been received and every receive has arrived. Exchanges may
+  /// be waited for in any order: whichever is waited for, all that were started move on. Messages of the same tag
+  /// between two ranks keep their order. Throws CommError at the deadline (counted from wait), on a header that
+  /// differs, and after an abort; the transport is dead afterwards. Peers other than the own rank only. A Work that is
+  /// given up unwaited leaves its messages to the transport, which holds their memory.
+  virtual std::unique_ptr<Work> start(Exchange exchange) = 0;
   virtual void abort(const std::string& reason) noexcept = 0;
   /// First tag that no communicator of this rank uses.
   int next_tag() const { return next_tag_; }
   void set_next_tag(int tag) { next_tag_ = tag; }
 
+ protected:
+  /// CommOptions::max_delay: sleeps before a message is posted.
+  void delay_message();
+
  private:
   int next_tag_ = 1;
+  int64_t delayed_ = 0;
 };
 
 /// Error texts that both transports share.
