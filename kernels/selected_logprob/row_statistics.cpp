@@ -29,6 +29,7 @@ FPDIST_INLINE A largest(const A* logits, int64_t vocabulary) {
 template <typename A>
 FPDIST_INLINE RowStatistics statistics(const A* logits, int64_t vocabulary, A factor) {
   const A highest = largest(logits, vocabulary);
+  if (vocabulary == 0) return {.lse = highest, .best = highest, .entropy = 0, .argmax = 0};
   int64_t argmax = 0;
   while (argmax < vocabulary && logits[argmax] != highest) ++argmax;
   double sum = 0, weighted = 0;
@@ -51,8 +52,8 @@ FPDIST_INLINE RowStatistics statistics(const A* logits, int64_t vocabulary, A fa
       sum += static_cast<double>(sum_lane[l]), weighted += static_cast<double>(weighted_lane[l]);
   }
   const double log_sum = std::log(sum);
-  return {static_cast<double>(highest) * static_cast<double>(factor) + log_sum, log_sum - weighted / sum,
-          argmax < vocabulary ? argmax : 0};
+  const double best = static_cast<double>(highest) * static_cast<double>(factor);
+  return {best + log_sum, best, log_sum - weighted / sum, argmax < vocabulary ? argmax : 0};
 }
 
 }  // namespace

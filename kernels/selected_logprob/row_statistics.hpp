@@ -6,7 +6,8 @@
 namespace fpdist::kernels {
 
 struct RowStatistics {
-  double lse;      ///< of the logits times `factor`
+  double lse;      ///< of the logits times `factor`; -inf without any
+  double best;     ///< the largest logit times `factor`; -inf without any
   double entropy;  ///< of their distribution
   int64_t argmax;  ///< first of the largest
 };

@@ -6,6 +6,15 @@
 
 namespace fpdist::kernels {
 
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> partial_logprob(const at::Tensor& hidden,
+                                                                                       const at::Tensor& weight,
+                                                                                       const at::Tensor& score_row,
+                                                                                       const at::Tensor& target,
+                                                                                       double temperature) {
+  static const auto op = find_operator<decltype(partial_logprob)>("fpdist::partial_logprob");
+  return op.call(hidden, weight, score_row, target, temperature);
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob(
     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
     double temperature, const std::optional<at::Tensor>& weight_main_grad) {
@@ -25,6 +34,9 @@ at::Tensor selected_logprob_backward(const std::optional<at::Tensor>& grad_logp,
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
+  m.def(
+      "partial_logprob(Tensor hidden, Tensor weight, Tensor score_row, Tensor target, float temperature=1.0)"
+      " -> (Tensor logit, Tensor lse, Tensor entropy, Tensor best, Tensor argmax)");
   m.def(
       "selected_logprob(Tensor hidden, Tensor weight, Tensor score_row, Tensor target, float temperature=1.0,"
       " Tensor? weight_main_grad=None) -> (Tensor logp, Tensor entropy, Tensor argmax, Tensor lse)");

@@ -1,8 +1,9 @@
 #pragma once
 // selected_logprob: log-probabilities of chosen tokens straight from hidden rows and the vocabulary weight.
 // R rows, H hidden, V vocabulary, S scores; hidden [R,H], weight [V,H] of one model dtype; score_row [S] int64 in [0,R)
-// ascending, target [S] int64 in [0,V). A = accumulation dtype. Logits are divided by `temperature`. They exist only in
-// chunks of rows, in A; backward recomputes them from the saved lse (as Liger and Cut Cross-Entropy do).
+// ascending, target [S] int64 in [0,V), or -1 for "no column of this weight" (where the vocabulary is split). A =
+// accumulation dtype. Logits are divided by `temperature`. They exist only in chunks of rows, in A; backward recomputes
+// them from the saved lse (as Liger and Cut Cross-Entropy do).
 
 #include <ATen/core/Tensor.h>
 
@@ -11,14 +12,25 @@
 
 namespace fpdist::kernels {
 
+/// (logit [S], lse [R], entropy [R], best [R] in A, argmax [R] int64) of the weight's own columns: logit is -inf for a
+/// target of -1, best the largest logit of the row. Without columns (V = 0) lse and best are -inf, entropy and argmax
+/// 0.
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> partial_logprob(const at::Tensor& hidden,
+                                                                                       const at::Tensor& weight,
+                                                                                       const at::Tensor& score_row,
+                                                                                       const at::Tensor& target,
+                                                                                       double temperature);
+
 /// (logp [S] in A, entropy [R] in A, argmax [R] int64, lse [R] in A). As torch.ops.fpdist.selected_logprob it is
 /// differentiable in hidden and weight through logp and entropy; a given main grad receives dW in place of weight.grad.
+/// logp is -inf for a target of -1.
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob(
     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
     double temperature, const std::optional<at::Tensor>& weight_main_grad);
 
 /// d_hidden [R,H] in hidden's dtype; adds dW into grad_weight [V,H] in A where given. grad_logp [S] and grad_entropy
-/// [R] in A, either may be absent.
+/// [R] in A, either may be absent; lse and entropy may be those of a larger vocabulary that this weight is a slice of.
+/// A target of -1 counts in its row's sum of grad_logp and adds to no column.
 at::Tensor selected_logprob_backward(const std::optional<at::Tensor>& grad_logp,
                                      const std::optional<at::Tensor>& grad_entropy, const at::Tensor& hidden,
                                      const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,

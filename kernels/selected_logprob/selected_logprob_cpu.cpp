@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "kernels/checks.hpp"
 #include "kernels/selected_logprob/row_statistics.hpp"
@@ -33,7 +34,8 @@ void check_arguments(const at::Tensor& hidden, const at::Tensor& weight, const a
     check(r[s] >= 0 && r[s] < rows, kName, ": score_row[", s, "] = ", r[s], " is outside [0, ", rows, ")");
     check(s == 0 || r[s - 1] <= r[s], kName, ": score_row[", s, "] = ", r[s], " follows ", r[s - 1],
           ": sort the scores by row");
-    check(t[s] >= 0 && t[s] < vocabulary, kName, ": target[", s, "] = ", t[s], " is outside [0, ", vocabulary, ")");
+    check(t[s] >= -1 && t[s] < vocabulary, kName, ": target[", s, "] = ", t[s], " is outside [0, ", vocabulary,
+          ") and not -1 (no column)");
   }
 }
 
@@ -52,24 +54,24 @@ void for_chunks(int64_t rows, int64_t vocabulary, int64_t element_bytes, const a
   }
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cpu(const at::Tensor& hidden,
-                                                                       const at::Tensor& weight,
-                                                                       const at::Tensor& score_row,
-                                                                       const at::Tensor& target, double temperature,
-                                                                       const std::optional<at::Tensor>&) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> partial_cpu(const at::Tensor& hidden,
+                                                                                   const at::Tensor& weight,
+                                                                                   const at::Tensor& score_row,
+                                                                                   const at::Tensor& target,
+                                                                                   double temperature) {
   check_arguments(hidden, weight, score_row, target, temperature);
   const auto dtype = accumulate_dtype_of(hidden.scalar_type());
-  const int64_t rows = hidden.size(0);
+  const int64_t rows = hidden.size(0), vocabulary = weight.size(0);
   const auto options = hidden.options().dtype(dtype);
-  at::Tensor logp = at::empty({score_row.size(0)}, options), entropy = at::empty({rows}, options);
-  at::Tensor lse = at::empty({rows}, options), argmax = at::empty({rows}, options.dtype(at::kLong));
+  at::Tensor logit = at::empty({score_row.size(0)}, options), lse = at::empty({rows}, options);
+  at::Tensor entropy = at::empty({rows}, options), best = at::empty({rows}, options);
+  at::Tensor argmax = at::empty({rows}, options.dtype(at::kLong));
   const at::Tensor h = hidden.to(dtype), w = weight.to(dtype).t();
   const at::Tensor row = score_row.contiguous(), token = target.contiguous();
   const int64_t *row_of = row.const_data_ptr<int64_t>(), *token_of = token.const_data_ptr<int64_t>();
-  const int64_t vocabulary = weight.size(0);
-  AT_DISPATCH_FLOATING_TYPES(dtype, "selected_logprob", [&] {
-    scalar_t *logps = logp.mutable_data_ptr<scalar_t>(), *lses = lse.mutable_data_ptr<scalar_t>();
-    scalar_t* entropies = entropy.mutable_data_ptr<scalar_t>();
+  AT_DISPATCH_FLOATING_TYPES(dtype, "partial_logprob", [&] {
+    scalar_t *logit_of = logit.mutable_data_ptr<scalar_t>(), *lses = lse.mutable_data_ptr<scalar_t>();
+    scalar_t *entropies = entropy.mutable_data_ptr<scalar_t>(), *bests = best.mutable_data_ptr<scalar_t>();
     int64_t* argmaxes = argmax.mutable_data_ptr<int64_t>();
     const auto factor = static_cast<scalar_t>(1 / temperature);
     for_chunks(rows, vocabulary, sizeof(scalar_t), row, [&](int64_t begin, int64_t end, int64_t score, int64_t stop) {
@@ -80,14 +82,25 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cpu(const at:
           const RowStatistics of_row = row_statistics(chunk + (r - begin) * vocabulary, vocabulary, factor);
           lses[r] = static_cast<scalar_t>(of_row.lse);
           entropies[r] = static_cast<scalar_t>(of_row.entropy);
+          bests[r] = static_cast<scalar_t>(of_row.best);
           argmaxes[r] = of_row.argmax;
         }
       });
       for (int64_t s = score; s < stop; ++s)
-        logps[s] = chunk[(row_of[s] - begin) * vocabulary + token_of[s]] * factor - lses[row_of[s]];
+        logit_of[s] = token_of[s] < 0 ? -std::numeric_limits<scalar_t>::infinity()
+                                      : chunk[(row_of[s] - begin) * vocabulary + token_of[s]] * factor;
     });
   });
-  return {logp, entropy, argmax, lse};
+  return {logit, lse, entropy, best, argmax};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cpu(const at::Tensor& hidden,
+                                                                       const at::Tensor& weight,
+                                                                       const at::Tensor& score_row,
+                                                                       const at::Tensor& target, double temperature,
+                                                                       const std::optional<at::Tensor>&) {
+  const auto [logit, lse, entropy, best, argmax] = partial_cpu(hidden, weight, score_row, target, temperature);
+  return {logit - lse.index_select(0, score_row), entropy, argmax, lse};
 }
 
 at::Tensor backward_cpu(const std::optional<at::Tensor>& grad_logp, const std::optional<at::Tensor>& grad_entropy,
@@ -115,7 +128,11 @@ at::Tensor backward_cpu(const std::optional<at::Tensor>& grad_logp, const std::o
           factor = factor - grad_entropy->slice(0, b, e).unsqueeze(1) * (d + entropy.slice(0, b, e).unsqueeze(1));
         }
         d.exp_().mul_(factor);
-        if (grad_logp) d.index_put_({row, token}, grad_logp->slice(0, s, t), true);
+        if (grad_logp) {
+          const at::Tensor own = token.ge(0).nonzero().squeeze(1);
+          d.index_put_({row.index_select(0, own), token.index_select(0, own)},
+                       grad_logp->slice(0, s, t).index_select(0, own), /*accumulate=*/true);
+        }
         d.div_(temperature);
         dh.slice(0, b, e).copy_(at::mm(d, w));
         if (dw.defined()) dw.addmm_(d.t(), h_chunk);
@@ -127,6 +144,7 @@ at::Tensor backward_cpu(const std::optional<at::Tensor>& grad_logp, const std::o
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_IMPL(fpdist, CPU, m) {
+  m.impl("partial_logprob", fpdist::kernels::partial_cpu);
   m.impl("selected_logprob", fpdist::kernels::forward_cpu);
   m.impl("selected_logprob_backward", fpdist::kernels::backward_cpu);
 }

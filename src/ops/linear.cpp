@@ -1,8 +1,11 @@
 #include "kernels/linear/linear.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/ivalue.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
+
+#include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
@@ -12,11 +15,27 @@ namespace fpdist::ops {
 namespace {
 
 using OptionalTensor = std::optional<at::Tensor>;
+using QueuePtr = c10::intrusive_ptr<WeightGradientQueue>;
+
+/// What lets a node of the graph hold a queue.
+struct HeldQueue : torch::CustomClassHolder {
+  explicit HeldQueue(QueuePtr queue) : queue(std::move(queue)) {}
+  QueuePtr queue;
+};
+
+/// The queue that takes the node's work now, or null.
+WeightGradientQueue* open_queue(const torch::autograd::AutogradContext& context) {
+  const auto held = context.saved_data.find("queue");
+  if (held == context.saved_data.end()) return nullptr;
+  // The node outlives its backward, and holds the queue meanwhile.
+  auto* queue = static_cast<HeldQueue*>(held->second.toCapsule().get())->queue.get();
+  return queue->is_open() ? queue : nullptr;
+}
 
 struct Linear : torch::autograd::Function<Linear> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const OptionalTensor& bias, const OptionalTensor& weight_grad,
-                            const OptionalTensor& bias_grad) {
+                            const OptionalTensor& bias_grad, const QueuePtr& queue) {
     const at::AutoDispatchBelowAutograd below;
     context->save_for_backward({x, weight});
     context->saved_data["needs_x"] = x.requires_grad();
@@ -24,36 +43,53 @@ struct Linear : torch::autograd::Function<Linear> {
     context->saved_data["needs_bias"] = bias && bias->requires_grad();
     context->saved_data["weight_grad"] = weight_grad;
     context->saved_data["bias_grad"] = bias_grad;
+    if (queue) context->saved_data["queue"] = at::IValue::make_capsule(c10::make_intrusive<HeldQueue>(queue));
     return kernels::linear(x, weight, bias, weight_grad, bias_grad);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
     const auto saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1], &grad_out = grads[0];
+    const at::Tensor &weight = saved[1], &grad_out = grads[0];
+    // Deferred work must keep neither the graph of x nor of the gradient alive.
+    const at::Tensor x = saved[0].detach(), dy = grad_out.detach();
+    WeightGradientQueue* queue = open_queue(*context);
     at::Tensor dx, dw, db;
     if (context->saved_data["needs_x"].toBool()) dx = kernels::linear_backward_input(grad_out, weight);
-    if (context->saved_data["needs_weight"].toBool())
-      dw = into_main_grad(weight, context->saved_data["weight_grad"].toOptional<at::Tensor>(),
-                          [&](at::Tensor& sum) { kernels::linear_backward_weight(grad_out, x, sum); });
+    if (context->saved_data["needs_weight"].toBool()) {
+      const auto main_grad = context->saved_data["weight_grad"].toOptional<at::Tensor>();
+      if (queue != nullptr && main_grad)
+        queue->push([dy, x, sum = *main_grad]() mutable { kernels::linear_backward_weight(dy, x, sum); });
+      else
+        dw = into_main_grad(weight, main_grad, [&](at::Tensor& sum) { kernels::linear_backward_weight(dy, x, sum); });
+    }
     if (context->saved_data["needs_bias"].toBool()) {
       const auto main_grad = context->saved_data["bias_grad"].toOptional<at::Tensor>();
-      const at::Tensor sum = grad_out.sum(0, false, accumulate_dtype(grad_out.scalar_type()));
-      main_grad ? void(main_grad->add_(sum)) : void(db = sum.to(grad_out.scalar_type()));
+      const auto row_sum = [](const at::Tensor& rows) {
+        return rows.sum(0, false, accumulate_dtype(rows.scalar_type()));
+      };
+      if (queue != nullptr && main_grad)
+        queue->push([dy, row_sum, sum = *main_grad] { sum.add_(row_sum(dy)); });
+      else
+        main_grad ? void(main_grad->add_(row_sum(dy))) : void(db = row_sum(dy).to(dy.scalar_type()));
     }
-    return {dx, dw, db, {}, {}};
+    return {dx, dw, db, {}, {}, {}};
   }
 };
 
 at::Tensor linear_autograd(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias,
                            const OptionalTensor& weight_main_grad, const OptionalTensor& bias_main_grad) {
-  return Linear::apply(x, weight, bias, weight_main_grad, bias_main_grad);
+  return Linear::apply(x, weight, bias, weight_main_grad, bias_main_grad, QueuePtr());
 }
 
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias) {
-  return kernels::linear(x, trained_value(weight), bias ? OptionalTensor(trained_value(*bias)) : std::nullopt,
-                         main_grad_of(weight), bias ? main_grad_of(*bias) : std::nullopt);
+  const at::Tensor value = trained_value(weight);
+  const OptionalTensor bias_value = bias ? OptionalTensor(trained_value(*bias)) : std::nullopt;
+  const OptionalTensor bias_grad = bias ? main_grad_of(*bias) : std::nullopt;
+  // The operator's schema knows tensors only, so a queue goes round it.
+  if (weight.queue) return Linear::apply(x, value, bias_value, main_grad_of(weight), bias_grad, weight.queue);
+  return kernels::linear(x, value, bias_value, main_grad_of(weight), bias_grad);
 }
 
 }  // namespace fpdist::ops

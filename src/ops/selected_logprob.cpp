@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
 #include "src/ops/main_grad.hpp"
 
@@ -57,6 +58,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob_auto
 
 SelectedLogprob selected_logprob(const at::Tensor& hidden, const Parameter& weight, const at::Tensor& score_row,
                                  const at::Tensor& target, double temperature) {
+  // The operator takes -1 for a target in another slice of the vocabulary; here the weight is the whole of it.
+  check(!target.is_cpu() || target.numel() == 0 || target.min().item<int64_t>() >= 0,
+        "selected_logprob: a target is below 0: it must be a token in [0, ", weight.value.size(0), ")");
   auto [logp, entropy, argmax, lse] =
       kernels::selected_logprob(hidden, trained_value(weight), score_row, target, temperature, main_grad_of(weight));
   return {logp, entropy, argmax};

@@ -4,17 +4,16 @@
 // straight into `main_grad`, over all packs of a step.
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/intrusive_ptr.h>
 
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-namespace fpdist::ops {
+#include "fpdist/ops/weight_gradient_queue.hpp"
 
-/// Gradients that run later: while a queue is open, ops::linear's backward puts its dW (and db) work on it instead of
-/// doing it. Zero-bubble schedules run it in BackwardWeight.
-class WeightGradientQueue;
+namespace fpdist::ops {
 
 /// Which slice of a whole weight a tensor-parallel rank holds, and what its gradient still lacks.
 struct Sharding {
@@ -36,7 +35,7 @@ struct Parameter {
   at::Tensor value;      ///< model dtype
   at::Tensor main_grad;  ///< same shape, float32 or float64; undefined for a frozen parameter
   Sharding sharding;
-  std::shared_ptr<WeightGradientQueue> queue;      ///< null: gradients are never deferred
+  c10::intrusive_ptr<WeightGradientQueue> queue;   ///< null: ops::linear never defers its gradients
   bool decay() const { return value.dim() >= 2; }  ///< weight decay on matrices only, as Transformers' Trainer does
 };
 

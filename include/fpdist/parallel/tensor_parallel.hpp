@@ -3,7 +3,7 @@
 // large transformer models", 2022). Between its linears every rank holds a run of the rows (a row shard); inside them
 // all rows and a slice of the columns. Row counts need not divide: rank r has counts[r] rows, any of them may be 0.
 // All functions are collective over `tp`, forward and backward, in program order; on an axis of one rank they
-// communicate nothing. Differentiable.
+// communicate nothing. Differentiable; `tp` must outlive every graph that came from it. Throws ShapeError.
 
 #include <ATen/core/Tensor.h>
 
