@@ -184,7 +184,8 @@ std::unique_ptr<Work> HostCommunicator::group_start() {
   };
   for (const Pending& pending : sends) {
     add(pending, sent_, call.exchange.sends);
-    if (!to_self(pending)) traffic_.bytes += static_cast<int64_t>(pending.tensor.nbytes()), ++traffic_.messages;
+    const auto bytes = to_self(pending) ? 0 : static_cast<int64_t>(pending.tensor.nbytes());
+    traffic_.bytes += bytes, traffic_.messages += bytes > 0;
   }
   for (const Pending& pending : receives) add(pending, received_, call.exchange.receives);
   return transport_->start(std::move(call.exchange));
