@@ -32,15 +32,27 @@ AtomicFile::~AtomicFile() {
   if (!committed_) ::unlink(temporary_.c_str());
 }
 
-void AtomicFile::append(const void* data, size_t bytes) {
+template <typename Write>
+void AtomicFile::write_all(const void* data, size_t bytes, Write write) {
   const char* next = static_cast<const char*>(data);
   while (bytes > 0) {
-    const ssize_t written = ::write(file_.get(), next, std::min(bytes, size_t{1} << 30));
+    const ssize_t written = write(next, std::min(bytes, size_t{1} << 30));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) fail("cannot be written");
     next += written;
     bytes -= static_cast<size_t>(written);
   }
+}
+
+void AtomicFile::append(const void* data, size_t bytes) {
+  write_all(data, bytes, [&](const char* next, size_t length) { return ::write(file_.get(), next, length); });
+}
+
+void AtomicFile::write_at(uint64_t offset, const void* data, size_t bytes) {
+  const char* begin = static_cast<const char*>(data);
+  write_all(data, bytes, [&](const char* next, size_t length) {
+    return ::pwrite(file_.get(), next, length, static_cast<off_t>(offset + static_cast<uint64_t>(next - begin)));
+  });
 }
 
 void AtomicFile::commit() {

@@ -2,6 +2,7 @@
 // Files that are either whole or not there.
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -23,16 +24,21 @@ class FileHandle {
   int descriptor_;
 };
 
-/// Writes `path` through `path`.tmp: append, then commit (fsync, rename, fsync of the folder). Without a commit the
-/// destructor removes the temporary file. Every failure is a DiskError naming the file and the system's reason.
+/// Writes `path` through `path`.tmp: append and write_at, then commit (fsync, rename, fsync of the folder). Without a
+/// commit the destructor removes the temporary file. Every failure is a DiskError naming the file and the system's
+/// reason.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);
   ~AtomicFile();
   void append(const void* data, size_t bytes);
+  /// Does not move the place where append goes on.
+  void write_at(uint64_t offset, const void* data, size_t bytes);
   void commit();
 
  private:
+  template <typename Write>
+  void write_all(const void* data, size_t bytes, Write write);
   [[noreturn]] void fail(const char* action) const;
   std::string path_, temporary_;
   FileHandle file_;

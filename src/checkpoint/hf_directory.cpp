@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "files.hpp"
 #include "fpdist/core/error.hpp"
@@ -85,18 +86,34 @@ std::vector<std::string> HfDirectory::names() const {
   return names;
 }
 
-void HfDirectory::read_into(const std::string& name, at::Tensor& destination) const {
+const SafetensorsFile& HfDirectory::file_with(const std::string& name) const {
   const auto found = file_of_.find(name);
   check<ModelFileError>(found != file_of_.end(), path_, ": its weights hold no \"", name, "\"");
-  const at::Tensor source = found->second->tensor(name);
-  const std::string place = text(found->second->path(), ": tensor \"", name, "\"");
-  check<ModelFileError>(source.sizes() == destination.sizes(), place, " has shape ", shape_text(source.sizes()),
-                        ", config.json asks for ", shape_text(destination.sizes()));
-  const bool floats = at::isFloatingType(source.scalar_type()) || !at::isFloatingType(destination.scalar_type());
-  check<ModelFileError>(floats, place, " holds ", c10::toString(source.scalar_type()),
+  return *found->second;
+}
+
+void HfDirectory::read_into(const std::string& name, at::Tensor& destination) const {
+  read_slice_into(name, destination.sizes(), -1, 0, destination);
+}
+
+void HfDirectory::read_slice_into(const std::string& name, at::IntArrayRef full_shape, int64_t dim, int64_t begin,
+                                  at::Tensor& destination) const {
+  std::vector<int64_t> wanted = full_shape.vec();
+  if (dim >= 0 && dim < static_cast<int64_t>(wanted.size()) && dim < destination.dim())
+    wanted[static_cast<size_t>(dim)] = destination.size(dim);
+  check(dim < static_cast<int64_t>(wanted.size()) && destination.sizes() == wanted, "a slice ",
+        shape_text(destination.sizes()), " along dim ", dim, " does not lie in \"", name, "\" ",
+        shape_text(full_shape));
+  const SafetensorsFile& file = file_with(name);
+  const TensorInfo& info = file.tensors().at(name);
+  const std::string place = text(file.path(), ": tensor \"", name, "\"");
+  check<ModelFileError>(info.shape == full_shape, place, " has shape ", shape_text(info.shape),
+                        ", config.json asks for ", shape_text(full_shape));
+  const bool floats = at::isFloatingType(info.dtype) || !at::isFloatingType(destination.scalar_type());
+  check<ModelFileError>(floats, place, " holds ", c10::toString(info.dtype),
                         ": quantised weights cannot be trained, use the unquantised model");
   const at::NoGradGuard no_grad;
-  destination.copy_(source);
+  destination.copy_(dim < 0 ? file.tensor(name) : file.slice(name, dim, begin, destination.size(dim)));
 }
 
 }  // namespace fpdist::checkpoint

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -11,6 +12,7 @@
 #include "files.hpp"
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
+#include "safetensors_header.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
@@ -87,20 +89,21 @@ void copy_companions(const std::string& from, const Staging& staging) {
   }
 }
 
-/// Consecutive tensors per shard; a tensor larger than the limit has a shard of its own.
-std::vector<NamedTensors> split_shards(const NamedTensors& tensors, int64_t max_bytes) {
-  std::vector<NamedTensors> shards(1);
+/// Consecutive tensors per shard: where each begins, and the end. A tensor larger than the limit has a shard of its
+/// own.
+std::vector<size_t> split_shards(std::span<const TensorSpec> specs, int64_t max_bytes) {
+  std::vector<size_t> bounds{0};
   int64_t bytes = 0;
-  for (const auto& entry : tensors) {
-    const auto size = static_cast<int64_t>(entry.second.nbytes());
-    if (!shards.back().empty() && bytes + size > max_bytes) {
-      shards.emplace_back();
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const auto size = static_cast<int64_t>(byte_size(specs[i]));
+    if (i > bounds.back() && bytes + size > max_bytes) {
+      bounds.push_back(i);
       bytes = 0;
     }
     bytes += size;
-    shards.back().push_back(entry);
   }
-  return shards;
+  bounds.push_back(specs.size());
+  return bounds;
 }
 
 std::string shard_name(size_t index, size_t count) {
@@ -109,31 +112,41 @@ std::string shard_name(size_t index, size_t count) {
   return name;
 }
 
-void write_weights(const NamedTensors& tensors, int64_t max_shard_bytes, const Staging& staging) {
-  const auto shards = split_shards(tensors, max_shard_bytes);
-  if (shards.size() == 1) return write_safetensors(staging.file("model.safetensors"), shards[0]);
+void write_weights(std::span<const TensorSpec> specs, const FetchTensor& fetch, int64_t max_shard_bytes,
+                   const Staging& staging) {
+  const auto bounds = split_shards(specs, max_shard_bytes);
+  const size_t shards = bounds.size() - 1;
+  if (shards == 1) return write_safetensors(staging.file("model.safetensors"), specs, fetch);
   nlohmann::ordered_json index;
-  int64_t total = 0;
-  for (const auto& [name, tensor] : tensors) total += static_cast<int64_t>(tensor.nbytes());
+  uint64_t total = 0;
+  for (const TensorSpec& spec : specs) total += byte_size(spec);
   index["metadata"]["total_size"] = total;
-  for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string file = shard_name(i, shards.size());
-    write_safetensors(staging.file(file), shards[i]);
-    for (const auto& [name, tensor] : shards[i]) index["weight_map"][name] = file;
+  for (size_t i = 0; i < shards; ++i) {
+    const std::string file = shard_name(i, shards);
+    const auto part = specs.subspan(bounds[i], bounds[i + 1] - bounds[i]);
+    write_safetensors(staging.file(file), part, [&](size_t own) { return fetch(bounds[i] + own); });
+    for (const TensorSpec& spec : part) index["weight_map"][spec.name] = file;
   }
   write_file(staging.file("model.safetensors.index.json"), index.dump(2) + "\n");
 }
 
 }  // namespace
 
-void export_hf_directory(const std::string& path, const NamedTensors& tensors, const ExportOptions& options) {
+void export_hf_directory(const std::string& path, std::span<const TensorSpec> specs, const FetchTensor& fetch,
+                         const ExportOptions& options) {
+  check_specs(path, specs);
   std::string target = path;
   while (target.size() > 1 && target.back() == '/') target.pop_back();  // or "out/" would be built in "out/.tmp"
   Staging staging(target);
   if (!options.copy_from.empty()) copy_companions(options.copy_from, staging);
-  write_weights(tensors, options.max_shard_bytes, staging);
+  write_weights(specs, fetch, options.max_shard_bytes, staging);
   write_file(staging.file("config.json"), options.config_json);
   staging.publish();
+}
+
+void export_hf_directory(const std::string& path, const NamedTensors& tensors, const ExportOptions& options) {
+  export_hf_directory(
+      path, specs_of(path, tensors), [&](size_t index) { return tensors[index].second; }, options);
 }
 
 }  // namespace fpdist::checkpoint

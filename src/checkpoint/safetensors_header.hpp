@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "fpdist/checkpoint/safetensors.hpp"
 
@@ -23,5 +25,15 @@ Header parse_header(std::string_view json, uint64_t data_bytes, const std::strin
 
 /// The format's name of a dtype ("BF16"); throws ShapeError for one it does not know.
 std::string_view safetensors_name(at::ScalarType dtype);
+
+/// Throws ShapeError, starting with `path`, for a name given twice or reserved, a negative size, or a dtype that the
+/// format does not know.
+void check_specs(const std::string& path, std::span<const TensorSpec> specs);
+
+/// Of the tensor's data; the spec is checked.
+uint64_t byte_size(const TensorSpec& spec);
+
+/// Throws ShapeError, starting with `path`, for an undefined tensor.
+std::vector<TensorSpec> specs_of(const std::string& path, const NamedTensors& tensors);
 
 }  // namespace fpdist::checkpoint

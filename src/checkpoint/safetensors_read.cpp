@@ -1,6 +1,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/ScalarType.h>
+#include <c10/util/accumulate.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -8,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string_view>
+#include <vector>
 
 #include "files.hpp"
 #include "fpdist/checkpoint/safetensors.hpp"
@@ -59,19 +61,49 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
   data_ = mapping.bytes.get() + 8 + length;
 }
 
-at::Tensor SafetensorsFile::tensor(const std::string& name) const {
+const TensorInfo& SafetensorsFile::info_of(const std::string& name) const {
   const auto found = tensors_.find(name);
   check<ModelFileError>(found != tensors_.end(), path_, ": holds no tensor \"", name, "\"");
-  const TensorInfo& info = found->second;
-  const char* source = data_ + info.begin;
-  const at::TensorOptions options(info.dtype);
-  if (reinterpret_cast<uintptr_t>(source) % c10::elementSize(info.dtype) != 0) {
-    at::Tensor copy = at::empty(info.shape, options);
-    if (info.end > info.begin) std::memcpy(copy.mutable_data_ptr(), source, info.end - info.begin);
-    return copy;
-  }
+  return found->second;
+}
+
+bool SafetensorsFile::is_aligned(const TensorInfo& info) const {
+  return reinterpret_cast<uintptr_t>(data_ + info.begin) % c10::elementSize(info.dtype) == 0;
+}
+
+at::Tensor SafetensorsFile::view(const TensorInfo& info) const {
   return at::from_blob(
-      const_cast<char*>(source), info.shape, [mapping = mapping_](void*) {}, options);
+      const_cast<char*>(data_ + info.begin), info.shape, [mapping = mapping_](void*) {}, at::TensorOptions(info.dtype));
+}
+
+at::Tensor SafetensorsFile::tensor(const std::string& name) const {
+  const TensorInfo& info = info_of(name);
+  if (is_aligned(info)) return view(info);
+  at::Tensor copy = at::empty(info.shape, at::TensorOptions(info.dtype));
+  if (info.end > info.begin) std::memcpy(copy.mutable_data_ptr(), data_ + info.begin, info.end - info.begin);
+  return copy;
+}
+
+at::Tensor SafetensorsFile::slice(const std::string& name, int64_t dim, int64_t begin, int64_t size) const {
+  const TensorInfo& info = info_of(name);
+  const auto dims = static_cast<int64_t>(info.shape.size());
+  check(dim >= 0 && dim < dims, path_, ": tensor \"", name, "\" has no dim ", dim);
+  const auto cut = static_cast<size_t>(dim);
+  check(begin >= 0 && size >= 0 && size <= info.shape[cut] && begin <= info.shape[cut] - size, path_, ": tensor \"",
+        name, "\" has ", info.shape[cut], " indices in dim ", dim, ", not [", begin, ", ", begin, " + ", size, ")");
+  if (is_aligned(info)) return view(info).narrow(dim, begin, size);
+  std::vector<int64_t> shape = info.shape;
+  shape[cut] = size;
+  at::Tensor copy = at::empty(shape, at::TensorOptions(info.dtype));
+  if (copy.numel() == 0) return copy;
+  // One run of bytes for every index of the dims in front.
+  const size_t element = c10::elementSize(info.dtype);
+  const auto inner = static_cast<size_t>(c10::multiply_integers(shape.begin() + dim + 1, shape.end())) * element;
+  const size_t run = static_cast<size_t>(size) * inner, stride = static_cast<size_t>(info.shape[cut]) * inner;
+  const char* source = data_ + info.begin + static_cast<size_t>(begin) * inner;
+  auto* out = static_cast<char*>(copy.mutable_data_ptr());
+  for (size_t done = 0; done < copy.nbytes(); done += run, source += stride) std::memcpy(out + done, source, run);
+  return copy;
 }
 
 }  // namespace fpdist::checkpoint

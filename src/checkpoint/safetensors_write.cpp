@@ -1,9 +1,13 @@
+#include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
+#include <c10/util/accumulate.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "files.hpp"
@@ -14,48 +18,82 @@
 namespace fpdist::checkpoint {
 namespace {
 
-/// Header bytes with the length in front, padded with spaces so that the data starts at a multiple of 8.
-std::string header_bytes(const std::vector<const std::pair<std::string, at::Tensor>*>& order) {
+/// Where each tensor's data begins, and the header that says so.
+struct Layout {
+  std::string header;           ///< its own length in front
+  std::vector<uint64_t> begin;  ///< from the start of the data
+};
+
+/// Padded with spaces so that the data starts at a multiple of 8.
+Layout lay_out(std::span<const TensorSpec> specs) {
+  std::vector<size_t> order(specs.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  // Larger elements first: then every tensor starts at a multiple of its own element size.
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return c10::elementSize(specs[a].dtype) > c10::elementSize(specs[b].dtype);
+  });
+  Layout layout;
+  layout.begin.resize(specs.size());
   nlohmann::ordered_json header;
   header["__metadata__"] = {{"format", "pt"}};
   uint64_t offset = 0;
-  for (const auto* entry : order) {
-    const auto& [name, tensor] = *entry;
-    const uint64_t end = offset + tensor.nbytes();
-    header[name] = {{"dtype", safetensors_name(tensor.scalar_type())},
-                    {"shape", tensor.sizes().vec()},
-                    {"data_offsets", {offset, end}}};
+  for (const size_t index : order) {
+    const TensorSpec& spec = specs[index];
+    const uint64_t end = offset + byte_size(spec);
+    header[spec.name] = {
+        {"dtype", safetensors_name(spec.dtype)}, {"shape", spec.shape}, {"data_offsets", {offset, end}}};
+    layout.begin[index] = offset;
     offset = end;
   }
   std::string json = header.dump();
   json.resize((json.size() + 7) / 8 * 8, ' ');
-  std::string bytes;
-  for (int i = 0; i < 8; ++i) bytes.push_back(static_cast<char>(json.size() >> (8 * i) & 0xff));
-  return bytes + json;
+  for (int i = 0; i < 8; ++i) layout.header.push_back(static_cast<char>(json.size() >> (8 * i) & 0xff));
+  layout.header += json;
+  return layout;
 }
 
 }  // namespace
 
-void write_safetensors(const std::string& path, const NamedTensors& tensors) {
-  std::vector<const std::pair<std::string, at::Tensor>*> order;
+void check_specs(const std::string& path, std::span<const TensorSpec> specs) {
   std::set<std::string> names;
-  for (const auto& entry : tensors) {
-    check(entry.second.defined(), path, ": tensor \"", entry.first, "\" is undefined");
-    check(entry.first != "__metadata__" && names.insert(entry.first).second, path, ": the name \"", entry.first,
+  for (const TensorSpec& spec : specs) {
+    check(spec.name != "__metadata__" && names.insert(spec.name).second, path, ": the name \"", spec.name,
           "\" is given twice or reserved");
-    order.push_back(&entry);
+    for (const int64_t size : spec.shape) check(size >= 0, path, ": tensor \"", spec.name, "\" has a dim of ", size);
+    safetensors_name(spec.dtype);
   }
-  // Larger elements first: then every tensor starts at a multiple of its own element size.
-  std::stable_sort(order.begin(), order.end(),
-                   [](const auto* a, const auto* b) { return a->second.element_size() > b->second.element_size(); });
+}
+
+uint64_t byte_size(const TensorSpec& spec) {
+  return static_cast<uint64_t>(c10::multiply_integers(spec.shape)) * c10::elementSize(spec.dtype);
+}
+
+std::vector<TensorSpec> specs_of(const std::string& path, const NamedTensors& tensors) {
+  std::vector<TensorSpec> specs;
+  for (const auto& [name, tensor] : tensors) {
+    check(tensor.defined(), path, ": tensor \"", name, "\" is undefined");
+    specs.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+  }
+  return specs;
+}
+
+void write_safetensors(const std::string& path, std::span<const TensorSpec> specs, const FetchTensor& fetch) {
+  check_specs(path, specs);
+  const Layout layout = lay_out(specs);
   AtomicFile file(path);
-  const std::string header = header_bytes(order);
-  file.append(header.data(), header.size());
-  for (const auto* entry : order) {
-    const at::Tensor host = entry->second.detach().to(at::kCPU).contiguous();
-    file.append(host.const_data_ptr(), host.nbytes());
+  file.append(layout.header.data(), layout.header.size());
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const at::Tensor tensor = fetch(i);
+    check(tensor.defined() && tensor.scalar_type() == specs[i].dtype && tensor.sizes() == specs[i].shape, path,
+          ": the tensor fetched for \"", specs[i].name, "\" is not of the dtype and shape that were announced");
+    const at::Tensor host = tensor.detach().to(at::kCPU).contiguous();
+    file.write_at(layout.header.size() + layout.begin[i], host.const_data_ptr(), host.nbytes());
   }
   file.commit();
+}
+
+void write_safetensors(const std::string& path, const NamedTensors& tensors) {
+  write_safetensors(path, specs_of(path, tensors), [&](size_t index) { return tensors[index].second; });
 }
 
 }  // namespace fpdist::checkpoint

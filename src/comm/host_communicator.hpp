@@ -19,7 +19,7 @@ class HostCommunicator final : public Communicator {
 
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(members_.size()); }
-  const std::string& axis() const override { return axis_; }
+  const std::string& axis() const override { return *axis_; }
   void group_begin() override;
   void send(const at::Tensor& tensor, int peer) override;
   void receive(at::Tensor& tensor, int peer) override;
@@ -43,6 +43,8 @@ class HostCommunicator final : public Communicator {
     int peer;
   };
   Call begin(Collective collective, const at::Tensor& tensor, int64_t detail);
+  Call begin_group(const std::vector<Pending>& sends, const std::vector<Pending>& receives);
+  Call open(CallRecord record, Header header);
   void gather_slots(Call& call, const char* mine, const at::Tensor& out, std::span<const int64_t> counts);
   void reduce_slots(Call& call, const at::Tensor& in, const at::Tensor& mine, std::span<const int64_t> counts,
                     ReduceOp op);
@@ -50,11 +52,11 @@ class HostCommunicator final : public Communicator {
   void add_pending(std::vector<Pending>& pending, const at::Tensor& tensor, int peer, const char* what);
   void check_tensor(const at::Tensor& tensor, const char* what) const;
   void check_counts(std::span<const int64_t> counts, const at::Tensor& whole, const char* what) const;
-  std::string place(Collective collective, int64_t sequence) const;
+  Place place(Collective collective, int64_t sequence) const;
   bool is_checked(int64_t sequence) const;
 
   std::shared_ptr<Transport> transport_;
-  std::string axis_;
+  SharedText axis_;
   std::vector<int> members_;
   int rank_ = 0, tag_ = 0;
   int64_t sequence_ = 0, groups_ = 0;

@@ -5,7 +5,8 @@
 namespace fpdist::comm {
 
 Mesh::Mesh(World& world, const MeshShape& shape) : shape_(shape), world_(&world.communicator()) {
-  check<ConfigError>(shape.dp > 0 && shape.size() == world.size(), "mesh ", to_string(shape), " on ", world.size(),
+  const bool is_resolved = shape.dp > 0 && shape.pp > 0 && shape.cp > 0 && shape.tp > 0;
+  check<ConfigError>(is_resolved && shape.size() == world.size(), "mesh ", to_string(shape), " on ", world.size(),
                      " ranks; dp * pp * cp * tp must be the number of ranks");
   at_ = coordinates_of(world.rank(), shape);
   // Ranks that agree in every coordinate but the axis' own form one communicator, in the axis' order.

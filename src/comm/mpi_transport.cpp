@@ -157,7 +157,7 @@ void MpiTransport::wait_for(const MpiFlight& flight) {
 }
 
 void MpiTransport::fail(const std::string& error, bool tell_others) {
-  if (tell_others) abort(error);
+  if (tell_others) announce(error);
   dead_ = true;
   reason_ = error;
   strand();
@@ -172,10 +172,15 @@ void MpiTransport::strand() noexcept {
 }
 
 void MpiTransport::abort(const std::string& reason) noexcept {
-  if (std::exchange(dead_, true)) return;
-  reason_ = text("world rank ", rank_, ": ", reason);
+  if (dead_) return;
+  announce(abort_reason(*this, reason));
+}
+
+void MpiTransport::announce(const std::string& reason) noexcept {
+  dead_ = true;
+  reason_ = reason;
   std::string& notice = stranded_->notice;
-  notice = reason_.substr(0, kNoticeBytes);
+  notice = reason.substr(0, kNoticeBytes);
   for (int peer = 0; peer < size_; ++peer) {
     MPI_Request request = MPI_REQUEST_NULL;
     if (peer == rank_) continue;

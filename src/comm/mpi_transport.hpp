@@ -41,6 +41,7 @@ class MpiTransport final : public Transport {
   int64_t piece_bytes() const;
   std::string abort_notice(const Exchange& exchange);
   [[noreturn]] void fail(const std::string& error, bool tell_others);
+  void announce(const std::string& reason) noexcept;
   void strand() noexcept;
 
   CommOptions options_;

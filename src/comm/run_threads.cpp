@@ -17,7 +17,8 @@ void run_threads(int ranks, const std::function<void(World&)>& body, CommOptions
   std::mutex mutex;
   std::exception_ptr first;
   const auto run = [&](int rank) {
-    World world(std::make_unique<HostCommunicator>(std::make_shared<ThreadTransport>(job, rank), "world"), ranks);
+    const auto transport = std::make_shared<ThreadTransport>(job, rank);
+    World world(std::make_unique<HostCommunicator>(transport, "world"), ranks, transport->journal());
     std::string reason = "an unknown exception";
     try {
       body(world);

@@ -57,13 +57,9 @@ class ThreadTransport::Started final : public Work {
 };
 
 ThreadTransport::~ThreadTransport() {
-  std::string place;
-  {
-    const std::lock_guard lock(job_->mutex);
-    std::erase_if(flights_, [](const auto& flight) { return flight->is_done(); });
-    if (!flights_.empty()) place = flights_.front()->exchange.place;
-  }
-  if (!flights_.empty()) abort(place + ": never waited for");
+  Lock lock(job_->mutex);
+  std::erase_if(flights_, [](const auto& flight) { return flight->is_done(); });
+  if (!flights_.empty()) die(text(flights_.front()->exchange.place, ": never waited for"), lock);
 }
 
 void ThreadTransport::post(Flight& flight) {
@@ -179,7 +175,7 @@ void ThreadTransport::die(const std::string& reason, Lock& lock) {
 
 void ThreadTransport::abort(const std::string& reason) noexcept {
   Lock lock(job_->mutex);
-  die(text("world rank ", rank_, ": ", reason), lock);
+  die(abort_reason(*this, reason), lock);
 }
 
 }  // namespace fpdist::comm

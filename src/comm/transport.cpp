@@ -18,28 +18,6 @@ std::string describe(const Header& header) {
 
 }  // namespace
 
-const char* name_of(Collective collective) {
-  switch (collective) {
-    case Collective::kGroup:
-      return "group";
-    case Collective::kAllReduce:
-      return "all_reduce";
-    case Collective::kAllGatherV:
-      return "all_gather_v";
-    case Collective::kReduceScatterV:
-      return "reduce_scatter_v";
-    case Collective::kAllToAllV:
-      return "all_to_all_v";
-    case Collective::kBroadcast:
-      return "broadcast";
-    case Collective::kBarrier:
-      return "barrier";
-    case Collective::kSplit:
-      return "split";
-  }
-  return "unknown collective";
-}
-
 void Transport::delay_message() {
   const int64_t longest = options().max_delay.count();
   if (longest <= 0) return;
@@ -61,8 +39,13 @@ std::string mismatch_text(const Exchange& exchange, int peer, const Header& mine
               describe(mine), "; all ranks must make the same calls in the same order with matching counts and dtypes");
 }
 
-std::string aborted_text(const std::string& place, const std::string& reason) {
+std::string aborted_text(const Place& place, const std::string& reason) {
   return text(place, ": the job was aborted: ", reason);
+}
+
+std::string abort_reason(const Transport& transport, const std::string& reason) {
+  const SharedText position = transport.journal()->position();
+  return text("world rank ", transport.rank(), position->empty() ? "" : " at ", *position, ": ", reason);
 }
 
 }  // namespace fpdist::comm

@@ -12,20 +12,9 @@
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
+#include "journal.hpp"
 
 namespace fpdist::comm {
-
-enum class Collective : int32_t {
-  kGroup,
-  kAllReduce,
-  kAllGatherV,
-  kReduceScatterV,
-  kAllToAllV,
-  kBroadcast,
-  kBarrier,
-  kSplit
-};
-const char* name_of(Collective collective);
 
 /// What both ends of a message must agree on; it travels ahead of the message when the message is `checked`.
 struct Header {
@@ -49,7 +38,7 @@ struct Message {
 struct Exchange {
   int tag = 0;  ///< of the communicator
   std::vector<Message> sends, receives;
-  std::string place;  ///< "all_reduce, call 17, on axis dp, rank 2 of 4": starts every error text
+  Place place;
 };
 
 /// Receives of one tag from one peer begin in the order in which they were started, whichever is waited for first.
@@ -72,6 +61,7 @@ class Transport {
   /// given up unwaited leaves its messages to the transport, which holds their memory.
   virtual std::unique_ptr<Work> start(Exchange exchange) = 0;
   virtual void abort(const std::string& reason) noexcept = 0;
+  const std::shared_ptr<Journal>& journal() const { return journal_; }
   /// First tag that no communicator of this rank uses.
   int next_tag() const { return next_tag_; }
   void set_next_tag(int tag) { next_tag_ = tag; }
@@ -83,11 +73,14 @@ class Transport {
  private:
   int next_tag_ = 1;
   int64_t delayed_ = 0;
+  std::shared_ptr<Journal> journal_ = std::make_shared<Journal>();
 };
 
 /// Error texts that both transports share.
 std::string lost_text(const Exchange& exchange, const std::vector<int>& peers, const CommOptions& options);
 std::string mismatch_text(const Exchange& exchange, int peer, const Header& mine, const Header& theirs);
-std::string aborted_text(const std::string& place, const std::string& reason);
+std::string aborted_text(const Place& place, const std::string& reason);
+/// What the others hear of an abort: who and where.
+std::string abort_reason(const Transport& transport, const std::string& reason);
 
 }  // namespace fpdist::comm

@@ -2,115 +2,171 @@
 
 #include <ATen/ATen.h>
 
-#include <cmath>
-#include <numbers>
+#include <algorithm>
+#include <memory>
+#include <numeric>
 #include <string>
-#include <string_view>
+#include <utility>
 
-#include "fpdist/core/rng.hpp"
+#include "fpdist/core/error.hpp"
+#include "fpdist/model/whole_parameters.hpp"
+#include "fpdist/parallel/tensor_parallel.hpp"
 
 namespace fpdist::model {
 namespace {
 
+using Sum = ops::Sharding::Sum;
+
+/// A run of a dim, and whether other ranks hold the same one.
+struct Run {
+  int64_t begin, size;
+  Sum sum = Sum::kNobody;
+  bool counted = true;
+};
+
+Run even_run(int64_t total, const TensorShard& tp) {
+  const auto sizes = parallel::split_evenly(total, tp.size);
+  return {.begin = std::accumulate(sizes.begin(), sizes.begin() + tp.rank, int64_t{0}),
+          .size = sizes[static_cast<size_t>(tp.rank)]};
+}
+
+/// Rows of k and v: whole heads, one of them on several ranks where there are fewer heads than ranks.
+Run key_value_run(const ModelConfig& config, const TensorShard& tp) {
+  const int replicas = key_value_replicas(config, tp.size);
+  const int64_t own = config.num_key_value_heads * replicas / tp.size * config.head_dim;
+  return {.begin = tp.rank / replicas * own,
+          .size = own,
+          .sum = replicas > 1 ? Sum::kReplicas : Sum::kNobody,
+          .counted = tp.rank % replicas == 0};
+}
+
 class Allocator {
  public:
-  Allocator(at::TensorOptions options, bool trainable, std::vector<ops::ParameterPtr>& all)
-      : options_(options), trainable_(trainable), all_(all) {}
+  Allocator(at::TensorOptions options, bool trainable, TensorShard tp, std::vector<ops::ParameterPtr>& all)
+      : options_(options), trainable_(trainable), tp_(tp), all_(all) {}
 
-  ops::ParameterPtr make(const std::string& name, at::IntArrayRef shape) {
+  ops::ParameterPtr whole(const std::string& name, const std::vector<int64_t>& shape) {
+    ops::Sharding sharding;
+    if (tp_.size > 1) sharding = {.dim = -1, .begin = 0, .full_shape = {}, .sum = Sum::kAxis, .counted = tp_.rank == 0};
+    return add(name, shape, std::move(sharding));
+  }
+  ops::ParameterPtr cut(const std::string& name, std::vector<int64_t> shape, int dim, const Run& run) {
+    if (tp_.size == 1) return add(name, shape, {});
+    ops::Sharding sharding{.dim = dim, .begin = run.begin, .full_shape = shape, .sum = run.sum, .counted = run.counted};
+    shape[static_cast<size_t>(dim)] = run.size;
+    return add(name, shape, std::move(sharding));
+  }
+  /// Cut along the outputs, as is the bias.
+  Linear column(const std::string& name, int64_t out, int64_t in, bool bias, const Run& run) {
+    Linear linear{.weight = cut(name + ".weight", {out, in}, 0, run), .bias = nullptr};
+    if (bias) linear.bias = cut(name + ".bias", {out}, 0, run);
+    return linear;
+  }
+  /// Cut along the inputs; the bias belongs to the sum over ranks and stays whole.
+  Linear row(const std::string& name, int64_t out, int64_t in, bool bias, const Run& run) {
+    Linear linear{.weight = cut(name + ".weight", {out, in}, 1, run), .bias = nullptr};
+    if (bias) linear.bias = whole(name + ".bias", {out});
+    return linear;
+  }
+
+ private:
+  ops::ParameterPtr add(const std::string& name, const std::vector<int64_t>& shape, ops::Sharding sharding) {
     auto parameter = std::make_shared<ops::Parameter>();
     parameter->name = name;
     parameter->value = at::empty(shape, options_).set_requires_grad(trainable_);
     if (trainable_)
       parameter->main_grad = at::zeros(shape, options_.dtype(ops::accumulate_dtype(parameter->value.scalar_type())));
+    parameter->sharding = std::move(sharding);
     all_.push_back(parameter);
     return parameter;
   }
-  Linear linear(const std::string& name, int64_t out, int64_t in, bool bias) {
-    Linear linear{.weight = make(name + ".weight", {out, in}), .bias = nullptr};
-    if (bias) linear.bias = make(name + ".bias", {out});
-    return linear;
-  }
 
- private:
   at::TensorOptions options_;
   bool trainable_;
+  TensorShard tp_;
   std::vector<ops::ParameterPtr>& all_;
 };
 
-BlockWeights allocate_block(const ModelConfig& config, int64_t layer, Allocator& allocator) {
+BlockWeights allocate_block(const ModelConfig& config, int64_t layer, const TensorShard& tp, Allocator& allocator) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".", attention = prefix + "self_attn.";
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
   const int64_t q_size = config.num_attention_heads * config.head_dim,
                 kv_size = config.num_key_value_heads * config.head_dim;
+  const Run q = even_run(q_size, tp), kv = key_value_run(config, tp), mlp = even_run(inner, tp);
   BlockWeights block;
-  block.q = allocator.linear(attention + "q_proj", q_size, hidden, config.qkv_bias());
-  block.k = allocator.linear(attention + "k_proj", kv_size, hidden, config.qkv_bias());
-  block.v = allocator.linear(attention + "v_proj", kv_size, hidden, config.qkv_bias());
-  block.o = allocator.linear(attention + "o_proj", hidden, q_size, config.attention_bias);
+  block.q = allocator.column(attention + "q_proj", q_size, hidden, config.qkv_bias(), q);
+  block.k = allocator.column(attention + "k_proj", kv_size, hidden, config.qkv_bias(), kv);
+  block.v = allocator.column(attention + "v_proj", kv_size, hidden, config.qkv_bias(), kv);
+  block.o = allocator.row(attention + "o_proj", hidden, q_size, config.attention_bias, q);
   if (config.qk_norm()) {
-    block.q_norm = allocator.make(attention + "q_norm.weight", {config.head_dim});
-    block.k_norm = allocator.make(attention + "k_norm.weight", {config.head_dim});
+    block.q_norm = allocator.whole(attention + "q_norm.weight", {config.head_dim});
+    block.k_norm = allocator.whole(attention + "k_norm.weight", {config.head_dim});
   }
-  block.gate = allocator.linear(prefix + "mlp.gate_proj", inner, hidden, config.mlp_bias);
-  block.up = allocator.linear(prefix + "mlp.up_proj", inner, hidden, config.mlp_bias);
-  block.down = allocator.linear(prefix + "mlp.down_proj", hidden, inner, config.mlp_bias);
-  block.input_norm = allocator.make(prefix + "input_layernorm.weight", {hidden});
-  block.post_attention_norm = allocator.make(prefix + "post_attention_layernorm.weight", {hidden});
+  block.gate = allocator.column(prefix + "mlp.gate_proj", inner, hidden, config.mlp_bias, mlp);
+  block.up = allocator.column(prefix + "mlp.up_proj", inner, hidden, config.mlp_bias, mlp);
+  block.down = allocator.row(prefix + "mlp.down_proj", hidden, inner, config.mlp_bias, mlp);
+  block.input_norm = allocator.whole(prefix + "input_layernorm.weight", {hidden});
+  block.post_attention_norm = allocator.whole(prefix + "post_attention_layernorm.weight", {hidden});
   return block;
 }
 
-/// FNV-1a: names to streams of random numbers, the same on every machine.
-uint64_t hash(std::string_view name) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const unsigned char byte : name) hash = (hash ^ byte) * 0x100000001b3;
-  return hash;
-}
-
-/// Standard normals for elements 2*pair and 2*pair + 1 (Box-Muller).
-std::pair<double, double> normal_pair(uint64_t seed, uint64_t stream, uint64_t pair) {
-  const auto block = philox(seed, pair, stream);
-  const auto uniform = [&](int word) {
-    return static_cast<double>(((uint64_t{block[word + 1]} << 32) | block[word]) >> 11) * 0x1.0p-53;
-  };
-  const double radius = std::sqrt(-2.0 * std::log(1.0 - uniform(0))), angle = 2.0 * std::numbers::pi * uniform(2);
-  return {radius * std::cos(angle), radius * std::sin(angle)};
+bool divides_heads(const ModelConfig& config, int64_t tp) {
+  const int64_t kv = config.num_key_value_heads;
+  return config.num_attention_heads % tp == 0 && (kv % tp == 0 || tp % kv == 0);
 }
 
 }  // namespace
 
-Weights Weights::allocate(const ModelConfig& config, at::TensorOptions options, Head head, bool trainable) {
+void check_tensor_parallel(const ModelConfig& config, int tp) {
+  check<ConfigError>(tp >= 1, "parallel.tp: ", tp, " ranks cannot hold a model: use 1 or more");
+  if (divides_heads(config, tp)) return;
+  int64_t below = std::min<int64_t>(tp, config.num_attention_heads), above = tp;
+  while (!divides_heads(config, below)) --below;
+  while (above <= config.num_attention_heads && !divides_heads(config, above)) ++above;
+  throw ConfigError(text("parallel.tp: ", tp, " does not fit a model of ", config.num_attention_heads,
+                         " attention heads and ", config.num_key_value_heads, " key/value heads: use ", below,
+                         above <= config.num_attention_heads ? text(" or ", above) : std::string()));
+}
+
+int key_value_replicas(const ModelConfig& config, int tp) {
+  return tp > config.num_key_value_heads ? static_cast<int>(tp / config.num_key_value_heads) : 1;
+}
+
+Weights Weights::allocate(const ModelConfig& config, at::TensorOptions options, Head head, bool trainable,
+                          const StageLayers& layers, const TensorShard& tp) {
+  check_tensor_parallel(config, tp.size);
+  const int64_t count = layers.count < 0 ? config.num_hidden_layers - layers.first : layers.count;
+  check(layers.first >= 0 && count >= 0 && layers.first + count <= config.num_hidden_layers, "blocks [", layers.first,
+        ", ", layers.first + count, ") are not all of the model's ", config.num_hidden_layers);
+  check(tp.rank >= 0 && tp.rank < tp.size, "rank ", tp.rank, " is not one of ", tp.size, " of tp");
+  const std::vector<int64_t> table{config.vocab_size, config.hidden_size};
+  const Run vocabulary = even_run(config.vocab_size, tp);
   Weights weights;
-  Allocator allocator(options, trainable, weights.all);
-  weights.embedding = allocator.make("model.embed_tokens.weight", {config.vocab_size, config.hidden_size});
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
-    weights.block.push_back(allocate_block(config, layer, allocator));
-  weights.norm = allocator.make("model.norm.weight", {config.hidden_size});
+  Allocator allocator(options, trainable, tp, weights.all);
+  if (layers.embedding) weights.embedding = allocator.cut(kEmbeddingWeight, table, 0, vocabulary);
+  for (int64_t layer = layers.first; layer < layers.first + count; ++layer)
+    weights.block.push_back(allocate_block(config, layer, tp, allocator));
+  if (!layers.head) return weights;
+  weights.norm = allocator.whole("model.norm.weight", {config.hidden_size});
   if (head == Head::kScore) {
-    weights.head = allocator.make(kScoreWeight, {1, config.hidden_size});
+    weights.head = allocator.whole(kScoreWeight, {1, config.hidden_size});
+  } else if (!config.tie_word_embeddings) {
+    weights.head = allocator.cut("lm_head.weight", table, 0, vocabulary);
+  } else if (layers.embedding) {
+    weights.head = weights.embedding;
   } else {
-    weights.head = config.tie_word_embeddings
-                       ? weights.embedding
-                       : allocator.make("lm_head.weight", {config.vocab_size, config.hidden_size});
+    weights.head = allocator.cut(kEmbeddingWeight, table, 0, vocabulary);
+    weights.head->sharding.counted = false;  // the embedding's stage counts and writes it
   }
   return weights;
 }
 
-void initialize(ops::Parameter& parameter, double std, uint64_t seed) {
-  const at::NoGradGuard no_grad;
-  if (parameter.value.dim() < 2) {
-    parameter.value.fill_(parameter.name.ends_with(".bias") ? 0.0 : 1.0);
-    return;
-  }
-  at::Tensor drawn = at::empty(parameter.value.sizes(), at::TensorOptions(at::kDouble));
-  auto* out = drawn.mutable_data_ptr<double>();
-  const uint64_t stream = hash(parameter.name);
-  for (int64_t i = 0; i < drawn.numel(); i += 2) {
-    const auto [even, odd] = normal_pair(seed, stream, static_cast<uint64_t>(i / 2));
-    out[i] = std * even;
-    if (i + 1 < drawn.numel()) out[i + 1] = std * odd;
-  }
-  parameter.value.copy_(drawn);
+std::vector<std::pair<std::string, std::vector<int64_t>>> whole_parameters(const ModelConfig& config, Head head) {
+  std::vector<std::pair<std::string, std::vector<int64_t>>> whole;
+  const auto shapes_only = at::TensorOptions(at::kFloat).device(at::kMeta);
+  for (const auto& parameter : Weights::allocate(config, shapes_only, head, /*trainable=*/false).all)
+    whole.emplace_back(parameter->name, parameter->value.sizes().vec());
+  return whole;
 }
 
 }  // namespace fpdist::model

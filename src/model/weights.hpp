@@ -1,5 +1,5 @@
 #pragma once
-// The weights of a model: Hugging Face names and shapes, and what seeded weights are.
+// The weights of a model: Hugging Face names and shapes, which slice of them a rank holds, and what seeded weights are.
 
 #include <ATen/core/Tensor.h>
 
@@ -7,10 +7,13 @@
 #include <vector>
 
 #include "fpdist/model/config.hpp"
+#include "fpdist/model/stage_layers.hpp"
 #include "fpdist/model/transformer.hpp"
 #include "fpdist/ops/parameter.hpp"
 
 namespace fpdist::model {
+
+inline constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";
 
 /// A projection; `bias` is null where the family has none.
 struct Linear {
@@ -23,17 +26,30 @@ struct BlockWeights {
   ops::ParameterPtr input_norm, post_attention_norm;
 };
 
+/// A stage's weights, or this rank's slices of them (Parameter::sharding; uncut when tp is 1):
+/// - q, k, v, gate, up and their biases along dim 0, o and down along dim 1: q by heads, k and v by key/value heads
+/// (one
+///   head each, replicated, where there are fewer than ranks), the MLP as evenly as it goes;
+/// - embedding and lm_head along dim 0, as evenly as it goes;
+/// - norms, the score head and the biases of o and down whole on every rank, counted on rank 0, their gradients summed
+///   over the axis: each rank has seen its own rows only. The bias of o (down) is added once, after the sum over ranks.
 struct Weights {
-  ops::ParameterPtr embedding, norm;
-  ops::ParameterPtr head;  ///< lm_head [V,H], the embedding itself when tied, or score [1,H]
-  std::vector<BlockWeights> block;
+  ops::ParameterPtr embedding;  ///< null where another stage has it
+  ops::ParameterPtr norm;       ///< null where another stage has the head
+  /// lm_head [V,H] or score [1,H]. Tied: the embedding itself, or in another stage than the embedding's a copy by the
+  /// embedding's name that is not counted. Null where another stage has the head.
+  ops::ParameterPtr head;
+  std::vector<BlockWeights> block;     ///< of the stage
   std::vector<ops::ParameterPtr> all;  ///< each once, in Hugging Face order
 
-  /// Uninitialised; with zeroed main grads when `trainable`.
-  static Weights allocate(const ModelConfig& config, at::TensorOptions options, Head head, bool trainable);
+  /// Uninitialised; with zeroed main grads when `trainable`. Throws ConfigError as check_tensor_parallel does,
+  /// ShapeError for layers that the model has not.
+  static Weights allocate(const ModelConfig& config, at::TensorOptions options, Head head, bool trainable,
+                          const StageLayers& layers = {}, const TensorShard& tp = {});
 };
 
-/// Matrices normal(0, std), norms 1, biases 0. A draw depends on (seed, name, element) alone and is made in double.
+/// Matrices normal(0, std), norms 1, biases 0. A draw depends on (seed, name, element of the whole weight) alone and is
+/// made in double: any slice holds what the whole would.
 void initialize(ops::Parameter& parameter, double std, uint64_t seed);
 
 }  // namespace fpdist::model

@@ -6,6 +6,8 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdint>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <thread>
@@ -29,6 +31,9 @@ using test::values_of;
 const CommOptions kTight{
     .timeout = test::kPatience, .check_every = 1, .scratch_bytes = 4096, .max_message_bytes = 1000};
 
+/// Messages come in another order each time.
+const CommOptions kDelayed{.timeout = test::kPatience, .max_delay = std::chrono::microseconds(200), .delay_seed = 11};
+
 int64_t total(const std::vector<int64_t>& counts) { return std::accumulate(counts.begin(), counts.end(), int64_t{0}); }
 
 void check_all_reduce(World& world) {
@@ -46,6 +51,14 @@ TEST(Communicator, AllReduceIsTheAscendingSumBitForBit) { run_ranks(check_all_re
 
 TEST(Communicator, AllReduceInManyRoundsAndPiecesHasTheSameBits) { run_ranks(check_all_reduce, kTight); }
 
+TEST(Communicator, AllReduceUnderRandomDelaysHasTheSameBits) {
+  for (const uint64_t seed : {1, 2, 3}) {
+    CommOptions options = kDelayed;
+    options.delay_seed = seed;
+    run_ranks(check_all_reduce, options);
+  }
+}
+
 TEST(Communicator, ChecksCanBeOffOrRare) {
   for (const int every : {0, 3}) run_ranks(check_all_reduce, {.timeout = test::kPatience, .check_every = every});
 }
@@ -59,7 +72,7 @@ TEST(Communicator, AllReduceKeepsTheShape) {
 }
 
 TEST(Communicator, MinAndMaxHandNanOn) {
-  run_ranks([](World& world) {
+  const auto body = [](World& world) {
     const double nan = std::numeric_limits<double>::quiet_NaN();
     at::Tensor low = at::full({3}, world.rank() + 1.0, at::kDouble), high = low.clone();
     if (world.rank() == world.size() - 1) low[2] = high[2] = nan;
@@ -68,7 +81,9 @@ TEST(Communicator, MinAndMaxHandNanOn) {
     EXPECT_EQ(low[0].item<double>(), 1.0);
     EXPECT_EQ(high[1].item<double>(), world.size());
     EXPECT_TRUE(std::isnan(low[2].item<double>()) && std::isnan(high[2].item<double>()));
-  });
+  };
+  run_ranks(body);
+  run_ranks(body, kDelayed);
 }
 
 TEST(Communicator, AllGatherConcatenatesRaggedParts) {
@@ -91,6 +106,7 @@ TEST(Communicator, AllGatherConcatenatesRaggedParts) {
   };
   run_ranks(body);
   run_ranks(body, kTight);
+  run_ranks(body, kDelayed);
 }
 
 TEST(Communicator, ReduceScatterGivesEachRankItsSliceOfTheSum) {
@@ -112,10 +128,11 @@ TEST(Communicator, ReduceScatterGivesEachRankItsSliceOfTheSum) {
   };
   run_ranks(body);
   run_ranks(body, kTight);
+  run_ranks(body, kDelayed);
 }
 
 TEST(Communicator, AllToAllTransposesRaggedSlices) {
-  run_ranks([](World& world) {
+  const auto body = [](World& world) {
     const int n = world.size(), me = world.rank();
     const auto length = [](int from, int to) { return int64_t{(from * 5 + to * 3) % 7 * 100}; };
     const auto message = [&](int from, int to) { return values_of(from * 16 + to, length(from, to), at::kDouble); };
@@ -130,11 +147,13 @@ TEST(Communicator, AllToAllTransposesRaggedSlices) {
     at::Tensor received = at::zeros({total(out_counts)}, at::kDouble);
     world.communicator().all_to_all_v(at::cat(in), in_counts, received, out_counts);
     EXPECT_TRUE(at::equal(received, at::cat(out)));
-  });
+  };
+  run_ranks(body);
+  run_ranks(body, kDelayed);
 }
 
 TEST(Communicator, BroadcastReachesEveryRankFromEveryRoot) {
-  run_ranks([](World& world) {
+  const auto body = [](World& world) {
     for (int root = 0; root < world.size(); ++root) {
       for (const at::ScalarType dtype : kDtypes) {
         for (const int64_t count : {0, 3, 5000}) {
@@ -144,7 +163,9 @@ TEST(Communicator, BroadcastReachesEveryRankFromEveryRoot) {
         }
       }
     }
-  });
+  };
+  run_ranks(body);
+  run_ranks(body, kDelayed);
 }
 
 TEST(Communicator, GroupsCarryRingsBothWaysAndMessagesToOneself) {
@@ -175,6 +196,7 @@ TEST(Communicator, GroupsCarryRingsBothWaysAndMessagesToOneself) {
   };
   run_ranks(body);
   run_ranks(body, kTight);
+  run_ranks(body, kDelayed);
 }
 
 TEST(Communicator, SomeRanksMayTalkWhileOthersDoNot) {
@@ -193,7 +215,7 @@ TEST(Communicator, SomeRanksMayTalkWhileOthersDoNot) {
 }
 
 TEST(Communicator, BarrierHoldsEveryoneUntilTheLastHasCome) {
-  run_ranks([](World& world) {
+  const auto body = [](World& world) {
     for (int late = 0; late < world.size(); ++late) {
       at::Tensor mark = at::zeros({1}, at::kLong);
       const auto start = std::chrono::steady_clock::now();
@@ -202,11 +224,13 @@ TEST(Communicator, BarrierHoldsEveryoneUntilTheLastHasCome) {
       world.communicator().barrier();
       EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(19));
     }
-  });
+  };
+  run_ranks(body);
+  run_ranks(body, kDelayed);
 }
 
 TEST(Communicator, SplitOrdersByKeyAndKeepsAxesApart) {
-  run_ranks([](World& world) {
+  const auto body = [](World& world) {
     const int n = world.size(), me = world.rank();
     const auto parity = world.communicator().split("parity", me % 2, -me);  // descending ranks
     const int members = me % 2 == 0 ? (n + 1) / 2 : n / 2;
@@ -231,7 +255,63 @@ TEST(Communicator, SplitOrdersByKeyAndKeepsAxesApart) {
       EXPECT_EQ(b.item<int64_t>(), same_half);
       EXPECT_EQ(c.item<int64_t>(), me % 2);
     }
-  });
+  };
+  run_ranks(body);
+  run_ranks(body, kDelayed);
+}
+
+/// What `call` hands to the network on `communicator`.
+Traffic traffic_of(Communicator& communicator, const std::function<void()>& call) {
+  const Traffic before = communicator.traffic();
+  call();
+  const Traffic after = communicator.traffic();
+  return {.bytes = after.bytes - before.bytes, .messages = after.messages - before.messages};
+}
+
+TEST(Communicator, TrafficCountsThePayloadThatWasSent) {
+  const auto body = [](World& world) {
+    Communicator& c = world.communicator();
+    const int64_t n = world.size(), me = world.rank(), others = n - 1;
+    const auto expect = [&](const char* what, int64_t bytes, int64_t messages, const std::function<void()>& call) {
+      const Traffic sent = traffic_of(c, call);
+      EXPECT_EQ(sent.bytes, bytes) << what << ", rank " << me << " of " << n;
+      EXPECT_EQ(sent.messages, messages) << what << ", rank " << me << " of " << n;
+    };
+    std::vector<int64_t> counts(n);
+    for (int64_t r = 0; r < n; ++r) counts[r] = 10 * r;  // rank 0 has nothing
+    const int64_t own = counts[me], whole = total(counts);
+    at::Tensor mine = at::ones({own}, at::kDouble), all = at::ones({whole}, at::kDouble),
+               small = at::ones({5}, at::kInt);
+    at::Tensor large = at::ones({20000 * n}, at::kDouble), scattered = mine.clone();
+    expect("barrier", 0, 0, [&] { c.barrier(); });
+    expect("all_gather_v", 8 * own * others, own > 0 ? others : 0, [&] { c.all_gather_v(mine, all, counts); });
+    expect("reduce_scatter_v", 8 * (whole - own), others - (me > 0),
+           [&] { c.reduce_scatter_v(all, scattered, counts); });
+    expect("a small all_reduce", 20 * others, others, [&] { c.all_reduce(small); });
+    expect("a large all_reduce", 2 * 160000 * others, 2 * others, [&] { c.all_reduce(large); });
+    std::vector<int64_t> to_me(n, own);  // everyone sends rank r 10 * r elements
+    at::Tensor received = at::zeros({own * n}, at::kDouble);
+    expect("all_to_all_v", 8 * (whole - own), others - (me > 0), [&] { c.all_to_all_v(all, counts, received, to_me); });
+    expect("a group", n > 1 ? 20 : 0, n > 1, [&] {
+      at::Tensor in = at::zeros({5}, at::kInt);
+      c.group_begin();
+      c.send(small, static_cast<int>((me + 1) % n));
+      c.receive(in, static_cast<int>((me + n - 1) % n));
+      c.group_end();
+    });
+    at::Tensor sum = at::zeros({2}, at::kLong);  // a tree: ranks send different shares, each other rank hears once
+    const Traffic sent = traffic_of(c, [&] { c.broadcast(small, 0); });
+    sum[0] = sent.bytes, sum[1] = sent.messages;
+    c.all_reduce(sum);
+    EXPECT_EQ(sum[0].item<int64_t>(), 20 * others);
+    EXPECT_EQ(sum[1].item<int64_t>(), others);
+    const auto axis = c.split("tp", 0, 0);
+    EXPECT_EQ(axis->traffic().bytes, 0);
+  };
+  run_ranks(body);
+  CommOptions unchecked = kDelayed;
+  unchecked.check_every = 0;  // headers are no payload
+  run_ranks(body, unchecked);
 }
 
 TEST(Mesh, DpIsTheOutermostAxis) {

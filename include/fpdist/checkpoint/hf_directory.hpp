@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,14 @@ class HfDirectory {
   /// Copies tensor `name` into `destination`, cast to its dtype (no gradient is recorded). Throws ModelFileError when
   /// it is absent, of another shape, or holds integers where floats are wanted.
   void read_into(const std::string& name, at::Tensor& destination) const;
+  /// The same for a slice: `destination` is indices [begin, begin + destination.size(dim)) of dim `dim` of a tensor of
+  /// `full_shape`; no other elements are read. dim -1: the whole tensor. Throws ShapeError too for a slice that does
+  /// not lie in `full_shape`.
+  void read_slice_into(const std::string& name, at::IntArrayRef full_shape, int64_t dim, int64_t begin,
+                       at::Tensor& destination) const;
 
  private:
+  const SafetensorsFile& file_with(const std::string& name) const;
   std::string path_, config_json_;
   std::map<std::string, std::shared_ptr<SafetensorsFile>> file_of_;
 };
@@ -42,6 +49,14 @@ struct ExportOptions {
 /// model.safetensors or shards with an index. Everything is written to `path`.tmp first: a new directory appears whole,
 /// an existing one has its files replaced one by one (other files in it stay, older weights go). Throws DiskError and
 /// then leaves nothing of the new export behind; ModelFileError when a file of copy_from cannot be read.
+/// Tensors are asked for one by one, every index of `specs` once in ascending order, and written at once, so that only
+/// one is in memory; `fetch` may be collective with ranks that walk the same list. What it throws comes through, and
+/// nothing of the export is left. ShapeError for a tensor that is not as its spec says, a name given twice or a dtype
+/// that safetensors has not.
+void export_hf_directory(const std::string& path, std::span<const TensorSpec> specs, const FetchTensor& fetch,
+                         const ExportOptions& options);
+
+/// The same for tensors that are all in memory.
 void export_hf_directory(const std::string& path, const NamedTensors& tensors, const ExportOptions& options);
 
 }  // namespace fpdist::checkpoint

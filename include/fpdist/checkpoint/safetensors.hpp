@@ -6,8 +6,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +25,16 @@ struct TensorInfo {
 /// Tensors in the order of an export: name and value.
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
+/// What a file says of a tensor before its value is there.
+struct TensorSpec {
+  std::string name;
+  at::ScalarType dtype;
+  std::vector<int64_t> shape;
+};
+
+/// Value of specs[index]; asked for once for every index, in ascending order, and let go before the next is asked for.
+using FetchTensor = std::function<at::Tensor(size_t index)>;
+
 /// A memory-mapped .safetensors file. Whoever shortens the file while it is open kills the process (SIGBUS), as with
 /// any mapping; replacing it by rename is safe.
 class SafetensorsFile {
@@ -35,8 +47,15 @@ class SafetensorsFile {
   /// The tensor in the file's dtype, on the CPU: a view of the mapping (read only, valid while any returned tensor
   /// lives), or a copy where the file does not align it. Throws ModelFileError for an unknown name.
   at::Tensor tensor(const std::string& name) const;
+  /// The same for indices [begin, begin + size) of `dim` alone: what the file does not align is copied in that part
+  /// only. Throws ShapeError for indices that the tensor has not.
+  at::Tensor slice(const std::string& name, int64_t dim, int64_t begin, int64_t size) const;
 
  private:
+  const TensorInfo& info_of(const std::string& name) const;
+  at::Tensor view(const TensorInfo& info) const;
+  bool is_aligned(const TensorInfo& info) const;
+
   std::string path_;
   std::map<std::string, TensorInfo> tensors_;
   std::map<std::string, std::string> metadata_;
@@ -48,5 +67,9 @@ class SafetensorsFile {
 /// element. Any dense dtype that safetensors knows, any device, any strides. Throws DiskError (leaving nothing behind
 /// and an older `path` as it was), ShapeError for a dtype it cannot hold or a name given twice.
 void write_safetensors(const std::string& path, const NamedTensors& tensors);
+
+/// The same with one tensor in memory at a time. Throws ShapeError too when a fetched tensor is not as its spec says;
+/// what `fetch` throws leaves nothing behind either.
+void write_safetensors(const std::string& path, std::span<const TensorSpec> specs, const FetchTensor& fetch);
 
 }  // namespace fpdist::checkpoint

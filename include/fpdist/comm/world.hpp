@@ -3,10 +3,13 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "fpdist/comm/communicator.hpp"
 
 namespace fpdist::comm {
+
+class Journal;  // private
 
 class World {
  public:
@@ -16,8 +19,9 @@ class World {
   /// unwinding (the peers are told instead). A program therefore keeps its World outside the try block whose catch
   /// calls abort().
   World(int* argc, char*** argv, CommOptions options = {});
-  /// Wraps an existing communicator (thread ranks); `local_size` ranks share this host.
-  World(std::unique_ptr<Communicator> communicator, int local_size);
+  /// Wraps an existing communicator (thread ranks); `local_size` ranks share this host. `journal`: what the
+  /// communicator writes its calls to; null for one that keeps none.
+  World(std::unique_ptr<Communicator> communicator, int local_size, std::shared_ptr<Journal> journal = nullptr);
   ~World();
   World(World&&) noexcept;
   World& operator=(World&&) noexcept;
@@ -27,6 +31,15 @@ class World {
   int local_rank() const;  ///< rank among the ranks of this host
   int local_size() const;
   Communicator& communicator() const;
+
+  /// Not collective. What the rank is doing, e.g. "step 3, op 17 of 40: Receive pack 2"; every error text and every
+  /// entry of the flight record says it.
+  void set_position(std::string position);
+  /// Not collective; from any thread, also after an abort. JSON object: "rank", "world_size", "position" and "calls",
+  /// the last 64 on any axis, oldest first: {"sequence", "collective", "axis", "dtype", "bytes", "peers" (ranks of the
+  /// job), "position", "seconds" since the World was made, "state": "started" | "done" | "failed"}. "bytes" are those
+  /// of the call's tensor, in a group of all its tensors.
+  std::string flight_record() const;
 
   /// Not collective: ends the whole job now with `code` after telling the peers; returns only for thread ranks.
   void abort(int code, const std::string& reason) noexcept;

@@ -1,0 +1,130 @@
+#include "journal.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <iomanip>
+#include <sstream>
+#include <utility>
+
+namespace fpdist::comm {
+namespace {
+
+const char* name_of(CallRecord::State state) {
+  switch (state) {
+    case CallRecord::State::kStarted:
+      return "started";
+    case CallRecord::State::kDone:
+      return "done";
+    case CallRecord::State::kFailed:
+      return "failed";
+  }
+  return "unknown";
+}
+
+/// A JSON string.
+struct Quoted {
+  const std::string& text;
+};
+std::ostream& operator<<(std::ostream& out, const Quoted& quoted) {
+  out << '"';
+  for (const char c : quoted.text) {
+    if (c == '"' || c == '\\') {
+      out << '\\' << c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      out << "\\u00" << (c < 0x10 ? '0' : '1') << "0123456789abcdef"[c & 15];
+    } else {
+      out << c;
+    }
+  }
+  return out << '"';
+}
+
+std::ostream& operator<<(std::ostream& out, const CallRecord& call) {
+  out << R"({"sequence": )" << call.sequence << R"(, "collective": ")" << name_of(call.collective) << R"(", "axis": )"
+      << Quoted{*call.axis} << R"(, "dtype": ")" << call.dtype << R"(", "bytes": )" << call.bytes << R"(, "peers": [)";
+  for (size_t i = 0; i < call.peers.size(); ++i) out << (i ? ", " : "") << call.peers[i];
+  return out << R"(], "position": )" << Quoted{*call.position} << R"(, "seconds": )" << call.seconds
+             << R"(, "state": ")" << name_of(call.state) << R"("})";
+}
+
+}  // namespace
+
+const char* name_of(Collective collective) {
+  switch (collective) {
+    case Collective::kGroup:
+      return "group";
+    case Collective::kAllReduce:
+      return "all_reduce";
+    case Collective::kAllGatherV:
+      return "all_gather_v";
+    case Collective::kReduceScatterV:
+      return "reduce_scatter_v";
+    case Collective::kAllToAllV:
+      return "all_to_all_v";
+    case Collective::kBroadcast:
+      return "broadcast";
+    case Collective::kBarrier:
+      return "barrier";
+    case Collective::kSplit:
+      return "split";
+  }
+  return "unknown collective";
+}
+
+void Journal::set_position(std::string position) {
+  auto shared = std::make_shared<const std::string>(std::move(position));
+  const std::lock_guard lock(mutex_);
+  position_ = std::move(shared);
+}
+
+SharedText Journal::position() const {
+  const std::lock_guard lock(mutex_);
+  return position_;
+}
+
+int64_t Journal::open(CallRecord call) {
+  call.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - made_).count();
+  const std::lock_guard lock(mutex_);
+  call.position = position_;
+  ring_[static_cast<size_t>(next_) % kLength] = std::move(call);
+  return next_++;
+}
+
+void Journal::close(int64_t id, CallRecord::State state) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (id + static_cast<int64_t>(kLength) >= next_) ring_[static_cast<size_t>(id) % kLength].state = state;
+}
+
+std::string Journal::json(int rank, int world_size) const {
+  const std::lock_guard lock(mutex_);
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(6) << R"({"rank": )" << rank << R"(, "world_size": )" << world_size
+      << R"(, "position": )" << Quoted{*position_} << R"(, "calls": [)";
+  const int64_t first = std::max<int64_t>(0, next_ - static_cast<int64_t>(kLength));
+  for (int64_t id = first; id < next_; ++id) {
+    out << (id > first ? ",\n" : "\n") << ring_[static_cast<size_t>(id) % kLength];
+  }
+  out << "]}\n";
+  return out.str();
+}
+
+OpenCall::OpenCall(Journal& journal, CallRecord call)
+    : journal_(journal), id_(journal.open(std::move(call))), exceptions_(std::uncaught_exceptions()) {}
+
+OpenCall::~OpenCall() {
+  if (id_ < 0) return;
+  const bool is_failed = std::uncaught_exceptions() > exceptions_;
+  journal_.close(id_, is_failed ? CallRecord::State::kFailed : CallRecord::State::kDone);
+}
+
+int64_t OpenCall::release() { return std::exchange(id_, -1); }
+
+std::ostream& operator<<(std::ostream& out, const Place& place) {
+  out << name_of(place.collective) << ", call " << place.sequence << ", on axis " << *place.axis << ", rank "
+      << place.rank << " of " << place.size << " (world rank " << place.world_rank << ")";
+  const SharedText now = place.journal->position();
+  if (*now == *place.position) return now->empty() ? out : out << ", at " << *now;
+  return out << ", started at " << *place.position << ", now at " << *now;
+}
+
+}  // namespace fpdist::comm

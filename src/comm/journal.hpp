@@ -1,0 +1,93 @@
+#pragma once
+// comm, private: Journal, what a rank is doing and what it has called lately, for error texts and the flight record.
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace fpdist::comm {
+
+enum class Collective : int32_t {
+  kGroup,
+  kAllReduce,
+  kAllGatherV,
+  kReduceScatterV,
+  kAllToAllV,
+  kBroadcast,
+  kBarrier,
+  kSplit
+};
+const char* name_of(Collective collective);
+
+/// Strings that many calls share; never null.
+using SharedText = std::shared_ptr<const std::string>;
+
+/// A call as the flight record shows it.
+struct CallRecord {
+  enum class State { kStarted, kDone, kFailed };
+  Collective collective = Collective::kBarrier;
+  int64_t sequence = 0;      ///< number of the call on its communicator; groups have a count of their own
+  const char* dtype = "";    ///< of the tensors; empty where there are none
+  int64_t bytes = 0;         ///< of the call's tensor; in a group of all its tensors
+  std::vector<int> peers{};  ///< job ranks
+  SharedText axis{}, position{};
+  double seconds = 0;  ///< since the World was made
+  State state = State::kStarted;
+};
+
+/// One for all communicators of a World. From any thread, so that a watchdog can write the flight record.
+class Journal {
+ public:
+  static constexpr size_t kLength = 64;
+
+  void set_position(std::string position);
+  SharedText position() const;
+  /// Enters a call at the present position and time; returns its id.
+  int64_t open(CallRecord call);
+  /// A call that has left the ring by now is forgotten.
+  void close(int64_t id, CallRecord::State state) noexcept;
+  /// The flight record (World::flight_record).
+  std::string json(int rank, int world_size) const;
+
+ private:
+  mutable std::mutex mutex_;
+  SharedText position_ = std::make_shared<const std::string>();
+  const std::chrono::steady_clock::time_point made_ = std::chrono::steady_clock::now();
+  int64_t next_ = 0;
+  std::array<CallRecord, kLength> ring_;  ///< call i at i modulo kLength
+};
+
+/// A call in the journal for as long as it blocks: done at the end of the scope, failed when an error unwinds it.
+class OpenCall {
+ public:
+  OpenCall(Journal& journal, CallRecord call);
+  ~OpenCall();
+  OpenCall(const OpenCall&) = delete;
+  OpenCall& operator=(const OpenCall&) = delete;
+  /// Leaves the closing to the caller, who gets the id.
+  int64_t release();
+
+ private:
+  Journal& journal_;
+  int64_t id_;
+  int exceptions_;
+};
+
+/// Where a call is: starts every error text. "all_reduce, call 17, on axis dp, rank 2 of 4 (world rank 5), at step 3"
+struct Place {
+  Collective collective = Collective::kBarrier;
+  int64_t sequence = 0;
+  SharedText axis{};
+  int rank = 0, size = 1, world_rank = 0;
+  SharedText position{};             ///< when the call was started
+  const Journal* journal = nullptr;  ///< knows the position now
+};
+std::ostream& operator<<(std::ostream& out, const Place& place);
+
+}  // namespace fpdist::comm

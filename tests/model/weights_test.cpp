@@ -1,0 +1,177 @@
+#include "src/model/weights.hpp"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/model/whole_parameters.hpp"
+#include "model/support.hpp"
+
+namespace fpdist::model {
+namespace {
+
+using Sum = ops::Sharding::Sum;
+
+struct Case {
+  ModelConfig config;
+  Head head;
+  std::vector<int> degrees;
+};
+
+/// Every family with 4 heads over 2, and with 6 heads over 3; a vocabulary of 23 and 20 inner columns leave remainders.
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Family family : {Family::kLlama, Family::kQwen2, Family::kQwen3})
+    for (const Head head : {Head::kLanguageModel, Head::kScore}) {
+      all.push_back({small_config(family, /*tied=*/family == Family::kQwen3), head, {1, 2, 4}});
+      all.push_back({small_config(family), head, {1, 3, 6}});
+      all.back().config.num_attention_heads = 6;
+      all.back().config.num_key_value_heads = 3;
+      all.back().config.intermediate_size = 4;  // fewer than the ranks
+    }
+  return all;
+}
+
+Weights make(const Case& of, TensorShard tp = {}, StageLayers layers = {}) {
+  Weights weights = Weights::allocate(of.config, at::TensorOptions(at::kFloat), of.head, true, layers, tp);
+  for (const auto& parameter : weights.all) initialize(*parameter, 0.3, 17);
+  return weights;
+}
+
+/// The elements of the whole weight that a slice holds.
+at::Tensor place_in(const at::Tensor& whole, const ops::Parameter& slice) {
+  const auto& cut = slice.sharding;
+  return cut.dim < 0 ? whole : whole.narrow(cut.dim, cut.begin, slice.value.size(cut.dim));
+}
+
+TEST(Weights, SlicesOfAnyDegreeAreTheWholeAndEveryElementIsCountedOnce) {
+  for (const Case& of : cases()) {
+    const Weights whole = make(of);
+    for (const int size : of.degrees) {
+      SCOPED_TRACE(testing::Message() << "family " << static_cast<int>(of.config.family) << " tp " << size);
+      std::map<std::string, at::Tensor> counted;
+      for (const auto& parameter : whole.all) counted[parameter->name] = at::zeros_like(parameter->main_grad);
+      for (int rank = 0; rank < size; ++rank) {
+        const Weights mine = make(of, {rank, size});
+        ASSERT_EQ(mine.all.size(), whole.all.size());
+        for (size_t i = 0; i < mine.all.size(); ++i) {
+          const ops::Parameter &slice = *mine.all[i], &parameter = *whole.all[i];
+          EXPECT_EQ(slice.name, parameter.name);
+          EXPECT_TRUE(at::equal(slice.value, place_in(parameter.value, slice))) << slice.name << " on rank " << rank;
+          EXPECT_EQ(slice.main_grad.sizes(), slice.value.sizes());
+          if (slice.sharding.dim >= 0) {
+            EXPECT_EQ(slice.sharding.full_shape, parameter.value.sizes().vec());
+          }
+          if (slice.sharding.counted) place_in(counted[slice.name], slice).add_(1);
+        }
+      }
+      for (const auto& [name, times] : counted) EXPECT_TRUE(times.eq(1).all().item<bool>()) << name;
+    }
+  }
+}
+
+TEST(Weights, ReplicatedGradientsAreMarkedByWhoMustSumThem) {
+  const Case of{small_config(Family::kLlama), Head::kScore, {}};
+  std::map<std::string, Sum> sum;
+  const Weights weights = make(of, {3, 4});
+  for (const auto& parameter : weights.all) sum[parameter->name] = parameter->sharding.sum;
+  const std::string block = "model.layers.0.", attention = block + "self_attn.";
+  for (const auto& name : {attention + "k_proj.weight", attention + "v_proj.bias"})
+    EXPECT_EQ(sum[name], Sum::kReplicas);
+  for (const auto& name : {attention + "o_proj.bias", block + "mlp.down_proj.bias", block + "input_layernorm.weight",
+                           std::string("model.norm.weight"), std::string(kScoreWeight)})
+    EXPECT_EQ(sum[name], Sum::kAxis) << name;
+  for (const auto& name : {attention + "q_proj.weight", attention + "o_proj.weight", block + "mlp.up_proj.bias",
+                           std::string(kEmbeddingWeight)})
+    EXPECT_EQ(sum[name], Sum::kNobody) << name;
+  EXPECT_EQ(weights.block[0].k.weight->sharding.begin, 6);  // rank 3 of 4 shares the second of two heads with rank 2
+  EXPECT_FALSE(weights.block[0].k.weight->sharding.counted);
+  EXPECT_EQ(key_value_replicas(of.config, 4), 2);
+  EXPECT_EQ(key_value_replicas(of.config, 2), 1);
+}
+
+TEST(Weights, OneRankHoldsEverythingUncut) {
+  for (const Case& of : cases())
+    for (const auto& parameter : make(of).all) {
+      EXPECT_EQ(parameter->sharding.dim, -1);
+      EXPECT_EQ(parameter->sharding.sum, Sum::kNobody);
+      EXPECT_TRUE(parameter->sharding.counted && parameter->sharding.full_shape.empty());
+    }
+}
+
+TEST(Weights, StagesTogetherHoldTheWholeModelInOrder) {
+  for (const bool tied : {false, true})
+    for (const Head head : {Head::kLanguageModel, Head::kScore}) {
+      const Case of{small_config(Family::kQwen2, tied), head, {}};
+      const Weights whole = make(of);
+      for (const int size : {1, 2}) {
+        const TensorShard tp{size - 1, size};
+        const Weights first = make(of, tp, {.first = 0, .count = 1, .embedding = true, .head = false});
+        const Weights middle = make(of, tp, {.first = 1, .count = 0, .embedding = false, .head = false});
+        const Weights last = make(of, tp, {.first = 1, .count = -1, .embedding = false, .head = true});
+        EXPECT_FALSE(first.norm || first.head || last.embedding);
+        EXPECT_TRUE(middle.all.empty());
+        std::vector<ops::ParameterPtr> both = first.all;
+        both.insert(both.end(), last.all.begin(), last.all.end());
+        if (tied && head == Head::kLanguageModel) {
+          EXPECT_EQ(last.head->name, kEmbeddingWeight);
+          EXPECT_FALSE(last.head->sharding.counted);
+          EXPECT_TRUE(at::equal(last.head->value, first.embedding->value));
+          both.pop_back();
+        }
+        ASSERT_EQ(both.size(), whole.all.size());
+        for (size_t i = 0; i < both.size(); ++i) {
+          EXPECT_EQ(both[i]->name, whole.all[i]->name);
+          EXPECT_TRUE(at::equal(both[i]->value, place_in(whole.all[i]->value, *both[i]))) << both[i]->name;
+        }
+      }
+    }
+}
+
+TEST(Weights, ListOfTheWholeModelIsWhatOneRankHolds) {
+  for (const Case& of : cases()) {
+    const Weights whole = make(of);
+    const auto list = whole_parameters(of.config, of.head);
+    ASSERT_EQ(list.size(), whole.all.size());
+    for (size_t i = 0; i < list.size(); ++i) {
+      EXPECT_EQ(list[i].first, whole.all[i]->name);
+      EXPECT_EQ(list[i].second, whole.all[i]->value.sizes().vec());
+    }
+  }
+}
+
+std::string refusal(const ModelConfig& config, int tp) {
+  try {
+    check_tensor_parallel(config, tp);
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Weights, ADegreeThatDoesNotFitIsRefusedWithTheNearestOnes) {
+  ModelConfig config = small_config(Family::kLlama);
+  EXPECT_NE(refusal(config, 3).find("parallel.tp: 3 does not fit"), std::string::npos);
+  EXPECT_NE(refusal(config, 3).find("use 2 or 4"), std::string::npos);
+  EXPECT_TRUE(refusal(config, 8).ends_with("use 4")) << refusal(config, 8);
+  EXPECT_NE(refusal(config, 0).find("parallel.tp"), std::string::npos);
+  config.num_attention_heads = 6;
+  config.num_key_value_heads = 3;
+  EXPECT_NE(refusal(config, 2).find("use 1 or 3"), std::string::npos);  // 2 divides the heads, but 3 would be cut
+  EXPECT_THROW(Weights::allocate(config, at::kFloat, Head::kScore, true, {}, {0, 2}), ConfigError);
+}
+
+TEST(Weights, LayersAndRanksThatAreNotThereAreRefused) {
+  const Case of{small_config(Family::kLlama), Head::kScore, {}};
+  EXPECT_THROW(make(of, {}, {.first = 1, .count = 2}), ShapeError);
+  EXPECT_THROW(make(of, {}, {.first = -1, .count = 1}), ShapeError);
+  EXPECT_THROW(make(of, {}, {.first = 3}), ShapeError);
+  EXPECT_THROW(make(of, {2, 2}), ShapeError);
+}
+
+}  // namespace
+}  // namespace fpdist::model
