@@ -56,13 +56,19 @@ model::ModelConfig bench_model() {
   return config;
 }
 
+plan::ParallelOptions one_rank() {
+  plan::ParallelOptions options;
+  options.dp = 1;
+  return options;
+}
+
 class Bench {
  public:
   explicit Bench(const Shape& shape)
       : shape_(shape),
         config_(bench_model()),
         group_(make_group(shape, config_.vocab_size)),
-        model_(config_, at::kFloat, at::kCPU, model::Head::kLanguageModel, true, false),
+        model_(config_, {}),
         flat_(model_.parameters()),
         loss_(loss::make_loss(Method::kGrpo, {.beta = 0.0})) {
     model_.initialize(1);
@@ -72,7 +78,7 @@ class Bench {
   double seconds(bool share, int64_t max_tokens, int repeats) {
     const std::vector<data::Group> groups{group_};
     const plan::StepPlan plan =
-        plan::make_step_plan(groups, Method::kGrpo, {1, 1, 1, 1}, plan::cost_table(config_.shape()),
+        plan::make_step_plan(groups, Method::kGrpo, one_rank(), plan::cost_table(config_.shape()),
                              {.max_tokens = max_tokens, .share_prefix = share});
     std::vector<double> times;
     for (int r = 0; r <= repeats; ++r) {  // the first is a warm-up
@@ -107,7 +113,7 @@ class Bench {
       members.push_back({0, ref.index, &sample});
       length.push_back(static_cast<double>(shape_.completion)), advantage.push_back(*sample.advantage);
     }
-    const parallel::PackTensors tensors = parallel::make_pack_tensors(prefix::make_layout(members, share), at::kCPU);
+    const parallel::PackTensors tensors = parallel::make_pack_tensors(prefix::make_layout(members, share));
     const at::Tensor hidden = model_.forward(0, tensors, {});
     const ops::SelectedLogprob head = model_.logprobs(hidden, tensors);
     loss::Edges edges;

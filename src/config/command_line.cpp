@@ -135,6 +135,8 @@ class Reader {
       List all = first ? List() : **list;
       for (std::string& item : split(assignment.value)) all.push_back(std::move(item));
       value = all;
+    } else if (std::holds_alternative<Integers*>(field)) {
+      value = split(assignment.value);
     } else if (auto* const* map = std::get_if<Map*>(&field)) {
       Map all = first ? Map() : **map;
       for (const std::string& item : split(assignment.value)) {

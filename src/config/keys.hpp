@@ -16,8 +16,10 @@ namespace fpdist::config {
 
 using List = std::vector<std::string>;
 using Map = std::map<std::string, std::string>;
+using Integers = std::vector<int64_t>;
 /// A field of trainer::Config. The alternative is the key's type.
-using Field = std::variant<bool*, int*, int64_t*, uint64_t*, double*, std::string*, DType*, Method*, List*, Map*>;
+using Field = std::variant<bool*, int*, int64_t*, uint64_t*, double*, std::string*, DType*, Method*, plan::Schedule*,
+                           plan::CpMethod*, List*, Integers*, Map*>;
 
 struct Key {
   std::string_view name;  ///< section.key, or the key alone at the top level

@@ -24,6 +24,12 @@ constexpr std::string_view kTypeName<DType> = "float32, bfloat16 or float64";
 template <>
 constexpr std::string_view kTypeName<Method> = "sft, dpo, reward or grpo";
 template <>
+constexpr std::string_view kTypeName<plan::Schedule> = "1f1b, interleaved or zb-h1";
+template <>
+constexpr std::string_view kTypeName<plan::CpMethod> = "auto, ring, groupcast or ulysses";
+template <>
+constexpr std::string_view kTypeName<Integers> = "a list of integers";
+template <>
 constexpr std::string_view kTypeName<List> = "one text or a list of them";
 template <>
 constexpr std::string_view kTypeName<Map> = "a map of texts";
@@ -39,23 +45,20 @@ bool parse(const std::string& value, bool& out) {
   return true;
 }
 
-bool parse(const std::string& value, Method& out) {
+template <typename Enum>
+bool parse_name(const std::string& value, Enum& out, Enum (*from_name)(std::string_view)) {
   try {
-    out = method_from_name(value);
+    out = from_name(value);
   } catch (const ConfigError&) {
     return false;
   }
   return true;
 }
 
-bool parse(const std::string& value, DType& out) {
-  try {
-    out = dtype_from_name(value);
-  } catch (const ConfigError&) {
-    return false;
-  }
-  return true;
-}
+bool parse(const std::string& value, Method& out) { return parse_name(value, out, method_from_name); }
+bool parse(const std::string& value, DType& out) { return parse_name(value, out, dtype_from_name); }
+bool parse(const std::string& value, plan::Schedule& out) { return parse_name(value, out, plan::schedule_from_name); }
+bool parse(const std::string& value, plan::CpMethod& out) { return parse_name(value, out, plan::cp_method_from_name); }
 
 // from_chars reads no locale and no blanks; a leading '+' and YAML's digit groups are not worth their surprises.
 template <typename Number>
@@ -95,6 +98,16 @@ bool store(const RawValue& value, List& out) {
   return list != nullptr;
 }
 
+bool store(const RawValue& value, Integers& out) {
+  const auto* list = std::get_if<List>(&value);
+  const List items = list ? *list : List{};
+  Integers parsed(items.size());
+  for (size_t i = 0; i < items.size(); ++i)
+    if (!parse(items[i], parsed[i])) return false;
+  if (list) out = std::move(parsed);
+  return list != nullptr;
+}
+
 bool store(const RawValue& value, Map& out) {
   const auto* map = std::get_if<Map>(&value);
   if (map) out = *map;
@@ -103,8 +116,8 @@ bool store(const RawValue& value, Map& out) {
 
 std::string print(bool value) { return value ? "true" : "false"; }
 std::string print(const std::string& value) { return value; }
-std::string print(DType value) { return std::string(name_of(value)); }
-std::string print(Method value) { return std::string(name_of(value)); }
+template <typename Enum>
+requires std::is_enum_v<Enum> std::string print(Enum value) { return std::string(name_of(value)); }
 template <typename Number>
 requires std::is_arithmetic_v<Number> std::string print(Number value) {
   char buffer[64];  // the shortest digits that read back to the same double
@@ -113,6 +126,14 @@ requires std::is_arithmetic_v<Number> std::string print(Number value) {
 std::string print(const List& values) {
   std::string out;
   for (const std::string& value : values) out += (out.empty() ? "" : ",") + value;
+  return out;
+}
+std::string print(const Integers& values) {
+  std::string out;
+  for (const int64_t value : values) {
+    if (!out.empty()) out.push_back(',');
+    out += std::to_string(value);
+  }
   return out;
 }
 std::string print(const Map& values) {

@@ -152,6 +152,11 @@ struct Emit {
     for (const std::string& value : *values) text(value);
     out << YAML::EndSeq;
   }
+  void operator()(Integers* values) {
+    out << YAML::Flow << YAML::BeginSeq;
+    for (const int64_t value : *values) out << value;
+    out << YAML::EndSeq;
+  }
   void operator()(Map* values) {
     out << YAML::Flow << YAML::BeginMap;
     for (const auto& [ours, theirs] : *values) {

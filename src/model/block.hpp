@@ -5,6 +5,7 @@
 
 #include "fpdist/model/config.hpp"
 #include "fpdist/parallel/stage.hpp"
+#include "fpdist/parallel/tensor_parallel.hpp"
 #include "rotary_table.hpp"
 #include "weights.hpp"
 
@@ -14,9 +15,14 @@ namespace fpdist::model {
 struct PackContext {
   parallel::PackTensors tensors;
   RotaryTable rotary;
+  comm::Communicator* tp = nullptr;  ///< null: one rank
+
+  /// All rows of the cp rank from the own run of them, and back (summed over tp).
+  at::Tensor gathered(const at::Tensor& own) const;
+  at::Tensor scattered(const at::Tensor& partial) const;
 };
 
-/// x [T,H] -> [T,H]: x + attention(norm(x)), then the same with the gated MLP. Differentiable in x and the weights.
+/// x [n_t,H] -> [n_t,H]: x + attention(norm(x)), then the same with the gated MLP. Differentiable in x and the weights.
 at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const ModelConfig& config,
                          const PackContext& context);
 

@@ -9,18 +9,25 @@
 
 #include "block.hpp"
 #include "fpdist/core/error.hpp"
+#include "fpdist/ops/weight_gradient_queue.hpp"
+#include "fpdist/parallel/tensor_parallel.hpp"
 #include "rotary_table.hpp"
 #include "weights.hpp"
 
 namespace fpdist::model {
 namespace {
 
-/// A pack between forward and backward: the whole graph, or with recomputation only the inputs of the segments
-/// (blocks and the final norm).
+/// A block or the final norm of one pack: its input, a leaf, and its output with the graph between them (undefined when
+/// the segment is recomputed).
+struct Segment {
+  at::Tensor input, output;
+};
+
+/// A pack between forward and backward.
 struct InFlight {
-  at::Tensor output;
   PackContext context;
-  std::vector<at::Tensor> segment_input;
+  at::Tensor embedded;  // first run only; undefined when it is recomputed
+  std::vector<Segment> segment;
 };
 
 at::Tensor leaf(const at::Tensor& x) { return x.detach().set_requires_grad(true); }
@@ -28,63 +35,117 @@ at::Tensor leaf(const at::Tensor& x) { return x.detach().set_requires_grad(true)
 }  // namespace
 
 struct Transformer::Impl {
-  Impl(ModelConfig model_config, at::TensorOptions options, Head model_head, bool is_trainable, bool recompute)
+  Impl(ModelConfig model_config, const TransformerOptions& model_options)
       : config(std::move(model_config)),
-        head(model_head),
-        trainable(is_trainable),
-        checkpointing(recompute),
-        weights(Weights::allocate(config, options, head, trainable)),
-        inverse_frequency(inverse_frequencies(
-            config.rope, config.head_dim, ops::accumulate_dtype(options.dtype().toScalarType()), options.device())) {}
+        options(model_options),
+        weights(Weights::allocate(config, at::TensorOptions(options.dtype), options.head, options.trainable,
+                                  options.layers, shard())),
+        inverse_frequency(
+            inverse_frequencies(config.rope, config.head_dim, ops::accumulate_dtype(options.dtype), at::kCPU)) {
+    if (options.tp != nullptr && options.tp->size() == 1) options.tp = nullptr;
+    if (options.trainable && options.defer_weight_gradients) {
+      queue = c10::make_intrusive<ops::WeightGradientQueue>();
+      for (const auto& parameter : weights.all) parameter->queue = queue;
+    }
+    for (const BlockWeights& block : weights.block) segment_parameters.push_back(parameters_of(block));
+    if (weights.norm) segment_parameters.push_back({weights.norm});
+    head_parameters = weights.head && weights.head != weights.embedding ? std::vector{weights.head}
+                                                                        : std::vector<ops::ParameterPtr>{};
+  }
+
+  TensorShard shard() const {
+    return options.tp == nullptr ? TensorShard{} : TensorShard{options.tp->rank(), options.tp->size()};
+  }
+  static std::vector<ops::ParameterPtr> parameters_of(const BlockWeights& block) {
+    std::vector<ops::ParameterPtr> all{block.q_norm, block.k_norm, block.input_norm, block.post_attention_norm};
+    for (const Linear* linear : {&block.q, &block.k, &block.v, &block.o, &block.gate, &block.up, &block.down})
+      all.push_back(linear->weight), all.push_back(linear->bias);
+    std::erase(all, nullptr);
+    return all;
+  }
 
   at::Tensor embed(const PackContext& context) const {
-    return ops::embedding(context.tensors.token, *weights.embedding);
+    return options.tp == nullptr ? ops::embedding(context.tensors.token, *weights.embedding)
+                                 : parallel::embedding(context.tensors.token, *weights.embedding, *options.tp,
+                                                       context.tensors.shard_rows);
   }
-  at::Tensor norm(const at::Tensor& x) const { return ops::rms_norm(x, *weights.norm, config.rms_norm_eps); }
-  at::Tensor segment(size_t index, const at::Tensor& x, const PackContext& context) const {
-    return index < weights.block.size() ? block_forward(x, weights.block[index], config, context) : norm(x);
+  at::Tensor run(size_t index, const at::Tensor& x, const PackContext& context) const {
+    return index < weights.block.size() ? block_forward(x, weights.block[index], config, context)
+                                        : ops::rms_norm(x, *weights.norm, config.rms_norm_eps);
   }
-  size_t segments() const { return weights.block.size() + 1; }
+  size_t segments() const { return segment_parameters.size(); }
+  bool embeds() const { return options.layers.embedding; }
 
-  at::Tensor run(const PackContext& context, std::vector<at::Tensor>* inputs = nullptr) const {
-    at::Tensor x = embed(context);
-    for (size_t index = 0; index < segments(); ++index) {
-      if (inputs != nullptr) inputs->push_back(x);
-      x = segment(index, x, context);
-    }
+  /// Without a backward to come.
+  at::Tensor run_all(const PackContext& context, const at::Tensor& input) const {
+    const at::NoGradGuard no_grad;
+    at::Tensor x = embeds() ? embed(context) : input;
+    for (size_t index = 0; index < segments(); ++index) x = run(index, x, context);
     return x;
   }
-
-  /// Segment by segment from the back: forward again with a graph, then through it. The same operations on the same
-  /// values as without recomputation, so the same bits.
-  void recompute_backward(InFlight& pack, at::Tensor grad) const {
-    for (size_t index = segments(); index-- > 0;) {
-      const at::Tensor input = leaf(std::exchange(pack.segment_input[index], at::Tensor()));
-      const at::Tensor output = segment(index, input, pack.context);
-      torch::autograd::backward({output}, {grad});
-      grad = input.grad();
+  /// Segment by segment, each a graph of its own, or with recomputation none at all.
+  at::Tensor run_kept(InFlight& pack, const at::Tensor& input) const {
+    const at::AutoGradMode with_graph(!options.gradient_checkpointing);
+    at::Tensor x = input;
+    if (embeds()) {
+      x = embed(pack.context);
+      if (!options.gradient_checkpointing) pack.embedded = x;
     }
-    torch::autograd::backward({embed(pack.context)}, {grad});
+    for (size_t index = 0; index < segments(); ++index) {
+      Segment segment{.input = leaf(x), .output = {}};
+      x = run(index, segment.input, pack.context);
+      if (!options.gradient_checkpointing) segment.output = x;
+      pack.segment.push_back(std::move(segment));
+    }
+    return leaf(x);
+  }
+  /// From the back; recomputed segments run the same operations on the same values, so the same bits.
+  at::Tensor run_back(InFlight& pack, at::Tensor grad) const {
+    for (size_t index = segments(); index-- > 0;) {
+      const Segment segment = std::exchange(pack.segment[index], {});
+      const at::Tensor output = segment.output.defined() ? segment.output : run(index, segment.input, pack.context);
+      torch::autograd::backward({output}, {grad});
+      grad = segment.input.grad();
+      if (hook && !queue) hook(segment_parameters[index]);
+    }
+    if (!embeds()) return grad;
+    torch::autograd::backward({pack.embedded.defined() ? pack.embedded : embed(pack.context)}, {grad});
+    if (hook && !queue) hook({&weights.embedding, 1});
+    return {};
+  }
+  at::Tensor head_rows(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
+    const at::Tensor own = hidden.index_select(0, tensors.head_row);
+    return options.tp == nullptr ? own : parallel::gather_rows(own, *options.tp, tensors.head_count);
+  }
+  void check_head(Head wanted, const char* what) const {
+    check(options.layers.head, what, " asked of a run of layers without the head");
+    check(options.head == wanted,
+          wanted == Head::kScore ? "a language model has no score head" : "a reward model has no language model head");
   }
 
   ModelConfig config;
-  Head head;
-  bool trainable, checkpointing;
+  TransformerOptions options;
   Weights weights;
   at::Tensor inverse_frequency;
+  c10::intrusive_ptr<ops::WeightGradientQueue> queue;  // null: nothing is deferred
+  std::vector<std::vector<ops::ParameterPtr>> segment_parameters;
+  std::vector<ops::ParameterPtr> head_parameters;  // complete before the first segment's backward
+  std::function<void(std::span<const ops::ParameterPtr>)> hook;
   std::unordered_map<int, InFlight> in_flight;
 };
 
-Transformer::Transformer(ModelConfig config, at::ScalarType dtype, at::Device device, Head head, bool trainable,
-                         bool gradient_checkpointing)
-    : impl_(std::make_unique<Impl>(std::move(config), at::TensorOptions(dtype).device(device), head, trainable,
-                                   gradient_checkpointing)) {}
+Transformer::Transformer(ModelConfig config, const TransformerOptions& options)
+    : impl_(std::make_unique<Impl>(std::move(config), options)) {}
 Transformer::~Transformer() = default;
 Transformer::Transformer(Transformer&&) noexcept = default;
 Transformer& Transformer::operator=(Transformer&&) noexcept = default;
 
 const ModelConfig& Transformer::config() const { return impl_->config; }
+const TransformerOptions& Transformer::options() const { return impl_->options; }
 const std::vector<ops::ParameterPtr>& Transformer::parameters() const { return impl_->weights.all; }
+void Transformer::set_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook) {
+  impl_->hook = std::move(hook);
+}
 
 void Transformer::initialize(uint64_t seed) {
   for (const auto& parameter : impl_->weights.all) model::initialize(*parameter, impl_->config.initializer_range, seed);
@@ -99,23 +160,15 @@ void Transformer::initialize(uint64_t seed, std::string_view name) {
 }
 
 at::Tensor Transformer::forward(int pack, const parallel::PackTensors& tensors, const at::Tensor& input) {
-  check(!input.defined(), "this model is the first and only stage: it takes no input rows");
+  check(input.defined() != impl_->embeds(), impl_->embeds() ? "the first run of layers takes no input rows"
+                                                            : "this run of layers needs the previous run's rows");
   check(impl_->in_flight.count(pack) == 0, "pack ", pack,
         " is already in flight: call backward_input or discard first");
-  InFlight kept{
-      .output = {}, .context = {tensors, rotary_table(impl_->inverse_frequency, tensors.depth)}, .segment_input = {}};
-  if (!impl_->trainable || !at::GradMode::is_enabled()) {
-    const at::NoGradGuard no_grad;
-    return impl_->run(kept.context);
-  }
-  if (impl_->checkpointing) {
-    const at::NoGradGuard no_grad;
-    kept.output = impl_->run(kept.context, &kept.segment_input);
-  } else {
-    kept.output = impl_->run(kept.context);
-  }
-  const at::Tensor rows = leaf(kept.output);
-  if (impl_->checkpointing) kept.output = at::Tensor();
+  InFlight kept{.context = {tensors, rotary_table(impl_->inverse_frequency, tensors.depth), impl_->options.tp},
+                .embedded = {},
+                .segment = {}};
+  if (!impl_->options.trainable || !at::GradMode::is_enabled()) return impl_->run_all(kept.context, input);
+  const at::Tensor rows = impl_->run_kept(kept, input);
   impl_->in_flight.emplace(pack, std::move(kept));
   return rows;
 }
@@ -126,43 +179,52 @@ at::Tensor Transformer::backward_input(int pack, const at::Tensor& grad_output) 
         " is not in flight: forward ran without gradients, or backward_input ran already");
   check(grad_output.defined(), "pack ", pack, ": no gradient arrived at the hidden rows: did the loss use them?");
   const at::AutoGradMode with_graph(true);
-  if (impl_->checkpointing) {
-    impl_->recompute_backward(entry.mapped(), grad_output);
-  } else {
-    torch::autograd::backward({entry.mapped().output}, {grad_output});
-  }
-  return {};
+  if (impl_->hook && !impl_->queue) impl_->hook(impl_->head_parameters);
+  if (impl_->queue) impl_->queue->open(pack);
+  at::Tensor grad = impl_->run_back(entry.mapped(), grad_output);
+  if (impl_->queue) impl_->queue->close();
+  return grad;
 }
 
-void Transformer::backward_weight(int) {}
+void Transformer::backward_weight(int pack) {
+  if (!impl_->queue) return;
+  impl_->queue->run(pack);
+  if (impl_->hook) impl_->hook(impl_->weights.all);
+}
 
 void Transformer::discard(int pack) { impl_->in_flight.erase(pack); }
 
 ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
-  check(impl_->head == Head::kLanguageModel, "a reward model has no language model head");
-  const at::Tensor rows = hidden.index_select(0, tensors.head_row);
-  return ops::selected_logprob(rows, *impl_->weights.head, tensors.score_row, tensors.score_target);
+  impl_->check_head(Head::kLanguageModel, "log-probs");
+  const at::Tensor rows = impl_->head_rows(hidden, tensors);
+  return impl_->options.tp == nullptr
+             ? ops::selected_logprob(rows, *impl_->weights.head, tensors.score_row, tensors.score_target)
+             : parallel::selected_logprob(rows, *impl_->weights.head, tensors.score_row, tensors.score_target,
+                                          *impl_->options.tp);
 }
 
 at::Tensor Transformer::mean_logits(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
-  check(impl_->head == Head::kLanguageModel, "a reward model has no language model head");
+  impl_->check_head(Head::kLanguageModel, "mean logits");
   const at::NoGradGuard no_grad;
   const auto dtype = ops::accumulate_dtype(hidden.scalar_type());
-  const at::Tensor mean_weight = at::mean(impl_->weights.head->value, {0}, /*keepdim=*/false, dtype);
-  return at::mv(hidden.index_select(0, tensors.head_row).to(dtype), mean_weight);
+  const at::Tensor weight = at::sum(impl_->weights.head->value, {0}, /*keepdim=*/false, dtype)
+                                .div_(static_cast<double>(impl_->config.vocab_size));
+  at::Tensor mean = at::mv(impl_->head_rows(hidden.detach(), tensors).to(dtype), weight);
+  if (impl_->options.tp != nullptr) impl_->options.tp->all_reduce(mean);
+  return mean;
 }
 
 at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
-  check(impl_->head == Head::kScore, "a language model has no score head");
-  check<DataError>(!(tensors.last_row < 0).any().item<bool>(),
-                   "a sample without tokens has no score: a reward model needs ",
+  impl_->check_head(Head::kScore, "scores");
+  check<DataError>(!tensors.has_empty_sample, "a sample without tokens has no score: a reward model needs ",
                    "at least one token in every prompt and completion together");
   const at::Tensor last = hidden.index_select(0, tensors.last_row);
   return ops::linear(last, *impl_->weights.head).squeeze(1).to(ops::accumulate_dtype(hidden.scalar_type()));
 }
 
 at::Tensor Transformer::logits(const at::Tensor& hidden) const {
-  check(impl_->head == Head::kLanguageModel, "a reward model has no language model head");
+  impl_->check_head(Head::kLanguageModel, "logits");
+  check(impl_->options.tp == nullptr, "logits() is for one tensor-parallel rank");
   const at::NoGradGuard no_grad;
   const auto dtype = ops::accumulate_dtype(hidden.scalar_type());
   return at::linear(hidden.to(dtype), impl_->weights.head->value.to(dtype));

@@ -37,14 +37,16 @@ double sum_of_squares(const T* values, int64_t count) {
 
 }  // namespace
 
-double global_norm(const at::Tensor& grad_shard, comm::Communicator& axis) {
-  check(grad_shard.is_contiguous() && grad_shard.device().is_cpu() &&
-            (grad_shard.scalar_type() == at::kFloat || grad_shard.scalar_type() == at::kDouble),
-        "global_norm: the gradient must be a contiguous float32 or float64 tensor on the CPU");
-  at::Tensor sum = at::empty({1}, at::kDouble);
-  sum.data_ptr<double>()[0] = grad_shard.scalar_type() == at::kDouble
-                                  ? sum_of_squares(grad_shard.const_data_ptr<double>(), grad_shard.numel())
-                                  : sum_of_squares(grad_shard.const_data_ptr<float>(), grad_shard.numel());
+double global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis) {
+  at::Tensor sum = at::zeros({1}, at::kDouble);
+  for (const at::Tensor& piece : pieces) {
+    check(piece.is_contiguous() && piece.device().is_cpu() &&
+              (piece.scalar_type() == at::kFloat || piece.scalar_type() == at::kDouble),
+          "global_norm: the gradient must be contiguous float32 or float64 pieces on the CPU");
+    sum.data_ptr<double>()[0] += piece.scalar_type() == at::kDouble
+                                     ? sum_of_squares(piece.const_data_ptr<double>(), piece.numel())
+                                     : sum_of_squares(piece.const_data_ptr<float>(), piece.numel());
+  }
   axis.all_reduce(sum, comm::ReduceOp::kSum);
   return std::sqrt(sum.data_ptr<double>()[0]);
 }

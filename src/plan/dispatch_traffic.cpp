@@ -61,8 +61,8 @@ CpTraffic predict_traffic(const CpPlan& plan, const CpHeads& heads) {
     const int64_t out = own * (members - 1), in = count_rows(plan.group_rows[group]) - own;
     traffic.forward_heads_sent.push_back(out * (query + 2 * key) + in * query);
     traffic.forward_heads_received.push_back(in * (query + 2 * key) + out * query);
-    traffic.backward_heads_sent.push_back(out * (2 * query + 2 * key) + in * (query + 2 * key));
-    traffic.backward_heads_received.push_back(in * (2 * query + 2 * key) + out * (query + 2 * key));
+    traffic.backward_heads_sent.push_back(out * query + in * (query + 2 * key));
+    traffic.backward_heads_received.push_back(in * query + out * (query + 2 * key));
   }
   return traffic;
 }

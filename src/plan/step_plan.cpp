@@ -123,8 +123,12 @@ class Hash {
   uint64_t state_ = 0;
 };
 
-uint64_t hash_of(const StepPlan& plan) {
+uint64_t hash_of(const StepPlan& plan, const ParallelOptions& parallel) {
   Hash hash;
+  for (const int64_t field :
+       {static_cast<int64_t>(plan.schedule), int64_t{plan.stages}, int64_t{plan.chunks}, int64_t{parallel.cp},
+        static_cast<int64_t>(parallel.cp_method), int64_t{parallel.ulysses}, parallel.cp_chunk})
+    hash.add(field);
   hash.add(static_cast<int64_t>(plan.replica.size()));
   for (const std::vector<PackPlan>& packs : plan.replica) {
     hash.add(static_cast<int64_t>(packs.size()));
@@ -149,27 +153,26 @@ int64_t count_edges(const data::Sample& sample) {
                        [](int32_t target) { return target != data::kIgnore; });
 }
 
-std::vector<Op> StepPlan::ops_of(int d) const {
-  std::vector<Op> ops;
-  const int packs = static_cast<int>(replica.at(index(d)).size());
-  for (int pack = 0; pack < packs; ++pack)
-    for (const OpKind kind : {OpKind::kForward, OpKind::kBackwardInput, OpKind::kBackwardWeight})
-      ops.push_back({kind, pack});
-  ops.push_back({OpKind::kReduceGradients});
-  ops.push_back({OpKind::kOptimizerStep});
-  return ops;
+PipelineShape StepPlan::pipeline(int d) const {
+  return {.schedule = schedule,
+          .stages = stages,
+          .chunks = chunks,
+          .slices = std::vector<int>(replica.at(index(d)).size(), 1),
+          .window = 1};
 }
 
-StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const MeshShape& mesh,
+StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
                         const CostTable& costs, const PackOptions& options) {
-  check<ConfigError>(mesh.dp >= 1, "parallel.dp is ", mesh.dp, ": resolve the mesh against the number of ranks first");
+  check<ConfigError>(parallel.dp >= 1, "parallel.dp is ", parallel.dp,
+                     ": resolve the mesh against the number of ranks first");
   check<ConfigError>(options.max_tokens >= 1, "pack.max_tokens is ", options.max_tokens, ": set it to 1 or more");
   const int64_t max_tokens = std::min<int64_t>(options.max_tokens, std::numeric_limits<int32_t>::max());
   const StepForest step = make_step_forest(groups, options.share_prefix);
-  const Choice choice = choose_packing(step, groups, !is_preference(method), mesh.dp, costs, max_tokens);
+  const Choice choice = choose_packing(step, groups, !is_preference(method), parallel.dp, costs, max_tokens);
 
   StepPlan plan;
   plan.totals = totals_of(step, groups.size());
+  plan.schedule = parallel.schedule, plan.stages = parallel.pp, plan.chunks = parallel.virtual_stages;
   for (const std::vector<PackedUnits>& packed : choice.packing.replica) {
     std::vector<PackPlan>& packs = plan.replica.emplace_back();
     for (const PackedUnits& pack : packed) {
@@ -181,7 +184,10 @@ StepPlan make_step_plan(std::span<const data::Group> groups, Method method, cons
       return std::tie(a.member[0].group, a.member[0].index) < std::tie(b.member[0].group, b.member[0].index);
     });
   }
-  plan.hash = hash_of(plan);
+  if (parallel.schedule == Schedule::kInterleaved)
+    for (std::vector<PackPlan>& packs : plan.replica)
+      while (packs.size() % static_cast<size_t>(parallel.pp) != 0) packs.emplace_back();
+  plan.hash = hash_of(plan, parallel);
   return plan;
 }
 

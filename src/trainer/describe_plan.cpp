@@ -35,11 +35,35 @@ int64_t activation_elements(const model::ModelConfig& c, bool checkpointing) {
   return checkpointing ? c.num_hidden_layers * c.hidden_size + block : c.num_hidden_layers * block;
 }
 
+/// Which ranks stand where: a line a pipeline stage of a replica, cp across, tp in brackets.
+std::string rank_map(const MeshShape& mesh) {
+  std::string lines;
+  for (int dp = 0; dp < mesh.dp; ++dp)
+    for (int pp = 0; pp < mesh.pp; ++pp) {
+      std::string ranks;
+      for (int cp = 0; cp < mesh.cp; ++cp) {
+        ranks += cp ? " [" : "[";
+        for (int tp = 0; tp < mesh.tp; ++tp) ranks += text(tp ? " " : "", rank_of({dp, pp, cp, tp}, mesh));
+        ranks += "]";
+      }
+      if (lines.size() < 2000) lines += text("  replica ", dp, " stage ", pp, "  ", ranks, "\n");
+    }
+  return lines;
+}
+
+std::string layer_map(const plan::ParallelOptions& parallel, const std::vector<model::StageLayers>& runs) {
+  if (parallel.pp == 1) return "";
+  std::string layers;
+  for (const model::StageLayers& run : runs) layers += text(layers.empty() ? "" : ",", run.count);
+  return text("schedule           ", plan::name_of(parallel.schedule), ", layers ", layers, "\n");
+}
+
 }  // namespace
 
 std::string describe_plan(const Config& config, int ranks, LogSink& log) {
   validate(config);
-  const MeshShape mesh = resolve_mesh(config.parallel, ranks);
+  plan::ParallelOptions mesh = config.parallel;
+  static_cast<MeshShape&>(mesh) = resolve_mesh(config.parallel, ranks);
   const model::ModelConfig model = read_model_config(config.model);
   const auto tokenizer = data::make_byte_tokenizer();
   const data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, log);
@@ -67,25 +91,28 @@ std::string describe_plan(const Config& config, int ranks, LogSink& log) {
   const double weight_bytes = config.model.dtype == DType::kFloat64 ? 8 : config.model.dtype == DType::kFloat32 ? 4 : 2;
   const double sum_bytes = config.model.dtype == DType::kFloat64 ? 8 : 4;
   const auto weights = static_cast<double>(count_parameters(model, config.method == Method::kReward));
-  const double shard = weights / mesh.dp;
+  const double held = weights / (mesh.pp * mesh.tp), shard = held / (mesh.dp * mesh.cp);
   const double masters = weight_bytes == sum_bytes ? 0 : shard * sum_bytes;
   const bool has_reference = loss::needs_reference(config.method, config.loss);
+  // A stage holds up to pp packs of 1/pp of the layers; cp and tp ranks hold their rows.
   const double activations =
-      static_cast<double>(largest * activation_elements(model, config.model.gradient_checkpointing)) * weight_bytes;
+      static_cast<double>(largest * activation_elements(model, config.model.gradient_checkpointing)) * weight_bytes /
+      (mesh.cp * mesh.tp);
   const double total =
-      weights * (weight_bytes * (has_reference ? 2 : 1) + sum_bytes) + masters + 2 * shard * sum_bytes + activations;
+      held * (weight_bytes * (has_reference ? 2 : 1) + sum_bytes) + masters + 2 * shard * sum_bytes + activations;
+  const std::vector<model::StageLayers> runs = split_layers(config, model);
   return text(
-      "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", "data               ", dataset.group.size(),
-      " groups, ", loader.steps_per_epoch(), " steps an epoch; the first ", steps, " planned\n", "tokens             ",
-      logical, " logical, ", computed, " computed\n", "sharing ratio      ",
+      "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh, runs),
+      "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(), " steps an epoch; the first ",
+      steps, " planned\n", "tokens             ", logical, " logical, ", computed, " computed\n", "sharing ratio      ",
       static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
       static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
       config.pack.max_tokens, " rows\n", "balance            busiest replica ",
       static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n", "memory a rank      ",
-      mib(total), "\n", "  weights          ", mib(weights * weight_bytes), " (", static_cast<int64_t>(weights),
-      " parameters)\n", has_reference ? text("  reference        ", mib(weights * weight_bytes), "\n") : "",
-      "  main grads       ", mib(weights * sum_bytes), "\n", "  optimizer shard  ",
-      mib(masters + 2 * shard * sum_bytes), "\n", "  activations      ", mib(activations), " (estimate, largest pack)");
+      mib(total), "\n", "  weights          ", mib(held * weight_bytes), " (of ", static_cast<int64_t>(weights),
+      " parameters)\n", has_reference ? text("  reference        ", mib(held * weight_bytes), "\n") : "",
+      "  main grads       ", mib(held * sum_bytes), "\n", "  optimizer shard  ", mib(masters + 2 * shard * sum_bytes),
+      "\n", "  activations      ", mib(activations), " (estimate, largest pack)");
 }
 
 }  // namespace fpdist::trainer

@@ -3,8 +3,11 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
+#include "fpdist/plan/stage_layers.hpp"
 #include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
@@ -21,51 +24,123 @@ at::ScalarType scalar_type(DType dtype) {
   throw std::logic_error("enum value without a scalar type");
 }
 
-namespace {
-
-std::unique_ptr<model::Transformer> make_model(const Config& config, const model::ModelConfig& shape, bool trainable) {
-  const model::Head head = config.method == Method::kReward ? model::Head::kScore : model::Head::kLanguageModel;
-  return std::make_unique<model::Transformer>(shape, scalar_type(config.model.dtype), at::kCPU, head, trainable,
-                                              config.model.gradient_checkpointing);
-}
-
-}  // namespace
-
 model::ModelConfig read_model_config(const model::ModelOptions& options) {
   if (options.path.empty()) return model::preset_config(options.preset);
   const checkpoint::HfDirectory directory(options.path);
   return model::parse_model_config(directory.config_json(), directory.config_path());
 }
 
-std::unique_ptr<model::Transformer> load_model(const Config& config, const model::ModelConfig& shape, bool trainable) {
-  auto model = make_model(config, shape, trainable);
-  if (config.model.path.empty()) {
-    model->initialize(config.model.seed);
-    return model;
+std::vector<model::StageLayers> split_layers(const Config& config, const model::ModelConfig& model) {
+  const plan::ModelShape shape = model.shape();
+  const plan::CostTable layer = plan::cost_table({.layers = 1,
+                                                  .hidden = shape.hidden,
+                                                  .intermediate = shape.intermediate,
+                                                  .heads = shape.heads,
+                                                  .kv_heads = shape.kv_heads,
+                                                  .head_dim = shape.head_dim,
+                                                  .vocab = shape.vocab});
+  // A layer's work on one row against the head's: every row is taken to have an edge, a reward model's head is nothing.
+  const int64_t head = config.method == Method::kReward ? 0 : layer.per_edge;
+  const std::vector<int64_t> layers = plan::stage_layers(
+      {.layers = model.num_hidden_layers, .layer = layer.per_row, .embedding = 0, .head = head}, config.parallel);
+  std::vector<model::StageLayers> runs;
+  int64_t first = 0;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    runs.push_back({.first = first, .count = layers[i], .embedding = i == 0, .head = i + 1 == layers.size()});
+    first += layers[i];
   }
-  const checkpoint::HfDirectory directory(config.model.path);
+  return runs;
+}
+
+namespace {
+
+/// Fills the own slices from the directory; returns the names that it lacks.
+std::string read_weights(const checkpoint::HfDirectory& directory, uint64_t seed, model::Transformer& run) {
   const at::NoGradGuard filling;
   std::string missing;
-  for (const auto& parameter : model->parameters()) {
+  for (const auto& parameter : run.parameters()) {
     if (directory.contains(parameter->name)) {
-      directory.read_into(parameter->name, parameter->value);
+      const ops::Sharding& sharding = parameter->sharding;
+      const at::IntArrayRef full = sharding.dim < 0 ? parameter->value.sizes() : at::IntArrayRef(sharding.full_shape);
+      directory.read_slice_into(parameter->name, full, sharding.dim, sharding.begin, parameter->value);
     } else if (parameter->name == model::kScoreWeight) {
-      model->initialize(config.model.seed, parameter->name);  // a base model has no score head yet
+      run.initialize(seed, parameter->name);  // a base model has no score head yet
     } else {
       missing += (missing.empty() ? "" : ", ") + parameter->name;
     }
   }
-  check<ModelFileError>(missing.empty(), config.model.path, " lacks weights that its config.json asks for: ", missing,
-                        ": is this a complete causal language model?");
-  return model;
+  return missing;
 }
 
-std::unique_ptr<model::Transformer> clone_frozen(const Config& config, const model::Transformer& policy) {
-  auto frozen = make_model(config, policy.config(), /*trainable=*/false);
+}  // namespace
+
+std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const model::ModelConfig& shape,
+                                                            const comm::Mesh& mesh) {
+  const std::vector<model::StageLayers> runs = split_layers(config, shape);
+  std::vector<std::unique_ptr<model::Transformer>> own;
+  std::optional<checkpoint::HfDirectory> directory;
+  if (!config.model.path.empty()) directory.emplace(config.model.path);
+  std::string missing;
+  for (int chunk = 0; chunk < config.parallel.virtual_stages; ++chunk) {
+    const model::TransformerOptions options{
+        .dtype = scalar_type(config.model.dtype),
+        .head = config.method == Method::kReward ? model::Head::kScore : model::Head::kLanguageModel,
+        .trainable = true,
+        .gradient_checkpointing = config.model.gradient_checkpointing,
+        .defer_weight_gradients = config.parallel.schedule == plan::Schedule::kZeroBubble,
+        .layers = runs[static_cast<size_t>(chunk * mesh.shape().pp + mesh.at().pp)],
+        .tp = &mesh.tp()};
+    own.push_back(std::make_unique<model::Transformer>(shape, options));
+    if (directory) {
+      const std::string lacks = read_weights(*directory, config.model.seed, *own.back());
+      if (!lacks.empty()) missing += (missing.empty() ? "" : ", ") + lacks;
+    } else {
+      own.back()->initialize(config.model.seed);
+    }
+  }
+  check<ModelFileError>(missing.empty(), config.model.path, " lacks weights that its config.json asks for: ", missing,
+                        ": is this a complete causal language model?");
+  return own;
+}
+
+std::vector<std::unique_ptr<model::Transformer>> clone_frozen(
+    const std::vector<std::unique_ptr<model::Transformer>>& policy) {
   const at::NoGradGuard copying;
-  for (size_t p = 0; p < frozen->parameters().size(); ++p)
-    frozen->parameters()[p]->value.copy_(policy.parameters()[p]->value);
-  return frozen;
+  std::vector<std::unique_ptr<model::Transformer>> all;
+  for (const auto& run : policy) {
+    model::TransformerOptions options = run->options();
+    options.trainable = options.gradient_checkpointing = options.defer_weight_gradients = false;
+    all.push_back(std::make_unique<model::Transformer>(run->config(), options));
+    for (size_t p = 0; p < run->parameters().size(); ++p)
+      all.back()->parameters()[p]->value.copy_(run->parameters()[p]->value);
+  }
+  return all;
+}
+
+OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& policy,
+                                   const model::ModelConfig& model, const comm::Mesh& mesh) {
+  const auto is_late = [&](const ops::ParameterPtr& parameter) {
+    const bool tied =
+        model.tie_word_embeddings && mesh.shape().pp > 1 && parameter->name == "model.embed_tokens.weight";
+    return !parameter->decay() || tied || parameter->sharding.sum != ops::Sharding::Sum::kNobody;
+  };
+  OrderedParameters ordered;
+  for (const auto& run : policy)
+    ordered.all.insert(ordered.all.end(), run->parameters().begin(), run->parameters().end());
+  const auto late = std::stable_partition(ordered.all.begin(), ordered.all.end(),
+                                          [&](const auto& parameter) { return !is_late(parameter); });
+  ordered.late = static_cast<size_t>(late - ordered.all.begin());
+  return ordered;
+}
+
+plan::CpCosts context_costs(const Config& config, const model::ModelConfig& model) {
+  const int tp = config.parallel.tp;
+  const int64_t bytes = config.model.dtype == DType::kFloat64 ? 8 : config.model.dtype == DType::kFloat32 ? 4 : 2;
+  const int64_t kv = std::max<int64_t>(1, model.num_key_value_heads / tp);
+  const int64_t q = std::max<int64_t>(1, model.num_attention_heads / tp);
+  return {.key_bytes = 2 * kv * model.head_dim * bytes,
+          .head_bytes = 2 * (q + kv) * model.head_dim * bytes,
+          .max_ulysses = static_cast<int>(kv)};
 }
 
 void check_vocabulary(const data::Dataset& dataset, const model::ModelConfig& model) {

@@ -69,6 +69,7 @@ void check_train(const TrainOptions& options, Problems& problems) {
   problems.unless(!options.output_dir.empty(), "train.output_dir is empty; give the folder to write to");
   problems.range("train.logging_steps", options.logging_steps, options.logging_steps >= 1, "1 or more");
   problems.range("train.save_steps", options.save_steps, options.save_steps >= 0, "0 or more");
+  problems.range("train.profile_steps", options.profile_steps, options.profile_steps >= 0, "0 or more");
   problems.range("train.peak_tflops", options.peak_tflops, at_least(options.peak_tflops, 0), "0 or more");
   // The upper end keeps the deadline inside the clock's range.
   const int64_t timeout = options.comm_timeout_seconds;
@@ -90,11 +91,23 @@ void check_optim(const optim::OptimOptions& options, int64_t max_steps, Problems
     problems.ask([&] { (void)optim::learning_rate(options, 0, max_steps); });
 }
 
-void check_parallel(const MeshShape& mesh, Problems& problems) {
-  problems.range("parallel.dp", mesh.dp, mesh.dp == -1 || mesh.dp >= 1, "1 or more, or -1 for the rest of the ranks");
-  for (const auto& [axis, degree] : {std::pair{"tp", mesh.tp}, {"cp", mesh.cp}, {"pp", mesh.pp}})
-    problems.unless(degree == 1, "parallel.", axis, " is ", degree,
-                    "; this version trains with dp only: set tp, cp and pp to 1");
+void check_parallel(const plan::ParallelOptions& options, Problems& problems) {
+  for (const auto& [axis, degree] :
+       {std::pair{"dp", options.dp}, {"pp", options.pp}, {"cp", options.cp}, {"tp", options.tp}})
+    problems.range(text("parallel.", axis), degree, degree == -1 || degree >= 1,
+                   "1 or more, or -1 for the rest of the ranks");
+  const bool interleaved = options.schedule == plan::Schedule::kInterleaved;
+  problems.unless(options.virtual_stages >= 1, "parallel.virtual_stages is ", options.virtual_stages,
+                  "; it must be 1 or more");
+  problems.unless(!interleaved || options.pp != 1, "parallel.schedule is interleaved and parallel.pp is 1",
+                  "; interleaving needs 2 stages or more");
+  problems.unless(interleaved == (options.virtual_stages > 1), "parallel.schedule is ", name_of(options.schedule),
+                  " and parallel.virtual_stages is ", options.virtual_stages,
+                  "; interleaved needs 2 or more runs of layers a rank, the other schedules 1");
+  problems.range("parallel.cp_chunk", options.cp_chunk, options.cp_chunk >= 1, "1 or more");
+  problems.range("parallel.ulysses", options.ulysses, options.ulysses >= 0, "0 (the planner chooses) or more");
+  problems.unless(options.ulysses < 2 || options.cp == -1 || options.cp % options.ulysses == 0, "parallel.ulysses is ",
+                  options.ulysses, ", which does not divide parallel.cp ", options.cp);
 }
 
 }  // namespace

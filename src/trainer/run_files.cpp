@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "fpdist/core/error.hpp"
 
@@ -80,6 +81,16 @@ void MetricsFile::write(const StepMetrics& metrics) {
     line += text(", \"", name, "\": ", std::isfinite(value) ? number("%.17g", value) : "null");
   file_ << line << "}\n" << std::flush;
   check<DiskError>(file_.good(), "cannot write ", path_, ": is the disk full?");
+}
+
+void write_flight_record(const TrainOptions& options, const comm::World& world, const std::string& error) noexcept {
+  try {
+    nlohmann::ordered_json record = nlohmann::ordered_json::parse(world.flight_record());
+    record["error"] = error;
+    std::ofstream file(text(options.output_dir, "/logs/rank_", world.rank(), ".flight.json"));
+    file << record.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << std::endl;
+  } catch (const std::exception&) {  // the error itself is what the user must see
+  }
 }
 
 std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double elapsed_seconds, Method method) {

@@ -5,7 +5,7 @@
 #include <mutex>
 #include <string>
 
-#include "fpdist/comm/communicator.hpp"
+#include "fpdist/comm/world.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/trainer/trainer.hpp"
 
@@ -41,6 +41,9 @@ class MetricsFile {
   std::string path_;
   std::ofstream file_;
 };
+
+/// Not collective, never throws: logs/rank_N.flight.json, what this rank was doing when `error` ended it.
+void write_flight_record(const TrainOptions& options, const comm::World& world, const std::string& error) noexcept;
 
 /// "step 12/100  loss 0.512  ...  eta 1:05": the few numbers a person watches.
 std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double elapsed_seconds, Method method);

@@ -1,6 +1,7 @@
 #pragma once
 // trainer (private): everything one rank holds between two steps.
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -12,7 +13,9 @@
 #include "fpdist/model/transformer.hpp"
 #include "fpdist/ops/parameter.hpp"
 #include "fpdist/optim/adamw.hpp"
+#include "fpdist/parallel/executor.hpp"
 #include "fpdist/parallel/zero_reducer.hpp"
+#include "fpdist/plan/dispatch.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "src/trainer/metric_sums.hpp"
 
@@ -20,9 +23,14 @@ namespace fpdist::trainer {
 
 at::ScalarType scalar_type(DType dtype);
 
-/// Builds the configured model on the CPU with its weights loaded or seeded.
-std::unique_ptr<model::Transformer> load_model(const Config& config, const model::ModelConfig& shape, bool trainable);
 model::ModelConfig read_model_config(const model::ModelOptions& options);
+
+/// Runs of layers of the whole pipeline, in model order: pp * virtual_stages of them.
+std::vector<model::StageLayers> split_layers(const Config& config, const model::ModelConfig& model);
+
+/// The runs of layers of this rank, with their weights loaded or seeded; only the own slices are read.
+std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const model::ModelConfig& shape,
+                                                            const comm::Mesh& mesh);
 
 /// Throws DataError when a token id is outside the model's vocabulary.
 void check_vocabulary(const data::Dataset& dataset, const model::ModelConfig& model);
@@ -31,13 +39,29 @@ void check_vocabulary(const data::Dataset& dataset, const model::ModelConfig& mo
 bool has_reference_logps(const data::Dataset& dataset);
 
 /// The same weights as `policy`, frozen.
-std::unique_ptr<model::Transformer> clone_frozen(const Config& config, const model::Transformer& policy);
+std::vector<std::unique_ptr<model::Transformer>> clone_frozen(
+    const std::vector<std::unique_ptr<model::Transformer>>& policy);
+
+/// What travels between context-parallel ranks, in bytes a row.
+plan::CpCosts context_costs(const Config& config, const model::ModelConfig& model);
+
+/// All parameters of this rank's runs, those whose gradients other ranks complete last; `late`: where these begin in
+/// FlatParameters' order.
+struct OrderedParameters {
+  std::vector<ops::ParameterPtr> all;
+  size_t late = 0;
+};
+OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& policy,
+                                   const model::ModelConfig& model, const comm::Mesh& mesh);
+
+/// Throws NumericsError with the message of the highest rank that has one; returns when none has. Collective.
+void throw_together(const std::string& own, comm::Communicator& world);
 
 /// What a step's packs add up to on this rank before anything is reduced.
 struct StepSums {
   MetricSums metrics;
-  double busy_seconds = 0;
   std::string bad_pack;  ///< first pack whose loss was not finite, as text; empty when all were
+  double grad_norm = 0, learning_rate = 0;
 };
 
 struct Trainer::Impl {
@@ -47,42 +71,54 @@ struct Trainer::Impl {
   Config config;
   LogSink& log;
   comm::Mesh mesh;
+  std::unique_ptr<comm::Communicator> kv_replicas;  ///< tp ranks that hold the same KV heads
   model::ModelConfig model_config;
   plan::CostTable costs;
-  std::unique_ptr<model::Transformer> policy, reference;  // reference only where the loss asks for it
+  plan::CpCosts cp_costs;
+  std::vector<std::unique_ptr<model::Transformer>> policy;     ///< own runs of layers
+  std::vector<std::unique_ptr<model::Transformer>> reference;  ///< only where the loss asks for it
+  OrderedParameters ordered;
   ops::FlatParameters flat;
   parallel::ZeroReducer reducer;
-  optim::AdamW optimizer;
+  std::vector<optim::AdamW> optimizer;  ///< one a piece of the reducer
   loss::LossFunction loss;
   std::function<void(const StepMetrics&)> hook;
   int64_t steps_done = 0, tokens_seen = 0;
-
-  // A pack on its way between its Forward and its BackwardInput.
-  struct InFlight {
-    at::Tensor hidden, loss;
-  };
-  std::map<int, InFlight> in_flight;
+  bool is_last_use = false;  ///< the op under way completes the gradients of its run of layers
 
   plan::StepPlan make_plan(std::span<const data::Group> groups, bool share) const;
+  std::vector<plan::Op> ops_of(const plan::StepPlan& plan) const;
   void check_same_plan(const plan::StepPlan& plan);
 
-  // run_pack.cpp: the work of one pack.
-  void forward_pack(std::span<const data::Group> groups, const plan::StepPlan& plan, int pack, bool share,
-                    StepSums& sums);
-  double backward_pack(int pack);  ///< seconds it took
+  // reference.cpp
   /// Reference log-probs of every pack of the data, stored in the samples; the reference model is dropped after it.
   void precompute_reference(std::vector<data::Group>& groups, LogSink& step_log);
 
   // train_step.cpp
+  StepMetrics step(std::span<const data::Group> groups, LogSink& step_log);
+  void finish_gradients();  ///< sums over tp, tied copies and what ZeRO has not reduced yet
+  void update(StepSums& sums);
+
+  // bad_numbers.cpp
   void stop_on_bad_loss(const StepSums& sums);
-  void stop_on_bad_gradient(const at::Tensor& grad_shard, double norm);
+  void stop_on_bad_gradient(double norm);
+
   /// verify.cpp: runs `groups` shared and alone; throws NumericsError with the worst difference if they disagree.
   void verify(std::span<const data::Group> groups, LogSink& step_log);
-  StepMetrics step(std::span<const data::Group> groups, LogSink& step_log);
+
+  /// step_metrics.cpp: what the step cost, on every rank the same. Collective.
+  void add_step_metrics(std::map<std::string, double>& values, const plan::StepPlan& plan,
+                        std::span<const plan::Op> ops, std::span<const parallel::OpTime> times);
+  std::map<std::string, comm::Traffic> traffic_before;  ///< by axis, at the end of the last step
 
   // trainer.cpp
   void train(const std::string& resolved_config);
+  void train_steps(const std::string& resolved_config);
+
+  // save.cpp
   void save(const std::string& directory);
+  std::map<std::string, at::Tensor> gather_weights();
+  std::map<std::string, at::Tensor> gather_gradients();
 };
 
 }  // namespace fpdist::trainer

@@ -3,12 +3,12 @@
 #include <ATen/ATen.h>
 
 #include <chrono>
-#include <cmath>
-#include <limits>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/optim/schedule.hpp"
-#include "src/trainer/state.hpp"
+#include "fpdist/parallel/tensor_parallel.hpp"
+#include "fpdist/plan/schedule.hpp"
+#include "src/trainer/step_run.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -16,21 +16,24 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// The edges of a pack with nothing in it: gives every rank the same metric names, and zeros.
-loss::Edges no_edges(DType model_dtype) {
-  const at::ScalarType dtype = ops::accumulate_dtype(scalar_type(model_dtype));
-  const at::Tensor none = at::zeros({0}, dtype);
-  return {.logp = none,
-          .entropy = none,
-          .correct = none,
-          .mean_logit = none,
-          .ref_logp = none,
-          .old_logp = none,
-          .sample = at::zeros({0}, at::kLong),
-          .length = none,
-          .score = none,
-          .advantage = none,
-          .margin = none};
+/// The embedding on the first stage and its copy that serves as the head on the last.
+ops::ParameterPtr tied_copy(const std::vector<ops::ParameterPtr>& parameters) {
+  for (const auto& parameter : parameters)
+    if (parameter->name == "model.embed_tokens.weight") return parameter;
+  throw std::logic_error("a stage with a tied embedding has none");
+}
+
+/// Both ends hold the same sum afterwards: first stage's share + last stage's.
+void sum_tied_gradients(const std::vector<ops::ParameterPtr>& parameters, comm::Communicator& pp) {
+  const int last = pp.size() - 1, other = last - pp.rank();
+  if (pp.rank() != 0 && pp.rank() != last) return;
+  at::Tensor& own = tied_copy(parameters)->main_grad;
+  at::Tensor theirs = at::empty_like(own);
+  pp.group_begin();
+  pp.send(own, other);
+  pp.receive(theirs, other);
+  pp.group_end();
+  own.add_(theirs);  // two terms: the order does not matter
 }
 
 }  // namespace
@@ -50,73 +53,34 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
   const plan::StepPlan plan = make_plan(groups, config.pack.share_prefix);
   check_same_plan(plan);
   const double plan_seconds = seconds_since(start);
-  const double rate = optim::learning_rate(config.optim, steps_done, config.train.max_steps);
   StepSums sums;
-  at::Tensor grad_shard;
-  double norm = 0;
-  flat.zero_gradients();
-  sums.metrics.add(loss(no_edges(config.model.dtype), plan.totals).metrics);
+  sums.learning_rate = optim::learning_rate(config.optim, steps_done, config.train.max_steps);
+  sums.metrics.add(loss(empty_edges(config.model.dtype), plan.totals).metrics);
   sums.metrics.add("loss", loss::Combine::kSum, 0.0);
-  for (const plan::Op& op : plan.ops_of(mesh.at().dp)) {
-    switch (op.kind) {
-      case plan::OpKind::kForward:
-        forward_pack(groups, plan, op.pack, config.pack.share_prefix, sums);
-        break;
-      case plan::OpKind::kBackwardInput:
-        sums.busy_seconds += backward_pack(op.pack);
-        break;
-      case plan::OpKind::kBackwardWeight:
-        policy->backward_weight(op.pack);
-        break;
-      case plan::OpKind::kReduceGradients:
-        stop_on_bad_loss(sums);
-        grad_shard = reducer.reduce_gradients();
-        break;
-      case plan::OpKind::kOptimizerStep:
-        norm = optim::global_norm(grad_shard, mesh.dp());
-        stop_on_bad_gradient(grad_shard, norm);
-        grad_shard.mul_(optim::clip_coefficient(norm, config.optim.max_grad_norm));
-        optimizer.step(grad_shard, rate);
-        reducer.gather_values();
-        break;
-      case plan::OpKind::kSend:
-      case plan::OpKind::kReceive:
-      case plan::OpKind::kSendGradient:
-      case plan::OpKind::kReceiveGradient:
-        throw std::logic_error("a plan without pipeline stages holds a message");
-    }
-  }
+  const std::vector<plan::Op> ops = ops_of(plan);
+  StepRun run(*this, groups, plan, config.pack.share_prefix, ops, sums);
+  const std::vector<parallel::OpTime> times = parallel::execute(ops, static_cast<int>(policy.size()), run, mesh.pp(),
+                                                                mesh.pp_gradient(), [&](size_t i) { run.before(i); });
 
   ++steps_done;
   tokens_seen += plan.totals.tokens_logical;
-  sums.metrics.add("busy_seconds", loss::Combine::kSum, sums.busy_seconds);
-  sums.metrics.add("busiest_seconds", loss::Combine::kMax, sums.busy_seconds);
-  values.merge(sums.metrics.reduce(mesh.dp()));
-  const double seconds = seconds_since(start), busiest = values.extract("busiest_seconds").mapped();
-  const double busy = values.extract("busy_seconds").mapped();
-  values["grad_norm"] = norm;
-  values["learning_rate"] = rate;
-  values["num_tokens"] = static_cast<double>(tokens_seen);
-  values["tokens_logical"] = static_cast<double>(plan.totals.tokens_logical);
-  values["tokens_computed"] = static_cast<double>(plan.totals.tokens_computed);
-  values["sharing_ratio"] = plan.totals.sharing_ratio();
-  values["bubble"] = busiest > 0 ? 1.0 - busy / (busiest * mesh.shape().dp) : 0.0;
+  values.merge(sums.metrics.reduce(mesh.world()));
+  values["grad_norm"] = sums.grad_norm;
+  values["learning_rate"] = sums.learning_rate;
   values["plan_seconds"] = plan_seconds;
-  values["seconds"] = seconds;
-  values["tokens_per_second"] = static_cast<double>(plan.totals.tokens_logical) / seconds;
-  int64_t flops = 0;  // forward; backward is twice that
-  for (const auto& packs : plan.replica)
-    for (const plan::PackPlan& pack : packs) flops += pack.cost;
-  const double peak = config.train.peak_tflops * 1e12 * world.size();
-  values["mfu"] =
-      peak > 0 ? 3.0 * static_cast<double>(flops) / seconds / peak : std::numeric_limits<double>::quiet_NaN();
+  values["seconds"] = seconds_since(start);
+  add_step_metrics(values, plan, ops, times);
   return {.step = steps_done, .values = std::move(values)};
 }
 
 plan::StepPlan Trainer::Impl::make_plan(std::span<const data::Group> groups, bool share) const {
   plan::PackOptions options = config.pack;
   options.share_prefix = share;
-  return plan::make_step_plan(groups, config.method, mesh.shape(), costs, options);
+  return plan::make_step_plan(groups, config.method, config.parallel, costs, options);
+}
+
+std::vector<plan::Op> Trainer::Impl::ops_of(const plan::StepPlan& plan) const {
+  return plan::pipeline_ops(plan.pipeline(mesh.at().dp))[static_cast<size_t>(mesh.at().pp)];
 }
 
 void Trainer::Impl::check_same_plan(const plan::StepPlan& plan) {
@@ -128,32 +92,31 @@ void Trainer::Impl::check_same_plan(const plan::StepPlan& plan) {
                    ": the ranks planned different steps: give every rank the same groups, config and files");
 }
 
-void Trainer::Impl::stop_on_bad_loss(const StepSums& sums) {
-  at::Tensor bad_rank = at::zeros({1}, at::kLong);
-  bad_rank.fill_(sums.bad_pack.empty() ? -1 : mesh.dp().rank());
-  mesh.dp().all_reduce(bad_rank, comm::ReduceOp::kMax);
-  const auto root = static_cast<int>(bad_rank.item<int64_t>());
-  if (root < 0) return;
-  at::Tensor message = at::zeros({512}, at::kByte);  // so that every rank stops with the same words
-  if (mesh.dp().rank() == root)
-    std::copy_n(sums.bad_pack.begin(), std::min<size_t>(sums.bad_pack.size(), 511),
-                message.mutable_data_ptr<uint8_t>());
-  mesh.dp().broadcast(message, root);
-  throw NumericsError(reinterpret_cast<const char*>(message.const_data_ptr<uint8_t>()));
+void Trainer::Impl::finish_gradients() {
+  parallel::sum_replicated_gradients(ordered.all, mesh.tp(), *kv_replicas);
+  if (model_config.tie_word_embeddings && config.method != Method::kReward && mesh.shape().pp > 1)
+    sum_tied_gradients(ordered.all, mesh.pp());
+  reducer.finish();
 }
 
-void Trainer::Impl::stop_on_bad_gradient(const at::Tensor& grad_shard, double norm) {
-  if (std::isfinite(norm)) return;
-  const at::Tensor bad = grad_shard.isfinite().logical_not().nonzero();
-  at::Tensor first = at::full({1}, flat.size(), at::kLong);
-  if (bad.numel() > 0) first.fill_(reducer.shard_begin() + bad[0][0].item<int64_t>());
-  mesh.dp().all_reduce(first, comm::ReduceOp::kMin);
-  std::string name = "an overflowing sum of squares";
-  for (size_t p = 0; p < flat.parameters().size(); ++p)
-    if (flat.offset(p) <= first.item<int64_t>() && first.item<int64_t>() < flat.size())
-      name = flat.parameters()[p]->name;
-  throw NumericsError(text("the gradient norm is ", norm, " at step ", steps_done + 1, ", first in ", name,
-                           ": lower optim.learning_rate, or look at the step's samples"));
+void Trainer::Impl::update(StepSums& sums) {
+  std::vector<at::Tensor> counted;  // what no other rank counts
+  const std::vector<at::Tensor> gradients = reducer.gradients();
+  for (const parallel::FlatRange& piece : reducer.pieces())
+    for (size_t p = 0; p < flat.parameters().size(); ++p) {
+      const int64_t begin = std::max(piece.begin, flat.offset(p));
+      const int64_t end = std::min(piece.end, flat.offset(p) + flat.parameters()[p]->value.numel());
+      if (begin < end && flat.parameters()[p]->sharding.counted)
+        counted.push_back(flat.main_grad().narrow(0, begin, end - begin));
+    }
+  sums.grad_norm = optim::global_norm(counted, mesh.world());
+  stop_on_bad_gradient(sums.grad_norm);
+  const double coefficient = optim::clip_coefficient(sums.grad_norm, config.optim.max_grad_norm);
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    at::Tensor gradient = gradients[i];
+    optimizer[i].step(gradient.mul_(coefficient), sums.learning_rate);
+  }
+  reducer.gather_values();
 }
 
 }  // namespace fpdist::trainer

@@ -2,9 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
 
-#include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
 #include "src/trainer/run_files.hpp"
@@ -12,23 +12,63 @@
 
 namespace fpdist::trainer {
 
+namespace {
+
+/// Ranks of one tp axis that hold the same KV heads: all of it apart while there are heads for every rank.
+std::unique_ptr<comm::Communicator> split_kv_replicas(const comm::Mesh& mesh, const model::ModelConfig& model) {
+  const int rank = mesh.at().tp;
+  return mesh.tp().split("kv_replicas", rank / model::key_value_replicas(model, mesh.shape().tp), rank);
+}
+
+std::vector<optim::AdamW> make_optimizers(ops::FlatParameters& flat, const parallel::ZeroReducer& reducer,
+                                          const optim::OptimOptions& options) {
+  std::vector<optim::AdamW> all;
+  for (const parallel::FlatRange& piece : reducer.pieces())
+    all.emplace_back(flat.value().narrow(0, piece.begin, piece.size()), piece.begin, flat.decayed_size(), options);
+  return all;
+}
+
+Config with_resolved_mesh(Config config, int ranks) {
+  static_cast<MeshShape&>(config.parallel) = resolve_mesh(config.parallel, ranks);
+  return config;
+}
+
+}  // namespace
+
 Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_)
     : world(world_),
-      config(std::move(config_)),
+      config(with_resolved_mesh(std::move(config_), world.size())),
       log(log_),
-      mesh(world, resolve_mesh(config.parallel, world.size())),
+      mesh(world, config.parallel),
       model_config(read_model_config(config.model)),
       costs(plan::cost_table(model_config.shape())),
-      policy(load_model(config, model_config, /*trainable=*/true)),
-      flat(policy->parameters()),
-      reducer(flat, mesh.dp()),
-      optimizer(flat.value().slice(0, reducer.shard_begin(), reducer.shard_end()), reducer.shard_begin(),
-                flat.decayed_size(), config.optim),
+      cp_costs(context_costs(config, model_config)),
+      policy(load_model(config, model_config, mesh)),
+      ordered(order_parameters(policy, model_config, mesh)),
+      flat(ordered.all),
+      reducer(flat, mesh.dp_cp(), ordered.late),
+      optimizer(make_optimizers(flat, reducer, config.optim)),
       loss(loss::make_loss(config.method, config.loss)) {
-  if (loss::needs_reference(config.method, config.loss)) reference = clone_frozen(config, *policy);
+  kv_replicas = split_kv_replicas(mesh, model_config);
+  if (loss::needs_reference(config.method, config.loss)) reference = clone_frozen(policy);
+  for (const auto& run : policy)
+    run->set_hook([this](std::span<const ops::ParameterPtr> complete) {
+      if (!is_last_use) return;
+      flat.fold_gradients();
+      reducer.complete(complete);
+    });
 }
 
 void Trainer::Impl::train(const std::string& resolved_config) {
+  try {
+    train_steps(resolved_config);
+  } catch (const std::exception& error) {
+    write_flight_record(config.train, world, error.what());
+    throw;
+  }
+}
+
+void Trainer::Impl::train_steps(const std::string& resolved_config) {
   const std::string& dir = config.train.output_dir;
   const bool first_rank = world.rank() == 0;
   // What can be wrong with the data is found before anything is written: the next try finds output_dir as it was.
@@ -42,10 +82,10 @@ void Trainer::Impl::train(const std::string& resolved_config) {
   prepare_output_dir(config.train, resolved_config, world.communicator());
   RankLog rank_log(log, text(dir, "/logs/rank_", world.rank(), ".log"), first_rank);
   rank_log.info(text("rank ", world.rank(), " of ", world.size(), ", mesh ", to_string(mesh.shape()), ", ", flat.size(),
-                     " parameters, ", name_of(config.model.dtype)));
+                     " parameters here, ", name_of(config.model.dtype)));
   rank_log.info(text(groups_in_data, " groups, ", loader.steps_per_epoch(), " steps an epoch"));
-  if (reference && has_reference_logps(dataset)) reference.reset();
-  if (reference && config.loss.precompute_ref_log_probs) precompute_reference(dataset.group, rank_log);
+  if (has_reference_logps(dataset)) reference.clear();
+  if (!reference.empty() && config.loss.precompute_ref_log_probs) precompute_reference(dataset.group, rank_log);
 
   std::optional<MetricsFile> metrics_file;
   if (first_rank) metrics_file.emplace(dir + "/metrics.jsonl");
@@ -72,18 +112,6 @@ void Trainer::Impl::train(const std::string& resolved_config) {
                      ": sharing ratio ", logical / computed, "; weights in ", dir, "/final"));
 }
 
-void Trainer::Impl::save(const std::string& directory) {
-  if (world.rank() == 0) {
-    std::vector<std::pair<std::string, at::Tensor>> tensors;
-    for (const auto& parameter : policy->parameters()) tensors.emplace_back(parameter->name, parameter->value.detach());
-    checkpoint::export_hf_directory(directory, tensors,
-                                    {.config_json = model::export_config_json(model_config, name_of(config.model.dtype),
-                                                                              config.method == Method::kReward),
-                                     .copy_from = config.model.path});
-  }
-  world.communicator().barrier();
-}
-
 Trainer::Trainer(comm::World& world, Config config, LogSink& log) {
   validate(config);
   impl_ = std::make_unique<Impl>(world, std::move(config), log);
@@ -95,6 +123,8 @@ void Trainer::set_hook(std::function<void(const StepMetrics&)> hook) { impl_->ho
 StepMetrics Trainer::step(std::span<const data::Group> groups) { return impl_->step(groups, impl_->log); }
 void Trainer::train(const std::string& resolved_config) { impl_->train(resolved_config); }
 void Trainer::save(const std::string& directory) { impl_->save(directory); }
+std::map<std::string, at::Tensor> Trainer::gather_weights() { return impl_->gather_weights(); }
+std::map<std::string, at::Tensor> Trainer::gather_gradients() { return impl_->gather_gradients(); }
 ops::FlatParameters& Trainer::parameters() { return impl_->flat; }
 
 }  // namespace fpdist::trainer

@@ -2,8 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "fpdist/core/error.hpp"
-#include "src/trainer/state.hpp"
+#include "src/trainer/step_run.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -23,58 +26,69 @@ double tolerance(DType dtype) {
 
 struct Measured {
   double loss;
-  at::Tensor gradient;  // this rank's shard of the sum
+  std::vector<at::Tensor> gradient;  // this rank's pieces of the sum
 };
+
+/// [parameters, 2]: squared difference and squared size of this rank's pieces.
+at::Tensor squares_of(const Trainer::Impl& trainer, const Measured& shared, const Measured& alone) {
+  const auto& all = trainer.flat.parameters();
+  const auto& pieces = trainer.reducer.pieces();
+  at::Tensor squares = at::zeros({static_cast<int64_t>(all.size()), 2}, at::kDouble);
+  for (size_t i = 0; i < pieces.size(); ++i)
+    for (size_t p = 0; p < all.size(); ++p) {
+      const int64_t begin = std::max(trainer.flat.offset(p), pieces[i].begin) - pieces[i].begin;
+      const int64_t end = std::min(trainer.flat.offset(p) + all[p]->value.numel(), pieces[i].end) - pieces[i].begin;
+      if (begin >= end) continue;
+      const at::Tensor a = shared.gradient[i].slice(0, begin, end).to(at::kDouble);
+      const at::Tensor b = alone.gradient[i].slice(0, begin, end).to(at::kDouble);
+      at::Tensor row = squares[static_cast<int64_t>(p)];
+      row[0] += (a - b).square().sum();
+      row[1] += b.square().sum();
+    }
+  return squares;
+}
 
 }  // namespace
 
 void Trainer::Impl::verify(std::span<const data::Group> groups, LogSink& step_log) {
   const auto measure = [&](bool share) {
     const plan::StepPlan plan = make_plan(groups, share);
+    std::vector<plan::Op> ops = ops_of(plan);
+    std::erase_if(ops, [](const plan::Op& op) { return op.kind == plan::OpKind::kOptimizerStep; });
     StepSums sums;
-    flat.zero_gradients();
+    sums.metrics.add(loss(empty_edges(config.model.dtype), plan.totals).metrics);
     sums.metrics.add("loss", loss::Combine::kSum, 0.0);
-    for (size_t p = 0; p < plan.replica[static_cast<size_t>(mesh.at().dp)].size(); ++p) {
-      StepSums of_pack;  // only the loss is compared
-      forward_pack(groups, plan, static_cast<int>(p), share, of_pack);
-      sums.metrics.add("loss", loss::Combine::kSum, in_flight.at(static_cast<int>(p)).loss.item<double>());
-      backward_pack(static_cast<int>(p));
-      policy->backward_weight(static_cast<int>(p));
-    }
-    const at::Tensor shard = reducer.reduce_gradients().clone();
-    return Measured{sums.metrics.reduce(mesh.dp()).at("loss"), shard};
+    StepRun run(*this, groups, plan, share, ops, sums);
+    parallel::execute(ops, static_cast<int>(policy.size()), run, mesh.pp(), mesh.pp_gradient(),
+                      [&](size_t i) { run.before(i); });
+    finish_gradients();
+    Measured measured{sums.metrics.reduce(mesh.world()).at("loss"), {}};
+    for (const at::Tensor& piece : reducer.gradients()) measured.gradient.push_back(piece.clone());
+    return measured;
   };
   const Measured shared = measure(true), alone = measure(false);
 
-  // Per parameter: squared difference and squared size, summed over the ranks' shards.
-  const auto count = static_cast<int64_t>(flat.parameters().size());
-  at::Tensor squares = at::zeros({count, 2}, at::kDouble);
-  for (int64_t p = 0; p < count; ++p) {
-    const int64_t begin = std::max(flat.offset(p), reducer.shard_begin());
-    const int64_t end = std::min(flat.offset(p) + flat.parameters()[p]->value.numel(), reducer.shard_end());
-    if (begin >= end) continue;
-    const auto part = [&](const at::Tensor& t) {
-      return t.slice(0, begin - reducer.shard_begin(), end - reducer.shard_begin()).to(at::kDouble);
-    };
-    squares[p][0] = (part(shared.gradient) - part(alone.gradient)).square().sum();
-    squares[p][1] = part(alone.gradient).square().sum();
-  }
-  mesh.dp().all_reduce(squares);
-  const at::Tensor total = squares.sum(0).sqrt();
-  const double whole = total[1].item<double>();
-  double worst = std::abs(shared.loss - alone.loss) / std::max(std::abs(alone.loss), 1e-300);
-  if (alone.loss == shared.loss) worst = 0;
+  at::Tensor squares = squares_of(*this, shared, alone);
+  mesh.dp_cp().all_reduce(squares);
+  at::Tensor total = squares.sum(0);  // slices and copies of other ranks count as well: this is a scale only
+  mesh.world().all_reduce(total, comm::ReduceOp::kMax);
+  const double whole = total[1].sqrt().item<double>();
+  double worst = alone.loss == shared.loss ? 0.0 : std::abs(shared.loss - alone.loss) / std::abs(alone.loss);
   std::string where = "the loss";
-  for (int64_t p = 0; p < count; ++p) {
+  for (int64_t p = 0; p < squares.size(0); ++p) {
     // A parameter whose gradient is only rounding noise is measured against the whole gradient.
     const double size = std::max(squares[p][1].sqrt().item<double>(), 1e-3 * whole);
-    const double difference = size > 0 ? squares[p][0].sqrt().item<double>() / size : 0.0;
-    if (difference > worst) worst = difference, where = flat.parameters()[p]->name;
+    const double off = squares[p][0].sqrt().item<double>();
+    const double difference = off == 0 ? 0.0 : off / size;
+    if (!(difference <= worst)) worst = difference, where = flat.parameters()[static_cast<size_t>(p)]->name;  // NaN too
   }
   const double allowed = tolerance(config.model.dtype);
-  check<NumericsError>(worst <= allowed, "pack.verify_steps: step ", steps_done + 1,
-                       ": shared and unshared disagree by ", worst, " (relative) in ", where, ", more than ", allowed,
-                       ": please report this, and train with pack.share_prefix: false");
+  const std::string failed =
+      worst <= allowed ? ""
+                       : text("pack.verify_steps: step ", steps_done + 1, ": shared and unshared disagree by ", worst,
+                              " (relative) in ", where, ", more than ", allowed,
+                              ": please report this, and train with pack.share_prefix: false");
+  throw_together(failed, mesh.world());
   step_log.info(
       text("verified step ", steps_done + 1, ": shared against unshared differs by ", worst, " at most (", where, ")"));
 }

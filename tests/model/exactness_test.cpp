@@ -46,7 +46,7 @@ Result run(Transformer& model, const std::vector<std::vector<data::Sample>>& pac
   for (const auto& pack : packs) {
     const auto layout = layout_of(pack, share);
     if (layout.rows() == 0) continue;
-    const auto tensors = parallel::make_pack_tensors(layout, at::kCPU);
+    const auto tensors = parallel::make_pack_tensors(layout);
     const at::Tensor hidden = model.forward(0, tensors, {});
     const auto out = model.logprobs(hidden, tensors);
     const at::Tensor edge = out.logp.index_select(0, tensors.edge_score);
@@ -99,7 +99,7 @@ TEST(Exactness, AnotherBranchesTokensChangeNoBitOfOurs) {
       const std::vector<data::Sample> samples{sample_of({5, 6, 7, 8, 9, 10, 11}),
                                               sample_of({5, 6, 7, other, other, 3, 4})};
       const auto layout = layout_of(samples, true);
-      const auto tensors = parallel::make_pack_tensors(layout, at::kCPU);
+      const auto tensors = parallel::make_pack_tensors(layout);
       const at::Tensor hidden = model.forward(0, tensors, {});
       const at::Tensor mine = model.logprobs(hidden, tensors)
                                   .logp.index_select(0, tensors.edge_score)

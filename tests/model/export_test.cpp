@@ -34,7 +34,7 @@ void export_model(const Transformer& model, at::ScalarType dtype, const std::str
 void write_logits(Transformer& model, Head head, const std::string& folder) {
   std::vector<int32_t> ids;
   for (int32_t i = 0; i < 40; ++i) ids.push_back(i * 7 % 60);
-  const auto tensors = parallel::make_pack_tensors(layout_of({sample_of(ids)}, true), at::kCPU);
+  const auto tensors = parallel::make_pack_tensors(layout_of({sample_of(ids)}, true));
   const at::NoGradGuard no_grad;
   const at::Tensor hidden = model.forward(0, tensors, {});
   const at::Tensor logits = head == Head::kScore ? model.scores(hidden, tensors) : model.logits(hidden);

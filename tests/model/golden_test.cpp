@@ -38,7 +38,7 @@ class Golden : public testing::TestWithParam<const char*> {
     auto model = load_model(dtype);
     const auto layout = layout_of(samples(), share);
     const at::NoGradGuard no_grad;
-    const at::Tensor logits = model.logits(model.forward(0, parallel::make_pack_tensors(layout, at::kCPU), {}));
+    const at::Tensor logits = model.logits(model.forward(0, parallel::make_pack_tensors(layout), {}));
     for (size_t s = 0; s < 2; ++s) {
       const at::Tensor expected = expected_.tensor(name + std::to_string(s));
       EXPECT_LT(relative_error(logits.index_select(0, path(layout, s)), expected), tolerance) << name << s;
@@ -79,7 +79,7 @@ TEST_P(Golden, Float64GradientsEqualTransformersSharedOrNot) {
   for (const bool share : {false, true}) {
     auto model = load_model(at::kDouble);
     const auto layout = layout_of(samples(), share);
-    const auto tensors = parallel::make_pack_tensors(layout, at::kCPU);
+    const auto tensors = parallel::make_pack_tensors(layout);
     const at::Tensor hidden = model.forward(0, tensors, {});
     const at::Tensor logp = model.logprobs(hidden, tensors).logp.index_select(0, tensors.edge_score);
     (logp * edge_weights(layout)).sum().backward();

@@ -94,7 +94,8 @@ inline void load(Transformer& model, const checkpoint::HfDirectory& directory) {
 
 inline Transformer make_model(const ModelConfig& config, at::ScalarType dtype, Head head = Head::kLanguageModel,
                               bool trainable = true, bool checkpointing = false) {
-  return Transformer(config, dtype, at::kCPU, head, trainable, checkpointing);
+  return Transformer(config,
+                     {.dtype = dtype, .head = head, .trainable = trainable, .gradient_checkpointing = checkpointing});
 }
 
 }  // namespace fpdist::model

@@ -12,7 +12,7 @@ namespace {
 
 parallel::PackTensors some_pack() {
   const std::vector<data::Sample> samples{sample_of({5, 6, 7, 8, 9}), sample_of({5, 6, 7, 1, 2, 3}), sample_of({4, 4})};
-  return parallel::make_pack_tensors(layout_of(samples, true), at::kCPU);
+  return parallel::make_pack_tensors(layout_of(samples, true));
 }
 
 /// Gradients of a loss over two packs that are in flight at the same time.

@@ -28,47 +28,88 @@ ops::FlatParameters make_parameters(at::ScalarType dtype) {
   return ops::FlatParameters(parameters);
 }
 
-TEST(ZeroReducer, ShardsAreContiguousEqualAndWhole) {
+constexpr int64_t kBucket = 40;  // the matrix has a bucket of its own, the two vectors share one
+
+TEST(ZeroReducer, PiecesOfABucketAreContiguousEqualAndWhole) {
   test::run_ranks([](comm::World& world) {
     ops::FlatParameters parameters = make_parameters(at::kFloat);
-    const ZeroReducer reducer(parameters, world.communicator());
-    at::Tensor bounds = at::zeros({world.size(), 2}, at::kLong);
-    bounds[world.rank()][0] = reducer.shard_begin();
-    bounds[world.rank()][1] = reducer.shard_end();
-    world.communicator().all_reduce(bounds);
-    int64_t covered = 0;
-    for (int r = 0; r < world.size(); ++r) {
-      EXPECT_EQ(bounds[r][0].item<int64_t>(), covered);
-      covered = bounds[r][1].item<int64_t>();
-      EXPECT_LE(std::abs(covered - bounds[r][0].item<int64_t>() - parameters.size() / world.size()), 1);
+    const ZeroReducer reducer(parameters, world.communicator(), 1, kBucket);
+    ASSERT_EQ(reducer.pieces().size(), 2U);
+    at::Tensor owners = at::zeros({parameters.size()}, at::kLong);
+    at::Tensor sizes = at::zeros({2, world.size()}, at::kLong);
+    for (int64_t bucket = 0; bucket < 2; ++bucket) {
+      const FlatRange& piece = reducer.pieces()[static_cast<size_t>(bucket)];
+      owners.narrow(0, piece.begin, piece.size()).add_(1);
+      sizes[bucket][world.rank()] = piece.size();
     }
-    EXPECT_EQ(covered, parameters.size());
+    world.communicator().all_reduce(owners);
+    world.communicator().all_reduce(sizes);
+    EXPECT_TRUE(at::equal(owners, at::ones_like(owners))) << "every element has one owner";
+    for (int64_t bucket = 0; bucket < 2; ++bucket)
+      EXPECT_LE((sizes[bucket].max() - sizes[bucket].min()).item<int64_t>(), 1);
   });
 }
 
-TEST(ZeroReducer, EachRankHoldsItsShardOfTheSummedGradients) {
+TEST(ZeroReducer, EachRankHoldsItsPiecesOfTheSummedGradients) {
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
     test::run_ranks([dtype](comm::World& world) {
       ops::FlatParameters parameters = make_parameters(dtype);
-      ZeroReducer reducer(parameters, world.communicator());
-      const int64_t n = parameters.size(), begin = reducer.shard_begin(), length = reducer.shard_end() - begin;
+      ZeroReducer reducer(parameters, world.communicator(), 1, kBucket);
       const at::ScalarType sum_dtype = parameters.main_grad().scalar_type();
-      parameters.main_grad().copy_(values_of(world.rank(), n, sum_dtype));
-      const at::Tensor shard = reducer.reduce_gradients();
-      EXPECT_TRUE(at::equal(shard, ascending_sum(world.size(), n, sum_dtype).narrow(0, begin, length)));
-      EXPECT_TRUE(length == 0 || shard.data_ptr() == parameters.main_grad().narrow(0, begin, length).data_ptr());
+      for (int step = 0; step < 2; ++step) {  // begin() starts over
+        reducer.begin();
+        parameters.main_grad().copy_(values_of(world.rank(), parameters.size(), sum_dtype));
+        if (step == 1) reducer.complete(parameters.parameters());
+        reducer.finish();
+        const at::Tensor sum = ascending_sum(world.size(), parameters.size(), sum_dtype);
+        const auto gradients = reducer.gradients();
+        for (size_t i = 0; i < gradients.size(); ++i) {
+          const FlatRange& piece = reducer.pieces()[i];
+          EXPECT_TRUE(at::equal(gradients[i], sum.narrow(0, piece.begin, piece.size())));
+        }
+        reducer.gather_gradients();
+        EXPECT_TRUE(at::equal(parameters.main_grad(), sum));
+      }
     });
   }
+}
+
+TEST(ZeroReducer, ABucketIsReducedWhenItsLastGradientIsThere) {
+  test::run_ranks([](comm::World& world) {
+    std::vector<ops::ParameterPtr> list;
+    for (int p = 0; p < 4; ++p) {
+      list.push_back(std::make_shared<ops::Parameter>());
+      list.back()->name = text("p", p);
+      list.back()->value = at::zeros({4, 10}, at::kDouble).requires_grad_(true);
+    }
+    ops::FlatParameters parameters(list);
+    ZeroReducer reducer(parameters, world.communicator(), 3, 40);  // four buckets, the last one late
+    parameters.main_grad().fill_(1.0);
+    const auto is_reduced = [&](size_t bucket) {
+      const at::Tensor piece = reducer.gradients()[bucket];
+      return piece.numel() == 0 || piece[0].item<double>() == world.size();
+    };
+    const bool alone = world.size() == 1;
+    reducer.complete({&list[1], 1});
+    EXPECT_EQ(is_reduced(1), alone || reducer.gradients()[1].numel() == 0) << "the buckets behind it come first";
+    reducer.complete({&list[3], 1});
+    EXPECT_EQ(is_reduced(3), alone || reducer.gradients()[3].numel() == 0) << "late ones wait for finish";
+    reducer.complete({&list[2], 1});
+    EXPECT_TRUE(is_reduced(2) && is_reduced(1));
+    EXPECT_EQ(is_reduced(0), alone || reducer.gradients()[0].numel() == 0);
+    reducer.finish();
+    for (size_t bucket = 0; bucket < 4; ++bucket) EXPECT_TRUE(is_reduced(bucket));
+  });
 }
 
 TEST(ZeroReducer, GatheredValuesReachTheParametersOfEveryRank) {
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
     test::run_ranks([dtype](comm::World& world) {
       ops::FlatParameters parameters = make_parameters(dtype);
-      ZeroReducer reducer(parameters, world.communicator());
-      const int64_t n = parameters.size(), begin = reducer.shard_begin(), length = reducer.shard_end() - begin;
-      const at::Tensor wanted = values_of(3, n, dtype);
-      parameters.value().narrow(0, begin, length).copy_(wanted.narrow(0, begin, length));
+      ZeroReducer reducer(parameters, world.communicator(), 1, kBucket);
+      const at::Tensor wanted = values_of(3, parameters.size(), dtype);
+      for (const FlatRange& piece : reducer.pieces())
+        parameters.value().narrow(0, piece.begin, piece.size()).copy_(wanted.narrow(0, piece.begin, piece.size()));
       reducer.gather_values();
       EXPECT_TRUE(at::equal(parameters.value(), wanted));
       const at::Tensor weights = parameters.parameters()[0]->value.detach();
@@ -83,13 +124,14 @@ TEST(ZeroReducer, ModelsSmallerThanTheAxisWork) {
     scalar->name = "tiny";
     scalar->value = at::zeros({2}, at::kDouble).requires_grad_(true);
     ops::FlatParameters parameters({scalar});
-    ZeroReducer reducer(parameters, world.communicator());
+    ZeroReducer reducer(parameters, world.communicator(), 0);
     parameters.main_grad().fill_(1.0);
-    parameters.value()
-        .narrow(0, reducer.shard_begin(), reducer.shard_end() - reducer.shard_begin())
-        .copy_(reducer.reduce_gradients());
+    reducer.finish();
+    const FlatRange piece = reducer.pieces().at(0);
+    parameters.value().narrow(0, piece.begin, piece.size()).copy_(reducer.gradients().at(0));
     reducer.gather_values();
     EXPECT_TRUE(at::equal(parameters.value(), at::full({2}, static_cast<double>(world.size()), at::kDouble)));
+    EXPECT_THROW(ZeroReducer(parameters, world.communicator(), 2), ShapeError);
   });
 }
 

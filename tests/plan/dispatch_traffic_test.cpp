@@ -58,7 +58,7 @@ Counted count_elements(const CpPlan& plan, const CpHeads& heads) {
         if (other == me) continue;
         const int64_t mine = rows_in(plan.rank_rows[me]), theirs = rows_in(plan.rank_rows[other]);
         counted.forward_heads[me][other] += mine * (query + key + key) + theirs * query;
-        counted.backward_heads[me][other] += mine * (query + key + key + query) + theirs * (query + key + key);
+        counted.backward_heads[me][other] += mine * query + theirs * (query + key + key);
       }
     }
   }

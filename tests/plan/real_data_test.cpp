@@ -21,6 +21,12 @@
 namespace fpdist::plan {
 namespace {
 
+ParallelOptions one_rank() {
+  ParallelOptions options;
+  options.dp = 1;
+  return options;
+}
+
 struct RealFile {
   Method method;
   std::string_view name;
@@ -58,7 +64,7 @@ TEST_P(RealData, IsReadInFullAndSharesWhatANaiveCountSays) {
 
   PackOptions pack;
   pack.max_tokens = 1 << 20;  // one pack: the plan's ratio is the forest's
-  const StepPlan plan = make_step_plan(subset, GetParam().method, {1, 1, 1, 1}, {1, 0, 0, 0}, pack);
+  const StepPlan plan = make_step_plan(subset, GetParam().method, one_rank(), {1, 0, 0, 0}, pack);
   EXPECT_EQ(plan.totals.tokens_logical, logical);
   EXPECT_EQ(plan.totals.tokens_computed, static_cast<int64_t>(prefixes.size()));
   EXPECT_GT(plan.totals.sharing_ratio(), 1.0);

@@ -24,7 +24,11 @@ namespace {
 
 const CostTable kCosts{1000, 7, 100, 5000};
 
-MeshShape replicas(int dp) { return {dp, 1, 1, 1}; }
+ParallelOptions replicas(int dp) {
+  ParallelOptions options;
+  options.dp = dp;
+  return options;
+}
 
 prefix::TreeLayout layout_of(const std::vector<data::Group>& groups, const PackPlan& pack, bool share) {
   std::vector<prefix::PackMember> members;
@@ -238,7 +242,7 @@ TEST(StepPlan, ASwapMendsWhatLongestFirstGetsWrong) {
   for (const auto& packs : plan.replica) EXPECT_EQ(packs.at(0).cost, 600);
 }
 
-TEST(StepPlan, OpsGoThroughEveryPackAndEndInTheOptimizer) {
+TEST(StepPlan, EveryPackGoesThroughThePipelineWhole) {
   const std::vector<data::Group> groups{group_of(0, {60}, 10), group_of(1, {60}, 10)};
   PackOptions options;
   options.max_tokens = 100;
@@ -246,10 +250,26 @@ TEST(StepPlan, OpsGoThroughEveryPackAndEndInTheOptimizer) {
   const std::vector<Op> wanted{{OpKind::kForward, 0},      {OpKind::kBackwardInput, 0}, {OpKind::kBackwardWeight, 0},
                                {OpKind::kForward, 1},      {OpKind::kBackwardInput, 1}, {OpKind::kBackwardWeight, 1},
                                {OpKind::kReduceGradients}, {OpKind::kOptimizerStep}};
-  EXPECT_EQ(plan.ops_of(0), wanted);
+  EXPECT_EQ(pipeline_ops(plan.pipeline(0)).at(0), wanted);
   const StepPlan idle = make_step_plan({}, Method::kSft, replicas(3), kCosts, {});
-  EXPECT_EQ(idle.ops_of(2), (std::vector<Op>{{OpKind::kReduceGradients}, {OpKind::kOptimizerStep}}));
+  EXPECT_EQ(pipeline_ops(idle.pipeline(2)).at(0),
+            (std::vector<Op>{{OpKind::kReduceGradients}, {OpKind::kOptimizerStep}}));
   EXPECT_EQ(idle.totals.tokens_computed, 0);
+}
+
+TEST(StepPlan, InterleavingGetsAMultipleOfTheStages) {
+  ParallelOptions options = replicas(2);
+  options.pp = 4, options.virtual_stages = 2, options.schedule = Schedule::kInterleaved;
+  PackOptions pack;
+  pack.max_tokens = 100;
+  const std::vector<data::Group> groups{group_of(0, {60}, 10), group_of(1, {60}, 10), group_of(2, {90}, 10)};
+  const StepPlan plan = make_step_plan(groups, Method::kSft, options, kCosts, pack);
+  for (int d = 0; d < 2; ++d) {
+    EXPECT_EQ(plan.replica[static_cast<size_t>(d)].size() % 4, 0U);
+    EXPECT_EQ(validate_ops(plan.pipeline(d), pipeline_ops(plan.pipeline(d))), "");
+  }
+  options.schedule = Schedule::k1F1B, options.virtual_stages = 1;
+  EXPECT_NE(make_step_plan(groups, Method::kSft, options, kCosts, pack).hash, plan.hash);
 }
 
 TEST(StepPlan, TenThousandSamplesArePlannedInUnderASecond) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
+#include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::test {
 
@@ -43,6 +44,33 @@ inline std::vector<int32_t> fan_subtree_ends(int32_t prefix, int32_t leaves, int
   for (int32_t leaf = 1; leaf <= leaves; ++leaf)
     end.insert(end.end(), static_cast<size_t>(length), prefix + leaf * length);
   return end;
+}
+
+/// The nodes that these subtree ends describe, in DFS pre-order.
+inline std::vector<prefix::Node> nodes_of(const std::vector<int32_t>& subtree_end) {
+  std::vector<prefix::Node> nodes;
+  std::vector<int32_t> path;  // open nodes
+  for (int32_t row = 0; row < static_cast<int32_t>(subtree_end.size()); ++row) {
+    const auto end_of = [&](int32_t node) {
+      return subtree_end[static_cast<size_t>(nodes[static_cast<size_t>(node)].begin)];
+    };
+    while (!path.empty() && end_of(path.back()) <= row) path.pop_back();
+    if (!path.empty()) {
+      prefix::Node& open = nodes[static_cast<size_t>(path.back())];
+      if (open.end == row && end_of(path.back()) == subtree_end[static_cast<size_t>(row)]) {
+        ++open.end;
+        continue;
+      }
+    }
+    const int32_t parent = path.empty() ? -1 : path.back();
+    const int32_t depth = parent < 0
+                              ? 0
+                              : nodes[static_cast<size_t>(parent)].depth + nodes[static_cast<size_t>(parent)].end -
+                                    nodes[static_cast<size_t>(parent)].begin;
+    path.push_back(static_cast<int32_t>(nodes.size()));
+    nodes.push_back({.begin = row, .end = row + 1, .parent = parent, .depth = depth});
+  }
+  return nodes;
 }
 
 inline at::Tensor int_tensor(const std::vector<int32_t>& values) {

@@ -89,7 +89,7 @@ bool is_about_layout(const std::string& name) {
   for (const char* other :
        {"seconds", "tokens_per_second", "tokens_computed", "sharing_ratio", "bubble", "plan_seconds", "mfu"})
     if (name == other) return true;
-  return false;
+  return name.starts_with("comm/");
 }
 
 void expect_same_metrics(const Steps& a, const Steps& b, double tolerance) {

@@ -35,7 +35,7 @@ class LoadModel : public ::testing::Test {
   /// Writes the tiny preset, less the tensor called `without`, and returns the config that loads it.
   Config exported(const std::string& without = "") {
     const model::ModelConfig shape = read_model_config(preset_.model);
-    checkpoint::NamedTensors tensors = tensors_of(*load_model(preset_, shape, true));
+    checkpoint::NamedTensors tensors = tensors_of(*loaded_by(preset_));
     std::erase_if(tensors, [&](const auto& tensor) { return tensor.first == without; });
     checkpoint::export_hf_directory(
         dir_.string(), tensors, {.config_json = model::export_config_json(shape, "float32", false), .copy_from = ""});
@@ -44,14 +44,25 @@ class LoadModel : public ::testing::Test {
     return config;
   }
 
+  /// The one run of layers of a job of one rank.
+  static std::unique_ptr<model::Transformer> loaded_by(Config config) {
+    std::unique_ptr<model::Transformer> model;
+    config.parallel.dp = 1;
+    comm::run_threads(1, [&](comm::World& world) {
+      const comm::Mesh mesh(world, config.parallel);
+      model = std::move(load_model(config, read_model_config(config.model), mesh).front());
+    });
+    return model;
+  }
+
   Config preset_;
   fs::path dir_;
 };
 
 TEST_F(LoadModel, ADirectoryGivesTheWeightsItHolds) {
   const Config config = exported();
-  const auto loaded = load_model(config, read_model_config(config.model), true);
-  const auto seeded = load_model(preset_, read_model_config(preset_.model), true);
+  const auto loaded = loaded_by(config);
+  const auto seeded = loaded_by(preset_);
   for (size_t p = 0; p < seeded->parameters().size(); ++p)
     EXPECT_TRUE(at::equal(loaded->parameters()[p]->value, seeded->parameters()[p]->value))
         << seeded->parameters()[p]->name;
@@ -60,7 +71,7 @@ TEST_F(LoadModel, ADirectoryGivesTheWeightsItHolds) {
 TEST_F(LoadModel, WeightsThatAreMissingAreListed) {
   const Config config = exported("model.layers.1.mlp.up_proj.weight");
   try {
-    load_model(config, read_model_config(config.model), true);
+    loaded_by(config);
     FAIL() << "a directory without one of its weights was loaded";
   } catch (const ModelFileError& error) {
     EXPECT_NE(std::string(error.what()).find("model.layers.1.mlp.up_proj.weight"), std::string::npos) << error.what();
@@ -71,10 +82,10 @@ TEST_F(LoadModel, ABaseModelGetsASeededScoreHead) {
   Config config = exported();
   config.method = Method::kReward;
   config.model.seed = 9;
-  const auto first = load_model(config, read_model_config(config.model), true);
-  const auto again = load_model(config, read_model_config(config.model), true);
+  const auto first = loaded_by(config);
+  const auto again = loaded_by(config);
   config.model.seed = 10;
-  const auto other = load_model(config, read_model_config(config.model), true);
+  const auto other = loaded_by(config);
   const auto head = [](const model::Transformer& model) { return model.parameters().back(); };
   EXPECT_EQ(head(*first)->name, model::kScoreWeight);
   EXPECT_TRUE(at::equal(head(*first)->value, head(*again)->value));
@@ -83,8 +94,10 @@ TEST_F(LoadModel, ABaseModelGetsASeededScoreHead) {
 }
 
 TEST_F(LoadModel, TheFrozenCopyIsEqualAndHasNoGradients) {
-  const auto policy = load_model(preset_, read_model_config(preset_.model), true);
-  const auto frozen = clone_frozen(preset_, *policy);
+  std::vector<std::unique_ptr<model::Transformer>> runs;
+  runs.push_back(loaded_by(preset_));
+  const auto copies = clone_frozen(runs);
+  const auto &policy = runs.front(), &frozen = copies.front();
   for (size_t p = 0; p < frozen->parameters().size(); ++p) {
     EXPECT_TRUE(at::equal(frozen->parameters()[p]->value, policy->parameters()[p]->value));
     EXPECT_FALSE(frozen->parameters()[p]->main_grad.defined());

@@ -1,19 +1,25 @@
 #pragma once
-// model: a decoder-only transformer (Llama, Qwen2, Qwen3) over a pack's rows. Its parameters carry Hugging Face names.
-// One Transformer is one Stage: embedding, all blocks, final norm; the head is applied by logprobs() or scores().
+// model: a decoder-only transformer (Llama, Qwen2, Qwen3) over a pack's rows, or a run of its layers. Its parameters
+// carry Hugging Face names. A Transformer is a Stage: the first run embeds, the last applies the final norm and has the
+// head, which logprobs() or scores() apply. With a tp axis every rank holds its slices of the weights and, between the
+// linears, its run of the rows; all calls that compute are then collective over that axis.
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "fpdist/model/config.hpp"
 #include "fpdist/model/options.hpp"
+#include "fpdist/model/stage_layers.hpp"
 #include "fpdist/ops/functional.hpp"
 #include "fpdist/ops/parameter.hpp"
 #include "fpdist/parallel/stage.hpp"
+#include "fpdist/parallel/tensor_parallel.hpp"
 
 namespace fpdist::model {
 
@@ -22,45 +28,62 @@ enum class Head { kLanguageModel, kScore };
 /// Name of a reward model's score head [1,H]; a base model's directory lacks it.
 inline constexpr const char* kScoreWeight = "score.weight";
 
+/// What decides a Transformer beside its shape.
+struct TransformerOptions {
+  at::ScalarType dtype = at::kFloat;
+  Head head = Head::kLanguageModel;
+  /// false: a frozen model (reference), no main grads.
+  bool trainable = true;
+  /// Keep only each segment's input (blocks, final norm) and recompute the segment in backward.
+  bool gradient_checkpointing = false;
+  /// backward_input leaves the linears' weight gradients to backward_weight.
+  bool defer_weight_gradients = false;
+  StageLayers layers = {};
+  /// The tensor-parallel axis; null: one rank. Must outlive the model.
+  comm::Communicator* tp = nullptr;
+};
+
 class Transformer final : public parallel::Stage {
  public:
-  /// Allocates uninitialised weights on `device`. `trainable` false: a frozen model (reference), no main grads.
-  Transformer(ModelConfig config, at::ScalarType dtype, at::Device device, Head head, bool trainable,
-              bool gradient_checkpointing);
+  /// Allocates uninitialised weights on the CPU. Not collective. Throws ConfigError when tp does not fit the heads.
+  Transformer(ModelConfig config, const TransformerOptions& options);
   ~Transformer() override;
   Transformer(Transformer&&) noexcept;
   Transformer& operator=(Transformer&&) noexcept;
 
   const ModelConfig& config() const;
-  /// In Hugging Face order: embedding, blocks, norm, head (absent when tied). Each value may be replaced by a view of
-  /// the same shape (ops::FlatParameters does) between packs.
+  const TransformerOptions& options() const;
+  /// In Hugging Face order: embedding, blocks, norm, head (absent when tied and here already). Each value may be
+  /// replaced by a view of the same shape (ops::FlatParameters does) between packs.
   const std::vector<ops::ParameterPtr>& parameters() const;
   /// Fills every weight as Transformers would: normal(0, initializer_range), norms 1, biases 0, by (seed, name,
   /// element), so the same seed gives the same weights on any mesh (in another dtype: the same draws, rounded).
   void initialize(uint64_t seed);
   /// The same for one parameter, e.g. kScoreWeight; throws ShapeError for an unknown name.
   void initialize(uint64_t seed, std::string_view name);
+  /// Called in backward with the parameters of each segment whose gradients this pack has completed.
+  void set_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook);
 
-  // Stage: embedding, blocks and final norm. `input` must be undefined: this is the only stage.
   /// Keeps what backward_input needs, unless the model is frozen or gradients are switched off (at::NoGradGuard): then
   /// the rows returned require no gradient. Throws ShapeError when `pack` is already in flight.
   at::Tensor forward(int pack, const parallel::PackTensors& tensors, const at::Tensor& input) override;
-  /// Adds dW to the main grads (norm weights: to value.grad(), see ops::FlatParameters::fold_gradients) and forgets the
-  /// pack. Throws ShapeError for a pack that is not in flight.
+  /// Adds dW to the main grads (what plain torch code left: to value.grad(), see ops::FlatParameters::fold_gradients)
+  /// and forgets the pack. Throws ShapeError for a pack that is not in flight.
   at::Tensor backward_input(int pack, const at::Tensor& grad_output) override;
   void backward_weight(int pack) override;
   /// Forgets a pack that will have no backward.
   void discard(int pack);
 
-  /// Log-prob, entropy and argmax of the pack's scores from hidden rows [T,H] (only rows with a score reach the head).
+  // Last run only. `hidden` [n_t,H]: the own run of rows that forward returned.
+  /// Log-prob [S_c], entropy and argmax [R] of the scores of this cp rank (only rows with a score reach the head); the
+  /// same on all tp ranks.
   ops::SelectedLogprob logprobs(const at::Tensor& hidden, const parallel::PackTensors& tensors) const;
-  /// Mean logit over the vocabulary for each row of hidden[head_row]: [R] in the accumulation dtype, not
-  /// differentiable.
+  /// Mean logit over the vocabulary for each of the R rows, in the accumulation dtype, not differentiable.
   at::Tensor mean_logits(const at::Tensor& hidden, const parallel::PackTensors& tensors) const;
-  /// Score head: [B] in the accumulation dtype from each sample's last row; throws DataError for a sample without
-  /// tokens.
+  /// Score head: [B_t] in the accumulation dtype for the samples whose last row is here; throws DataError for a sample
+  /// without tokens. Not collective.
   at::Tensor scores(const at::Tensor& hidden, const parallel::PackTensors& tensors) const;
-  /// All logits [T,V] in the accumulation dtype, not differentiable; for tests and small packs.
+  /// All logits [T,V] in the accumulation dtype, not differentiable; for tests and small packs on one rank.
   at::Tensor logits(const at::Tensor& hidden) const;
 
  private:

@@ -6,15 +6,16 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
 
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/optim/options.hpp"
 
 namespace fpdist::optim {
 
-/// Collective on `axis`. Euclidean norm of the gradient whose disjoint shards the ranks hold: float64 sums of squares,
-/// added in rank order.
-double global_norm(const at::Tensor& grad_shard, comm::Communicator& axis);
+/// Collective on `axis`. Euclidean norm of the gradient whose disjoint parts the ranks hold, each in flat pieces:
+/// float64 sums of squares, added piece by piece, then in rank order.
+double global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis);
 
 /// torch.nn.utils.clip_grad_norm_'s coefficient: min(1, max_norm / (norm + 1e-6)); 1 when max_norm is 0.
 double clip_coefficient(double norm, double max_norm);

@@ -1,38 +1,69 @@
 #pragma once
-// parallel: Stage, the layers that one pipeline rank holds, as the executor sees them. parallel knows stages, never
-// models.
+// parallel: Stage, a run of layers as the executor sees it, and the rows of a pack that one rank computes. parallel
+// knows stages, never models.
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "fpdist/parallel/context_attention.hpp"
+#include "fpdist/plan/dispatch.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::parallel {
 
-/// A TreeLayout as tensors on the model's device; made once per pack, shared by all layers.
-struct PackTensors {
-  at::Tensor token;         ///< [T] int64
-  at::Tensor depth;         ///< [T] int64, rotary positions
-  at::Tensor row;           ///< [T] int32, 0..T-1
-  at::Tensor subtree_end;   ///< [T] int32
-  at::Tensor head_row;      ///< [R] int64: distinct rows with a score, ascending
-  at::Tensor score_row;     ///< [S] int64 index into head_row
-  at::Tensor score_target;  ///< [S] int64
-  at::Tensor edge_score;    ///< [E] int64
-  at::Tensor edge_sample;   ///< [E] int64
-  at::Tensor last_row;      ///< [B] int64 row of each sample's last token (-1: no tokens)
-  int64_t samples = 0;
+/// Which rows of a pack a rank answers for: the context-parallel plan's rows of its cp rank (all rows when `context` is
+/// null), cut into `tp_size` nearly equal runs between the linears.
+struct RowShare {
+  const plan::CpPlan* context = nullptr;
+  int cp_rank = 0, tp_rank = 0, tp_size = 1;
 };
-PackTensors make_pack_tensors(const prefix::TreeLayout& layout, at::Device device);
 
-/// One pipeline stage. A pack goes forward once and backward once; `pack` names it in between (any int, unique in
-/// flight).
+/// A TreeLayout as tensors on the model's device, as far as one rank needs it; made once per pack, shared by all
+/// layers. n rows of the cp rank, in row order; its tp ranks hold runs of them.
+struct PackTensors {
+  at::Tensor token;                 ///< [n] int64
+  at::Tensor depth;                 ///< [n] int64, rotary positions
+  at::Tensor row;                   ///< [n] int32, row numbers in the pack
+  at::Tensor subtree_end;           ///< [n] int32
+  std::vector<int64_t> shard_rows;  ///< [tp] rows of each tp rank
+
+  // Scores whose source row is one of the n.
+  at::Tensor head_row;              ///< [R_t] int64: own tp run's rows with a score, numbered within the run, ascending
+  std::vector<int64_t> head_count;  ///< [tp] R_t of each tp rank; R is their sum
+  at::Tensor score_row;             ///< [S_c] int64 index into the R rows
+  at::Tensor score_target;          ///< [S_c] int64
+
+  // All scores and edges of the pack, the same on every rank.
+  std::vector<int64_t> score_count;  ///< [cp] S_c of each cp rank
+  at::Tensor score_place;            ///< [S] int64 place of each score in the concatenation over cp ranks
+  at::Tensor own_score;              ///< [S_c] int64 the pack's numbers of this cp rank's scores
+  at::Tensor edge_score;             ///< [E] int64
+  at::Tensor edge_sample;            ///< [E] int64
+
+  // Last rows of samples, for score heads.
+  at::Tensor last_row;                ///< [B_t] int64 within the own tp run, of samples that end there
+  std::vector<int64_t> sample_count;  ///< [cp * tp] B_t of each rank, tp innermost
+  at::Tensor sample_place;            ///< [B] int64 place in the concatenation over those ranks; -1: no tokens
+  at::Tensor own_sample;              ///< [B_t] int64 the samples that end in the own tp run
+  bool has_empty_sample = false;
+  int64_t samples = 0;
+
+  std::shared_ptr<const ContextExchange> exchange;  ///< how keys reach this rank; null: all rows are here
+  int64_t own_rows(int tp_rank) const { return shard_rows[static_cast<size_t>(tp_rank)]; }
+};
+PackTensors make_pack_tensors(const prefix::TreeLayout& layout, const RowShare& share = {});
+
+/// A run of layers. A pack goes forward once and backward once; `pack` names it in between (any int, unique in flight).
 class Stage {
  public:
   virtual ~Stage() = default;
-  /// First stage: `input` is undefined and rows come from tensors.token. Returns hidden rows [T,H] (a fresh leaf for
-  /// the caller's loss on the last stage: call backward_input with the gradient that arrived at it).
+  /// First run: `input` is undefined and rows come from tensors.token; else the previous run's output. Returns the own
+  /// tp run's hidden rows [n_t,H], a fresh leaf: on the last run the caller's loss is taken from it.
   virtual at::Tensor forward(int pack, const PackTensors& tensors, const at::Tensor& input) = 0;
-  /// Gradient of the returned rows in; gradient of the input out (undefined on the first stage). Weight gradients are
+  /// Gradient of the returned rows in; gradient of the input out (undefined on the first run). Weight gradients are
   /// added to the main grads here unless deferred to backward_weight.
   virtual at::Tensor backward_input(int pack, const at::Tensor& grad_output) = 0;
   /// Runs what backward_input deferred; nothing is deferred without a split-backward schedule.

@@ -1,12 +1,15 @@
 #pragma once
-// parallel: ZeRO-1 over one axis: gradients are reduce-scattered, each rank owns an equal contiguous shard of the flat
-// parameters (shards differ by at most one element, nothing is padded), updated values are gathered. All sums in
-// ascending rank order. On an axis of one rank both calls do nothing.
-// Source: Rajbhandari et al., "ZeRO: memory optimizations toward training trillion parameter models" (SC 2020).
+// parallel: ZeRO-1 over the ranks that hold the same weights. The flat parameters are cut into buckets; each bucket's
+// gradients are reduce-scattered as soon as the bucket has got its last gradient, each rank owns one equal contiguous
+// piece of every bucket (pieces differ by at most one element, nothing is padded), updated values are gathered. All
+// sums in ascending rank order. On an axis of one rank nothing is communicated. Source: Rajbhandari et al., "ZeRO:
+// memory optimizations toward training trillion parameter models" (SC 2020).
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
@@ -14,23 +17,57 @@
 
 namespace fpdist::parallel {
 
+/// Elements [begin, end) of the flat buffers.
+struct FlatRange {
+  int64_t begin = 0, end = 0;
+  int64_t size() const { return end - begin; }
+};
+
 class ZeroReducer {
  public:
-  /// Both must outlive the reducer. Not collective.
-  ZeroReducer(ops::FlatParameters& parameters, comm::Communicator& axis);
-  int64_t shard_begin() const { return begin_; }  ///< in elements of the flat buffers
-  int64_t shard_end() const { return end_; }
-  /// Collective on the axis. Sums the main grads over ranks; returns the own shard of the sum, a view
-  /// [shard_end - shard_begin] of the main-grad buffer, whose other elements keep this rank's own gradients.
-  at::Tensor reduce_gradients();
-  /// Collective on the axis. Every rank's shard of the flat value buffer travels to all ranks.
+  /// Both must outlive the reducer. Parameters from number `late` of the flat order on are reduced last, in finish():
+  /// those whose gradients other ranks complete first. Not collective.
+  ZeroReducer(ops::FlatParameters& parameters, comm::Communicator& axis, size_t late,
+              int64_t bucket_elements = 1 << 22);
+  /// Own pieces, one a bucket, ascending.
+  const std::vector<FlatRange>& pieces() const { return pieces_; }
+
+  /// The step's gradients begin anew.
+  void begin();
+  /// Collective on the axis, in the same order on every rank. These parameters have their last gradient: reduces every
+  /// bucket that is whole now. Buckets go from the last to the first, the order in which backward completes them.
+  void complete(std::span<const ops::ParameterPtr> parameters);
+  /// Collective on the axis. Reduces the buckets that are left, the late ones after all others.
+  void finish();
+  /// The own pieces of the summed gradients, views of the main-grad buffer, whose other elements keep this rank's own
+  /// gradients. After finish().
+  std::vector<at::Tensor> gradients() const;
+  /// Collective on the axis. Every rank's pieces of the flat value buffer travel to all ranks.
   void gather_values();
+  /// The same for the summed gradients: after it the whole main-grad buffer holds the sum.
+  void gather_gradients();
 
  private:
+  struct Bucket {
+    FlatRange range;
+    size_t first = 0, last = 0;  ///< parameters [first, last)
+    std::vector<int64_t> counts;
+    size_t missing = 0;
+  };
+  void add_bucket(size_t first, size_t last);
+  void reduce_whole_buckets();
+  void reduce(size_t bucket);
+  void gather(at::Tensor& flat);
+
   ops::FlatParameters& parameters_;
   comm::Communicator& axis_;
-  std::vector<int64_t> counts_;
-  int64_t begin_, end_;
+  std::vector<Bucket> buckets_;  ///< ascending; early ones first
+  std::vector<FlatRange> pieces_;
+  std::unordered_map<const ops::Parameter*, size_t> bucket_of_;
+  std::vector<bool> done_;  ///< [parameters]
+  std::unordered_map<const ops::Parameter*, size_t> number_of_;
+  size_t early_ = 0;  ///< buckets before the late ones
+  size_t next_ = 0;   ///< early buckets not yet reduced: [0, next_)
 };
 
 }  // namespace fpdist::parallel

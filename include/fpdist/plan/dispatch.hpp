@@ -90,8 +90,8 @@ struct CpHeads {
 /// The head exchange is inside a group; a member has own rows, the other members the rest of the group's rows. Going in
 /// (Q, K, V, dO) it sends its own rows U - 1 times and receives the rest once, coming back (O, dQ, dK, dV) the reverse:
 /// - `forward_heads_*`: Q, K, V in, (query + 2 key) / U * dim a row; O back, query / U * dim.
-/// - `backward_heads_*`: Q, K, V, dO in, (2 query + 2 key) / U * dim; dQ, dK, dV back, (query + 2 key) / U * dim. O and
-///   the log-sum-exp stay where the attention ran, on all rows of the group, and delta is computed there.
+/// - `backward_heads_*`: dO in, query / U * dim; dQ, dK, dV back, (query + 2 key) / U * dim. Q, K, V, O and the
+///   log-sum-exp stay where the attention ran, on all rows of the group, and delta is computed there.
 struct CpTraffic {
   std::vector<int64_t> forward_keys_sent, forward_keys_received;
   std::vector<int64_t> gradients_sent, gradients_received;

@@ -9,8 +9,8 @@
 #include "fpdist/core/types.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/plan/cost_model.hpp"
-#include "fpdist/plan/op.hpp"
 #include "fpdist/plan/options.hpp"
+#include "fpdist/plan/schedule.hpp"
 
 namespace fpdist::plan {
 
@@ -41,21 +41,23 @@ struct StepTotals {
 struct StepPlan {
   std::vector<std::vector<PackPlan>> replica;  ///< [dp][packs of that replica, in order]
   StepTotals totals;
-  uint64_t hash = 0;  ///< of everything above
+  Schedule schedule = Schedule::k1F1B;
+  int stages = 1, chunks = 1;
+  uint64_t hash = 0;  ///< of everything above and of the context-parallel options
 
-  /// Op list of replica `d`: Forward, BackwardInput, BackwardWeight of each pack in order, then ReduceGradients and
-  /// OptimizerStep (those two also on a replica without packs).
-  std::vector<Op> ops_of(int d) const;
+  /// How replica `d` goes through the pipeline.
+  PipelineShape pipeline(int d) const;
 };
 
 /// Edges that a sample contributes: positions t >= 1 with target[t] != data::kIgnore.
 int64_t count_edges(const data::Sample& sample);
 
-/// Plans one optimizer step over `mesh.dp` replicas. Preference groups are never torn apart; others may be, sample by
-/// sample, when they do not fit or the costliest replica would be above 1.05 of the mean. A replica has no packs when
-/// there are fewer pieces than replicas; no pack is without rows unless the whole step is.
-/// Not collective. Throws ConfigError naming the group (Group::id) and the smallest pack.max_tokens that fits.
-StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const MeshShape& mesh,
+/// Plans one optimizer step over `parallel.dp` replicas. Preference groups are never torn apart; others may be, sample
+/// by sample, when they do not fit or the costliest replica would be above 1.05 of the mean. A replica has no packs
+/// when there are fewer pieces than replicas; no pack is without rows unless the whole step is, or interleaving needs a
+/// multiple of pp packs. Not collective. Throws ConfigError naming the group (Group::id) and the smallest
+/// pack.max_tokens that fits.
+StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
                         const CostTable& costs, const PackOptions& options);
 
 }  // namespace fpdist::plan

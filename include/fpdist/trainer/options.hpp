@@ -26,6 +26,8 @@ struct TrainOptions {
   int64_t save_steps = 0;
   /// Peak of one rank's processor in TFLOP/s, for `mfu`; 0: unknown, mfu is null.
   double peak_tflops = 0.0;
+  /// Write the planned and the measured timeline of the first n steps, all ranks, as output_dir/trace-<step>.json.
+  int64_t profile_steps = 0;
   /// Seconds after which a wait for another rank is a lost peer.
   int64_t comm_timeout_seconds = 600;
   /// Allow output_dir to hold an earlier run's files.
@@ -39,7 +41,7 @@ struct Config {
   loss::LossOptions loss;
   TrainOptions train;
   optim::OptimOptions optim;
-  MeshShape parallel;
+  plan::ParallelOptions parallel;
   plan::PackOptions pack;
 };
 

@@ -44,10 +44,15 @@ class Trainer {
   void train(const std::string& resolved_config = "");
   /// Collective. Writes the weights as a Hugging Face directory.
   void save(const std::string& directory);
-  ops::FlatParameters& parameters();  ///< the policy's weights and main grads
+  /// Collective, for inspection and tests: every whole weight, or the last step's whole clipped gradient, by Hugging
+  /// Face name on rank 0; nothing on the others. Holds the whole model in memory.
+  std::map<std::string, at::Tensor> gather_weights();
+  std::map<std::string, at::Tensor> gather_gradients();
+  ops::FlatParameters& parameters();  ///< this rank's slices of the policy's weights and main grads
+
+  struct Impl;  ///< the library's own
 
  private:
-  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -1,0 +1,47 @@
+#pragma once
+// parallel (private): what a ContextExchange knows. N_g rows of the own group, in row order.
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "fpdist/parallel/context_attention.hpp"
+
+namespace fpdist::parallel {
+
+/// A message of one stage: with a member of another group, of the same number within its group.
+struct RowMessage {
+  int peer = 0;     ///< cp rank
+  at::Tensor rows;  ///< [m] int64: send: places in the stage's source; receive: places among the received, by row
+  int64_t count = 0;
+};
+
+struct ExchangeStage {
+  std::vector<RowMessage> send, receive;  ///< keys; a source is the own rows, then those received one stage before
+  bool relays = false;                    ///< sends rows of the stage before
+  at::Tensor row, end;                    ///< [K] int32 of the received rows, ascending
+  int64_t received = 0;                   ///< K
+  // Key gradients of this stage's rows on their way home.
+  std::vector<RowMessage> give;  ///< places among the received rows, by owner
+  std::vector<RowMessage> take;  ///< places among the own rows, by consumer, ascending
+};
+
+struct ContextExchange::Impl {
+  comm::Communicator& keys;
+  comm::Communicator& gradients;
+  int ulysses = 1, group = 0, member = 0;
+  std::vector<int64_t> member_rows;  ///< [ulysses] rows of each member of the own group
+  at::Tensor row, end;               ///< [N_g] int32
+  std::vector<ExchangeStage> stage;
+
+  int64_t rows() const { return row.size(0); }
+  int rank_in(int other_group) const { return other_group * ulysses + member; }
+};
+
+/// Members' rows, all heads -> the group's rows, own heads: x [n_m, heads, D] -> [N_g, heads / U, D]. Several tensors
+/// travel in one message a peer. Collective over the group.
+std::vector<at::Tensor> split_heads(const ContextExchange::Impl& exchange, const std::vector<at::Tensor>& whole);
+/// The way back: [N_g, heads / U, D] -> [n_m, heads, D].
+std::vector<at::Tensor> join_heads(const ContextExchange::Impl& exchange, const std::vector<at::Tensor>& parts);
+
+}  // namespace fpdist::parallel

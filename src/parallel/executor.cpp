@@ -1,0 +1,149 @@
+#include "fpdist/parallel/executor.hpp"
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <tuple>
+#include <utility>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::parallel {
+namespace {
+
+using plan::Op;
+using plan::OpKind;
+using Key = std::tuple<int, int, int>;  // pack, slice, chunk
+
+Key key_of(const Op& op) { return {op.pack, op.slice, op.chunk}; }
+
+/// Tensors on their way between two ops of this rank.
+class Shelf {
+ public:
+  void put(const Key& key, at::Tensor tensor) { held_[key] = std::move(tensor); }
+  at::Tensor take(const Key& key, const char* what) {
+    auto entry = held_.extract(key);
+    if (entry.empty())
+      throw std::logic_error(text("the op list uses the ", what, " of pack ", std::get<0>(key), ", slice ",
+                                  std::get<1>(key), ", chunk ", std::get<2>(key), " before they are there"));
+    return std::move(entry.mapped());
+  }
+
+ private:
+  std::map<Key, at::Tensor> held_;
+};
+
+/// A posted send and what it reads.
+struct Posted {
+  at::Tensor tensor;
+  std::unique_ptr<comm::Work> work;
+};
+
+class Executor {
+ public:
+  Executor(int chunks, StepWork& work, comm::Communicator& rows, comm::Communicator& gradients)
+      : stages_(rows.size()), stage_(rows.rank()), chunks_(chunks), work_(work), rows_(rows), gradients_(gradients) {}
+
+  void run(const Op& op) {
+    switch (op.kind) {
+      case OpKind::kForward:
+        return forward(op);
+      case OpKind::kBackwardInput:
+        return backward(op);
+      case OpKind::kBackwardWeight:
+        return work_.backward_weight(op);
+      case OpKind::kSend:
+        return send(rows_, op, outputs_.take(key_of(op), "rows to send"), rows_under_way_);
+      case OpKind::kSendGradient:
+        return send(gradients_, op, input_gradients_.take(key_of(op), "gradient to send"), gradients_under_way_);
+      case OpKind::kReceive:
+        return inputs_.put(key_of(op), receive(rows_, op, false));
+      case OpKind::kReceiveGradient:
+        output_gradients_.put(key_of(op), receive(gradients_, op, true));
+        return settle(key_of(op));
+      case OpKind::kReduceGradients:
+        return work_.reduce_gradients(op);
+      case OpKind::kOptimizerStep:
+        finish();
+        return work_.optimizer_step();
+    }
+  }
+  void finish() {
+    for (auto& [key, posted] : rows_under_way_) posted.work->wait();
+    for (auto& [key, posted] : gradients_under_way_) posted.work->wait();
+    rows_under_way_.clear(), gradients_under_way_.clear();
+  }
+
+ private:
+  bool is_first(int chunk) const { return stage_ == 0 && chunk == 0; }
+  bool is_last(int chunk) const { return stage_ == stages_ - 1 && chunk == chunks_ - 1; }
+  /// With one stage the next run lies on this rank and nothing is sent.
+  bool hands_over() const { return stages_ == 1; }
+
+  void forward(const Op& op) {
+    const at::Tensor input = is_first(op.chunk) ? at::Tensor() : inputs_.take(key_of(op), "input rows");
+    at::Tensor output = work_.forward(op, input);
+    if (is_last(op.chunk)) return;
+    if (hands_over())
+      inputs_.put({op.pack, op.slice, op.chunk + 1}, std::move(output));
+    else
+      outputs_.put(key_of(op), std::move(output));
+  }
+  void backward(const Op& op) {
+    const at::Tensor grad = is_last(op.chunk) ? at::Tensor() : output_gradients_.take(key_of(op), "output gradient");
+    at::Tensor input_grad = work_.backward_input(op, grad);
+    if (is_first(op.chunk)) return;
+    if (hands_over())
+      output_gradients_.put({op.pack, op.slice, op.chunk - 1}, std::move(input_grad));
+    else
+      input_gradients_.put(key_of(op), std::move(input_grad));
+  }
+  void send(comm::Communicator& axis, const Op& op, const at::Tensor& tensor, std::map<Key, Posted>& under_way) {
+    Posted posted{.tensor = tensor.detach().contiguous(), .work = nullptr};
+    axis.group_begin();
+    if (posted.tensor.numel() > 0) axis.send(posted.tensor, op.peer);
+    posted.work = axis.group_start();
+    under_way.emplace(key_of(op), std::move(posted));
+  }
+  at::Tensor receive(comm::Communicator& axis, const Op& op, bool gradient) {
+    at::Tensor tensor = work_.buffer(op, gradient);
+    axis.group_begin();
+    if (tensor.numel() > 0) axis.receive(tensor, op.peer);
+    axis.group_end();
+    return tensor;
+  }
+  /// The gradient of rows that were sent has come: they have arrived, so this does not wait.
+  void settle(const Key& key) {
+    auto entry = rows_under_way_.extract(key);
+    if (!entry.empty()) entry.mapped().work->wait();
+  }
+
+  int stages_, stage_, chunks_;
+  StepWork& work_;
+  comm::Communicator &rows_, &gradients_;
+  Shelf inputs_, outputs_, input_gradients_, output_gradients_;
+  std::map<Key, Posted> rows_under_way_, gradients_under_way_;
+};
+
+}  // namespace
+
+std::vector<OpTime> execute(std::span<const Op> ops, int chunks, StepWork& work, comm::Communicator& rows,
+                            comm::Communicator& gradients, const std::function<void(size_t)>& before) {
+  using Clock = std::chrono::steady_clock;
+  const auto start = Clock::now();
+  const auto now = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  Executor executor(chunks, work, rows, gradients);
+  std::vector<OpTime> times;
+  times.reserve(ops.size());
+  for (size_t i = 0; i < ops.size(); ++i) {
+    if (before) before(i);
+    const double begin = now();
+    executor.run(ops[i]);
+    times.push_back({begin, now()});
+  }
+  executor.finish();
+  return times;
+}
+
+}  // namespace fpdist::parallel

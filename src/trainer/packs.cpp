@@ -1,0 +1,128 @@
+// From a plan's pack to tensors: the rows this rank answers for, and what the data says about its edges.
+
+#include <ATen/ATen.h>
+
+#include "fpdist/core/error.hpp"
+#include "src/trainer/step_run.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+at::Tensor from_doubles(const std::vector<double>& values, at::ScalarType dtype) {
+  return at::tensor(values, at::kDouble).to(dtype);
+}
+
+/// [E] values that the data gives per token, in the order of edges; undefined where no sample of the pack has them.
+at::Tensor per_edge(const Pack& pack, std::vector<double> data::Sample::*field, const char* name,
+                    at::ScalarType dtype) {
+  size_t given = 0, with_tokens = 0;  // a sample without tokens has nothing to give
+  for (const data::Sample* sample : pack.sample) {
+    given += !(sample->*field).empty();
+    with_tokens += !sample->token.empty();
+  }
+  if (given == 0) return {};
+  check<DataError>(given == with_tokens, "only some samples of a pack have ", name,
+                   ": give it for every completion of the data set or for none");
+  std::vector<double> values(pack.layout.edge_index.size());
+  for (size_t e = 0; e < values.size(); ++e)
+    values[e] = (pack.sample[static_cast<size_t>(pack.layout.edge_sample[e])]
+                     ->*field)[static_cast<size_t>(pack.layout.edge_index[e])];
+  return from_doubles(values, dtype);
+}
+
+}  // namespace
+
+bool Pack::lacks_reference() const {
+  for (const data::Sample* data : sample)
+    if (!data->ref_logp.empty()) return false;
+  return true;
+}
+
+std::string Pack::samples() const {
+  std::string ids;
+  for (size_t b = 0; b < sample.size() && b < 8; ++b)
+    ids += text(b ? ", " : "", group[b]->id, ".", layout.sample[b].index);
+  return sample.size() > 8 ? text(ids, ", ... (", sample.size(), " in all)") : ids;
+}
+
+Packs::Packs(const Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share)
+    : trainer_(trainer),
+      groups_(groups),
+      plans_(plan.replica[static_cast<size_t>(trainer.mesh.at().dp)]),
+      share_(share) {}
+
+const plan::PackPlan& Packs::plan_of(int pack) const { return plans_.at(static_cast<size_t>(pack)); }
+
+const Pack& Packs::at(int number) {
+  const auto [entry, fresh] = packs_.try_emplace(number);
+  Pack& pack = entry->second;
+  if (!fresh) return pack;
+  std::vector<prefix::PackMember> members;
+  for (const plan::MemberRef& ref : plan_of(number).member) {
+    const data::Group& group = groups_[static_cast<size_t>(ref.group)];
+    const data::Sample& sample = group.sample[static_cast<size_t>(ref.index)];
+    members.push_back({group.id, ref.index, &sample});
+    pack.group.push_back(&group);
+    pack.sample.push_back(&sample);
+  }
+  pack.layout = prefix::make_layout(members, share_);
+  const comm::Mesh& mesh = trainer_.mesh;
+  parallel::RowShare rows{.cp_rank = mesh.at().cp, .tp_rank = mesh.at().tp, .tp_size = mesh.shape().tp};
+  if (mesh.shape().cp == 1) {
+    pack.tensors = parallel::make_pack_tensors(pack.layout, rows);
+    return pack;
+  }
+  const plan::CpPlan context = plan::plan_context(pack.layout.node, trainer_.config.parallel, trainer_.cp_costs);
+  rows.context = &context;
+  pack.tensors = parallel::make_pack_tensors(pack.layout, rows);
+  pack.tensors.exchange =
+      std::make_shared<parallel::ContextExchange>(context, pack.layout.subtree_end, mesh.cp(), mesh.cp_gradient());
+  return pack;
+}
+
+loss::Edges data_edges(const Pack& pack, at::ScalarType dtype) {
+  std::vector<double> length, advantage, margin;
+  bool has_margin = false;
+  for (size_t b = 0; b < pack.sample.size(); ++b) {
+    length.push_back(pack.layout.sample[b].edges);
+    advantage.push_back(pack.sample[b]->advantage.value_or(0.0));
+    has_margin = has_margin || pack.group[b]->margin.has_value();
+    if (b % 2 == 0) margin.push_back(pack.group[b]->margin.value_or(0.0));
+  }
+  loss::Edges edges;
+  edges.sample = pack.tensors.edge_sample;
+  edges.length = from_doubles(length, dtype);
+  edges.advantage = from_doubles(advantage, dtype);
+  if (has_margin) edges.margin = from_doubles(margin, dtype);
+  edges.old_logp = per_edge(pack, &data::Sample::old_logp, "old_logps", dtype);
+  edges.ref_logp = per_edge(pack, &data::Sample::ref_logp, "ref_logps", dtype);
+  return edges;
+}
+
+loss::Edges empty_edges(DType model_dtype) {
+  const at::ScalarType dtype = ops::accumulate_dtype(scalar_type(model_dtype));
+  const at::Tensor none = at::zeros({0}, dtype);
+  return {.logp = none,
+          .entropy = none,
+          .correct = none,
+          .mean_logit = none,
+          .ref_logp = none,
+          .old_logp = none,
+          .sample = at::zeros({0}, at::kLong),
+          .length = none,
+          .score = none,
+          .advantage = none,
+          .margin = none};
+}
+
+at::Tensor all_scores(const at::Tensor& own, const Pack& pack, const comm::Mesh& mesh) {
+  const at::Tensor mine = own.detach().contiguous();
+  const int64_t columns = own.size(1);
+  std::vector<int64_t> counts;
+  for (const int64_t scores : pack.tensors.score_count) counts.push_back(scores * columns);
+  at::Tensor all = at::empty({pack.tensors.score_place.size(0), columns}, mine.options());
+  mesh.cp().all_gather_v(mine, all, counts);
+  return all.index_select(0, pack.tensors.score_place);
+}
+
+}  // namespace fpdist::trainer

@@ -1,0 +1,90 @@
+// loss.precompute_ref_log_probs: one pass of the frozen model over all data, then it is dropped.
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/plan/schedule.hpp"
+#include "src/trainer/step_run.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+/// Forward ops of the reference alone; the last run of layers writes log-probs to where `place` says.
+class ReferenceRun final : public parallel::StepWork {
+ public:
+  ReferenceRun(const Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan)
+      : trainer_(trainer), packs_(trainer, groups, plan, trainer.config.pack.share_prefix) {
+    for (const data::Group& group : groups) {
+      auto& of_group = offset_.emplace_back();
+      for (const data::Sample& sample : group.sample) of_group.push_back(total_), total_ += sample.length();
+    }
+    logp_ = at::zeros({total_}, ops::accumulate_dtype(scalar_type(trainer.config.model.dtype)));
+  }
+  at::Tensor logp() const { return logp_; }
+
+  at::Tensor forward(const plan::Op& op, const at::Tensor& input) override {
+    const at::NoGradGuard frozen;
+    const Pack& pack = packs_.at(op.pack);
+    model::Transformer& run = *trainer_.reference[static_cast<size_t>(op.chunk)];
+    const at::Tensor hidden = run.forward(op.pack, pack.tensors, input);
+    if (!run.options().layers.head) return hidden;
+    const at::Tensor scores =
+        all_scores(run.logprobs(hidden, pack.tensors).logp.unsqueeze(1), pack, trainer_.mesh).select(1, 0);
+    if (trainer_.mesh.at().cp == 0 && trainer_.mesh.at().tp == 0)
+      logp_.index_put_({at::tensor(places(pack, op.pack), at::kLong)}, scores.index_select(0, pack.tensors.edge_score));
+    return {};
+  }
+  at::Tensor buffer(const plan::Op& op, bool) override {
+    return at::empty({packs_.at(op.pack).tensors.own_rows(trainer_.mesh.at().tp), trainer_.model_config.hidden_size},
+                     scalar_type(trainer_.config.model.dtype));
+  }
+  at::Tensor backward_input(const plan::Op&, const at::Tensor&) override { return unused(); }
+  void backward_weight(const plan::Op&) override { unused(); }
+  void reduce_gradients(const plan::Op&) override { unused(); }
+  void optimizer_step() override { unused(); }
+
+ private:
+  static at::Tensor unused() { throw std::logic_error("the reference has no backward"); }
+
+  /// Place of each edge of the pack in the step's flat list of tokens.
+  std::vector<int64_t> places(const Pack& pack, int number) {
+    std::vector<int64_t> all;
+    for (size_t e = 0; e < pack.layout.edge_index.size(); ++e) {
+      const plan::MemberRef& ref = packs_.plan_of(number).member[static_cast<size_t>(pack.layout.edge_sample[e])];
+      all.push_back(offset_[static_cast<size_t>(ref.group)][static_cast<size_t>(ref.index)] +
+                    pack.layout.edge_index[e]);
+    }
+    return all;
+  }
+
+  const Trainer::Impl& trainer_;
+  Packs packs_;
+  std::vector<std::vector<int64_t>> offset_;  // of each sample's tokens in the step's flat list
+  int64_t total_ = 0;
+  at::Tensor logp_;
+};
+
+}  // namespace
+
+void Trainer::Impl::precompute_reference(std::vector<data::Group>& groups, LogSink& step_log) {
+  step_log.info(text("computing the reference's log-probs of ", groups.size(), " groups once"));
+  const auto per_step = static_cast<size_t>(config.train.groups_per_step);
+  for (size_t first = 0; first < groups.size(); first += per_step) {
+    const std::span<data::Group> slice(groups.data() + first, std::min(per_step, groups.size() - first));
+    const plan::StepPlan plan = make_plan(slice, config.pack.share_prefix);
+    ReferenceRun run(*this, slice, plan);
+    const auto ops = plan::forward_ops(plan.pipeline(mesh.at().dp))[static_cast<size_t>(mesh.at().pp)];
+    parallel::execute(ops, static_cast<int>(reference.size()), run, mesh.pp(), mesh.pp_gradient());
+    at::Tensor logp = run.logp();
+    mesh.world().all_reduce(logp);  // disjoint: every token is computed once
+    const at::Tensor all = logp.to(at::kDouble);
+    const double* value = all.const_data_ptr<double>();
+    for (data::Group& group : slice)
+      for (data::Sample& sample : group.sample)
+        sample.ref_logp.assign(value, value + sample.length()), value += sample.length();
+  }
+  reference.clear();
+}
+
+}  // namespace fpdist::trainer

@@ -1,0 +1,93 @@
+#pragma once
+// trainer (private): the packs of one step on one rank, as the executor's StepWork.
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fpdist/loss/loss.hpp"
+#include "fpdist/parallel/executor.hpp"
+#include "fpdist/parallel/stage.hpp"
+#include "fpdist/prefix/tree_layout.hpp"
+#include "src/trainer/state.hpp"
+
+namespace fpdist::trainer {
+
+/// One pack as this rank sees it.
+struct Pack {
+  prefix::TreeLayout layout;
+  parallel::PackTensors tensors;
+  std::vector<const data::Group*> group;    ///< [B] group of each sample
+  std::vector<const data::Sample*> sample;  ///< [B]
+
+  /// Whether the data lacks the reference's log-probs of its samples.
+  bool lacks_reference() const;
+  /// "3.0, 3.1, ...": its samples as group.index.
+  std::string samples() const;
+};
+
+/// Lays packs out when they are first asked for.
+class Packs {
+ public:
+  Packs(const Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share);
+  const Pack& at(int pack);
+  const plan::PackPlan& plan_of(int pack) const;
+
+ private:
+  const Trainer::Impl& trainer_;
+  std::span<const data::Group> groups_;
+  const std::vector<plan::PackPlan>& plans_;
+  bool share_;
+  std::map<int, Pack> packs_;
+};
+
+/// What the loss sees besides the model's outputs.
+loss::Edges data_edges(const Pack& pack, at::ScalarType dtype);
+
+/// The edges of a pack with nothing in it: gives every rank the same metric names, and zeros.
+loss::Edges empty_edges(DType model_dtype);
+
+/// [S, columns] of all scores of the pack from this cp rank's [S_c, columns]. Collective over cp, not differentiable.
+at::Tensor all_scores(const at::Tensor& own, const Pack& pack, const comm::Mesh& mesh);
+
+/// Policy forward and backward, with the reference beside it, and the loss at the end.
+class StepRun final : public parallel::StepWork {
+ public:
+  StepRun(Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share,
+          std::span<const plan::Op> ops, StepSums& sums);
+  /// Ahead of op i: says where the rank stands and which runs of layers see their last gradients.
+  void before(size_t i);
+  at::Tensor forward(const plan::Op& op, const at::Tensor& input) override;
+  at::Tensor backward_input(const plan::Op& op, const at::Tensor& grad_output) override;
+  void backward_weight(const plan::Op& op) override;
+  void reduce_gradients(const plan::Op& op) override;
+  void optimizer_step() override;
+  at::Tensor buffer(const plan::Op& op, bool gradient) override;
+
+ private:
+  /// A pack between its last Forward and its first BackwardInput on the last run of layers: `value`, the head's graph
+  /// over this rank's share, feeds `all`, the leaf that the loss was taken from.
+  struct AtLoss {
+    at::Tensor hidden, value, all, loss;
+  };
+  bool rides(const Pack& pack) const;
+  AtLoss take_loss(const Pack& pack, const at::Tensor& hidden, const at::Tensor& reference_hidden);
+  void score_head(const Pack& pack, const at::Tensor& hidden, loss::Edges& edges, AtLoss& at);
+  void language_head(const Pack& pack, const at::Tensor& hidden, const at::Tensor& reference_hidden, loss::Edges& edges,
+                     AtLoss& at);
+  at::Tensor loss_gradient(int pack);
+
+  Trainer::Impl& trainer_;
+  const plan::StepPlan& plan_;
+  std::span<const plan::Op> ops_;
+  std::vector<size_t> last_use_;  ///< [chunks] the op that completes the run's gradients
+  StepSums& sums_;
+  Packs packs_;
+  std::map<int, AtLoss> at_loss_;
+};
+
+}  // namespace fpdist::trainer

@@ -1,0 +1,232 @@
+// The law of the axes: any mesh gives the loss, the metrics, every gradient and, after three AdamW steps, the weights
+// of one rank.
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <mutex>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/trainer/trainer.hpp"
+#include "tests/support/random_groups.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+struct Job {
+  const char* name;
+  plan::ParallelOptions parallel;
+};
+
+plan::ParallelOptions mesh(int dp, int pp, int cp, int tp, plan::Schedule schedule = plan::Schedule::k1F1B,
+                           int virtual_stages = 1, int ulysses = 1, plan::CpMethod method = plan::CpMethod::kAuto) {
+  plan::ParallelOptions options;
+  options.dp = dp, options.pp = pp, options.cp = cp, options.tp = tp;
+  options.schedule = schedule, options.virtual_stages = virtual_stages, options.ulysses = ulysses;
+  options.cp_method = method;
+  options.cp_chunk = 4;  // prefixes end inside chunks
+  return options;
+}
+
+constexpr auto kZb = plan::Schedule::kZeroBubble, kInterleaved = plan::Schedule::kInterleaved,
+               k1F1B = plan::Schedule::k1F1B;
+
+std::vector<Job> all_jobs() {
+  return {{"dp8", mesh(8, 1, 1, 1)},
+          {"tp2", mesh(1, 1, 1, 2)},
+          {"tp4", mesh(1, 1, 1, 4)},
+          {"cp2", mesh(1, 1, 2, 1)},
+          {"cp8", mesh(1, 1, 8, 1)},
+          {"cp5_ring", mesh(1, 1, 5, 1, k1F1B, 1, 1, plan::CpMethod::kRing)},
+          {"cp3_groupcast", mesh(1, 1, 3, 1, k1F1B, 1, 1, plan::CpMethod::kGroupCast)},
+          {"pp2", mesh(1, 2, 1, 1)},
+          {"pp4", mesh(1, 4, 1, 1)},
+          {"pp4_zb", mesh(1, 4, 1, 1, kZb)},
+          {"pp2_v2", mesh(1, 2, 1, 1, kInterleaved, 2)},
+          {"dp2tp2cp2", mesh(2, 1, 2, 2)},
+          {"tp2cp2pp2", mesh(1, 2, 2, 2)},
+          {"tp2cp2pp2_zb", mesh(1, 2, 2, 2, kZb)},
+          {"dp2cp2pp2", mesh(2, 2, 2, 1)},
+          {"dp2pp2_v2", mesh(2, 2, 1, 1, kInterleaved, 2)},
+          {"tp2pp4", mesh(1, 4, 1, 2)},
+          {"cp4tp2", mesh(1, 1, 4, 2)},
+          {"cp4_ulysses2", mesh(1, 1, 4, 1, k1F1B, 1, 2)},
+          {"dp3", mesh(3, 1, 1, 1)}};
+}
+
+struct Variant {
+  const char* name;
+  Method method;
+};
+
+Config config_of(const Variant& variant) {
+  Config config;
+  config.method = variant.method;
+  config.model.preset = "tiny";
+  config.model.seed = 3;
+  config.model.dtype = DType::kFloat64;
+  config.data.path = {"unused"};
+  config.optim = {.learning_rate = 1e-3, .adam_epsilon = 1e-4, .weight_decay = 0.01, .max_grad_norm = 0.0};
+  config.pack.max_tokens = 70;  // several packs a replica, none of a round size
+  if (variant.method == Method::kGrpo) {
+    config.loss.beta = 0.1, config.loss.loss_type = "grpo", config.loss.epsilon_high = 0.3;
+    if (std::string(variant.name) == "grpo_sequence") config.loss.importance_sampling_level = "sequence";
+  }
+  if (variant.method == Method::kReward) config.loss.center_rewards_coefficient = 0.05;
+  return config;
+}
+
+constexpr uint64_t kSeed = 21;
+
+struct Outcome {
+  std::vector<std::map<std::string, double>> metrics;  // of each step
+  std::map<std::string, at::Tensor> gradients;         // of the first step
+  std::map<std::string, at::Tensor> weights;           // after the last
+};
+
+Outcome run(const Config& config, int ranks, int steps, comm::CommOptions options) {
+  at::set_num_threads(1);
+  Outcome outcome;
+  std::mutex mutex;
+  comm::run_threads(
+      ranks,
+      [&](comm::World& world) {
+        NullLog log;
+        Trainer trainer(world, config, log);
+        Outcome own;
+        for (int s = 0; s < steps; ++s) {
+          const auto groups = testing::random_groups(config.method, 7, kSeed + static_cast<uint64_t>(s));
+          own.metrics.push_back(trainer.step(groups).values);
+          if (s == 0) own.gradients = trainer.gather_gradients();
+        }
+        own.weights = trainer.gather_weights();
+        const std::lock_guard lock(mutex);
+        if (world.rank() == 0) outcome = std::move(own);
+      },
+      options);
+  return outcome;
+}
+
+comm::CommOptions patient() { return {.timeout = std::chrono::seconds(120)}; }
+
+/// One rank's outcome, computed once a method.
+const Outcome& single(const Variant& variant, int steps) {
+  static std::map<std::string, Outcome> known;
+  const auto [entry, fresh] = known.try_emplace(variant.name);
+  if (fresh) entry->second = run(config_of(variant), 1, steps, patient());
+  return entry->second;
+}
+
+double share_of_ties(Method method, uint64_t seed) {
+  double ties = 0;
+  const auto groups = testing::random_groups(method, 7, seed);
+  for (const data::Group& group : groups)
+    ties += group.sample.size() == 2 && group.sample[0].token == group.sample[1].token;
+  return ties / static_cast<double>(groups.size());
+}
+
+bool is_about_layout(const std::string& name) {
+  for (const char* other :
+       {"seconds", "tokens_per_second", "tokens_computed", "sharing_ratio", "bubble", "plan_seconds", "mfu"})
+    if (name == other) return true;
+  return name.starts_with("comm/");
+}
+
+void expect_close(const std::map<std::string, at::Tensor>& got, const std::map<std::string, at::Tensor>& wanted,
+                  double tolerance, const char* what) {
+  ASSERT_EQ(got.size(), wanted.size());
+  double whole = 0;
+  for (const auto& [name, tensor] : wanted) whole = std::max(whole, tensor.norm().item<double>());
+  ASSERT_GT(whole, 0);
+  for (const auto& [name, tensor] : wanted) {
+    const double size = std::max(tensor.norm().item<double>(), 1e-6 * whole);
+    EXPECT_LT((got.at(name) - tensor).norm().item<double>() / size, tolerance) << what << " of " << name;
+  }
+}
+
+void expect_same_bits(const std::map<std::string, at::Tensor>& a, const std::map<std::string, at::Tensor>& b) {
+  for (const auto& [name, tensor] : a) EXPECT_TRUE(at::equal(tensor, b.at(name))) << name;
+}
+
+class MeshLaw : public ::testing::TestWithParam<std::tuple<Job, Variant>> {};
+
+TEST_P(MeshLaw, EqualsOneRank) {
+  const auto& [job, variant] = GetParam();
+  Config config = config_of(variant);
+  config.parallel = job.parallel;
+  const Outcome &one = single(variant, 3), many = run(config, job.parallel.size(), 3, patient());
+  ASSERT_EQ(many.metrics.size(), one.metrics.size());
+  for (size_t s = 0; s < one.metrics.size(); ++s)
+    for (const auto& [name, value] : one.metrics[s]) {
+      if (is_about_layout(name)) continue;
+      // Of a pair of equal samples rounding alone decides which one wins.
+      const bool counts_wins = name == "accuracy" || name == "rewards/accuracies";
+      const double tie = counts_wins ? share_of_ties(variant.method, kSeed + s) : 0.0;
+      EXPECT_NEAR(many.metrics[s].at(name), value, tie + 1e-10 * std::max(1.0, std::abs(value)))
+          << name << ", step " << s + 1 << ", seed " << kSeed;
+    }
+  expect_close(many.gradients, one.gradients, 1e-10, "gradient");
+  expect_close(many.weights, one.weights, 1e-9, "weight");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, MeshLaw,
+    ::testing::Combine(::testing::ValuesIn(all_jobs()),
+                       ::testing::Values(Variant{"sft", Method::kSft}, Variant{"dpo", Method::kDpo},
+                                         Variant{"reward", Method::kReward}, Variant{"grpo", Method::kGrpo},
+                                         Variant{"grpo_sequence", Method::kGrpo})),
+    [](const auto& info) { return std::string(std::get<0>(info.param).name) + "_" + std::get<1>(info.param).name; });
+
+TEST(MeshBits, TheSameMeshTwiceGivesTheSameBitsAlsoUnderDelays) {
+  for (const Job& job : {Job{"tp2cp2pp2", mesh(1, 2, 2, 2)}, Job{"dp2pp2_zb", mesh(2, 2, 1, 1, kZb)},
+                         Job{"cp4_ulysses2", mesh(1, 1, 4, 1, k1F1B, 1, 2)}, Job{"cp8", mesh(1, 1, 8, 1)}}) {
+    SCOPED_TRACE(job.name);
+    Config config = config_of({"dpo", Method::kDpo});
+    config.parallel = job.parallel;
+    const Outcome first = run(config, job.parallel.size(), 2, patient());
+    comm::CommOptions slow = patient();
+    slow.max_delay = std::chrono::microseconds(300), slow.delay_seed = 5;
+    const Outcome second = run(config, job.parallel.size(), 2, slow);
+    expect_same_bits(first.weights, second.weights);
+    expect_same_bits(first.gradients, second.gradients);
+  }
+}
+
+/// Biases, head norms, tied embeddings on both ends of a pipeline, clipping over the whole mesh, weights read in
+/// slices.
+TEST(MeshFamilies, EveryFamilyEqualsOneRankOnEveryAxis) {
+  for (const char* family : {"llama", "llama_linear", "qwen2", "qwen3"})
+    for (const Job& job :
+         {Job{"pp2", mesh(1, 2, 1, 1)}, Job{"pp2_zb", mesh(1, 2, 1, 1, kZb)}, Job{"tp4", mesh(1, 1, 1, 4)},
+          Job{"tp2cp2pp2", mesh(1, 2, 2, 2)}, Job{"dp2pp2tp2", mesh(2, 2, 1, 2)}}) {
+      SCOPED_TRACE(text(family, " on ", job.name));
+      Config config = config_of({"dpo", Method::kDpo});
+      config.model.preset.clear();
+      config.model.path = text(FPDIST_SOURCE_DIR "/tests/golden/model_", family);
+      config.optim.max_grad_norm = 0.01;
+      const Outcome one = run(config, 1, 2, patient());
+      EXPECT_GT(one.metrics[0].at("grad_norm"), 0.02) << "nothing was clipped";
+      config.parallel = job.parallel;
+      const Outcome many = run(config, job.parallel.size(), 2, patient());
+      EXPECT_NEAR(many.metrics[1].at("grad_norm"), one.metrics[1].at("grad_norm"), 1e-10);
+      expect_close(many.gradients, one.gradients, 1e-10, "gradient");
+      expect_close(many.weights, one.weights, 1e-9, "weight");
+    }
+}
+
+TEST(MeshBits, RecomputationChangesNoBit) {
+  for (const Job& job : {Job{"tp2cp2pp2", mesh(1, 2, 2, 2)}, Job{"pp4_zb", mesh(1, 4, 1, 1, kZb)}}) {
+    SCOPED_TRACE(job.name);
+    Config config = config_of({"grpo", Method::kGrpo});
+    config.parallel = job.parallel;
+    const Outcome kept = run(config, job.parallel.size(), 2, patient());
+    config.model.gradient_checkpointing = true;
+    const Outcome recomputed = run(config, job.parallel.size(), 2, patient());
+    expect_same_bits(kept.weights, recomputed.weights);
+  }
+}
+
+}  // namespace
+}  // namespace fpdist::trainer
