@@ -107,7 +107,7 @@ void HostCommunicator::all_gather_v(const at::Tensor& mine, at::Tensor& out, std
   check_tensor(mine, "all_gather_v's own part");
   check_tensor(out, "all_gather_v's out");
   check_counts(counts, out, "all_gather_v's out");
-  check(mine.numel() == counts[rank_] && mine.scalar_type() == out.scalar_type(), "axis ", *axis_,
+  check(mine.numel() == counts[rank_] && mine.scalar_type() == out.scalar_type(), here(),
         ": all_gather_v's own part has ", mine.numel(), " elements of ", c10::toString(mine.scalar_type()),
         ", its slot ", counts[rank_], " of ", c10::toString(out.scalar_type()));
   Call call = begin(Collective::kAllGatherV, out, signature(counts));
@@ -118,7 +118,7 @@ void HostCommunicator::reduce_scatter_v(const at::Tensor& in, at::Tensor& mine, 
   check_tensor(in, "reduce_scatter_v's in");
   check_tensor(mine, "reduce_scatter_v's own part");
   check_counts(counts, in, "reduce_scatter_v's in");
-  check(mine.numel() == counts[rank_] && mine.scalar_type() == in.scalar_type(), "axis ", *axis_,
+  check(mine.numel() == counts[rank_] && mine.scalar_type() == in.scalar_type(), here(),
         ": reduce_scatter_v's own part has ", mine.numel(), " elements of ", c10::toString(mine.scalar_type()),
         ", its slice ", counts[rank_], " of ", c10::toString(in.scalar_type()));
   Call call = begin(Collective::kReduceScatterV, in, signature(counts));
@@ -132,7 +132,7 @@ void HostCommunicator::all_to_all_v(const at::Tensor& in, std::span<const int64_
   check_tensor(out, "all_to_all_v's out");
   check_counts(in_counts, in, "all_to_all_v's in");
   check_counts(out_counts, out, "all_to_all_v's out");
-  check(in.scalar_type() == out.scalar_type() && in_counts[rank_] == out_counts[rank_], "axis ", *axis_,
+  check(in.scalar_type() == out.scalar_type() && in_counts[rank_] == out_counts[rank_], here(),
         ": all_to_all_v's in and out differ in dtype or in the rank's slice for itself");
   Call call = begin(Collective::kAllToAllV, in, 0);
   const int64_t item = in.element_size();
@@ -151,7 +151,7 @@ void HostCommunicator::all_to_all_v(const at::Tensor& in, std::span<const int64_
 
 void HostCommunicator::broadcast(at::Tensor& tensor, int root) {
   check_tensor(tensor, "broadcast's tensor");
-  check(root >= 0 && root < size(), "axis ", *axis_, ": broadcast names root ", root, " of ", size());
+  check(root >= 0 && root < size(), here(), ": broadcast names root ", root, " of ", size());
   Call call = begin(Collective::kBroadcast, tensor, root);
   const auto length = static_cast<int64_t>(tensor.nbytes());
   const int from_root = (rank_ - root + size()) % size();

@@ -98,9 +98,9 @@ HostCommunicator::Call HostCommunicator::begin_group(const std::vector<Pending>&
 }
 
 void HostCommunicator::check_tensor(const at::Tensor& tensor, const char* what) const {
-  check(tensor.defined(), "axis ", *axis_, ": ", what, " is undefined");
-  check(tensor.device().is_cpu(), "axis ", *axis_, ": ", what, " is not on the CPU");
-  check(tensor.is_contiguous(), "axis ", *axis_, ": ", what, " is not contiguous; call contiguous() first");
+  check(tensor.defined(), here(), ": ", what, " is undefined");
+  check(tensor.device().is_cpu(), here(), ": ", what, " is not on the CPU");
+  check(tensor.is_contiguous(), here(), ": ", what, " is not contiguous; call contiguous() first");
   switch (tensor.scalar_type()) {
     case at::kFloat:
     case at::kDouble:
@@ -110,21 +110,21 @@ void HostCommunicator::check_tensor(const at::Tensor& tensor, const char* what) 
     case at::kByte:
       return;
     default:
-      throw ShapeError(text("axis ", *axis_, ": ", what, " is ", c10::toString(tensor.scalar_type()),
+      throw ShapeError(text(here(), ": ", what, " is ", c10::toString(tensor.scalar_type()),
                             "; ranks exchange float32, float64, bfloat16, int32, int64 and uint8"));
   }
 }
 
 void HostCommunicator::check_counts(std::span<const int64_t> counts, const at::Tensor& whole, const char* what) const {
-  check(static_cast<int>(counts.size()) == size(), "axis ", *axis_, ": ", counts.size(), " counts for ", what, " on ",
-        size(), " ranks");
+  check(static_cast<int>(counts.size()) == size(), here(), ": ", counts.size(), " counts for ", what, " on ", size(),
+        " ranks");
   int64_t sum = 0;
   for (const int64_t count : counts) {
-    check(count >= 0, "axis ", *axis_, ": a count of ", what, " is ", count);
+    check(count >= 0, here(), ": a count of ", what, " is ", count);
     sum += count;
   }
-  check(sum == whole.numel(), "axis ", *axis_, ": the counts of ", what, " add up to ", sum, ", the tensor has ",
-        whole.numel(), " elements");
+  check(sum == whole.numel(), here(), ": the counts of ", what, " add up to ", sum, ", the tensor has ", whole.numel(),
+        " elements");
 }
 
 void HostCommunicator::group_begin() {
@@ -135,11 +135,11 @@ void HostCommunicator::group_begin() {
 void HostCommunicator::add_pending(std::vector<Pending>& pending, const at::Tensor& tensor, int peer,
                                    const char* what) {
   try {
-    check<CommError>(in_group_, "axis ", *axis_, ", rank ", rank_, ": ", what, " outside group_begin and group_end");
+    check<CommError>(in_group_, here(), ": ", what, " outside group_begin and group_end");
     check_tensor(tensor, what);
-    check(peer >= 0 && peer < size(), "axis ", *axis_, ": ", what, " names rank ", peer, " of ", size());
+    check(peer >= 0 && peer < size(), here(), ": ", what, " names rank ", peer, " of ", size());
     for (const Pending& other : pending) {
-      check<CommError>(other.peer != peer, "axis ", *axis_, ", rank ", rank_, ": a second ", what, " with rank ", peer,
+      check<CommError>(other.peer != peer, here(), ": a second ", what, " with rank ", peer,
                        " in one group; put it into a group of its own");
     }
   } catch (...) {  // the group is given up: nothing has moved yet
@@ -183,18 +183,17 @@ class GroupWork final : public Work {
 void HostCommunicator::group_end() { group_start()->wait(); }
 
 std::unique_ptr<Work> HostCommunicator::group_start() {
-  check<CommError>(in_group_, "axis ", *axis_, ", rank ", rank_, ": group_end without group_begin");
+  check<CommError>(in_group_, here(), ": group_end without group_begin");
   in_group_ = false;
   const std::vector<Pending> sends = std::exchange(sends_, {}), receives = std::exchange(receives_, {});
   const auto to_self = [&](const Pending& pending) { return pending.peer == rank_; };
   const auto from = std::find_if(sends.begin(), sends.end(), to_self);
   const auto into = std::find_if(receives.begin(), receives.end(), to_self);
-  check<CommError>((from == sends.end()) == (into == receives.end()), "axis ", *axis_, ", rank ", rank_,
+  check<CommError>((from == sends.end()) == (into == receives.end()), here(),
                    ": a message to oneself needs both its send and its receive in the group");
   if (from != sends.end()) {
-    check<CommError>(from->tensor.nbytes() == into->tensor.nbytes(), "axis ", *axis_, ", rank ", rank_,
-                     ": a message to oneself is sent with ", from->tensor.nbytes(), " bytes and received with ",
-                     into->tensor.nbytes());
+    check<CommError>(from->tensor.nbytes() == into->tensor.nbytes(), here(), ": a message to oneself is sent with ",
+                     from->tensor.nbytes(), " bytes and received with ", into->tensor.nbytes());
     if (from->tensor.numel() > 0) std::memmove(bytes_of(into->tensor), bytes_of(from->tensor), from->tensor.nbytes());
   }
   Call call = begin_group(sends, receives);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
+#include "journal.hpp"
 #include "transport.hpp"
 
 namespace fpdist::comm {
@@ -52,6 +53,7 @@ class HostCommunicator final : public Communicator {
   void add_pending(std::vector<Pending>& pending, const at::Tensor& tensor, int peer, const char* what);
   void check_tensor(const at::Tensor& tensor, const char* what) const;
   void check_counts(std::span<const int64_t> counts, const at::Tensor& whole, const char* what) const;
+  Here here() const { return {*axis_, rank_, *transport_->journal()}; }
   Place place(Collective collective, int64_t sequence) const;
   bool is_checked(int64_t sequence) const;
 

@@ -127,4 +127,9 @@ std::ostream& operator<<(std::ostream& out, const Place& place) {
   return out << ", started at " << *place.position << ", now at " << *now;
 }
 
+std::ostream& operator<<(std::ostream& out, const Here& here) {
+  const SharedText now = here.journal.position();
+  return out << "axis " << here.axis << ", rank " << here.rank << (now->empty() ? "" : ", at ") << *now;
+}
+
 }  // namespace fpdist::comm

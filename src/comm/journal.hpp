@@ -90,4 +90,12 @@ struct Place {
 };
 std::ostream& operator<<(std::ostream& out, const Place& place);
 
+/// The same before there is a call: "axis dp, rank 2, at step 3".
+struct Here {
+  const std::string& axis;
+  int rank;
+  const Journal& journal;
+};
+std::ostream& operator<<(std::ostream& out, const Here& here);
+
 }  // namespace fpdist::comm

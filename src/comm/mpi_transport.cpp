@@ -16,6 +16,8 @@ namespace fpdist::comm {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+/// Who was told of an abort leaves the other this long to end the job: the first cause's exit code is the one to see.
+constexpr std::chrono::milliseconds kPrecedence(300);
 constexpr size_t kNoticeBytes = 1024;  // short enough to be sent eagerly
 
 /// First eager, then polite (ranks may outnumber cores), then asleep.
@@ -158,6 +160,7 @@ void MpiTransport::wait_for(const MpiFlight& flight) {
 
 void MpiTransport::fail(const std::string& error, bool tell_others) {
   if (tell_others) announce(error);
+  is_told_ = !tell_others;
   dead_ = true;
   reason_ = error;
   strand();
@@ -194,6 +197,9 @@ void MpiTransport::announce(const std::string& reason) noexcept {
   }
 }
 
-void MpiTransport::end_job(int code) noexcept { MPI_Abort(comm_, code); }
+void MpiTransport::end_job(int code) noexcept {
+  if (is_told_) std::this_thread::sleep_for(kPrecedence);
+  MPI_Abort(comm_, code);
+}
 
 }  // namespace fpdist::comm

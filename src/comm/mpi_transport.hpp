@@ -47,6 +47,7 @@ class MpiTransport final : public Transport {
   CommOptions options_;
   MPI_Comm comm_ = MPI_COMM_NULL;
   bool finalize_ = false, dead_ = false;
+  bool is_told_ = false;  ///< dead because another rank said so
   std::string reason_;
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
   TurnTable turns_;

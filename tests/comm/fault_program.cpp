@@ -1,6 +1,7 @@
-// Ranks that sum in a loop until rank 2 comes to the harm that the command line names. fault_test.py runs it.
-// usage: comm_fault_program FAULT FOLDER TIMEOUT_MS; FOLDER gets pid_<rank> from every rank and `fault` when it
-// happens.
+// Ranks on a mesh that exchange and sum in a loop until rank 2 comes to the harm that the command line names.
+// fault_test.py runs it.
+// usage: comm_fault_program FAULT FOLDER TIMEOUT_MS; FOLDER gets pid_<rank> from every rank, `fault` when it happens
+// and flight_<rank>.json from every rank that meets an error.
 #include <ATen/Parallel.h>
 #include <ATen/ops/ones.h>
 #include <unistd.h>
@@ -10,34 +11,68 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <thread>
 
+#include "fpdist/comm/mesh.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
 
 namespace {
 
+using fpdist::comm::Communicator;
+using fpdist::comm::World;
+
 constexpr int kVictim = 2, kFaultyTurn = 5;
 
-/// Returns true when the rank is to leave the loop.
-bool come_to_harm(const std::string& fault, const std::string& folder, fpdist::comm::World& world) {
-  std::ofstream(folder + "/fault") << "now\n";
-  if (fault == "kill") std::raise(SIGKILL);
-  if (fault == "stop") std::raise(SIGSTOP);
-  if (fault == "exit") _exit(0);
-  if (fault == "throw") throw fpdist::DataError("rows.jsonl:3:7: not a number");
-  if (fault == "other") world.communicator().barrier();
-  return fault == "leave";
-}
+/// Sends to the next rank of the axis and receives from the one before.
+struct Exchange {
+  at::Tensor out = at::ones({30000}, at::kDouble), in = at::ones({30000}, at::kDouble);
+  std::unique_ptr<fpdist::comm::Work> work;
 
-void sum_for_ever(const std::string& fault, const std::string& folder, fpdist::comm::World& world) {
+  explicit Exchange(Communicator& axis) {
+    axis.group_begin();
+    axis.send(out, (axis.rank() + 1) % axis.size());
+    axis.receive(in, (axis.rank() + axis.size() - 1) % axis.size());
+    work = axis.group_start();
+  }
+};
+
+struct Harm {
+  std::string fault, folder;
+  World& world;
+
+  bool is_now(const std::string& name, int turn) const {
+    if (fault != name || turn != kFaultyTurn || world.rank() != kVictim) return false;
+    std::ofstream(folder + "/fault") << "now\n";
+    return true;
+  }
+};
+
+/// Returns when the rank is to leave.
+void run_for_ever(const Harm& harm) {
+  World& world = harm.world;
+  const bool is_wide = world.size() == 8;
+  const fpdist::comm::Mesh mesh(world, {.dp = is_wide ? 2 : 1, .pp = 2, .cp = 2, .tp = 1});
   at::Tensor tensor = at::ones({30000}, at::kDouble);  // long enough for both rounds of a sum
   for (int turn = 0;; ++turn) {
+    const auto stand_at = [&](const char* what) { world.set_position(fpdist::text("step ", turn, ", ", what)); };
+    stand_at("keys under way");
+    Exchange rows(mesh.pp()), keys(mesh.cp());
+    if (harm.is_now("kill", turn)) std::raise(SIGKILL);
+    if (harm.is_now("stop", turn)) std::raise(SIGSTOP);
+    if (harm.is_now("exit", turn)) _exit(0);
+    if (harm.is_now("throw", turn)) throw fpdist::DataError("rows.jsonl:3:7: not a number");
+    keys.work->wait();
+    stand_at("sum with rows under way");
+    if (harm.is_now("other", turn)) world.communicator().barrier();
     world.communicator().all_reduce(tensor);
     tensor.fill_(1.0);
+    rows.work->wait();
+    if (harm.is_now("leave", turn)) return;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    if (turn == kFaultyTurn && world.rank() == kVictim && come_to_harm(fault, folder, world)) return;
+    if (harm.is_now("mpirun", turn)) continue;  // the test's part
   }
 }
 
@@ -48,12 +83,16 @@ int main(int argc, char** argv) {
   const std::string fault = argv[1], folder = argv[2];
   setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
   at::set_num_threads(1);
-  fpdist::comm::World world(&argc, &argv, {.timeout = std::chrono::milliseconds(std::atoi(argv[3]))});
-  std::ofstream(folder + "/pid_" + std::to_string(world.rank())) << getpid() << "\n";
+  World world(&argc, &argv, {.timeout = std::chrono::milliseconds(std::atoi(argv[3]))});
+  const std::string rank = std::to_string(world.rank());
+  std::ofstream(folder + "/pid_" + rank) << getpid() << "\n";
   world.communicator().barrier();
   try {
-    sum_for_ever(fault, folder, world);
+    run_for_ever({fault, folder, world});
   } catch (const fpdist::Error& error) {
+    const std::string record = folder + "/flight_" + rank;  // whole or not at all: another rank may end this one
+    std::ofstream(record) << world.flight_record();
+    std::rename(record.c_str(), (record + ".json").c_str());
     std::fprintf(stderr, "rank %d: %s\n", world.rank(), error.what());
     world.abort(static_cast<int>(error.exit_code()), error.what());
   }

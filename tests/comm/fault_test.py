@@ -1,7 +1,9 @@
-"""Harm to one of four ranks, or to mpirun, ends the whole job: non-zero, within the timeout, leaving no process behind.
+"""Harm to one rank, or to mpirun, ends the whole job: non-zero, within the timeout, leaving no process behind; and
+the flight records name rank and position.
 
-usage: fault_test.py PROGRAM MPIRUN
+usage: fault_test.py PROGRAM MPIRUN RANKS
 Ends only processes that it started itself, by process id."""
+import json
 import os
 import pathlib
 import signal
@@ -10,18 +12,39 @@ import sys
 import tempfile
 import time
 
-RANKS, TIMEOUT_S, GRACE_S = 4, 2.0, 2.0
+TIMEOUT_S, GRACE_S = 2.0, 2.0
 EIGHT = 8  # fpdist::ExitCode::kPeer
-# fault: (exit code or None for any but 0, words that the output must hold)
+# fault: (exit code or None for any but 0, words that the output must hold, position in the flight records or None
+# where no rank lives to write one)
 FAULTS = {
-    "kill": (None, []),
-    "stop": (EIGHT, ["all_reduce", "axis world", "no answer from world rank 2"]),
-    "throw": (3, ["rows.jsonl:3:7"]),
-    "exit": (None, []),
-    "other": (EIGHT, ["all_reduce", "barrier", "axis world"]),
-    "leave": (EIGHT, ["all_reduce", "no answer from world rank 2"]),
-    "mpirun": (None, []),
+    "kill": (None, [], None),
+    "stop": (EIGHT, ["on axis", "at step 5, ", "no answer from world rank 2"], "step 5, "),
+    "throw": (3, ["rows.jsonl:3:7"], "step 5, "),
+    "exit": (None, [], None),
+    "other": (EIGHT, ["all_reduce", "barrier", "axis world", "world rank 2", "at step 5, "], "step 5, sum"),
+    "leave": (EIGHT, ["on axis", "at step 6, ", "no answer from world rank 2"], "step 6, "),
+    "mpirun": (None, [], None),
 }
+
+
+def records_of(folder, position):
+    """Complaints about the flight records."""
+    files = sorted(folder.glob("flight_*.json"))
+    complaints = [] if files else ["no rank wrote a flight record"]
+    for file in files:
+        record = json.loads(file.read_text())
+        if record["rank"] != int(file.stem.split("_")[1]) or not record["position"].startswith(position):
+            complaints.append(f"{file.name}: rank {record['rank']} at {record['position']!r}, expected {position!r}")
+        calls = record["calls"]
+        if not 10 <= len(calls) <= 64 or {"group", "all_reduce"} - {call["collective"] for call in calls}:
+            complaints.append(f"{file.name}: {len(calls)} calls")
+        if all(call["state"] == "done" for call in calls):
+            complaints.append(f"{file.name}: every call is done")
+        if any(calls[i]["seconds"] > calls[i + 1]["seconds"] for i in range(len(calls) - 1)):
+            complaints.append(f"{file.name}: calls out of order")
+        if record["rank"] in {peer for call in calls for peer in call["peers"]}:
+            complaints.append(f"{file.name}: a rank is its own peer")
+    return complaints
 
 
 def is_running(pid):
@@ -41,11 +64,11 @@ def wait_for(condition, seconds):
     return bool(condition())
 
 
-def provoke(fault, program, mpirun, folder):
+def provoke(fault, program, mpirun, ranks, folder):
     """Returns a list of complaints."""
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                        OMPI_MCA_rmaps_base_oversubscribe="1")
-    command = [mpirun, "-np", str(RANKS), program, fault, str(folder), str(int(TIMEOUT_S * 1000))]
+    command = [mpirun, "-np", str(ranks), program, fault, str(folder), str(int(TIMEOUT_S * 1000))]
     with open(folder / "output", "w+") as output:
         job = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
         pids = []
@@ -53,7 +76,7 @@ def provoke(fault, program, mpirun, folder):
             if not wait_for(lambda: (folder / "fault").exists(), 60):
                 return ["the fault never came"]
             happened = (folder / "fault").stat().st_mtime
-            pids = [int((folder / f"pid_{rank}").read_text()) for rank in range(RANKS)]
+            pids = [int((folder / f"pid_{rank}").read_text()) for rank in range(ranks)]
             if fault == "mpirun":
                 happened = time.time()
                 job.kill()
@@ -69,22 +92,24 @@ def provoke(fault, program, mpirun, folder):
         output.seek(0)
         words = output.read()
     complaints = []
-    expected, parts = FAULTS[fault]
+    expected, parts, position = FAULTS[fault]
     if not all_gone:
         complaints.append(f"not over after {took:.1f} s; ranks still running: {left}")
     if code == 0 or expected is not None and code != expected:
         complaints.append(f"exit code {code}, expected {'any but 0' if expected is None else expected}")
     complaints += [f"the output does not hold {part!r}" for part in parts if part not in words]
+    if position is not None:
+        complaints += records_of(folder, position)
     print(f"{fault}: exit code {code} after {took:.2f} s", flush=True)
     return complaints and complaints + ["output:", words]
 
 
 def main():
-    program, mpirun = sys.argv[1:]
+    program, mpirun, ranks = sys.argv[1:]
     failed = False
     for fault in FAULTS:
         with tempfile.TemporaryDirectory() as folder:
-            complaints = provoke(fault, program, mpirun, pathlib.Path(folder))
+            complaints = provoke(fault, program, mpirun, int(ranks), pathlib.Path(folder))
         for complaint in complaints:
             print(f"FAILED {fault}: {complaint}")
         failed = failed or bool(complaints)

@@ -95,6 +95,18 @@ TEST(Position, AnAbortTellsTheOthersWhereItHappened) {
   });
 }
 
+TEST(Position, ACallThatIsRefusedSaysIt) {
+  run_ranks([](World& world) {
+    world.set_position("op 7");
+    at::Tensor tensor = at::ones({5}, at::kDouble);
+    const std::string error = error_of([&] { world.communicator().send(tensor, 0); });
+    EXPECT_TRUE(has(error, text("axis world, rank ", world.rank(), ", at op 7: send outside"))) << error;
+    world.communicator().group_begin();
+    const std::string inside = error_of([&] { world.communicator().barrier(); });
+    EXPECT_TRUE(has(inside, ", at op 7: called between")) << inside;
+  });
+}
+
 TEST(FlightRecord, HoldsTheLast64CallsOldestFirst) {
   run_ranks([](World& world) {
     for (int turn = 1; turn <= 70; ++turn) {

@@ -19,11 +19,14 @@ namespace fpdist::comm {
 enum class ReduceOp { kSum, kMin, kMax };
 
 /// Messages under way. The tensors of a group belong to it until wait() has returned; several groups may be under way
-/// on one communicator, and they are matched with the peers' groups in the order in which they were started.
+/// on one communicator, and they are matched with the peers' groups in the order in which they were started. They may
+/// be waited for in any order: while a rank is in any wait or collective of its World, all its groups move on. One that
+/// is destroyed unwaited (an error unwinds) keeps its tensors' memory; the job fails by its name if it is never done.
 class Work {
  public:
   virtual ~Work() = default;
-  /// Returns when all of the group's messages are done; throws CommError as every blocking wait does. Once.
+  /// Returns when all of the group's messages are done; throws CommError as every blocking wait does, its deadline
+  /// counted from this call. Once.
   virtual void wait() = 0;
 };
 

@@ -42,6 +42,7 @@ class World {
   std::string flight_record() const;
 
   /// Not collective: ends the whole job now with `code` after telling the peers; returns only for thread ranks.
+  /// A rank that was told of another's abort waits a moment first, so that the code of the first cause is the job's.
   void abort(int code, const std::string& reason) noexcept;
 
  private:
