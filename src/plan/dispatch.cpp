@@ -42,6 +42,7 @@ Candidate make_candidate(std::span<const prefix::Node> node, const ParallelOptio
   const int groups = options.cp / ulysses;
   result.tree = make_chunks(node, options.cp_chunk, groups, options.cp);
   result.owners = choose_owners(result.tree, groups, received_bound(node, groups));
+  result.tree.chunk = std::move(result.owners.chunk);
   return result;
 }
 
