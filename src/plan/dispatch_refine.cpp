@@ -11,7 +11,7 @@ namespace fpdist::plan {
 namespace {
 
 /// Groups that are examined as partners: the lightest ones.
-constexpr size_t kPartners = 8;
+constexpr size_t kPartners = 6;
 
 /// Trying an exchange costs as much as examining so many.
 constexpr int64_t kCostOfTrial = 32;
@@ -46,13 +46,16 @@ void apply(Placement& placement, const Exchange& exchange, int64_t from) {
 
 /// Calls visit(exchange) for all moves and swaps of units of `from` with the partners. Returns how many there were.
 template <typename Visit>
-int64_t for_exchanges(const Placement& placement, int64_t from, std::span<const int64_t> partners, Visit visit) {
+int64_t for_exchanges(const Placement& placement, int64_t from, std::span<const int64_t> partners, bool swaps,
+                      Visit visit) {
   int64_t examined = 0;
   for (const size_t mine : placement.units_of(from)) {
     for (const int64_t group : partners) {
       visit(Exchange{mine, kNone, group});
+      ++examined;
+      if (!swaps) continue;
       for (const size_t theirs : placement.units_of(group)) visit(Exchange{mine, theirs, group});
-      examined += 1 + static_cast<int64_t>(placement.units_of(group).size());
+      examined += static_cast<int64_t>(placement.units_of(group).size());
     }
   }
   return examined;
@@ -77,28 +80,35 @@ int64_t least_received(const Placement& placement, const Exchange& exchange, int
   return std::max(mine, theirs);
 }
 
+/// Lowers the load of the heaviest group as far as one exchange can, but not for its own sake below `target`: of those
+/// that reach it, the one that adds fewest keys.
+bool balance_once(Placement& placement, int64_t worst, int64_t target, bool swaps, SearchBudget& budget) {
+  int64_t best = placement.load(worst).load(), best_added = 0;
+  Exchange chosen;
+  budget.spend(for_exchanges(placement, worst, lightest_groups(placement, worst), swaps, [&](const Exchange& exchange) {
+    const Share moved = moved_share(placement, exchange);
+    const int64_t load =
+        std::max({target, (placement.load(worst) - moved).load(), (placement.load(exchange.group) + moved).load()});
+    if (load > best || (load == best && chosen.mine == kNone)) return;
+    int64_t added = placement.added_rows(exchange.mine, exchange.group);
+    if (exchange.theirs != kNone) added += placement.added_rows(exchange.theirs, worst);
+    if (load == best && added >= best_added) return;
+    best = load, best_added = added, chosen = exchange;
+  }));
+  if (chosen.mine == kNone) return false;
+  apply(placement, chosen, worst);
+  return true;
+}
+
 }  // namespace
 
 void balance(Placement& placement, int64_t target, SearchBudget& budget) {
-  while (true) {
+  while (budget.left > 0) {
     const int64_t worst = placement.heaviest();
-    int64_t best = placement.load(worst).load(), best_added = 0;
-    if (best <= target) return;
-    Exchange chosen;
-    const int64_t examined =
-        for_exchanges(placement, worst, lightest_groups(placement, worst), [&](const Exchange& exchange) {
-          const Share moved = moved_share(placement, exchange);
-          const int64_t load = std::max(
-              {target, (placement.load(worst) - moved).load(), (placement.load(exchange.group) + moved).load()});
-          if (load > best) return;
-          int64_t added = placement.added_rows(exchange.mine, exchange.group);
-          if (exchange.theirs != kNone) added += placement.added_rows(exchange.theirs, worst);
-          if (load == best && (chosen.mine == kNone || added >= best_added)) return;
-          best = load, best_added = added, chosen = exchange;
-        });
-    if (chosen.mine == kNone) return;
-    apply(placement, chosen, worst);
-    if (!budget.spend(examined)) return;
+    if (placement.load(worst).load() <= target) return;
+    // Moves are few to look at; swaps only where no move helps.
+    if (!balance_once(placement, worst, target, false, budget) && !balance_once(placement, worst, target, true, budget))
+      return;
   }
 }
 
@@ -113,7 +123,7 @@ void reduce_received(Placement& placement, int64_t most, SearchBudget& budget) {
       if (g != worst) partners.push_back(g);
     const int64_t old = placement.received(worst);
     std::vector<std::pair<int64_t, Exchange>> hopeful;
-    budget.spend(for_exchanges(placement, worst, partners, [&](const Exchange& exchange) {
+    budget.spend(for_exchanges(placement, worst, partners, true, [&](const Exchange& exchange) {
       const Share moved = moved_share(placement, exchange);
       if ((placement.load(worst) - moved).load() > most || (placement.load(exchange.group) + moved).load() > most)
         return;
