@@ -65,9 +65,10 @@ void Lowering::split_ring_and_direct(CpMethod method) {
     const Chunk& chunk = tree_.chunk[c];
     const auto id = static_cast<int64_t>(c);
     const int64_t owner = owner_[c];
-    const bool root = tree_.parent[at(chunk.node)] < 0;
-    // What every group needs costs the same rows either way; round the ring no rank sends a row twice.
-    if (method == CpMethod::kRing || (method != CpMethod::kGroupCast && root && consumers_.everyone(id, owner))) {
+    // What every group needs costs the same rows either way; round the ring no rank sends a row twice. Between two
+    // groups a ring is one message straight across, which stages only spread.
+    const bool may_circle = groups_ > 2 && tree_.parent[at(chunk.node)] < 0;
+    if (method == CpMethod::kRing || (method != CpMethod::kGroupCast && may_circle && consumers_.everyone(id, owner))) {
       append(ring_[at(owner)], {chunk.begin, chunk.end});
       ring_rows_[at(owner)] += chunk.rows();
       continue;
