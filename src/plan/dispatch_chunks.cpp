@@ -42,6 +42,7 @@ ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int
     count = finer;
   }
   ChunkTree tree;
+  tree.most_rows = most_rows;
   tree.chunk.reserve(at(count));
   tree.first_chunk.reserve(node.size() + 1);
   tree.parent.reserve(node.size());

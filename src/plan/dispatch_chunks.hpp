@@ -29,6 +29,7 @@ struct ChunkTree {
   std::vector<int64_t> node_rows;               ///< [nodes]
   std::vector<int64_t> subtree_rows, subtree_pairs;  ///< [nodes]
   int64_t rows = 0, pairs = 0;
+  int64_t most_rows = 0;  ///< of a chunk
 };
 
 /// Visible pairs of `rows` queries in a row, the first of which has `depth` tokens above it.

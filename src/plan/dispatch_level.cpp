@@ -11,7 +11,8 @@
 namespace fpdist::plan {
 namespace {
 
-constexpr int kSweeps = 12;
+/// Sweeps over all boundaries, times groups: load seeps from group to group, and many groups have many boundaries.
+constexpr int kSweepsTimesGroups = 320, kFewestSweeps = 4;
 
 /// Rows and pairs of one group.
 struct Carried {
@@ -105,7 +106,8 @@ bool Leveller::sweep(int64_t target) {
 int64_t level_boundaries(const ChunkTree& tree, const ShareScale& scale, std::span<const int32_t> owner, int groups,
                          int64_t target, std::vector<Chunk>& chunk) {
   Leveller leveller(tree, scale, owner, groups, chunk);
-  for (int i = 0; i < kSweeps && leveller.worst() > target; ++i)
+  const int sweeps = std::max(kFewestSweeps, kSweepsTimesGroups / groups);
+  for (int i = 0; i < sweeps && leveller.worst() > target; ++i)
     if (!leveller.sweep(target)) break;
   return leveller.worst();
 }

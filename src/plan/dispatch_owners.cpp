@@ -14,9 +14,6 @@
 namespace fpdist::plan {
 namespace {
 
-/// Balance within the cap is as good as perfect; the search itself aims lower, so that the cap is met with room.
-constexpr int64_t kCapPercent = 102;
-
 /// Work of all searches for one pack, and of one local search, in examined moves: about half a millisecond together.
 constexpr int64_t kBudget = 70000, kBudgetOfOne = 10000;
 
@@ -98,7 +95,7 @@ Owners search_from(const ChunkTree& tree, const ShareScale& scale, int groups, c
               static_cast<int32_t>(placement.group_of(u)));
   OwnerScore& score = result.score;
   score.worst_load = level_boundaries(tree, scale, result.owner, groups, mean * 1002 / 1000, result.chunk);
-  score.imbalance = std::max(kCapPercent, (score.worst_load * 100 + mean - 1) / mean);
+  score.imbalance = std::max(kBalanceCapPercent, (score.worst_load * 100 + mean - 1) / mean);
   const std::vector<int64_t> received =
       ConsumerSets(tree, result.owner, groups).received_rows(result.chunk, result.owner);
   score.worst_rows = *std::max_element(received.begin(), received.end());
@@ -119,7 +116,7 @@ Owners choose_owners(const ChunkTree& tree, int groups, int64_t bound) {
     left -= kBudgetOfOne - budget.left;
     left -= static_cast<int64_t>(tree.chunk.size()) * groups * kMovesPerPlacing;
     if (i == 0 || found.score < best.score) best = std::move(found);
-    if (best.score.imbalance <= kCapPercent && best.score.worst_rows <= bound) break;
+    if (best.score.imbalance <= kBalanceCapPercent && best.score.worst_rows <= bound) break;
   }
   return best;
 }

@@ -10,6 +10,10 @@
 
 namespace fpdist::plan {
 
+/// Percent of the mean that a group may carry. Balance within the cap is as good as perfect; the search itself aims
+/// lower, so that the cap is met with room.
+inline constexpr int64_t kBalanceCapPercent = 102;
+
 /// What an owner map is judged by, in this order; smaller is better.
 struct OwnerScore {
   int64_t imbalance = 0;   ///< percent of the mean that the worst group carries, at least the cap

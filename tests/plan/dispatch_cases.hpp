@@ -39,7 +39,7 @@ inline Case random_case(uint64_t seed) {
 /// Runs `law(case, plan)` over random cases.
 template <typename Law>
 void for_random_plans(Law law) {
-  for (uint64_t seed = 0; seed < 3000; ++seed) {
+  for (uint64_t seed = 0; seed < 1200; ++seed) {
     const Case one = random_case(seed);
     SCOPED_TRACE(::testing::Message() << "seed " << seed << ": " << one.rows() << " rows, " << one.node.size()
                                       << " nodes, cp " << one.options.cp << ", ulysses " << one.options.ulysses
