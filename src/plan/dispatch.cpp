@@ -16,6 +16,9 @@
 namespace fpdist::plan {
 namespace {
 
+/// Chunks times groups up to which an unbalanced plan is tried again with chunks of half the rows.
+constexpr int64_t kFinerTries = 16384;
+
 /// Owners for one head split.
 struct Candidate {
   int ulysses = 1;
@@ -37,11 +40,20 @@ void check_options(const ParallelOptions& options, const CpCosts& costs) {
 }
 
 Candidate make_candidate(std::span<const prefix::Node> node, const ParallelOptions& options, int ulysses) {
-  Candidate result;
-  result.ulysses = ulysses;
   const int groups = options.cp / ulysses;
-  result.tree = make_chunks(node, options.cp_chunk, groups, options.cp);
-  result.owners = choose_owners(result.tree, groups, received_bound(node, groups));
+  const int64_t bound = received_bound(node, groups);
+  Candidate result{ulysses, make_chunks(node, options.cp_chunk, groups, options.cp), {}};
+  result.owners = choose_owners(result.tree, groups, bound);
+  for (int again = 0; again < 2 && result.owners.score.imbalance > kBalanceCapPercent; ++again) {
+    if (result.tree.most_rows == 1) break;
+    Candidate finer{ulysses, make_chunks(node, (result.tree.most_rows + 1) / 2, groups, options.cp), {}};
+    const auto chunks = static_cast<int64_t>(finer.tree.chunk.size());
+    if (chunks > 128 + 16 * options.cp || chunks * groups > kFinerTries) break;
+    finer.owners = choose_owners(finer.tree, groups, bound);
+    if (!(finer.owners.score < result.owners.score)) break;
+    result = std::move(finer);
+  }
+  result.tree.chunk = std::move(result.owners.chunk);
   return result;
 }
 

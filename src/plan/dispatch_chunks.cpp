@@ -42,12 +42,18 @@ ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int
     count = finer;
   }
   ChunkTree tree;
+  tree.most_rows = most_rows;
   tree.chunk.reserve(at(count));
   tree.first_chunk.reserve(node.size() + 1);
   tree.parent.reserve(node.size());
   tree.subtree_end = subtree_ends(node);
   for (size_t v = 0; v < node.size(); ++v) {
     tree.parent.push_back(node[v].parent);
+    tree.node_begin.push_back(node[v].begin);
+    tree.node_depth.push_back(node[v].depth);
+    tree.node_rows.push_back(node[v].end - node[v].begin);
+    tree.subtree_rows.push_back(tree.node_rows.back());
+    tree.subtree_pairs.push_back(visible_pairs(tree.node_rows.back(), node[v].depth));
     tree.first_chunk.push_back(static_cast<int32_t>(tree.chunk.size()));
     // Whole chunks first, the rest last: a short tail is better for the kernel than many odd sizes.
     for (int32_t begin = node[v].begin; begin < node[v].end;) {
@@ -57,7 +63,12 @@ ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int
       tree.pairs += pairs;
       begin = end;
     }
-    tree.rows += node[v].end - node[v].begin;
+    tree.rows += tree.node_rows[v];
+  }
+  for (size_t v = node.size(); v-- > 0;) {
+    if (node[v].parent < 0) continue;
+    tree.subtree_rows[at(node[v].parent)] += tree.subtree_rows[v];
+    tree.subtree_pairs[at(node[v].parent)] += tree.subtree_pairs[v];
   }
   tree.first_chunk.push_back(static_cast<int32_t>(tree.chunk.size()));
   return tree;
@@ -85,10 +96,10 @@ bool ConsumerSets::everyone(int64_t chunk, int64_t owner) const {
   return others - has(chunk, owner) == groups_ - 1;
 }
 
-std::vector<int64_t> ConsumerSets::received_rows(const ChunkTree& tree, std::span<const int32_t> owner) const {
+std::vector<int64_t> ConsumerSets::received_rows(std::span<const Chunk> chunk, std::span<const int32_t> owner) const {
   std::vector<int64_t> rows(at(groups_));
-  for (size_t c = 0; c < tree.chunk.size(); ++c)
-    for_each(static_cast<int64_t>(c), owner[c], [&](int64_t g) { rows[at(g)] += tree.chunk[c].rows(); });
+  for (size_t c = 0; c < chunk.size(); ++c)
+    for_each(static_cast<int64_t>(c), owner[c], [&](int64_t g) { rows[at(g)] += chunk[c].rows(); });
   return rows;
 }
 

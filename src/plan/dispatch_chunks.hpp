@@ -22,10 +22,14 @@ struct Chunk {
 /// Chunks in row order, so that the chunks of a node, and those of a subtree, are consecutive.
 struct ChunkTree {
   std::vector<Chunk> chunk;
-  std::vector<int32_t> parent;       ///< [nodes] -1 for a root
-  std::vector<int32_t> first_chunk;  ///< [nodes + 1]; node v has chunks [first_chunk[v], first_chunk[v + 1])
-  std::vector<int32_t> subtree_end;  ///< [nodes] one past the last node of the subtree
+  std::vector<int32_t> parent;                  ///< [nodes] -1 for a root
+  std::vector<int32_t> first_chunk;             ///< [nodes + 1]; node v has chunks [first_chunk[v], first_chunk[v + 1])
+  std::vector<int32_t> subtree_end;             ///< [nodes] one past the last node of the subtree
+  std::vector<int32_t> node_begin, node_depth;  ///< [nodes] first row, and tokens above it
+  std::vector<int64_t> node_rows;               ///< [nodes]
+  std::vector<int64_t> subtree_rows, subtree_pairs;  ///< [nodes]
   int64_t rows = 0, pairs = 0;
+  int64_t most_rows = 0;  ///< of a chunk
 };
 
 /// Visible pairs of `rows` queries in a row, the first of which has `depth` tokens above it.
@@ -34,7 +38,7 @@ inline int64_t visible_pairs(int64_t rows, int64_t depth) { return rows * (depth
 /// One past the last node of each subtree; nodes in pre-order.
 std::vector<int32_t> subtree_ends(std::span<const prefix::Node> node);
 
-/// Cuts every node into nearly equal chunks of at most `most_rows` rows; less, halving, while a group would get fewer
+/// Cuts every node into chunks of `most_rows` rows, the last one shorter; less, halving, while a group would get fewer
 /// than 8 chunks and the count stays below 128 + 16 `ranks`.
 ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int groups, int ranks);
 
@@ -56,7 +60,7 @@ class ConsumerSets {
   }
 
   /// Rows of other groups' keys that each group needs.
-  std::vector<int64_t> received_rows(const ChunkTree& tree, std::span<const int32_t> owner) const;
+  std::vector<int64_t> received_rows(std::span<const Chunk> chunk, std::span<const int32_t> owner) const;
 
  private:
   const uint64_t* word(int64_t chunk) const { return bits_.data() + chunk * words_; }

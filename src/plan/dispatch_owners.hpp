@@ -1,7 +1,7 @@
 #pragma once
 // plan: who owns which chunk. Subtrees stay whole where they are small enough, then longest processing time first, then
-// moves and swaps; several split thresholds are tried and the best outcome is kept. Integers only, ties to the lower
-// index: the same owners on every machine.
+// moves and swaps, then the boundaries between owners inside a node are shifted; several split thresholds are tried and
+// the best outcome is kept. Integers only, ties to the lower index: the same owners on every machine.
 
 #include <cstdint>
 #include <vector>
@@ -10,10 +10,13 @@
 
 namespace fpdist::plan {
 
+/// Percent of the mean that a group may carry. Balance within the cap is as good as perfect; the search itself aims
+/// lower, so that the cap is met with room.
+inline constexpr int64_t kBalanceCapPercent = 102;
+
 /// What an owner map is judged by, in this order; smaller is better.
 struct OwnerScore {
-  int64_t imbalance =
-      0;  ///< percent above the mean of the worst group's rows or pairs; what is below the cap counts as it
+  int64_t imbalance = 0;   ///< percent of the mean that the worst group carries, at least the cap
   int64_t worst_rows = 0;  ///< key rows that the worst group receives
   int64_t all_rows = 0;    ///< and all groups together
   int64_t worst_load = 0;  ///< the worst group's share of rows or pairs
@@ -21,6 +24,7 @@ struct OwnerScore {
 };
 
 struct Owners {
+  std::vector<Chunk> chunk;    ///< the tree's, with boundaries shifted
   std::vector<int32_t> owner;  ///< [chunks] group
   OwnerScore score;
 };

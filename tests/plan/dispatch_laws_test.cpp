@@ -236,6 +236,85 @@ TEST(Dispatch, TheSameInputsGiveTheSamePlan) {
   });
 }
 
+TEST(Dispatch, AutoTakesTheHeadSplitThatMovesFewerBytes) {
+  int split = 0, whole = 0;
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    Case one = random_case(seed);
+    one.options.cp_method = CpMethod::kAuto;
+    const int most = std::gcd(one.options.cp, one.costs.max_ulysses);
+    // Bytes that the worst rank receives, times `most`.
+    const auto bytes = [&](int ulysses) {
+      one.options.ulysses = ulysses;
+      const CpLoad load = load_of(plan_context(one.node, one.options, one.costs), one.node);
+      const int64_t rows = (one.rows() + one.options.cp - 1) / one.options.cp;
+      return most / ulysses *
+             (*std::max_element(load.received.begin(), load.received.end()) * one.costs.key_bytes +
+              rows * one.costs.head_bytes * (ulysses - 1));
+    };
+    const int64_t keys = bytes(1), heads = bytes(most);
+    one.options.ulysses = 0;
+    const int chosen = plan_context(one.node, one.options, one.costs).ulysses;
+    EXPECT_EQ(chosen, heads < keys ? most : 1);
+    ++(chosen > 1 ? split : whole);
+  }
+  EXPECT_GT(split, 10);
+  EXPECT_GT(whole, 10);
+}
+
+TEST(Dispatch, SmallPacksLeaveRanksWithoutRows) {
+  for (const CpMethod method : {CpMethod::kAuto, CpMethod::kRing, CpMethod::kGroupCast, CpMethod::kUlysses}) {
+    ParallelOptions options;
+    options.cp = 8;
+    options.cp_method = method;
+    const CpPlan none = plan_context({}, options, {});
+    EXPECT_EQ(none.rank_rows, std::vector<std::vector<RowRange>>(8));
+    EXPECT_TRUE(none.stage.front().empty());
+    const CpPlan one_row = plan_context(star(1, {}), options, {});
+    EXPECT_EQ(load_of(one_row, star(1, {})).rows, (std::vector<int64_t>{1, 0, 0, 0, 0, 0, 0, 0}));
+    const std::vector<prefix::Node> few = star(2, {1, 1, 1});
+    const CpLoad load = load_of(plan_context(few, options, {}), few);
+    EXPECT_EQ(*std::max_element(load.rows.begin(), load.rows.end()), 1) << "five rows, eight ranks";
+    options.cp = 1;
+    const CpPlan alone = plan_context(few, options, {});
+    EXPECT_EQ(alone.rank_rows, (std::vector<std::vector<RowRange>>{{{0, 5}}}));
+    EXPECT_TRUE(alone.stage.front().empty());
+  }
+}
+
+TEST(Dispatch, RowsThatEveryGroupNeedsGoRoundAndOthersStraight) {
+  // Every group gets a leaf: the whole prefix is needed by all, the leaves by nobody else.
+  const std::vector<prefix::Node> tree = star(64, std::vector<int32_t>(4, 64));
+  ParallelOptions options;
+  options.cp = 4;
+  options.ulysses = 1;
+  const CpPlan plan = plan_context(tree, options, {});
+  for (size_t g = 0; g < 4; ++g) {
+    ASSERT_EQ(plan.stage[g].size(), 3u);
+    for (const CpStage& stage : plan.stage[g]) {
+      ASSERT_EQ(stage.receive.size(), 1u);
+      EXPECT_EQ(stage.receive[0].peer, static_cast<int32_t>((g + 3) % 4));
+      EXPECT_LE(stage.receive[0].rows.back().end, 64) << "leaves stay at home";
+    }
+  }
+  options.cp_method = CpMethod::kGroupCast;
+  const CpPlan direct = plan_context(tree, options, {});
+  for (size_t g = 0; g < 4; ++g) {
+    ASSERT_EQ(direct.stage[g].size(), 1u);
+    EXPECT_EQ(direct.stage[g][0].receive.size(), 3u);
+  }
+  EXPECT_EQ(load_of(plan, tree).received, load_of(direct, tree).received);
+}
+
+TEST(Dispatch, TheBoundIsNeverAboveWhatPerfectlyBalancedPlansReceive) {
+  // One chain over n ranks: whoever holds its end needs all the rest.
+  EXPECT_EQ(received_bound(star(800, {}), 8), 700);
+  EXPECT_EQ(received_bound(star(800, {}), 1), 0);
+  EXPECT_EQ(received_bound({}, 4), 0);
+  // Case D of the design: every rank needs the prefix but its own eighth.
+  EXPECT_EQ(received_bound(star(8192, std::vector<int32_t>(64, 2048)), 8), 7168);
+}
+
 TEST(Dispatch, BadOptionsAreRefusedByName) {
   const std::vector<prefix::Node> node = star(8, {2, 2});
   const auto refuse = [&](int cp, int ulysses, int64_t chunk, const char* word) {

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <iomanip>
 #include <iostream>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
@@ -52,6 +54,37 @@ TEST(DispatchQuality, DesignTreesAreBalancedAndNearTheBound) {
   }
 }
 
+std::vector<int32_t> random_lengths(Rng& rng, uint64_t least_count, uint64_t most_count, uint64_t most_rows) {
+  std::vector<int32_t> rows(least_count + rng.below(most_count - least_count + 1));
+  for (int32_t& one : rows) one = static_cast<int32_t>(100 + rng.below(most_rows - 100));
+  return rows;
+}
+
+TEST(DispatchQuality, OddTreesAreBalancedAndNearTheBound) {
+  constexpr int kTrees = 40;
+  for (const auto& [name, least_leaves, most_leaves, most_rows] :
+       {std::tuple{"groups of 8-64 answers", 8, 64, 3000}, std::tuple{"pairs of long answers", 2, 2, 8000}}) {
+    double worst_balance = 0, over_bound = 0;
+    for (uint64_t seed = 0; seed < kTrees; ++seed) {
+      SCOPED_TRACE(::testing::Message() << name << ", seed " << seed);
+      Rng rng(seed, 9);
+      const auto prefix = static_cast<int32_t>(1000 + rng.below(32000));
+      const std::vector<prefix::Node> tree =
+          star(prefix, random_lengths(rng, static_cast<uint64_t>(least_leaves), static_cast<uint64_t>(most_leaves),
+                                      static_cast<uint64_t>(most_rows)));
+      const CpLoad load = load_of(plan_context(tree, options_of(8, 512), {}), tree);
+      const double balance = std::max(over_mean(load.pairs, load.total_pairs), over_mean(load.rows, load.total_rows));
+      EXPECT_LE(balance, 1.025);
+      worst_balance = std::max(worst_balance, balance);
+      over_bound += static_cast<double>(*std::max_element(load.received.begin(), load.received.end())) /
+                    static_cast<double>(received_bound(tree, 8)) / kTrees;
+    }
+    std::cout << "8 ranks, " << kTrees << " x " << name << ": worst max/mean " << worst_balance
+              << ", received over bound " << over_bound << " in the mean\n";
+    EXPECT_LE(over_bound, 1.4);
+  }
+}
+
 TEST(DispatchQuality, PlanningTakesAMillisecond) {
   constexpr int kChunk = 256;
   const std::vector<std::pair<const char*, std::vector<prefix::Node>>> trees = {
@@ -67,7 +100,7 @@ TEST(DispatchQuality, PlanningTakesAMillisecond) {
     for (const CpMethod method : {CpMethod::kAuto, CpMethod::kGroupCast}) {
       double best = 1e9;
       size_t stages = 0;
-      for (int run = 0; run < 30; ++run) {
+      for (int run = 0; run < 60; ++run) {
         const auto start = std::chrono::steady_clock::now();
         const CpPlan plan = plan_context(node, options_of(64, kChunk, method), {});
         const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;

@@ -1,9 +1,12 @@
 #pragma once
 // plan: context parallelism over a tree. Which rank of the cp axis owns which rows of a pack, and which keys travel to
 // whom and when. The same integers on every rank; nothing is asked of anyone at run time.
-// Chunks never cross a node. Owners: whole subtrees where they are small enough, then longest processing time first on
-// max(token share, pair share), then moves and swaps; the split threshold tau is swept and the best plan kept. Keys of
-// rows that every rank needs travel a ring, others straight to the ranks that need them (group-cast).
+// Chunks never cross a node and have at most cp_chunk rows, fewer while a group would get fewer than 8 of them. Owners:
+// whole subtrees where they are small enough, then longest processing time first on max(token share, pair share) with
+// a price on keys that a group would have to receive, then moves and swaps; the split threshold tau is swept, root
+// chunks are also tried in a zigzag, and the best plan kept. At last boundaries between owners shift by less than a
+// chunk to level the load. Keys of root rows that every one of three or more groups needs travel a ring, others
+// straight to the groups that need them (group-cast).
 
 #include <cstddef>
 #include <cstdint>
