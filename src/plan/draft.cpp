@@ -50,7 +50,7 @@ int64_t Pricer::makespan(const ReplicaDraft& draft, int64_t most) {
   const int64_t makespan = wanted.makespan(units_, problem_.layers);
   if (makespan > most) return kNever;
   const bool may_overflow = draft.window > 1 || problem_.schedule == Schedule::kInterleaved;
-  return may_overflow && wanted.peak_rows(units_) > problem_.most_in_flight() ? kNever : makespan;
+  return may_overflow && wanted.peak_rows(units_) > problem_.most_in_flight ? kNever : makespan;
 }
 
 }  // namespace fpdist::plan

@@ -21,17 +21,11 @@ struct Problem {
   StageCosts costs;
   Schedule schedule;
   int stages, chunks;
-  int64_t most_rows;  ///< in a pack
+  int64_t most_rows, most_in_flight;  ///< in a pack, on a stage
   bool may_slice;
   std::vector<int64_t> layers;      ///< [stages * chunks]
   std::vector<int32_t> atom_of;     ///< [samples] those with the same number stay together
   std::vector<int32_t> cluster_of;  ///< [samples] those with the same number share most: a group
-
-  /// Rows in flight that a stage of whole packs would need at most.
-  int64_t most_in_flight() const {
-    if (schedule != Schedule::kInterleaved) return stages * most_rows;
-    return ((chunks - 1) * stages + 2 * (stages - 1) + 1) * most_rows / chunks;
-  }
 };
 
 struct PackDraft {

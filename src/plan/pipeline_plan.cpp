@@ -23,8 +23,21 @@ constexpr int64_t kEffort = 2000000;
 
 size_t index(int32_t i) { return static_cast<size_t>(i); }
 
+/// [samples] the first sample of its atom.
+std::vector<int32_t> atoms_of(const LengthTree& tree, Atomic atomic) {
+  std::vector<int32_t> atom(tree.sample.size());
+  for (size_t begin = 0, end = 0; begin < atom.size(); begin = end) {
+    while (end < atom.size() && tree.sample[end].line == tree.sample[begin].line) ++end;
+    const bool stays = atomic == Atomic::kLines || (atomic == Atomic::kPairs && end - begin == 2);
+    for (size_t s = begin; s < end; ++s) atom[s] = static_cast<int32_t>(stays ? begin : s);
+  }
+  return atom;
+}
+
 /// Clusters: lines, and where a line is more than a replica's fair share, the subtrees below its root, and so on.
-std::vector<int32_t> clusters_of(const LengthTree& tree, const StageCosts& costs, int replicas) {
+/// An atom is never opened.
+std::vector<int32_t> clusters_of(const LengthTree& tree, const StageCosts& costs, int replicas,
+                                 const std::vector<int32_t>& atom_of) {
   std::vector<int64_t> below(tree.node.size());
   for (const LengthSample& sample : tree.sample) below[index(sample.node)] += total_work(costs, {0, 0, sample.edges});
   int64_t total = 0;
@@ -36,13 +49,20 @@ std::vector<int32_t> clusters_of(const LengthTree& tree, const StageCosts& costs
       total += below[n];
     }
   }
+  std::vector<bool> is_atom(tree.node.size());  // the root of a line that stays together
+  for (size_t s = 1; s < tree.sample.size(); ++s) {
+    if (atom_of[s] != atom_of[s - 1]) continue;
+    int32_t root = tree.sample[s].node;
+    while (tree.node[index(root)].parent >= 0) root = tree.node[index(root)].parent;
+    is_atom[index(root)] = true;
+  }
   std::vector<int32_t> top(tree.node.size());  // the node that names the cluster; an open node names itself
   std::vector<bool> is_open(tree.node.size());
   for (size_t n = 0; n < tree.node.size(); ++n) {
     const int32_t parent = tree.node[n].parent;
     const bool starts = parent < 0 || is_open[index(parent)];
     top[n] = starts ? static_cast<int32_t>(n) : top[index(parent)];
-    is_open[n] = starts && below[n] > total / replicas;
+    is_open[n] = starts && below[n] > total / replicas && !is_atom[n];
   }
   std::vector<int32_t> cluster;
   for (const LengthSample& sample : tree.sample) cluster.push_back(top[index(sample.node)]);
@@ -50,21 +70,20 @@ std::vector<int32_t> clusters_of(const LengthTree& tree, const StageCosts& costs
 }
 
 Problem make_problem(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options) {
-  ParallelOptions parallel = options.parallel;
+  const ParallelOptions& parallel = options.parallel;
   Problem problem{tree,
                   costs,
                   parallel.schedule,
                   parallel.pp,
                   parallel.virtual_stages,
                   options.max_tokens,
+                  most_rows_in_flight(options),
                   options.may_slice,
                   stage_layers(layer_work(costs, tree.unique()), parallel),
                   {},
                   {}};
-  for (size_t s = 0; s < tree.sample.size(); ++s) {
-    problem.atom_of.push_back(options.keep_lines ? tree.sample[s].line : static_cast<int32_t>(s));
-  }
-  problem.cluster_of = options.keep_lines ? problem.atom_of : clusters_of(tree, costs, options.replicas);
+  problem.atom_of = atoms_of(tree, options.atomic);
+  problem.cluster_of = clusters_of(tree, costs, options.replicas, problem.atom_of);
   return problem;
 }
 
@@ -211,6 +230,12 @@ PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, cons
     for (PackDraft& pack : draft.pack) replica.pack.push_back({std::move(pack.sample), std::move(pack.work)});
   }
   return plan;
+}
+
+int64_t most_rows_in_flight(const PlannerOptions& options) {
+  const int64_t p = options.parallel.pp, v = options.parallel.virtual_stages;
+  if (options.parallel.schedule != Schedule::kInterleaved) return p * options.max_tokens;
+  return ((v - 1) * p + 2 * (p - 1) + 1) * options.max_tokens / v;
 }
 
 PipelineShape shape_of(const PlannerOptions& options, const PlannedReplica& replica) {

@@ -13,12 +13,16 @@
 
 namespace fpdist::plan {
 
+/// What may not be torn over packs: single samples only, lines (groups) of exactly two samples, or every line.
+/// Preference losses are not linear across the samples of a group.
+enum class Atomic { kSamples, kPairs, kLines };
+
 struct PlannerOptions {
   int replicas = 1;
   ParallelOptions parallel;   ///< pp, schedule, virtual_stages, layers
   int64_t max_tokens = 8192;  ///< most rows in a pack
   bool may_slice = true;
-  bool keep_lines = false;    ///< no line (group) may be torn over packs: preference losses
+  Atomic atomic = Atomic::kSamples;
   bool search_layers = true;  ///< when parallel.layers is empty: look for better stages than stage_layers gives
   int64_t effort = 1;         ///< multiplies the local search, 0: none
 };
@@ -45,6 +49,10 @@ struct PipelinePlan {
 /// Throws ConfigError when a sample (or a line that may not be torn) has more rows than max_tokens, naming it, and when
 /// interleaving cannot find a multiple of pp units.
 PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options);
+
+/// Rows in flight that whole packs of max_tokens would need: the limit that every plan keeps. pp * max_tokens, with
+/// interleaving ((v-1)*pp + 2*(pp-1) + 1) / v * max_tokens.
+int64_t most_rows_in_flight(const PlannerOptions& options);
 
 /// The shape whose op lists replica `d` runs, and what its units cost.
 PipelineShape shape_of(const PlannerOptions& options, const PlannedReplica& replica);
