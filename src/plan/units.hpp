@@ -10,16 +10,10 @@
 #include "fpdist/data/sample.hpp"
 #include "fpdist/plan/cost_model.hpp"
 #include "fpdist/plan/step_plan.hpp"
+#include "fpdist/plan/work.hpp"
 #include "fpdist/prefix/forest.hpp"
 
 namespace fpdist::plan {
-
-/// Rows, visible pairs and edges: everything that a pack's cost is made of.
-struct Work {
-  int64_t rows = 0, pairs = 0, edges = 0;
-  Work& operator+=(const Work& other) { return rows += other.rows, pairs += other.pairs, edges += other.edges, *this; }
-  Work& operator-=(const Work& other) { return rows -= other.rows, pairs -= other.pairs, edges -= other.edges, *this; }
-};
 
 struct Unit {
   std::vector<MemberRef> member;

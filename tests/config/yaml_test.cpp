@@ -156,6 +156,7 @@ TEST(Yaml, EchoReadsBackToTheSameValue) {
 TEST(Configs, EveryFileParses) {
   int files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(FPDIST_SOURCE_DIR "/configs")) {
+    if (entry.is_directory()) continue;  // cost files
     SCOPED_TRACE(entry.path());
     EXPECT_EQ(error_of({entry.path().string()}), "");
     ++files;

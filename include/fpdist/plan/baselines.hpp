@@ -1,0 +1,32 @@
+#pragma once
+// plan: how others pack, priced by the same simulator, to set beside ours.
+
+#include <cstdint>
+
+#include "fpdist/plan/length_tree.hpp"
+#include "fpdist/plan/pipeline_plan.hpp"
+#include "fpdist/plan/stage_costs.hpp"
+
+namespace fpdist::plan {
+
+enum class Baseline {
+  kGroupFirstFit,  ///< groups by tokens, first fit decreasing to the cap; packs dealt by cost, small ones at both ends
+  kReplicaFirstFit,  ///< groups dealt in turn, first fit in file order on each replica, packs as they came
+  kUnshared          ///< every sample with its whole path, first fit decreasing; dealt and ordered as the first
+};
+
+struct BaselineResult {
+  int64_t cap = 0;   ///< rows in a pack
+  int64_t step = 0;  ///< cost units; 0 when nothing fits
+};
+
+/// Step time at `cap` rows a pack. Groups above the cap are torn at their samples. Where interleaving needs a multiple
+/// of pp packs, empty ones fill up. `layers` [pp * virtual_stages].
+BaselineResult price_baseline(Baseline kind, const LengthTree& tree, const StageCosts& costs,
+                              const PlannerOptions& options, const std::vector<int64_t>& layers, int64_t cap);
+
+/// The best of caps from options.max_tokens down to the longest sample, each 0.84 of the one before.
+BaselineResult best_baseline(Baseline kind, const LengthTree& tree, const StageCosts& costs,
+                             const PlannerOptions& options, const std::vector<int64_t>& layers);
+
+}  // namespace fpdist::plan

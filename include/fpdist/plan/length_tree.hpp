@@ -1,0 +1,44 @@
+#pragma once
+// plan: samples as the planner sees them: lengths and what they share, no tokens. Made from a length file, or from the
+// radix forest of a step.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fpdist/plan/work.hpp"
+
+namespace fpdist::plan {
+
+struct LengthNode {
+  int32_t parent = -1;
+  int64_t rows = 0;
+  int64_t above = 0;  ///< tokens of its ancestors
+  Work work() const { return {rows, rows * above + rows * (rows + 1) / 2, 0}; }
+};
+
+/// A sample is the path down to `node`; its last `edges` tokens are supervised, each predicted from the row before it.
+struct LengthSample {
+  int32_t node = 0;
+  int32_t line = 0;  ///< group: what a preference loss may not tear apart
+  int64_t edges = 0;
+};
+
+struct LengthTree {
+  std::vector<LengthNode> node;      ///< DFS pre-order
+  std::vector<LengthSample> sample;  ///< in order of their nodes
+  int32_t lines = 0;
+
+  /// Every node once, every edge.
+  Work unique() const;
+  /// Tokens of all samples, each with its whole path.
+  int64_t tokens_logical() const;
+};
+
+/// Reads one tree a line: {"prefix": tokens, "completions": [tokens, ...]}, inner nodes with "children" (more such
+/// objects) instead or besides. Completion tokens are supervised. Samples are numbered by their completions in file
+/// order, depth first. Blank lines are skipped. Throws DataError with file:line and what is wrong.
+LengthTree read_lengths(const std::string& path);
+LengthTree parse_lengths(const std::string& text, const std::string& name);
+
+}  // namespace fpdist::plan

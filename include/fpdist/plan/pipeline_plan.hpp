@@ -1,0 +1,61 @@
+#pragma once
+// plan: the pipeline-aware prefix packer. Packs, their order, their slices and their replicas are chosen by simulated
+// step time under the schedule that will run them. A pure function of lengths, mesh and costs; integers only.
+
+#include <cstdint>
+#include <vector>
+
+#include "fpdist/plan/length_tree.hpp"
+#include "fpdist/plan/options.hpp"
+#include "fpdist/plan/schedule.hpp"
+#include "fpdist/plan/simulate.hpp"
+#include "fpdist/plan/stage_costs.hpp"
+
+namespace fpdist::plan {
+
+/// What may not be torn over packs: single samples only, lines (groups) of exactly two samples, or every line.
+/// Preference losses are not linear across the samples of a group.
+enum class Atomic { kSamples, kPairs, kLines };
+
+struct PlannerOptions {
+  int replicas = 1;
+  ParallelOptions parallel;   ///< pp, schedule, virtual_stages, layers
+  int64_t max_tokens = 8192;  ///< most rows in a pack
+  bool may_slice = true;
+  Atomic atomic = Atomic::kSamples;
+  bool search_layers = true;  ///< when parallel.layers is empty: look for better stages than stage_layers gives
+  int64_t effort = 1;         ///< multiplies the local search, 0: none
+};
+
+/// One micro-batch of a replica.
+struct PlannedPack {
+  std::vector<int32_t> sample;  ///< ascending
+  std::vector<Work> slice;      ///< at least one: runs of its rows in DFS pre-order of its samples
+};
+
+struct PlannedReplica {
+  int window = 1;
+  std::vector<PlannedPack> pack;  ///< in order
+  int64_t makespan = 0;
+};
+
+struct PipelinePlan {
+  std::vector<int64_t> layers;  ///< [pp * virtual_stages] in model order
+  std::vector<PlannedReplica> replica;
+  int64_t step = 0;    ///< slowest replica, cost units
+  int64_t effort = 0;  ///< simulated operations
+};
+
+/// Throws ConfigError when a sample (or a line that may not be torn) has more rows than max_tokens, naming it, and when
+/// interleaving cannot find a multiple of pp units.
+PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options);
+
+/// Rows in flight that whole packs of max_tokens would need: the limit that every plan keeps. pp * max_tokens, with
+/// interleaving ((v-1)*pp + 2*(pp-1) + 1) / v * max_tokens.
+int64_t most_rows_in_flight(const PlannerOptions& options);
+
+/// The shape whose op lists replica `d` runs, and what its units cost.
+PipelineShape shape_of(const PlannerOptions& options, const PlannedReplica& replica);
+std::vector<UnitCost> unit_costs(const StageCosts& costs, const PlannedReplica& replica);
+
+}  // namespace fpdist::plan

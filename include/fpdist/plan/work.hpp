@@ -1,0 +1,17 @@
+#pragma once
+// plan: what a run of rows costs is made of.
+
+#include <cstdint>
+
+namespace fpdist::plan {
+
+/// Rows; visible pairs (keys that the rows see, themselves and all ancestors, wherever those lie); loss edges that
+/// leave the rows.
+struct Work {
+  int64_t rows = 0, pairs = 0, edges = 0;
+  Work& operator+=(const Work& other) { return rows += other.rows, pairs += other.pairs, edges += other.edges, *this; }
+  Work& operator-=(const Work& other) { return rows -= other.rows, pairs -= other.pairs, edges -= other.edges, *this; }
+  bool operator==(const Work&) const = default;
+};
+
+}  // namespace fpdist::plan

@@ -1,0 +1,56 @@
+#include "src/plan/draft.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace fpdist::plan {
+
+int64_t PackDraft::rows() const {
+  int64_t rows = 0;
+  for (const Work& one : work) rows += one.rows;
+  return rows;
+}
+
+void Pricer::price(PackDraft& pack) {
+  pack.work.clear();
+  pack.cost.clear();
+  slicer_.cut(pack.sample, pack.ends, pack.work);
+  effort_ += static_cast<int64_t>(50 + 8 * pack.sample.size() + 40 * pack.ends.size());
+  for (const Work& work : pack.work) pack.cost.push_back(unit_cost(problem_.costs, work));
+}
+
+PipelineShape Pricer::shape(const ReplicaDraft& draft) const {
+  PipelineShape shape{problem_.schedule, problem_.stages, problem_.chunks, {}, draft.window};
+  for (const PackDraft& pack : draft.pack) shape.slices.push_back(pack.slices());
+  return shape;
+}
+
+Program& Pricer::program(const ReplicaDraft& draft) {
+  constexpr size_t kMostPrograms = 128;
+  key_.assign(1, draft.window);
+  for (const PackDraft& pack : draft.pack) key_.push_back(pack.slices());
+  const auto found = program_.find(key_);
+  if (found != program_.end()) return found->second;
+  if (program_.size() == kMostPrograms) program_.clear();
+  Program& made = program_.emplace(key_, Program(shape(draft))).first->second;
+  effort_ += static_cast<int64_t>(8 * made.size());
+  return made;
+}
+
+int64_t Pricer::makespan(const ReplicaDraft& draft, int64_t most) {
+  units_.clear();
+  for (const PackDraft& pack : draft.pack) units_.insert(units_.end(), pack.cost.begin(), pack.cost.end());
+  if (problem_.schedule == Schedule::kInterleaved && units_.size() % static_cast<size_t>(problem_.stages) != 0)
+    return kNever;
+  Program& wanted = program(draft);
+  effort_ += static_cast<int64_t>(wanted.size());
+  const int64_t makespan = wanted.makespan(units_, problem_.layers);
+  if (makespan > most) return kNever;
+  const bool may_overflow = draft.window > 1 || problem_.schedule == Schedule::kInterleaved;
+  return may_overflow && wanted.peak_rows(units_) > problem_.most_in_flight ? kNever : makespan;
+}
+
+}  // namespace fpdist::plan

@@ -1,0 +1,125 @@
+#include "src/plan/local_search.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <utility>
+#include <vector>
+
+namespace fpdist::plan {
+
+size_t LocalSearch::slowest() const {
+  size_t slow = 0;
+  for (size_t r = 1; r < replicas_.size(); ++r)
+    if (replicas_[r].makespan > replicas_[slow].makespan) slow = r;
+  return slow;
+}
+
+/// One atom of the pack, or all that it has of one cluster.
+std::vector<int32_t> LocalSearch::pick(const PackDraft& pack) {
+  const int32_t chosen = pack.sample[below(pack.sample.size())];
+  const std::vector<int32_t>& label = below(2) ? problem_.cluster_of : problem_.atom_of;
+  std::vector<int32_t> picked;
+  for (const int32_t s : pack.sample)
+    if (label[static_cast<size_t>(s)] == label[static_cast<size_t>(chosen)]) picked.push_back(s);
+  return picked;
+}
+
+/// Some samples of `a` go to `b`, and at times some of `b` come back.
+bool LocalSearch::exchange_samples(PackDraft& a, PackDraft& b) {
+  const std::vector<int32_t> to_b = pick(a), to_a = below(2) ? pick(b) : std::vector<int32_t>();
+  const auto change = [](PackDraft& pack, const std::vector<int32_t>& out, const std::vector<int32_t>& in) {
+    std::vector<int32_t> kept, all;
+    std::set_difference(pack.sample.begin(), pack.sample.end(), out.begin(), out.end(), std::back_inserter(kept));
+    std::merge(kept.begin(), kept.end(), in.begin(), in.end(), std::back_inserter(all));
+    pack.sample = std::move(all);
+  };
+  change(a, to_b, to_a);
+  change(b, to_a, to_b);
+  if (a.sample.empty() || b.sample.empty()) return false;
+  pricer_.price(a), pricer_.price(b);
+  return a.rows() <= problem_.most_rows && b.rows() <= problem_.most_rows;
+}
+
+bool LocalSearch::shift_end(PackDraft& pack) {
+  if (pack.ends.empty()) return false;
+  const size_t i = below(pack.ends.size());
+  const int64_t low = i ? pack.ends[i - 1] : 0, high = i + 1 < pack.ends.size() ? pack.ends[i + 1] : kWholePack;
+  const int64_t room = (high - low) >> (1 + below(5));
+  pack.ends[i] += below(2) ? room : -room;
+  if (pack.ends[i] <= low || pack.ends[i] >= high) return false;
+  pricer_.price(pack);
+  return true;
+}
+
+/// A slice fewer in one pack, one more in the other.
+bool LocalSearch::move_slice(PackDraft& from, PackDraft& to) {
+  if (from.ends.empty()) return false;
+  from.ends.erase(from.ends.begin() + static_cast<std::ptrdiff_t>(below(from.ends.size())));
+  const size_t at = below(to.ends.size() + 1);
+  const int64_t low = at ? to.ends[at - 1] : 0, high = at < to.ends.size() ? to.ends[at] : kWholePack;
+  to.ends.insert(to.ends.begin() + static_cast<std::ptrdiff_t>(at), low + (high - low) / 2);
+  pricer_.price(from), pricer_.price(to);
+  return true;
+}
+
+void LocalSearch::exchange_with(ReplicaDraft& draft, ReplicaDraft& other) {
+  if (other.pack.empty()) return;
+  PackDraft &mine = draft.pack[below(draft.pack.size())], &theirs = other.pack[below(other.pack.size())];
+  PackDraft mine_before = mine, theirs_before = theirs;
+  if (exchange_samples(mine, theirs)) {
+    const int64_t makespan = pricer_.makespan(draft, draft.makespan - 1);
+    const int64_t others = makespan != kNever ? pricer_.makespan(other, draft.makespan - 1) : kNever;
+    if (others != kNever) {
+      draft.makespan = makespan;
+      other.makespan = others;
+      return;
+    }
+  }
+  mine = std::move(mine_before);
+  theirs = std::move(theirs_before);
+}
+
+void LocalSearch::change_alone(ReplicaDraft& draft) {
+  const size_t i = below(draft.pack.size()), j = below(draft.pack.size()), kind = below(7);
+  PackDraft &a = draft.pack[i], &b = draft.pack[j];
+  const bool takes_two = kind < 4 || kind == 6;
+  if (takes_two == (i == j) || (kind >= 4 && a.ends.empty())) return;
+  PackDraft a_before = a, b_before = b;
+  bool changed = true;
+  if (kind < 2) {
+    std::swap(a, b);
+  } else if (kind < 4) {
+    changed = exchange_samples(a, b);
+  } else if (kind < 6) {
+    changed = shift_end(a);
+  } else {
+    changed = move_slice(a, b);
+  }
+  const int64_t makespan = changed ? pricer_.makespan(draft, draft.makespan) : kNever;
+  if (makespan != kNever) {
+    draft.makespan = makespan;
+    return;
+  }
+  a = std::move(a_before);
+  b = std::move(b_before);
+}
+
+void LocalSearch::run(int64_t operations) {
+  // A proposal costs something even when nothing is simulated.
+  constexpr int64_t kProposal = 200;
+  int64_t spent = -pricer_.effort();
+  for (int64_t proposals = 0; spent + pricer_.effort() + proposals * kProposal < operations; ++proposals) {
+    const size_t r = slowest();
+    if (replicas_[r].pack.empty()) return;
+    const size_t other = below(8 * replicas_.size());
+    if (other < replicas_.size() && other != r) {
+      exchange_with(replicas_[r], replicas_[other]);
+    } else {
+      change_alone(replicas_[r]);
+    }
+  }
+}
+
+}  // namespace fpdist::plan

@@ -1,0 +1,37 @@
+#pragma once
+// plan: small changes to finished drafts, each judged by the simulator. The slowest replica is changed, alone or
+// against another one, and a change stays when the slower of those that it touches gets no slower.
+
+#include <cstdint>
+#include <vector>
+
+#include "fpdist/core/rng.hpp"
+#include "src/plan/draft.hpp"
+
+namespace fpdist::plan {
+
+class LocalSearch {
+ public:
+  LocalSearch(const Problem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas)
+      : problem_(problem), pricer_(pricer), replicas_(replicas), rng_(0, 5) {}
+
+  /// Goes on until `operations` more have been simulated.
+  void run(int64_t operations);
+
+ private:
+  size_t below(size_t bound) { return static_cast<size_t>(rng_.below(bound)); }
+  size_t slowest() const;
+  void change_alone(ReplicaDraft& draft);
+  void exchange_with(ReplicaDraft& draft, ReplicaDraft& other);
+  std::vector<int32_t> pick(const PackDraft& pack);
+  bool exchange_samples(PackDraft& a, PackDraft& b);
+  bool shift_end(PackDraft& pack);
+  bool move_slice(PackDraft& from, PackDraft& to);
+
+  const Problem& problem_;
+  Pricer& pricer_;
+  std::vector<ReplicaDraft>& replicas_;
+  Rng rng_;
+};
+
+}  // namespace fpdist::plan

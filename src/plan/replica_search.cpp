@@ -1,0 +1,240 @@
+#include "src/plan/replica_search.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace fpdist::plan {
+namespace {
+
+/// A group above slack percent of the mean pack is torn; the last keeps all that fit.
+constexpr std::array<int64_t, 4> kSlack{105, 150, 300, int64_t{1} << 20};
+constexpr int64_t kFullSize = 1 << 10;
+
+size_t index(int i) { return static_cast<size_t>(i); }
+
+int64_t integer_root(int64_t square) {
+  int64_t root = 0;
+  while ((root + 1) * (root + 1) <= square) ++root;
+  return root;
+}
+
+/// Wanted size of unit `u` of `n`: small at both ends, where the pipeline fills and drains.
+int64_t size_of_unit(const Candidate& candidate, int u, int n) {
+  return std::min({kFullSize, kFullSize * (u + 1) / (candidate.front + 1), kFullSize * (n - u) / (candidate.back + 1)});
+}
+
+/// Units that each pack gets, at least one, by highest cost per unit.
+std::vector<int> hand_out(int units, std::span<const int64_t> cost) {
+  std::vector<int> count(cost.size(), 1);
+  for (int left = units - static_cast<int>(cost.size()); left > 0; --left) {
+    size_t best = 0;
+    for (size_t i = 1; i < cost.size(); ++i)
+      if (cost[i] / count[i] > cost[best] / count[best]) best = i;
+    ++count[best];
+  }
+  return count;
+}
+
+/// Positions from the smallest wanted size to the largest; of equal ones those nearer to an end first.
+std::vector<size_t> by_size(const std::vector<int64_t>& target) {
+  std::vector<size_t> position(target.size());
+  std::iota(position.begin(), position.end(), size_t{0});
+  std::sort(position.begin(), position.end(), [&](size_t a, size_t b) {
+    const auto key = [&](size_t i) { return std::tuple(target[i], std::min(i, target.size() - 1 - i), i); };
+    return key(a) < key(b);
+  });
+  return position;
+}
+
+}  // namespace
+
+ReplicaSearch::ReplicaSearch(const Problem& problem, Pricer& pricer, std::span<const int32_t> samples)
+    : problem_(problem), pricer_(pricer), scope_(problem.tree, problem.costs, samples) {
+  std::map<int32_t, size_t> cluster_of;
+  int32_t last_atom = -1;
+  for (const int32_t s : samples) {
+    const auto [entry, is_new] = cluster_of.try_emplace(problem.cluster_of[static_cast<size_t>(s)], cluster_.size());
+    if (is_new) cluster_.emplace_back();
+    Cluster& cluster = cluster_[entry->second];
+    const int32_t atom = problem.atom_of[static_cast<size_t>(s)];
+    if (atom != last_atom) cluster.atoms.emplace_back(), ++atoms_;
+    cluster.atoms.back().push_back(s);
+    last_atom = atom;
+  }
+  for (Cluster& cluster : cluster_) cluster.split.resize(cluster.atoms.size());
+}
+
+const std::vector<Piece>& ReplicaSearch::split(Cluster& cluster, size_t pieces) {
+  std::vector<Piece>& result = cluster.split[pieces - 1];
+  if (result.empty()) result = split_evenly(scope_, cluster.atoms, pieces);
+  return result;
+}
+
+std::vector<const Piece*> ReplicaSearch::pieces(int64_t most_cost) {
+  std::vector<const Piece*> all;
+  const auto fits = [&](const Piece& piece) {
+    return piece.alone.cost <= most_cost && piece.alone.rows <= problem_.most_rows;
+  };
+  for (Cluster& cluster : cluster_) {
+    size_t count = 1;
+    while (count < cluster.atoms.size()) {
+      const std::vector<Piece>& parts = split(cluster, count);
+      if (std::all_of(parts.begin(), parts.end(), fits)) break;
+      ++count;
+    }
+    for (const Piece& piece : split(cluster, count)) all.push_back(&piece);
+  }
+  return all;
+}
+
+ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
+  ReplicaDraft draft;
+  std::vector<int64_t> target(index(candidate.packs));
+  int64_t sizes = 0;
+  for (int u = 0; u < candidate.units; ++u) {
+    const int64_t size = size_of_unit(candidate, u, candidate.units);
+    target[index(u * candidate.packs / candidate.units)] += size;
+    sizes += size;
+  }
+  for (int64_t& one : target) one = scaled(scope_.total().cost, one, sizes);
+
+  Bins bins(scope_.shared(), target, problem_.most_rows);
+  const int64_t mean = scope_.total().cost / candidate.packs;
+  const std::vector<const Piece*> parts = pieces(scaled(mean, kSlack[index(candidate.slack)], 100));
+  if (!bins.fill(parts)) {
+    bins.clear();
+    if (!bins.fill_by_rows(parts)) return draft;
+  }
+  // Packs by cost to positions by wanted size: the hump survives whatever the filling did.
+  std::vector<size_t> by_cost(index(candidate.packs));
+  std::iota(by_cost.begin(), by_cost.end(), size_t{0});
+  std::stable_sort(by_cost.begin(), by_cost.end(),
+                   [&](size_t a, size_t b) { return bins.load()[a].cost < bins.load()[b].cost; });
+  const std::vector<size_t> position = by_size(target);
+  std::vector<size_t> bin_at(index(candidate.packs));
+  for (size_t i = 0; i < position.size(); ++i) bin_at[position[i]] = by_cost[i];
+  std::vector<int64_t> cost;
+  for (const size_t bin : bin_at) {
+    if (bins.content()[bin].empty()) continue;
+    draft.pack.emplace_back().sample = bins.samples(bin);
+    cost.push_back(bins.load()[bin].cost);
+  }
+  slice(draft, candidate, cost);
+  for (PackDraft& pack : draft.pack) pricer_.price(pack);
+  draft.makespan = pricer_.makespan(draft, most);
+  return draft;
+}
+
+void ReplicaSearch::slice(ReplicaDraft& draft, const Candidate& candidate, std::span<const int64_t> cost) const {
+  if (candidate.units == candidate.packs) return;
+  const std::vector<int> count = hand_out(candidate.units, cost);
+  int unit = 0, most = 1;
+  for (size_t i = 0; i < draft.pack.size(); ++i) {
+    int64_t all = 0, so_far = 0;
+    for (int k = 0; k < count[i]; ++k) all += size_of_unit(candidate, unit + k, candidate.units);
+    for (int k = 0; k + 1 < count[i]; ++k) {
+      so_far += size_of_unit(candidate, unit + k, candidate.units);
+      draft.pack[i].ends.push_back(scaled(kWholePack, so_far, all));
+    }
+    unit += count[i];
+    most = std::max(most, count[i]);
+  }
+  if (candidate.is_wide) draft.window = most;
+}
+
+bool ReplicaSearch::consider(const Candidate& candidate, Found& best) {
+  if (!tried_.insert(candidate).second) return false;
+  ReplicaDraft draft = build(candidate, best.draft.makespan);
+  if (draft.makespan >= best.draft.makespan) return false;
+  best = {candidate, std::move(draft)};
+  return true;
+}
+
+/// By rows, first fit decreasing: as few packs as the cap allows without tearing what fits.
+int64_t ReplicaSearch::fewest_packs() {
+  const std::vector<const Piece*> parts = pieces(kNever);
+  for (int64_t packs = (scope_.total().rows + problem_.most_rows - 1) / problem_.most_rows;; ++packs) {
+    Bins bins(scope_.shared(), std::vector<int64_t>(static_cast<size_t>(packs)), problem_.most_rows);
+    if (bins.fill_by_rows(parts)) return packs;
+  }
+}
+
+/// Around the number of units at which overhead and bubble grow alike: sqrt((p-1) * rows / overhead).
+std::vector<Candidate> ReplicaSearch::grid(bool sliced) {
+  const int p = problem_.stages, step = problem_.schedule == Schedule::kInterleaved ? p : 1;
+  const StageCosts& costs = problem_.costs;
+  const int64_t overhead = std::max<int64_t>(1, 3 * costs.per_row * costs.overhead_rows * costs.layers);
+  const int64_t balance = integer_root((p - 1) * (scope_.total().cost / overhead) / problem_.chunks);
+  const auto most_packs = static_cast<int64_t>(atoms_);
+  const int64_t fewest = fewest_packs();
+  const auto round_up = [&](int64_t n) { return static_cast<int>((n + step - 1) / step * step); };
+  std::vector<Candidate> starts;
+  for (const int64_t percent : {40, 60, 80, 100, 130}) {
+    const int units = round_up(std::max(balance * percent / 100, fewest));
+    if (!sliced) {
+      if (units <= most_packs || starts.empty())
+        starts.push_back(
+            {std::min<int>(units, round_up(most_packs)), std::min<int>(units, round_up(most_packs)), 1, 1, 1, false});
+      continue;
+    }
+    for (const int64_t packs : {fewest, fewest + 1, 2 * fewest})
+      if (packs < units && packs <= most_packs) starts.push_back({units, static_cast<int>(packs), 1, 1, 3, true});
+  }
+  return starts;
+}
+
+std::vector<Candidate> ReplicaSearch::neighbours(const Candidate& at) const {
+  std::vector<Candidate> all;
+  const int step = problem_.schedule == Schedule::kInterleaved ? problem_.stages : 1;
+  const auto add = [&](Candidate candidate) {
+    const bool has_range = candidate.packs >= 1 && candidate.packs <= atoms_ && candidate.units >= candidate.packs &&
+                           candidate.units % step == 0 && candidate.front >= 0 && candidate.back >= 0 &&
+                           candidate.front + candidate.back < candidate.units + 2 && candidate.slack >= 0 &&
+                           index(candidate.slack) < kSlack.size();
+    if (has_range && (problem_.may_slice || candidate.packs == candidate.units)) all.push_back(candidate);
+  };
+  const auto change = [&](auto field, int by) {
+    Candidate candidate = at;
+    candidate.*field += by;
+    add(candidate);
+  };
+  const bool is_whole = at.packs == at.units;
+  for (const int by : {-3, -1, 1, 3}) {
+    Candidate candidate = at;
+    candidate.units += by * step;
+    if (is_whole) candidate.packs = candidate.units;
+    add(candidate);
+  }
+  for (const auto field : {&Candidate::front, &Candidate::back})
+    for (const int by : {-1, 1, 2}) change(field, by);
+  for (const int by : {-1, 1}) change(&Candidate::slack, by);
+  if (!is_whole) {
+    for (const int by : {-1, 1, 2}) change(&Candidate::packs, by);
+    Candidate candidate = at;
+    candidate.is_wide = !at.is_wide;
+    add(candidate);
+  }
+  return all;
+}
+
+Found ReplicaSearch::descend(std::span<const Candidate> starts) {
+  Found best;
+  for (const Candidate& start : starts) consider(start, best);
+  for (bool improved = best.draft.makespan != kNever; improved;) {
+    improved = false;
+    for (const Candidate& next : neighbours(best.candidate)) {
+      improved = consider(next, best);
+      if (improved) break;
+    }
+  }
+  return best;
+}
+
+}  // namespace fpdist::plan
