@@ -1,44 +1,16 @@
 #!/usr/bin/env python3
-"""The programs as a user meets them: mpirun, files, exit codes. Usage: program_test.py BIN_DIR MPIRUN [unittest arguments]
-
-Every child process is started here, waited for with a limit, and ended by its own id.
-"""
+"""The programs as a user meets them: mpirun, files, exit codes. Usage: program_test.py BIN_DIR MPIRUN [unittest arguments]"""
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from support import ROOT, Folder, main, steps, train
+
 DATA = ROOT.parent / "shared" / "data"
-BIN, MPIRUN = pathlib.Path(sys.argv[1]), sys.argv[2]
-
-
-def environment():
-    env = dict(os.environ, OMPI_MCA_rmaps_base_oversubscribe="1")
-    if os.geteuid() == 0:
-        env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    return env
-
-
-def command(ranks, arguments):
-    program = [str(BIN / "fpdist_train"), *map(str, arguments)]
-    return [MPIRUN, "-np", str(ranks), *program] if ranks else program
-
-
-def train(ranks, *arguments, limit=240):
-    """Exit code and output of fpdist_train under mpirun; ranks 0: without mpirun."""
-    done = subprocess.run(command(ranks, arguments), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit)
-    return done.returncode, done.stdout
-
-
-def steps(output_dir):
-    return [json.loads(line) for line in (pathlib.Path(output_dir) / "metrics.jsonl").read_text().splitlines()]
 
 
 def count_shared(sequences):
@@ -52,41 +24,6 @@ def count_shared(sequences):
                 nodes += 1
             node = node[token]
     return nodes
-
-
-def children_of(parent, name):
-    """Ids of the processes called `name` that `parent` started."""
-    pids = []
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            head, tail = stat.read_text().rsplit(")", 1)
-        except OSError:  # it has ended meanwhile
-            continue
-        if int(tail.split()[1]) == parent and head.split("(", 1)[1].startswith(name[:15]):
-            pids.append(int(stat.parent.name))
-    return pids
-
-
-class Folder(unittest.TestCase):
-    def setUp(self):
-        self.temporary = tempfile.TemporaryDirectory()
-        self.dir = pathlib.Path(self.temporary.name)
-        self.addCleanup(self.temporary.cleanup)
-
-    def write(self, name, text):
-        (self.dir / name).write_text(text)
-        return self.dir / name
-
-    def pairs(self, count=8):
-        rows = [{"prompt_ids": list(range(1, 20)), "chosen_ids": [30, 31 + i % 3], "rejected_ids": [30, 60 + i % 5, 61]}
-                for i in range(count)]
-        return self.write("pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows)), rows
-
-    def config(self, data, **extra):
-        lines = ["method: dpo", "model: { preset: tiny }", f"data: {{ path: [{data}] }}",
-                 f"train: {{ groups_per_step: 4, max_steps: 3, output_dir: {self.dir / 'out'}, comm_timeout_seconds: 5 }}",
-                 "optim: { learning_rate: 1.0e-3 }"]
-        return self.write("run.yaml", "\n".join(lines) + "\n")
 
 
 class Runs(Folder):
@@ -198,51 +135,6 @@ class ExitCodes(Folder):
             subprocess.run(["umount", small], check=True)
 
 
-class LostRanks(Folder):
-    """A rank that is killed or stopped ends the job within the timeout, and nothing is left behind."""
-
-    def start(self):
-        data, _ = self.pairs(64)
-        return subprocess.Popen(command(4, [self.config(data), "--train.max_steps", 100000, "--train.groups_per_step", 64]),
-                                cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True)
-
-    def ranks_of(self, launcher):
-        """Process ids of the ranks, once all four of them train."""
-        deadline = time.time() + 60
-        while time.time() < deadline:
-            pids = children_of(launcher.pid, "fpdist_train")
-            metrics = self.dir / "out/metrics.jsonl"
-            if len(pids) == 4 and metrics.exists() and metrics.read_text().count("\n") >= 2:
-                return pids
-            time.sleep(0.1)
-        self.fail("the job did not start to train")
-
-    def end_of(self, launcher, pids, limit):
-        start = time.time()
-        output, _ = launcher.communicate(timeout=limit)
-        self.assertLess(time.time() - start, limit)
-        time.sleep(2)
-        for pid in pids:
-            self.assertFalse(pathlib.Path(f"/proc/{pid}").exists(), f"rank process {pid} is left")
-        return launcher.returncode, output
-
-    def test_a_killed_rank_ends_the_job(self):
-        launcher = self.start()
-        pids = self.ranks_of(launcher)
-        os.kill(pids[2], signal.SIGKILL)
-        code, _ = self.end_of(launcher, pids, 7)
-        self.assertNotEqual(code, 0)
-
-    def test_a_stopped_rank_is_8_and_names_the_collective(self):
-        launcher = self.start()
-        pids = self.ranks_of(launcher)
-        os.kill(pids[1], signal.SIGSTOP)
-        code, output = self.end_of(launcher, pids, 10)
-        self.assertEqual(code, 8, output)
-        self.assertRegex(output, r"(all_reduce|reduce_scatter|all_gather)")
-
-
 @unittest.skipUnless(DATA.exists(), f"SKIPPED: real data is not at {DATA}")
 class RealData(Folder):
     def check(self, name, metric, better):
@@ -284,4 +176,4 @@ class RealData(Folder):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
+    main()

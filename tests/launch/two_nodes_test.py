@@ -1,29 +1,19 @@
-"""Eight ranks on two nodes leave the same bits as on one. The nodes are made up (fake_rsh.sh): one machine, two daemons
-of mpirun with host names of their own, TCP between them.
-
-usage: two_nodes_test.py MESH_BITS_PROGRAM MPIRUN
+#!/usr/bin/env python3
+"""Eight ranks on two nodes do the same to the last bit as on one. The nodes are made up (fake_rsh.sh): one machine, two
+daemons of mpirun with host names of their own, TCP between them.
+Usage: two_nodes_test.py BIN_DIR MPIRUN [unittest arguments]
 Exit code 77: this machine does not let a process have a host name of its own."""
-import os
 import pathlib
 import re
 import subprocess
 import sys
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from support import FAKE_RSH, TWO_NODES, Folder, command, main, mesh, run, steps_without_times
+
 RANKS, SKIPPED = 8, 77
-FAKE_RSH = pathlib.Path(__file__).resolve().parent / "fake_rsh.sh"
-NODES = ("--host", "nodea:4,nodeb:4", "--mca", "plm_rsh_agent", str(FAKE_RSH), "--mca", "btl_tcp_if_include", "lo",
-         "--mca", "oob_tcp_if_include", "lo")
-PROGRAM, MPIRUN = sys.argv[1], sys.argv[2]
-
-
-def run(launcher, command, limit=100):
-    """Exit code and output of `command` on eight ranks; `launcher`: more of mpirun's options."""
-    env = dict(os.environ, OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_ALLOW_RUN_AS_ROOT="1",
-               OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMP_NUM_THREADS="1")
-    done = subprocess.run([MPIRUN, "-np", str(RANKS), *launcher, *map(str, command)], env=env, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit)
-    return done.returncode, done.stdout
+IN_TURN = (*TWO_NODES, "--map-by", "node")  # even ranks on one node, odd ones on the other
 
 
 def can_name_hosts():
@@ -31,10 +21,10 @@ def can_name_hosts():
     return done.stdout.strip() == "nodea"
 
 
-class TwoNodes(unittest.TestCase):
+class Messages(unittest.TestCase):
     def ranks(self, launcher):
         """By rank: its bits, host, local rank and number of local ranks."""
-        code, output = run(launcher, [PROGRAM])
+        code, output = run(command(RANKS, [], launcher, program="mesh_bits_program"))
         self.assertEqual(code, 0, output)
         found = re.findall(r"^rank (\d+) bits (\w+) host (\S+) local (\d+) of (\d+)$", output, re.MULTILINE)
         lines = {int(rank): (bits, host, int(local), int(size)) for rank, bits, host, local, size in found}
@@ -45,18 +35,37 @@ class TwoNodes(unittest.TestCase):
         one = self.ranks(())
         self.assertEqual([line[2:] for line in one], [(rank, RANKS) for rank in range(RANKS)])
         self.assertEqual(len({line[0] for line in one}), RANKS, "ranks end with different messages")
-        by_block = self.ranks(NODES)  # pp, cp and tp inside a node, dp across
+        by_block = self.ranks(TWO_NODES)  # pp, cp and tp inside a node, dp across
         self.assertEqual([line[1:] for line in by_block],
                          [("nodea" if rank < 4 else "nodeb", rank % 4, 4) for rank in range(RANKS)])
-        in_turn = self.ranks((*NODES, "--map-by", "node"))  # cp across nodes, dp and pp inside
+        in_turn = self.ranks(IN_TURN)  # cp across nodes, dp and pp inside
         self.assertEqual([line[1:] for line in in_turn],
                          [(("nodea", "nodeb")[rank % 2], rank // 2, 4) for rank in range(RANKS)])
         for other in (by_block, in_turn):
             self.assertEqual([line[0] for line in other], [line[0] for line in one])
 
 
+class Training(Folder):
+    def check(self, degrees, launchers):
+        data, _ = self.pairs(16)
+        one, *others = [self.dir / f"out{i}" for i in range(1 + len(launchers))]
+        for out, launcher in zip((one, *others), ((), *launchers)):
+            config = self.config(data, output_dir=out, groups_per_step=8, max_steps=2)
+            self.train(RANKS, config, *mesh(**degrees), launcher=launcher)
+        for out in others:
+            self.assertEqual(steps_without_times(out), steps_without_times(one))
+            self.assertEqual((out / "final/model.safetensors").read_bytes(),
+                             (one / "final/model.safetensors").read_bytes())
+
+    def test_dp2_tp2_cp2(self):
+        self.check(dict(dp=2, cp=2, tp=2), [TWO_NODES, IN_TURN])  # dp across nodes; tp across nodes
+
+    def test_pp2_tp2_dp2(self):
+        self.check(dict(dp=2, pp=2, tp=2), [TWO_NODES])
+
+
 if __name__ == "__main__":
     if not can_name_hosts():
         print("SKIPPED: unshare --uts is not allowed here, so there are no made-up nodes")
         sys.exit(SKIPPED)
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
+    main()
