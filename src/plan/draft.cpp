@@ -14,6 +14,12 @@ int64_t PackDraft::rows() const {
   return rows;
 }
 
+int longest(const ReplicaDraft& draft) {
+  int most = 1;
+  for (const PackDraft& pack : draft.pack) most = std::max(most, pack.slices());
+  return most;
+}
+
 void Pricer::price(PackDraft& pack) {
   pack.work.clear();
   pack.cost.clear();
@@ -29,7 +35,7 @@ PipelineShape Pricer::shape(const ReplicaDraft& draft) const {
 }
 
 Program& Pricer::program(const ReplicaDraft& draft) {
-  constexpr size_t kMostPrograms = 128;
+  constexpr size_t kMostPrograms = 32;
   key_.assign(1, draft.window);
   for (const PackDraft& pack : draft.pack) key_.push_back(pack.slices());
   const auto found = program_.find(key_);

@@ -45,6 +45,9 @@ struct ReplicaDraft {
   int64_t makespan = kNever;
 };
 
+/// The largest number of slices of a pack: a window is 1 or this.
+int longest(const ReplicaDraft& draft);
+
 /// Prices drafts. Programs are kept: candidates of one shape differ in their costs only.
 class Pricer {
  public:

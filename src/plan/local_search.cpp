@@ -87,6 +87,7 @@ void LocalSearch::change_alone(ReplicaDraft& draft) {
   const bool takes_two = kind < 4 || kind == 6;
   if (takes_two == (i == j) || (kind >= 4 && a.ends.empty())) return;
   PackDraft a_before = a, b_before = b;
+  const int window_before = draft.window;
   bool changed = true;
   if (kind < 2) {
     std::swap(a, b);
@@ -96,14 +97,16 @@ void LocalSearch::change_alone(ReplicaDraft& draft) {
     changed = shift_end(a);
   } else {
     changed = move_slice(a, b);
+    if (draft.window > 1) draft.window = longest(draft);
   }
   const int64_t makespan = changed ? pricer_.makespan(draft, draft.makespan) : kNever;
   if (makespan != kNever) {
     draft.makespan = makespan;
     return;
   }
-  a = std::move(a_before);
   b = std::move(b_before);
+  a = std::move(a_before);
+  draft.window = window_before;
 }
 
 void LocalSearch::run(int64_t operations) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <memory>
 #include <numeric>
 #include <span>
 #include <utility>
@@ -11,6 +12,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/plan/draft.hpp"
+#include "src/plan/layer_search.hpp"
 #include "src/plan/local_search.hpp"
 #include "src/plan/pieces.hpp"
 #include "src/plan/replica_search.hpp"
@@ -18,8 +20,8 @@
 namespace fpdist::plan {
 namespace {
 
-/// Simulated operations of a local search.
-constexpr int64_t kEffort = 2000000;
+/// Simulated operations of a plan: what the search for candidates leaves is for the local search.
+constexpr int64_t kEffort = 3000000, kLeastLocal = 500000;
 
 size_t index(int32_t i) { return static_cast<size_t>(i); }
 
@@ -173,50 +175,82 @@ struct Draft {
   }
 };
 
-/// All packs whole, or packs in slices; what suited one replica is where the search for the next one starts.
-Draft draft_of(const Problem& problem, Pricer& pricer, std::span<const std::vector<int32_t>> dealt, bool sliced) {
-  Draft draft;
-  std::vector<Candidate> starts;
-  for (const std::vector<int32_t>& samples : dealt) {
-    ReplicaDraft& replica = draft.replica.emplace_back();
-    if (samples.empty()) {
-      replica.makespan = 0;
-      continue;
-    }
-    ReplicaSearch search(problem, pricer, samples);
-    Found found = search.descend(starts);
-    if (found.draft.makespan == kNever) found = search.descend(search.grid(sliced));
-    replica = std::move(found.draft);
-    if (replica.makespan == kNever) return draft;
-    starts = {found.candidate};
+/// All packs whole, or packs in slices: two searches, as from one the other is seldom found. What suited the replicas
+/// so far is where the search for the next one starts.
+class Family {
+ public:
+  explicit Family(bool sliced) : sliced_(sliced) {}
+
+  int64_t makespan() const {
+    int64_t slowest = 0;
+    for (const ReplicaDraft& one : replica) slowest = std::max(slowest, one.makespan);
+    return slowest;
   }
-  return draft;
+
+  void add(ReplicaSearch* search) {
+    ReplicaDraft& draft = replica.emplace_back();
+    draft.makespan = search ? kNever : 0;
+    if (!search) return;
+    constexpr int kTries = 6;
+    Found found = search->descend(won_, kTries);
+    if (found.draft.makespan == kNever) found = search->descend(search->grid(sliced_), 8 * kTries);
+    draft = std::move(found.draft);
+    if (draft.makespan != kNever && std::find(won_.begin(), won_.end(), found.candidate) == won_.end())
+      won_.push_back(found.candidate);
+  }
+
+  std::vector<ReplicaDraft> replica;
+  std::vector<int64_t> layers;  ///< empty: by cost
+
+ private:
+  bool sliced_;
+  std::vector<Candidate> won_;
+};
+
+/// Whether the first cannot catch up with the second any more: no local search has been seen to gain as much.
+bool is_hopeless(int64_t makespan, int64_t other, int64_t parts) {
+  return makespan > other && makespan - other > other / parts;
 }
 
-/// Both ways get a short local search, the better one a long one.
-Draft best_draft(const Problem& problem, Pricer& pricer, const PlannerOptions& options) {
-  const std::vector<std::vector<int32_t>> dealt = deal(problem, options);
-  Draft best = draft_of(problem, pricer, dealt, false);
-  const int64_t effort = options.effort * kEffort;
-  if (options.may_slice) {
-    Draft other = draft_of(problem, pricer, dealt, true);
-    // Beyond 1/32 no local search has turned the scales.
-    const int64_t low = std::min(best.makespan(), other.makespan()), high = std::max(best.makespan(), other.makespan());
-    if (high - low < low / 32)
-      for (Draft* draft : {&best, &other}) LocalSearch(problem, pricer, draft->replica).run(effort / 4);
-    if (other.makespan() < best.makespan()) best = std::move(other);
+Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& options) {
+  std::vector<Family> families;
+  for (const bool sliced : {false, true})
+    if (!sliced || options.may_slice) families.emplace_back(sliced);
+  const auto drop_hopeless = [&](int64_t parts) {
+    for (size_t f = families.size(); families.size() > 1 && f-- > 0;)
+      if (is_hopeless(families[f].makespan(), families[1 - f].makespan(), parts))
+        families.erase(families.begin() + static_cast<std::ptrdiff_t>(f));
+  };
+  for (const std::vector<int32_t>& samples : deal(problem, options)) {
+    std::unique_ptr<ReplicaSearch> search;
+    if (!samples.empty()) search = std::make_unique<ReplicaSearch>(problem, pricer, samples);
+    for (Family& family : families) family.add(search.get());
+    drop_hopeless(20);
   }
-  if (best.makespan() != kNever) LocalSearch(problem, pricer, best.replica).run(effort);
-  return best;
+  const bool improves_layers = options.search_layers && options.parallel.layers.empty();
+  const std::vector<int64_t> by_cost = problem.layers;
+  const auto refine = [&](Family& family, int64_t effort) {
+    problem.layers = family.layers.empty() ? by_cost : family.layers;
+    if (improves_layers) improve_layers(problem, pricer, family.replica);
+    LocalSearch(problem, pricer, family.replica).run(effort);
+    family.layers = problem.layers;
+  };
+  if (families.size() > 1) {
+    for (Family& family : families) refine(family, options.effort * kLeastLocal);
+    drop_hopeless(kNever);
+  }
+  const int64_t left = options.effort * kEffort - pricer.effort();
+  refine(families[0], options.effort > 0 ? std::max(left, kLeastLocal) : 0);
+  return std::move(families[0]);
 }
 
 }  // namespace
 
 PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options) {
-  const Problem problem = make_problem(tree, costs, options);
+  Problem problem = make_problem(tree, costs, options);
   check_fits(problem);
   Pricer pricer(problem);
-  Draft best = best_draft(problem, pricer, options);
+  Family best = best_family(problem, pricer, options);
   check<ConfigError>(best.makespan() != kNever, "no packs of at most ", options.max_tokens, " rows make a multiple of ",
                      problem.stages, " units: raise pack.max_tokens or use the 1f1b schedule");
   PipelinePlan plan;

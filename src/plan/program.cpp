@@ -12,16 +12,9 @@ namespace {
 
 size_t index(int32_t i) { return static_cast<size_t>(i); }
 
-std::vector<std::vector<ComputeOp>> order_of_stages(const PipelineShape& shape) {
-  const UnitOrder order = unit_order(shape.slices);
-  std::vector<std::vector<ComputeOp>> stages;
-  for (int s = 0; s < shape.stages; ++s) stages.push_back(compute_order(shape, order, s));
-  return stages;
-}
-
 }  // namespace
 
-Program::Program(const PipelineShape& shape) : Program(shape, order_of_stages(shape)) {}
+Program::Program(const PipelineShape& shape) : Program(shape, compute_order(shape, unit_order(shape.slices))) {}
 
 Program::Program(const PipelineShape& shape, std::span<const std::vector<ComputeOp>> order)
     : stages_(shape.stages), chunks_(shape.chunks), ref_(unit_order(shape.slices).unit) {

@@ -135,7 +135,7 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
 void ReplicaSearch::slice(ReplicaDraft& draft, const Candidate& candidate, std::span<const int64_t> cost) const {
   if (candidate.units == candidate.packs) return;
   const std::vector<int> count = hand_out(candidate.units, cost);
-  int unit = 0, most = 1;
+  int unit = 0;
   for (size_t i = 0; i < draft.pack.size(); ++i) {
     int64_t all = 0, so_far = 0;
     for (int k = 0; k < count[i]; ++k) all += size_of_unit(candidate, unit + k, candidate.units);
@@ -144,13 +144,13 @@ void ReplicaSearch::slice(ReplicaDraft& draft, const Candidate& candidate, std::
       draft.pack[i].ends.push_back(scaled(kWholePack, so_far, all));
     }
     unit += count[i];
-    most = std::max(most, count[i]);
   }
-  if (candidate.is_wide) draft.window = most;
+  if (candidate.is_wide) draft.window = longest(draft);
 }
 
-bool ReplicaSearch::consider(const Candidate& candidate, Found& best) {
+bool ReplicaSearch::consider(const Candidate& candidate, Found& best, int& tries) {
   if (!tried_.insert(candidate).second) return false;
+  --tries;
   ReplicaDraft draft = build(candidate, best.draft.makespan);
   if (draft.makespan >= best.draft.makespan) return false;
   best = {candidate, std::move(draft)};
@@ -224,14 +224,15 @@ std::vector<Candidate> ReplicaSearch::neighbours(const Candidate& at) const {
   return all;
 }
 
-Found ReplicaSearch::descend(std::span<const Candidate> starts) {
+Found ReplicaSearch::descend(std::span<const Candidate> starts, int tries) {
   Found best;
-  for (const Candidate& start : starts) consider(start, best);
-  for (bool improved = best.draft.makespan != kNever; improved;) {
+  tries += static_cast<int>(starts.size());
+  for (const Candidate& start : starts) consider(start, best, tries);
+  for (bool improved = best.draft.makespan != kNever; improved && tries > 0;) {
     improved = false;
     for (const Candidate& next : neighbours(best.candidate)) {
-      improved = consider(next, best);
-      if (improved) break;
+      improved = consider(next, best, tries);
+      if (improved || tries <= 0) break;
     }
   }
   return best;

@@ -20,6 +20,7 @@ struct Candidate {
   int front = 0, back = 0;  ///< how many units the first and the last ones take to grow to full size
   int slack = 0;            ///< index of kSlack: how far a group may exceed a pack before it is torn
   bool is_wide = false;     ///< window of the longest pack's slices instead of 1
+  bool operator==(const Candidate&) const = default;
   auto key() const { return std::tie(units, packs, front, back, slack, is_wide); }
   bool operator<(const Candidate& other) const { return key() < other.key(); }
 };
@@ -35,9 +36,9 @@ class ReplicaSearch {
 
   /// Starts of a search. Whole packs and slices are far apart: from one the other is seldom found.
   std::vector<Candidate> grid(bool sliced);
-  /// Downhill from the best of the starts, one number of the candidate at a time. The makespan is kNever when none of
-  /// them is allowed.
-  Found descend(std::span<const Candidate> starts);
+  /// Downhill from the best of the starts, one number of the candidate at a time, at most `tries` candidates after the
+  /// starts. The makespan is kNever when none of them is allowed.
+  Found descend(std::span<const Candidate> starts, int tries);
 
  private:
   struct Cluster {
@@ -48,7 +49,7 @@ class ReplicaSearch {
   std::vector<const Piece*> pieces(int64_t most_cost);
   int64_t fewest_packs();
   std::vector<Candidate> neighbours(const Candidate& at) const;
-  bool consider(const Candidate& candidate, Found& best);
+  bool consider(const Candidate& candidate, Found& best, int& tries);
   /// The draft of a candidate; kNever when its makespan exceeds `most`.
   ReplicaDraft build(const Candidate& candidate, int64_t most);
   void slice(ReplicaDraft& draft, const Candidate& candidate, std::span<const int64_t> cost) const;
