@@ -60,6 +60,7 @@ class Pricer {
   PipelineShape shape(const ReplicaDraft& draft) const;
   /// Roughly the simulated operations so far (other work counted in them): what the search has cost.
   int64_t effort() const { return effort_; }
+  void count(int64_t operations) { effort_ += operations; }
 
  private:
   Program& program(const ReplicaDraft& draft);

@@ -21,7 +21,7 @@ namespace fpdist::plan {
 namespace {
 
 /// Simulated operations of a plan: what the search for candidates leaves is for the local search.
-constexpr int64_t kEffort = 3000000, kLeastLocal = 500000;
+constexpr int64_t kEffort = 3000000, kLeastLocal = 500000, kEffortOfSample = 1500;  // more for each sample above 1024
 
 size_t index(int32_t i) { return static_cast<size_t>(i); }
 
@@ -187,13 +187,14 @@ class Family {
     return slowest;
   }
 
-  void add(ReplicaSearch* search) {
+  /// Plans one more replica (null: one without samples).
+  void add(ReplicaSearch* search, int64_t most_effort) {
     ReplicaDraft& draft = replica.emplace_back();
     draft.makespan = search ? kNever : 0;
     if (!search) return;
     constexpr int kTries = 6;
-    Found found = search->descend(won_, kTries);
-    if (found.draft.makespan == kNever) found = search->descend(search->grid(sliced_), 8 * kTries);
+    Found found = search->descend(won_, kTries, most_effort);
+    if (found.draft.makespan == kNever) found = search->descend(search->grid(sliced_), 16 * kTries, most_effort);
     draft = std::move(found.draft);
     if (draft.makespan != kNever && std::find(won_.begin(), won_.end(), found.candidate) == won_.end())
       won_.push_back(found.candidate);
@@ -221,10 +222,18 @@ Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& optio
       if (is_hopeless(families[f].makespan(), families[1 - f].makespan(), parts))
         families.erase(families.begin() + static_cast<std::ptrdiff_t>(f));
   };
-  for (const std::vector<int32_t>& samples : deal(problem, options)) {
+  const auto samples = static_cast<int64_t>(problem.tree.sample.size());
+  const int64_t effort = kEffort + std::max<int64_t>(0, samples - 1024) * kEffortOfSample;
+  const std::vector<std::vector<int32_t>> dealt = deal(problem, options);
+  for (size_t r = 0; r < dealt.size(); ++r) {
     std::unique_ptr<ReplicaSearch> search;
-    if (!samples.empty()) search = std::make_unique<ReplicaSearch>(problem, pricer, samples);
-    for (Family& family : families) family.add(search.get());
+    if (!dealt[r].empty()) search = std::make_unique<ReplicaSearch>(problem, pricer, dealt[r]);
+    // Two thirds of the effort at most; the first replica, which has to start from nothing, gets three shares.
+    const int64_t share = effort * 2 / 3 * static_cast<int64_t>(r + 3) / static_cast<int64_t>(dealt.size() + 2);
+    for (size_t f = 0; f < families.size(); ++f) {
+      const int64_t spent = pricer.effort(), left = std::max<int64_t>(0, share - spent);
+      families[f].add(search.get(), spent + left / static_cast<int64_t>(families.size() - f));
+    }
     drop_hopeless(20);
   }
   const bool improves_layers = options.search_layers && options.parallel.layers.empty();
@@ -239,7 +248,7 @@ Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& optio
     for (Family& family : families) refine(family, options.effort * kLeastLocal);
     drop_hopeless(kNever);
   }
-  const int64_t left = options.effort * kEffort - pricer.effort();
+  const int64_t left = options.effort * effort - pricer.effort();
   refine(families[0], options.effort > 0 ? std::max(left, kLeastLocal) : 0);
   return std::move(families[0]);
 }

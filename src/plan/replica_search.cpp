@@ -108,6 +108,7 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
   Bins bins(scope_.shared(), target, problem_.most_rows);
   const int64_t mean = scope_.total().cost / candidate.packs;
   const std::vector<const Piece*> parts = pieces(scaled(mean, kSlack[index(candidate.slack)], 100));
+  pricer_.count(static_cast<int64_t>(parts.size() * (16 + target.size() / 2)));
   if (!bins.fill(parts)) {
     bins.clear();
     if (!bins.fill_by_rows(parts)) return draft;
@@ -148,9 +149,9 @@ void ReplicaSearch::slice(ReplicaDraft& draft, const Candidate& candidate, std::
   if (candidate.is_wide) draft.window = longest(draft);
 }
 
-bool ReplicaSearch::consider(const Candidate& candidate, Found& best, int& tries) {
+bool ReplicaSearch::consider(const Candidate& candidate, Found& best) {
   if (!tried_.insert(candidate).second) return false;
-  --tries;
+  --tries_left_;
   ReplicaDraft draft = build(candidate, best.draft.makespan);
   if (draft.makespan >= best.draft.makespan) return false;
   best = {candidate, std::move(draft)};
@@ -160,10 +161,14 @@ bool ReplicaSearch::consider(const Candidate& candidate, Found& best, int& tries
 /// By rows, first fit decreasing: as few packs as the cap allows without tearing what fits.
 int64_t ReplicaSearch::fewest_packs() {
   const std::vector<const Piece*> parts = pieces(kNever);
-  for (int64_t packs = (scope_.total().rows + problem_.most_rows - 1) / problem_.most_rows;; ++packs) {
-    Bins bins(scope_.shared(), std::vector<int64_t>(static_cast<size_t>(packs)), problem_.most_rows);
-    if (bins.fill_by_rows(parts)) return packs;
-  }
+  int64_t rows = 0;
+  for (const Piece* part : parts) rows += part->alone.rows;
+  // Of two packs of a first fit, the second's first piece did not fit into the first: together they exceed one.
+  const auto enough = static_cast<size_t>(2 * rows / problem_.most_rows + 2);
+  Bins bins(scope_.shared(), std::vector<int64_t>(enough), problem_.most_rows);
+  bins.fill_by_rows(parts);
+  const auto is_used = [](const std::vector<const Piece*>& content) { return !content.empty(); };
+  return std::count_if(bins.content().begin(), bins.content().end(), is_used);
 }
 
 /// Around the number of units at which overhead and bubble grow alike: sqrt((p-1) * rows / overhead).
@@ -176,7 +181,7 @@ std::vector<Candidate> ReplicaSearch::grid(bool sliced) {
   const int64_t fewest = fewest_packs();
   const auto round_up = [&](int64_t n) { return static_cast<int>((n + step - 1) / step * step); };
   std::vector<Candidate> starts;
-  for (const int64_t percent : {40, 60, 80, 100, 130}) {
+  for (const int64_t percent : {80, 60, 100, 40, 130}) {
     const int units = round_up(std::max(balance * percent / 100, fewest));
     if (!sliced) {
       if (units <= most_packs || starts.empty())
@@ -224,15 +229,18 @@ std::vector<Candidate> ReplicaSearch::neighbours(const Candidate& at) const {
   return all;
 }
 
-Found ReplicaSearch::descend(std::span<const Candidate> starts, int tries) {
+Found ReplicaSearch::descend(std::span<const Candidate> starts, int tries, int64_t most_effort) {
   Found best;
-  tries += static_cast<int>(starts.size());
-  for (const Candidate& start : starts) consider(start, best, tries);
-  for (bool improved = best.draft.makespan != kNever; improved && tries > 0;) {
+  tries_left_ = tries + static_cast<int>(starts.size());
+  const auto is_over = [&] {
+    return best.draft.makespan != kNever && (tries_left_ <= 0 || pricer_.effort() >= most_effort);
+  };
+  for (size_t i = 0; i < starts.size() && !is_over(); ++i) consider(starts[i], best);
+  for (bool improved = best.draft.makespan != kNever; improved && !is_over();) {
     improved = false;
     for (const Candidate& next : neighbours(best.candidate)) {
-      improved = consider(next, best, tries);
-      if (improved || tries <= 0) break;
+      improved = consider(next, best);
+      if (improved || is_over()) break;
     }
   }
   return best;

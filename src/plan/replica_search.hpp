@@ -36,9 +36,9 @@ class ReplicaSearch {
 
   /// Starts of a search. Whole packs and slices are far apart: from one the other is seldom found.
   std::vector<Candidate> grid(bool sliced);
-  /// Downhill from the best of the starts, one number of the candidate at a time, at most `tries` candidates after the
-  /// starts. The makespan is kNever when none of them is allowed.
-  Found descend(std::span<const Candidate> starts, int tries);
+  /// Downhill from the best of the starts, one number of the candidate at a time. Ends after `tries` more candidates, or
+  /// when the pricer's effort reaches `most_effort` and something was found. The makespan is kNever when none is allowed.
+  Found descend(std::span<const Candidate> starts, int tries, int64_t most_effort);
 
  private:
   struct Cluster {
@@ -49,7 +49,7 @@ class ReplicaSearch {
   std::vector<const Piece*> pieces(int64_t most_cost);
   int64_t fewest_packs();
   std::vector<Candidate> neighbours(const Candidate& at) const;
-  bool consider(const Candidate& candidate, Found& best, int& tries);
+  bool consider(const Candidate& candidate, Found& best);
   /// The draft of a candidate; kNever when its makespan exceeds `most`.
   ReplicaDraft build(const Candidate& candidate, int64_t most);
   void slice(ReplicaDraft& draft, const Candidate& candidate, std::span<const int64_t> cost) const;
@@ -60,6 +60,7 @@ class ReplicaSearch {
   std::vector<Cluster> cluster_;
   int32_t atoms_ = 0;
   std::set<Candidate> tried_;
+  int tries_left_ = 0;
 };
 
 }  // namespace fpdist::plan
