@@ -109,6 +109,32 @@ void LocalSearch::change_alone(ReplicaDraft& draft) {
   draft.window = window_before;
 }
 
+/// Some samples leave their pack, which may vanish, for a new pack or another one: the number of packs changes.
+void LocalSearch::change_packs(ReplicaDraft& draft) {
+  ReplicaDraft next = draft;
+  const size_t i = below(next.pack.size());
+  std::vector<int32_t> picked = pick(next.pack[i]), kept;
+  const std::vector<int32_t>& all = next.pack[i].sample;
+  std::set_difference(all.begin(), all.end(), picked.begin(), picked.end(), std::back_inserter(kept));
+  next.pack[i].sample = std::move(kept);
+  if (next.pack[i].sample.empty()) {
+    next.pack.erase(next.pack.begin() + static_cast<std::ptrdiff_t>(i));
+  } else {
+    pricer_.price(next.pack[i]);
+  }
+  const size_t j = below(next.pack.size() + 1);
+  if (j == next.pack.size() || below(2)) next.pack.emplace(next.pack.begin() + static_cast<std::ptrdiff_t>(j));
+  PackDraft& to = next.pack[j];
+  std::vector<int32_t> joined;
+  std::merge(to.sample.begin(), to.sample.end(), picked.begin(), picked.end(), std::back_inserter(joined));
+  to.sample = std::move(joined);
+  pricer_.price(to);
+  if (to.rows() > problem_.most_rows) return;
+  if (next.window > 1) next.window = longest(next);
+  next.makespan = pricer_.makespan(next, draft.makespan);
+  if (next.makespan != kNever) draft = std::move(next);
+}
+
 void LocalSearch::run(int64_t operations) {
   // A proposal costs something even when nothing is simulated.
   constexpr int64_t kProposal = 200;
@@ -116,9 +142,11 @@ void LocalSearch::run(int64_t operations) {
   for (int64_t proposals = 0; spent + pricer_.effort() + proposals * kProposal < operations; ++proposals) {
     const size_t r = slowest();
     if (replicas_[r].pack.empty()) return;
-    const size_t other = below(8 * replicas_.size());
-    if (other < replicas_.size() && other != r) {
+    const size_t kind = below(16), other = below(replicas_.size());
+    if (kind < 2 && other != r) {
       exchange_with(replicas_[r], replicas_[other]);
+    } else if (kind == 2 && problem_.schedule != Schedule::kInterleaved) {
+      change_packs(replicas_[r]);
     } else {
       change_alone(replicas_[r]);
     }

@@ -22,6 +22,7 @@ class LocalSearch {
   size_t below(size_t bound) { return static_cast<size_t>(rng_.below(bound)); }
   size_t slowest() const;
   void change_alone(ReplicaDraft& draft);
+  void change_packs(ReplicaDraft& draft);
   void exchange_with(ReplicaDraft& draft, ReplicaDraft& other);
   std::vector<int32_t> pick(const PackDraft& pack);
   bool exchange_samples(PackDraft& a, PackDraft& b);

@@ -21,7 +21,7 @@ namespace fpdist::plan {
 namespace {
 
 /// Simulated operations of a plan: what the search for candidates leaves is for the local search.
-constexpr int64_t kEffort = 3000000, kLeastLocal = 500000, kEffortOfSample = 1500;  // more for each sample above 1024
+constexpr int64_t kEffort = 3000000, kEffortOfSample = 1000;  // more for each sample above 1024
 
 size_t index(int32_t i) { return static_cast<size_t>(i); }
 
@@ -223,7 +223,8 @@ Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& optio
         families.erase(families.begin() + static_cast<std::ptrdiff_t>(f));
   };
   const auto samples = static_cast<int64_t>(problem.tree.sample.size());
-  const int64_t effort = kEffort + std::max<int64_t>(0, samples - 1024) * kEffortOfSample;
+  const int64_t effort =
+      std::min(kEffort, samples * kEffort / 48) + std::max<int64_t>(0, samples - 1024) * kEffortOfSample;
   const std::vector<std::vector<int32_t>> dealt = deal(problem, options);
   for (size_t r = 0; r < dealt.size(); ++r) {
     std::unique_ptr<ReplicaSearch> search;
@@ -245,11 +246,11 @@ Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& optio
     family.layers = problem.layers;
   };
   if (families.size() > 1) {
-    for (Family& family : families) refine(family, options.effort * kLeastLocal);
+    for (Family& family : families) refine(family, options.effort * effort / 6);
     drop_hopeless(kNever);
   }
   const int64_t left = options.effort * effort - pricer.effort();
-  refine(families[0], options.effort > 0 ? std::max(left, kLeastLocal) : 0);
+  refine(families[0], options.effort > 0 ? std::max(left, effort / 6) : 0);
   return std::move(families[0]);
 }
 
