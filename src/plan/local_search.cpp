@@ -99,7 +99,7 @@ void LocalSearch::change_alone(ReplicaDraft& draft) {
     changed = move_slice(a, b);
     if (draft.window > 1) draft.window = longest(draft);
   }
-  const int64_t makespan = changed ? pricer_.makespan(draft, draft.makespan) : kNever;
+  const int64_t makespan = changed ? pricer_.makespan(draft, draft.makespan + leeway(draft)) : kNever;
   if (makespan != kNever) {
     draft.makespan = makespan;
     return;
@@ -131,8 +131,22 @@ void LocalSearch::change_packs(ReplicaDraft& draft) {
   pricer_.price(to);
   if (to.rows() > problem_.most_rows) return;
   if (next.window > 1) next.window = longest(next);
-  next.makespan = pricer_.makespan(next, draft.makespan);
+  next.makespan = pricer_.makespan(next, draft.makespan + leeway(draft));
   if (next.makespan != kNever) draft = std::move(next);
+}
+
+void LocalSearch::run_with_shakes(int64_t operations) {
+  constexpr int64_t kRounds = 8, kShake = 16;
+  run(operations / kRounds);
+  for (int64_t round = 1; round < kRounds; ++round) {
+    const std::vector<ReplicaDraft> before = replicas_;
+    const int64_t makespan = replicas_[slowest()].makespan;
+    may_worsen_ = true;
+    run(operations / kRounds / kShake);
+    may_worsen_ = false;
+    run(operations / kRounds - operations / kRounds / kShake);
+    if (replicas_[slowest()].makespan >= makespan) replicas_ = before;
+  }
 }
 
 void LocalSearch::run(int64_t operations) {

@@ -20,8 +20,10 @@
 namespace fpdist::plan {
 namespace {
 
-/// Simulated operations of a plan: what the search for candidates leaves is for the local search.
-constexpr int64_t kEffort = 3000000, kEffortOfSample = 1000;  // more for each sample above 1024
+/// Simulated operations of a plan, more for each sample above 1024. What the search for candidates leaves is for the
+/// local search.
+constexpr int64_t kEffort = 3000000, kEffortOfSample = 1000;
+constexpr int64_t kFew = 24;  // samples: so few that a search can be stuck
 
 size_t index(int32_t i) { return static_cast<size_t>(i); }
 
@@ -224,7 +226,7 @@ Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& optio
   };
   const auto samples = static_cast<int64_t>(problem.tree.sample.size());
   const int64_t effort =
-      std::min(kEffort, samples * kEffort / 48) + std::max<int64_t>(0, samples - 1024) * kEffortOfSample;
+      std::min(kEffort, samples * kEffort / 16) + std::max<int64_t>(0, samples - 1024) * kEffortOfSample;
   const std::vector<std::vector<int32_t>> dealt = deal(problem, options);
   for (size_t r = 0; r < dealt.size(); ++r) {
     std::unique_ptr<ReplicaSearch> search;
@@ -242,7 +244,8 @@ Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& optio
   const auto refine = [&](Family& family, int64_t effort) {
     problem.layers = family.layers.empty() ? by_cost : family.layers;
     if (improves_layers) improve_layers(problem, pricer, family.replica);
-    LocalSearch(problem, pricer, family.replica).run(effort);
+    LocalSearch search(problem, pricer, family.replica);
+    samples <= kFew ? search.run_with_shakes(effort) : search.run(effort);
     family.layers = problem.layers;
   };
   if (families.size() > 1) {

@@ -15,7 +15,7 @@ namespace {
 
 /// A group above slack percent of the mean pack is torn; the last keeps all that fit.
 constexpr std::array<int64_t, 4> kSlack{105, 150, 300, int64_t{1} << 20};
-constexpr int64_t kFullSize = 1 << 10;
+constexpr int64_t kFullSize = 1 << 10, kMostUnits = 256;
 
 size_t index(int i) { return static_cast<size_t>(i); }
 
@@ -175,7 +175,9 @@ int64_t ReplicaSearch::fewest_packs() {
 std::vector<Candidate> ReplicaSearch::grid(bool sliced) {
   const int p = problem_.stages, step = problem_.schedule == Schedule::kInterleaved ? p : 1;
   const StageCosts& costs = problem_.costs;
-  const int64_t overhead = std::max<int64_t>(1, 3 * costs.per_row * costs.overhead_rows * costs.layers);
+  // Where overhead is next to nothing, no more units than can be told apart.
+  const int64_t overhead = std::max({int64_t{1}, 3 * costs.per_row * costs.overhead_rows * costs.layers,
+                                     scope_.total().cost / (16 * kMostUnits)});
   const int64_t balance = integer_root((p - 1) * (scope_.total().cost / overhead) / problem_.chunks);
   const auto most_packs = static_cast<int64_t>(atoms_);
   const int64_t fewest = fewest_packs();
