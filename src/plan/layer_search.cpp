@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 namespace fpdist::plan {
 
 void improve_layers(Problem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas) {
-  constexpr int kMostMoves = 4;
+  constexpr int kMostPasses = 2;
   // Replicas are alike: a few of them judge for all, one where there are many runs to try.
   std::vector<int64_t>& layers = problem.layers;
   const size_t judges = std::clamp<size_t>(256 / (layers.size() * layers.size()), 1, 3);
@@ -21,20 +20,23 @@ void improve_layers(Problem& problem, Pricer& pricer, std::vector<ReplicaDraft>&
     return sum;
   };
   int64_t best = price();
-  for (int move = 0; move < kMostMoves; ++move) {
-    std::pair<size_t, size_t> found{0, 0};
+  for (int pass = 0; pass < kMostPasses; ++pass) {
+    bool improved = false;
     for (size_t from = 0; from < layers.size(); ++from) {
-      if (layers[from] <= (from + 1 < layers.size() ? 1 : 0)) continue;
-      for (size_t to = 0; to < layers.size(); ++to) {
+      const int64_t least = from + 1 < layers.size() ? 1 : 0;
+      for (size_t to = 0; to < layers.size() && layers[from] > least; ++to) {
         if (to == from) continue;
         --layers[from], ++layers[to];
         const int64_t sum = price();
-        if (sum < best) best = sum, found = {from, to};
-        ++layers[from], --layers[to];
+        if (sum < best) {
+          best = sum;
+          improved = true;
+        } else {
+          ++layers[from], --layers[to];
+        }
       }
     }
-    if (found.first == found.second) break;
-    --layers[found.first], ++layers[found.second];
+    if (!improved) break;
   }
   for (ReplicaDraft& replica : replicas)
     if (!replica.pack.empty()) replica.makespan = pricer.makespan(replica, kNever - 1);
