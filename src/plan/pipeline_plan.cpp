@@ -196,7 +196,7 @@ class Family {
     if (!search) return;
     constexpr int kTries = 6;
     Found found = search->descend(won_, kTries, most_effort);
-    if (found.draft.makespan == kNever) found = search->descend(search->grid(sliced_), 16 * kTries, most_effort);
+    if (found.draft.makespan == kNever) found = search->run(sliced_, 16 * kTries, most_effort);
     draft = std::move(found.draft);
     if (draft.makespan != kNever && std::find(won_.begin(), won_.end(), found.candidate) == won_.end())
       won_.push_back(found.candidate);

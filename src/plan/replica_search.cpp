@@ -171,30 +171,45 @@ int64_t ReplicaSearch::fewest_packs() {
   return std::count_if(bins.content().begin(), bins.content().end(), is_used);
 }
 
-/// Around the number of units at which overhead and bubble grow alike: sqrt((p-1) * rows / overhead).
-std::vector<Candidate> ReplicaSearch::grid(bool sliced) {
-  const int p = problem_.stages, step = problem_.schedule == Schedule::kInterleaved ? p : 1;
+/// The number of units at which overhead and bubble grow alike: sqrt((p-1) * rows / overhead) / chunks.
+int64_t ReplicaSearch::balanced_units() const {
   const StageCosts& costs = problem_.costs;
   // Where overhead is next to nothing, no more units than can be told apart.
   const int64_t overhead = std::max({int64_t{1}, 3 * costs.per_row * costs.overhead_rows * costs.layers,
                                      scope_.total().cost / (16 * kMostUnits)});
-  const int64_t balance = integer_root((p - 1) * (scope_.total().cost / overhead) / problem_.chunks);
-  const auto most_packs = static_cast<int64_t>(atoms_);
+  return integer_root((problem_.stages - 1) * (scope_.total().cost / overhead) / problem_.chunks);
+}
+
+std::vector<std::vector<Candidate>> ReplicaSearch::starts(bool sliced) {
+  const int step = problem_.schedule == Schedule::kInterleaved ? problem_.stages : 1;
   const int64_t fewest = fewest_packs();
-  const auto round_up = [&](int64_t n) { return static_cast<int>((n + step - 1) / step * step); };
-  std::vector<Candidate> starts;
+  std::vector<int> units;
   for (const int64_t percent : {80, 60, 100, 40, 130}) {
-    const int units = round_up(std::max(balance * percent / 100, fewest));
-    if (!sliced) {
-      if (units <= most_packs || starts.empty())
-        starts.push_back(
-            {std::min<int>(units, round_up(most_packs)), std::min<int>(units, round_up(most_packs)), 1, 1, 1, false});
-      continue;
-    }
-    for (const int64_t packs : {fewest, fewest + 1, 2 * fewest})
-      if (packs < units && packs <= most_packs) starts.push_back({units, static_cast<int>(packs), 1, 1, 3, true});
+    const int64_t wanted = std::max(balanced_units() * percent / 100, fewest);
+    units.push_back(static_cast<int>((wanted + step - 1) / step) * step);
   }
-  return starts;
+  std::vector<std::vector<Candidate>> groups(1);
+  if (!sliced) {
+    const int most = std::max(step, atoms_ / step * step);
+    for (const int one : units) groups[0].push_back({std::min(one, most), std::min(one, most), 1, 1, 1, false});
+    return groups;
+  }
+  for (const int64_t packs : {fewest, fewest + 1, fewest + fewest / 4 + 1, 2 * fewest}) {
+    for (const int one : units)
+      if (packs < one && packs <= atoms_) groups.back().push_back({one, static_cast<int>(packs), 0, 0, 3, true});
+    groups.emplace_back();
+  }
+  return groups;
+}
+
+Found ReplicaSearch::run(bool sliced, int tries, int64_t most_effort) {
+  Found best;
+  const std::vector<std::vector<Candidate>> groups = starts(sliced);
+  for (const std::vector<Candidate>& group : groups) {
+    Found one = descend(group, tries, most_effort);
+    if (one.draft.makespan < best.draft.makespan) best = std::move(one);
+  }
+  return best;
 }
 
 std::vector<Candidate> ReplicaSearch::neighbours(const Candidate& at) const {

@@ -34,8 +34,8 @@ class ReplicaSearch {
  public:
   ReplicaSearch(const Problem& problem, Pricer& pricer, std::span<const int32_t> samples);
 
-  /// Starts of a search. Whole packs and slices are far apart: from one the other is seldom found.
-  std::vector<Candidate> grid(bool sliced);
+  /// The best from starts of its own. Whole packs and slices are far apart: from one the other is seldom found.
+  Found run(bool sliced, int tries, int64_t most_effort);
   /// Downhill from the best of the starts, one number of the candidate at a time. Ends after `tries` more candidates, or
   /// when the pricer's effort reaches `most_effort` and something was found. The makespan is kNever when none is allowed.
   Found descend(std::span<const Candidate> starts, int tries, int64_t most_effort);
@@ -48,6 +48,9 @@ class ReplicaSearch {
   const std::vector<Piece>& split(Cluster& cluster, size_t pieces);
   std::vector<const Piece*> pieces(int64_t most_cost);
   int64_t fewest_packs();
+  int64_t balanced_units() const;
+  /// Groups of starts, each good for a descent of its own.
+  std::vector<std::vector<Candidate>> starts(bool sliced);
   std::vector<Candidate> neighbours(const Candidate& at) const;
   bool consider(const Candidate& candidate, Found& best);
   /// The draft of a candidate; kNever when its makespan exceeds `most`.
