@@ -1,6 +1,7 @@
 #include "src/plan/local_search.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -8,6 +9,11 @@
 #include <vector>
 
 namespace fpdist::plan {
+namespace {
+
+enum Change { kSwap, kExchange, kShift, kMoveSlice };
+
+}  // namespace
 
 size_t LocalSearch::slowest() const {
   size_t slow = 0;
@@ -82,18 +88,22 @@ void LocalSearch::exchange_with(ReplicaDraft& draft, ReplicaDraft& other) {
 }
 
 void LocalSearch::change_alone(ReplicaDraft& draft) {
-  const size_t i = below(draft.pack.size()), j = below(draft.pack.size()), kind = below(7);
+  // Swapped packs and moved slices change the op lists, which costs more than to run them: seldom where packs are cut.
+  static constexpr std::array<Change, 8> kWhole{kSwap, kSwap, kSwap, kSwap, kExchange, kExchange, kExchange, kExchange};
+  static constexpr std::array<Change, 8> kSliced{kShift,    kShift,    kShift, kExchange,
+                                                 kExchange, kExchange, kSwap,  kMoveSlice};
+  const size_t i = below(draft.pack.size()), j = below(draft.pack.size());
   PackDraft &a = draft.pack[i], &b = draft.pack[j];
-  const bool takes_two = kind < 4 || kind == 6;
-  if (takes_two == (i == j) || (kind >= 4 && a.ends.empty())) return;
+  const Change kind = (draft.window > 1 || !a.ends.empty() ? kSliced : kWhole)[below(8)];
+  if (kind != kShift && i == j) return;
   PackDraft a_before = a, b_before = b;
   const int window_before = draft.window;
   bool changed = true;
-  if (kind < 2) {
+  if (kind == kSwap) {
     std::swap(a, b);
-  } else if (kind < 4) {
+  } else if (kind == kExchange) {
     changed = exchange_samples(a, b);
-  } else if (kind < 6) {
+  } else if (kind == kShift) {
     changed = shift_end(a);
   } else {
     changed = move_slice(a, b);

@@ -22,7 +22,7 @@ namespace {
 
 /// Simulated operations of a plan, more for each sample above 1024. What the search for candidates leaves is for the
 /// local search.
-constexpr int64_t kEffort = 3000000, kEffortOfSample = 1000;
+constexpr int64_t kEffort = 2600000, kEffortOfSample = 1000;
 constexpr int64_t kFew = 24;  // samples: so few that a search can be stuck
 
 size_t index(int32_t i) { return static_cast<size_t>(i); }
@@ -177,6 +177,11 @@ struct Draft {
   }
 };
 
+/// Whether the first cannot catch up with the second any more: no local search has been seen to gain as much.
+bool is_hopeless(int64_t makespan, int64_t other, int64_t parts) {
+  return makespan > other && makespan - other > other / parts;
+}
+
 /// All packs whole, or packs in slices: two searches, as from one the other is seldom found. What suited the replicas
 /// so far is where the search for the next one starts.
 class Family {
@@ -195,11 +200,21 @@ class Family {
     draft.makespan = search ? kNever : 0;
     if (!search) return;
     constexpr int kTries = 6;
+    constexpr size_t kStarts = 3;
     Found found = search->descend(won_, kTries, most_effort);
-    if (found.draft.makespan == kNever) found = search->run(sliced_, 16 * kTries, most_effort);
+    if (found.draft.makespan == kNever) {
+      std::vector<Found> all = search->run(sliced_, 16 * kTries, most_effort);
+      if (all.empty()) return;
+      for (const Found& one : all)
+        if (!is_hopeless(one.draft.makespan, all[0].draft.makespan, 50)) won_.push_back(one.candidate);
+      found = std::move(all[0]);
+    }
+    // The latest winner first; what has not won for long is forgotten.
+    const auto before = std::find(won_.begin(), won_.end(), found.candidate);
+    if (before != won_.end()) won_.erase(before);
+    won_.insert(won_.begin(), found.candidate);
+    if (won_.size() > kStarts) won_.pop_back();
     draft = std::move(found.draft);
-    if (draft.makespan != kNever && std::find(won_.begin(), won_.end(), found.candidate) == won_.end())
-      won_.push_back(found.candidate);
   }
 
   std::vector<ReplicaDraft> replica;
@@ -209,11 +224,6 @@ class Family {
   bool sliced_;
   std::vector<Candidate> won_;
 };
-
-/// Whether the first cannot catch up with the second any more: no local search has been seen to gain as much.
-bool is_hopeless(int64_t makespan, int64_t other, int64_t parts) {
-  return makespan > other && makespan - other > other / parts;
-}
 
 Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& options) {
   std::vector<Family> families;

@@ -175,8 +175,8 @@ int64_t ReplicaSearch::fewest_packs() {
 int64_t ReplicaSearch::balanced_units() const {
   const StageCosts& costs = problem_.costs;
   // Where overhead is next to nothing, no more units than can be told apart.
-  const int64_t overhead = std::max({int64_t{1}, 3 * costs.per_row * costs.overhead_rows * costs.layers,
-                                     scope_.total().cost / (16 * kMostUnits)});
+  const int64_t overhead = std::max(
+      {int64_t{1}, 3 * costs.per_row * costs.overhead_rows * costs.layers, scope_.total().cost / (16 * kMostUnits)});
   return integer_root((problem_.stages - 1) * (scope_.total().cost / overhead) / problem_.chunks);
 }
 
@@ -194,22 +194,24 @@ std::vector<std::vector<Candidate>> ReplicaSearch::starts(bool sliced) {
     for (const int one : units) groups[0].push_back({std::min(one, most), std::min(one, most), 1, 1, 1, false});
     return groups;
   }
+  groups.clear();
   for (const int64_t packs : {fewest, fewest + 1, fewest + fewest / 4 + 1, 2 * fewest}) {
+    std::vector<Candidate>& group = groups.emplace_back();
     for (const int one : units)
-      if (packs < one && packs <= atoms_) groups.back().push_back({one, static_cast<int>(packs), 0, 0, 3, true});
-    groups.emplace_back();
+      if (packs < one && packs <= atoms_) group.push_back({one, static_cast<int>(packs), 0, 0, 3, true});
   }
   return groups;
 }
 
-Found ReplicaSearch::run(bool sliced, int tries, int64_t most_effort) {
-  Found best;
-  const std::vector<std::vector<Candidate>> groups = starts(sliced);
-  for (const std::vector<Candidate>& group : groups) {
-    Found one = descend(group, tries, most_effort);
-    if (one.draft.makespan < best.draft.makespan) best = std::move(one);
+std::vector<Found> ReplicaSearch::run(bool sliced, int tries, int64_t most_effort) {
+  std::vector<Found> all;
+  for (const std::vector<Candidate>& group : starts(sliced)) {
+    all.push_back(descend(group, tries, most_effort));
+    if (all.back().draft.makespan == kNever) all.pop_back();
   }
-  return best;
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Found& a, const Found& b) { return a.draft.makespan < b.draft.makespan; });
+  return all;
 }
 
 std::vector<Candidate> ReplicaSearch::neighbours(const Candidate& at) const {

@@ -34,10 +34,12 @@ class ReplicaSearch {
  public:
   ReplicaSearch(const Problem& problem, Pricer& pricer, std::span<const int32_t> samples);
 
-  /// The best from starts of its own. Whole packs and slices are far apart: from one the other is seldom found.
-  Found run(bool sliced, int tries, int64_t most_effort);
-  /// Downhill from the best of the starts, one number of the candidate at a time. Ends after `tries` more candidates, or
-  /// when the pricer's effort reaches `most_effort` and something was found. The makespan is kNever when none is allowed.
+  /// What descents from starts of its own find, the best first. Whole packs and slices are far apart: from one the
+  /// other is seldom found.
+  std::vector<Found> run(bool sliced, int tries, int64_t most_effort);
+  /// Downhill from the best of the starts, one number of the candidate at a time. Ends after `tries` more candidates,
+  /// or when the pricer's effort reaches `most_effort` and something was found. The makespan is kNever when none is
+  /// allowed.
   Found descend(std::span<const Candidate> starts, int tries, int64_t most_effort);
 
  private:
