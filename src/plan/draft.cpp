@@ -42,7 +42,7 @@ Program& Pricer::program(const ReplicaDraft& draft) {
   if (found != program_.end()) return found->second;
   if (program_.size() == kMostPrograms) program_.clear();
   Program& made = program_.emplace(key_, Program(shape(draft))).first->second;
-  effort_ += static_cast<int64_t>(8 * made.size());
+  effort_ += static_cast<int64_t>(4 * made.size());
   return made;
 }
 

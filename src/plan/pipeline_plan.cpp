@@ -22,7 +22,7 @@ namespace {
 
 /// Simulated operations of a plan, more for each sample above 1024. What the search for candidates leaves is for the
 /// local search.
-constexpr int64_t kEffort = 2600000, kEffortOfSample = 1000;
+constexpr int64_t kEffort = 2300000, kEffortOfSample = 1000;
 constexpr int64_t kFew = 24;  // samples: so few that a search can be stuck
 
 size_t index(int32_t i) { return static_cast<size_t>(i); }
@@ -253,17 +253,17 @@ Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& optio
   const std::vector<int64_t> by_cost = problem.layers;
   const auto refine = [&](Family& family, int64_t effort) {
     problem.layers = family.layers.empty() ? by_cost : family.layers;
-    if (improves_layers) improve_layers(problem, pricer, family.replica);
+    if (improves_layers && family.layers.empty()) improve_layers(problem, pricer, family.replica);
     LocalSearch search(problem, pricer, family.replica);
     samples <= kFew ? search.run_with_shakes(effort) : search.run(effort);
     family.layers = problem.layers;
   };
   if (families.size() > 1) {
-    for (Family& family : families) refine(family, options.effort * effort / 6);
+    for (Family& family : families) refine(family, options.effort * effort / 8);
     drop_hopeless(kNever);
   }
   const int64_t left = options.effort * effort - pricer.effort();
-  refine(families[0], options.effort > 0 ? std::max(left, effort / 6) : 0);
+  refine(families[0], options.effort > 0 ? std::max(left, effort / 8) : 0);
   return std::move(families[0]);
 }
 
