@@ -46,6 +46,33 @@ std::vector<Run> forward_runs(const PipelineShape& shape, const UnitOrder& order
   return by_groups(units, shape.stages, shape.chunks, false);
 }
 
+std::vector<ComputeOp> stage_order(const PipelineShape& shape, const UnitOrder& order, std::span<const Run> forward,
+                                   std::span<const Run> backward, int32_t lead, int stage) {
+  const bool interleaved = shape.schedule == Schedule::kInterleaved;
+  const int32_t downstream = shape.stages - 1 - stage;
+  // ZB-H1 keeps as many weight gradients back as there are stages upstream; the others none.
+  const size_t most_pending = shape.schedule == Schedule::kZeroBubble ? static_cast<size_t>(stage) : 0;
+
+  std::vector<ComputeOp> ops;
+  ops.reserve(3 * forward.size());
+  size_t forwards = 0, weights = 0;
+  const auto add_weights = [&](size_t until) {
+    for (; weights < until; ++weights)
+      ops.push_back({OpKind::kBackwardWeight, backward[weights].unit, backward[weights].chunk});
+  };
+  for (size_t j = 0; j < backward.size(); ++j) {
+    const auto at = static_cast<int32_t>(j);
+    const int32_t wanted =
+        interleaved ? at + lead + 2 * downstream : std::max(order.needed[j], at + shape.window) + downstream;
+    for (; forwards < std::min(forward.size(), index(wanted)); ++forwards)
+      ops.push_back({OpKind::kForward, forward[forwards].unit, forward[forwards].chunk});
+    ops.push_back({OpKind::kBackwardInput, backward[j].unit, backward[j].chunk});
+    if (j + 1 > most_pending) add_weights(j + 1 - most_pending);
+  }
+  add_weights(backward.size());
+  return ops;
+}
+
 }  // namespace
 
 UnitOrder unit_order(std::span<const int> slices) {
@@ -61,32 +88,14 @@ UnitOrder unit_order(std::span<const int> slices) {
   return order;
 }
 
-std::vector<ComputeOp> compute_order(const PipelineShape& shape, const UnitOrder& order, int stage) {
+std::vector<std::vector<ComputeOp>> compute_order(const PipelineShape& shape, const UnitOrder& order) {
   const std::vector<Run> forward = forward_runs(shape, order);
   const std::vector<Run> backward = by_groups(order.backward, shape.stages, shape.chunks, true);
-  const bool interleaved = shape.schedule == Schedule::kInterleaved;
-  const int32_t downstream = shape.stages - 1 - stage;
-  const int32_t lead = interleaved ? interleaved_lead(shape, forward, backward) + 2 * downstream : 0;
-  // ZB-H1 keeps as many weight gradients back as there are stages upstream; the others none.
-  const size_t most_pending = shape.schedule == Schedule::kZeroBubble ? static_cast<size_t>(stage) : 0;
-
-  std::vector<ComputeOp> ops;
-  ops.reserve(3 * forward.size());
-  size_t forwards = 0, weights = 0;
-  const auto add_weights = [&](size_t until) {
-    for (; weights < until; ++weights)
-      ops.push_back({OpKind::kBackwardWeight, backward[weights].unit, backward[weights].chunk});
-  };
-  for (size_t j = 0; j < backward.size(); ++j) {
-    const auto at = static_cast<int32_t>(j);
-    const int32_t wanted = interleaved ? at + lead : std::max(order.needed[j], at + shape.window) + downstream;
-    for (; forwards < std::min(forward.size(), index(wanted)); ++forwards)
-      ops.push_back({OpKind::kForward, forward[forwards].unit, forward[forwards].chunk});
-    ops.push_back({OpKind::kBackwardInput, backward[j].unit, backward[j].chunk});
-    if (j + 1 > most_pending) add_weights(j + 1 - most_pending);
-  }
-  add_weights(backward.size());
-  return ops;
+  const int32_t lead = shape.schedule == Schedule::kInterleaved ? interleaved_lead(shape, forward, backward) : 0;
+  std::vector<std::vector<ComputeOp>> stages;
+  for (int stage = 0; stage < shape.stages; ++stage)
+    stages.push_back(stage_order(shape, order, forward, backward, lead, stage));
+  return stages;
 }
 
 std::vector<ComputeOp> forward_order(const PipelineShape& shape, const UnitOrder& order) {

@@ -29,8 +29,8 @@ struct ComputeOp {
   int32_t unit, chunk;
 };
 
-/// What stage `stage` computes. The shape must be one that why_not() accepts.
-std::vector<ComputeOp> compute_order(const PipelineShape& shape, const UnitOrder& order, int stage);
+/// [stages] what each computes. The shape must be one that why_not() accepts.
+std::vector<std::vector<ComputeOp>> compute_order(const PipelineShape& shape, const UnitOrder& order);
 
 /// The same without gradients.
 std::vector<ComputeOp> forward_order(const PipelineShape& shape, const UnitOrder& order);

@@ -14,6 +14,12 @@ int64_t PackDraft::rows() const {
   return rows;
 }
 
+int longest(const ReplicaDraft& draft) {
+  int most = 1;
+  for (const PackDraft& pack : draft.pack) most = std::max(most, pack.slices());
+  return most;
+}
+
 void Pricer::price(PackDraft& pack) {
   pack.work.clear();
   pack.cost.clear();
@@ -29,14 +35,14 @@ PipelineShape Pricer::shape(const ReplicaDraft& draft) const {
 }
 
 Program& Pricer::program(const ReplicaDraft& draft) {
-  constexpr size_t kMostPrograms = 128;
+  constexpr size_t kMostPrograms = 32;
   key_.assign(1, draft.window);
   for (const PackDraft& pack : draft.pack) key_.push_back(pack.slices());
   const auto found = program_.find(key_);
   if (found != program_.end()) return found->second;
   if (program_.size() == kMostPrograms) program_.clear();
   Program& made = program_.emplace(key_, Program(shape(draft))).first->second;
-  effort_ += static_cast<int64_t>(8 * made.size());
+  effort_ += static_cast<int64_t>(4 * made.size());
   return made;
 }
 

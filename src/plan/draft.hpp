@@ -45,6 +45,9 @@ struct ReplicaDraft {
   int64_t makespan = kNever;
 };
 
+/// The largest number of slices of a pack: a window is 1 or this.
+int longest(const ReplicaDraft& draft);
+
 /// Prices drafts. Programs are kept: candidates of one shape differ in their costs only.
 class Pricer {
  public:
@@ -57,6 +60,7 @@ class Pricer {
   PipelineShape shape(const ReplicaDraft& draft) const;
   /// Roughly the simulated operations so far (other work counted in them): what the search has cost.
   int64_t effort() const { return effort_; }
+  void count(int64_t operations) { effort_ += operations; }
 
  private:
   Program& program(const ReplicaDraft& draft);

@@ -1,6 +1,7 @@
 #include "src/plan/local_search.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -8,6 +9,11 @@
 #include <vector>
 
 namespace fpdist::plan {
+namespace {
+
+enum Change { kSwap, kExchange, kShift, kMoveSlice };
+
+}  // namespace
 
 size_t LocalSearch::slowest() const {
   size_t slow = 0;
@@ -82,28 +88,75 @@ void LocalSearch::exchange_with(ReplicaDraft& draft, ReplicaDraft& other) {
 }
 
 void LocalSearch::change_alone(ReplicaDraft& draft) {
-  const size_t i = below(draft.pack.size()), j = below(draft.pack.size()), kind = below(7);
+  // Swapped packs and moved slices change the op lists, which costs more than to run them: seldom where packs are cut.
+  static constexpr std::array<Change, 8> kWhole{kSwap, kSwap, kSwap, kSwap, kExchange, kExchange, kExchange, kExchange};
+  static constexpr std::array<Change, 8> kSliced{kShift,    kShift,    kShift, kExchange,
+                                                 kExchange, kExchange, kSwap,  kMoveSlice};
+  const size_t i = below(draft.pack.size()), j = below(draft.pack.size());
   PackDraft &a = draft.pack[i], &b = draft.pack[j];
-  const bool takes_two = kind < 4 || kind == 6;
-  if (takes_two == (i == j) || (kind >= 4 && a.ends.empty())) return;
+  const Change kind = (draft.window > 1 || !a.ends.empty() ? kSliced : kWhole)[below(8)];
+  if (kind != kShift && i == j) return;
   PackDraft a_before = a, b_before = b;
+  const int window_before = draft.window;
   bool changed = true;
-  if (kind < 2) {
+  if (kind == kSwap) {
     std::swap(a, b);
-  } else if (kind < 4) {
+  } else if (kind == kExchange) {
     changed = exchange_samples(a, b);
-  } else if (kind < 6) {
+  } else if (kind == kShift) {
     changed = shift_end(a);
   } else {
     changed = move_slice(a, b);
+    if (draft.window > 1) draft.window = longest(draft);
   }
-  const int64_t makespan = changed ? pricer_.makespan(draft, draft.makespan) : kNever;
+  const int64_t makespan = changed ? pricer_.makespan(draft, draft.makespan + leeway(draft)) : kNever;
   if (makespan != kNever) {
     draft.makespan = makespan;
     return;
   }
-  a = std::move(a_before);
   b = std::move(b_before);
+  a = std::move(a_before);
+  draft.window = window_before;
+}
+
+/// Some samples leave their pack, which may vanish, for a new pack or another one: the number of packs changes.
+void LocalSearch::change_packs(ReplicaDraft& draft) {
+  ReplicaDraft next = draft;
+  const size_t i = below(next.pack.size());
+  std::vector<int32_t> picked = pick(next.pack[i]), kept;
+  const std::vector<int32_t>& all = next.pack[i].sample;
+  std::set_difference(all.begin(), all.end(), picked.begin(), picked.end(), std::back_inserter(kept));
+  next.pack[i].sample = std::move(kept);
+  if (next.pack[i].sample.empty()) {
+    next.pack.erase(next.pack.begin() + static_cast<std::ptrdiff_t>(i));
+  } else {
+    pricer_.price(next.pack[i]);
+  }
+  const size_t j = below(next.pack.size() + 1);
+  if (j == next.pack.size() || below(2)) next.pack.emplace(next.pack.begin() + static_cast<std::ptrdiff_t>(j));
+  PackDraft& to = next.pack[j];
+  std::vector<int32_t> joined;
+  std::merge(to.sample.begin(), to.sample.end(), picked.begin(), picked.end(), std::back_inserter(joined));
+  to.sample = std::move(joined);
+  pricer_.price(to);
+  if (to.rows() > problem_.most_rows) return;
+  if (next.window > 1) next.window = longest(next);
+  next.makespan = pricer_.makespan(next, draft.makespan + leeway(draft));
+  if (next.makespan != kNever) draft = std::move(next);
+}
+
+void LocalSearch::run_with_shakes(int64_t operations) {
+  constexpr int64_t kRounds = 8, kShake = 16;
+  run(operations / kRounds);
+  for (int64_t round = 1; round < kRounds; ++round) {
+    const std::vector<ReplicaDraft> before = replicas_;
+    const int64_t makespan = replicas_[slowest()].makespan;
+    may_worsen_ = true;
+    run(operations / kRounds / kShake);
+    may_worsen_ = false;
+    run(operations / kRounds - operations / kRounds / kShake);
+    if (replicas_[slowest()].makespan >= makespan) replicas_ = before;
+  }
 }
 
 void LocalSearch::run(int64_t operations) {
@@ -113,9 +166,11 @@ void LocalSearch::run(int64_t operations) {
   for (int64_t proposals = 0; spent + pricer_.effort() + proposals * kProposal < operations; ++proposals) {
     const size_t r = slowest();
     if (replicas_[r].pack.empty()) return;
-    const size_t other = below(8 * replicas_.size());
-    if (other < replicas_.size() && other != r) {
+    const size_t kind = below(16), other = below(replicas_.size());
+    if (kind < 2 && other != r) {
       exchange_with(replicas_[r], replicas_[other]);
+    } else if (kind == 2 && problem_.schedule != Schedule::kInterleaved) {
+      change_packs(replicas_[r]);
     } else {
       change_alone(replicas_[r]);
     }

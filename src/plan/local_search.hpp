@@ -17,11 +17,16 @@ class LocalSearch {
 
   /// Goes on until `operations` more have been simulated.
   void run(int64_t operations);
+  /// The same in rounds, each of which first forgets a little of what was reached; for steps that are small enough to
+  /// be stuck otherwise.
+  void run_with_shakes(int64_t operations);
 
  private:
   size_t below(size_t bound) { return static_cast<size_t>(rng_.below(bound)); }
   size_t slowest() const;
+  int64_t leeway(const ReplicaDraft& draft) const { return may_worsen_ ? draft.makespan / 16 : 0; }
   void change_alone(ReplicaDraft& draft);
+  void change_packs(ReplicaDraft& draft);
   void exchange_with(ReplicaDraft& draft, ReplicaDraft& other);
   std::vector<int32_t> pick(const PackDraft& pack);
   bool exchange_samples(PackDraft& a, PackDraft& b);
@@ -32,6 +37,7 @@ class LocalSearch {
   Pricer& pricer_;
   std::vector<ReplicaDraft>& replicas_;
   Rng rng_;
+  bool may_worsen_ = false;
 };
 
 }  // namespace fpdist::plan

@@ -1,73 +1,21 @@
 #include "fpdist/plan/pipeline_plan.hpp"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
-#include <numeric>
-#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/plan/deal.hpp"
 #include "src/plan/draft.hpp"
-#include "src/plan/local_search.hpp"
-#include "src/plan/pieces.hpp"
-#include "src/plan/replica_search.hpp"
+#include "src/plan/family.hpp"
+#include "src/plan/slicer.hpp"
 
 namespace fpdist::plan {
 namespace {
 
-/// Simulated operations of a local search.
-constexpr int64_t kEffort = 2000000;
-
 size_t index(int32_t i) { return static_cast<size_t>(i); }
-
-/// [samples] the first sample of its atom.
-std::vector<int32_t> atoms_of(const LengthTree& tree, Atomic atomic) {
-  std::vector<int32_t> atom(tree.sample.size());
-  for (size_t begin = 0, end = 0; begin < atom.size(); begin = end) {
-    while (end < atom.size() && tree.sample[end].line == tree.sample[begin].line) ++end;
-    const bool stays = atomic == Atomic::kLines || (atomic == Atomic::kPairs && end - begin == 2);
-    for (size_t s = begin; s < end; ++s) atom[s] = static_cast<int32_t>(stays ? begin : s);
-  }
-  return atom;
-}
-
-/// Clusters: lines, and where a line is more than a replica's fair share, the subtrees below its root, and so on.
-/// An atom is never opened.
-std::vector<int32_t> clusters_of(const LengthTree& tree, const StageCosts& costs, int replicas,
-                                 const std::vector<int32_t>& atom_of) {
-  std::vector<int64_t> below(tree.node.size());
-  for (const LengthSample& sample : tree.sample) below[index(sample.node)] += total_work(costs, {0, 0, sample.edges});
-  int64_t total = 0;
-  for (size_t n = tree.node.size(); n-- > 0;) {
-    below[n] += total_work(costs, tree.node[n].work());
-    if (tree.node[n].parent >= 0) {
-      below[index(tree.node[n].parent)] += below[n];
-    } else {
-      total += below[n];
-    }
-  }
-  std::vector<bool> is_atom(tree.node.size());  // the root of a line that stays together
-  for (size_t s = 1; s < tree.sample.size(); ++s) {
-    if (atom_of[s] != atom_of[s - 1]) continue;
-    int32_t root = tree.sample[s].node;
-    while (tree.node[index(root)].parent >= 0) root = tree.node[index(root)].parent;
-    is_atom[index(root)] = true;
-  }
-  std::vector<int32_t> top(tree.node.size());  // the node that names the cluster; an open node names itself
-  std::vector<bool> is_open(tree.node.size());
-  for (size_t n = 0; n < tree.node.size(); ++n) {
-    const int32_t parent = tree.node[n].parent;
-    const bool starts = parent < 0 || is_open[index(parent)];
-    top[n] = starts ? static_cast<int32_t>(n) : top[index(parent)];
-    is_open[n] = starts && below[n] > total / replicas && !is_atom[n];
-  }
-  std::vector<int32_t> cluster;
-  for (const LengthSample& sample : tree.sample) cluster.push_back(top[index(sample.node)]);
-  return cluster;
-}
 
 Problem make_problem(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options) {
   const ParallelOptions& parallel = options.parallel;
@@ -87,69 +35,6 @@ Problem make_problem(const LengthTree& tree, const StageCosts& costs, const Plan
   return problem;
 }
 
-std::vector<std::vector<int32_t>> by_label(const std::vector<int32_t>& label) {
-  std::vector<std::vector<int32_t>> all;
-  for (size_t s = 0; s < label.size(); ++s) {
-    if (s == 0 || label[s] != label[s - 1]) all.emplace_back();
-    all.back().push_back(static_cast<int32_t>(s));
-  }
-  return all;
-}
-
-/// A cluster that no pack holds is dealt in pieces that fit, each with all of its ancestors: that is what it will cost.
-std::vector<Piece> pieces_that_fit(Scope& scope, const Problem& problem, const std::vector<int32_t>& samples) {
-  std::vector<std::vector<int32_t>> atoms;
-  for (const int32_t s : samples) {
-    const int32_t atom = problem.atom_of[index(s)];
-    if (atoms.empty() || problem.atom_of[index(atoms.back()[0])] != atom) atoms.emplace_back();
-    atoms.back().push_back(s);
-  }
-  const auto fits = [&](const Piece& piece) { return piece.alone.rows <= problem.most_rows; };
-  std::vector<Piece> parts = split_evenly(scope, atoms, 1);
-  for (size_t count = 2; count <= atoms.size() && !std::all_of(parts.begin(), parts.end(), fits); ++count)
-    parts = split_evenly(scope, atoms, count);
-  for (Piece& part : parts)
-    if (parts.size() > 1) part.own = part.alone, part.shared.clear();
-  return parts;
-}
-
-/// Clusters to replicas by cost; then, where they may be torn, single samples to even out what is left.
-std::vector<std::vector<int32_t>> deal(const Problem& problem, const PlannerOptions& options) {
-  std::vector<int32_t> all(problem.tree.sample.size());
-  std::iota(all.begin(), all.end(), 0);
-  Scope scope(problem.tree, problem.costs, all);
-  std::vector<Piece> whole, single;
-  for (const auto& samples : by_label(problem.cluster_of)) {
-    std::vector<Piece> parts = pieces_that_fit(scope, problem, samples);
-    const bool is_torn = parts.size() > 1;
-    if (is_torn) single.insert(single.end(), parts.begin(), parts.end());
-    for (size_t i = 0; i < samples.size() && !is_torn; ++i) {
-      std::vector<int32_t> atom{samples[i]};
-      while (i + 1 < samples.size() && problem.atom_of[index(samples[i + 1])] == problem.atom_of[index(atom[0])])
-        atom.push_back(samples[++i]);
-      single.push_back(scope.piece(std::move(atom)));
-    }
-    std::move(parts.begin(), parts.end(), std::back_inserter(whole));
-  }
-  const auto replicas = static_cast<size_t>(options.replicas);
-  const std::vector<int64_t> share(replicas);
-  std::vector<const Piece*> pointers;
-  for (const Piece& piece : whole) pointers.push_back(&piece);
-  Bins coarse(scope.shared(), share, kNever);
-  coarse.fill(pointers);
-  coarse.refine(8 * options.replicas);
-
-  std::vector<size_t> bin_of(all.size());
-  for (size_t bin = 0; bin < replicas; ++bin)
-    for (const int32_t s : coarse.samples(bin)) bin_of[index(s)] = bin;
-  Bins fine(scope.shared(), share, kNever);
-  for (const Piece& piece : single) fine.add(piece, bin_of[index(piece.sample[0])]);
-  fine.refine(4 * options.replicas);
-  std::vector<std::vector<int32_t>> dealt;
-  for (size_t bin = 0; bin < replicas; ++bin) dealt.push_back(fine.samples(bin));
-  return dealt;
-}
-
 void check_fits(const Problem& problem) {
   Slicer slicer(problem.tree, problem.costs);
   int64_t needed = 0;
@@ -163,60 +48,16 @@ void check_fits(const Problem& problem) {
                      needed, " or drop the group");
 }
 
-/// A step that is being planned.
-struct Draft {
-  std::vector<ReplicaDraft> replica;
-  int64_t makespan() const {
-    int64_t slowest = 0;
-    for (const ReplicaDraft& one : replica) slowest = std::max(slowest, one.makespan);
-    return slowest;
-  }
-};
-
-/// All packs whole, or packs in slices; what suited one replica is where the search for the next one starts.
-Draft draft_of(const Problem& problem, Pricer& pricer, std::span<const std::vector<int32_t>> dealt, bool sliced) {
-  Draft draft;
-  std::vector<Candidate> starts;
-  for (const std::vector<int32_t>& samples : dealt) {
-    ReplicaDraft& replica = draft.replica.emplace_back();
-    if (samples.empty()) {
-      replica.makespan = 0;
-      continue;
-    }
-    ReplicaSearch search(problem, pricer, samples);
-    Found found = search.descend(starts);
-    if (found.draft.makespan == kNever) found = search.descend(search.grid(sliced));
-    replica = std::move(found.draft);
-    if (replica.makespan == kNever) return draft;
-    starts = {found.candidate};
-  }
-  return draft;
-}
-
-/// Both ways get a short local search, the better one a long one.
-Draft best_draft(const Problem& problem, Pricer& pricer, const PlannerOptions& options) {
-  const std::vector<std::vector<int32_t>> dealt = deal(problem, options);
-  Draft best = draft_of(problem, pricer, dealt, false);
-  const int64_t effort = options.effort * kEffort;
-  if (options.may_slice) {
-    Draft other = draft_of(problem, pricer, dealt, true);
-    // Beyond 1/32 no local search has turned the scales.
-    const int64_t low = std::min(best.makespan(), other.makespan()), high = std::max(best.makespan(), other.makespan());
-    if (high - low < low / 32)
-      for (Draft* draft : {&best, &other}) LocalSearch(problem, pricer, draft->replica).run(effort / 4);
-    if (other.makespan() < best.makespan()) best = std::move(other);
-  }
-  if (best.makespan() != kNever) LocalSearch(problem, pricer, best.replica).run(effort);
-  return best;
-}
-
 }  // namespace
 
 PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options) {
-  const Problem problem = make_problem(tree, costs, options);
+  const std::string reason = why_not(shape_of(options, {}));
+  check<ConfigError>(reason.empty(), reason);
+  check<ConfigError>(options.replicas >= 1, "parallel.dp is ", options.replicas, ": set it to 1 or more");
+  Problem problem = make_problem(tree, costs, options);
   check_fits(problem);
   Pricer pricer(problem);
-  Draft best = best_draft(problem, pricer, options);
+  Family best = best_family(problem, pricer, options);
   check<ConfigError>(best.makespan() != kNever, "no packs of at most ", options.max_tokens, " rows make a multiple of ",
                      problem.stages, " units: raise pack.max_tokens or use the 1f1b schedule");
   PipelinePlan plan;

@@ -12,16 +12,9 @@ namespace {
 
 size_t index(int32_t i) { return static_cast<size_t>(i); }
 
-std::vector<std::vector<ComputeOp>> order_of_stages(const PipelineShape& shape) {
-  const UnitOrder order = unit_order(shape.slices);
-  std::vector<std::vector<ComputeOp>> stages;
-  for (int s = 0; s < shape.stages; ++s) stages.push_back(compute_order(shape, order, s));
-  return stages;
-}
-
 }  // namespace
 
-Program::Program(const PipelineShape& shape) : Program(shape, order_of_stages(shape)) {}
+Program::Program(const PipelineShape& shape) : Program(shape, compute_order(shape, unit_order(shape.slices))) {}
 
 Program::Program(const PipelineShape& shape, std::span<const std::vector<ComputeOp>> order)
     : stages_(shape.stages), chunks_(shape.chunks), ref_(unit_order(shape.slices).unit) {
@@ -31,33 +24,38 @@ Program::Program(const PipelineShape& shape, std::span<const std::vector<Compute
   end_.resize(index(2 + 2 * units_ * runs));
   stage_end_.resize(index(stages_));
   step_.reserve(order.empty() ? 0 : order.size() * order[0].size());
-  std::vector<bool> done(end_.size());
-  done[0] = true;
+  std::vector<char> done(end_.size());
+  done[0] = 1;
   std::vector<size_t> next(order.size());
   for (bool moved = true; moved;) {
     moved = false;
     for (int32_t s = 0; s < stages_; ++s) {
-      for (const std::vector<ComputeOp>& list = order[index(s)]; next[index(s)] < list.size(); ++next[index(s)]) {
-        const ComputeOp& op = list[next[index(s)]];
+      const std::vector<ComputeOp>& list = order[index(s)];
+      size_t i = next[index(s)];
+      for (; i < list.size(); ++i) {
+        const ComputeOp& op = list[i];
+        if (op.kind == OpKind::kBackwardWeight && fused) continue;
         const int32_t run = op.chunk * stages_ + s, at = op.unit * runs + run;
-        Step step{op.unit,         0,    1, static_cast<int16_t>(run), static_cast<int16_t>(s), kWeightPass, false,
-                  run == runs - 1, false};
+        const bool is_last = run + 1 == runs;
+        Step step{op.unit, 0,       1,    static_cast<int16_t>(run), static_cast<int16_t>(s), kWeightPass,
+                  false,   is_last, false};
         if (op.kind == OpKind::kForward) {
           step.pass = kForwardPass;
           step.slot = 2 + at;
-          if (run > 0) step.after = step.slot - 1;
+          step.after = run > 0 ? step.slot - 1 : 0;
         } else if (op.kind == OpKind::kBackwardInput) {
           step.pass = kInputPass;
           step.slot = gradients + at;
+          step.after = is_last ? 0 : step.slot + 1;
           step.with_weight = fused;
-          if (run < runs - 1) step.after = step.slot + 1;
         }
-        step.is_remote = step.after != 0 && stages_ > 1;
         if (!done[index(step.after)]) break;
-        if (step.slot > 1) done[index(step.slot)] = true;
-        if (step.pass != kWeightPass || !fused) step_.push_back(step);
-        moved = true;
+        step.is_remote = step.after != 0 && stages_ > 1;
+        done[index(step.slot)] = 1;
+        step_.push_back(step);
       }
+      moved = moved || i > next[index(s)];
+      next[index(s)] = i;
     }
   }
   for (int32_t s = 0; s < stages_; ++s)

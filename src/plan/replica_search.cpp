@@ -15,7 +15,7 @@ namespace {
 
 /// A group above slack percent of the mean pack is torn; the last keeps all that fit.
 constexpr std::array<int64_t, 4> kSlack{105, 150, 300, int64_t{1} << 20};
-constexpr int64_t kFullSize = 1 << 10;
+constexpr int64_t kFullSize = 1 << 10, kMostUnits = 256;
 
 size_t index(int i) { return static_cast<size_t>(i); }
 
@@ -108,6 +108,7 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
   Bins bins(scope_.shared(), target, problem_.most_rows);
   const int64_t mean = scope_.total().cost / candidate.packs;
   const std::vector<const Piece*> parts = pieces(scaled(mean, kSlack[index(candidate.slack)], 100));
+  pricer_.count(static_cast<int64_t>(parts.size() * (16 + target.size() / 2)));
   if (!bins.fill(parts)) {
     bins.clear();
     if (!bins.fill_by_rows(parts)) return draft;
@@ -135,7 +136,7 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
 void ReplicaSearch::slice(ReplicaDraft& draft, const Candidate& candidate, std::span<const int64_t> cost) const {
   if (candidate.units == candidate.packs) return;
   const std::vector<int> count = hand_out(candidate.units, cost);
-  int unit = 0, most = 1;
+  int unit = 0;
   for (size_t i = 0; i < draft.pack.size(); ++i) {
     int64_t all = 0, so_far = 0;
     for (int k = 0; k < count[i]; ++k) all += size_of_unit(candidate, unit + k, candidate.units);
@@ -144,13 +145,13 @@ void ReplicaSearch::slice(ReplicaDraft& draft, const Candidate& candidate, std::
       draft.pack[i].ends.push_back(scaled(kWholePack, so_far, all));
     }
     unit += count[i];
-    most = std::max(most, count[i]);
   }
-  if (candidate.is_wide) draft.window = most;
+  if (candidate.is_wide) draft.window = longest(draft);
 }
 
 bool ReplicaSearch::consider(const Candidate& candidate, Found& best) {
   if (!tried_.insert(candidate).second) return false;
+  --tries_left_;
   ReplicaDraft draft = build(candidate, best.draft.makespan);
   if (draft.makespan >= best.draft.makespan) return false;
   best = {candidate, std::move(draft)};
@@ -160,34 +161,57 @@ bool ReplicaSearch::consider(const Candidate& candidate, Found& best) {
 /// By rows, first fit decreasing: as few packs as the cap allows without tearing what fits.
 int64_t ReplicaSearch::fewest_packs() {
   const std::vector<const Piece*> parts = pieces(kNever);
-  for (int64_t packs = (scope_.total().rows + problem_.most_rows - 1) / problem_.most_rows;; ++packs) {
-    Bins bins(scope_.shared(), std::vector<int64_t>(static_cast<size_t>(packs)), problem_.most_rows);
-    if (bins.fill_by_rows(parts)) return packs;
-  }
+  int64_t rows = 0;
+  for (const Piece* part : parts) rows += part->alone.rows;
+  // Of two packs of a first fit, the second's first piece did not fit into the first: together they exceed one.
+  const auto enough = static_cast<size_t>(2 * rows / problem_.most_rows + 2);
+  Bins bins(scope_.shared(), std::vector<int64_t>(enough), problem_.most_rows);
+  bins.fill_by_rows(parts);
+  const auto is_used = [](const std::vector<const Piece*>& content) { return !content.empty(); };
+  return std::count_if(bins.content().begin(), bins.content().end(), is_used);
 }
 
-/// Around the number of units at which overhead and bubble grow alike: sqrt((p-1) * rows / overhead).
-std::vector<Candidate> ReplicaSearch::grid(bool sliced) {
-  const int p = problem_.stages, step = problem_.schedule == Schedule::kInterleaved ? p : 1;
+/// The number of units at which overhead and bubble grow alike: sqrt((p-1) * rows / overhead) / chunks.
+int64_t ReplicaSearch::balanced_units() const {
   const StageCosts& costs = problem_.costs;
-  const int64_t overhead = std::max<int64_t>(1, 3 * costs.per_row * costs.overhead_rows * costs.layers);
-  const int64_t balance = integer_root((p - 1) * (scope_.total().cost / overhead) / problem_.chunks);
-  const auto most_packs = static_cast<int64_t>(atoms_);
+  // Where overhead is next to nothing, no more units than can be told apart.
+  const int64_t overhead = std::max(
+      {int64_t{1}, 3 * costs.per_row * costs.overhead_rows * costs.layers, scope_.total().cost / (16 * kMostUnits)});
+  return integer_root((problem_.stages - 1) * (scope_.total().cost / overhead) / problem_.chunks);
+}
+
+std::vector<std::vector<Candidate>> ReplicaSearch::starts(bool sliced) {
+  const int step = problem_.schedule == Schedule::kInterleaved ? problem_.stages : 1;
   const int64_t fewest = fewest_packs();
-  const auto round_up = [&](int64_t n) { return static_cast<int>((n + step - 1) / step * step); };
-  std::vector<Candidate> starts;
-  for (const int64_t percent : {40, 60, 80, 100, 130}) {
-    const int units = round_up(std::max(balance * percent / 100, fewest));
-    if (!sliced) {
-      if (units <= most_packs || starts.empty())
-        starts.push_back(
-            {std::min<int>(units, round_up(most_packs)), std::min<int>(units, round_up(most_packs)), 1, 1, 1, false});
-      continue;
-    }
-    for (const int64_t packs : {fewest, fewest + 1, 2 * fewest})
-      if (packs < units && packs <= most_packs) starts.push_back({units, static_cast<int>(packs), 1, 1, 3, true});
+  std::vector<int> units;
+  for (const int64_t percent : {80, 60, 100, 40, 130}) {
+    const int64_t wanted = std::max(balanced_units() * percent / 100, fewest);
+    units.push_back(static_cast<int>((wanted + step - 1) / step) * step);
   }
-  return starts;
+  std::vector<std::vector<Candidate>> groups(1);
+  if (!sliced) {
+    const int most = std::max(step, atoms_ / step * step);
+    for (const int one : units) groups[0].push_back({std::min(one, most), std::min(one, most), 1, 1, 1, false});
+    return groups;
+  }
+  groups.clear();
+  for (const int64_t packs : {fewest, fewest + 1, fewest + fewest / 4 + 1, 2 * fewest}) {
+    std::vector<Candidate>& group = groups.emplace_back();
+    for (const int one : units)
+      if (packs < one && packs <= atoms_) group.push_back({one, static_cast<int>(packs), 0, 0, 3, true});
+  }
+  return groups;
+}
+
+std::vector<Found> ReplicaSearch::run(bool sliced, int tries, int64_t most_effort) {
+  std::vector<Found> all;
+  for (const std::vector<Candidate>& group : starts(sliced)) {
+    all.push_back(descend(group, tries, most_effort));
+    if (all.back().draft.makespan == kNever) all.pop_back();
+  }
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Found& a, const Found& b) { return a.draft.makespan < b.draft.makespan; });
+  return all;
 }
 
 std::vector<Candidate> ReplicaSearch::neighbours(const Candidate& at) const {
@@ -224,14 +248,18 @@ std::vector<Candidate> ReplicaSearch::neighbours(const Candidate& at) const {
   return all;
 }
 
-Found ReplicaSearch::descend(std::span<const Candidate> starts) {
+Found ReplicaSearch::descend(std::span<const Candidate> starts, int tries, int64_t most_effort) {
   Found best;
-  for (const Candidate& start : starts) consider(start, best);
-  for (bool improved = best.draft.makespan != kNever; improved;) {
+  tries_left_ = tries + static_cast<int>(starts.size());
+  const auto is_over = [&] {
+    return best.draft.makespan != kNever && (tries_left_ <= 0 || pricer_.effort() >= most_effort);
+  };
+  for (size_t i = 0; i < starts.size() && !is_over(); ++i) consider(starts[i], best);
+  for (bool improved = best.draft.makespan != kNever; improved && !is_over();) {
     improved = false;
     for (const Candidate& next : neighbours(best.candidate)) {
       improved = consider(next, best);
-      if (improved) break;
+      if (improved || is_over()) break;
     }
   }
   return best;

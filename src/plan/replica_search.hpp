@@ -20,6 +20,7 @@ struct Candidate {
   int front = 0, back = 0;  ///< how many units the first and the last ones take to grow to full size
   int slack = 0;            ///< index of kSlack: how far a group may exceed a pack before it is torn
   bool is_wide = false;     ///< window of the longest pack's slices instead of 1
+  bool operator==(const Candidate&) const = default;
   auto key() const { return std::tie(units, packs, front, back, slack, is_wide); }
   bool operator<(const Candidate& other) const { return key() < other.key(); }
 };
@@ -33,11 +34,13 @@ class ReplicaSearch {
  public:
   ReplicaSearch(const Problem& problem, Pricer& pricer, std::span<const int32_t> samples);
 
-  /// Starts of a search. Whole packs and slices are far apart: from one the other is seldom found.
-  std::vector<Candidate> grid(bool sliced);
-  /// Downhill from the best of the starts, one number of the candidate at a time. The makespan is kNever when none of
-  /// them is allowed.
-  Found descend(std::span<const Candidate> starts);
+  /// What descents from starts of its own find, the best first. Whole packs and slices are far apart: from one the
+  /// other is seldom found.
+  std::vector<Found> run(bool sliced, int tries, int64_t most_effort);
+  /// Downhill from the best of the starts, one number of the candidate at a time. Ends after `tries` more candidates,
+  /// or when the pricer's effort reaches `most_effort` and something was found. The makespan is kNever when none is
+  /// allowed.
+  Found descend(std::span<const Candidate> starts, int tries, int64_t most_effort);
 
  private:
   struct Cluster {
@@ -47,6 +50,9 @@ class ReplicaSearch {
   const std::vector<Piece>& split(Cluster& cluster, size_t pieces);
   std::vector<const Piece*> pieces(int64_t most_cost);
   int64_t fewest_packs();
+  int64_t balanced_units() const;
+  /// Groups of starts, each good for a descent of its own.
+  std::vector<std::vector<Candidate>> starts(bool sliced);
   std::vector<Candidate> neighbours(const Candidate& at) const;
   bool consider(const Candidate& candidate, Found& best);
   /// The draft of a candidate; kNever when its makespan exceeds `most`.
@@ -59,6 +65,7 @@ class ReplicaSearch {
   std::vector<Cluster> cluster_;
   int32_t atoms_ = 0;
   std::set<Candidate> tried_;
+  int tries_left_ = 0;
 };
 
 }  // namespace fpdist::plan

@@ -53,8 +53,8 @@ class StageWriter {
   std::vector<Op> ops_;
 };
 
-std::vector<Op> stage_ops(const PipelineShape& shape, const UnitOrder& order, int stage) {
-  const std::vector<ComputeOp> compute = compute_order(shape, order, stage);
+std::vector<Op> stage_ops(const PipelineShape& shape, const UnitOrder& order, std::span<const ComputeOp> compute,
+                          int stage) {
   std::vector<size_t> weights_left(static_cast<size_t>(shape.chunks), order.unit.size());
   int to_reduce = shape.chunks;  // chunks below it are still to be reduced, the highest first
   StageWriter writer(shape, order, stage);
@@ -108,8 +108,10 @@ std::vector<std::vector<Op>> pipeline_ops(const PipelineShape& shape) {
   const std::string reason = why_not(shape);
   check<ConfigError>(reason.empty(), reason);
   const UnitOrder order = unit_order(shape.slices);
+  const std::vector<std::vector<ComputeOp>> compute = compute_order(shape, order);
   std::vector<std::vector<Op>> ops;
-  for (int stage = 0; stage < shape.stages; ++stage) ops.push_back(stage_ops(shape, order, stage));
+  for (int stage = 0; stage < shape.stages; ++stage)
+    ops.push_back(stage_ops(shape, order, compute[static_cast<size_t>(stage)], stage));
   return ops;
 }
 

@@ -14,6 +14,8 @@
 namespace fpdist::plan {
 namespace {
 
+using Wide = unsigned __int128;  // squares of a step's work
+
 int64_t run_work(const LayerWork& work, const std::vector<int64_t>& layers, size_t run) {
   return layers[run] * work.layer + (run == 0 ? work.embedding : 0) + (run + 1 == layers.size() ? work.head : 0);
 }
@@ -45,13 +47,13 @@ std::vector<int64_t> deal(const LayerWork& work, size_t stages, size_t runs, int
 std::vector<int64_t> by_cost(const LayerWork& work, size_t stages, size_t runs) {
   if (runs == 1) return {work.layers};
   std::vector<int64_t> best;
-  std::tuple<int64_t, long double> best_score;
+  std::tuple<int64_t, Wide> best_score;
   for (int64_t last = 0; last <= work.layers / static_cast<int64_t>(runs); ++last) {
     const std::vector<int64_t> layers = deal(work, stages, runs, last);
     const std::vector<int64_t> load = stage_loads(work, layers, stages);
-    long double squares = 0;  // only compared; the same on every rank, as every product and sum is rounded alike
+    Wide squares = 0;
     for (size_t run = 0; run < runs; ++run) {
-      const auto one = static_cast<long double>(run_work(work, layers, run));
+      const auto one = static_cast<Wide>(run_work(work, layers, run));
       squares += one * one;
     }
     const std::tuple score(*std::max_element(load.begin(), load.end()), squares);
@@ -100,9 +102,8 @@ int64_t imbalance_permille(const LayerWork& work, const std::vector<int64_t>& la
   const std::vector<int64_t> load = stage_loads(work, layers, static_cast<size_t>(stages));
   const int64_t total = std::accumulate(load.begin(), load.end(), int64_t{0});
   const int64_t mean = std::max<int64_t>(1, total / stages);
-  return static_cast<int64_t>(1000.0L * static_cast<long double>(*std::max_element(load.begin(), load.end())) /
-                                  static_cast<long double>(mean) +
-                              0.5L);
+  const auto busiest = static_cast<Wide>(*std::max_element(load.begin(), load.end()));
+  return static_cast<int64_t>((1000 * busiest + static_cast<Wide>(mean) / 2) / static_cast<Wide>(mean));
 }
 
 }  // namespace fpdist::plan

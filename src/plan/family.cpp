@@ -1,0 +1,112 @@
+#include "src/plan/family.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "src/plan/deal.hpp"
+#include "src/plan/layer_search.hpp"
+#include "src/plan/local_search.hpp"
+
+namespace fpdist::plan {
+namespace {
+
+/// Simulated operations of a plan, more for each sample above 1024. What the search for candidates leaves is for the
+/// local search.
+constexpr int64_t kEffort = 2300000, kEffortOfSample = 1000;
+constexpr int64_t kFew = 24;  // samples: so few that a search can be stuck
+
+int64_t effort_of(const Problem& problem) {
+  const auto samples = static_cast<int64_t>(problem.tree.sample.size());
+  return std::min(kEffort, samples * kEffort / 16) + std::max<int64_t>(0, samples - 1024) * kEffortOfSample;
+}
+
+/// Whether the first cannot catch up with the second any more: no local search has been seen to gain as much.
+bool is_hopeless(int64_t makespan, int64_t other, int64_t parts) {
+  return makespan > other && makespan - other > other / parts;
+}
+
+/// Of two families the one that is behind by more than 1/parts goes.
+void drop_hopeless(std::vector<Family>& families, int64_t parts) {
+  for (size_t f = families.size(); families.size() > 1 && f-- > 0;)
+    if (is_hopeless(families[f].makespan(), families[1 - f].makespan(), parts))
+      families.erase(families.begin() + static_cast<std::ptrdiff_t>(f));
+}
+
+/// Candidates for every replica, whole and sliced, with at most `effort` operations.
+std::vector<Family> all_families(const Problem& problem, Pricer& pricer, const PlannerOptions& options,
+                                 int64_t effort) {
+  std::vector<Family> families;
+  for (const bool sliced : {false, true})
+    if (!sliced || options.may_slice) families.emplace_back(sliced);
+  const std::vector<std::vector<int32_t>> dealt = deal(problem, options.replicas);
+  for (size_t r = 0; r < dealt.size(); ++r) {
+    std::unique_ptr<ReplicaSearch> search;
+    if (!dealt[r].empty()) search = std::make_unique<ReplicaSearch>(problem, pricer, dealt[r]);
+    // The first replica, which has to start from nothing, gets three shares.
+    const int64_t share = effort * static_cast<int64_t>(r + 3) / static_cast<int64_t>(dealt.size() + 2);
+    for (size_t f = 0; f < families.size(); ++f) {
+      const int64_t spent = pricer.effort(), left = std::max<int64_t>(0, share - spent);
+      families[f].add(search.get(), spent + left / static_cast<int64_t>(families.size() - f));
+    }
+    drop_hopeless(families, 20);
+  }
+  return families;
+}
+
+}  // namespace
+
+int64_t Family::makespan() const {
+  int64_t slowest = 0;
+  for (const ReplicaDraft& one : replica) slowest = std::max(slowest, one.makespan);
+  return slowest;
+}
+
+void Family::add(ReplicaSearch* search, int64_t most_effort) {
+  ReplicaDraft& draft = replica.emplace_back();
+  draft.makespan = search ? kNever : 0;
+  if (!search) return;
+  constexpr int kTries = 6;
+  constexpr size_t kStarts = 3;
+  Found found = search->descend(won_, kTries, most_effort);
+  if (found.draft.makespan == kNever) {
+    std::vector<Found> all = search->run(sliced_, 16 * kTries, most_effort);
+    if (all.empty()) return;
+    for (const Found& one : all)
+      if (!is_hopeless(one.draft.makespan, all[0].draft.makespan, 50)) won_.push_back(one.candidate);
+    found = std::move(all[0]);
+  }
+  // The latest winner first; what has not won for long is forgotten.
+  const auto before = std::find(won_.begin(), won_.end(), found.candidate);
+  if (before != won_.end()) won_.erase(before);
+  won_.insert(won_.begin(), found.candidate);
+  if (won_.size() > kStarts) won_.pop_back();
+  draft = std::move(found.draft);
+}
+
+Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& options) {
+  const int64_t effort = effort_of(problem);
+  std::vector<Family> families = all_families(problem, pricer, options, effort * 2 / 3);
+  const bool improves_layers = options.search_layers && options.parallel.layers.empty();
+  const bool is_small = static_cast<int64_t>(problem.tree.sample.size()) <= kFew;
+  const std::vector<int64_t> by_cost = problem.layers;
+  const auto refine = [&](Family& family, int64_t operations) {
+    problem.layers = family.layers.empty() ? by_cost : family.layers;
+    if (improves_layers && family.layers.empty()) improve_layers(problem, pricer, family.replica);
+    LocalSearch search(problem, pricer, family.replica);
+    is_small ? search.run_with_shakes(operations) : search.run(operations);
+    family.layers = problem.layers;
+  };
+  if (families.size() > 1) {
+    for (Family& family : families) refine(family, options.effort * effort / 8);
+    drop_hopeless(families, kNever);
+  }
+  const int64_t left = options.effort * effort - pricer.effort();
+  refine(families[0], options.effort > 0 ? std::max(left, effort / 8) : 0);
+  return std::move(families[0]);
+}
+
+}  // namespace fpdist::plan

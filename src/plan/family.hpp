@@ -1,0 +1,34 @@
+#pragma once
+// plan: whole packs against packs in slices, each searched for all replicas.
+
+#include <cstdint>
+#include <vector>
+
+#include "fpdist/plan/pipeline_plan.hpp"
+#include "src/plan/draft.hpp"
+#include "src/plan/replica_search.hpp"
+
+namespace fpdist::plan {
+
+/// The drafts of all replicas, all packs whole or all in slices: two searches, as from one the other is seldom found.
+class Family {
+ public:
+  explicit Family(bool sliced) : sliced_(sliced) {}
+
+  /// Plans one more replica (null: one without samples). What suited the replicas before is where the search starts.
+  void add(ReplicaSearch* search, int64_t most_effort);
+  int64_t makespan() const;
+
+  std::vector<ReplicaDraft> replica;
+  std::vector<int64_t> layers;  ///< empty: by cost
+
+ private:
+  bool sliced_;
+  std::vector<Candidate> won_;
+};
+
+/// The better family after a local search; problem.layers are its layers. The makespan is kNever when nothing is
+/// allowed.
+Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& options);
+
+}  // namespace fpdist::plan
