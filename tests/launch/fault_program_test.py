@@ -11,7 +11,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from support import (ROOT, Folder, children_of, command, end_processes, environment, is_running, main, mesh, steps,
-                     wait_until)
+                     train, wait_until)
 
 TIMEOUT, GRACE = 4, 2  # seconds: train.comm_timeout_seconds, and what ending may take on top
 PEER_LOST = 8          # exit code
@@ -32,7 +32,9 @@ class Job:
                                              env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         test.addCleanup(self.end)
         self.ranks = []  # process ids by rank
-        test.assertTrue(wait_until(self.trains, 90), "the job did not start to train: " + self.output())
+        wait_until(lambda: self.trains() or self.launcher.poll() is not None, 90)
+        test.assertIsNone(self.launcher.poll(), self.output())
+        test.assertEqual(len(self.ranks), self.size, "the job did not start to train: " + self.output())
 
     def end(self):
         end_processes([*self.ranks, self.launcher.pid])
@@ -105,6 +107,17 @@ class LostRanks(Folder):
         def harm(job):
             self.assertNotEqual(job.harm(job.launcher.pid, signal.SIGKILL), 0)
         self.on_every_mesh(harm)
+
+
+class OneRanksError(Folder):
+    def test_a_loss_that_is_not_finite_on_the_last_stage_is_the_jobs_error(self):
+        data, _ = self.pairs()
+        config = self.config(data, comm_timeout_seconds=TIMEOUT)
+        code, output = train(8, config, *mesh(pp=2, cp=2, tp=2), "--optim.learning_rate", "1e38",
+                             "--optim.lr_scheduler_type", "constant")
+        self.assertEqual(code, 5, output)
+        self.assertRegex(output, r"error: the loss is \S+ at step 2 on rank [4-7] in the pack of samples")
+        self.assertEqual(output.count("error: "), 1, output)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from support import ROOT, Folder, main, steps, train
+from support import ROOT, Folder, main, mesh, steps, train
 
 DATA = ROOT.parent / "shared" / "data"
 
@@ -130,7 +130,9 @@ class ExitCodes(Folder):
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", small], stderr=subprocess.DEVNULL).returncode:
             self.skipTest("cannot mount a small tmpfs here")
         try:
-            self.expect(7, 2, ["No space left", "free space"], self.config(data), "--train.output_dir", small / "out")
+            for ranks, arguments in ((2, ()), (4, mesh(pp=2, tp=2))):  # on the mesh the other ranks are sending weights
+                self.expect(7, ranks, ["No space left", "free space"], self.config(data, overwrite_output_dir="true"),
+                            "--train.output_dir", small / "out", *arguments)
         finally:
             subprocess.run(["umount", small], check=True)
 
