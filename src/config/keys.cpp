@@ -68,6 +68,7 @@ constexpr std::array kKeys = {
     FPDIST_KEY(parallel.cp_chunk, "most rows in a context-parallel chunk", ">= 1"),
     FPDIST_KEY(pack.max_tokens, "most rows in one pack (one micro-batch)", ">= 1"),
     FPDIST_KEY(pack.share_prefix, "compute shared prefixes once; false lays every sample out alone", ""),
+    FPDIST_KEY(pack.slices, "slices in which a pack goes through the pipeline; 0: the planner chooses, 1: whole", ">= 0"),
     FPDIST_KEY(pack.verify_steps, "run the first n steps shared and unshared and stop if they disagree", ">= 0"),
 };
 // clang-format on

@@ -37,7 +37,7 @@ at::Tensor turned_heads(const at::Tensor& x, const Linear& linear, const ops::Pa
 }
 
 at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, const ModelConfig& config,
-                     const PackContext& context) {
+                     const PackContext& context, parallel::ResidentKeys* resident) {
   const at::Tensor x = context.gathered(normed);
   const at::Tensor q = turned_heads(x, weights.q, weights.q_norm, config, context.rotary);
   const at::Tensor k = turned_heads(x, weights.k, weights.k_norm, config, context.rotary);
@@ -46,7 +46,7 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
   const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
   const at::Tensor mixed =
       tensors.exchange
-          ? parallel::context_attention(q, k, v, tensors.exchange, scale)
+          ? parallel::context_attention(q, k, v, tensors.exchange, scale, resident)
           : std::get<0>(ops::tree_attention(q, k, v, tensors.row, tensors.row, tensors.subtree_end, scale));
   return project_back(mixed.reshape({x.size(0), q.size(1) * q.size(2)}), weights.o, context);
 }
@@ -67,9 +67,10 @@ at::Tensor PackContext::scattered(const at::Tensor& partial) const {
 }
 
 at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const ModelConfig& config,
-                         const PackContext& context) {
+                         const PackContext& context, size_t index) {
+  parallel::ResidentKeys* resident = context.keys == nullptr ? nullptr : &(*context.keys)[index];
   const at::Tensor mixed =
-      x + attention(ops::rms_norm(x, *weights.input_norm, config.rms_norm_eps), weights, config, context);
+      x + attention(ops::rms_norm(x, *weights.input_norm, config.rms_norm_eps), weights, config, context, resident);
   return mixed + mlp(ops::rms_norm(mixed, *weights.post_attention_norm, config.rms_norm_eps), weights, context);
 }
 

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 #include "fpdist/model/config.hpp"
 #include "fpdist/parallel/stage.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
@@ -15,7 +17,8 @@ namespace fpdist::model {
 struct PackContext {
   parallel::PackTensors tensors;
   RotaryTable rotary;
-  comm::Communicator* tp = nullptr;  ///< null: one rank
+  comm::Communicator* tp = nullptr;                     ///< null: one rank
+  std::vector<parallel::ResidentKeys>* keys = nullptr;  ///< [blocks] of a pack in slices; null: a whole pack
 
   /// All rows of the cp rank from the own run of them, and back (summed over tp).
   at::Tensor gathered(const at::Tensor& own) const;
@@ -23,7 +26,8 @@ struct PackContext {
 };
 
 /// x [n_t,H] -> [n_t,H]: x + attention(norm(x)), then the same with the gated MLP. Differentiable in x and the weights.
+/// `index`: the block's number in its run of layers.
 at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const ModelConfig& config,
-                         const PackContext& context);
+                         const PackContext& context, size_t index);
 
 }  // namespace fpdist::model

@@ -4,7 +4,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
-#include <unordered_map>
+#include <map>
 #include <utility>
 
 #include "block.hpp"
@@ -31,6 +31,8 @@ struct InFlight {
 };
 
 at::Tensor leaf(const at::Tensor& x) { return x.detach().set_requires_grad(true); }
+
+int64_t queue_key(int pack, int slice) { return (int64_t{pack} << 32) | slice; }
 
 }  // namespace
 
@@ -70,7 +72,7 @@ struct Transformer::Impl {
                                                        context.tensors.shard_rows);
   }
   at::Tensor run(size_t index, const at::Tensor& x, const PackContext& context) const {
-    return index < weights.block.size() ? block_forward(x, weights.block[index], config, context)
+    return index < weights.block.size() ? block_forward(x, weights.block[index], config, context, index)
                                         : ops::rms_norm(x, *weights.norm, config.rms_norm_eps);
   }
   size_t segments() const { return segment_parameters.size(); }
@@ -113,6 +115,12 @@ struct Transformer::Impl {
     if (hook && !queue) hook({&weights.embedding, 1});
     return {};
   }
+  std::vector<parallel::ResidentKeys>* keys_of(int pack, const parallel::PackTensors& tensors) {
+    if (tensors.slices == 1) return nullptr;
+    auto& keys = resident_keys[pack];
+    keys.resize(weights.block.size());
+    return &keys;
+  }
   at::Tensor head_rows(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
     const at::Tensor own = hidden.index_select(0, tensors.head_row);
     return options.tp == nullptr ? own : parallel::gather_rows(own, *options.tp, tensors.head_count);
@@ -131,7 +139,8 @@ struct Transformer::Impl {
   std::vector<std::vector<ops::ParameterPtr>> segment_parameters;
   std::vector<ops::ParameterPtr> head_parameters;  // complete before the first segment's backward
   std::function<void(std::span<const ops::ParameterPtr>)> hook;
-  std::unordered_map<int, InFlight> in_flight;
+  std::map<std::pair<int, int>, InFlight> in_flight;                 // by (pack, slice)
+  std::map<int, std::vector<parallel::ResidentKeys>> resident_keys;  // by pack; packs in slices only
 };
 
 Transformer::Transformer(ModelConfig config, const TransformerOptions& options)
@@ -162,37 +171,46 @@ void Transformer::initialize(uint64_t seed, std::string_view name) {
 at::Tensor Transformer::forward(int pack, const parallel::PackTensors& tensors, const at::Tensor& input) {
   check(input.defined() != impl_->embeds(), impl_->embeds() ? "the first run of layers takes no input rows"
                                                             : "this run of layers needs the previous run's rows");
-  check(impl_->in_flight.count(pack) == 0, "pack ", pack,
+  check(impl_->in_flight.count({pack, tensors.slice}) == 0, "pack ", pack,
         " is already in flight: call backward_input or discard first");
-  InFlight kept{.context = {tensors, rotary_table(impl_->inverse_frequency, tensors.depth), impl_->options.tp},
+  InFlight kept{.context = {tensors, rotary_table(impl_->inverse_frequency, tensors.depth), impl_->options.tp,
+                            impl_->keys_of(pack, tensors)},
                 .embedded = {},
                 .segment = {}};
-  if (!impl_->options.trainable || !at::GradMode::is_enabled()) return impl_->run_all(kept.context, input);
+  if (!impl_->options.trainable || !at::GradMode::is_enabled()) {
+    const at::Tensor rows = impl_->run_all(kept.context, input);
+    if (tensors.slice + 1 == tensors.slices) impl_->resident_keys.erase(pack);
+    return rows;
+  }
   const at::Tensor rows = impl_->run_kept(kept, input);
-  impl_->in_flight.emplace(pack, std::move(kept));
+  impl_->in_flight.emplace(std::pair(pack, tensors.slice), std::move(kept));
   return rows;
 }
 
-at::Tensor Transformer::backward_input(int pack, const at::Tensor& grad_output) {
-  auto entry = impl_->in_flight.extract(pack);
+at::Tensor Transformer::backward_input(int pack, int slice, const at::Tensor& grad_output) {
+  auto entry = impl_->in_flight.extract({pack, slice});
   check(!entry.empty(), "pack ", pack,
         " is not in flight: forward ran without gradients, or backward_input ran already");
   check(grad_output.defined(), "pack ", pack, ": no gradient arrived at the hidden rows: did the loss use them?");
   const at::AutoGradMode with_graph(true);
   if (impl_->hook && !impl_->queue) impl_->hook(impl_->head_parameters);
-  if (impl_->queue) impl_->queue->open(pack);
+  if (impl_->queue) impl_->queue->open(queue_key(pack, slice));
   at::Tensor grad = impl_->run_back(entry.mapped(), grad_output);
   if (impl_->queue) impl_->queue->close();
+  if (slice == 0) impl_->resident_keys.erase(pack);  // slices go backward in reverse
   return grad;
 }
 
-void Transformer::backward_weight(int pack) {
+void Transformer::backward_weight(int pack, int slice) {
   if (!impl_->queue) return;
-  impl_->queue->run(pack);
+  impl_->queue->run(queue_key(pack, slice));
   if (impl_->hook) impl_->hook(impl_->weights.all);
 }
 
-void Transformer::discard(int pack) { impl_->in_flight.erase(pack); }
+void Transformer::discard(int pack) {
+  std::erase_if(impl_->in_flight, [&](const auto& entry) { return entry.first.first == pack; });
+  impl_->resident_keys.erase(pack);
+}
 
 ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
   impl_->check_head(Head::kLanguageModel, "log-probs");

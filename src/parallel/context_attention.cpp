@@ -1,4 +1,5 @@
-// Legend: n own rows, N rows of the own group, K rows received in a stage, A the accumulation dtype.
+// Legend: n own rows, N rows of the own group in this slice, K_g with those of earlier slices, K rows received in a
+// stage, A the accumulation dtype.
 #include "fpdist/parallel/context_attention.hpp"
 
 #include <ATen/ATen.h>
@@ -20,14 +21,15 @@ using Impl = ContextExchange::Impl;
 
 /// Holds the exchange in autograd's saved data.
 struct Holder final : torch::CustomClassHolder {
-  explicit Holder(std::shared_ptr<const ContextExchange> held) : exchange(std::move(held)) {}
+  Holder(std::shared_ptr<const ContextExchange> held, ResidentKeys* keys) : exchange(std::move(held)), resident(keys) {}
   std::shared_ptr<const ContextExchange> exchange;
+  ResidentKeys* resident;
 };
 
 /// Keys and values of the stages, one stage ahead of whoever asks for them.
 class KeyStream {
  public:
-  /// kv [N,2,Hkv,D]: own keys and values.
+  /// kv [K_g,2,Hkv,D]: own keys and values.
   KeyStream(const Impl& exchange, at::Tensor kv) : exchange_(exchange), kv_(std::move(kv)) {
     if (!exchange_.stage.empty()) start();
   }
@@ -70,7 +72,7 @@ class KeyStream {
 /// Key gradients on their way home: one stage's travel while the next is computed.
 class GradientStream {
  public:
-  /// dkv [N,2,Hkv,D] in A: own rows' sum, added to in place.
+  /// dkv [K_g,2,Hkv,D] in A: own rows' sum, added to in place.
   GradientStream(const Impl& exchange, at::Tensor& dkv) : exchange_(exchange), dkv_(dkv) {}
   /// Sends the stage's share [K,2,Hkv,D] to the owners.
   void give(size_t s, const at::Tensor& share) {
@@ -104,15 +106,37 @@ class GradientStream {
   const ExchangeStage* under_way_ = nullptr;
 };
 
+/// [K_g,2,Hkv,D]: this slice's keys and values behind the resident ones.
+at::Tensor own_keys(const Impl& exchange, const at::Tensor& k, const at::Tensor& v, ResidentKeys* resident) {
+  const at::Tensor kv = at::stack({k, v}, 1);
+  if (resident == nullptr) return kv;
+  const int64_t before = exchange.key_rows() - exchange.rows();
+  if (before == 0)
+    resident->keys = kv;
+  else if (resident->keys.size(0) == before)  // else a recomputed forward: the rows are there
+    resident->keys = at::cat({resident->keys, kv});
+  return resident->keys.narrow(0, 0, exchange.key_rows());
+}
+
+/// Adds what this slice gives to all keys; returns [N,2,Hkv,D] of its own, which later slices have added to already.
+at::Tensor own_gradient(const Impl& exchange, const at::Tensor& dkv, ResidentKeys* resident) {
+  if (resident == nullptr) return dkv;
+  if (!resident->gradients.defined())
+    resident->gradients = at::zeros(resident->keys.sizes(), resident->keys.options().dtype(dkv.scalar_type()));
+  resident->gradients.narrow(0, 0, exchange.key_rows()).add_(dkv);
+  return resident->gradients.narrow(0, exchange.key_rows() - exchange.rows(), exchange.rows());
+}
+
 struct ContextAttention : torch::autograd::Function<ContextAttention> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v, const c10::intrusive_ptr<Holder>& holder, double scale) {
     const at::AutoDispatchBelowAutograd below;
     const Impl& exchange = holder->exchange->impl();
     const auto mine = split_heads(exchange, {q, k, v});
-    KeyStream stream(exchange, at::stack({mine[1], mine[2]}, 1));
-    auto [out, lse] =
-        ops::partial_attention(mine[0], mine[1], mine[2], exchange.row, exchange.row, exchange.end, scale);
+    const at::Tensor kv = own_keys(exchange, mine[1], mine[2], holder->resident);
+    KeyStream stream(exchange, kv);
+    auto [out, lse] = ops::partial_attention(mine[0], kv.select(1, 0), kv.select(1, 1), exchange.row, exchange.key_row,
+                                             exchange.key_end, scale);
     for (const ExchangeStage& stage : exchange.stage) {
       const auto [keys, values] = stream.next();
       if (stage.received == 0) continue;
@@ -121,7 +145,7 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
       ops::merge_attention(out, lse, part, part_lse);
     }
     const at::Tensor rounded = out.to(q.scalar_type());
-    context->save_for_backward({mine[0], mine[1], mine[2], rounded, lse});
+    context->save_for_backward({mine[0], holder->resident == nullptr ? kv : at::Tensor(), rounded, lse});
     context->saved_data["exchange"] = c10::IValue::make_capsule(holder);
     context->saved_data["scale"] = scale;
     return join_heads(exchange, {rounded})[0];
@@ -133,12 +157,14 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
     const Impl& exchange = holder->exchange->impl();
     const double scale = context->saved_data["scale"].toDouble();
     const auto saved = context->get_saved_variables();
-    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &lse = saved[4];
-    const at::Tensor out = saved[3].to(lse.scalar_type());
+    const at::Tensor &q = saved[0], &lse = saved[3];
+    const at::Tensor kv =
+        holder->resident == nullptr ? saved[1] : holder->resident->keys.narrow(0, 0, exchange.key_rows());
+    const at::Tensor out = saved[2].to(lse.scalar_type());
     const at::Tensor grad = split_heads(exchange, {grads[0].contiguous()})[0];
-    KeyStream stream(exchange, at::stack({k, v}, 1));
-    auto [dq, dk, dv] =
-        ops::partial_attention_backward(grad, q, k, v, out, lse, exchange.row, exchange.row, exchange.end, scale);
+    KeyStream stream(exchange, kv);
+    auto [dq, dk, dv] = ops::partial_attention_backward(grad, q, kv.select(1, 0), kv.select(1, 1), out, lse,
+                                                        exchange.row, exchange.key_row, exchange.key_end, scale);
     at::Tensor dkv = at::stack({dk, dv}, 1);
     GradientStream home(exchange, dkv);
     for (size_t s = 0; s < exchange.stage.size(); ++s) {
@@ -154,8 +180,8 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
       home.give(s, share);
     }
     home.finish();
-    auto back = join_heads(
-        exchange, {dq.to(q.scalar_type()), dkv.select(1, 0).to(k.scalar_type()), dkv.select(1, 1).to(v.scalar_type())});
+    const at::Tensor own = own_gradient(exchange, dkv, holder->resident).to(q.scalar_type());
+    const auto back = join_heads(exchange, {dq.to(q.scalar_type()), own.select(1, 0), own.select(1, 1)});
     return {back[0], back[1], back[2], at::Tensor(), at::Tensor()};
   }
 };
@@ -163,13 +189,14 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
 }  // namespace
 
 at::Tensor context_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                             std::shared_ptr<const ContextExchange> exchange, double scale) {
+                             std::shared_ptr<const ContextExchange> exchange, double scale, ResidentKeys* resident) {
   check(exchange != nullptr, "context_attention: no exchange");
   const Impl& impl = exchange->impl();
   const int64_t own = impl.member_rows[static_cast<size_t>(impl.member)];
   check(q.dim() == 3 && q.size(0) == own && k.size(0) == own && v.size(0) == own, "context_attention: q has ",
         q.size(0), " rows, the plan gives this rank ", own);
-  return ContextAttention::apply(q, k, v, c10::make_intrusive<Holder>(std::move(exchange)), scale);
+  check(!impl.sliced || resident != nullptr, "context_attention: a slice needs its pack's resident keys");
+  return ContextAttention::apply(q, k, v, c10::make_intrusive<Holder>(std::move(exchange), resident), scale);
 }
 
 }  // namespace fpdist::parallel

@@ -109,10 +109,17 @@ void fill_gradients(ExchangeStage& stage, const plan::CpPlan& plan, size_t s, co
 
 }  // namespace
 
-ContextExchange::ContextExchange(const plan::CpPlan& plan, const std::vector<int32_t>& subtree_end,
+ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std::vector<int32_t>& subtree_end,
                                  comm::Communicator& keys, comm::Communicator& gradients)
-    : impl_(std::make_unique<Impl>(
-          Impl{.keys = keys, .gradients = gradients, .member_rows = {}, .row = {}, .end = {}, .stage = {}})) {
+    : impl_(std::make_unique<Impl>(Impl{.keys = keys,
+                                        .gradients = gradients,
+                                        .member_rows = {},
+                                        .row = {},
+                                        .key_row = {},
+                                        .key_end = {},
+                                        .stage = {}})) {
+  check(!plans.empty(), "an exchange needs a context plan");
+  const plan::CpPlan& plan = plans.back();
   check(plan.ranks == keys.size() && keys.size() == gradients.size(), "a context plan for ", plan.ranks,
         " ranks on a cp axis of ", keys.size());
   impl_->ulysses = plan.ulysses;
@@ -122,10 +129,16 @@ ContextExchange::ContextExchange(const plan::CpPlan& plan, const std::vector<int
     for (const plan::RowRange& range : plan.rank_rows[index(impl_->group * plan.ulysses + m)]) rows += range.size();
     impl_->member_rows.push_back(rows);
   }
-  std::vector<Rows> owned;
-  for (const auto& ranges : plan.group_rows) owned.push_back(rows_of(ranges));
+  std::vector<Rows> owned(plan.group_rows.size());
+  for (const plan::CpPlan& earlier : plans)
+    for (size_t g = 0; g < owned.size(); ++g) {
+      const Rows more = rows_of(earlier.group_rows[g]);
+      owned[g].insert(owned[g].end(), more.begin(), more.end());
+    }
   const Rows& own = owned[index(impl_->group)];
-  impl_->row = to_tensor(own), impl_->end = to_tensor(ends_of(own, subtree_end));
+  impl_->row = to_tensor(rows_of(plan.group_rows[index(impl_->group)]));
+  impl_->key_row = to_tensor(own), impl_->key_end = to_tensor(ends_of(own, subtree_end));
+  impl_->sliced = plans.size() > 1;
   Rows before;
   for (size_t s = 0; s < plan.stage[index(impl_->group)].size(); ++s) {
     const plan::CpStage& planned = plan.stage[index(impl_->group)][s];

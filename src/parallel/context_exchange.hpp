@@ -1,5 +1,6 @@
 #pragma once
-// parallel (private): what a ContextExchange knows. N_g rows of the own group, in row order.
+// parallel (private): what a ContextExchange knows. N_g rows of the own group in this slice (or the whole pack), K_g in
+// this slice and those before it, in row order.
 
 #include <ATen/core/Tensor.h>
 
@@ -31,10 +32,13 @@ struct ContextExchange::Impl {
   comm::Communicator& gradients;
   int ulysses = 1, group = 0, member = 0;
   std::vector<int64_t> member_rows;  ///< [ulysses] rows of each member of the own group
-  at::Tensor row, end;               ///< [N_g] int32
+  at::Tensor row;                    ///< [N_g] int32
+  at::Tensor key_row, key_end;       ///< [K_g] int32
+  bool sliced = false;               ///< K_g may differ from N_g
   std::vector<ExchangeStage> stage;
 
   int64_t rows() const { return row.size(0); }
+  int64_t key_rows() const { return key_row.size(0); }
   int rank_in(int other_group) const { return other_group * ulysses + member; }
 };
 

@@ -22,113 +22,151 @@ at::Tensor int64s(const std::vector<From>& values) {
   return to_tensor<int64_t>(values, at::kLong);
 }
 
-/// Where each row of the pack lives.
-struct Homes {
-  std::vector<int32_t> rank;                     // [T] cp rank
-  std::vector<int32_t> place;                    // [T] number among that rank's rows
-  std::vector<std::vector<int64_t>> shard_rows;  // [cp][tp]
+/// Where each row of the pack lives: its slice, the cp rank, the tp rank and its number in that tp rank's run.
+struct Home {
+  int32_t slice = 0, cp = 0, tp = 0, place = 0;
+};
 
-  Homes(const prefix::TreeLayout& layout, const RowShare& share) {
-    const auto rows = static_cast<int32_t>(layout.rows());
-    std::vector<std::vector<plan::RowRange>> whole;
-    if (share.context == nullptr) whole.push_back({{0, rows}});
-    const auto& owned = share.context != nullptr ? share.context->rank_rows : whole;
-    rank.resize(index(rows)), place.resize(index(rows));
-    for (size_t c = 0; c < owned.size(); ++c) {
-      int32_t next = 0;
-      for (const plan::RowRange& range : owned[c])
-        for (int32_t row = range.begin; row < range.end; ++row)
-          rank[index(row)] = static_cast<int32_t>(c), place[index(row)] = next++;
-      shard_rows.push_back(split_evenly(next, share.tp_size));
+struct Homes {
+  std::vector<Home> row;                                      // [T]
+  std::vector<std::vector<std::vector<int64_t>>> shard_rows;  // [slices][cp][tp]
+
+  Homes(const prefix::TreeLayout& layout, const RowShare& share) : row(index(layout.rows())) {
+    if (share.slices.empty()) {
+      add_slice({{{0, static_cast<int32_t>(layout.rows())}}}, share.tp_size);
+      return;
     }
+    for (const plan::CpPlan& plan : share.slices) add_slice(plan.rank_rows, share.tp_size);
   }
-  /// tp rank and number within its run of a row at `place` on cp rank `c`.
-  std::pair<int, int64_t> shard(int c, int64_t at) const {
-    int t = 0;
-    for (const auto& rows = shard_rows[index(c)]; at >= rows[index(t)]; ++t) at -= rows[index(t)];
-    return {t, at};
+
+ private:
+  void add_slice(const std::vector<std::vector<plan::RowRange>>& owned, int tp_size) {
+    const auto slice = static_cast<int32_t>(shard_rows.size());
+    auto& of_slice = shard_rows.emplace_back();
+    for (size_t c = 0; c < owned.size(); ++c) {
+      int64_t total = 0;
+      for (const plan::RowRange& range : owned[c]) total += range.size();
+      of_slice.push_back(split_evenly(total, tp_size));
+      int32_t tp = 0, place = 0;
+      for (const plan::RowRange& range : owned[c])
+        for (int32_t r = range.begin; r < range.end; ++r) {
+          while (place >= of_slice.back()[index(tp)]) place = 0, ++tp;
+          row[index(r)] = {slice, static_cast<int32_t>(c), tp, place++};
+        }
+    }
   }
 };
 
-void fill_rows(PackTensors& pack, const prefix::TreeLayout& layout, const Homes& homes, int cp_rank) {
+void fill_rows(PackTensors& pack, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
   std::vector<int32_t> token, depth, row, end;
-  for (size_t r = 0; r < homes.rank.size(); ++r) {
-    if (homes.rank[r] != cp_rank) continue;
+  for (size_t r = 0; r < homes.row.size(); ++r) {
+    if (homes.row[r].cp != share.cp_rank || homes.row[r].slice != pack.slice) continue;
     token.push_back(layout.token[r]), depth.push_back(layout.depth[r]);
     row.push_back(static_cast<int32_t>(r)), end.push_back(layout.subtree_end[r]);
   }
   pack.token = int64s(token), pack.depth = int64s(depth);
   pack.row = to_tensor<int32_t>(row, at::kInt), pack.subtree_end = to_tensor<int32_t>(end, at::kInt);
+  pack.shard_rows = homes.shard_rows[index(pack.slice)][index(share.cp_rank)];
 }
 
 /// Score rows ascend, so a rank's own ascend too, and equal neighbours share a head row.
 void fill_scores(PackTensors& pack, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
-  const auto scores = index(layout.scores());
   pack.head_count.assign(index(share.tp_size), 0);
-  pack.score_count.assign(homes.shard_rows.size(), 0);
-  std::vector<int64_t> head_row, score_row, score_target, own, place(scores);
+  std::vector<int64_t> head_row, score_row, score_target;
   int32_t last = -1;
   int64_t heads = 0;
-  for (size_t s = 0; s < scores; ++s) {
-    const int32_t row = layout.score_row[s], home = homes.rank[index(row)];
-    place[s] = pack.score_count[index(home)]++;
-    if (home != share.cp_rank) continue;
+  for (size_t s = 0; s < layout.score_row.size(); ++s) {
+    const int32_t row = layout.score_row[s];
+    const Home& home = homes.row[index(row)];
+    if (home.cp != share.cp_rank || home.slice != pack.slice) continue;
     if (row != last) {
-      const auto [tp, at] = homes.shard(home, homes.place[index(row)]);
-      ++pack.head_count[index(tp)], ++heads;
-      if (tp == share.tp_rank) head_row.push_back(at);
+      ++pack.head_count[index(home.tp)], ++heads;
+      if (home.tp == share.tp_rank) head_row.push_back(home.place);
       last = row;
     }
-    own.push_back(static_cast<int64_t>(s));
     score_row.push_back(heads - 1);
     score_target.push_back(layout.score_target[s]);
   }
-  std::vector<int64_t> first(homes.shard_rows.size() + 1, 0);
-  std::partial_sum(pack.score_count.begin(), pack.score_count.end(), first.begin() + 1);
-  for (size_t s = 0; s < scores; ++s) place[s] += first[index(homes.rank[index(layout.score_row[s])])];
-  pack.own_score = int64s(own);
   pack.head_row = int64s(head_row), pack.score_row = int64s(score_row), pack.score_target = int64s(score_target);
-  pack.score_place = int64s(place);
-  pack.edge_score = int64s(layout.edge_score), pack.edge_sample = int64s(layout.edge_sample);
 }
 
-void fill_samples(PackTensors& pack, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
-  const size_t ranks = homes.shard_rows.size() * index(share.tp_size);
-  const size_t own = index(share.cp_rank * share.tp_size + share.tp_rank);
-  pack.sample_count.assign(ranks, 0);
-  std::vector<int64_t> last_row, own_sample, place(layout.sample.size(), -1), home(layout.sample.size(), 0);
-  for (size_t b = 0; b < layout.sample.size(); ++b) {
-    const int32_t row = layout.sample[b].last_row;
-    if (row < 0) {
-      pack.has_empty_sample = true;
-      continue;
-    }
-    const int cp_rank = homes.rank[index(row)];
-    const auto [tp, at] = homes.shard(cp_rank, homes.place[index(row)]);
-    home[b] = cp_rank * share.tp_size + tp;
-    place[b] = pack.sample_count[index(home[b])]++;
-    if (index(home[b]) != own) continue;
-    last_row.push_back(at), own_sample.push_back(static_cast<int64_t>(b));
+/// Places in the concatenation over ranks of what each holds, slice after slice. `home_of(i)`: the rank, -1: nobody.
+struct Places {
+  std::vector<int64_t> count, place, own;
+
+  template <typename RankOf, typename SliceOf>
+  Places(size_t items, size_t ranks, size_t slices, int64_t own_rank, RankOf rank_of, SliceOf slice_of)
+      : count(ranks, 0), place(items, -1) {
+    for (size_t slice = 0; slice < slices; ++slice)
+      for (size_t i = 0; i < items; ++i) {
+        const int64_t rank = rank_of(i);
+        if (rank < 0 || slice_of(i) != slice) continue;
+        place[i] = count[index(rank)]++;
+        if (rank == own_rank) own.push_back(static_cast<int64_t>(i));
+      }
+    std::vector<int64_t> first(ranks + 1, 0);
+    std::partial_sum(count.begin(), count.end(), first.begin() + 1);
+    for (size_t i = 0; i < items; ++i)
+      if (place[i] >= 0) place[i] += first[index(rank_of(i))];
   }
-  std::vector<int64_t> first(ranks + 1, 0);
-  std::partial_sum(pack.sample_count.begin(), pack.sample_count.end(), first.begin() + 1);
-  for (size_t b = 0; b < place.size(); ++b)
-    if (place[b] >= 0) place[b] += first[index(home[b])];
-  pack.own_sample = int64s(own_sample);
-  pack.last_row = int64s(last_row), pack.sample_place = int64s(place);
+};
+
+/// The fields that all slices of a pack have in common.
+PackTensors common_fields(const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
+  PackTensors pack;
+  const size_t slices = homes.shard_rows.size(), cp_size = homes.shard_rows[0].size();
+  const auto score_home = [&](size_t s) -> const Home& { return homes.row[index(layout.score_row[s])]; };
+  Places scores(
+      layout.score_row.size(), cp_size, slices, share.cp_rank, [&](size_t s) { return score_home(s).cp; },
+      [&](size_t s) { return index(score_home(s).slice); });
+  pack.score_count = scores.count;
+  pack.score_place = int64s(scores.place), pack.own_score = int64s(scores.own);
+  pack.edge_score = int64s(layout.edge_score), pack.edge_sample = int64s(layout.edge_sample);
+
+  const auto last = [&](size_t b) { return layout.sample[b].last_row; };
+  Places samples(
+      layout.sample.size(), cp_size * index(share.tp_size), slices,
+      int64_t{share.cp_rank} * share.tp_size + share.tp_rank,
+      [&](size_t b) -> int64_t {
+        if (last(b) < 0) return -1;
+        const Home& home = homes.row[index(last(b))];
+        return int64_t{home.cp} * share.tp_size + home.tp;
+      },
+      [&](size_t b) { return index(homes.row[index(last(b))].slice); });
+  pack.sample_count = samples.count;
+  pack.sample_place = int64s(samples.place), pack.own_sample = int64s(samples.own);
   pack.samples = static_cast<int64_t>(layout.sample.size());
+  for (size_t b = 0; b < layout.sample.size(); ++b) pack.has_empty_sample = pack.has_empty_sample || last(b) < 0;
+  pack.slices = static_cast<int>(slices);
+  return pack;
+}
+
+void fill_last_rows(PackTensors& pack, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
+  std::vector<int64_t> rows;
+  for (const prefix::SampleRef& sample : layout.sample) {
+    if (sample.last_row < 0) continue;
+    const Home& home = homes.row[index(sample.last_row)];
+    if (home.slice == pack.slice && home.cp == share.cp_rank && home.tp == share.tp_rank) rows.push_back(home.place);
+  }
+  pack.last_row = int64s(rows);
 }
 
 }  // namespace
 
-PackTensors make_pack_tensors(const prefix::TreeLayout& layout, const RowShare& share) {
+std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, const RowShare& share) {
   const Homes homes(layout, share);
-  PackTensors pack;
-  fill_rows(pack, layout, homes, share.cp_rank);
-  pack.shard_rows = homes.shard_rows[index(share.cp_rank)];
-  fill_scores(pack, layout, homes, share);
-  fill_samples(pack, layout, homes, share);
-  return pack;
+  const PackTensors common = common_fields(layout, homes, share);
+  std::vector<PackTensors> all;
+  for (int slice = 0; slice < common.slices; ++slice) {
+    PackTensors& pack = all.emplace_back(common);
+    pack.slice = slice;
+    fill_rows(pack, layout, homes, share);
+    fill_scores(pack, layout, homes, share);
+    fill_last_rows(pack, layout, homes, share);
+  }
+  return all;
 }
+
+PackTensors make_pack_tensors(const prefix::TreeLayout& layout) { return make_slice_tensors(layout, {}).front(); }
 
 }  // namespace fpdist::parallel

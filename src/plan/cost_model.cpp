@@ -15,4 +15,16 @@ CostTable cost_table(const ModelShape& shape) {
   return table;
 }
 
+StageCosts stage_costs(const ModelShape& shape, bool recompute) {
+  const int64_t layers = shape.layers;
+  const CostTable whole = cost_table(shape);
+  StageCosts costs;
+  costs.layers = layers;
+  costs.per_row = whole.per_row / layers, costs.forward_pair = whole.per_pair / layers;
+  costs.backward_pair = costs.forward_pair * 5 / 2;
+  costs.per_edge = whole.per_edge;
+  costs.recompute = recompute;
+  return costs;
+}
+
 }  // namespace fpdist::plan

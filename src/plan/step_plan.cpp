@@ -99,6 +99,28 @@ PackPlan pack_plan(const PackedUnits& pack, const UnitSet& units, const CostTabl
   return plan;
 }
 
+/// Every pack in (at most) `wanted` slices of like row counts; a wanted number of 0 or 1 leaves them whole.
+void cut_packs(StepPlan& plan, int wanted) {
+  for (std::vector<PackPlan>& packs : plan.replica) {
+    int most = 1;
+    for (PackPlan& pack : packs) {
+      const auto slices = static_cast<int>(std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, pack.rows)));
+      for (int64_t s = 1; s <= slices; ++s) pack.slice_end.push_back(static_cast<int32_t>(pack.rows * s / slices));
+      most = std::max(most, slices);
+    }
+    plan.window.push_back(most);
+  }
+}
+
+/// Interleaving takes a multiple of the stages: empty packs make up for what is missing.
+void fill_up(StepPlan& plan) {
+  for (std::vector<PackPlan>& packs : plan.replica) {
+    size_t units = 0;
+    for (const PackPlan& pack : packs) units += pack.slice_end.size();
+    for (; units % static_cast<size_t>(plan.stages) != 0; ++units) packs.emplace_back().slice_end.push_back(0);
+  }
+}
+
 StepTotals totals_of(const StepForest& step, size_t groups) {
   StepTotals totals;
   totals.groups = static_cast<int64_t>(groups);
@@ -130,12 +152,14 @@ uint64_t hash_of(const StepPlan& plan, const ParallelOptions& parallel) {
         static_cast<int64_t>(parallel.cp_method), int64_t{parallel.ulysses}, parallel.cp_chunk})
     hash.add(field);
   hash.add(static_cast<int64_t>(plan.replica.size()));
+  for (const int window : plan.window) hash.add(window);
   for (const std::vector<PackPlan>& packs : plan.replica) {
     hash.add(static_cast<int64_t>(packs.size()));
     for (const PackPlan& pack : packs) {
-      for (const int64_t field :
-           {static_cast<int64_t>(pack.member.size()), pack.rows, pack.pairs, pack.edges, pack.cost})
+      for (const int64_t field : {static_cast<int64_t>(pack.member.size()), pack.rows, pack.pairs, pack.edges,
+                                  pack.cost, static_cast<int64_t>(pack.slice_end.size())})
         hash.add(field);
+      for (const int32_t end : pack.slice_end) hash.add(end);
       for (const MemberRef& member : pack.member) hash.add(member.group), hash.add(member.index);
     }
   }
@@ -154,11 +178,10 @@ int64_t count_edges(const data::Sample& sample) {
 }
 
 PipelineShape StepPlan::pipeline(int d) const {
-  return {.schedule = schedule,
-          .stages = stages,
-          .chunks = chunks,
-          .slices = std::vector<int>(replica.at(index(d)).size(), 1),
-          .window = 1};
+  PipelineShape shape{
+      .schedule = schedule, .stages = stages, .chunks = chunks, .slices = {}, .window = window.at(index(d))};
+  for (const PackPlan& pack : replica.at(index(d))) shape.slices.push_back(static_cast<int>(pack.slice_end.size()));
+  return shape;
 }
 
 StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
@@ -184,9 +207,8 @@ StepPlan make_step_plan(std::span<const data::Group> groups, Method method, cons
       return std::tie(a.member[0].group, a.member[0].index) < std::tie(b.member[0].group, b.member[0].index);
     });
   }
-  if (parallel.schedule == Schedule::kInterleaved)
-    for (std::vector<PackPlan>& packs : plan.replica)
-      while (packs.size() % static_cast<size_t>(parallel.pp) != 0) packs.emplace_back();
+  cut_packs(plan, options.slices);
+  if (parallel.schedule == Schedule::kInterleaved) fill_up(plan);
   plan.hash = hash_of(plan, parallel);
   return plan;
 }

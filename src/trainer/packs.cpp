@@ -67,16 +67,17 @@ const Pack& Packs::at(int number) {
   }
   pack.layout = prefix::make_layout(members, share_);
   const comm::Mesh& mesh = trainer_.mesh;
-  parallel::RowShare rows{.cp_rank = mesh.at().cp, .tp_rank = mesh.at().tp, .tp_size = mesh.shape().tp};
-  if (mesh.shape().cp == 1) {
-    pack.tensors = parallel::make_pack_tensors(pack.layout, rows);
-    return pack;
-  }
-  const plan::CpPlan context = plan::plan_context(pack.layout.node, trainer_.config.parallel, trainer_.cp_costs);
-  rows.context = &context;
-  pack.tensors = parallel::make_pack_tensors(pack.layout, rows);
-  pack.tensors.exchange =
-      std::make_shared<parallel::ContextExchange>(context, pack.layout.subtree_end, mesh.cp(), mesh.cp_gradient());
+  parallel::RowShare rows{.slices = {}, .cp_rank = mesh.at().cp, .tp_rank = mesh.at().tp, .tp_size = mesh.shape().tp};
+  const std::vector<int32_t>& slice_end = plan_of(number).slice_end;
+  const bool exchanges = mesh.shape().cp > 1 || slice_end.size() > 1;  // else all keys are in the slice, here
+  std::vector<plan::CpPlan> plans;
+  if (exchanges)
+    plans = plan::plan_context_slices(pack.layout.node, slice_end, trainer_.config.parallel, trainer_.cp_costs);
+  rows.slices = plans;
+  pack.slice = parallel::make_slice_tensors(pack.layout, rows);
+  for (size_t s = 0; s < plans.size(); ++s)
+    pack.slice[s].exchange = std::make_shared<parallel::ContextExchange>(
+        std::span(plans.data(), s + 1), pack.layout.subtree_end, mesh.cp(), mesh.cp_gradient());
   return pack;
 }
 
@@ -90,7 +91,7 @@ loss::Edges data_edges(const Pack& pack, at::ScalarType dtype) {
     if (b % 2 == 0) margin.push_back(pack.group[b]->margin.value_or(0.0));
   }
   loss::Edges edges;
-  edges.sample = pack.tensors.edge_sample;
+  edges.sample = pack.slice.front().edge_sample;
   edges.length = from_doubles(length, dtype);
   edges.advantage = from_doubles(advantage, dtype);
   if (has_margin) edges.margin = from_doubles(margin, dtype);
@@ -119,10 +120,10 @@ at::Tensor all_scores(const at::Tensor& own, const Pack& pack, const comm::Mesh&
   const at::Tensor mine = own.detach().contiguous();
   const int64_t columns = own.size(1);
   std::vector<int64_t> counts;
-  for (const int64_t scores : pack.tensors.score_count) counts.push_back(scores * columns);
-  at::Tensor all = at::empty({pack.tensors.score_place.size(0), columns}, mine.options());
+  for (const int64_t scores : pack.slice.front().score_count) counts.push_back(scores * columns);
+  at::Tensor all = at::empty({pack.slice.front().score_place.size(0), columns}, mine.options());
   mesh.cp().all_gather_v(mine, all, counts);
-  return all.index_select(0, pack.tensors.score_place);
+  return all.index_select(0, pack.slice.front().score_place);
 }
 
 }  // namespace fpdist::trainer

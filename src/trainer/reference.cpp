@@ -27,16 +27,21 @@ class ReferenceRun final : public parallel::StepWork {
     const at::NoGradGuard frozen;
     const Pack& pack = packs_.at(op.pack);
     model::Transformer& run = *trainer_.reference[static_cast<size_t>(op.chunk)];
-    const at::Tensor hidden = run.forward(op.pack, pack.tensors, input);
+    const parallel::PackTensors& tensors = pack.slice[static_cast<size_t>(op.slice)];
+    const at::Tensor hidden = run.forward(op.pack, tensors, input);
     if (!run.options().layers.head) return hidden;
-    const at::Tensor scores =
-        all_scores(run.logprobs(hidden, pack.tensors).logp.unsqueeze(1), pack, trainer_.mesh).select(1, 0);
+    std::vector<at::Tensor>& logps = logps_[op.pack];
+    logps.push_back(run.logprobs(hidden, tensors).logp);
+    if (logps.size() < pack.slice.size()) return {};
+    const at::Tensor scores = all_scores(at::cat(logps).unsqueeze(1), pack, trainer_.mesh).select(1, 0);
+    logps_.erase(op.pack);
     if (trainer_.mesh.at().cp == 0 && trainer_.mesh.at().tp == 0)
-      logp_.index_put_({at::tensor(places(pack, op.pack), at::kLong)}, scores.index_select(0, pack.tensors.edge_score));
+      logp_.index_put_({at::tensor(places(pack, op.pack), at::kLong)}, scores.index_select(0, tensors.edge_score));
     return {};
   }
   at::Tensor buffer(const plan::Op& op, bool) override {
-    return at::empty({packs_.at(op.pack).tensors.own_rows(trainer_.mesh.at().tp), trainer_.model_config.hidden_size},
+    return at::empty({packs_.at(op.pack).slice[static_cast<size_t>(op.slice)].own_rows(trainer_.mesh.at().tp),
+                      trainer_.model_config.hidden_size},
                      scalar_type(trainer_.config.model.dtype));
   }
   at::Tensor backward_input(const plan::Op&, const at::Tensor&) override { return unused(); }
@@ -62,6 +67,7 @@ class ReferenceRun final : public parallel::StepWork {
   Packs packs_;
   std::vector<std::vector<int64_t>> offset_;  // of each sample's tokens in the step's flat list
   int64_t total_ = 0;
+  std::map<int, std::vector<at::Tensor>> logps_;  // of a pack's slices, until the last is there
   at::Tensor logp_;
 };
 

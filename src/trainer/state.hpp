@@ -109,6 +109,9 @@ struct Trainer::Impl {
   /// step_metrics.cpp: what the step cost, on every rank the same. Collective.
   void add_step_metrics(std::map<std::string, double>& values, const plan::StepPlan& plan,
                         std::span<const plan::Op> ops, std::span<const parallel::OpTime> times);
+  /// profile.cpp: trace-<step>.json, .planned.json and .txt in output_dir. Collective.
+  void write_timelines(const plan::StepPlan& plan, std::span<const parallel::OpTime> times);
+  bool writes_files = false;                            ///< inside train(): output_dir is there
   std::map<std::string, comm::Traffic> traffic_before;  ///< by axis, at the end of the last step
 
   // trainer.cpp

@@ -6,6 +6,8 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/schedule.hpp"
@@ -14,8 +16,8 @@ namespace fpdist::trainer {
 namespace {
 
 /// [S_c] from per-row values [R] of the rows that reached the head.
-at::Tensor row_to_score(const at::Tensor& per_row, const Pack& pack) {
-  return per_row.index_select(0, pack.tensors.score_row);
+at::Tensor row_to_score(const at::Tensor& per_row, const parallel::PackTensors& tensors) {
+  return per_row.index_select(0, tensors.score_row);
 }
 
 /// The op that completes each run's gradients; past the end for a run without packs.
@@ -54,82 +56,94 @@ bool StepRun::rides(const Pack& pack) const { return !trainer_.reference.empty()
 
 at::Tensor StepRun::buffer(const plan::Op& op, bool gradient) {
   const Pack& pack = packs_.at(op.pack);
-  std::vector<int64_t> shape{pack.tensors.own_rows(trainer_.mesh.at().tp), trainer_.model_config.hidden_size};
+  std::vector<int64_t> shape{pack.slice[static_cast<size_t>(op.slice)].own_rows(trainer_.mesh.at().tp),
+                             trainer_.model_config.hidden_size};
   if (!gradient && rides(pack)) shape.insert(shape.begin(), 2);
   return at::empty(shape, scalar_type(trainer_.config.model.dtype));
 }
 
 at::Tensor StepRun::forward(const plan::Op& op, const at::Tensor& input) {
   const Pack& pack = packs_.at(op.pack);
+  const parallel::PackTensors& tensors = pack.slice[static_cast<size_t>(op.slice)];
   const auto chunk = static_cast<size_t>(op.chunk);
   at::Tensor policy_input = input, reference_hidden;
   if (rides(pack)) {  // the reference's rows travel behind the policy's
     if (input.defined()) policy_input = input.select(0, 0).clone();
     const at::NoGradGuard frozen;
     reference_hidden =
-        trainer_.reference[chunk]->forward(op.pack, pack.tensors, input.defined() ? input.select(0, 1) : at::Tensor());
+        trainer_.reference[chunk]->forward(op.pack, tensors, input.defined() ? input.select(0, 1) : at::Tensor());
   }
-  const at::Tensor hidden = trainer_.policy[chunk]->forward(op.pack, pack.tensors, policy_input);
+  const at::Tensor hidden = trainer_.policy[chunk]->forward(op.pack, tensors, policy_input);
   if (!trainer_.policy[chunk]->options().layers.head)
     return reference_hidden.defined() ? at::stack({hidden.detach(), reference_hidden}) : hidden;
-  at_loss_[op.pack] = take_loss(pack, hidden, reference_hidden);
+  AtLoss& at = at_loss_[op.pack];
+  at.slice.push_back(trainer_.config.method == Method::kReward ? score_head(tensors, hidden)
+                                                               : language_head(tensors, hidden, reference_hidden));
+  if (at.slice.size() == pack.slice.size()) take_loss(pack, at);
   return {};
 }
 
-void StepRun::score_head(const Pack& pack, const at::Tensor& hidden, loss::Edges& edges, AtLoss& at) {
-  const parallel::PackTensors& tensors = pack.tensors;
-  at.value = trainer_.policy.back()->scores(hidden, tensors);
+StepRun::AtLoss::Slice StepRun::score_head(const parallel::PackTensors& tensors, const at::Tensor& hidden) const {
+  const at::Tensor value = trainer_.policy.back()->scores(hidden, tensors);
+  return {.hidden = hidden, .value = value, .columns = value.detach(), .grad = {}};
+}
+
+StepRun::AtLoss::Slice StepRun::language_head(const parallel::PackTensors& tensors, const at::Tensor& hidden,
+                                              const at::Tensor& reference_hidden) const {
+  const model::Transformer& policy = *trainer_.policy.back();
+  const ops::SelectedLogprob head = policy.logprobs(hidden, tensors);
+  std::vector<at::Tensor> columns{
+      head.logp.detach(), row_to_score(head.entropy.detach(), tensors),
+      row_to_score(head.argmax, tensors).eq(tensors.score_target).to(head.logp.scalar_type())};
+  if (trainer_.config.method == Method::kDpo)
+    columns.push_back(row_to_score(policy.mean_logits(hidden, tensors), tensors));
+  if (reference_hidden.defined()) {
+    const at::NoGradGuard frozen;
+    columns.push_back(trainer_.reference.back()->logprobs(reference_hidden, tensors).logp);
+  }
+  return {.hidden = hidden, .value = head.logp, .columns = at::stack(columns, 1), .grad = {}};
+}
+
+void StepRun::gather_samples(const Pack& pack, loss::Edges& edges, AtLoss& at) const {
+  std::vector<at::Tensor> slices;
+  for (const AtLoss::Slice& slice : at.slice) slices.push_back(slice.columns);
   // Over tp, then over cp: places count tp ranks innermost.
-  at::Tensor gathered = at.value.detach().contiguous();
+  const parallel::PackTensors& tensors = pack.slice.front();
   const auto& counts = tensors.sample_count;
   const auto tp = static_cast<size_t>(trainer_.mesh.shape().tp);
-  const auto first = counts.begin() + static_cast<std::ptrdiff_t>(tp) * trainer_.mesh.at().cp;
-  const std::vector<int64_t> of_tp(first, first + static_cast<std::ptrdiff_t>(tp));
-  std::vector<int64_t> of_cp;
+  std::vector<int64_t> of_tp, of_cp;
   for (size_t c = 0; c < counts.size(); c += tp) {
-    of_cp.push_back(0);
-    for (size_t t = 0; t < tp; ++t) of_cp.back() += counts[c + t];
+    of_cp.push_back(std::accumulate(&counts[c], &counts[c] + tp, int64_t{0}));
+    if (c == tp * static_cast<size_t>(trainer_.mesh.at().cp)) of_tp.assign(&counts[c], &counts[c] + tp);
   }
-  at::Tensor of_rank = at::empty({of_cp[static_cast<size_t>(trainer_.mesh.at().cp)]}, gathered.options());
-  trainer_.mesh.tp().all_gather_v(gathered, of_rank, of_tp);
-  at::Tensor all = at::empty({tensors.samples}, gathered.options());
+  const at::Tensor own = at::cat(slices);
+  at::Tensor of_rank = at::empty({of_cp[static_cast<size_t>(trainer_.mesh.at().cp)]}, own.options());
+  trainer_.mesh.tp().all_gather_v(own, of_rank, of_tp);
+  at::Tensor all = at::empty({tensors.samples}, own.options());
   trainer_.mesh.cp().all_gather_v(of_rank, all, of_cp);
   at.all = all.index_select(0, tensors.sample_place).set_requires_grad(true);
   edges.score = at.all;
 }
 
-void StepRun::language_head(const Pack& pack, const at::Tensor& hidden, const at::Tensor& reference_hidden,
-                            loss::Edges& edges, AtLoss& at) {
-  const parallel::PackTensors& tensors = pack.tensors;
-  const model::Transformer& policy = *trainer_.policy.back();
-  const ops::SelectedLogprob head = policy.logprobs(hidden, tensors);
-  at.value = head.logp;
-  std::vector<at::Tensor> columns{
-      head.logp.detach(), row_to_score(head.entropy.detach(), pack),
-      row_to_score(head.argmax, pack).eq(tensors.score_target).to(edges.length.scalar_type())};
-  if (trainer_.config.method == Method::kDpo)
-    columns.push_back(row_to_score(policy.mean_logits(hidden, tensors), pack));
-  if (reference_hidden.defined()) {
-    const at::NoGradGuard frozen;
-    columns.push_back(trainer_.reference.back()->logprobs(reference_hidden, tensors).logp);
-  }
-  const at::Tensor all = all_scores(at::stack(columns, 1), pack, trainer_.mesh);
+void StepRun::gather_scores(const Pack& pack, loss::Edges& edges, AtLoss& at) const {
+  std::vector<at::Tensor> slices;
+  for (const AtLoss::Slice& slice : at.slice) slices.push_back(slice.columns);
+  const at::Tensor all = all_scores(at::cat(slices), pack, trainer_.mesh);
   at.all = all.select(1, 0).clone().set_requires_grad(true);
-  const auto to_edges = [&](const at::Tensor& scores) { return scores.index_select(0, tensors.edge_score); };
+  const auto to_edges = [&](const at::Tensor& scores) { return scores.index_select(0, pack.slice.front().edge_score); };
   edges.logp = to_edges(at.all);
   edges.entropy = to_edges(all.select(1, 1));
   edges.correct = to_edges(all.select(1, 2));
   if (trainer_.config.method == Method::kDpo) edges.mean_logit = to_edges(all.select(1, 3));
-  if (reference_hidden.defined()) edges.ref_logp = to_edges(all.select(1, all.size(1) - 1));
+  if (rides(pack)) edges.ref_logp = to_edges(all.select(1, all.size(1) - 1));
 }
 
-StepRun::AtLoss StepRun::take_loss(const Pack& pack, const at::Tensor& hidden, const at::Tensor& reference_hidden) {
-  AtLoss at{.hidden = hidden, .value = {}, .all = {}, .loss = {}};
+void StepRun::take_loss(const Pack& pack, AtLoss& at) {
   loss::Edges edges = data_edges(pack, ops::accumulate_dtype(scalar_type(trainer_.config.model.dtype)));
   if (trainer_.config.method == Method::kReward)
-    score_head(pack, hidden, edges, at);
+    gather_samples(pack, edges, at);
   else
-    language_head(pack, hidden, reference_hidden, edges, at);
+    gather_scores(pack, edges, at);
   const loss::LossOutput output = trainer_.loss(edges, plan_.totals);
   at.loss = output.loss;
   const double value = output.loss.item<double>();
@@ -140,32 +154,41 @@ StepRun::AtLoss StepRun::take_loss(const Pack& pack, const at::Tensor& hidden, c
   if (!std::isfinite(value) && sums_.bad_pack.empty())
     sums_.bad_pack = text("the loss is ", value, " at step ", trainer_.steps_done + 1, " on rank ",
                           trainer_.world.rank(), " in the pack of samples (group.index) ", pack.samples());
-  return at;
 }
 
-/// Of the own run of hidden rows; zeros when no edge of the pack depends on them.
-at::Tensor StepRun::loss_gradient(int number) {
-  const AtLoss at = std::move(at_loss_.extract(number).mapped());
-  const Pack& pack = packs_.at(number);
-  if (at.loss.requires_grad()) at.loss.backward();
-  const at::Tensor all = at.all.grad().defined() ? at.all.grad() : at::zeros_like(at.all);
-  const bool by_sample = trainer_.config.method == Method::kReward;
-  const at::Tensor own = all.index_select(0, by_sample ? pack.tensors.own_sample : pack.tensors.own_score);
-  at.value.backward(own);  // also without own scores: with tp the head communicates
-  const at::Tensor& grad = at.hidden.grad();
-  return grad.defined() ? grad : at::zeros_like(at.hidden);
+/// Of the own run of the slice's hidden rows; zeros when no edge of the pack depends on them.
+at::Tensor StepRun::loss_gradient(const plan::Op& op) {
+  AtLoss& at = at_loss_.at(op.pack);
+  if (at.loss.defined()) {  // the pack's first backward: the loss's gradient for every slice
+    if (at.loss.requires_grad()) at.loss.backward();
+    at.loss.reset();
+    const at::Tensor all = at.all.grad().defined() ? at.all.grad() : at::zeros_like(at.all);
+    const parallel::PackTensors& tensors = packs_.at(op.pack).slice.front();
+    const bool by_sample = trainer_.config.method == Method::kReward;
+    const at::Tensor own = all.index_select(0, by_sample ? tensors.own_sample : tensors.own_score);
+    int64_t first = 0;
+    for (AtLoss::Slice& slice : at.slice) {
+      slice.grad = own.narrow(0, first, slice.value.size(0));
+      first += slice.value.size(0);
+    }
+  }
+  const AtLoss::Slice slice = std::exchange(at.slice[static_cast<size_t>(op.slice)], {});
+  if (op.slice == 0) at_loss_.erase(op.pack);
+  slice.value.backward(slice.grad);  // also without own scores: with tp the head communicates
+  const at::Tensor& grad = slice.hidden.grad();
+  return grad.defined() ? grad : at::zeros_like(slice.hidden);
 }
 
 at::Tensor StepRun::backward_input(const plan::Op& op, const at::Tensor& grad_output) {
   const auto chunk = static_cast<size_t>(op.chunk);
-  const at::Tensor grad = trainer_.policy[chunk]->options().layers.head ? loss_gradient(op.pack) : grad_output;
-  const at::Tensor input_grad = trainer_.policy[chunk]->backward_input(op.pack, grad);
+  const at::Tensor grad = trainer_.policy[chunk]->options().layers.head ? loss_gradient(op) : grad_output;
+  const at::Tensor input_grad = trainer_.policy[chunk]->backward_input(op.pack, op.slice, grad);
   trainer_.flat.fold_gradients();
   return input_grad;
 }
 
 void StepRun::backward_weight(const plan::Op& op) {
-  trainer_.policy[static_cast<size_t>(op.chunk)]->backward_weight(op.pack);
+  trainer_.policy[static_cast<size_t>(op.chunk)]->backward_weight(op.pack, op.slice);
 }
 
 void StepRun::reduce_gradients(const plan::Op& op) {

@@ -20,9 +20,9 @@ namespace fpdist::trainer {
 /// One pack as this rank sees it.
 struct Pack {
   prefix::TreeLayout layout;
-  parallel::PackTensors tensors;
-  std::vector<const data::Group*> group;    ///< [B] group of each sample
-  std::vector<const data::Sample*> sample;  ///< [B]
+  std::vector<parallel::PackTensors> slice;  ///< one where the pack travels whole
+  std::vector<const data::Group*> group;     ///< [B] group of each sample
+  std::vector<const data::Sample*> sample;   ///< [B]
 
   /// Whether the data lacks the reference's log-probs of its samples.
   bool lacks_reference() const;
@@ -51,7 +51,8 @@ loss::Edges data_edges(const Pack& pack, at::ScalarType dtype);
 /// The edges of a pack with nothing in it: gives every rank the same metric names, and zeros.
 loss::Edges empty_edges(DType model_dtype);
 
-/// [S, columns] of all scores of the pack from this cp rank's [S_c, columns]. Collective over cp, not differentiable.
+/// [S, columns] of all scores of the pack from this cp rank's, slice after slice. Collective over cp, not
+/// differentiable.
 at::Tensor all_scores(const at::Tensor& own, const Pack& pack, const comm::Mesh& mesh);
 
 /// Policy forward and backward, with the reference beside it, and the loss at the end.
@@ -69,17 +70,24 @@ class StepRun final : public parallel::StepWork {
   at::Tensor buffer(const plan::Op& op, bool gradient) override;
 
  private:
-  /// A pack between its last Forward and its first BackwardInput on the last run of layers: `value`, the head's graph
-  /// over this rank's share, feeds `all`, the leaf that the loss was taken from.
+  /// A pack on the last run of layers, between its first Forward and its last BackwardInput. Each slice's `value`, the
+  /// head's graph over this rank's share, feeds `all`, the leaf that the loss is taken from when the last slice is
+  /// there.
   struct AtLoss {
-    at::Tensor hidden, value, all, loss;
+    struct Slice {
+      at::Tensor hidden, value, columns, grad;
+    };
+    std::vector<Slice> slice;
+    at::Tensor all, loss;
   };
   bool rides(const Pack& pack) const;
-  AtLoss take_loss(const Pack& pack, const at::Tensor& hidden, const at::Tensor& reference_hidden);
-  void score_head(const Pack& pack, const at::Tensor& hidden, loss::Edges& edges, AtLoss& at);
-  void language_head(const Pack& pack, const at::Tensor& hidden, const at::Tensor& reference_hidden, loss::Edges& edges,
-                     AtLoss& at);
-  at::Tensor loss_gradient(int pack);
+  AtLoss::Slice score_head(const parallel::PackTensors& tensors, const at::Tensor& hidden) const;
+  AtLoss::Slice language_head(const parallel::PackTensors& tensors, const at::Tensor& hidden,
+                              const at::Tensor& reference_hidden) const;
+  void gather_samples(const Pack& pack, loss::Edges& edges, AtLoss& at) const;
+  void gather_scores(const Pack& pack, loss::Edges& edges, AtLoss& at) const;
+  void take_loss(const Pack& pack, AtLoss& at);
+  at::Tensor loss_gradient(const plan::Op& op);
 
   Trainer::Impl& trainer_;
   const plan::StepPlan& plan_;

@@ -70,6 +70,7 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
   values["plan_seconds"] = plan_seconds;
   values["seconds"] = seconds_since(start);
   add_step_metrics(values, plan, ops, times);
+  if (writes_files && steps_done <= config.train.profile_steps) write_timelines(plan, times);
   return {.step = steps_done, .values = std::move(values)};
 }
 

@@ -89,6 +89,7 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
 
   std::optional<MetricsFile> metrics_file;
   if (first_rank) metrics_file.emplace(dir + "/metrics.jsonl");
+  writes_files = true;
   const auto start = std::chrono::steady_clock::now();
   double logical = 0, computed = 0;
   for (int64_t step_index = 0; step_index < config.train.max_steps; ++step_index) {

@@ -63,7 +63,7 @@ TEST(Position, EveryWaitThatFailsSaysIt) {
         EXPECT_TRUE(has(error, world.rank() == 0 ? "group, call 1" : "all_reduce, call 1")) << error;
         EXPECT_TRUE(has(error_of([&] { world.communicator().barrier(); }), here));
       },
-      {.timeout = std::chrono::milliseconds(300)});
+      {.timeout = std::chrono::milliseconds(150)});
 }
 
 TEST(Position, AWaitThatFailsSaysWhereItsMessagesWereStartedToo) {
@@ -81,7 +81,7 @@ TEST(Position, AWaitThatFailsSaysWhereItsMessagesWereStartedToo) {
         });
         EXPECT_TRUE(has(error, "started at op 1, now at op 2")) << error;
       },
-      {.timeout = std::chrono::milliseconds(300)});
+      {.timeout = std::chrono::milliseconds(150)});
 }
 
 TEST(Position, AnAbortTellsTheOthersWhereItHappened) {

@@ -72,6 +72,7 @@ TEST(Validate, EveryBadValueNamesItsKey) {
       {"parallel.cp is 2", [](Config& c) { c.parallel.cp = 2; }},
       {"parallel.pp is -1", [](Config& c) { c.parallel.pp = -1; }},
       {"pack.max_tokens", [](Config& c) { c.pack.max_tokens = 0; }},
+      {"pack.slices is -1", [](Config& c) { c.pack.slices = -1; }},
       {"pack.verify_steps", [](Config& c) { c.pack.verify_steps = -1; }}};
   for (const auto& [words, spoil] : bad) expect_words(said(spoil), {words});
 }

@@ -18,6 +18,7 @@ namespace {
 struct Job {
   const char* name;
   plan::ParallelOptions parallel;
+  int slices = 1;
 };
 
 plan::ParallelOptions mesh(int dp, int pp, int cp, int tp, plan::Schedule schedule = plan::Schedule::k1F1B,
@@ -53,7 +54,16 @@ std::vector<Job> all_jobs() {
           {"tp2pp4", mesh(1, 4, 1, 2)},
           {"cp4tp2", mesh(1, 1, 4, 2)},
           {"cp4_ulysses2", mesh(1, 1, 4, 1, k1F1B, 1, 2)},
-          {"dp3", mesh(3, 1, 1, 1)}};
+          {"dp3", mesh(3, 1, 1, 1)},
+          {"sliced", mesh(1, 1, 1, 1), 3},
+          {"pp2_sliced", mesh(1, 2, 1, 1), 3},
+          {"pp4_sliced", mesh(1, 4, 1, 1), 5},
+          {"cp3_sliced", mesh(1, 1, 3, 1), 2},
+          {"cp4_ulysses2_sliced", mesh(1, 1, 4, 1, k1F1B, 1, 2), 4},
+          {"tp2cp2pp2_sliced", mesh(1, 2, 2, 2), 3},
+          {"tp2cp2pp2_zb_sliced", mesh(1, 2, 2, 2, kZb), 3},
+          {"pp2_v2_sliced", mesh(1, 2, 1, 1, kInterleaved, 2), 4},
+          {"one_row_slices", mesh(1, 2, 1, 1, kZb), 1000}};
 }
 
 struct Variant {
@@ -156,6 +166,7 @@ TEST_P(MeshLaw, EqualsOneRank) {
   const auto& [job, variant] = GetParam();
   Config config = config_of(variant);
   config.parallel = job.parallel;
+  config.pack.slices = job.slices;
   const Outcome &one = single(variant, 3), many = run(config, job.parallel.size(), 3, patient());
   ASSERT_EQ(many.metrics.size(), one.metrics.size());
   for (size_t s = 0; s < one.metrics.size(); ++s)
@@ -221,6 +232,7 @@ TEST(MeshBits, RecomputationChangesNoBit) {
     SCOPED_TRACE(job.name);
     Config config = config_of({"grpo", Method::kGrpo});
     config.parallel = job.parallel;
+    config.pack.slices = 2;
     const Outcome kept = run(config, job.parallel.size(), 2, patient());
     config.model.gradient_checkpointing = true;
     const Outcome recomputed = run(config, job.parallel.size(), 2, patient());

@@ -69,9 +69,10 @@ class Transformer final : public parallel::Stage {
   at::Tensor forward(int pack, const parallel::PackTensors& tensors, const at::Tensor& input) override;
   /// Adds dW to the main grads (what plain torch code left: to value.grad(), see ops::FlatParameters::fold_gradients)
   /// and forgets the pack. Throws ShapeError for a pack that is not in flight.
-  at::Tensor backward_input(int pack, const at::Tensor& grad_output) override;
-  void backward_weight(int pack) override;
-  /// Forgets a pack that will have no backward.
+  at::Tensor backward_input(int pack, int slice, const at::Tensor& grad_output) override;
+  at::Tensor backward_input(int pack, const at::Tensor& grad_output) { return backward_input(pack, 0, grad_output); }
+  void backward_weight(int pack, int slice = 0) override;
+  /// Forgets a pack, all its slices, that will have no (or no further) backward.
   void discard(int pack);
 
   // Last run only. `hidden` [n_t,H]: the own run of rows that forward returned.

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
@@ -17,13 +18,15 @@
 
 namespace fpdist::parallel {
 
-/// One pack's exchange on one cp rank: index tensors, made once and shared by all layers, forward and backward.
+/// One pack's (or slice's) exchange on one cp rank: index tensors, made once and shared by all layers, forward and
+/// backward. Also on an axis of one rank, where a pack is cut into slices.
 class ContextExchange {
  public:
-  /// Not collective. `keys` and `gradients`: two communicators of the cp axis; they must outlive the exchange.
+  /// Not collective. `plans`: those of the pack's slices up to and including this one, which is the last of them; a
+  /// whole pack has one. `keys` and `gradients`: two communicators of the cp axis; they must outlive the exchange.
   /// `subtree_end` [T] of the whole pack.
-  ContextExchange(const plan::CpPlan& plan, const std::vector<int32_t>& subtree_end, comm::Communicator& keys,
-                  comm::Communicator& gradients);
+  ContextExchange(std::span<const plan::CpPlan> plans, const std::vector<int32_t>& subtree_end,
+                  comm::Communicator& keys, comm::Communicator& gradients);
   ~ContextExchange();
   ContextExchange(const ContextExchange&) = delete;
   ContextExchange& operator=(const ContextExchange&) = delete;
@@ -35,9 +38,18 @@ class ContextExchange {
   std::unique_ptr<Impl> impl_;
 };
 
+/// Keys and values of a pack in slices, of one layer on one rank: they stay while the pack's slices come and go, and
+/// gather the gradients that later slices send to earlier ones. Slices go forward in order and backward in reverse.
+struct ResidentKeys {
+  at::Tensor keys;       ///< [rows of the own group in all slices so far, 2, Hkv, D] model dtype
+  at::Tensor gradients;  ///< the same shape in the accumulation dtype, from the first backward on
+};
+
 /// Collective over the cp axis, forward and backward, also on a rank without rows. q [n,Hq,D], k and v [n,Hkv,D] of the
-/// rank's own rows in row order -> out [n,Hq,D]. With a Ulysses plan its degree must divide Hkv. Differentiable.
+/// rank's own rows in row order -> out [n,Hq,D]. With a Ulysses plan its degree must divide Hkv. With slices:
+/// q, k and v of this slice's own rows, and `resident`, which must outlive the graph. Differentiable in q, k and v.
 at::Tensor context_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                             std::shared_ptr<const ContextExchange> exchange, double scale);
+                             std::shared_ptr<const ContextExchange> exchange, double scale,
+                             ResidentKeys* resident = nullptr);
 
 }  // namespace fpdist::parallel

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "fpdist/parallel/context_attention.hpp"
@@ -14,16 +15,17 @@
 
 namespace fpdist::parallel {
 
-/// Which rows of a pack a rank answers for: the context-parallel plan's rows of its cp rank (all rows when `context` is
-/// null), cut into `tp_size` nearly equal runs between the linears.
+/// Which rows of a pack a rank answers for: the context-parallel plans' rows of its cp rank, one plan a slice (all rows
+/// in one slice when there are none), cut into `tp_size` nearly equal runs between the linears.
 struct RowShare {
-  const plan::CpPlan* context = nullptr;
+  std::span<const plan::CpPlan> slices = {};
   int cp_rank = 0, tp_rank = 0, tp_size = 1;
 };
 
-/// A TreeLayout as tensors on the model's device, as far as one rank needs it; made once per pack, shared by all
-/// layers. n rows of the cp rank, in row order; its tp ranks hold runs of them.
+/// A TreeLayout, or one slice of it, as tensors, as far as one rank needs it; made once per pack, shared by all layers.
+/// n rows of the cp rank in the slice, in row order; its tp ranks hold runs of them.
 struct PackTensors {
+  int slice = 0, slices = 1;
   at::Tensor token;                 ///< [n] int64
   at::Tensor depth;                 ///< [n] int64, rotary positions
   at::Tensor row;                   ///< [n] int32, row numbers in the pack
@@ -36,27 +38,32 @@ struct PackTensors {
   at::Tensor score_row;             ///< [S_c] int64 index into the R rows
   at::Tensor score_target;          ///< [S_c] int64
 
-  // All scores and edges of the pack, the same on every rank.
-  std::vector<int64_t> score_count;  ///< [cp] S_c of each cp rank
+  // All scores and edges of the pack, the same on every rank and in every slice.
+  std::vector<int64_t> score_count;  ///< [cp] scores of each cp rank in all slices
   at::Tensor score_place;            ///< [S] int64 place of each score in the concatenation over cp ranks
-  at::Tensor own_score;              ///< [S_c] int64 the pack's numbers of this cp rank's scores
+  at::Tensor own_score;              ///< int64 the pack's numbers of this cp rank's scores, slice after slice
   at::Tensor edge_score;             ///< [E] int64
   at::Tensor edge_sample;            ///< [E] int64
 
   // Last rows of samples, for score heads.
   at::Tensor last_row;                ///< [B_t] int64 within the own tp run, of samples that end there
-  std::vector<int64_t> sample_count;  ///< [cp * tp] B_t of each rank, tp innermost
+  std::vector<int64_t> sample_count;  ///< [cp * tp] B_t of each rank in all slices, tp innermost
   at::Tensor sample_place;            ///< [B] int64 place in the concatenation over those ranks; -1: no tokens
-  at::Tensor own_sample;              ///< [B_t] int64 the samples that end in the own tp run
+  at::Tensor own_sample;              ///< int64 the samples that end in the own tp runs, slice after slice
   bool has_empty_sample = false;
   int64_t samples = 0;
 
   std::shared_ptr<const ContextExchange> exchange;  ///< how keys reach this rank; null: all rows are here
   int64_t own_rows(int tp_rank) const { return shard_rows[static_cast<size_t>(tp_rank)]; }
 };
-PackTensors make_pack_tensors(const prefix::TreeLayout& layout, const RowShare& share = {});
+/// One a slice.
+std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, const RowShare& share);
+/// A whole pack on one cp rank.
+PackTensors make_pack_tensors(const prefix::TreeLayout& layout);
 
 /// A run of layers. A pack goes forward once and backward once; `pack` names it in between (any int, unique in flight).
+/// A pack in slices goes forward slice by slice and backward in reverse: keys and values of its earlier slices stay
+/// here, and so do the gradients that later slices give them.
 class Stage {
  public:
   virtual ~Stage() = default;
@@ -65,9 +72,9 @@ class Stage {
   virtual at::Tensor forward(int pack, const PackTensors& tensors, const at::Tensor& input) = 0;
   /// Gradient of the returned rows in; gradient of the input out (undefined on the first run). Weight gradients are
   /// added to the main grads here unless deferred to backward_weight.
-  virtual at::Tensor backward_input(int pack, const at::Tensor& grad_output) = 0;
+  virtual at::Tensor backward_input(int pack, int slice, const at::Tensor& grad_output) = 0;
   /// Runs what backward_input deferred; nothing is deferred without a split-backward schedule.
-  virtual void backward_weight(int pack) = 0;
+  virtual void backward_weight(int pack, int slice) = 0;
 };
 
 }  // namespace fpdist::parallel

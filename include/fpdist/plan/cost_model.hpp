@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "fpdist/plan/stage_costs.hpp"
+
 namespace fpdist::plan {
 
 /// Units are arbitrary but equal: only ratios matter. From a model's shapes: floating point operations of one forward.
@@ -20,5 +22,8 @@ struct ModelShape {
 
 /// Forward FLOPs: 2 per weight and row, 4*heads*head_dim a pair and layer, 2*hidden*vocab an edge.
 CostTable cost_table(const ModelShape& shape);
+
+/// The same for pipelines: floating point operations of one layer; attention's backward is 2.5 of its forward.
+StageCosts stage_costs(const ModelShape& shape, bool recompute);
 
 }  // namespace fpdist::plan

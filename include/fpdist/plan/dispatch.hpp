@@ -61,6 +61,13 @@ struct CpCosts {
 /// Throws ConfigError when options.ulysses does not divide cp or costs.max_ulysses.
 CpPlan plan_context(std::span<const prefix::Node> node, const ParallelOptions& options, const CpCosts& costs);
 
+/// Plans a pack that travels the pipeline in slices: slice s is the rows [slice_end[s - 1], slice_end[s]). One plan a
+/// slice, whose rank_rows and group_rows are rows of that slice, balanced among themselves; its stages bring every key
+/// of slices up to and including its own that a query of the slice sees and another group owns, straight from the owner
+/// (keys of earlier slices stay with their owners). One slice: plan_context. Same errors.
+std::vector<CpPlan> plan_context_slices(std::span<const prefix::Node> node, std::span<const int32_t> slice_end,
+                                        const ParallelOptions& options, const CpCosts& costs);
+
 /// What a plan costs, for tests, benches and the planner.
 struct CpLoad {
   std::vector<int64_t> rows, pairs;     ///< [groups]

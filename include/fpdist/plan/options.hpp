@@ -37,6 +37,9 @@ struct PackOptions {
   int64_t max_tokens = 8192;
   /// false lays every sample out alone: the same code on chains.
   bool share_prefix = true;
+  /// Slices in which a pack goes through the pipeline, its earlier ones' keys resident on each stage: 0: the planner
+  /// chooses for every pack; 1: packs stay whole; n: every pack is cut in n.
+  int slices = 0;
   /// Run the first n steps both ways, shared and each sample alone, and stop if loss or gradients disagree.
   int64_t verify_steps = 0;
 };

@@ -27,6 +27,8 @@ struct PackPlan {
   int64_t pairs = 0;              ///< visible (query, key) pairs
   int64_t edges = 0;
   int64_t cost = 0;  ///< cost-table units
+  /// Rows at which its slices end, ascending; the last one is `rows`. One entry: the pack travels whole.
+  std::vector<int32_t> slice_end;
 };
 
 /// Global normalisers of the step (invariant: one normaliser, known from the plan).
@@ -43,7 +45,8 @@ struct StepPlan {
   StepTotals totals;
   Schedule schedule = Schedule::k1F1B;
   int stages = 1, chunks = 1;
-  uint64_t hash = 0;  ///< of everything above and of the context-parallel options
+  std::vector<int> window;  ///< [dp] forwards ahead of a backward, see PipelineShape
+  uint64_t hash = 0;        ///< of everything above and of the context-parallel options
 
   /// How replica `d` goes through the pipeline.
   PipelineShape pipeline(int d) const;

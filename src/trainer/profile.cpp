@@ -1,0 +1,101 @@
+// train.profile_steps: what every rank did when, measured, and what the plan's simulation says, for Perfetto.
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/plan/simulate.hpp"
+#include "fpdist/plan/timeline.hpp"
+#include "src/trainer/state.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+using Events = std::vector<plan::TimelineEvent>;
+
+std::vector<plan::Op> ops_of_rank(const Trainer::Impl& trainer, const plan::StepPlan& plan, int rank) {
+  const Coordinates at = coordinates_of(rank, trainer.mesh.shape());
+  return plan::pipeline_ops(plan.pipeline(at.dp))[static_cast<size_t>(at.pp)];
+}
+
+/// On rank 0, every rank's ops and their times. Collective.
+Events measured_events(Trainer::Impl& trainer, const plan::StepPlan& plan, std::span<const parallel::OpTime> times) {
+  comm::Communicator& world = trainer.mesh.world();
+  std::vector<std::vector<plan::Op>> ops;
+  std::vector<int64_t> counts;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    ops.push_back(ops_of_rank(trainer, plan, rank));
+    counts.push_back(2 * static_cast<int64_t>(ops.back().size()));
+  }
+  at::Tensor own = at::empty({counts[static_cast<size_t>(world.rank())]}, at::kDouble);
+  double* out = own.mutable_data_ptr<double>();
+  for (const parallel::OpTime& time : times) *out++ = time.begin, *out++ = time.end;
+  int64_t total = 0;
+  for (const int64_t count : counts) total += count;
+  at::Tensor all = at::empty({total}, at::kDouble);
+  world.all_gather_v(own, all, counts);
+  const double* time = all.const_data_ptr<double>();
+  Events events;
+  for (size_t rank = 0; rank < ops.size(); ++rank)
+    for (const plan::Op& op : ops[rank]) {
+      events.push_back({.rank = static_cast<int>(rank), .op = op, .begin = time[0], .end = time[1]});
+      time += 2;
+    }
+  return events;
+}
+
+/// The simulation of every replica's pipeline, one track a (replica, stage), scaled so that its compute takes as long
+/// in all as the measured compute.
+Events planned_events(const Trainer::Impl& trainer, const plan::StepPlan& plan, const Events& measured) {
+  const plan::StageCosts costs =
+      plan::stage_costs(trainer.model_config.shape(), trainer.config.model.gradient_checkpointing);
+  std::vector<int64_t> layers;
+  for (const auto& run : split_layers(trainer.config, trainer.model_config)) layers.push_back(run.count);
+  Events events;
+  double planned_work = 0, measured_work = 0;
+  for (int d = 0; d < trainer.mesh.shape().dp; ++d) {
+    const plan::PipelineShape shape = plan.pipeline(d);
+    std::vector<plan::UnitCost> units;
+    for (const plan::PackPlan& pack : plan.replica[static_cast<size_t>(d)])  // like slices, to the eye
+      for (const auto parts = static_cast<int64_t>(pack.slice_end.size()); const int32_t end : pack.slice_end)
+        units.push_back(
+            plan::unit_cost(costs, {end > 0 ? pack.rows / parts : 0, pack.pairs / parts, pack.edges / parts}));
+    for (plan::TimelineEvent event :
+         plan::simulate(shape, plan::pipeline_ops(shape), units, layers, /*with_events=*/true).events) {
+      planned_work += event.end - event.begin;
+      event.rank += d * trainer.mesh.shape().pp;
+      events.push_back(event);
+    }
+  }
+  const MeshShape& mesh = trainer.mesh.shape();
+  for (const plan::TimelineEvent& event : measured) {
+    const Coordinates at = coordinates_of(event.rank, mesh);
+    if (at.cp == 0 && at.tp == 0 && event.op.kind <= plan::OpKind::kBackwardWeight)
+      measured_work += event.end - event.begin;
+  }
+  const double seconds = planned_work > 0 ? measured_work / planned_work : 0.0;
+  for (plan::TimelineEvent& event : events) event.begin *= seconds, event.end *= seconds;
+  return events;
+}
+
+void write(const std::string& path, const std::string& content) {
+  std::ofstream file(path);
+  file << content << std::endl;
+  check<DiskError>(file.good(), path, " could not be written: is the disk full?");
+}
+
+}  // namespace
+
+void Trainer::Impl::write_timelines(const plan::StepPlan& plan, std::span<const parallel::OpTime> times) {
+  const Events measured = measured_events(*this, plan, times);
+  if (world.rank() != 0) return;
+  const std::string base = text(config.train.output_dir, "/trace-", steps_done);
+  write(base + ".json", plan::to_trace_json(measured));
+  const Events planned = planned_events(*this, plan, measured);
+  write(base + ".planned.json", plan::to_trace_json(planned));
+  write(base + ".txt", text("measured\n", plan::to_text(measured), "planned\n", plan::to_text(planned)));
+}
+
+}  // namespace fpdist::trainer
