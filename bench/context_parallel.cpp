@@ -23,6 +23,11 @@
 #include <chrono>
 #include <iomanip>
 #include <iostream>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "bench/counting_allocator.hpp"
 #include "fpdist/comm/world.hpp"
@@ -89,7 +94,8 @@ std::vector<Sent> measured(const plan::CpPlan& plan, const std::vector<int32_t>&
     const auto rank = static_cast<size_t>(world.rank());
     const auto keys = world.communicator().split("cp", 0, world.rank());
     const auto gradients = world.communicator().split("cp_gradient", 0, world.rank());
-    const auto exchange = std::make_shared<const parallel::ContextExchange>(plan, end, *keys, *gradients);
+    const auto exchange =
+        std::make_shared<const parallel::ContextExchange>(std::span(&plan, 1), end, *keys, *gradients);
     int64_t rows = 0;
     for (const plan::RowRange& range : plan.rank_rows[rank]) rows += range.size();
     const auto draw = [&](int64_t heads) { return at::randn({rows, heads, kHeads.dim}).set_requires_grad(true); };
@@ -174,9 +180,11 @@ Memory measure(comm::World& world, const prefix::TreeLayout& layout, const plan:
   bench::thread_counter() = &counter;
   Memory memory;
   {
-    parallel::PackTensors tensors = parallel::make_pack_tensors(layout, {.context = plan, .cp_rank = world.rank()});
+    const std::span<const plan::CpPlan> slices(plan, plan == nullptr ? 0 : 1);
+    parallel::PackTensors tensors =
+        std::move(parallel::make_slice_tensors(layout, {.slices = slices, .cp_rank = world.rank()}).front());
     if (plan != nullptr)
-      tensors.exchange = std::make_shared<parallel::ContextExchange>(*plan, layout.subtree_end, *keys, *gradients);
+      tensors.exchange = std::make_shared<parallel::ContextExchange>(slices, layout.subtree_end, *keys, *gradients);
     memory.rows = tensors.own_rows(0), memory.index = counter.live();
     world.communicator().barrier();
     counter.restart();
