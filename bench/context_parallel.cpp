@@ -1,6 +1,6 @@
 // Attention over a tree split across the 8 ranks of a cp axis, on thread ranks of this process: what travels and what
 // stays in memory, measured beside what was planned.
-//   context_parallel [--part traffic|memory|all] [--prefix 32768] [--leaf 1024]
+//   context_parallel [--part traffic|memory|all] [--prefix 32768] [--leaf 1024] [--cp_method auto]
 //
 // traffic: bytes that a rank sends in one layer, forward and backward, for ring, group-cast, Ulysses and the planner's
 //   own choice on the design's trees A to F, with all lengths and the chunk divided by 16. Measured: Communicator::
@@ -200,9 +200,9 @@ Memory measure(comm::World& world, const prefix::TreeLayout& layout, const plan:
 }
 
 /// The largest of each figure over `ranks` ranks.
-Memory worst_of(int ranks, const prefix::TreeLayout& layout, const model::ModelConfig& config) {
+Memory worst_of(int ranks, const prefix::TreeLayout& layout, const model::ModelConfig& config, plan::CpMethod method) {
   plan::ParallelOptions options;
-  options.cp = ranks;
+  options.cp = ranks, options.cp_method = method;
   const plan::CpHeads heads{config.num_attention_heads, config.num_key_value_heads, config.head_dim};
   plan::CpCosts costs = costs_of(heads);
   costs.max_ulysses = static_cast<int>(heads.key);
@@ -222,18 +222,19 @@ Memory worst_of(int ranks, const prefix::TreeLayout& layout, const model::ModelC
   return worst;
 }
 
-bool memory_part(int32_t prefix_rows, int32_t leaf_rows) {
+bool memory_part(int32_t prefix_rows, int32_t leaf_rows, plan::CpMethod method) {
   model::ModelConfig config = model::preset_config("tiny");
   config.num_hidden_layers = 2;
   const prefix::TreeLayout layout = long_tree(prefix_rows, leaf_rows, config.vocab_size);
   std::cout << "A prefix of " << prefix_rows << " rows and 8 leaves of " << leaf_rows << " through "
             << config.num_hidden_layers << " layers x hidden " << config.hidden_size << ", "
             << config.num_attention_heads << "/" << config.num_key_value_heads << " heads x " << config.head_dim
-            << ", float32; worst rank, MiB. Forward and backward, seconds.\n\n"
+            << ", float32; cp_method " << plan::name_of(method)
+            << "; worst rank, MiB. Forward and backward, seconds.\n\n"
             << "ranks    rows    kept    peak   index  seconds\n";
   std::vector<Memory> found;
   for (const int ranks : {1, kRanks}) {
-    const Memory& memory = found.emplace_back(worst_of(ranks, layout, config));
+    const Memory& memory = found.emplace_back(worst_of(ranks, layout, config, method));
     const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
     std::cout << std::setw(5) << ranks << std::setw(8) << memory.rows << std::fixed << std::setprecision(1)
               << std::setw(8) << mib(memory.kept) << std::setw(8) << mib(memory.peak) << std::setw(8)
@@ -250,18 +251,21 @@ bool memory_part(int32_t prefix_rows, int32_t leaf_rows) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string part;
+  std::string part, method_name;
+  plan::CpMethod method{};
   int32_t prefix_rows, leaf_rows;
   po::options_description options("context_parallel");
   options.add_options()("help", "this text")("part", po::value(&part)->default_value("all"), "traffic, memory or all")(
       "prefix", po::value(&prefix_rows)->default_value(32768), "rows of the prefix in the memory part")(
-      "leaf", po::value(&leaf_rows)->default_value(1024), "rows of each of its 8 leaves");
+      "leaf", po::value(&leaf_rows)->default_value(1024), "rows of each of its 8 leaves")(
+      "cp_method", po::value(&method_name)->default_value("auto"), "how keys travel in the memory part");
   po::variables_map values;
   try {
     po::store(po::parse_command_line(argc, argv, options), values);
     po::notify(values);
     check<ConfigError>(part == "all" || part == "traffic" || part == "memory", "--part is traffic, memory or all");
     check<ConfigError>(prefix_rows >= 1 && leaf_rows >= 1, "--prefix and --leaf are 1 or more");
+    method = plan::cp_method_from_name(method_name);
   } catch (const std::exception& error) {
     std::cerr << error.what() << "; see context_parallel --help\n";
     return 2;
@@ -276,6 +280,6 @@ int main(int argc, char** argv) {
   bool good = true;
   if (part != "memory") good = traffic_part();
   if (part == "all") std::cout << "\n";
-  if (part != "traffic") good = memory_part(prefix_rows, leaf_rows) && good;
+  if (part != "traffic") good = memory_part(prefix_rows, leaf_rows, method) && good;
   return good ? 0 : 1;
 }
