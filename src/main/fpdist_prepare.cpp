@@ -1,10 +1,13 @@
 // fpdist_prepare: data that the project makes itself.
 //   fpdist_prepare --generate arithmetic --pairs 1024 --shots 12 --seed 0 --output FILE.jsonl
+//   fpdist_prepare --generate many-shot --input GROUPS.jsonl --tokens 16384 --questions 4 --seed 0 --output FILE.jsonl
 
 #include <boost/program_options.hpp>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <sstream>
+#include <string>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/generate.hpp"
@@ -15,18 +18,48 @@ namespace {
 using namespace fpdist;
 namespace po = boost::program_options;
 
-void prepare(int argc, char** argv) {
+struct Request {
   std::string generator, output;
-  int64_t pairs;
-  int shots;
-  uint64_t seed;
+  int64_t pairs = 0;
+  int shots = 0;
+  data::ManyShotOptions many_shot;
+};
+
+po::options_description options_for(Request& request) {
   po::options_description options("fpdist_prepare");
-  options.add_options()("help", "this text")("generate", po::value(&generator)->required(),
-                                             "arithmetic: preference pairs behind one long few-shot preamble")(
-      "pairs", po::value(&pairs)->default_value(1024), "rows to write")("shots", po::value(&shots)->default_value(12),
-                                                                        "worked examples in the preamble")(
-      "seed", po::value(&seed)->default_value(0), "the same seed writes the same bytes")(
-      "output", po::value(&output)->required(), "JSONL file to write");
+  auto add = options.add_options();
+  add("help", "this text");
+  add("generate", po::value(&request.generator)->required(),
+      "arithmetic: preference pairs behind one long few-shot preamble; many-shot: questions of --input behind one "
+      "long preamble of its worked examples");
+  add("pairs", po::value(&request.pairs)->default_value(1024), "arithmetic: rows to write");
+  add("shots", po::value(&request.shots)->default_value(12), "arithmetic: worked examples in the preamble");
+  add("input", po::value(&request.many_shot.input), "many-shot: JSONL rows with prompt, completions and rewards");
+  add("tokens", po::value(&request.many_shot.tokens)->default_value(16384), "many-shot: least bytes of the preamble");
+  add("questions", po::value(&request.many_shot.questions)->default_value(4), "many-shot: rows to write");
+  add("seed", po::value(&request.many_shot.seed)->default_value(0), "the same seed writes the same bytes");
+  add("output", po::value(&request.output)->required(), "JSONL file to write");
+  return options;
+}
+
+void generate(const Request& request, std::ostream& out) {
+  if (request.generator == "many-shot") return data::generate_many_shot(out, request.many_shot);
+  data::generate_arithmetic_pairs(out, request.pairs, request.shots, request.many_shot.seed);
+}
+
+void check_request(const Request& request) {
+  const bool many_shot = request.generator == "many-shot";
+  check<ConfigError>(many_shot || request.generator == "arithmetic", "unknown --generate ", request.generator,
+                     ": use arithmetic or many-shot");
+  check<ConfigError>(!many_shot || !request.many_shot.input.empty(),
+                     "--generate many-shot needs --input: name a file of GRPO text rows");
+  check<ConfigError>(many_shot || (request.pairs >= 1 && request.shots >= 0),
+                     "--pairs must be 1 or more and --shots 0 or more");
+}
+
+void prepare(int argc, char** argv) {
+  Request request;
+  const po::options_description options = options_for(request);
   po::variables_map values;
   try {
     po::store(po::parse_command_line(argc, argv, options), values);
@@ -38,14 +71,16 @@ void prepare(int argc, char** argv) {
   } catch (const po::error& error) {
     throw ConfigError(text(error.what(), "; see fpdist_prepare --help"));
   }
-  check<ConfigError>(generator == "arithmetic", "unknown --generate ", generator, ": use arithmetic");
-  check<ConfigError>(pairs >= 1 && shots >= 0, "--pairs must be 1 or more and --shots 0 or more");
+  check_request(request);
+  std::ostringstream rows;  // whole before the file is touched: an error leaves what was there
+  generate(request, rows);
+  const std::string& output = request.output;
   const auto parent = std::filesystem::path(output).parent_path();
   std::error_code made;
   if (!parent.empty()) std::filesystem::create_directories(parent, made);
   std::ofstream file(output);
   check<DiskError>(file.is_open(), "cannot write ", output, ": check the path and its permissions");
-  data::generate_arithmetic_pairs(file, pairs, shots, seed);
+  file << rows.str();
   file.close();
   check<DiskError>(!file.fail(), "cannot write ", output, ": is the disk full?");
 }
