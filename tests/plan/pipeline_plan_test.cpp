@@ -90,7 +90,10 @@ TEST(PipelinePlan, HoldsEverySampleOnceWithinItsLimitsAndAboveItsBounds) {
       EXPECT_TRUE(replica.window == 1 || replica.window == longest) << replica.window << " of " << longest;
       for (const PlannedPack& pack : replica.pack) {
         Work work;
-        for (const Work& slice : pack.slice) work += slice;
+        for (const Work& slice : pack.slice) {
+          EXPECT_TRUE(slice.rows > 0 || pack.slice.size() == 1) << "a slice of no rows";
+          work += slice;
+        }
         EXPECT_EQ(work, slicer.whole(pack.sample));
         EXPECT_LE(work.rows, one.options.max_tokens);
         EXPECT_TRUE(one.options.may_slice || pack.slice.size() == 1);
