@@ -3,7 +3,7 @@
 
 usage: packing_quality.py [--program build/bin/fpdist_plan] [--data FOLDER] [--only FILE] [--compare]
 Prints markdown: step / ideal (limit), other figures, and with --compare how much slower group first-fit-decreasing is at
-its best cap. Ends with 1 if a limit is missed.
+its best cap. plan ms is the best of three runs. Ends with 1 if a limit is missed.
 """
 import argparse
 import json
@@ -57,9 +57,14 @@ def main():
         for (schedule, chunks), limit in zip(SCHEDULES, limits):
             result = plan(options.program, lengths, dp, pp, cap, schedule, chunks, ["--compare"] if options.compare else [])
             check(lengths, result, keep_lines=name == "gsm8k_pairs")
+            times = [result["plan_ms"]]
+            for _ in range(2):
+                again = plan(options.program, lengths, dp, pp, cap, schedule, chunks)
+                assert again["plan"] == result["plan"], "another plan the second time"
+                times.append(again["plan_ms"])
             value = result["step_over_ideal"]
             row = (f"| {name} | {schedule} | {value:.3f} ({limit}) | {result['gap']:.3f} | {result['bubble']:.3f} | {result['replica_imbalance']:.4f} "
-                   f"| {result['packs']}, {result['units']} | {result['peak_tokens_in_flight']} | {result['plan_ms']:.1f} |")
+                   f"| {result['packs']}, {result['units']} | {result['peak_tokens_in_flight']} | {min(times):.1f} |")
             if value > limit or result["replica_imbalance"] > 1.01:
                 missed.append(f"{name} {schedule}")
             if options.compare:

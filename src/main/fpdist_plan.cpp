@@ -2,11 +2,13 @@
 //   fpdist_plan --lengths FILE.jsonl --parallel.dp 8 --parallel.pp 4 --parallel.schedule 1f1b --pack.max_tokens 8192
 //   fpdist_plan ... --compare --json FILE --trace FILE --html FILE
 
+#include <algorithm>
 #include <boost/program_options.hpp>
+#include <charconv>
 #include <fstream>
 #include <iostream>
-#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
@@ -22,11 +24,26 @@ namespace po = boost::program_options;
 
 struct Arguments {
   std::string lengths, costs, schedule, method, json, trace, html;
-  std::vector<int64_t> layers;
-  std::vector<int> world;
+  std::vector<std::string> layers, world;
   PlanRequest request;
   bool compare = false, help = false;
 };
+
+/// Numbers of a list, given as one argument with commas, as several, or both.
+std::vector<int64_t> numbers(const std::vector<std::string>& arguments, std::string_view name) {
+  std::vector<int64_t> all;
+  for (const std::string& argument : arguments)
+    for (size_t begin = 0; begin <= argument.size();) {
+      const size_t end = std::min(argument.find(',', begin), argument.size());
+      int64_t number = 0;
+      const auto [stop, error] = std::from_chars(argument.data() + begin, argument.data() + end, number);
+      check<ConfigError>(error == std::errc() && stop == argument.data() + end, name, ": '", argument,
+                         "' is not a list of whole numbers");
+      all.push_back(number);
+      begin = end + 1;
+    }
+  return all;
+}
 
 po::options_description describe(Arguments& to) {
   plan::PlannerOptions& options = to.request.options;
@@ -67,7 +84,7 @@ void read_request(Arguments& arguments) {
   options.parallel.schedule = plan::schedule_from_name(arguments.schedule);
   const bool interleaved = options.parallel.schedule == plan::Schedule::kInterleaved;
   if (options.parallel.virtual_stages == 0) options.parallel.virtual_stages = interleaved ? 2 : 1;
-  options.parallel.layers = arguments.layers;
+  options.parallel.layers = numbers(arguments.layers, "--parallel.layers");
   if (!arguments.costs.empty()) arguments.request.costs = plan::read_costs(arguments.costs);
   arguments.request.tree = plan::read_lengths(arguments.lengths);
   options.atomic = arguments.method == "auto"                          ? plan::Atomic::kPairs
@@ -85,11 +102,11 @@ void write_file(const std::string& path, const std::string& content) {
 }
 
 void print_scaling(const Arguments& arguments) {
-  for (const int ranks : arguments.world) {
+  for (const int64_t ranks : numbers(arguments.world, "--world")) {
     PlanRequest other = arguments.request;
     const int pp = other.options.parallel.pp;
     check<ConfigError>(ranks >= pp && ranks % pp == 0, "--world ", ranks, " is no multiple of --parallel.pp ", pp);
-    other.options.replicas = ranks / pp;
+    other.options.replicas = static_cast<int>(ranks / pp);
     const plan::PlanFigures figures = plan_step(other).figures;
     std::cout << "world " << ranks << ": dp " << other.options.replicas << ", step / ideal " << figures.step_over_ideal
               << ", step " << figures.step << " cost units\n";

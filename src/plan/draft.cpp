@@ -48,7 +48,11 @@ Program& Pricer::program(const ReplicaDraft& draft) {
 
 int64_t Pricer::makespan(const ReplicaDraft& draft, int64_t most) {
   units_.clear();
-  for (const PackDraft& pack : draft.pack) units_.insert(units_.end(), pack.cost.begin(), pack.cost.end());
+  for (const PackDraft& pack : draft.pack) {
+    const bool has_empty_slice = pack.slices() > 1 && pack.rows() < pack.slices();
+    if (has_empty_slice) return kNever;
+    units_.insert(units_.end(), pack.cost.begin(), pack.cost.end());
+  }
   if (problem_.schedule == Schedule::kInterleaved && units_.size() % static_cast<size_t>(problem_.stages) != 0)
     return kNever;
   Program& wanted = program(draft);

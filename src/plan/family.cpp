@@ -16,7 +16,7 @@ namespace {
 
 /// Simulated operations of a plan, more for each sample above 1024. What the search for candidates leaves is for the
 /// local search.
-constexpr int64_t kEffort = 2300000, kEffortOfSample = 1000;
+constexpr int64_t kEffort = 2300000, kEffortOfSample = 700;
 constexpr int64_t kFew = 24;  // samples: so few that a search can be stuck
 
 int64_t effort_of(const Problem& problem) {

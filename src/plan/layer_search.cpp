@@ -8,7 +8,7 @@
 namespace fpdist::plan {
 
 void improve_layers(Problem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas) {
-  constexpr int kMostPasses = 2;
+  const int most_passes = problem.layers.size() > 8 ? 1 : 2;  // a pass is as many runs squared simulations
   // Replicas are alike: a few of them judge for all, one where there are many runs to try.
   std::vector<int64_t>& layers = problem.layers;
   const size_t judges = std::clamp<size_t>(256 / (layers.size() * layers.size()), 1, 3);
@@ -20,7 +20,7 @@ void improve_layers(Problem& problem, Pricer& pricer, std::vector<ReplicaDraft>&
     return sum;
   };
   int64_t best = price();
-  for (int pass = 0; pass < kMostPasses; ++pass) {
+  for (int pass = 0; pass < most_passes; ++pass) {
     bool improved = false;
     for (size_t from = 0; from < layers.size(); ++from) {
       const int64_t least = from + 1 < layers.size() ? 1 : 0;

@@ -146,7 +146,7 @@ void LocalSearch::change_packs(ReplicaDraft& draft) {
 }
 
 void LocalSearch::run_with_shakes(int64_t operations) {
-  constexpr int64_t kRounds = 8, kShake = 16;
+  constexpr int64_t kRounds = 48, kShake = 8;
   run(operations / kRounds);
   for (int64_t round = 1; round < kRounds; ++round) {
     const std::vector<ReplicaDraft> before = replicas_;

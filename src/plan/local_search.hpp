@@ -24,7 +24,7 @@ class LocalSearch {
  private:
   size_t below(size_t bound) { return static_cast<size_t>(rng_.below(bound)); }
   size_t slowest() const;
-  int64_t leeway(const ReplicaDraft& draft) const { return may_worsen_ ? draft.makespan / 16 : 0; }
+  int64_t leeway(const ReplicaDraft& draft) const { return may_worsen_ ? draft.makespan / 8 : 0; }
   void change_alone(ReplicaDraft& draft);
   void change_packs(ReplicaDraft& draft);
   void exchange_with(ReplicaDraft& draft, ReplicaDraft& other);

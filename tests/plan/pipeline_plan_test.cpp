@@ -90,7 +90,10 @@ TEST(PipelinePlan, HoldsEverySampleOnceWithinItsLimitsAndAboveItsBounds) {
       EXPECT_TRUE(replica.window == 1 || replica.window == longest) << replica.window << " of " << longest;
       for (const PlannedPack& pack : replica.pack) {
         Work work;
-        for (const Work& slice : pack.slice) work += slice;
+        for (const Work& slice : pack.slice) {
+          EXPECT_TRUE(slice.rows > 0 || pack.slice.size() == 1) << "a slice of no rows";
+          work += slice;
+        }
         EXPECT_EQ(work, slicer.whole(pack.sample));
         EXPECT_LE(work.rows, one.options.max_tokens);
         EXPECT_TRUE(one.options.may_slice || pack.slice.size() == 1);
@@ -187,12 +190,12 @@ int64_t best_of_all(const Case& one, const std::vector<int64_t>& layers) {
 
 TEST(PipelinePlan, IsWithinTwoPercentOfEveryPackingThereIs) {
   double worst = 1;
-  for (uint64_t seed = 0; seed < 40; ++seed) {
+  for (uint64_t seed = 0; seed < 100; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 12);
     Case one;
     std::string text;
-    const int samples = static_cast<int>(3 + rng.below(seed % 10 == 0 ? 5 : 4));
+    const int samples = seed % 20 == 0 ? 8 : static_cast<int>(3 + rng.below(4));
     for (int left = samples; left > 0;) {
       const int take = std::min(left, static_cast<int>(1 + rng.below(3)));
       text += "{\"prefix\": " + std::to_string(50 + rng.below(600)) + ", \"completions\": [";
@@ -211,7 +214,6 @@ TEST(PipelinePlan, IsWithinTwoPercentOfEveryPackingThereIs) {
     ASSERT_GE(plan.step, best) << "cheaper than every packing";
     worst = std::max(worst, static_cast<double>(plan.step) / static_cast<double>(best));
     EXPECT_LE(plan.step, best + best / 50) << text;
-    EXPECT_GE(best, lower_bound_of(one.costs, one.options, plan) * 0);
   }
   std::cout << "worst against exhaustive search: " << worst << '\n';
 }

@@ -62,7 +62,8 @@ class Plans(unittest.TestCase):
 
     def test_json_holds_what_is_promised(self):
         self.write(1, 10)
-        result, said = self.plan("--parallel.dp", 2, "--parallel.pp", 2, "--compare", "--world", 4, 8)
+        result, said = self.plan("--parallel.dp", 2, "--parallel.pp", 2, "--compare", "--world", "4,8", "--parallel.layers", "17,15")
+        self.assertEqual(result["plan"]["layers"], [17, 15])
         for key in ("step_over_ideal", "plan_ms", "bubble", "replica_imbalance", "packs", "sharing_ratio", "peak_tokens_in_flight", "gap", "plan"):
             self.assertIn(key, result)
         self.assertEqual(len(result["compare"]), 4)
@@ -107,6 +108,7 @@ class Plans(unittest.TestCase):
                 (2, "unknown schedule 'gpipe'", ("--lengths", self.lengths, "--parallel.schedule", "gpipe")),
                 (2, "one run of layers a stage", ("--lengths", self.lengths, "--parallel.virtual_stages", 2)),
                 (2, "adds up to 9", ("--lengths", self.lengths, "--parallel.pp", 2, "--parallel.layers", 4, 5)),
+                (2, "--world: '4,x' is not a list of whole numbers", ("--lengths", self.lengths, "--world", "4,x")),
                 (2, "check plan.costs", ("--lengths", self.lengths, "--costs", "none.yaml")),
                 (2, "no multiple of --parallel.pp", ("--lengths", self.lengths, "--parallel.pp", 2, "--world", 3)),
                 (7, "cannot write", ("--lengths", self.lengths, "--json", self.folder / "none" / "x.json"))):
