@@ -78,7 +78,7 @@ class Bench {
   double seconds(bool share, int64_t max_tokens, int repeats) {
     const std::vector<data::Group> groups{group_};
     const plan::StepPlan plan =
-        plan::make_step_plan(groups, Method::kGrpo, one_rank(), plan::cost_table(config_.shape()),
+        plan::make_step_plan(groups, Method::kGrpo, one_rank(), plan::stage_costs(config_.shape()),
                              {.max_tokens = max_tokens, .share_prefix = share});
     std::vector<double> times;
     for (int r = 0; r <= repeats; ++r) {  // the first is a warm-up
@@ -93,7 +93,7 @@ class Bench {
 
   /// alone / shared in floating point operations: linear layers and attention, and the head of `edges` targets.
   double bound(bool with_head) const {
-    const plan::CostTable costs = plan::cost_table(config_.shape());
+    const plan::CostTable costs = plan::forward_cost(plan::stage_costs(config_.shape()));
     const auto operations = [&](bool share) {
       std::vector<prefix::TokenSpan> spans;
       for (const data::Sample& sample : group_.sample) spans.emplace_back(sample.token);

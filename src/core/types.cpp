@@ -29,10 +29,11 @@ MeshShape resolve_mesh(MeshShape wanted, int world_size) {
     degree == -1 ? ++open : known *= degree;
   }
   check<ConfigError>(open <= 1, "more than one parallel degree is -1: give all but one of dp, pp, cp, tp");
+  const std::string asked = to_string(wanted);
   const int rest = world_size / known;
   for (int* degree : {&wanted.dp, &wanted.pp, &wanted.cp, &wanted.tp})
     if (*degree == -1) *degree = rest;
-  check<ConfigError>(wanted.size() == world_size, "parallel: ", to_string(wanted), " needs ",
+  check<ConfigError>(wanted.size() == world_size, "parallel: ", asked, " needs ",
                      open ? text("a multiple of ", known) : text(wanted.size()), " ranks, the job has ", world_size,
                      ": start that many with mpirun -np, or set one degree to -1");
   return wanted;

@@ -32,6 +32,12 @@ std::vector<Piece> pieces_that_fit(Scope& scope, const Problem& problem, const s
   return parts;
 }
 
+/// The deepest node that both paths have; -1: none.
+int32_t common_node(const LengthTree& tree, int32_t a, int32_t b) {
+  while (a != b && a >= 0 && b >= 0) (a > b ? a : b) = tree.node[index(std::max(a, b))].parent;
+  return a == b ? a : -1;
+}
+
 }  // namespace
 
 std::vector<int32_t> atoms_of(const LengthTree& tree, Atomic atomic) {
@@ -57,12 +63,11 @@ std::vector<int32_t> clusters_of(const LengthTree& tree, const StageCosts& costs
       total += below[n];
     }
   }
-  std::vector<bool> is_atom(tree.node.size());  // the root of a line that stays together
+  std::vector<bool> is_atom(tree.node.size());  // where the samples of what stays together part: never opened
   for (size_t s = 1; s < tree.sample.size(); ++s) {
     if (atom_of[s] != atom_of[s - 1]) continue;
-    int32_t root = tree.sample[s].node;
-    while (tree.node[index(root)].parent >= 0) root = tree.node[index(root)].parent;
-    is_atom[index(root)] = true;
+    const int32_t node = common_node(tree, tree.sample[s - 1].node, tree.sample[s].node);
+    if (node >= 0) is_atom[index(node)] = true;
   }
   std::vector<int32_t> top(tree.node.size());  // the node that names the cluster; an open node names itself
   std::vector<bool> is_open(tree.node.size());
@@ -73,7 +78,8 @@ std::vector<int32_t> clusters_of(const LengthTree& tree, const StageCosts& costs
     is_open[n] = starts && below[n] > total / replicas && !is_atom[n];
   }
   std::vector<int32_t> cluster;
-  for (const LengthSample& sample : tree.sample) cluster.push_back(top[index(sample.node)]);
+  for (size_t s = 0; s < tree.sample.size(); ++s)  // samples of one atom may have different roots
+    cluster.push_back(top[index(tree.sample[index(atom_of[s])].node)]);
   return cluster;
 }
 

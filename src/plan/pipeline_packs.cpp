@@ -8,7 +8,6 @@
 
 #include "fpdist/plan/cost_model.hpp"
 #include "fpdist/plan/pipeline_plan.hpp"
-#include "fpdist/prefix/forest.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -57,34 +56,19 @@ StepTree make_tree(const StepForest& step, std::span<const data::Group> groups) 
   return result;
 }
 
-/// The same samples with nothing shared between groups.
-StepForest forest_by_group(const StepForest& step, std::span<const data::Group> groups, bool share) {
-  StepForest apart;
-  apart.first_sample = step.first_sample, apart.edges = step.edges;
-  for (const data::Group& group : groups) {
-    std::vector<prefix::TokenSpan> samples;
-    for (const data::Sample& sample : group.sample) samples.emplace_back(sample.token);
-    const prefix::Forest own = prefix::make_forest(samples, share);
-    const auto first = static_cast<int32_t>(apart.forest.node.size());
-    for (prefix::ForestNode node : own.node) {
-      if (node.parent >= 0) node.parent += first;
-      apart.forest.node.push_back(node);
-    }
-    for (const int32_t node : own.last_node) apart.forest.last_node.push_back(node < 0 ? -1 : node + first);
-  }
-  return apart;
-}
-
-/// Whether the samples of every group lie side by side: what may not be torn must.
-bool lines_are_runs(const LengthTree& tree) {
-  std::vector<bool> closed(index(tree.lines), false);
+/// Lines are runs of samples. Where groups interleave (two groups with the same prompt), they become one line: what
+/// may not be torn then stays together with its neighbours.
+void merge_lines(LengthTree& tree) {
+  std::vector<size_t> last(index(tree.lines), 0);
+  for (size_t s = 0; s < tree.sample.size(); ++s) last[index(tree.sample[s].line)] = s;
+  int32_t line = -1;
+  size_t until = 0;
   for (size_t s = 0; s < tree.sample.size(); ++s) {
-    const auto line = index(tree.sample[s].line);
-    if (s > 0 && tree.sample[s - 1].line == tree.sample[s].line) continue;
-    if (closed[line]) return false;
-    closed[line] = true;
+    if (s == 0 || s > until) ++line;
+    until = std::max(until, last[index(tree.sample[s].line)]);
+    tree.sample[s].line = line;
   }
-  return true;
+  tree.lines = line + 1;
 }
 
 /// Rows, pairs and edges of a pack, from its nodes.
@@ -113,17 +97,10 @@ class PackWork {
   int32_t visit_ = 0;
 };
 
-/// Where the planned slices end in a pack of `rows` rows. Planned rows are the pack's own unless groups were planned
-/// apart; then their shares count.
-std::vector<int32_t> slice_ends(const std::vector<Work>& slices, int64_t rows) {
-  int64_t planned = 0, done = 0;
-  for (const Work& slice : slices) planned += slice.rows;
+std::vector<int32_t> slice_ends(const std::vector<Work>& slices) {
+  int64_t done = 0;
   std::vector<int32_t> ends;
-  for (const Work& slice : slices) {
-    done += slice.rows;
-    const int64_t end = planned == rows ? done : rows * done / std::max<int64_t>(planned, 1);
-    ends.push_back(static_cast<int32_t>(end));
-  }
+  for (const Work& slice : slices) ends.push_back(static_cast<int32_t>(done += slice.rows));
   return ends;
 }
 
@@ -137,9 +114,7 @@ bool has_tokens(const data::Group& group) {
 PipelinePacks pack_for_pipeline(const StepForest& step, std::span<const data::Group> groups, bool may_tear,
                                 const ParallelOptions& parallel, const StageCosts& costs, const PackOptions& options) {
   StepTree tree = make_tree(step, groups);
-  if (!may_tear && !lines_are_runs(tree.tree)) {  // some group's samples part where other groups branch off
-    tree = make_tree(forest_by_group(step, groups, options.share_prefix), groups);
-  }
+  merge_lines(tree.tree);
   PlannerOptions planner;
   planner.replicas = parallel.dp;
   planner.parallel = parallel;
@@ -174,7 +149,7 @@ PipelinePacks pack_for_pipeline(const StepForest& step, std::span<const data::Gr
       const Work work = work_of.of(pack.member);
       pack.rows = work.rows, pack.pairs = work.pairs, pack.edges = work.edges;
       pack.cost = forward.cost(work.rows, work.pairs, work.edges);
-      pack.slice_end = slice_ends(planned.slice, work.rows);
+      pack.slice_end = slice_ends(planned.slice);
     }
   }
   return packs;

@@ -80,7 +80,7 @@ void check_given(const LayerWork& work, const std::vector<int64_t>& layers, size
   }
   const int64_t sum = std::accumulate(layers.begin(), layers.end(), int64_t{0});
   check<ConfigError>(sum == work.layers, "parallel.layers (", listed(layers), ") adds up to ", sum, ", the model has ",
-                     work.layers, " layers");
+                     work.layers, " layers: give runs that add up to that, or none to split them by cost");
 }
 
 }  // namespace

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/plan/cost_model.hpp"
 #include "src/plan/packer.hpp"
+#include "src/plan/pipeline_packs.hpp"
 #include "src/plan/units.hpp"
 
 namespace fpdist::plan {
@@ -99,17 +101,16 @@ PackPlan pack_plan(const PackedUnits& pack, const UnitSet& units, const CostTabl
   return plan;
 }
 
-/// Every pack in (at most) `wanted` slices of like row counts; a wanted number of 0 or 1 leaves them whole.
+/// Packs without a plan of their own: whole, or in (at most) `wanted` slices of like row counts.
 void cut_packs(StepPlan& plan, int wanted) {
-  for (std::vector<PackPlan>& packs : plan.replica) {
-    int most = 1;
-    for (PackPlan& pack : packs) {
+  for (size_t d = 0; d < plan.replica.size(); ++d)
+    for (PackPlan& pack : plan.replica[d]) {
+      if (wanted < 2 && !pack.slice_end.empty()) continue;
       const auto slices = static_cast<int>(std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, pack.rows)));
+      pack.slice_end.clear();
       for (int64_t s = 1; s <= slices; ++s) pack.slice_end.push_back(static_cast<int32_t>(pack.rows * s / slices));
-      most = std::max(most, slices);
+      plan.window[d] = std::max(plan.window[d], slices);
     }
-    plan.window.push_back(most);
-  }
 }
 
 /// Interleaving takes a multiple of the stages: empty packs make up for what is missing.
@@ -118,6 +119,35 @@ void fill_up(StepPlan& plan) {
     size_t units = 0;
     for (const PackPlan& pack : packs) units += pack.slice_end.size();
     for (; units % static_cast<size_t>(plan.stages) != 0; ++units) packs.emplace_back().slice_end.push_back(0);
+  }
+}
+
+/// The packing's packs by their first member; those without units are left out.
+std::vector<std::vector<PackPlan>> packs_of(const Choice& choice, const CostTable& costs) {
+  std::vector<std::vector<PackPlan>> replicas;
+  for (const std::vector<PackedUnits>& packed : choice.packing.replica) {
+    std::vector<PackPlan>& packs = replicas.emplace_back();
+    for (const PackedUnits& pack : packed)
+      if (!pack.unit.empty()) packs.push_back(pack_plan(pack, choice.units, costs));
+    std::sort(packs.begin(), packs.end(), [](const PackPlan& a, const PackPlan& b) {
+      return std::tie(a.member[0].group, a.member[0].index) < std::tie(b.member[0].group, b.member[0].index);
+    });
+  }
+  return replicas;
+}
+
+/// False where the pipeline planner finds nothing: interleaving without a multiple of the stages, or groups that
+/// interleave so that together they exceed the cap.
+bool plan_packs(const StepForest& step, std::span<const data::Group> groups, bool may_tear,
+                const ParallelOptions& parallel, const StageCosts& costs, const PackOptions& options, StepPlan& plan) {
+  tear_too_large(make_units(step, groups, std::vector<bool>(groups.size(), false)), groups, may_tear,
+                 options.max_tokens);
+  try {
+    PipelinePacks packs = pack_for_pipeline(step, groups, may_tear, parallel, costs, options);
+    plan.replica = std::move(packs.replica), plan.window = std::move(packs.window);
+    return true;
+  } catch (const ConfigError&) {
+    return false;
   }
 }
 
@@ -185,30 +215,29 @@ PipelineShape StepPlan::pipeline(int d) const {
 }
 
 StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
-                        const CostTable& costs, const PackOptions& options) {
+                        const StageCosts& costs, const PackOptions& options) {
   check<ConfigError>(parallel.dp >= 1, "parallel.dp is ", parallel.dp,
                      ": resolve the mesh against the number of ranks first");
   check<ConfigError>(options.max_tokens >= 1, "pack.max_tokens is ", options.max_tokens, ": set it to 1 or more");
-  const int64_t max_tokens = std::min<int64_t>(options.max_tokens, std::numeric_limits<int32_t>::max());
+  PackOptions capped = options;
+  capped.max_tokens = std::min<int64_t>(options.max_tokens, std::numeric_limits<int32_t>::max());
+  const bool may_tear = !is_preference(method);
   const StepForest step = make_step_forest(groups, options.share_prefix);
-  const Choice choice = choose_packing(step, groups, !is_preference(method), parallel.dp, costs, max_tokens);
 
   StepPlan plan;
   plan.totals = totals_of(step, groups.size());
   plan.schedule = parallel.schedule, plan.stages = parallel.pp, plan.chunks = parallel.virtual_stages;
-  for (const std::vector<PackedUnits>& packed : choice.packing.replica) {
-    std::vector<PackPlan>& packs = plan.replica.emplace_back();
-    for (const PackedUnits& pack : packed) {
-      if (pack.unit.empty()) continue;
-      packs.push_back(pack_plan(pack, choice.units, costs));
-      plan.totals.tokens_computed += packs.back().rows;
-    }
-    std::sort(packs.begin(), packs.end(), [](const PackPlan& a, const PackPlan& b) {
-      return std::tie(a.member[0].group, a.member[0].index) < std::tie(b.member[0].group, b.member[0].index);
-    });
+  const bool is_planned = parallel.pp > 1 && plan.totals.tokens_logical > 0 &&
+                          plan_packs(step, groups, may_tear, parallel, costs, capped, plan);
+  if (!is_planned) {
+    const CostTable forward = forward_cost(costs);
+    plan.replica = packs_of(choose_packing(step, groups, may_tear, parallel.dp, forward, capped.max_tokens), forward);
+    plan.window.assign(plan.replica.size(), 1);
   }
   cut_packs(plan, options.slices);
   if (parallel.schedule == Schedule::kInterleaved) fill_up(plan);
+  for (const auto& packs : plan.replica)
+    for (const PackPlan& pack : packs) plan.totals.tokens_computed += pack.rows;
   plan.hash = hash_of(plan, parallel);
   return plan;
 }

@@ -30,19 +30,18 @@ model::ModelConfig read_model_config(const model::ModelOptions& options) {
   return model::parse_model_config(directory.config_json(), directory.config_path());
 }
 
+void check_mesh(const Config& config, const model::ModelConfig& model) {
+  model::check_tensor_parallel(model, config.parallel.tp);
+  (void)plan::plan_context({}, config.parallel, context_costs(config, model));
+  (void)split_layers(config, model);
+}
+
 std::vector<model::StageLayers> split_layers(const Config& config, const model::ModelConfig& model) {
-  const plan::ModelShape shape = model.shape();
-  const plan::CostTable layer = plan::cost_table({.layers = 1,
-                                                  .hidden = shape.hidden,
-                                                  .intermediate = shape.intermediate,
-                                                  .heads = shape.heads,
-                                                  .kv_heads = shape.kv_heads,
-                                                  .head_dim = shape.head_dim,
-                                                  .vocab = shape.vocab});
+  const plan::StageCosts costs = plan::stage_costs(model.shape());
   // A layer's work on one row against the head's: every row is taken to have an edge, a reward model's head is nothing.
-  const int64_t head = config.method == Method::kReward ? 0 : layer.per_edge;
+  const int64_t head = config.method == Method::kReward ? 0 : costs.per_edge;
   const std::vector<int64_t> layers = plan::stage_layers(
-      {.layers = model.num_hidden_layers, .layer = layer.per_row, .embedding = 0, .head = head}, config.parallel);
+      {.layers = model.num_hidden_layers, .layer = costs.per_row, .embedding = 0, .head = head}, config.parallel);
   std::vector<model::StageLayers> runs;
   int64_t first = 0;
   for (size_t i = 0; i < layers.size(); ++i) {

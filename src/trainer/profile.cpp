@@ -49,10 +49,7 @@ Events measured_events(Trainer::Impl& trainer, const plan::StepPlan& plan, std::
 /// The simulation of every replica's pipeline, one track a (replica, stage), scaled so that its compute takes as long
 /// in all as the measured compute.
 Events planned_events(const Trainer::Impl& trainer, const plan::StepPlan& plan, const Events& measured) {
-  const plan::StageCosts costs =
-      plan::stage_costs(trainer.model_config.shape(), trainer.config.model.gradient_checkpointing);
-  std::vector<int64_t> layers;
-  for (const auto& run : split_layers(trainer.config, trainer.model_config)) layers.push_back(run.count);
+  const std::vector<int64_t>& layers = trainer.config.parallel.layers;
   Events events;
   double planned_work = 0, measured_work = 0;
   for (int d = 0; d < trainer.mesh.shape().dp; ++d) {
@@ -61,7 +58,7 @@ Events planned_events(const Trainer::Impl& trainer, const plan::StepPlan& plan, 
     for (const plan::PackPlan& pack : plan.replica[static_cast<size_t>(d)])  // like slices, to the eye
       for (const auto parts = static_cast<int64_t>(pack.slice_end.size()); const int32_t end : pack.slice_end)
         units.push_back(
-            plan::unit_cost(costs, {end > 0 ? pack.rows / parts : 0, pack.pairs / parts, pack.edges / parts}));
+            plan::unit_cost(trainer.costs, {end > 0 ? pack.rows / parts : 0, pack.pairs / parts, pack.edges / parts}));
     for (plan::TimelineEvent event :
          plan::simulate(shape, plan::pipeline_ops(shape), units, layers, /*with_events=*/true).events) {
       planned_work += event.end - event.begin;

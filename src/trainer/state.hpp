@@ -28,6 +28,9 @@ model::ModelConfig read_model_config(const model::ModelOptions& options);
 /// Runs of layers of the whole pipeline, in model order: pp * virtual_stages of them.
 std::vector<model::StageLayers> split_layers(const Config& config, const model::ModelConfig& model);
 
+/// Throws ConfigError, naming key and cure, where the model does not divide over the (resolved) mesh.
+void check_mesh(const Config& config, const model::ModelConfig& model);
+
 /// The runs of layers of this rank, with their weights loaded or seeded; only the own slices are read.
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const model::ModelConfig& shape,
                                                             const comm::Mesh& mesh);
@@ -73,7 +76,7 @@ struct Trainer::Impl {
   comm::Mesh mesh;
   std::unique_ptr<comm::Communicator> kv_replicas;  ///< tp ranks that hold the same KV heads
   model::ModelConfig model_config;
-  plan::CostTable costs;
+  plan::StageCosts costs;
   plan::CpCosts cp_costs;
   std::vector<std::unique_ptr<model::Transformer>> policy;     ///< own runs of layers
   std::vector<std::unique_ptr<model::Transformer>> reference;  ///< only where the loss asks for it

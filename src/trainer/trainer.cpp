@@ -41,15 +41,18 @@ Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_)
       log(log_),
       mesh(world, config.parallel),
       model_config(read_model_config(config.model)),
-      costs(plan::cost_table(model_config.shape())),
+      costs(plan::stage_costs(model_config.shape(), config.model.gradient_checkpointing)),
       cp_costs(context_costs(config, model_config)),
-      policy(load_model(config, model_config, mesh)),
+      policy((check_mesh(config, model_config), load_model(config, model_config, mesh))),
       ordered(order_parameters(policy, model_config, mesh)),
       flat(ordered.all),
       reducer(flat, mesh.dp_cp(), ordered.late),
       optimizer(make_optimizers(flat, reducer, config.optim)),
       loss(loss::make_loss(config.method, config.loss)) {
   kv_replicas = split_kv_replicas(mesh, model_config);
+  std::vector<int64_t> layers;  // what the weights were split by is what steps are planned with
+  for (const model::StageLayers& run : split_layers(config, model_config)) layers.push_back(run.count);
+  config.parallel.layers = std::move(layers);
   if (loss::needs_reference(config.method, config.loss)) reference = clone_frozen(policy);
   for (const auto& run : policy)
     run->set_hook([this](std::span<const ops::ParameterPtr> complete) {

@@ -123,10 +123,13 @@ trainer::Config random_config(std::mt19937_64& random) {
     c.loss.scale_rewards = flag() ? "none" : "batch";
     c.loss.beta = unit();
   }
-  c.train = {count(), count(), random(), random_text(random), count(), count(), unit(), 1 + count(), flag()};
+  c.train = {count(), count(), random(), random_text(random), count(), count(), unit(), count(), 1 + count(), flag()};
   c.optim = {unit() * 1e-7, unit(), unit(), unit() + 1e-300, unit(), unit(), flag() ? "cosine" : "linear", 0};
   c.parallel.dp = flag() ? -1 : static_cast<int>(count());
-  c.pack = {count(), flag(), count()};
+  c.parallel.schedule = flag() ? plan::Schedule::kZeroBubble : plan::Schedule::k1F1B;
+  c.parallel.cp_method = flag() ? plan::CpMethod::kRing : plan::CpMethod::kUlysses;
+  for (int64_t i = count() % 4; i > 0; --i) c.parallel.layers.push_back(count());
+  c.pack = {count(), flag(), static_cast<int>(count()), count()};
   return c;
 }
 

@@ -63,7 +63,8 @@ std::vector<at::Tensor> run_split(const Problem& problem, int ranks, plan::Paral
         const auto rank = static_cast<size_t>(world.rank());
         const auto keys = world.communicator().split("cp", 0, world.rank());
         const auto gradients = world.communicator().split("cp_gradient", 0, world.rank());
-        const auto exchange = std::make_shared<const ContextExchange>(std::span(&plan, 1), problem.subtree_end, *keys, *gradients);
+        const auto exchange =
+            std::make_shared<const ContextExchange>(std::span(&plan, 1), problem.subtree_end, *keys, *gradients);
         const at::Tensor rows = rows_of(plan.rank_rows[rank]);
         const auto own = [&](const at::Tensor& x) { return x.index_select(0, rows); };
         const auto leaf = [&](const at::Tensor& x) { return own(x).set_requires_grad(true); };
@@ -149,8 +150,8 @@ TEST(ContextAttention, AWrongNumberOfRowsIsRefused) {
   const Problem problem = make_problem({3, 3, 3}, at::kDouble);
   comm::run_threads(1, [&](comm::World& world) {
     const plan::CpPlan plan = plan::plan_context(problem.node, plan::ParallelOptions{}, {});
-    const auto exchange =
-        std::make_shared<const ContextExchange>(std::span(&plan, 1), problem.subtree_end, world.communicator(), world.communicator());
+    const auto exchange = std::make_shared<const ContextExchange>(std::span(&plan, 1), problem.subtree_end,
+                                                                  world.communicator(), world.communicator());
     EXPECT_THROW(context_attention(problem.q.narrow(0, 0, 2), problem.k, problem.v, exchange, 1.0), ShapeError);
     EXPECT_THROW(context_attention(problem.q, problem.k, problem.v, nullptr, 1.0), ShapeError);
   });

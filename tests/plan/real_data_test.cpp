@@ -64,7 +64,9 @@ TEST_P(RealData, IsReadInFullAndSharesWhatANaiveCountSays) {
 
   PackOptions pack;
   pack.max_tokens = 1 << 20;  // one pack: the plan's ratio is the forest's
-  const StepPlan plan = make_step_plan(subset, GetParam().method, one_rank(), {1, 0, 0, 0}, pack);
+  const StepPlan plan =
+      make_step_plan(subset, GetParam().method, one_rank(),
+                     {.layers = 1, .per_row = 1, .forward_pair = 0, .per_edge = 0, .overhead_rows = 0}, pack);
   EXPECT_EQ(plan.totals.tokens_logical, logical);
   EXPECT_EQ(plan.totals.tokens_computed, static_cast<int64_t>(prefixes.size()));
   EXPECT_GT(plan.totals.sharing_ratio(), 1.0);

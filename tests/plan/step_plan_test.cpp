@@ -22,7 +22,8 @@
 namespace fpdist::plan {
 namespace {
 
-const CostTable kCosts{1000, 7, 100, 5000};
+const StageCosts kCosts{.layers = 1, .per_row = 1000, .forward_pair = 7, .per_edge = 100, .overhead_rows = 5};
+const StageCosts kRowsOnly{.layers = 1, .per_row = 1, .forward_pair = 0, .per_edge = 0, .overhead_rows = 0};
 
 ParallelOptions replicas(int dp) {
   ParallelOptions options;
@@ -102,7 +103,7 @@ TEST(StepPlan, PacksAreWhatTheirLayoutsAreAndKeepTheCap) {
         ASSERT_EQ(pack.rows, layout.rows());
         ASSERT_EQ(pack.edges, layout.edges());
         ASSERT_EQ(pack.pairs, pairs_of(layout));
-        ASSERT_EQ(pack.cost, kCosts.cost(pack.rows, pack.pairs, pack.edges));
+        ASSERT_EQ(pack.cost, forward_cost(kCosts).cost(pack.rows, pack.pairs, pack.edges));
         EXPECT_LE(pack.rows, one.options.max_tokens);
         EXPECT_TRUE(pack.rows > 0 || all_rows == 0) << "a pack without rows";
         rows += pack.rows;
@@ -238,7 +239,7 @@ TEST(StepPlan, ASwapMendsWhatLongestFirstGetsWrong) {
   std::vector<data::Group> groups;  // longest first leaves 3+2+2 against 3+2; 3+3 against 2+2+2 is even
   for (const int64_t length : {300, 300, 200, 200, 200})
     groups.push_back(group_of(static_cast<int64_t>(groups.size()), {length}, 0));
-  const StepPlan plan = make_step_plan(groups, Method::kSft, replicas(2), {1, 0, 0, 0}, {});
+  const StepPlan plan = make_step_plan(groups, Method::kSft, replicas(2), kRowsOnly, {});
   for (const auto& packs : plan.replica) EXPECT_EQ(packs.at(0).cost, 600);
 }
 
@@ -263,13 +264,89 @@ TEST(StepPlan, InterleavingGetsAMultipleOfTheStages) {
   PackOptions pack;
   pack.max_tokens = 100;
   const std::vector<data::Group> groups{group_of(0, {60}, 10), group_of(1, {60}, 10), group_of(2, {90}, 10)};
-  const StepPlan plan = make_step_plan(groups, Method::kSft, options, kCosts, pack);
+  StageCosts costs = kCosts;
+  costs.layers = 8;
+  const StepPlan plan = make_step_plan(groups, Method::kSft, options, costs, pack);
   for (int d = 0; d < 2; ++d) {
-    EXPECT_EQ(plan.replica[static_cast<size_t>(d)].size() % 4, 0U);
+    int units = 0;
+    for (const int slices : plan.pipeline(d).slices) units += slices;
+    EXPECT_EQ(units % 4, 0);
     EXPECT_EQ(validate_ops(plan.pipeline(d), pipeline_ops(plan.pipeline(d))), "");
   }
   options.schedule = Schedule::k1F1B, options.virtual_stages = 1;
-  EXPECT_NE(make_step_plan(groups, Method::kSft, options, kCosts, pack).hash, plan.hash);
+  EXPECT_NE(make_step_plan(groups, Method::kSft, options, costs, pack).hash, plan.hash);
+}
+
+TEST(StepPlan, PipelinePlansAreWholeAndTheirSlicesFit) {
+  for (uint64_t seed = 0; seed < 250; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    Rng rng(seed, 78);
+    const Method method = rng.below(2) ? Method::kDpo : Method::kGrpo;
+    const auto groups = prefix::random_groups(seed, is_preference(method));
+    ParallelOptions parallel = replicas(static_cast<int>(1 + rng.below(3)));
+    parallel.pp = static_cast<int>(2 + rng.below(3));
+    parallel.schedule = static_cast<Schedule>(rng.below(3));
+    parallel.virtual_stages = parallel.schedule == Schedule::kInterleaved ? 2 : 1;
+    StageCosts costs = kCosts;
+    costs.layers = 8, costs.overhead_rows = static_cast<int64_t>(rng.below(40));
+    PackOptions options;
+    options.share_prefix = rng.below(4) > 0;
+    options.slices = static_cast<int>(rng.below(3));
+    for (const data::Group& group : groups) {  // the longest group fits, not much more
+      int64_t rows = 0;
+      for (const data::Sample& sample : group.sample) rows += sample.length();
+      options.max_tokens =
+          std::max(seed ? rows + static_cast<int64_t>(rng.below(30)) : rows, options.max_tokens % 8192);
+    }
+    const StepPlan plan = make_step_plan(groups, method, parallel, costs, options);
+    EXPECT_EQ(make_step_plan(groups, method, parallel, costs, options).hash, plan.hash);
+    std::vector<int> placed;
+    for (const data::Group& group : groups) placed.insert(placed.end(), group.sample.size(), 0);
+    std::vector<size_t> first{0};
+    for (const data::Group& group : groups) first.push_back(first.back() + group.sample.size());
+    for (int d = 0; d < parallel.dp; ++d) {
+      EXPECT_EQ(validate_ops(plan.pipeline(d), pipeline_ops(plan.pipeline(d))), "");
+      for (const PackPlan& pack : plan.replica[static_cast<size_t>(d)]) {
+        const prefix::TreeLayout layout = layout_of(groups, pack, options.share_prefix);
+        EXPECT_EQ(pack.rows, layout.rows());
+        EXPECT_LE(pack.rows, options.max_tokens);
+        EXPECT_EQ(pack.slice_end.back(), pack.rows);
+        EXPECT_TRUE(std::is_sorted(pack.slice_end.begin(), pack.slice_end.end()));
+        for (const MemberRef& member : pack.member)
+          ++placed[first[static_cast<size_t>(member.group)] + static_cast<size_t>(member.index)];
+        for (const MemberRef& member : pack.member) {  // pairs stay together
+          if (!is_preference(method)) continue;
+          const auto of_group = std::count_if(pack.member.begin(), pack.member.end(),
+                                              [&](const MemberRef& other) { return other.group == member.group; });
+          EXPECT_EQ(static_cast<size_t>(of_group), groups[static_cast<size_t>(member.group)].sample.size());
+        }
+      }
+    }
+    EXPECT_EQ(std::count(placed.begin(), placed.end(), 1), static_cast<std::ptrdiff_t>(placed.size()));
+  }
+}
+
+TEST(StepPlan, APipelineSharesWhatIsSharedByAll) {
+  std::vector<data::Group> groups;  // a long preamble above 40 pairs; every other question is asked twice
+  for (int32_t g = 0; g < 40; ++g) {
+    data::Group group;
+    group.id = g;
+    for (int32_t s = 0; s < 2; ++s) {
+      data::Sample sample;
+      sample.token.assign(700, 7);
+      for (const int32_t token : {100 + g / 2, 300 + s, 301, 302}) sample.token.push_back(token);
+      sample.target = sample.token;
+      group.sample.push_back(sample);
+    }
+    groups.push_back(group);
+  }
+  ParallelOptions parallel = replicas(1);
+  parallel.pp = 2, parallel.schedule = Schedule::kZeroBubble;
+  StageCosts costs = kCosts;
+  costs.layers = 4;
+  PackOptions options;
+  options.max_tokens = 2048;
+  EXPECT_GT(make_step_plan(groups, Method::kDpo, parallel, costs, options).totals.sharing_ratio(), 10.0);
 }
 
 TEST(StepPlan, TenThousandSamplesArePlannedInUnderASecond) {
@@ -297,7 +374,7 @@ TEST(StepPlan, TenThousandSamplesArePlannedInUnderASecond) {
 
 TEST(CostTable, CountsFlopsOfADecoder) {
   const ModelShape shape{2, 8, 16, 4, 2, 2, 100};
-  const CostTable table = cost_table(shape);
+  const CostTable table = forward_cost(stage_costs(shape));
   EXPECT_EQ(table.per_row, 2 * 2 * (8 * 8 + 8 * 4 + 8 * 4 + 8 * 8 + 3 * 8 * 16));  // q, k, v, out, mlp
   EXPECT_EQ(table.per_pair, 2 * 4 * 4 * 2);
   EXPECT_EQ(table.per_edge, 2 * 8 * 100);

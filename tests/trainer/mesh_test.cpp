@@ -227,8 +227,10 @@ TEST(MeshFamilies, EveryFamilyEqualsOneRankOnEveryAxis) {
     }
 }
 
+/// On a pipeline recomputation has its cost, so that other packs may be planned: then equal up to rounding.
 TEST(MeshBits, RecomputationChangesNoBit) {
-  for (const Job& job : {Job{"tp2cp2pp2", mesh(1, 2, 2, 2)}, Job{"pp4_zb", mesh(1, 4, 1, 1, kZb)}}) {
+  for (const Job& job :
+       {Job{"tp2cp2", mesh(1, 1, 2, 2)}, Job{"tp2cp2pp2", mesh(1, 2, 2, 2)}, Job{"pp4_zb", mesh(1, 4, 1, 1, kZb)}}) {
     SCOPED_TRACE(job.name);
     Config config = config_of({"grpo", Method::kGrpo});
     config.parallel = job.parallel;
@@ -236,7 +238,8 @@ TEST(MeshBits, RecomputationChangesNoBit) {
     const Outcome kept = run(config, job.parallel.size(), 2, patient());
     config.model.gradient_checkpointing = true;
     const Outcome recomputed = run(config, job.parallel.size(), 2, patient());
-    expect_same_bits(kept.weights, recomputed.weights);
+    if (job.parallel.pp == 1) expect_same_bits(kept.weights, recomputed.weights);
+    expect_close(recomputed.weights, kept.weights, 1e-9, "weight");
   }
 }
 

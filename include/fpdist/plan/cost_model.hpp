@@ -1,5 +1,5 @@
 #pragma once
-// plan: the cost of a pack in integers. cost = rows*per_row + pairs*per_pair + edges*per_edge + per_pack.
+// plan: what a transformer's work costs, in integers.
 
 #include <cstdint>
 
@@ -7,23 +7,22 @@
 
 namespace fpdist::plan {
 
-/// Units are arbitrary but equal: only ratios matter. From a model's shapes: floating point operations of one forward.
+/// The numbers of a decoder-only transformer that decide its cost.
+struct ModelShape {
+  int64_t layers = 1, hidden = 1, intermediate = 1, heads = 1, kv_heads = 1, head_dim = 1, vocab = 1;
+};
+
+/// Floating point operations of one layer forward: 2 per weight and row, 4*heads*head_dim a pair; 2*hidden*vocab an
+/// edge; attention's backward is 2.5 of its forward; the overhead is StageCosts' own.
+StageCosts stage_costs(const ModelShape& shape, bool recompute = false);
+
+/// The forward of a whole pack: rows*per_row + pairs*per_pair + edges*per_edge + per_pack.
 struct CostTable {
   int64_t per_row = 1, per_pair = 0, per_edge = 0, per_pack = 0;
   int64_t cost(int64_t rows, int64_t pairs, int64_t edges) const {
     return rows * per_row + pairs * per_pair + edges * per_edge + per_pack;
   }
 };
-
-/// The numbers of a decoder-only transformer that decide its cost.
-struct ModelShape {
-  int64_t layers = 1, hidden = 1, intermediate = 1, heads = 1, kv_heads = 1, head_dim = 1, vocab = 1;
-};
-
-/// Forward FLOPs: 2 per weight and row, 4*heads*head_dim a pair and layer, 2*hidden*vocab an edge.
-CostTable cost_table(const ModelShape& shape);
-
-/// The same for pipelines: floating point operations of one layer; attention's backward is 2.5 of its forward.
-StageCosts stage_costs(const ModelShape& shape, bool recompute);
+CostTable forward_cost(const StageCosts& costs);
 
 }  // namespace fpdist::plan

@@ -58,9 +58,10 @@ int64_t count_edges(const data::Sample& sample);
 /// Plans one optimizer step over `parallel.dp` replicas. Preference groups are never torn apart; others may be, sample
 /// by sample, when they do not fit or the costliest replica would be above 1.05 of the mean. A replica has no packs
 /// when there are fewer pieces than replicas; no pack is without rows unless the whole step is, or interleaving needs a
-/// multiple of pp packs. Not collective. Throws ConfigError naming the group (Group::id) and the smallest
-/// pack.max_tokens that fits.
+/// multiple of pp packs. On a pipeline (pp > 1) packs, order, slices and window are chosen by simulated step time;
+/// parallel.layers must then be given. `costs`: of the model that will run. Not collective. Throws ConfigError naming
+/// the group (Group::id) and the smallest pack.max_tokens that fits.
 StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
-                        const CostTable& costs, const PackOptions& options);
+                        const StageCosts& costs, const PackOptions& options);
 
 }  // namespace fpdist::plan
