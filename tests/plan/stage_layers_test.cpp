@@ -81,7 +81,9 @@ TEST(StageLayers, GivenLayersAreTakenOrRefusedByName) {
   EXPECT_EQ(stage_layers(work, mesh(2, 1, {8, 0})), (Layers{8, 0}));
   EXPECT_EQ(refusal(work, mesh(2, 1, {8})),
             "parallel.layers lists 1 runs of layers, pp * virtual_stages is 2: give one number a run, in model order");
-  EXPECT_EQ(refusal(work, mesh(2, 1, {4, 5})), "parallel.layers (4,5) adds up to 9, the model has 8 layers: give runs that add up to that, or none to split them by cost");
+  EXPECT_EQ(refusal(work, mesh(2, 1, {4, 5})),
+            "parallel.layers (4,5) adds up to 9, the model has 8 layers: give runs that add up to that, or none to "
+            "split them by cost");
   EXPECT_NE(refusal(work, mesh(2, 1, {0, 8})).find("run 0 has 0 layers"), std::string::npos);
   EXPECT_NE(refusal(work, mesh(2, 1, {9, -1})).find("run 0 has 9 layers, the model 8"), std::string::npos);
   EXPECT_NE(refusal(work, mesh(2, 1, {8, -1})).find("run 1 has -1 layers"), std::string::npos);
