@@ -105,18 +105,19 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
       (mesh.cp * mesh.tp);
   const double total =
       held * (weight_bytes * (has_reference ? 2 : 1) + sum_bytes) + masters + 2 * shard * sum_bytes + activations;
-  return text(
-      "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh, runs),
-      "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(), " steps an epoch; the first ",
-      steps, " planned\n", "tokens             ", logical, " logical, ", computed, " computed\n", "sharing ratio      ",
-      static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
-      static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
-      config.pack.max_tokens, " rows\n", "balance            busiest replica ",
-      static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n", "memory a rank      ",
-      mib(total), "\n", "  weights          ", mib(held * weight_bytes), " (of ", static_cast<int64_t>(weights),
-      " parameters)\n", has_reference ? text("  reference        ", mib(held * weight_bytes), "\n") : "",
-      "  main grads       ", mib(held * sum_bytes), "\n", "  optimizer shard  ", mib(masters + 2 * shard * sum_bytes),
-      "\n", "  activations      ", mib(activations), " (estimate, largest pack)");
+  return text("mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh, runs),
+              "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(),
+              " steps an epoch; the first ", steps, " planned\n", "tokens             ", logical, " logical, ",
+              computed, " computed\n", "sharing ratio      ",
+              static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
+              static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
+              config.pack.max_tokens, " rows\n", "balance            busiest replica ",
+              static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n",
+              "memory a rank      ", mib(total), "\n", "  weights          ", mib(held * weight_bytes), " (",
+              mesh.pp * mesh.tp > 1 ? "its share of " : "", static_cast<int64_t>(weights), " parameters)\n",
+              has_reference ? text("  reference        ", mib(held * weight_bytes), "\n") : "", "  main grads       ",
+              mib(held * sum_bytes), "\n", "  optimizer shard  ", mib(masters + 2 * shard * sum_bytes), "\n",
+              "  activations      ", mib(activations), " (estimate, largest pack)");
 }
 
 }  // namespace fpdist::trainer

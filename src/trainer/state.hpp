@@ -1,6 +1,7 @@
 #pragma once
 // trainer (private): everything one rank holds between two steps.
 
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -98,7 +99,8 @@ struct Trainer::Impl {
   void precompute_reference(std::vector<data::Group>& groups, LogSink& step_log);
 
   // train_step.cpp
-  StepMetrics step(std::span<const data::Group> groups, LogSink& step_log);
+  /// `ready`: these groups' plan, made ahead; null: planned here.
+  StepMetrics step(std::span<const data::Group> groups, LogSink& step_log, std::future<plan::StepPlan>* ready);
   void finish_gradients();  ///< sums over tp, tied copies and what ZeRO has not reduced yet
   void update(StepSums& sums);
 

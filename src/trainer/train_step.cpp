@@ -38,7 +38,8 @@ void sum_tied_gradients(const std::vector<ops::ParameterPtr>& parameters, comm::
 
 }  // namespace
 
-StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& step_log) {
+StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& step_log,
+                                std::future<plan::StepPlan>* ready) {
   const auto start = Clock::now();
   std::map<std::string, double> values;
   std::vector<data::Group> filled;  // rollouts only: the caller's groups stay as they are
@@ -50,9 +51,10 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
       config.method == Method::kGrpo ? std::span<const data::Group>(filled) : given;
   if (steps_done < config.pack.verify_steps && config.pack.share_prefix) verify(groups, step_log);
 
-  const plan::StepPlan plan = make_plan(groups, config.pack.share_prefix);
+  const auto planning = Clock::now();  // what is waited for: a plan made ahead costs nothing here
+  const plan::StepPlan plan = ready != nullptr ? ready->get() : make_plan(groups, config.pack.share_prefix);
+  const double plan_seconds = seconds_since(planning);
   check_same_plan(plan);
-  const double plan_seconds = seconds_since(start);
   StepSums sums;
   sums.learning_rate = optim::learning_rate(config.optim, steps_done, config.train.max_steps);
   sums.metrics.add(loss(empty_edges(config.model.dtype), plan.totals).metrics);

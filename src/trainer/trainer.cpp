@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
+#include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
@@ -95,10 +97,21 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
   writes_files = true;
   const auto start = std::chrono::steady_clock::now();
   double logical = 0, computed = 0;
-  for (int64_t step_index = 0; step_index < config.train.max_steps; ++step_index) {
+  const auto groups_of = [&](int64_t step_index) {
     std::vector<data::Group> groups;
     for (const int64_t id : loader.step(step_index)) groups.push_back(dataset.group[static_cast<size_t>(id)]);
-    StepMetrics metrics = step(groups, rank_log);
+    return std::make_shared<const std::vector<data::Group>>(std::move(groups));
+  };
+  auto next = groups_of(0);
+  std::future<plan::StepPlan> ahead;  // of the next step, made while this one runs
+  for (int64_t step_index = 0; step_index < config.train.max_steps; ++step_index) {
+    const auto groups = std::move(next);
+    std::future<plan::StepPlan> ready = std::move(ahead);
+    if (step_index + 1 < config.train.max_steps) {
+      next = groups_of(step_index + 1);
+      ahead = std::async(std::launch::async, [this, next] { return make_plan(*next, config.pack.share_prefix); });
+    }
+    StepMetrics metrics = step(*groups, rank_log, ready.valid() ? &ready : nullptr);
     metrics.values["epoch"] = static_cast<double>(metrics.step) / static_cast<double>(loader.steps_per_epoch());
     logical += metrics.values["tokens_logical"], computed += metrics.values["tokens_computed"];
     if (hook) hook(metrics);
@@ -124,7 +137,7 @@ Trainer::~Trainer() = default;
 
 void Trainer::set_loss(loss::LossFunction loss) { impl_->loss = std::move(loss); }
 void Trainer::set_hook(std::function<void(const StepMetrics&)> hook) { impl_->hook = std::move(hook); }
-StepMetrics Trainer::step(std::span<const data::Group> groups) { return impl_->step(groups, impl_->log); }
+StepMetrics Trainer::step(std::span<const data::Group> groups) { return impl_->step(groups, impl_->log, nullptr); }
 void Trainer::train(const std::string& resolved_config) { impl_->train(resolved_config); }
 void Trainer::save(const std::string& directory) { impl_->save(directory); }
 std::map<std::string, at::Tensor> Trainer::gather_weights() { return impl_->gather_weights(); }

@@ -69,8 +69,8 @@ TEST(Validate, EveryBadValueNamesItsKey) {
       {"parallel.ulysses is 3, which does not divide parallel.cp 4",
        [](Config& c) { c.parallel.cp = 4, c.parallel.ulysses = 3; }},
       {"train.profile_steps is -1", [](Config& c) { c.train.profile_steps = -1; }},
-      {"parallel.cp is 2", [](Config& c) { c.parallel.cp = 2; }},
-      {"parallel.pp is -1", [](Config& c) { c.parallel.pp = -1; }},
+      {"parallel.cp is 0", [](Config& c) { c.parallel.cp = 0; }},
+      {"parallel.pp is -2", [](Config& c) { c.parallel.pp = -2; }},
       {"pack.max_tokens", [](Config& c) { c.pack.max_tokens = 0; }},
       {"pack.slices is -1", [](Config& c) { c.pack.slices = -1; }},
       {"pack.verify_steps", [](Config& c) { c.pack.verify_steps = -1; }}};
@@ -78,7 +78,7 @@ TEST(Validate, EveryBadValueNamesItsKey) {
 }
 
 TEST(Validate, SaysEverythingAtOnce) {
-  expect_words(said([](Config& c) { c.train.max_steps = 0, c.pack.max_tokens = 0, c.parallel.tp = 4; }),
+  expect_words(said([](Config& c) { c.train.max_steps = 0, c.pack.max_tokens = 0, c.parallel.tp = 0; }),
                {"train.max_steps", "pack.max_tokens", "parallel.tp"});
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """fpdist_train on meshes: the same training on every one, and what it counts on each axis.
 Usage: mesh_program_test.py BIN_DIR MPIRUN [unittest arguments]"""
+import json
 import pathlib
 import sys
 import tempfile
@@ -57,7 +58,17 @@ class Quickstart(unittest.TestCase):
         self.assertIn("mesh dp 1 x pp 2 x cp 2 x tp 2", output)
 
     def test_1f1b(self):
-        self.check("1f1b", 2, "--parallel.pp", 2, "--parallel.schedule", "1f1b", "--pack.max_tokens", 2048)
+        self.check("1f1b", 2, "--parallel.pp", 2, "--parallel.schedule", "1f1b", "--pack.max_tokens", 2048,
+                   "--train.profile_steps", 1)
+        for name in ("trace-1.json", "trace-1.planned.json"):  # measured and planned, for Perfetto
+            trace = json.loads((self.dir / "1f1b" / name).read_text())
+            events = [event for event in trace["traceEvents"] if event.get("ph") == "X"]
+            self.assertEqual({event["tid"] for event in events}, {0, 1}, name)
+            self.assertTrue(any(event["name"].startswith("B0") for event in events), name)
+            self.assertTrue(all(event["dur"] >= 0 for event in events), name)
+        lines = (self.dir / "1f1b" / "trace-1.txt").read_text().splitlines()
+        self.assertEqual([lines[0], lines.count("planned")], ["measured", 1])
+        self.assertFalse((self.dir / "1f1b" / "trace-2.json").exists())
 
     def test_zb_h1(self):
         self.check("zb-h1", 4, "--parallel.pp", 2, "--parallel.tp", 2, "--parallel.schedule", "zb-h1",

@@ -172,7 +172,7 @@ TEST(Transformer, ScoresReadEachSamplesLastRow) {
   EXPECT_THROW(model.mean_logits(hidden, tensors), ShapeError);
   EXPECT_THROW(model.logits(hidden), ShapeError);
   auto empty = tensors;
-  empty.last_row = at::tensor({0, -1, 2}, at::kLong);
+  empty.has_empty_sample = true;
   EXPECT_THROW(model.scores(hidden, empty), DataError);
 }
 

@@ -108,7 +108,7 @@ TEST(DispatchTraffic, RingAndHeadExchangeOfAnEvenTreeAreTheClosedForms) {
     EXPECT_EQ(ring.forward_sent(rank), (kRanks - 1) * kEach * 2 * 8 * 128);
     EXPECT_EQ(ring.backward_sent(rank), 2 * (kRanks - 1) * kEach * 2 * 8 * 128);
     EXPECT_EQ(exchange.forward_sent(rank), kEach * (2 * 32 + 2 * 8) * 128 * (kRanks - 1) / kRanks);
-    EXPECT_EQ(exchange.backward_sent(rank), kEach * (3 * 32 + 4 * 8) * 128 * (kRanks - 1) / kRanks);
+    EXPECT_EQ(exchange.backward_sent(rank), kEach * (2 * 32 + 2 * 8) * 128 * (kRanks - 1) / kRanks);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "tests/support/metric_laws.hpp"
 #include "tests/support/random_groups.hpp"
 
 namespace fpdist::trainer {
@@ -40,14 +41,6 @@ Config small_config(const Case& c) {
   return config;
 }
 
-/// Share of pairs whose two samples are the same: rounding alone decides which of them "wins".
-double share_of_ties(const std::vector<data::Group>& groups) {
-  double ties = 0;
-  for (const data::Group& group : groups)
-    ties += group.sample.size() == 2 && group.sample[0].token == group.sample[1].token;
-  return ties / static_cast<double>(groups.size());
-}
-
 struct Steps {
   std::vector<std::map<std::string, double>> metrics;  // of each step
   std::vector<at::Tensor> gradients;                   // of the last step, one a parameter (one rank only)
@@ -69,7 +62,8 @@ Steps run_steps(const Config& config, int ranks, int steps, uint64_t seed) {
     const std::lock_guard lock(mutex);
     if (world.rank() != 0) return;
     for (int s = 0; s < steps; ++s)
-      run.ties.push_back(share_of_ties(testing::random_groups(config.method, 7, seed + static_cast<uint64_t>(s))));
+      run.ties.push_back(
+          testing::share_of_ties(testing::random_groups(config.method, 7, seed + static_cast<uint64_t>(s))));
     run.metrics = metrics;
     run.weights = trainer.parameters().value().clone();
     for (const auto& parameter : trainer.parameters().parameters()) {
@@ -84,20 +78,12 @@ double relative(const at::Tensor& a, const at::Tensor& b, double floor) {
   return (a - b).norm().item<double>() / std::max(b.norm().item<double>(), floor);
 }
 
-/// Names that depend on how the work was laid out or on the clock.
-bool is_about_layout(const std::string& name) {
-  for (const char* other :
-       {"seconds", "tokens_per_second", "tokens_computed", "sharing_ratio", "bubble", "plan_seconds", "mfu"})
-    if (name == other) return true;
-  return name.starts_with("comm/");
-}
-
 void expect_same_metrics(const Steps& a, const Steps& b, double tolerance) {
   ASSERT_EQ(a.metrics.size(), b.metrics.size());
   for (size_t s = 0; s < a.metrics.size(); ++s) {
     for (const auto& [name, value] : a.metrics[s]) {
-      if (is_about_layout(name)) continue;
-      const double tie = name == "accuracy" || name == "rewards/accuracies" ? a.ties[s] : 0.0;
+      if (testing::is_about_layout(name)) continue;
+      const double tie = testing::tie_tolerance(name, a.ties[s]);
       EXPECT_NEAR(value, b.metrics[s].at(name), tie + tolerance * std::max(1.0, std::abs(value)))
           << name << ", step " << s + 1;
     }

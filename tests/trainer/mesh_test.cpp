@@ -10,6 +10,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "tests/support/metric_laws.hpp"
 #include "tests/support/random_groups.hpp"
 
 namespace fpdist::trainer {
@@ -129,21 +130,6 @@ const Outcome& single(const Variant& variant, int steps) {
   return entry->second;
 }
 
-double share_of_ties(Method method, uint64_t seed) {
-  double ties = 0;
-  const auto groups = testing::random_groups(method, 7, seed);
-  for (const data::Group& group : groups)
-    ties += group.sample.size() == 2 && group.sample[0].token == group.sample[1].token;
-  return ties / static_cast<double>(groups.size());
-}
-
-bool is_about_layout(const std::string& name) {
-  for (const char* other :
-       {"seconds", "tokens_per_second", "tokens_computed", "sharing_ratio", "bubble", "plan_seconds", "mfu"})
-    if (name == other) return true;
-  return name.starts_with("comm/");
-}
-
 void expect_close(const std::map<std::string, at::Tensor>& got, const std::map<std::string, at::Tensor>& wanted,
                   double tolerance, const char* what) {
   ASSERT_EQ(got.size(), wanted.size());
@@ -171,10 +157,9 @@ TEST_P(MeshLaw, EqualsOneRank) {
   ASSERT_EQ(many.metrics.size(), one.metrics.size());
   for (size_t s = 0; s < one.metrics.size(); ++s)
     for (const auto& [name, value] : one.metrics[s]) {
-      if (is_about_layout(name)) continue;
-      // Of a pair of equal samples rounding alone decides which one wins.
-      const bool counts_wins = name == "accuracy" || name == "rewards/accuracies";
-      const double tie = counts_wins ? share_of_ties(variant.method, kSeed + s) : 0.0;
+      if (testing::is_about_layout(name)) continue;
+      const auto groups = testing::random_groups(variant.method, 7, kSeed + s);
+      const double tie = testing::tie_tolerance(name, testing::share_of_ties(groups));
       EXPECT_NEAR(many.metrics[s].at(name), value, tie + 1e-10 * std::max(1.0, std::abs(value)))
           << name << ", step " << s + 1 << ", seed " << kSeed;
     }
