@@ -13,8 +13,6 @@
 
 namespace fpdist::model {
 
-inline constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";
-
 /// A projection; `bias` is null where the family has none.
 struct Linear {
   ops::ParameterPtr weight, bias;

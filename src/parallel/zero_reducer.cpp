@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "fpdist/core/error.hpp"
@@ -40,7 +41,12 @@ void ZeroReducer::add_bucket(size_t first, size_t last) {
   const auto own = bucket.counts.begin() + axis_.rank();
   const int64_t begin = std::accumulate(bucket.counts.begin(), own, bucket.range.begin);
   pieces_.push_back({begin, begin + *own});
-  for (size_t p = first; p < last; ++p) bucket_of_[all[p].get()] = buckets_.size();
+  for (size_t p = first; p < last; ++p) {
+    bucket_of_[all[p].get()] = buckets_.size();
+    const FlatRange part{std::max(begin, parameters_.offset(p)),
+                         std::min(begin + *own, parameters_.offset(p) + all[p]->value.numel())};
+    if (part.begin < part.end) parts_.push_back({.piece = buckets_.size(), .parameter = p, .range = part});
+  }
   buckets_.push_back(std::move(bucket));
 }
 

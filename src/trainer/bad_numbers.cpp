@@ -28,12 +28,9 @@ void Trainer::Impl::stop_on_bad_loss(const StepSums& sums) { throw_together(sums
 void Trainer::Impl::stop_on_bad_gradient(double norm) {
   if (std::isfinite(norm)) return;
   std::string name;
-  for (const parallel::FlatRange& piece : reducer.pieces()) {
-    const at::Tensor bad = flat.main_grad().narrow(0, piece.begin, piece.size()).isfinite().logical_not().nonzero();
-    if (bad.numel() == 0) continue;
-    const int64_t first = piece.begin + bad[0][0].item<int64_t>();
-    for (size_t p = 0; p < flat.parameters().size(); ++p)
-      if (flat.offset(p) <= first) name = flat.parameters()[p]->name;
+  for (const parallel::PieceOfParameter& part : reducer.parts()) {
+    if (flat.main_grad().narrow(0, part.range.begin, part.range.size()).isfinite().all().item<bool>()) continue;
+    name = flat.parameters()[part.parameter]->name;
     break;
   }
   const auto message = [&](const std::string& where) {

@@ -51,10 +51,10 @@ std::string rank_map(const MeshShape& mesh) {
   return lines;
 }
 
-std::string layer_map(const plan::ParallelOptions& parallel, const std::vector<model::StageLayers>& runs) {
+std::string layer_map(const plan::ParallelOptions& parallel) {
   if (parallel.pp == 1) return "";
   std::string layers;
-  for (const model::StageLayers& run : runs) layers += text(layers.empty() ? "" : ",", run.count);
+  for (const int64_t run : parallel.layers) layers += text(layers.empty() ? "" : ",", run);
   return text("schedule           ", plan::name_of(parallel.schedule), ", layers ", layers, "\n");
 }
 
@@ -62,17 +62,13 @@ std::string layer_map(const plan::ParallelOptions& parallel, const std::vector<m
 
 std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   validate(given);
-  Config config = given;
-  plan::ParallelOptions& mesh = config.parallel;
-  static_cast<MeshShape&>(mesh) = resolve_mesh(given.parallel, ranks);
-  const model::ModelConfig model = read_model_config(config.model);
-  check_mesh(config, model);
+  const model::ModelConfig model = read_model_config(given.model);
+  const Config config = settled(given, model, ranks);
+  const plan::ParallelOptions& mesh = config.parallel;
+  const plan::StageCosts costs = plan::stage_costs(model.shape(), config.model.gradient_checkpointing);
   const auto tokenizer = data::make_byte_tokenizer();
   const data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, log);
   check_vocabulary(dataset, model);
-  const std::vector<model::StageLayers> runs = split_layers(config, model);
-  mesh.layers.clear();
-  for (const model::StageLayers& run : runs) mesh.layers.push_back(run.count);
   const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
                             config.data.shuffle);
   const int64_t steps = std::min({config.train.max_steps, loader.steps_per_epoch(), int64_t{16}});
@@ -81,8 +77,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   for (int64_t step = 0; step < steps; ++step) {
     std::vector<data::Group> groups;
     for (const int64_t id : loader.step(step)) groups.push_back(dataset.group[static_cast<size_t>(id)]);
-    const plan::StepPlan plan =
-        plan::make_step_plan(groups, config.method, mesh, plan::stage_costs(model.shape()), config.pack);
+    const plan::StepPlan plan = plan::make_step_plan(groups, config.method, mesh, costs, config.pack);
     logical += plan.totals.tokens_logical, computed += plan.totals.tokens_computed;
     int64_t busiest_now = 0;
     for (const auto& replica : plan.replica) {
@@ -105,7 +100,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
       (mesh.cp * mesh.tp);
   const double total =
       held * (weight_bytes * (has_reference ? 2 : 1) + sum_bytes) + masters + 2 * shard * sum_bytes + activations;
-  return text("mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh, runs),
+  return text("mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
               "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(),
               " steps an epoch; the first ", steps, " planned\n", "tokens             ", logical, " logical, ",
               computed, " computed\n", "sharing ratio      ",

@@ -30,10 +30,22 @@ model::ModelConfig read_model_config(const model::ModelOptions& options) {
   return model::parse_model_config(directory.config_json(), directory.config_path());
 }
 
-void check_mesh(const Config& config, const model::ModelConfig& model) {
+model::Head head_of(Method method) {
+  return method == Method::kReward ? model::Head::kScore : model::Head::kLanguageModel;
+}
+
+Config settled(Config config, const model::ModelConfig& model, int ranks) {
+  static_cast<MeshShape&>(config.parallel) = resolve_mesh(config.parallel, ranks);
   model::check_tensor_parallel(model, config.parallel.tp);
   (void)plan::plan_context({}, config.parallel, context_costs(config, model));
-  (void)split_layers(config, model);
+  std::vector<int64_t> layers;  // what the weights are split by is what steps are planned with
+  for (const model::StageLayers& run : split_layers(config, model)) layers.push_back(run.count);
+  config.parallel.layers = std::move(layers);
+  return config;
+}
+
+bool ties_stages(const Config& config, const model::ModelConfig& model) {
+  return model.tie_word_embeddings && head_of(config.method) == model::Head::kLanguageModel && config.parallel.pp > 1;
 }
 
 std::vector<model::StageLayers> split_layers(const Config& config, const model::ModelConfig& model) {
@@ -83,7 +95,7 @@ std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config
   for (int chunk = 0; chunk < config.parallel.virtual_stages; ++chunk) {
     const model::TransformerOptions options{
         .dtype = scalar_type(config.model.dtype),
-        .head = config.method == Method::kReward ? model::Head::kScore : model::Head::kLanguageModel,
+        .head = head_of(config.method),
         .trainable = true,
         .gradient_checkpointing = config.model.gradient_checkpointing,
         .defer_weight_gradients = config.parallel.schedule == plan::Schedule::kZeroBubble,
@@ -116,12 +128,10 @@ std::vector<std::unique_ptr<model::Transformer>> clone_frozen(
   return all;
 }
 
-OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& policy,
-                                   const model::ModelConfig& model, const comm::Mesh& mesh) {
+OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& policy, bool ties_stages) {
   const auto is_late = [&](const ops::ParameterPtr& parameter) {
-    const bool tied =
-        model.tie_word_embeddings && mesh.shape().pp > 1 && parameter->name == "model.embed_tokens.weight";
-    return !parameter->decay() || tied || parameter->sharding.sum != ops::Sharding::Sum::kNobody;
+    return !parameter->decay() || parameter->sharding.sum != ops::Sharding::Sum::kNobody ||
+           (ties_stages && parameter->name == model::kEmbeddingWeight);
   };
   OrderedParameters ordered;
   for (const auto& run : policy)
@@ -134,7 +144,7 @@ OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Tran
 
 plan::CpCosts context_costs(const Config& config, const model::ModelConfig& model) {
   const int tp = config.parallel.tp;
-  const int64_t bytes = config.model.dtype == DType::kFloat64 ? 8 : config.model.dtype == DType::kFloat32 ? 4 : 2;
+  const auto bytes = static_cast<int64_t>(c10::elementSize(scalar_type(config.model.dtype)));
   const int64_t kv = std::max<int64_t>(1, model.num_key_value_heads / tp);
   const int64_t q = std::max<int64_t>(1, model.num_attention_heads / tp);
   return {.key_bytes = 2 * kv * model.head_dim * bytes,

@@ -32,12 +32,6 @@ at::Tensor per_edge(const Pack& pack, std::vector<double> data::Sample::*field, 
 
 }  // namespace
 
-bool Pack::lacks_reference() const {
-  for (const data::Sample* data : sample)
-    if (!data->ref_logp.empty()) return false;
-  return true;
-}
-
 std::string Pack::samples() const {
   std::string ids;
   for (size_t b = 0; b < sample.size() && b < 8; ++b)
@@ -64,6 +58,7 @@ const Pack& Packs::at(int number) {
     members.push_back({group.id, ref.index, &sample});
     pack.group.push_back(&group);
     pack.sample.push_back(&sample);
+    pack.lacks_reference = pack.lacks_reference && sample.ref_logp.empty();
   }
   pack.layout = prefix::make_layout(members, share_);
   const comm::Mesh& mesh = trainer_.mesh;

@@ -15,18 +15,13 @@ namespace {
 
 using Events = std::vector<plan::TimelineEvent>;
 
-std::vector<plan::Op> ops_of_rank(const Trainer::Impl& trainer, const plan::StepPlan& plan, int rank) {
-  const Coordinates at = coordinates_of(rank, trainer.mesh.shape());
-  return plan::pipeline_ops(plan.pipeline(at.dp))[static_cast<size_t>(at.pp)];
-}
-
 /// On rank 0, every rank's ops and their times. Collective.
 Events measured_events(Trainer::Impl& trainer, const plan::StepPlan& plan, std::span<const parallel::OpTime> times) {
   comm::Communicator& world = trainer.mesh.world();
   std::vector<std::vector<plan::Op>> ops;
   std::vector<int64_t> counts;
   for (int rank = 0; rank < world.size(); ++rank) {
-    ops.push_back(ops_of_rank(trainer, plan, rank));
+    ops.push_back(Trainer::Impl::ops_of(plan, coordinates_of(rank, trainer.mesh.shape())));
     counts.push_back(2 * static_cast<int64_t>(ops.back().size()));
   }
   at::Tensor own = at::empty({counts[static_cast<size_t>(world.rank())]}, at::kDouble);

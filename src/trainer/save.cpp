@@ -57,9 +57,7 @@ class Gatherer {
   enum class Part { kValue, kGradient };
   Gatherer(Trainer::Impl& trainer, Part part)
       : world_(trainer.mesh.world()),
-        whole_(model::whole_parameters(trainer.model_config, trainer.config.method == Method::kReward
-                                                                 ? model::Head::kScore
-                                                                 : model::Head::kLanguageModel)),
+        whole_(model::whole_parameters(trainer.model_config, head_of(trainer.config.method))),
         own_(own_slices(trainer, whole_)),
         slices_(all_slices(own_, world_)),
         part_(part) {

@@ -24,13 +24,19 @@ namespace fpdist::trainer {
 
 at::ScalarType scalar_type(DType dtype);
 
+model::Head head_of(Method method);
+
 model::ModelConfig read_model_config(const model::ModelOptions& options);
+
+/// The configuration as a job of `ranks` ranks runs it: the mesh resolved, the layers of every run settled. Throws
+/// ConfigError, naming key and cure, where ranks or model do not divide over the mesh.
+Config settled(Config config, const model::ModelConfig& model, int ranks);
+
+/// Whether the embedding serves as the head on another stage, whose copy's gradients must be added.
+bool ties_stages(const Config& config, const model::ModelConfig& model);
 
 /// Runs of layers of the whole pipeline, in model order: pp * virtual_stages of them.
 std::vector<model::StageLayers> split_layers(const Config& config, const model::ModelConfig& model);
-
-/// Throws ConfigError, naming key and cure, where the model does not divide over the (resolved) mesh.
-void check_mesh(const Config& config, const model::ModelConfig& model);
 
 /// The runs of layers of this rank, with their weights loaded or seeded; only the own slices are read.
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const model::ModelConfig& shape,
@@ -55,8 +61,7 @@ struct OrderedParameters {
   std::vector<ops::ParameterPtr> all;
   size_t late = 0;
 };
-OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& policy,
-                                   const model::ModelConfig& model, const comm::Mesh& mesh);
+OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& policy, bool ties_stages);
 
 /// Throws NumericsError with the message of the highest rank that has one; returns when none has. Collective.
 void throw_together(const std::string& own, comm::Communicator& world);
@@ -72,11 +77,11 @@ struct Trainer::Impl {
   Impl(comm::World& world, Config config, LogSink& log);
 
   comm::World& world;
+  model::ModelConfig model_config;
   Config config;
   LogSink& log;
   comm::Mesh mesh;
   std::unique_ptr<comm::Communicator> kv_replicas;  ///< tp ranks that hold the same KV heads
-  model::ModelConfig model_config;
   plan::StageCosts costs;
   plan::CpCosts cp_costs;
   std::vector<std::unique_ptr<model::Transformer>> policy;     ///< own runs of layers
@@ -91,7 +96,7 @@ struct Trainer::Impl {
   bool is_last_use = false;  ///< the op under way completes the gradients of its run of layers
 
   plan::StepPlan make_plan(std::span<const data::Group> groups, bool share) const;
-  std::vector<plan::Op> ops_of(const plan::StepPlan& plan) const;
+  static std::vector<plan::Op> ops_of(const plan::StepPlan& plan, const Coordinates& at);
   void check_same_plan(const plan::StepPlan& plan);
 
   // reference.cpp

@@ -44,11 +44,11 @@ void Trainer::Impl::add_step_metrics(std::map<std::string, double>& values, cons
   values["tokens_computed"] = static_cast<double>(plan.totals.tokens_computed);
   values["sharing_ratio"] = plan.totals.sharing_ratio();
   values["tokens_per_second"] = static_cast<double>(plan.totals.tokens_logical) / values["seconds"];
-  int64_t flops = 0;  // forward; backward is twice that
+  plan::CostTable forward = plan::forward_cost(costs);
+  forward.per_pack = 0;  // overhead is no work
+  int64_t flops = 0;     // forward; backward is twice that
   for (const auto& packs : plan.replica)
-    for (const plan::PackPlan& pack : packs)
-      flops +=
-          costs.layers * (costs.per_row * pack.rows + costs.forward_pair * pack.pairs) + costs.per_edge * pack.edges;
+    for (const plan::PackPlan& pack : packs) flops += forward.cost(pack.rows, pack.pairs, pack.edges);
   const double peak = config.train.peak_tflops * 1e12 * ranks;
   values["mfu"] =
       peak > 0 ? 3.0 * static_cast<double>(flops) / values["seconds"] / peak : std::numeric_limits<double>::quiet_NaN();

@@ -43,6 +43,8 @@ StepRun::StepRun(Trainer::Impl& trainer, std::span<const data::Group> groups, co
       packs_(trainer, groups, plan, share) {
   trainer_.flat.zero_gradients();
   trainer_.reducer.begin();
+  sums_.metrics.add(trainer_.loss(empty_edges(trainer_.config.model.dtype), plan.totals).metrics);
+  sums_.metrics.add("loss", loss::Combine::kSum, 0.0);
 }
 
 void StepRun::before(size_t i) {
@@ -52,7 +54,7 @@ void StepRun::before(size_t i) {
   trainer_.is_last_use = i == last_use_[static_cast<size_t>(op.chunk)];
 }
 
-bool StepRun::rides(const Pack& pack) const { return !trainer_.reference.empty() && pack.lacks_reference(); }
+bool StepRun::rides(const Pack& pack) const { return !trainer_.reference.empty() && pack.lacks_reference; }
 
 at::Tensor StepRun::buffer(const plan::Op& op, bool gradient) {
   const Pack& pack = packs_.at(op.pack);
@@ -104,9 +106,7 @@ StepRun::AtLoss::Slice StepRun::language_head(const parallel::PackTensors& tenso
   return {.hidden = hidden, .value = head.logp, .columns = at::stack(columns, 1), .grad = {}};
 }
 
-void StepRun::gather_samples(const Pack& pack, loss::Edges& edges, AtLoss& at) const {
-  std::vector<at::Tensor> slices;
-  for (const AtLoss::Slice& slice : at.slice) slices.push_back(slice.columns);
+void StepRun::gather_samples(const Pack& pack, const at::Tensor& own, loss::Edges& edges, AtLoss& at) const {
   // Over tp, then over cp: places count tp ranks innermost.
   const parallel::PackTensors& tensors = pack.slice.front();
   const auto& counts = tensors.sample_count;
@@ -116,7 +116,6 @@ void StepRun::gather_samples(const Pack& pack, loss::Edges& edges, AtLoss& at) c
     of_cp.push_back(std::accumulate(&counts[c], &counts[c] + tp, int64_t{0}));
     if (c == tp * static_cast<size_t>(trainer_.mesh.at().cp)) of_tp.assign(&counts[c], &counts[c] + tp);
   }
-  const at::Tensor own = at::cat(slices);
   at::Tensor of_rank = at::empty({of_cp[static_cast<size_t>(trainer_.mesh.at().cp)]}, own.options());
   trainer_.mesh.tp().all_gather_v(own, of_rank, of_tp);
   at::Tensor all = at::empty({tensors.samples}, own.options());
@@ -125,10 +124,8 @@ void StepRun::gather_samples(const Pack& pack, loss::Edges& edges, AtLoss& at) c
   edges.score = at.all;
 }
 
-void StepRun::gather_scores(const Pack& pack, loss::Edges& edges, AtLoss& at) const {
-  std::vector<at::Tensor> slices;
-  for (const AtLoss::Slice& slice : at.slice) slices.push_back(slice.columns);
-  const at::Tensor all = all_scores(at::cat(slices), pack, trainer_.mesh);
+void StepRun::gather_scores(const Pack& pack, const at::Tensor& own, loss::Edges& edges, AtLoss& at) const {
+  const at::Tensor all = all_scores(own, pack, trainer_.mesh);
   at.all = all.select(1, 0).clone().set_requires_grad(true);
   const auto to_edges = [&](const at::Tensor& scores) { return scores.index_select(0, pack.slice.front().edge_score); };
   edges.logp = to_edges(at.all);
@@ -139,11 +136,14 @@ void StepRun::gather_scores(const Pack& pack, loss::Edges& edges, AtLoss& at) co
 }
 
 void StepRun::take_loss(const Pack& pack, AtLoss& at) {
+  std::vector<at::Tensor> slices;
+  for (const AtLoss::Slice& slice : at.slice) slices.push_back(slice.columns);
+  const at::Tensor own = at::cat(slices);
   loss::Edges edges = data_edges(pack, ops::accumulate_dtype(scalar_type(trainer_.config.model.dtype)));
   if (trainer_.config.method == Method::kReward)
-    gather_samples(pack, edges, at);
+    gather_samples(pack, own, edges, at);
   else
-    gather_scores(pack, edges, at);
+    gather_scores(pack, own, edges, at);
   const loss::LossOutput output = trainer_.loss(edges, plan_.totals);
   at.loss = output.loss;
   const double value = output.loss.item<double>();

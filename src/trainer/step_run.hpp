@@ -24,8 +24,7 @@ struct Pack {
   std::vector<const data::Group*> group;     ///< [B] group of each sample
   std::vector<const data::Sample*> sample;   ///< [B]
 
-  /// Whether the data lacks the reference's log-probs of its samples.
-  bool lacks_reference() const;
+  bool lacks_reference = true;  ///< the data has no reference log-probs of its samples
   /// "3.0, 3.1, ...": its samples as group.index.
   std::string samples() const;
 };
@@ -84,8 +83,9 @@ class StepRun final : public parallel::StepWork {
   AtLoss::Slice score_head(const parallel::PackTensors& tensors, const at::Tensor& hidden) const;
   AtLoss::Slice language_head(const parallel::PackTensors& tensors, const at::Tensor& hidden,
                               const at::Tensor& reference_hidden) const;
-  void gather_samples(const Pack& pack, loss::Edges& edges, AtLoss& at) const;
-  void gather_scores(const Pack& pack, loss::Edges& edges, AtLoss& at) const;
+  /// `own`: this rank's columns, slice after slice.
+  void gather_samples(const Pack& pack, const at::Tensor& own, loss::Edges& edges, AtLoss& at) const;
+  void gather_scores(const Pack& pack, const at::Tensor& own, loss::Edges& edges, AtLoss& at) const;
   void take_loss(const Pack& pack, AtLoss& at);
   at::Tensor loss_gradient(const plan::Op& op);
 

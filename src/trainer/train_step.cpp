@@ -19,7 +19,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 /// The embedding on the first stage and its copy that serves as the head on the last.
 ops::ParameterPtr tied_copy(const std::vector<ops::ParameterPtr>& parameters) {
   for (const auto& parameter : parameters)
-    if (parameter->name == "model.embed_tokens.weight") return parameter;
+    if (parameter->name == model::kEmbeddingWeight) return parameter;
   throw std::logic_error("a stage with a tied embedding has none");
 }
 
@@ -57,9 +57,7 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
   check_same_plan(plan);
   StepSums sums;
   sums.learning_rate = optim::learning_rate(config.optim, steps_done, config.train.max_steps);
-  sums.metrics.add(loss(empty_edges(config.model.dtype), plan.totals).metrics);
-  sums.metrics.add("loss", loss::Combine::kSum, 0.0);
-  const std::vector<plan::Op> ops = ops_of(plan);
+  const std::vector<plan::Op> ops = ops_of(plan, mesh.at());
   StepRun run(*this, groups, plan, config.pack.share_prefix, ops, sums);
   const std::vector<parallel::OpTime> times = parallel::execute(ops, static_cast<int>(policy.size()), run, mesh.pp(),
                                                                 mesh.pp_gradient(), [&](size_t i) { run.before(i); });
@@ -82,8 +80,8 @@ plan::StepPlan Trainer::Impl::make_plan(std::span<const data::Group> groups, boo
   return plan::make_step_plan(groups, config.method, config.parallel, costs, options);
 }
 
-std::vector<plan::Op> Trainer::Impl::ops_of(const plan::StepPlan& plan) const {
-  return plan::pipeline_ops(plan.pipeline(mesh.at().dp))[static_cast<size_t>(mesh.at().pp)];
+std::vector<plan::Op> Trainer::Impl::ops_of(const plan::StepPlan& plan, const Coordinates& at) {
+  return plan::pipeline_ops(plan.pipeline(at.dp))[static_cast<size_t>(at.pp)];
 }
 
 void Trainer::Impl::check_same_plan(const plan::StepPlan& plan) {
@@ -97,21 +95,16 @@ void Trainer::Impl::check_same_plan(const plan::StepPlan& plan) {
 
 void Trainer::Impl::finish_gradients() {
   parallel::sum_replicated_gradients(ordered.all, mesh.tp(), *kv_replicas);
-  if (model_config.tie_word_embeddings && config.method != Method::kReward && mesh.shape().pp > 1)
-    sum_tied_gradients(ordered.all, mesh.pp());
+  if (ties_stages(config, model_config)) sum_tied_gradients(ordered.all, mesh.pp());
   reducer.finish();
 }
 
 void Trainer::Impl::update(StepSums& sums) {
   std::vector<at::Tensor> counted;  // what no other rank counts
   const std::vector<at::Tensor> gradients = reducer.gradients();
-  for (const parallel::FlatRange& piece : reducer.pieces())
-    for (size_t p = 0; p < flat.parameters().size(); ++p) {
-      const int64_t begin = std::max(piece.begin, flat.offset(p));
-      const int64_t end = std::min(piece.end, flat.offset(p) + flat.parameters()[p]->value.numel());
-      if (begin < end && flat.parameters()[p]->sharding.counted)
-        counted.push_back(flat.main_grad().narrow(0, begin, end - begin));
-    }
+  for (const parallel::PieceOfParameter& part : reducer.parts())
+    if (flat.parameters()[part.parameter]->sharding.counted)
+      counted.push_back(flat.main_grad().narrow(0, part.range.begin, part.range.size()));
   sums.grad_norm = optim::global_norm(counted, mesh.world());
   stop_on_bad_gradient(sums.grad_norm);
   const double coefficient = optim::clip_coefficient(sums.grad_norm, config.optim.max_grad_norm);

@@ -30,31 +30,23 @@ std::vector<optim::AdamW> make_optimizers(ops::FlatParameters& flat, const paral
   return all;
 }
 
-Config with_resolved_mesh(Config config, int ranks) {
-  static_cast<MeshShape&>(config.parallel) = resolve_mesh(config.parallel, ranks);
-  return config;
-}
-
 }  // namespace
 
 Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_)
     : world(world_),
-      config(with_resolved_mesh(std::move(config_), world.size())),
+      model_config(read_model_config(config_.model)),
+      config(settled(std::move(config_), model_config, world.size())),
       log(log_),
       mesh(world, config.parallel),
-      model_config(read_model_config(config.model)),
       costs(plan::stage_costs(model_config.shape(), config.model.gradient_checkpointing)),
       cp_costs(context_costs(config, model_config)),
-      policy((check_mesh(config, model_config), load_model(config, model_config, mesh))),
-      ordered(order_parameters(policy, model_config, mesh)),
+      policy(load_model(config, model_config, mesh)),
+      ordered(order_parameters(policy, ties_stages(config, model_config))),
       flat(ordered.all),
       reducer(flat, mesh.dp_cp(), ordered.late),
       optimizer(make_optimizers(flat, reducer, config.optim)),
       loss(loss::make_loss(config.method, config.loss)) {
   kv_replicas = split_kv_replicas(mesh, model_config);
-  std::vector<int64_t> layers;  // what the weights were split by is what steps are planned with
-  for (const model::StageLayers& run : split_layers(config, model_config)) layers.push_back(run.count);
-  config.parallel.layers = std::move(layers);
   if (loss::needs_reference(config.method, config.loss)) reference = clone_frozen(policy);
   for (const auto& run : policy)
     run->set_hook([this](std::span<const ops::ParameterPtr> complete) {

@@ -31,20 +31,16 @@ struct Measured {
 
 /// [parameters, 2]: squared difference and squared size of this rank's pieces.
 at::Tensor squares_of(const Trainer::Impl& trainer, const Measured& shared, const Measured& alone) {
-  const auto& all = trainer.flat.parameters();
-  const auto& pieces = trainer.reducer.pieces();
-  at::Tensor squares = at::zeros({static_cast<int64_t>(all.size()), 2}, at::kDouble);
-  for (size_t i = 0; i < pieces.size(); ++i)
-    for (size_t p = 0; p < all.size(); ++p) {
-      const int64_t begin = std::max(trainer.flat.offset(p), pieces[i].begin) - pieces[i].begin;
-      const int64_t end = std::min(trainer.flat.offset(p) + all[p]->value.numel(), pieces[i].end) - pieces[i].begin;
-      if (begin >= end) continue;
-      const at::Tensor a = shared.gradient[i].slice(0, begin, end).to(at::kDouble);
-      const at::Tensor b = alone.gradient[i].slice(0, begin, end).to(at::kDouble);
-      at::Tensor row = squares[static_cast<int64_t>(p)];
-      row[0] += (a - b).square().sum();
-      row[1] += b.square().sum();
-    }
+  const auto count = static_cast<int64_t>(trainer.flat.parameters().size());
+  at::Tensor squares = at::zeros({count, 2}, at::kDouble);
+  for (const parallel::PieceOfParameter& part : trainer.reducer.parts()) {
+    const int64_t from = part.range.begin - trainer.reducer.pieces()[part.piece].begin;
+    const at::Tensor a = shared.gradient[part.piece].narrow(0, from, part.range.size()).to(at::kDouble);
+    const at::Tensor b = alone.gradient[part.piece].narrow(0, from, part.range.size()).to(at::kDouble);
+    at::Tensor row = squares[static_cast<int64_t>(part.parameter)];
+    row[0] += (a - b).square().sum();
+    row[1] += b.square().sum();
+  }
   return squares;
 }
 
@@ -53,11 +49,9 @@ at::Tensor squares_of(const Trainer::Impl& trainer, const Measured& shared, cons
 void Trainer::Impl::verify(std::span<const data::Group> groups, LogSink& step_log) {
   const auto measure = [&](bool share) {
     const plan::StepPlan plan = make_plan(groups, share);
-    std::vector<plan::Op> ops = ops_of(plan);
+    std::vector<plan::Op> ops = ops_of(plan, mesh.at());
     std::erase_if(ops, [](const plan::Op& op) { return op.kind == plan::OpKind::kOptimizerStep; });
     StepSums sums;
-    sums.metrics.add(loss(empty_edges(config.model.dtype), plan.totals).metrics);
-    sums.metrics.add("loss", loss::Combine::kSum, 0.0);
     StepRun run(*this, groups, plan, share, ops, sums);
     parallel::execute(ops, static_cast<int>(policy.size()), run, mesh.pp(), mesh.pp_gradient(),
                       [&](size_t i) { run.before(i); });

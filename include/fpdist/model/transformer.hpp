@@ -27,6 +27,8 @@ enum class Head { kLanguageModel, kScore };
 
 /// Name of a reward model's score head [1,H]; a base model's directory lacks it.
 inline constexpr const char* kScoreWeight = "score.weight";
+/// Name of the embedding, and of its copy where it serves as the head on another stage.
+inline constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";
 
 /// What decides a Transformer beside its shape.
 struct TransformerOptions {

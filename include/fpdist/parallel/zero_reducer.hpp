@@ -23,6 +23,12 @@ struct FlatRange {
   int64_t size() const { return end - begin; }
 };
 
+/// What a piece holds of one parameter.
+struct PieceOfParameter {
+  size_t piece = 0, parameter = 0;
+  FlatRange range;
+};
+
 class ZeroReducer {
  public:
   /// Both must outlive the reducer. Parameters from number `late` of the flat order on are reduced last, in finish():
@@ -31,6 +37,8 @@ class ZeroReducer {
               int64_t bucket_elements = 1 << 22);
   /// Own pieces, one a bucket, ascending.
   const std::vector<FlatRange>& pieces() const { return pieces_; }
+  /// The same, cut where parameters begin and end; ascending.
+  const std::vector<PieceOfParameter>& parts() const { return parts_; }
 
   /// The step's gradients begin anew.
   void begin();
@@ -63,6 +71,7 @@ class ZeroReducer {
   comm::Communicator& axis_;
   std::vector<Bucket> buckets_;  ///< ascending; early ones first
   std::vector<FlatRange> pieces_;
+  std::vector<PieceOfParameter> parts_;
   std::unordered_map<const ops::Parameter*, size_t> bucket_of_;
   std::vector<bool> done_;  ///< [parameters]
   std::unordered_map<const ops::Parameter*, size_t> number_of_;
