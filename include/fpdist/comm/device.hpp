@@ -1,0 +1,71 @@
+#pragma once
+// comm: Device, what a rank computes on: the CPU, or a GPU that libfpdist_cuda.so brings. libfpdist never links CUDA or
+// NCCL; the library is opened when a GPU is asked for. One process drives one GPU, chosen by its rank on the host.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fpdist/comm/communicator.hpp"
+#include "fpdist/comm/world.hpp"
+#include "fpdist/core/log.hpp"
+
+namespace fpdist::comm {
+
+struct MemoryUse {
+  int64_t bytes = 0, peak = 0;  ///< allocated now, and the most since reset_peak_memory
+};
+
+struct DeviceOptions {
+  /// nccl: device tensors go through NCCL; staged: copied to the host and sent as host tensors are (tests, machines
+  /// whose NCCL cannot connect them).
+  std::string transport = "nccl";
+  /// Most thread blocks NCCL may hold in a kernel, 0: its own choice. Fewer leave more of the GPU to the matrix
+  /// multiplications that run beside it.
+  int nccl_max_ctas = 0;
+};
+
+/// All calls are the rank's own (none is collective) unless said otherwise.
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual at::Device where() const = 0;
+  /// "cpu" or the GPU's name, memory and driver, for logs.
+  virtual std::string description() const = 0;
+
+  /// `host` grown to carry this device's tensors too: CPU tensors go the host's way, device tensors in stream order (a
+  /// call returns when the work is queued; Work::wait makes the current stream wait). Communicators split from it carry
+  /// both as well. Collective over `host`.
+  virtual std::unique_ptr<Communicator> extend(std::unique_ptr<Communicator> host) = 0;
+
+  /// `host` on this device, without waiting: through pinned memory that is kept until the copy is done.
+  virtual at::Tensor upload(const at::Tensor& host) = 0;
+  /// Waits until everything queued is done.
+  virtual void synchronize() = 0;
+  /// Of torch's allocator; 0 on the CPU.
+  virtual MemoryUse memory() const = 0;
+  virtual void reset_peak_memory() = 0;
+
+  /// A point in the device's work, as it is queued now. seconds() of all points since the last call, in order, counted
+  /// from the first; waits for the last. What a step costs is measured with these, never with the host's clock.
+  virtual void mark() = 0;
+  virtual std::vector<double> seconds() = 0;
+  /// Names what is queued in between, for a profiler (NVTX); nothing on the CPU.
+  virtual void begin_range(const std::string& name) = 0;
+  virtual void end_range() = 0;
+};
+
+/// The CPU.
+std::unique_ptr<Device> make_cpu_device();
+
+/// `name`: cpu, cuda or auto (a GPU where there is a driver, else the CPU with one line in `log` that says why). Throws
+/// ConfigError, before anything is allocated, for cuda without library, driver or GPU, with a driver too old, or with
+/// fewer GPUs than ranks on this host: what is missing and what to do. Not collective, but every rank decides alike
+/// unless the hosts differ.
+std::unique_ptr<Device> open_device(const std::string& name, const World& world, const DeviceOptions& options,
+                                    LogSink& log);
+
+}  // namespace fpdist::comm

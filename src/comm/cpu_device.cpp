@@ -1,0 +1,39 @@
+// The CPU as a Device: nothing is queued, so a point in its work is now.
+
+#include <chrono>
+
+#include "fpdist/comm/device.hpp"
+
+namespace fpdist::comm {
+namespace {
+
+class CpuDevice final : public Device {
+ public:
+  at::Device where() const override { return at::kCPU; }
+  std::string description() const override { return "cpu"; }
+  std::unique_ptr<Communicator> extend(std::unique_ptr<Communicator> host) override { return host; }
+  at::Tensor upload(const at::Tensor& host) override { return host; }
+  void synchronize() override {}
+  MemoryUse memory() const override { return {}; }
+  void reset_peak_memory() override {}
+  void mark() override { marks_.push_back(Clock::now()); }
+  std::vector<double> seconds() override {
+    std::vector<double> all;
+    for (const Clock::time_point mark : marks_)
+      all.push_back(std::chrono::duration<double>(mark - marks_.front()).count());
+    marks_.clear();
+    return all;
+  }
+  void begin_range(const std::string&) override {}
+  void end_range() override {}
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::vector<Clock::time_point> marks_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_cpu_device() { return std::make_unique<CpuDevice>(); }
+
+}  // namespace fpdist::comm
