@@ -2,6 +2,7 @@
 
 #include <torch/library.h>
 
+#include "kernels/checks.hpp"
 #include "kernels/dispatch.hpp"
 
 namespace fpdist::kernels {
@@ -20,6 +21,39 @@ at::Tensor linear_backward_input(const at::Tensor& grad_out, const at::Tensor& w
 void linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight) {
   static const auto op = find_operator<decltype(linear_backward_weight)>("fpdist::linear_backward_weight");
   op.call(grad_out, x, grad_weight);
+}
+
+void check_linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  check_model_tensor("linear", "x", x, 2);
+  check_model_tensor("linear", "weight", weight, 2);
+  check_dtype("linear", "weight", weight, x.scalar_type());
+  check_device("linear", "weight", weight, x);
+  check(x.size(1) == weight.size(1), "linear: x has ", x.size(1), " columns, weight ", weight.size(1));
+  if (!bias) return;
+  check_dtype("linear", "bias", *bias, x.scalar_type());
+  check_device("linear", "bias", *bias, x);
+  check_sizes("linear", "bias", *bias, {weight.size(0)});
+}
+
+void check_linear_backward_input(const at::Tensor& grad_out, const at::Tensor& weight) {
+  constexpr const char* kName = "linear_backward_input";
+  check_model_tensor(kName, "grad_out", grad_out, 2);
+  check_model_tensor(kName, "weight", weight, 2);
+  check_dtype(kName, "weight", weight, grad_out.scalar_type());
+  check_device(kName, "weight", weight, grad_out);
+  check(grad_out.size(1) == weight.size(0), kName, ": grad_out has ", grad_out.size(1), " columns, weight ",
+        weight.size(0), " rows");
+}
+
+void check_linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& grad_weight) {
+  constexpr const char* kName = "linear_backward_weight";
+  check_model_tensor(kName, "grad_out", grad_out, 2);
+  check_model_tensor(kName, "x", x, 2);
+  check_dtype(kName, "grad_weight", grad_weight, accumulate_dtype_of(x.scalar_type()));
+  check_device(kName, "x", x, grad_out);
+  check_device(kName, "grad_weight", grad_weight, grad_out);
+  check(grad_out.size(0) == x.size(0), kName, ": grad_out has ", grad_out.size(0), " rows, x ", x.size(0));
+  check_sizes(kName, "grad_weight", grad_weight, {grad_out.size(1), x.size(1)});
 }
 
 }  // namespace fpdist::kernels

@@ -19,4 +19,9 @@ at::Tensor linear_backward_input(const at::Tensor& grad_out, const at::Tensor& w
 /// grad_weight [O,I] in A += grad_out^T x.
 void linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight);
 
+/// Throw ShapeError unless the arguments fit together; the same on every device, reading no element.
+void check_linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
+void check_linear_backward_input(const at::Tensor& grad_out, const at::Tensor& weight);
+void check_linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& grad_weight);
+
 }  // namespace fpdist::kernels
