@@ -2,7 +2,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cmath>
+#include <optional>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
@@ -35,26 +35,31 @@ double sum_of_squares(const T* values, int64_t count) {
   return sum;
 }
 
-}  // namespace
-
-double global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis) {
-  at::Tensor sum = at::zeros({1}, at::kDouble);
-  for (const at::Tensor& piece : pieces) {
-    check(piece.is_contiguous() && piece.device().is_cpu() &&
-              (piece.scalar_type() == at::kFloat || piece.scalar_type() == at::kDouble),
-          "global_norm: the gradient must be contiguous float32 or float64 pieces on the CPU");
-    sum.data_ptr<double>()[0] += piece.scalar_type() == at::kDouble
-                                     ? sum_of_squares(piece.const_data_ptr<double>(), piece.numel())
-                                     : sum_of_squares(piece.const_data_ptr<float>(), piece.numel());
-  }
-  axis.all_reduce(sum, comm::ReduceOp::kSum);
-  return std::sqrt(sum.data_ptr<double>()[0]);
+/// 0-dim float64 on the piece's device.
+at::Tensor sum_of_squares(const at::Tensor& piece) {
+  if (!piece.is_cpu()) return at::linalg_vector_norm(piece, 2, std::nullopt, false, at::kDouble).square();
+  const double sum = piece.scalar_type() == at::kDouble ? sum_of_squares(piece.const_data_ptr<double>(), piece.numel())
+                                                        : sum_of_squares(piece.const_data_ptr<float>(), piece.numel());
+  return at::scalar_tensor(sum, at::kDouble);
 }
 
-double clip_coefficient(double norm, double max_norm) {
-  if (max_norm == 0) return 1;
-  const double coefficient = max_norm / (norm + 1e-6);
-  return coefficient > 1 ? 1 : coefficient;  // a NaN norm stays NaN: the trainer must see it
+}  // namespace
+
+at::Tensor global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis, at::Device where) {
+  at::Tensor sum = at::zeros({1}, at::TensorOptions(at::kDouble).device(where));
+  for (const at::Tensor& piece : pieces) {
+    check(piece.is_contiguous() && piece.device() == where &&
+              (piece.scalar_type() == at::kFloat || piece.scalar_type() == at::kDouble),
+          "global_norm: the gradient must be contiguous float32 or float64 pieces on ", where);
+    sum.add_(sum_of_squares(piece));
+  }
+  axis.all_reduce(sum, comm::ReduceOp::kSum);
+  return sum.sqrt().squeeze(0);
+}
+
+at::Tensor clip_coefficient(const at::Tensor& norm, double max_norm) {
+  if (max_norm == 0) return at::ones_like(norm);
+  return (norm + 1e-6).reciprocal().mul(max_norm).clamp_max(1.0);
 }
 
 }  // namespace fpdist::optim

@@ -1,6 +1,5 @@
 #include "fpdist/parallel/executor.hpp"
 
-#include <chrono>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/plan/schedule.hpp"
 
 namespace fpdist::parallel {
 namespace {
@@ -128,21 +128,24 @@ class Executor {
 
 }  // namespace
 
-std::vector<OpTime> execute(std::span<const Op> ops, int chunks, StepWork& work, comm::Communicator& rows,
-                            comm::Communicator& gradients, const std::function<void(size_t)>& before) {
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  const auto now = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
-  Executor executor(chunks, work, rows, gradients);
-  std::vector<OpTime> times;
-  times.reserve(ops.size());
+std::vector<OpTime> execute(std::span<const Op> ops, int chunks, StepWork& work, const ExecutorAxes& axes,
+                            const std::function<void(size_t)>& before) {
+  comm::Device& device = axes.device;
+  Executor executor(chunks, work, axes.rows, axes.gradients);
+  device.mark();
   for (size_t i = 0; i < ops.size(); ++i) {
     if (before) before(i);
-    const double begin = now();
+    device.mark();
+    device.begin_range(plan::to_string(ops[i]));
     executor.run(ops[i]);
-    times.push_back({begin, now()});
+    device.end_range();
+    device.mark();
   }
   executor.finish();
+  const std::vector<double> all = device.seconds();  // one that failed may have left some in front
+  const double* at = all.data() + all.size() - 2 * ops.size() - 1;
+  std::vector<OpTime> times;
+  for (size_t i = 0; i < ops.size(); ++i) times.push_back({at[2 * i + 1] - at[0], at[2 * i + 2] - at[0]});
   return times;
 }
 

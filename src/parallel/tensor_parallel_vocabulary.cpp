@@ -23,11 +23,12 @@ void check_slice(const char* name, const ops::Parameter& weight, const comm::Com
         " ranks: cut it along dim 0");
 }
 
-/// (positions of the tokens that lie in the slice, ascending; their ids in it).
+/// (ids in the slice, 0 for tokens of another one; which those are). Nothing here depends on how many there are, so a
+/// device need not be waited for.
 std::pair<at::Tensor, at::Tensor> own_tokens(const at::Tensor& token, const ops::Parameter& weight) {
   const at::Tensor local = token - weight.sharding.begin;
-  const at::Tensor place = local.ge(0).logical_and(local.lt(weight.value.size(0))).nonzero().squeeze(1);
-  return {place, local.index_select(0, place)};
+  const at::Tensor elsewhere = local.lt(0).logical_or(local.ge(weight.value.size(0)));
+  return {local.masked_fill(elsewhere, 0), elsewhere};
 }
 
 /// Targets as ids of the slice, -1 for those in another one.
@@ -91,9 +92,8 @@ at::Tensor embedding(const at::Tensor& token, const ops::Parameter& weight, comm
   check(!token.is_cpu() || token.numel() == 0 ||
             (token.min().item<int64_t>() >= 0 && token.max().item<int64_t>() < weight.sharding.full_shape[0]),
         "embedding: a token is outside the vocabulary [0, ", weight.sharding.full_shape[0], ")");
-  const auto [place, id] = own_tokens(token, weight);
-  const at::Tensor rows = at::zeros({token.size(0), weight.value.size(1)}, weight.value.options().requires_grad(false));
-  return scatter_sum_rows(rows.index_copy(0, place, ops::embedding(id, weight)), tp, counts);
+  const auto [id, elsewhere] = own_tokens(token, weight);
+  return scatter_sum_rows(ops::embedding(id, weight).masked_fill(elsewhere.unsqueeze(1), 0), tp, counts);
 }
 
 ops::SelectedLogprob selected_logprob(const at::Tensor& hidden, const ops::Parameter& weight,

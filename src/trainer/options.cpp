@@ -51,7 +51,6 @@ void check_model(const model::ModelOptions& options, Problems& problems) {
                   options.path.empty() ? "no model: give model.path (a Hugging Face directory) or model.preset: tiny"
                                        : "both model.path and model.preset are given; keep one");
   if (!options.preset.empty()) problems.ask([&] { (void)model::preset_config(options.preset); });
-  problems.unless(options.device != "cuda", "model.device is cuda: this build has no GPU library; use cpu or auto");
   problems.unless(options.device == "auto" || options.device == "cpu" || options.device == "cuda", "model.device is '",
                   options.device, "'; use auto, cpu or cuda");
 }
@@ -123,6 +122,10 @@ void validate(const Config& config) {
   problems.range("pack.max_tokens", config.pack.max_tokens, config.pack.max_tokens >= 1, "1 or more");
   problems.range("pack.slices", config.pack.slices, config.pack.slices >= 0, "0 (the planner chooses) or more");
   problems.range("pack.verify_steps", config.pack.verify_steps, config.pack.verify_steps >= 0, "0 or more");
+  problems.unless(config.comm.transport == "nccl" || config.comm.transport == "staged", "comm.transport is '",
+                  config.comm.transport, "'; use nccl or staged");
+  problems.range("comm.nccl_max_ctas", config.comm.nccl_max_ctas, config.comm.nccl_max_ctas >= 0,
+                 "0 (NCCL's choice) or more");
   problems.finish();
 }
 

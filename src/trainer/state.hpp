@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "fpdist/comm/device.hpp"
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
@@ -40,7 +41,7 @@ std::vector<model::StageLayers> split_layers(const Config& config, const model::
 
 /// The runs of layers of this rank, with their weights loaded or seeded; only the own slices are read.
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const model::ModelConfig& shape,
-                                                            const comm::Mesh& mesh);
+                                                            const comm::Mesh& mesh, at::Device where);
 
 /// Throws DataError when a token id is outside the model's vocabulary.
 void check_vocabulary(const data::Dataset& dataset, const model::ModelConfig& model);
@@ -66,20 +67,32 @@ OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Tran
 /// Throws NumericsError with the message of the highest rank that has one; returns when none has. Collective.
 void throw_together(const std::string& own, comm::Communicator& world);
 
+/// Bytes in torch's words "Tried to allocate 2.00 GiB"; 0 where they are missing.
+int64_t requested_bytes(const std::string& message);
+
+/// The pack.max_tokens below `max_tokens`, a multiple of 64, with which a step would have needed no more than the
+/// device has, if what it allocates grows with it: `before` bytes were in use before the step, `wanted` bytes when the
+/// memory ran out. 0: none.
+int64_t fitting_max_tokens(int64_t max_tokens, int64_t before, int64_t wanted, int64_t capacity);
+
 /// What a step's packs add up to on this rank before anything is reduced.
 struct StepSums {
   MetricSums metrics;
-  std::string bad_pack;  ///< first pack whose loss was not finite, as text; empty when all were
-  double grad_norm = 0, learning_rate = 0;
+  /// The packs' losses, 0-dim and still on the device, and their samples as text.
+  std::vector<std::pair<at::Tensor, std::string>> pack_loss;
+  at::Tensor grad_norm;  ///< 0-dim float64 on the device
+  at::Tensor stopped;    ///< [1] float32 on the device, on every rank the same: 1 where nothing was updated
+  double learning_rate = 0;
 };
 
 struct Trainer::Impl {
-  Impl(comm::World& world, Config config, LogSink& log);
+  Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device);
 
   comm::World& world;
   model::ModelConfig model_config;
   Config config;
   LogSink& log;
+  std::unique_ptr<comm::Device> device;
   comm::Mesh mesh;
   std::unique_ptr<comm::Communicator> kv_replicas;  ///< tp ranks that hold the same KV heads
   plan::StageCosts costs;
@@ -95,6 +108,9 @@ struct Trainer::Impl {
   int64_t steps_done = 0, tokens_seen = 0;
   bool is_last_use = false;  ///< the op under way completes the gradients of its run of layers
 
+  at::TensorOptions tensor_options(at::ScalarType dtype) const {
+    return at::TensorOptions(dtype).device(device->where());
+  }
   plan::StepPlan make_plan(std::span<const data::Group> groups, bool share) const;
   static std::vector<plan::Op> ops_of(const plan::StepPlan& plan, const Coordinates& at);
   void check_same_plan(const plan::StepPlan& plan);
@@ -109,12 +125,16 @@ struct Trainer::Impl {
   void finish_gradients();  ///< sums over tp, tied copies and what ZeRO has not reduced yet
   void update(StepSums& sums);
 
-  // bad_numbers.cpp
-  void stop_on_bad_loss(const StepSums& sums);
-  void stop_on_bad_gradient(double norm);
+  /// bad_numbers.cpp: everything that the step has left on the device, in one copy; returns the gradient's norm. Throws
+  /// NumericsError on every rank if a loss or the norm is not finite: then the update has changed nothing. Collective.
+  double read_results(StepSums& sums);
 
   /// verify.cpp: runs `groups` shared and alone; throws NumericsError with the worst difference if they disagree.
   void verify(std::span<const data::Group> groups, LogSink& step_log);
+
+  /// memory.cpp: throws OutOfMemoryError in place of torch's, `message`.
+  [[noreturn]] void throw_out_of_memory(const std::string& message, const std::string& position,
+                                        const comm::MemoryUse& before) const;
 
   /// step_metrics.cpp: what the step cost, on every rank the same. Collective.
   void add_step_metrics(std::map<std::string, double>& values, const plan::StepPlan& plan,

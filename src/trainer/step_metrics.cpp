@@ -26,6 +26,11 @@ void Trainer::Impl::add_step_metrics(std::map<std::string, double>& values, cons
   MetricSums sums;
   sums.add("busy", loss::Combine::kSum, busy);
   sums.add("span", loss::Combine::kMax, span);
+  if (!device->where().is_cpu()) {
+    const comm::MemoryUse memory = device->memory();
+    sums.add("memory/peak_bytes", loss::Combine::kMax, static_cast<double>(memory.peak));
+    sums.add("memory/bytes", loss::Combine::kMax, static_cast<double>(memory.bytes));
+  }
   for (const comm::Communicator* axis :
        {&mesh.dp_cp(), &mesh.pp(), &mesh.pp_gradient(), &mesh.cp(), &mesh.cp_gradient(), &mesh.tp()}) {
     const comm::Traffic now = axis->traffic();

@@ -1,6 +1,7 @@
 // One optimizer step: plan -> execute -> reduce -> clip -> update -> metrics.
 
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 
 #include <chrono>
 
@@ -59,13 +60,21 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
   sums.learning_rate = optim::learning_rate(config.optim, steps_done, config.train.max_steps);
   const std::vector<plan::Op> ops = ops_of(plan, mesh.at());
   StepRun run(*this, groups, plan, config.pack.share_prefix, ops, sums);
-  const std::vector<parallel::OpTime> times = parallel::execute(ops, static_cast<int>(policy.size()), run, mesh.pp(),
-                                                                mesh.pp_gradient(), [&](size_t i) { run.before(i); });
+  const comm::MemoryUse before = device->memory();
+  device->reset_peak_memory();
+  std::vector<parallel::OpTime> times;
+  try {
+    times = parallel::execute(ops, static_cast<int>(policy.size()), run, {mesh.pp(), mesh.pp_gradient(), *device},
+                              [&](size_t i) { run.before(i); });
+  } catch (const c10::OutOfMemoryError& error) {
+    throw_out_of_memory(error.what_without_backtrace(), run.position(), before);
+  }
+  const double grad_norm = read_results(sums);
 
   ++steps_done;
   tokens_seen += plan.totals.tokens_logical;
   values.merge(sums.metrics.reduce(mesh.world()));
-  values["grad_norm"] = sums.grad_norm;
+  values["grad_norm"] = grad_norm;
   values["learning_rate"] = sums.learning_rate;
   values["plan_seconds"] = plan_seconds;
   values["seconds"] = seconds_since(start);
@@ -105,12 +114,14 @@ void Trainer::Impl::update(StepSums& sums) {
   for (const parallel::PieceOfParameter& part : reducer.parts())
     if (flat.parameters()[part.parameter]->sharding.counted)
       counted.push_back(flat.main_grad().narrow(0, part.range.begin, part.range.size()));
-  sums.grad_norm = optim::global_norm(counted, mesh.world());
-  stop_on_bad_gradient(sums.grad_norm);
-  const double coefficient = optim::clip_coefficient(sums.grad_norm, config.optim.max_grad_norm);
+  sums.grad_norm = optim::global_norm(counted, mesh.world(), device->where());
+  sums.stopped = sums.grad_norm.isfinite().logical_not().to(at::kFloat).reshape({1});
+  for (const auto& [loss, samples] : sums.pack_loss) sums.stopped.logical_or_(loss.isfinite().logical_not());
+  mesh.world().all_reduce(sums.stopped, comm::ReduceOp::kMax);
+  const at::Tensor coefficient = optim::clip_coefficient(sums.grad_norm, config.optim.max_grad_norm);
   for (size_t i = 0; i < gradients.size(); ++i) {
     at::Tensor gradient = gradients[i];
-    optimizer[i].step(gradient.mul_(coefficient), sums.learning_rate);
+    optimizer[i].step(gradient.mul_(coefficient), sums.learning_rate, sums.stopped);
   }
   reducer.gather_values();
 }

@@ -32,15 +32,16 @@ std::vector<optim::AdamW> make_optimizers(ops::FlatParameters& flat, const paral
 
 }  // namespace
 
-Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_)
+Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::unique_ptr<comm::Device> device_)
     : world(world_),
       model_config(read_model_config(config_.model)),
       config(settled(std::move(config_), model_config, world.size())),
       log(log_),
-      mesh(world, config.parallel),
+      device(device_ ? std::move(device_) : comm::open_device(config.model.device, world, config.comm, log)),
+      mesh(world, config.parallel, device.get()),
       costs(plan::stage_costs(model_config.shape(), config.model.gradient_checkpointing)),
       cp_costs(context_costs(config, model_config)),
-      policy(load_model(config, model_config, mesh)),
+      policy(load_model(config, model_config, mesh, device->where())),
       ordered(order_parameters(policy, ties_stages(config, model_config))),
       flat(ordered.all),
       reducer(flat, mesh.dp_cp(), ordered.late),
@@ -121,9 +122,9 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
                      ": sharing ratio ", logical / computed, "; weights in ", dir, "/final"));
 }
 
-Trainer::Trainer(comm::World& world, Config config, LogSink& log) {
+Trainer::Trainer(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device) {
   validate(config);
-  impl_ = std::make_unique<Impl>(world, std::move(config), log);
+  impl_ = std::make_unique<Impl>(world, std::move(config), log, std::move(device));
 }
 Trainer::~Trainer() = default;
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
+#include "fpdist/comm/options.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/log.hpp"
 
@@ -17,15 +18,7 @@ namespace fpdist::comm {
 
 struct MemoryUse {
   int64_t bytes = 0, peak = 0;  ///< allocated now, and the most since reset_peak_memory
-};
-
-struct DeviceOptions {
-  /// nccl: device tensors go through NCCL; staged: copied to the host and sent as host tensors are (tests, machines
-  /// whose NCCL cannot connect them).
-  std::string transport = "nccl";
-  /// Most thread blocks NCCL may hold in a kernel, 0: its own choice. Fewer leave more of the GPU to the matrix
-  /// multiplications that run beside it.
-  int nccl_max_ctas = 0;
+  int64_t capacity = 0;         ///< of the whole device
 };
 
 /// All calls are the rank's own (none is collective) unless said otherwise.
@@ -43,6 +36,8 @@ class Device {
 
   /// `host` on this device, without waiting: through pinned memory that is kept until the copy is done.
   virtual at::Tensor upload(const at::Tensor& host) = 0;
+  /// A device tensor on the host. Waits until it is there: the one way in which a step's numbers come back.
+  virtual at::Tensor download(const at::Tensor& tensor) = 0;
   /// Waits until everything queued is done.
   virtual void synchronize() = 0;
   /// Of torch's allocator; 0 on the CPU.

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "fpdist/comm/device.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/sample.hpp"
@@ -27,8 +28,8 @@ struct StepMetrics {
 class Trainer {
  public:
   /// Collective over the world. Loads the model (and the reference), shards the optimizer. Both references must outlive
-  /// it.
-  Trainer(comm::World& world, Config config, LogSink& log);
+  /// it. `device`: where to compute; null: what model.device says.
+  Trainer(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device = nullptr);
   ~Trainer();
 
   /// Replaces the configured method's loss by your own; same calls on every rank.

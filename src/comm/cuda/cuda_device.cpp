@@ -29,6 +29,9 @@ class CudaDevice final : public Device {
       : index_(static_cast<c10::DeviceIndex>(index)), options_(options) {
     at::globalContext().lazyInitDevice(at::kCUDA);
     c10::cuda::set_device(index_);
+    size_t free = 0, total = 0;
+    C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    capacity_ = static_cast<int64_t>(total);
   }
 
   at::Device where() const override { return {at::kCUDA, index_}; }
@@ -57,10 +60,11 @@ class CudaDevice final : public Device {
 
   void synchronize() override { c10::cuda::device_synchronize(); }
 
+  at::Tensor download(const at::Tensor& tensor) override { return tensor.cpu(); }
   MemoryUse memory() const override {
     const auto stats = allocator::getDeviceStats(index_);
     const auto& all = stats.allocated_bytes[static_cast<size_t>(StatType::AGGREGATE)];
-    return {.bytes = all.current, .peak = all.peak};
+    return {.bytes = all.current, .peak = all.peak, .capacity = capacity_};
   }
 
   void reset_peak_memory() override { allocator::resetPeakStats(index_); }
@@ -87,6 +91,7 @@ class CudaDevice final : public Device {
  private:
   c10::DeviceIndex index_;
   DeviceOptions options_;
+  int64_t capacity_ = 0;
   std::vector<at::cuda::CUDAEvent> marks_;
 };
 

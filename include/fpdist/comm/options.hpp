@@ -1,0 +1,15 @@
+#pragma once
+#include <string>
+
+namespace fpdist::comm {
+
+struct DeviceOptions {
+  /// How tensors on a GPU travel: nccl, or staged: copied to the host and sent as host tensors are (tests, machines
+  /// whose GPUs NCCL cannot connect).
+  std::string transport = "nccl";
+  /// Most thread blocks that NCCL may hold in a kernel, 0: its own choice. Fewer leave more of the GPU to the matrix
+  /// multiplications that run beside it.
+  int nccl_max_ctas = 0;
+};
+
+}  // namespace fpdist::comm
