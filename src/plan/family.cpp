@@ -21,7 +21,9 @@ constexpr int64_t kFew = 24;  // samples: so few that a search can be stuck
 
 int64_t effort_of(const Problem& problem) {
   const auto samples = static_cast<int64_t>(problem.tree.sample.size());
-  return std::min(kEffort, samples * kEffort / 16) + std::max<int64_t>(0, samples - 1024) * kEffortOfSample;
+  const int64_t effort =
+      std::min(kEffort, samples * kEffort / 16) + std::max<int64_t>(0, samples - 1024) * kEffortOfSample;
+  return problem.stages == 1 ? effort / 8 : effort;  // no order to find, only the deal
 }
 
 /// Whether the first cannot catch up with the second any more: no local search has been seen to gain as much.
@@ -71,10 +73,15 @@ void Family::add(ReplicaSearch* search, int64_t most_effort) {
   if (!search) return;
   constexpr int kTries = 6;
   constexpr size_t kStarts = 3;
+  search->take_rows_needed();
   Found found = search->descend(won_, kTries, most_effort);
   if (found.draft.makespan == kNever) {
     std::vector<Found> all = search->run(sliced_, 16 * kTries, most_effort);
-    if (all.empty()) return;
+    if (all.empty() && sliced_) all = search->run(false, 16 * kTries, most_effort);  // too few rows to slice
+    if (all.empty()) {
+      rows_needed_ = std::max(rows_needed_, search->take_rows_needed());
+      return;
+    }
     for (const Found& one : all)
       if (!is_hopeless(one.draft.makespan, all[0].draft.makespan, 50)) won_.push_back(one.candidate);
     found = std::move(all[0]);
@@ -101,6 +108,7 @@ Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& optio
     family.layers = problem.layers;
   };
   if (families.size() > 1) {
+    if (families[0].rows_needed() > families[1].rows_needed()) std::swap(families[0], families[1]);
     for (Family& family : families) refine(family, options.effort * effort / 8);
     drop_hopeless(families, kNever);
   }

@@ -141,7 +141,9 @@ void LocalSearch::change_packs(ReplicaDraft& draft) {
   pricer_.price(to);
   if (to.rows() > problem_.most_rows) return;
   if (next.window > 1) next.window = longest(next);
-  next.makespan = pricer_.makespan(next, draft.makespan + leeway(draft));
+  // More packs have to pay.
+  const int64_t most = draft.makespan + leeway(draft) - (next.pack.size() > draft.pack.size() ? 1 : 0);
+  next.makespan = pricer_.makespan(next, most);
   if (next.makespan != kNever) draft = std::move(next);
 }
 

@@ -4,11 +4,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
+
+#include "src/plan/deal.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -57,18 +58,12 @@ std::vector<size_t> by_size(const std::vector<int64_t>& target) {
 
 ReplicaSearch::ReplicaSearch(const Problem& problem, Pricer& pricer, std::span<const int32_t> samples)
     : problem_(problem), pricer_(pricer), scope_(problem.tree, problem.costs, samples) {
-  std::map<int32_t, size_t> cluster_of;
-  int32_t last_atom = -1;
-  for (const int32_t s : samples) {
-    const auto [entry, is_new] = cluster_of.try_emplace(problem.cluster_of[static_cast<size_t>(s)], cluster_.size());
-    if (is_new) cluster_.emplace_back();
-    Cluster& cluster = cluster_[entry->second];
-    const int32_t atom = problem.atom_of[static_cast<size_t>(s)];
-    if (atom != last_atom) cluster.atoms.emplace_back(), ++atoms_;
-    cluster.atoms.back().push_back(s);
-    last_atom = atom;
+  for (const auto& of_cluster : by_label(problem.cluster_of, samples)) {
+    Cluster& cluster = cluster_.emplace_back();
+    cluster.atoms = by_label(problem.atom_of, of_cluster);
+    cluster.split.resize(cluster.atoms.size());
+    atoms_ += static_cast<int32_t>(cluster.atoms.size());
   }
-  for (Cluster& cluster : cluster_) cluster.split.resize(cluster.atoms.size());
 }
 
 const std::vector<Piece>& ReplicaSearch::split(Cluster& cluster, size_t pieces) {
@@ -128,6 +123,11 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
     cost.push_back(bins.load()[bin].cost);
   }
   slice(draft, candidate, cost);
+  if (problem_.fills_up) {
+    size_t units = 0;
+    for (const PackDraft& pack : draft.pack) units += index(pack.slices());
+    for (; units % index(problem_.stages) != 0; ++units) draft.pack.emplace_back();
+  }
   for (PackDraft& pack : draft.pack) pricer_.price(pack);
   draft.makespan = pricer_.makespan(draft, most);
   return draft;
@@ -180,6 +180,12 @@ int64_t ReplicaSearch::balanced_units() const {
   return integer_root((problem_.stages - 1) * (scope_.total().cost / overhead) / problem_.chunks);
 }
 
+/// One an atom; with interleaving a multiple of the stages.
+int ReplicaSearch::most_packs() const {
+  const int step = problem_.schedule == Schedule::kInterleaved ? problem_.stages : 1;
+  return std::max(step, (problem_.fills_up ? atoms_ + step - 1 : atoms_) / step * step);
+}
+
 std::vector<std::vector<Candidate>> ReplicaSearch::starts(bool sliced) {
   const int step = problem_.schedule == Schedule::kInterleaved ? problem_.stages : 1;
   const int64_t fewest = fewest_packs();
@@ -190,7 +196,7 @@ std::vector<std::vector<Candidate>> ReplicaSearch::starts(bool sliced) {
   }
   std::vector<std::vector<Candidate>> groups(1);
   if (!sliced) {
-    const int most = std::max(step, atoms_ / step * step);
+    const int most = most_packs();
     for (const int one : units) groups[0].push_back({std::min(one, most), std::min(one, most), 1, 1, 1, false});
     return groups;
   }
@@ -207,6 +213,11 @@ std::vector<Found> ReplicaSearch::run(bool sliced, int tries, int64_t most_effor
   std::vector<Found> all;
   for (const std::vector<Candidate>& group : starts(sliced)) {
     all.push_back(descend(group, tries, most_effort));
+    if (all.back().draft.makespan == kNever) all.pop_back();
+  }
+  if (all.empty() && !sliced) {  // as fine as it gets
+    const Candidate finest[] = {{.units = most_packs(), .packs = most_packs()}};
+    all.push_back(descend(finest, tries, most_effort));
     if (all.back().draft.makespan == kNever) all.pop_back();
   }
   std::stable_sort(all.begin(), all.end(),
