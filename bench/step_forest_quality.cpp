@@ -92,7 +92,7 @@ struct Row {
 };
 
 int64_t work_of(const plan::StageCosts& costs, const plan::PackPlan& pack, int64_t overhead) {
-  return plan::total_work(costs, {pack.rows + overhead, pack.pairs, pack.edges});
+  return plan::total_work(costs, {pack.rows + overhead, pack.pairs, pack.scores});
 }
 
 Row measure(const Kind& kind, int dp) {

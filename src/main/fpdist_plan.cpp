@@ -61,6 +61,8 @@ po::options_description describe(Arguments& to) {
                     "runs of layers a stage (0: 2 with interleaving, else 1)");
   all.add_options()("parallel.layers", po::value(&to.layers)->multitoken(), "layers of each run (by cost)");
   all.add_options()("pack.max_tokens", po::value(&options.max_tokens)->default_value(8192), "most rows in a pack");
+  all.add_options()("pack.max_in_flight", po::value(&options.max_in_flight)->default_value(0),
+                    "most rows in flight on a stage (0: what whole packs need)");
   all.add_options()(
       "method", text_value(to.method, "auto"),
       "dpo and reward keep groups together, sft and grpo may tear them; auto: lines of two completions are pairs");

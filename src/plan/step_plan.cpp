@@ -144,6 +144,7 @@ PlannerOptions planner_options(Method method, const ParallelOptions& parallel, c
   planner.replicas = parallel.dp;
   planner.parallel = parallel;
   planner.max_tokens = std::min<int64_t>(options.max_tokens, std::numeric_limits<int32_t>::max());
+  planner.max_in_flight = options.max_in_flight;
   planner.may_slice = options.slices == 0 && parallel.pp > 1;
   planner.atomic = is_preference(method) ? Atomic::kLines : Atomic::kSamples;
   planner.may_fill_up = true;

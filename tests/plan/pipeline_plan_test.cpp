@@ -218,37 +218,6 @@ TEST(PipelinePlan, IsWithinTwoPercentOfEveryPackingThereIs) {
   std::cout << "worst against exhaustive search: " << worst << '\n';
 }
 
-TEST(PipelinePlan, GroupsThatFitNowhereAreNamed) {
-  const LengthTree tree =
-      parse_lengths("{\"prefix\": 10, \"completions\": [3]}\n{\"prefix\": 70, \"completions\": [30, 40]}", "f");
-  PlannerOptions options;
-  const auto refusal = [&] {
-    try {
-      plan_pipeline(tree, {}, options);
-    } catch (const ConfigError& error) {
-      return std::string(error.what());
-    }
-    return std::string("accepted");
-  };
-  options.max_tokens = 105;
-  EXPECT_EQ(refusal(),
-            "group 1 needs 110 rows in one pack, pack.max_tokens is 105: set pack.max_tokens to at least 110 or drop "
-            "the group");
-  options.atomic = Atomic::kPairs;
-  options.max_tokens = 139;
-  EXPECT_NE(refusal().find("set pack.max_tokens to at least 140"), std::string::npos);
-  options.max_tokens = 140;
-  EXPECT_EQ(refusal(), "accepted");
-  options.parallel = {};
-  options.parallel.pp = 4;
-  options.parallel.schedule = Schedule::kInterleaved;
-  options.parallel.virtual_stages = 2;
-  options.may_slice = false;
-  EXPECT_NE(refusal().find("multiple of 4 units"), std::string::npos);
-  options.parallel.layers = {32};
-  EXPECT_NE(refusal().find("parallel.layers lists 1 runs"), std::string::npos);
-}
-
 /// The smallest reference file, with the limits of step / ideal that an independent prototype set.
 TEST(PipelinePlan, SmallIsPackedAsWellAsPublished) {
   const std::string path = FPDIST_SOURCE_DIR "/../shared/data/lengths/small.jsonl";
