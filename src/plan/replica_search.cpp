@@ -16,7 +16,8 @@ namespace {
 
 /// A group above slack percent of the mean pack is torn; the last keeps all that fit.
 constexpr std::array<int64_t, 4> kSlack{105, 150, 300, int64_t{1} << 20};
-constexpr int64_t kFullSize = 1 << 10, kMostUnits = 256;
+constexpr int64_t kFullSize = 1 << 10;
+constexpr int kMostUnits = 256;  // of a replica, where packs are cut
 
 size_t index(int i) { return static_cast<size_t>(i); }
 
@@ -180,6 +181,12 @@ int64_t ReplicaSearch::balanced_units() const {
   return integer_root((problem_.stages - 1) * (scope_.total().cost / overhead) / problem_.chunks);
 }
 
+/// Slices cost op lists, messages and resident keys: enough to fill any pipeline, and no more where overhead is
+/// nothing.
+int ReplicaSearch::most_units() const {
+  return std::max(kMostUnits, 8 * problem_.stages) / problem_.stages * problem_.stages;
+}
+
 /// One an atom; with interleaving a multiple of the stages.
 int ReplicaSearch::most_packs() const {
   const int step = problem_.schedule == Schedule::kInterleaved ? problem_.stages : 1;
@@ -203,8 +210,9 @@ std::vector<std::vector<Candidate>> ReplicaSearch::starts(bool sliced) {
   groups.clear();
   for (const int64_t packs : {fewest, fewest + 1, fewest + fewest / 4 + 1, 2 * fewest}) {
     std::vector<Candidate>& group = groups.emplace_back();
-    for (const int one : units)
-      if (packs < one && packs <= atoms_) group.push_back({one, static_cast<int>(packs), 0, 0, 3, true});
+    for (const int wanted : units)
+      if (const int one = std::min(wanted, most_units()); packs < one && packs <= atoms_)
+        group.push_back({one, static_cast<int>(packs), 0, 0, 3, true});
   }
   return groups;
 }
@@ -229,7 +237,9 @@ std::vector<Candidate> ReplicaSearch::neighbours(const Candidate& at) const {
   std::vector<Candidate> all;
   const int step = problem_.schedule == Schedule::kInterleaved ? problem_.stages : 1;
   const auto add = [&](Candidate candidate) {
-    const bool has_range = candidate.packs >= 1 && candidate.packs <= atoms_ && candidate.units >= candidate.packs &&
+    const bool is_cut = candidate.units > candidate.packs;
+    const bool has_range = !(is_cut && candidate.units > most_units()) && candidate.packs >= 1 &&
+                           candidate.packs <= atoms_ && candidate.units >= candidate.packs &&
                            candidate.units % step == 0 && candidate.front >= 0 && candidate.back >= 0 &&
                            candidate.front + candidate.back < candidate.units + 2 && candidate.slack >= 0 &&
                            index(candidate.slack) < kSlack.size();

@@ -53,6 +53,7 @@ class ReplicaSearch {
   int64_t fewest_packs();
   int64_t balanced_units() const;
   int most_packs() const;
+  int most_units() const;
   /// Groups of starts, each good for a descent of its own.
   std::vector<std::vector<Candidate>> starts(bool sliced);
   std::vector<Candidate> neighbours(const Candidate& at) const;

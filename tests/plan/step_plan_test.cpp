@@ -57,7 +57,7 @@ struct Case {
 /// Runs `law(case, plan)` over random steps, methods, replica counts and caps.
 template <typename Law>
 void for_random_plans(Law law) {
-  for (uint64_t seed = 0; seed < 1500; ++seed) {
+  for (uint64_t seed = 0; seed < 400; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 77);
     const Method method = rng.below(2) ? Method::kDpo : Method::kGrpo;
