@@ -87,7 +87,8 @@ StageCosts read_costs(const std::string& path) {
 
 void check_costs_fit(const StageCosts& costs, int64_t model_layers, const std::string& path) {
   check<ConfigError>(costs.layers == model_layers, path, " is for a model of ", costs.layers, " layers, this one has ",
-                     model_layers, ": give a cost file of this model");
+                     model_layers, ": give a cost file of this model (layers: ", model_layers,
+                     "), or none to count its operations");
 }
 
 }  // namespace fpdist::plan

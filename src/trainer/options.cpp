@@ -6,7 +6,7 @@
 #include <string>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/loss/loss.hpp"
+#include "fpdist/loss/options.hpp"
 #include "fpdist/model/config.hpp"
 #include "fpdist/optim/schedule.hpp"
 
@@ -115,7 +115,7 @@ void validate(const Config& config) {
   Problems problems;
   check_model(config.model, problems);
   check_data(config.data, problems);
-  problems.ask([&] { (void)loss::make_loss(config.method, config.loss); });
+  problems.ask([&] { (void)loss::resolved(config.method, config.loss); });
   check_train(config.train, problems);
   check_optim(config.optim, config.train.max_steps, problems);
   check_parallel(config.parallel, problems);
