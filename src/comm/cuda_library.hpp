@@ -11,8 +11,8 @@ namespace fpdist::comm {
 
 /// What CUDA says before anything is allocated.
 struct CudaProbe {
-  int error = 0;           ///< cudaError_t of counting the GPUs: 0, 35 (driver too old or none), 100 (no GPU), ...
-  std::string error_text;  ///< CUDA's words for it
+  int error = 0;             ///< cudaError_t of counting the GPUs: 0, 35 (driver too old or none), 100 (no GPU), ...
+  std::string error_text{};  ///< CUDA's words for it
   int gpus = 0;
   int driver_version = 0;   ///< newest CUDA that the driver knows, 1000 major + 10 minor; 0 without a driver
   int runtime_version = 0;  ///< CUDA that the library was built for

@@ -72,6 +72,7 @@ constexpr std::array kKeys = {
     FPDIST_KEY(pack.verify_steps, "run the first n steps shared and unshared and stop if they disagree", ">= 0"),
     FPDIST_KEY(comm.transport, "how tensors on a GPU travel; staged: over the host", "nccl | staged"),
     FPDIST_KEY(comm.nccl_max_ctas, "most thread blocks of an NCCL kernel; 0: its own choice", ">= 0"),
+    FPDIST_KEY(comm.share_gpus, "let ranks outnumber the GPUs that they see", ""),
 };
 // clang-format on
 #undef FPDIST_KEY

@@ -16,6 +16,10 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/comm/cuda/nccl_context.hpp"
+#include "src/comm/cuda/nccl_link.hpp"
+#include "src/comm/routed_communicator.hpp"
+#include "src/comm/stream_side.hpp"
 
 namespace fpdist::comm {
 namespace {
@@ -47,7 +51,17 @@ class CudaDevice final : public Device {
                 driver / 1000, ".", driver % 1000 / 10);
   }
 
-  std::unique_ptr<Communicator> extend(std::unique_ptr<Communicator> host) override { return host; }
+  std::unique_ptr<Communicator> extend(std::unique_ptr<Communicator> host) override {
+    if (options_.transport == "staged") {
+      return std::make_unique<RoutedCommunicator>(std::move(host), make_staged_side, at::kCUDA);
+    }
+    if (!nccl_) nccl_ = std::make_shared<NcclContext>(index_, options_.nccl_max_ctas);
+    const auto make_side = [context = nccl_](Communicator& ranks) -> std::unique_ptr<DeviceSide> {
+      auto link = ranks.size() > 1 ? std::make_unique<NcclLink>(context, ranks) : nullptr;
+      return std::make_unique<StreamSide>(ranks, std::move(link));
+    };
+    return std::make_unique<RoutedCommunicator>(std::move(host), make_side, at::kCUDA);
+  }
 
   /// torch's copy remembers the pinned block with the stream, so that it is not handed out again before the copy ends.
   at::Tensor upload(const at::Tensor& host) override {
@@ -58,9 +72,17 @@ class CudaDevice final : public Device {
     return pinned.to(where(), /*non_blocking=*/true);
   }
 
-  void synchronize() override { c10::cuda::device_synchronize(); }
+  /// An aborted transport lets go of what waits for its peers; the results are worth nothing then.
+  void synchronize() override {
+    c10::cuda::device_synchronize();
+    if (nccl_) nccl_->check_health("synchronize");
+  }
 
-  at::Tensor download(const at::Tensor& tensor) override { return tensor.cpu(); }
+  at::Tensor download(const at::Tensor& tensor) override {
+    at::Tensor host = tensor.cpu();
+    if (nccl_) nccl_->check_health("download");
+    return host;
+  }
   MemoryUse memory() const override {
     const auto stats = allocator::getDeviceStats(index_);
     const auto& all = stats.allocated_bytes[static_cast<size_t>(StatType::AGGREGATE)];
@@ -92,6 +114,7 @@ class CudaDevice final : public Device {
   c10::DeviceIndex index_;
   DeviceOptions options_;
   int64_t capacity_ = 0;
+  std::shared_ptr<NcclContext> nccl_;
   std::vector<at::cuda::CUDAEvent> marks_;
 };
 
