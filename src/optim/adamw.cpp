@@ -27,7 +27,7 @@ void AdamW::step(const at::Tensor& grad_shard, double learning_rate) {
         ", the masters ", master_.numel(), " of ", c10::toString(master_.scalar_type()));
   const at::NoGradGuard no_grad;
   ++steps_;
-  const at::Tensor step = at::full({}, static_cast<double>(steps_), at::kFloat);
+  const at::Tensor step = at::full({}, static_cast<double>(steps_), master_.options().dtype(at::kFloat));
   const auto update = [&](int64_t from, int64_t to, double weight_decay) {
     if (from == to) return;
     const auto part = [&](const at::Tensor& whole) { return whole.narrow(0, from, to - from); };

@@ -13,6 +13,7 @@ namespace {
 
 /// Partial sums of fixed length, added in order: the same bits for any number of threads.
 constexpr int64_t kRunElems = 1 << 16;
+constexpr int64_t kDeviceRunElems = 1 << 24;
 
 template <typename T>
 double sum_of_squares(const T* values, int64_t count) {
@@ -35,20 +36,43 @@ double sum_of_squares(const T* values, int64_t count) {
   return sum;
 }
 
+void add_squares_on_host(const at::Tensor& piece, at::Tensor& sum) {
+  sum.data_ptr<double>()[0] += piece.scalar_type() == at::kDouble
+                                   ? sum_of_squares(piece.const_data_ptr<double>(), piece.numel())
+                                   : sum_of_squares(piece.const_data_ptr<float>(), piece.numel());
+}
+
+/// Runs bound what a widened copy may take. ATen's reductions add in an order of their own, the same every time.
+void add_squares_on_device(const at::Tensor& piece, at::Tensor& sum) {
+  const at::Tensor flat = piece.view(-1);
+  for (int64_t begin = 0; begin < flat.numel(); begin += kDeviceRunElems) {
+    const at::Tensor run = flat.narrow(0, begin, std::min(kDeviceRunElems, flat.numel() - begin));
+    sum.add_(at::linalg_vector_norm(run, 2, {}, false, at::kDouble).square());
+  }
+}
+
 }  // namespace
 
-double global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis) {
-  at::Tensor sum = at::zeros({1}, at::kDouble);
+at::Tensor global_norm_tensor(std::span<const at::Tensor> pieces, comm::Communicator& axis, at::Device device) {
+  at::Tensor sum = at::zeros({1}, at::TensorOptions(at::kDouble).device(device));
   for (const at::Tensor& piece : pieces) {
-    check(piece.is_contiguous() && piece.device().is_cpu() &&
+    check(piece.is_contiguous() && piece.device() == device &&
               (piece.scalar_type() == at::kFloat || piece.scalar_type() == at::kDouble),
-          "global_norm: the gradient must be contiguous float32 or float64 pieces on the CPU");
-    sum.data_ptr<double>()[0] += piece.scalar_type() == at::kDouble
-                                     ? sum_of_squares(piece.const_data_ptr<double>(), piece.numel())
-                                     : sum_of_squares(piece.const_data_ptr<float>(), piece.numel());
+          "global_norm: the gradient must be contiguous float32 or float64 pieces on ", device, ", one is ",
+          piece.scalar_type(), " on ", piece.device());
+    device.is_cpu() ? add_squares_on_host(piece, sum) : add_squares_on_device(piece, sum);
   }
   axis.all_reduce(sum, comm::ReduceOp::kSum);
-  return std::sqrt(sum.data_ptr<double>()[0]);
+  return sum.sqrt_().squeeze(0);
+}
+
+double global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis, at::Device device) {
+  return global_norm_tensor(pieces, axis, device).item<double>();
+}
+
+at::Tensor clip_coefficient(const at::Tensor& norm, double max_norm) {
+  if (max_norm == 0) return at::ones_like(norm);
+  return at::reciprocal(norm + 1e-6).mul_(max_norm).clamp_max_(1.0);  // clamp keeps a NaN, too
 }
 
 double clip_coefficient(double norm, double max_norm) {

@@ -177,6 +177,19 @@ TEST(Clip, TheNormDoesNotOverflowFloat32) {
   });
 }
 
+TEST(Clip, ATensorOfTheNormGivesTheSameCoefficient) {
+  comm::run_threads(2, [](comm::World& world) {
+    const at::Tensor grad = at::full({100}, 3.0 + world.rank(), at::kFloat);
+    const at::Tensor norm = global_norm_tensor({&grad, 1}, world.communicator());
+    EXPECT_EQ(norm.item<double>(), norm_of(grad, world.communicator()));
+    for (const double most : {0.0, 1.0, 1e6})
+      EXPECT_DOUBLE_EQ(clip_coefficient(norm, most).item<double>(), clip_coefficient(norm.item<double>(), most));
+    EXPECT_TRUE(std::isnan(clip_coefficient(norm * std::nan(""), 1.0).item<double>()));
+    const at::Tensor elsewhere = grad.to(at::kMeta);
+    EXPECT_THROW(norm_of(elsewhere, world.communicator()), ShapeError);
+  });
+}
+
 TEST(Clip, TheCoefficientIsTorchs) {
   EXPECT_EQ(clip_coefficient(5.0, 0.0), 1.0);
   EXPECT_EQ(clip_coefficient(0.5, 1.0), 1.0);

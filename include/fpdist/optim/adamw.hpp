@@ -14,11 +14,16 @@
 namespace fpdist::optim {
 
 /// Collective on `axis`. Euclidean norm of the gradient whose disjoint parts the ranks hold, each in flat pieces:
-/// float64 sums of squares, added piece by piece, then in rank order.
-double global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis);
+/// float64 sums of squares, added piece by piece, then in rank order. All pieces on `device`, which a rank without any
+/// names too. Waits for the device.
+double global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis, at::Device device = at::kCPU);
+/// The same as a float64 scalar on the device, which the host does not wait for.
+at::Tensor global_norm_tensor(std::span<const at::Tensor> pieces, comm::Communicator& axis,
+                              at::Device device = at::kCPU);
 
 /// torch.nn.utils.clip_grad_norm_'s coefficient: min(1, max_norm / (norm + 1e-6)); 1 when max_norm is 0.
 double clip_coefficient(double norm, double max_norm);
+at::Tensor clip_coefficient(const at::Tensor& norm, double max_norm);
 
 class AdamW {
  public:
