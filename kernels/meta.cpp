@@ -35,6 +35,12 @@ void linear_backward_weight_meta(const at::Tensor& grad_out, const at::Tensor& x
   check_linear_backward_weight(grad_out, x, grad_weight);
 }
 
+void linear_backward_weight_bias_meta(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
+                                      at::Tensor& grad_bias) {
+  check_linear_backward_weight(grad_out, x, grad_weight);
+  check_linear_backward_bias(grad_out, grad_bias);
+}
+
 at::Tensor rms_norm_meta(const at::Tensor& x, const at::Tensor& weight, double, const OptionalTensor&) {
   check_rms_norm(x, weight);
   return at::empty(x.sizes(), x.options());
@@ -111,6 +117,7 @@ TORCH_LIBRARY_IMPL(fpdist, Meta, m) {
   m.impl("linear", fpdist::kernels::linear_meta);
   m.impl("linear_backward_input", fpdist::kernels::linear_backward_input_meta);
   m.impl("linear_backward_weight", fpdist::kernels::linear_backward_weight_meta);
+  m.impl("linear_backward_weight_bias", fpdist::kernels::linear_backward_weight_bias_meta);
   m.impl("rms_norm", fpdist::kernels::rms_norm_meta);
   m.impl("rms_norm_backward", fpdist::kernels::rms_norm_backward_meta);
   m.impl("rotary", fpdist::kernels::rotary_meta);

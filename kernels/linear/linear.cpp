@@ -23,6 +23,12 @@ void linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, at:
   op.call(grad_out, x, grad_weight);
 }
 
+void linear_backward_weight_bias(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
+                                 at::Tensor& grad_bias) {
+  static const auto op = find_operator<decltype(linear_backward_weight_bias)>("fpdist::linear_backward_weight_bias");
+  op.call(grad_out, x, grad_weight, grad_bias);
+}
+
 void check_linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
   check_model_tensor("linear", "x", x, 2);
   check_model_tensor("linear", "weight", weight, 2);
@@ -56,6 +62,13 @@ void check_linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& 
   check_sizes(kName, "grad_weight", grad_weight, {grad_out.size(1), x.size(1)});
 }
 
+void check_linear_backward_bias(const at::Tensor& grad_out, const at::Tensor& grad_bias) {
+  constexpr const char* kName = "linear_backward_weight_bias";
+  check_dtype(kName, "grad_bias", grad_bias, accumulate_dtype_of(grad_out.scalar_type()));
+  check_device(kName, "grad_bias", grad_bias, grad_out);
+  check_sizes(kName, "grad_bias", grad_bias, {grad_out.size(1)});
+}
+
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
@@ -64,4 +77,5 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
       " -> Tensor");
   m.def("linear_backward_input(Tensor grad_out, Tensor weight) -> Tensor");
   m.def("linear_backward_weight(Tensor grad_out, Tensor x, Tensor(a!) grad_weight) -> ()");
+  m.def("linear_backward_weight_bias(Tensor grad_out, Tensor x, Tensor(a!) grad_weight, Tensor(b!) grad_bias) -> ()");
 }

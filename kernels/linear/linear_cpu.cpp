@@ -25,6 +25,13 @@ void backward_weight_cpu(const at::Tensor& grad_out, const at::Tensor& x, at::Te
   grad_weight.addmm_(grad_out.to(dtype).t(), x.to(dtype));
 }
 
+void backward_weight_bias_cpu(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
+                              at::Tensor& grad_bias) {
+  check_linear_backward_bias(grad_out, grad_bias);
+  backward_weight_cpu(grad_out, x, grad_weight);
+  grad_bias.add_(grad_out.sum(0, false, grad_bias.scalar_type()));
+}
+
 }  // namespace
 }  // namespace fpdist::kernels
 
@@ -32,4 +39,5 @@ TORCH_LIBRARY_IMPL(fpdist, CPU, m) {
   m.impl("linear", fpdist::kernels::forward_cpu);
   m.impl("linear_backward_input", fpdist::kernels::backward_input_cpu);
   m.impl("linear_backward_weight", fpdist::kernels::backward_weight_cpu);
+  m.impl("linear_backward_weight_bias", fpdist::kernels::backward_weight_bias_cpu);
 }

@@ -19,8 +19,7 @@ void check_rows(const char* name, const at::Tensor& rows, int64_t size) {
 
 }  // namespace
 
-void check_tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& q_row,
-                          const at::Tensor& k_row, const at::Tensor& k_end) {
+void check_attention_tensors(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   check_model_tensor(kName, "q", q, 3);
   for (const auto& [name, tensor] : {std::pair{"k", &k}, {"v", &v}}) {
     check_model_tensor(kName, name, *tensor, 3);
@@ -31,6 +30,11 @@ void check_tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
   check(q.size(2) == k.size(2), kName, ": head size of q is ", q.size(2), ", of k ", k.size(2));
   check(k.size(1) > 0 && q.size(1) % k.size(1) == 0, kName, ": ", q.size(1), " query heads over ", k.size(1),
         " key heads: the first must be a multiple of the second");
+}
+
+void check_tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& q_row,
+                          const at::Tensor& k_row, const at::Tensor& k_end) {
+  check_attention_tensors(q, k, v);
   check_rows("q_row", q_row, q.size(0));
   check_rows("k_row", k_row, k.size(0));
   check_rows("k_end", k_end, k.size(0));

@@ -29,6 +29,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> tree_attention_backward(const at:
 void check_tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& q_row,
                           const at::Tensor& k_row, const at::Tensor& k_end);
 
+/// Those of q, k and v alone.
+void check_attention_tensors(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 void check_tree_attention_backward(const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& out,
                                    const at::Tensor& lse);
 

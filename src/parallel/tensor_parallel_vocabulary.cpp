@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/ops/partial_embedding.hpp"
 #include "fpdist/ops/partial_logprob.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
 
@@ -23,12 +24,11 @@ void check_slice(const char* name, const ops::Parameter& weight, const comm::Com
         " ranks: cut it along dim 0");
 }
 
-/// (ids in the slice, 0 for tokens of another one; which those are). Nothing here depends on how many there are, so a
-/// device need not be waited for.
-std::pair<at::Tensor, at::Tensor> own_tokens(const at::Tensor& token, const ops::Parameter& weight) {
+/// Tokens as ids of the slice, -1 for those in another one: as many as there are, known without reading any.
+at::Tensor ids_in_slice(const at::Tensor& token, const ops::Parameter& weight) {
   const at::Tensor local = token - weight.sharding.begin;
-  const at::Tensor elsewhere = local.lt(0).logical_or(local.ge(weight.value.size(0)));
-  return {local.masked_fill(elsewhere, 0), elsewhere};
+  const at::Tensor inside = local.ge(0).logical_and(local.lt(weight.value.size(0)));
+  return local.masked_fill(inside.logical_not(), -1);
 }
 
 /// Targets as ids of the slice, -1 for those in another one.
@@ -38,9 +38,7 @@ at::Tensor local_targets(const at::Tensor& target, const ops::Parameter& weight)
   check(!target.is_cpu() || target.numel() == 0 ||
             (target.min().item<int64_t>() >= 0 && target.max().item<int64_t>() < vocabulary),
         "selected_logprob: a target is outside the vocabulary [0, ", vocabulary, ")");
-  const at::Tensor local = target - weight.sharding.begin;
-  const at::Tensor inside = local.ge(0).logical_and(local.lt(weight.value.size(0)));
-  return local.masked_fill(inside.logical_not(), -1);
+  return ids_in_slice(target, weight);
 }
 
 /// Every slice's part, stacked in rank order, argmax in ids of the whole vocabulary: one gather. Ids travel as numbers
@@ -92,8 +90,7 @@ at::Tensor embedding(const at::Tensor& token, const ops::Parameter& weight, comm
   check(!token.is_cpu() || token.numel() == 0 ||
             (token.min().item<int64_t>() >= 0 && token.max().item<int64_t>() < weight.sharding.full_shape[0]),
         "embedding: a token is outside the vocabulary [0, ", weight.sharding.full_shape[0], ")");
-  const auto [id, elsewhere] = own_tokens(token, weight);
-  return scatter_sum_rows(ops::embedding(id, weight).masked_fill(elsewhere.unsqueeze(1), 0), tp, counts);
+  return scatter_sum_rows(ops::partial_embedding(ids_in_slice(token, weight), weight), tp, counts);
 }
 
 ops::SelectedLogprob selected_logprob(const at::Tensor& hidden, const ops::Parameter& weight,

@@ -176,6 +176,7 @@ TEST(Clip, TheNormDoesNotOverflowFloat32) {
     const at::Tensor grad = at::full({100}, 1e30f, at::kFloat);
     EXPECT_NEAR(norm_of(grad, world.communicator()), 1e31, 1e24);
     EXPECT_THROW(norm_of(grad.to(at::kBFloat16), world.communicator()), ShapeError);
+    EXPECT_THROW(norm_of(grad.to(at::kMeta), world.communicator()), ShapeError) << "not where it was said to be";
   });
 }
 
