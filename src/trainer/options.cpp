@@ -123,6 +123,10 @@ void validate(const Config& config) {
   problems.range("pack.max_tokens", config.pack.max_tokens, config.pack.max_tokens >= 1, "1 or more");
   problems.range("pack.slices", config.pack.slices, config.pack.slices >= 0, "0 (the planner chooses) or more");
   problems.range("pack.verify_steps", config.pack.verify_steps, config.pack.verify_steps >= 0, "0 or more");
+  problems.range("plan.calibrate_steps", config.plan.calibrate_steps, config.plan.calibrate_steps >= 0, "0 or more");
+  problems.unless(config.plan.costs.empty() || config.plan.calibrate_steps < 1, "plan.costs is ", config.plan.costs,
+                  " and plan.calibrate_steps is ", config.plan.calibrate_steps,
+                  ": give the file to repeat plans, or the steps to measure costs anew");
   problems.finish();
 }
 

@@ -43,6 +43,7 @@ struct Config {
   optim::OptimOptions optim;
   plan::ParallelOptions parallel;
   plan::PackOptions pack;
+  plan::PlanOptions plan;
 };
 
 /// Checks ranges and combinations that need no file and no rank count; throws ConfigError naming section.key and the
