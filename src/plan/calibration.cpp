@@ -123,7 +123,8 @@ class Fit {
     }
   }
 
-  /// First as the equations are, then pulled towards the given proportions as far as their noise asks for.
+  /// First as the equations are, then pulled towards the given proportions as far as their noise asks for: each unknown
+  /// is taken to lie within about its own size of where it was given.
   Vector run() const {
     const Vector free = run(kPull);
     double noise = 0;
@@ -137,6 +138,7 @@ class Fit {
 
  private:
   static constexpr double kPull = 1e-10;  // against columns of size 1: decides only what nothing else does
+  static constexpr double kLeastPart = 0.05;
 
   Vector run(double pull) const {
     const auto count = static_cast<double>(equations_.left.size());
@@ -151,8 +153,10 @@ class Fit {
           if (size_[j] > 0) a[i][j] += x * equations_.left[n][j] / size_[j];
       }
     for (size_t i = 0; i < kUnknowns; ++i) {
-      a[i][i] += size_[i] > 0 ? pull : 1;
-      b[i] += pull * size_[i] * home_[i];
+      const double home = size_[i] * home_[i];  // its part of the times
+      const double of_own = pull / std::pow(std::clamp(home, kLeastPart, 1.0), 2);
+      a[i][i] += size_[i] > 0 ? of_own : 1;
+      b[i] += of_own * home;
     }
     Vector x = solve_non_negative(a, b);
     for (size_t i = 0; i < kUnknowns; ++i) x[i] = size_[i] > 0 ? x[i] / size_[i] : home_[i];
