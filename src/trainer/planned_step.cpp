@@ -1,6 +1,7 @@
 #include "src/trainer/planned_step.hpp"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 
 #include "fpdist/plan/simulate.hpp"
@@ -74,6 +75,15 @@ Forecast forecast_step(std::span<const data::Group> groups, const plan::StepPlan
   return forecast;
 }
 
+Config planning_config(const Config& config, int64_t step) {
+  Config planning = config;
+  const bool is_measured = step < config.plan.calibrate_steps && config.parallel.pp > 1;
+  constexpr std::array<int, 3> kSlices{4, 2, 8};
+  if (is_measured && step % 2 == 1 && config.pack.slices == 0)
+    planning.pack.slices = kSlices[static_cast<size_t>(step / 2) % kSlices.size()];
+  return planning;
+}
+
 PlannedStep plan_step(std::span<const data::Group> groups, const Config& config, const plan::StageCosts& costs,
                       int64_t costs_version) {
   const auto start = Clock::now();
@@ -91,7 +101,7 @@ PlannedStep Trainer::Impl::take_plan(std::span<const data::Group> groups, std::f
   PlannedStep planned;
   if (ready != nullptr) planned = ready->get();
   if (ready == nullptr || planned.costs_version != costs_version)
-    planned = plan_step(groups, config, costs, costs_version);
+    planned = plan_step(groups, planning_config(config, steps_watched), costs, costs_version);
   planned.waited = seconds_since(start);
   return planned;
 }

@@ -35,6 +35,11 @@ struct PlannedStep {
   int64_t costs_version = 0;  ///< Trainer::Impl::costs_version that it was planned with
 };
 
+/// What step `step` (0-based, of this process) is planned with: while plan.calibrate_steps last, every other step's
+/// packs go through the pipeline in slices (of 4, 2 and 8 in turn), so that small operations are timed as well as whole
+/// packs. Without them a fit cannot tell what launching an operation costs, which is what decides whether slices pay.
+Config planning_config(const Config& config, int64_t step);
+
 /// Not collective.
 PlannedStep plan_step(std::span<const data::Group> groups, const Config& config, const plan::StageCosts& costs,
                       int64_t costs_version);

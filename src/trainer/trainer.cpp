@@ -101,9 +101,9 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
     std::future<PlannedStep> ready = std::move(ahead);
     if (step_index + 1 < config.train.max_steps) {
       next = groups_of(step_index + 1);
-      ahead = std::async(std::launch::async, [this, next, made_with = costs, version = costs_version] {
-        return plan_step(*next, config, made_with, version);
-      });
+      ahead = std::async(std::launch::async,
+                         [next, planning = planning_config(config, steps_watched + 1), made_with = costs,
+                          version = costs_version] { return plan_step(*next, planning, made_with, version); });
     }
     StepMetrics metrics = step(*groups, rank_log, ready.valid() ? &ready : nullptr);
     metrics.values["epoch"] = static_cast<double>(metrics.step) / static_cast<double>(loader.steps_per_epoch());

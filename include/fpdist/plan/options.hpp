@@ -50,8 +50,9 @@ struct PackOptions {
 struct PlanOptions {
   /// A cost file (plan::read_costs) of this model; empty: by FLOPs.
   std::string costs;
-  /// Time the operations of the first n steps, fit costs to them, write these to output_dir/costs.yaml and plan with
-  /// them from then on, and again when times drift away from the plans; 0: never.
+  /// Time the operations of the first n steps (the very first left out, every other one in slices), fit costs to them,
+  /// write these to output_dir/costs.yaml and plan with them from then on, and again when times drift away from the
+  /// plans; 0: never. A good number is 5.
   int64_t calibrate_steps = 0;
 };
 
