@@ -166,6 +166,22 @@ TEST_F(PlanRun, ACalibratedRunStoresCostsThatRepeatItsPlans) {
   EXPECT_EQ(repeated[1], measured);
 }
 
+TEST_F(PlanRun, EveryOtherCalibrationStepGoesInSlices) {
+  const auto slices = [](const Config& config) {
+    std::vector<int> all;
+    for (int64_t step = 0; step < 7; ++step) all.push_back(planning_config(config, step).pack.slices);
+    return all;
+  };
+  Config run = config(2);
+  EXPECT_EQ(slices(run), (std::vector<int>{0, 0, 0, 0, 0, 0, 0}));
+  run.plan.calibrate_steps = 6;
+  EXPECT_EQ(slices(run), (std::vector<int>{0, 4, 0, 2, 0, 8, 0}));
+  run.pack.slices = 3;
+  EXPECT_EQ(slices(run), (std::vector<int>{3, 3, 3, 3, 3, 3, 3})) << "who asks for slices gets them";
+  run.pack.slices = 0, run.parallel.pp = 1;
+  EXPECT_EQ(slices(run), (std::vector<int>{0, 0, 0, 0, 0, 0, 0})) << "without a pipeline there is nothing to slice";
+}
+
 TEST_F(PlanRun, ACostFileOfAnotherModelIsRefused) {
   Config run = config(1);
   plan::write_costs({.layers = 99}, "", (dir_ / "other.yaml").string());
