@@ -126,6 +126,10 @@ void validate(const Config& config) {
                   config.comm.transport, "'; use nccl or staged");
   problems.range("comm.nccl_max_ctas", config.comm.nccl_max_ctas, config.comm.nccl_max_ctas >= 0,
                  "0 (NCCL's choice) or more");
+  problems.range("plan.calibrate_steps", config.plan.calibrate_steps, config.plan.calibrate_steps >= 0, "0 or more");
+  problems.unless(config.plan.costs.empty() || config.plan.calibrate_steps < 1, "plan.costs is ", config.plan.costs,
+                  " and plan.calibrate_steps is ", config.plan.calibrate_steps,
+                  ": give the file to repeat plans, or the steps to measure costs anew");
   problems.finish();
 }
 

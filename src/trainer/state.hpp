@@ -19,7 +19,10 @@
 #include "fpdist/parallel/zero_reducer.hpp"
 #include "fpdist/plan/dispatch.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/trainer/calibrate.hpp"
 #include "src/trainer/metric_sums.hpp"
+#include "src/trainer/plan_watch.hpp"
+#include "src/trainer/planned_step.hpp"
 
 namespace fpdist::trainer {
 
@@ -52,6 +55,9 @@ bool has_reference_logps(const data::Dataset& dataset);
 /// The same weights as `policy`, frozen.
 std::vector<std::unique_ptr<model::Transformer>> clone_frozen(
     const std::vector<std::unique_ptr<model::Transformer>>& policy);
+
+/// What plans are made with: plan.costs, or the model's FLOPs; throws ConfigError for a file of another model.
+plan::StageCosts plan_costs(const Config& config, const model::ModelConfig& model);
 
 /// What travels between context-parallel ranks, in bytes a row.
 plan::CpCosts context_costs(const Config& config, const model::ModelConfig& model);
@@ -86,7 +92,7 @@ struct StepSums {
 };
 
 struct Trainer::Impl {
-  Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device);
+  Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device = nullptr);
 
   comm::World& world;
   model::ModelConfig model_config;
@@ -121,7 +127,7 @@ struct Trainer::Impl {
 
   // train_step.cpp
   /// `ready`: these groups' plan, made ahead; null: planned here.
-  StepMetrics step(std::span<const data::Group> groups, LogSink& step_log, std::future<plan::StepPlan>* ready);
+  StepMetrics step(std::span<const data::Group> groups, LogSink& step_log, std::future<PlannedStep>* ready);
   void finish_gradients();  ///< sums over tp, tied copies and what ZeRO has not reduced yet
   void update(StepSums& sums);
 
@@ -136,11 +142,27 @@ struct Trainer::Impl {
   [[noreturn]] void throw_out_of_memory(const std::string& message, const std::string& position,
                                         const comm::MemoryUse& before) const;
 
+  /// planned_step.cpp: `ready`'s plan, or one made here where there is none or costs have changed since.
+  PlannedStep take_plan(std::span<const data::Group> groups, std::future<PlannedStep>* ready) const;
+
+  /// calibrate.cpp: after each step, holds its plan's time against `measured_seconds` (of the slowest rank), and
+  /// measures costs when it is time to. Collective.
+  void watch_plan(const PlannedStep& planned, std::span<const plan::Op> ops, std::span<const parallel::OpTime> times,
+                  double measured_seconds, LogSink& step_log);
+  /// Fits `costs` to op_history. Collective.
+  void calibrate(const std::string& why, LogSink& step_log);
+  int64_t costs_version = 0, steps_watched = 0;
+  PlanWatch plan_watch;
+  OpHistory op_history;
+
+  /// plan_metrics.cpp: planned beside measured; `busy`: this rank's seconds in operations. Collective.
+  void add_plan_metrics(std::map<std::string, double>& values, const PlannedStep& planned, double busy);
+
   /// step_metrics.cpp: what the step cost, on every rank the same. Collective.
-  void add_step_metrics(std::map<std::string, double>& values, const plan::StepPlan& plan,
+  void add_step_metrics(std::map<std::string, double>& values, const PlannedStep& planned,
                         std::span<const plan::Op> ops, std::span<const parallel::OpTime> times);
   /// profile.cpp: trace-<step>.json, .planned.json and .txt in output_dir. Collective.
-  void write_timelines(const plan::StepPlan& plan, std::span<const parallel::OpTime> times);
+  void write_timelines(const PlannedStep& planned, std::span<const parallel::OpTime> times);
   bool writes_files = false;                            ///< inside train(): output_dir is there
   std::map<std::string, comm::Traffic> traffic_before;  ///< by axis, at the end of the last step
 

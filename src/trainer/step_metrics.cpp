@@ -17,8 +17,9 @@ bool computes(plan::OpKind kind) {
 
 }  // namespace
 
-void Trainer::Impl::add_step_metrics(std::map<std::string, double>& values, const plan::StepPlan& plan,
+void Trainer::Impl::add_step_metrics(std::map<std::string, double>& values, const PlannedStep& planned,
                                      std::span<const plan::Op> ops, std::span<const parallel::OpTime> times) {
+  const plan::StepPlan& plan = planned.plan;
   double busy = 0, span = 0;  // until the last compute op has ended
   for (size_t i = 0; i < ops.size(); ++i)
     if (computes(ops[i].kind)) busy += times[i].end - times[i].begin, span = times[i].end;
@@ -43,15 +44,17 @@ void Trainer::Impl::add_step_metrics(std::map<std::string, double>& values, cons
   auto all = sums.reduce(mesh.world());
   const double ranks = world.size(), all_busy = all.extract("busy").mapped(), longest = all.extract("span").mapped();
   values.merge(all);
+  values["measured_seconds"] = longest;
+  add_plan_metrics(values, planned, busy);
   values["bubble"] = longest > 0 ? 1.0 - all_busy / (longest * ranks) : 0.0;
   values["num_tokens"] = static_cast<double>(tokens_seen);
   values["tokens_logical"] = static_cast<double>(plan.totals.tokens_logical);
   values["tokens_computed"] = static_cast<double>(plan.totals.tokens_computed);
   values["sharing_ratio"] = plan.totals.sharing_ratio();
   values["tokens_per_second"] = static_cast<double>(plan.totals.tokens_logical) / values["seconds"];
-  plan::CostTable forward = plan::forward_cost(costs);
-  forward.per_pack = 0;  // overhead is no work
-  int64_t flops = 0;     // forward; backward is twice that
+  plan::CostTable forward = plan::forward_cost(plan::stage_costs(model_config.shape()));  // FLOPs, not times
+  forward.per_pack = 0;                                                                   // overhead is no work
+  int64_t flops = 0;  // forward; backward is twice that
   for (const auto& packs : plan.replica)
     for (const plan::PackPlan& pack : packs) flops += forward.cost(pack.rows, pack.pairs, pack.edges);
   const double peak = config.train.peak_tflops * 1e12 * ranks;

@@ -40,7 +40,7 @@ void sum_tied_gradients(const std::vector<ops::ParameterPtr>& parameters, comm::
 }  // namespace
 
 StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& step_log,
-                                std::future<plan::StepPlan>* ready) {
+                                std::future<PlannedStep>* ready) {
   const auto start = Clock::now();
   std::map<std::string, double> values;
   std::vector<data::Group> filled;  // rollouts only: the caller's groups stay as they are
@@ -52,9 +52,8 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
       config.method == Method::kGrpo ? std::span<const data::Group>(filled) : given;
   if (steps_done < config.pack.verify_steps && config.pack.share_prefix) verify(groups, step_log);
 
-  const auto planning = Clock::now();  // what is waited for: a plan made ahead costs nothing here
-  const plan::StepPlan plan = ready != nullptr ? ready->get() : make_plan(groups, config.pack.share_prefix);
-  const double plan_seconds = seconds_since(planning);
+  const PlannedStep planned = take_plan(groups, ready);
+  const plan::StepPlan& plan = planned.plan;
   check_same_plan(plan);
   StepSums sums;
   sums.learning_rate = optim::learning_rate(config.optim, steps_done, config.train.max_steps);
@@ -76,10 +75,10 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
   values.merge(sums.metrics.reduce(mesh.world()));
   values["grad_norm"] = grad_norm;
   values["learning_rate"] = sums.learning_rate;
-  values["plan_seconds"] = plan_seconds;
   values["seconds"] = seconds_since(start);
-  add_step_metrics(values, plan, ops, times);
-  if (writes_files && steps_done <= config.train.profile_steps) write_timelines(plan, times);
+  add_step_metrics(values, planned, ops, times);
+  if (writes_files && steps_done <= config.train.profile_steps) write_timelines(planned, times);
+  watch_plan(planned, ops, times, values["measured_seconds"], step_log);
   return {.step = steps_done, .values = std::move(values)};
 }
 

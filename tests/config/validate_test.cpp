@@ -74,7 +74,10 @@ TEST(Validate, EveryBadValueNamesItsKey) {
       {"parallel.pp is -2", [](Config& c) { c.parallel.pp = -2; }},
       {"pack.max_tokens", [](Config& c) { c.pack.max_tokens = 0; }},
       {"pack.slices is -1", [](Config& c) { c.pack.slices = -1; }},
-      {"pack.verify_steps", [](Config& c) { c.pack.verify_steps = -1; }}};
+      {"pack.verify_steps", [](Config& c) { c.pack.verify_steps = -1; }},
+      {"plan.calibrate_steps is -1", [](Config& c) { c.plan.calibrate_steps = -1; }},
+      {"plan.costs is c.yaml and plan.calibrate_steps is 3: give the file",
+       [](Config& c) { c.plan = {.costs = "c.yaml", .calibrate_steps = 3}; }}};
   for (const auto& [words, spoil] : bad) expect_words(said(spoil), {words});
 }
 

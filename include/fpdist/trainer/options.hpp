@@ -45,6 +45,7 @@ struct Config {
   plan::ParallelOptions parallel;
   plan::PackOptions pack;
   comm::DeviceOptions comm;
+  plan::PlanOptions plan;
 };
 
 /// Checks ranges and combinations that need no file and no rank count; throws ConfigError naming section.key and the
