@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <chrono>
 #include <cmath>
 #include <numeric>
 #include <utility>
@@ -197,7 +198,9 @@ void StepRun::reduce_gradients(const plan::Op& op) {
 
 void StepRun::optimizer_step() {
   trainer_.stop_on_bad_loss(sums_);
+  const auto start = std::chrono::steady_clock::now();
   trainer_.finish_gradients();
+  sums_.exchange_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   trainer_.update(sums_);
 }
 

@@ -10,8 +10,8 @@ namespace fpdist::testing {
 
 /// Names that depend on how the work was laid out or on the clock.
 inline bool is_about_layout(const std::string& name) {
-  for (const char* other :
-       {"seconds", "tokens_per_second", "tokens_computed", "sharing_ratio", "bubble", "plan_seconds", "mfu"})
+  for (const char* other : {"seconds", "tokens_per_second", "tokens_computed", "sharing_ratio", "bubble",
+                            "plan_seconds", "mfu", "exposed_communication"})
     if (name == other) return true;
   return name.starts_with("comm/");
 }
