@@ -8,8 +8,7 @@
 # Parts: tests sanitizer same_bits curve gemm step comm peers. One that fails or takes too long does not stop the others.
 # Writes gpu-<date>.json and .md into bench/results (a bundle: results). Exit code: 0 all well, 1 a part failed, 2 no GPU.
 set -euo pipefail
-self=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/$(basename "${BASH_SOURCE[0]}")
-here=$(dirname "$self")
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 say() { printf 'gpu_check: %s\n' "$*" >&2; }
 check_device=cuda check_build='' check_pairs='' check_peers='' check_limit=600 out='' only=
@@ -22,7 +21,7 @@ while (($#)); do
     --limit) check_limit=$2 && shift ;;
     --only) only=,$2, && shift ;;
     --out) out=$2 && shift ;;
-    --help) sed -n '2,9s/^# //p' "$self" && exit 0 ;;
+    --help) sed -n '2,9s/^# //p' "${BASH_SOURCE[0]}" && exit 0 ;;
     *) say "unknown option $1; see --help" && exit 2 ;;
   esac
   shift
@@ -54,6 +53,7 @@ mkdir -p "$out"
 out=$(realpath "$out")
 check_work=$(mktemp -d)
 trap 'rm -rf "$check_work"' EXIT
+if [[ $check_device == cpu ]]; then export OMP_WAIT_POLICY=passive; fi # tries often share the machine
 export check_device check_build check_pairs check_peers check_limit check_gpus check_bundle check_work
 # Which way share_gpu.sh goes; in a bundle and in a checkout NCCL comes with torch.
 version='import ctypes; v = ctypes.c_int(); ctypes.CDLL("libnccl.so.2").ncclGetVersion(ctypes.byref(v)); print(v.value)'

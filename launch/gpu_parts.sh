@@ -29,7 +29,7 @@ train() {
 test_programs() {
   local options=(--launcher "$here/run.sh")
   if [[ -z ${check_bundle:-} ]]; then options=(--programs "$check_build/bin"); fi
-  if [[ $check_device == cuda ]]; then options+=(--share "$here/share_gpu.sh"); fi
+  if [[ $check_device == cuda ]]; then options+=(--share "$here/share_gpu.sh" --gpus "$check_gpus"); fi
   python3 "$here/run_gpu_tests.py" "$1" "${options[@]}" "${@:2}"
 }
 list_of_tests() { # into $1

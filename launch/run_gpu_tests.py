@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs a list of test programs without ctest: run_gpu_tests.py LIST [--launcher ./run.sh] [--share share_gpu.sh]
-[--programs FOLDER] [--sanitizer compute-sanitizer].
+[--gpus N] [--programs FOLDER] [--sanitizer compute-sanitizer].
 
 LIST has one JSON object a line, as gpu_tests.py prints them. Tests of several ranks go through mpirun and, where the
 machine has fewer GPUs than that, through share_gpu.sh. --sanitizer runs the one-rank tests labelled small (all one-rank
@@ -23,7 +23,7 @@ def command_of(test, arguments):
     if arguments.sanitizer:
         line = [arguments.sanitizer, "--error-exitcode", "9", "--leak-check", "no", *line]
     if test["ranks"] > 1:
-        share = [str(arguments.share)] if arguments.share else []
+        share = [str(arguments.share)] if arguments.share and test["ranks"] > arguments.gpus else []
         line = ["mpirun", "-np", str(test["ranks"]), *share, *line]
     return ([str(arguments.launcher)] if arguments.launcher else []) + line
 
@@ -47,6 +47,7 @@ def main():
     parser.add_argument("list", type=pathlib.Path)
     for name in ("--launcher", "--share", "--programs"):
         parser.add_argument(name, type=pathlib.Path)
+    parser.add_argument("--gpus", type=int, default=0, help="of this machine")
     parser.add_argument("--sanitizer")
     arguments = parser.parse_args()
     tests = [json.loads(line) for line in arguments.list.read_text().splitlines() if line]
