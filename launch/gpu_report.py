@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What gpu_check.sh found, as one JSON file and one table: gpu_report.py WORK_DIR OUT_DIR NAME.
 
-WORK_DIR holds parts.tsv (part, state, seconds, exit code), NAME.log of every part, the benches' *.jsonl and, when the
+WORK_DIR holds parts.tsv (part, state, seconds, exit code), NAME.log of every part, the benches' jsonl files and, when the
 Python peers ran, peers.json. Writes OUT_DIR/NAME.json and NAME.md and prints the table.
 """
 import json
@@ -23,7 +23,7 @@ def parts_of(work):
 
 def bench_lines(work):
     lines = []
-    for file in sorted(work.glob("*.jsonl")):
+    for file in filter(pathlib.Path.exists, (work / f"{bench}.jsonl" for bench in ("gemm", "step", "comm"))):
         lines += [json.loads(line) for line in file.read_text().splitlines() if line]
     return lines
 

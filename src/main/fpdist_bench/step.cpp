@@ -4,6 +4,7 @@
 // which sharing does not touch, `bound_with_head`.
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 
@@ -22,7 +23,7 @@ struct Options {
   DeviceChoice device;
   std::string model = "qwen2.5-7b", dtype = "auto", json;
   std::vector<std::string> grid;
-  int64_t layers = 0, rounds = 5, max_tokens = 16384, unshared_tokens = 0;
+  int64_t layers = 0, rounds = 5, max_tokens = 16384, unshared_tokens = 0, threads = 0;
   bool checkpointing = false;
 };
 
@@ -82,6 +83,7 @@ nlohmann::ordered_json measure(StepModel& model, comm::Device& device, const Cel
 
 void run(comm::World& world, const Options& options, const model::ModelConfig& config, const std::vector<Cell>& cells) {
   check<ConfigError>(world.size() == 1, "step measures one rank: start it without mpirun");
+  if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
   const std::unique_ptr<comm::Device> device = options.device.open(world);
   const bool is_cpu = device->where().is_cpu();
   const std::string dtype = options.dtype == "auto" ? (is_cpu ? "float32" : "bfloat16") : options.dtype;
@@ -129,12 +131,14 @@ Body prepare_step(const Arguments& arguments) {
   add("rounds", options.rounds, "rounds of both arms after a warm-up; medians are reported");
   add("max-tokens", options.max_tokens, "most rows in a pack");
   add("unshared-tokens", options.unshared_tokens, "the same without sharing (0: as --max-tokens)");
+  add("threads", options.threads, "CPU threads (0: one a core)");
   all.add_options()("gradient-checkpointing", po::bool_switch(&options.checkpointing), "recompute blocks in backward");
   add("json", options.json, "file that gets one JSON line a result");
   if (!parse(arguments, all)) return {};
   check<ConfigError>(
-      options.rounds > 0 && options.max_tokens > 0 && options.layers >= 0 && options.unshared_tokens >= 0,
-      "--rounds and --max-tokens must be 1 or more, --layers and --unshared-tokens 0 or more");
+      options.rounds > 0 && options.max_tokens > 0 && options.layers >= 0 && options.unshared_tokens >= 0 &&
+          options.threads >= 0,
+      "--rounds and --max-tokens must be 1 or more, --layers, --unshared-tokens and --threads 0 or more");
   check<ConfigError>(options.dtype == "auto" || options.dtype == "float32" || options.dtype == "bfloat16",
                      "--dtype is float32, bfloat16 or auto, not ", options.dtype);
   if (options.grid.empty()) options.grid = {"4096,1024,8", "4096,1024,2", "1024,1024,2", "16384,1024,2"};
