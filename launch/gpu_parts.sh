@@ -75,7 +75,7 @@ part_gemm() {
   program fpdist_bench gemm --device "$check_device" "${sizes[@]}" --json "$check_work/gemm.jsonl"
 }
 part_step() {
-  local sizes=(--layers 4)
+  local sizes=(--layers 4 --gradient-checkpointing) # as the peers' decoder layers
   if [[ $check_device == cpu ]]; then sizes=(--model small --layers 1 --grid '32,8,2' --rounds 1); fi
   program fpdist_bench step --device "$check_device" "${sizes[@]}" --json "$check_work/step.jsonl"
 }

@@ -18,6 +18,8 @@ def parts_of(work):
     for row in rows:
         log = (work / f"{row['part']}.log").read_text(errors="replace").splitlines()
         row.update(seconds=float(row["seconds"]), code=int(row["code"]), last_line=log[-1].strip() if log else "")
+        if row["state"] not in ("passed", "skipped"):
+            row["log"] = log[-200:]
     return rows
 
 

@@ -47,9 +47,11 @@ void time_round(StepModel& model, comm::Device& device, Arm& arm, bool counts) {
 nlohmann::ordered_json measure(StepModel& model, comm::Device& device, const Cell& cell,
                                const model::ModelConfig& config, const Options& options) {
   const data::Group group = random_group(cell, config.vocab_size);
-  const int64_t unshared_tokens = options.unshared_tokens > 0 ? options.unshared_tokens : options.max_tokens;
-  Arm shared{.pass = model.make_pass(group, true, options.max_tokens), .seconds = {}};
-  Arm unshared{.pass = model.make_pass(group, false, unshared_tokens), .seconds = {}};
+  // The tree is one pack; without sharing a pack holds at least one sample.
+  const int64_t tree_rows = cell.prompt + cell.group * cell.completion, sample_rows = cell.prompt + cell.completion;
+  const int64_t unshared_rows = options.unshared_tokens > 0 ? options.unshared_tokens : options.max_tokens;
+  Arm shared{.pass = model.make_pass(group, true, std::max(options.max_tokens, tree_rows)), .seconds = {}};
+  Arm unshared{.pass = model.make_pass(group, false, std::max(unshared_rows, sample_rows)), .seconds = {}};
   std::vector<double> speedup;
   for (int64_t round = -1; round < options.rounds; ++round) {  // the first is a warm-up
     time_round(model, device, shared, round >= 0);
@@ -129,7 +131,7 @@ Body prepare_step(const Arguments& arguments) {
                     "16384,1024,2)");
   add("dtype", options.dtype, "float32 | bfloat16 | auto: bfloat16 on a GPU, float32 on the CPU");
   add("rounds", options.rounds, "rounds of both arms after a warm-up; medians are reported");
-  add("max-tokens", options.max_tokens, "most rows in a pack");
+  add("max-tokens", options.max_tokens, "most rows in a pack; a group's tree, or a sample, travels whole all the same");
   add("unshared-tokens", options.unshared_tokens, "the same without sharing (0: as --max-tokens)");
   add("threads", options.threads, "CPU threads (0: one a core)");
   all.add_options()("gradient-checkpointing", po::bool_switch(&options.checkpointing), "recompute blocks in backward");
@@ -146,9 +148,6 @@ Body prepare_step(const Arguments& arguments) {
   for (const std::string& given : options.grid) {
     const std::vector<int64_t> numbers = numbers_of(given, "grid", 3);
     cells.push_back({numbers[0], numbers[1], numbers[2]});
-    const int64_t longest = numbers[0] + numbers[1];
-    if (longest > options.max_tokens) options.max_tokens = longest;  // a sample travels whole
-    if (options.unshared_tokens > 0 && longest > options.unshared_tokens) options.unshared_tokens = longest;
   }
   const model::ModelConfig config = model_shape(options.model, options.layers);
   return [options, config, cells](comm::World& world) { run(world, options, config, cells); };
