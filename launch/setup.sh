@@ -46,3 +46,36 @@ if [[ ! -f .deps/torch-$torch_version.done ]]; then
     "torch==$torch_version" "nvidia-cuda-runtime>=13,<14" "nvidia-cuda-cupti>=13,<14" typing_extensions >&2
   touch ".deps/torch-$torch_version.done"
 fi
+
+# The GPU half is built where a CUDA toolkit is. What libtorch_cuda needs beyond the toolkit comes from the wheels that
+# torch names, so that libfpdist_cuda can be opened here with or without a GPU.
+nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
+if [[ -x $nvcc ]]; then
+  toolkit=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
+  declare -A wheel_of=(
+    [libcufile.so.0]="nvidia-cufile>=1.15,<2" [libcusparseLt.so.0]="nvidia-cusparselt-cu13==0.8.0"
+    [libnvshmem_host.so.3]="nvidia-nvshmem-cu13==3.4.5" [libcudnn.so.9]="nvidia-cudnn-cu13==9.19.0.56"
+    [libnccl.so.2]="nvidia-nccl-cu13==2.28.9" [libcublas.so.13]="nvidia-cublas>=13,<14" [libcublasLt.so.13]="nvidia-cublas>=13,<14"
+    [libcusparse.so.12]="nvidia-cusparse>=12,<13" [libcufft.so.12]="nvidia-cufft>=12,<13" [libcurand.so.10]="nvidia-curand>=10,<11"
+    [libcusolver.so.12]="nvidia-cusolver>=12,<13" [libnvJitLink.so.13]="nvidia-nvjitlink>=13,<14" [libnvrtc.so.13]="nvidia-cuda-nvrtc>=13,<14")
+  mapfile -t lacking < <(LD_LIBRARY_PATH="$toolkit/lib64:$toolkit/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
+    ldd .deps/python/torch/lib/libtorch_cuda.so | awk '/not found/ {print $1}' | sort -u)
+  wheels=()
+  for library in "${lacking[@]}"; do
+    if [[ -n ${wheel_of[$library]:-} ]]; then
+      wheels+=("${wheel_of[$library]}")
+    else
+      say "libtorch_cuda.so needs $library, which neither $toolkit nor a known wheel has: GPU programs will not start here"
+    fi
+  done
+  if ((${#wheels[@]})); then
+    mapfile -t wheels < <(printf '%s\n' "${wheels[@]}" | sort -u)
+    say "fetching what libtorch_cuda needs beyond $toolkit into .deps/ (about 250 MB for the usual three): ${wheels[*]}"
+    # pip --target would leave out or replace the nvidia/ folder that is there: fetched apart and merged.
+    rm -rf .deps/wheels
+    PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1 python3 -m pip install --quiet \
+      --disable-pip-version-check --no-deps --no-compile --target .deps/wheels "${wheels[@]}" >&2
+    cp -r .deps/wheels/. .deps/python/
+    rm -rf .deps/wheels
+  fi
+fi

@@ -20,12 +20,6 @@ namespace {
 /// Below this a sum is made by everyone from everything: one round of messages instead of two.
 constexpr int64_t kWholeBytes = 64 << 10;
 
-std::vector<int64_t> offsets_of(std::span<const int64_t> counts) {
-  std::vector<int64_t> offset(counts.size() + 1, 0);
-  std::partial_sum(counts.begin(), counts.end(), offset.begin() + 1);
-  return offset;
-}
-
 }  // namespace
 
 void HostCommunicator::gather_slots(Call& call, const char* mine, const at::Tensor& out,
@@ -91,7 +85,7 @@ void HostCommunicator::reduce_whole(Call& call, const at::Tensor& tensor, Reduce
 }
 
 void HostCommunicator::all_reduce(at::Tensor& tensor, ReduceOp op) {
-  check_tensor(tensor, "all_reduce's tensor");
+  check_host_tensor(here(), tensor, "all_reduce's tensor");
   Call call = begin(Collective::kAllReduce, tensor, tensor.numel() * 4 + static_cast<int64_t>(op));
   if (size() == 1) return;
   if (static_cast<int64_t>(tensor.nbytes()) <= kWholeBytes) return reduce_whole(call, tensor, op);
@@ -104,23 +98,17 @@ void HostCommunicator::all_reduce(at::Tensor& tensor, ReduceOp op) {
 }
 
 void HostCommunicator::all_gather_v(const at::Tensor& mine, at::Tensor& out, std::span<const int64_t> counts) {
-  check_tensor(mine, "all_gather_v's own part");
-  check_tensor(out, "all_gather_v's out");
-  check_counts(counts, out, "all_gather_v's out");
-  check(mine.numel() == counts[rank_] && mine.scalar_type() == out.scalar_type(), here(),
-        ": all_gather_v's own part has ", mine.numel(), " elements of ", c10::toString(mine.scalar_type()),
-        ", its slot ", counts[rank_], " of ", c10::toString(out.scalar_type()));
+  check_host_tensor(here(), mine, "all_gather_v's own part");
+  check_host_tensor(here(), out, "all_gather_v's out");
+  check_gather(here(), mine, out, counts, size());
   Call call = begin(Collective::kAllGatherV, out, signature(counts));
   gather_slots(call, bytes_of(mine), out, counts);
 }
 
 void HostCommunicator::reduce_scatter_v(const at::Tensor& in, at::Tensor& mine, std::span<const int64_t> counts) {
-  check_tensor(in, "reduce_scatter_v's in");
-  check_tensor(mine, "reduce_scatter_v's own part");
-  check_counts(counts, in, "reduce_scatter_v's in");
-  check(mine.numel() == counts[rank_] && mine.scalar_type() == in.scalar_type(), here(),
-        ": reduce_scatter_v's own part has ", mine.numel(), " elements of ", c10::toString(mine.scalar_type()),
-        ", its slice ", counts[rank_], " of ", c10::toString(in.scalar_type()));
+  check_host_tensor(here(), in, "reduce_scatter_v's in");
+  check_host_tensor(here(), mine, "reduce_scatter_v's own part");
+  check_scatter(here(), in, mine, counts, size());
   Call call = begin(Collective::kReduceScatterV, in, signature(counts));
   if (size() > 1) return reduce_slots(call, in, mine, counts, ReduceOp::kSum);
   if (mine.numel() > 0 && mine.data_ptr() != in.data_ptr()) std::memcpy(bytes_of(mine), bytes_of(in), in.nbytes());
@@ -128,12 +116,9 @@ void HostCommunicator::reduce_scatter_v(const at::Tensor& in, at::Tensor& mine, 
 
 void HostCommunicator::all_to_all_v(const at::Tensor& in, std::span<const int64_t> in_counts, at::Tensor& out,
                                     std::span<const int64_t> out_counts) {
-  check_tensor(in, "all_to_all_v's in");
-  check_tensor(out, "all_to_all_v's out");
-  check_counts(in_counts, in, "all_to_all_v's in");
-  check_counts(out_counts, out, "all_to_all_v's out");
-  check(in.scalar_type() == out.scalar_type() && in_counts[rank_] == out_counts[rank_], here(),
-        ": all_to_all_v's in and out differ in dtype or in the rank's slice for itself");
+  check_host_tensor(here(), in, "all_to_all_v's in");
+  check_host_tensor(here(), out, "all_to_all_v's out");
+  check_exchange(here(), in, in_counts, out, out_counts, size());
   Call call = begin(Collective::kAllToAllV, in, 0);
   const int64_t item = in.element_size();
   const std::vector<int64_t> in_offset = offsets_of(in_counts), out_offset = offsets_of(out_counts);
@@ -150,8 +135,8 @@ void HostCommunicator::all_to_all_v(const at::Tensor& in, std::span<const int64_
 }
 
 void HostCommunicator::broadcast(at::Tensor& tensor, int root) {
-  check_tensor(tensor, "broadcast's tensor");
-  check(root >= 0 && root < size(), here(), ": broadcast names root ", root, " of ", size());
+  check_host_tensor(here(), tensor, "broadcast's tensor");
+  check_root(here(), root, size());
   Call call = begin(Collective::kBroadcast, tensor, root);
   const auto length = static_cast<int64_t>(tensor.nbytes());
   const int from_root = (rank_ - root + size()) % size();

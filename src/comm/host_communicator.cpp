@@ -68,7 +68,7 @@ HostCommunicator::Call HostCommunicator::open(CallRecord record, Header header) 
 }
 
 HostCommunicator::Call HostCommunicator::begin(Collective collective, const at::Tensor& tensor, int64_t detail) {
-  check<CommError>(!in_group_, place(collective, sequence_), ": called between group_begin and group_end");
+  check<CommError>(!builder_.is_open(), place(collective, sequence_), ": called between group_begin and group_end");
   CallRecord record;
   Header header{.collective = collective, .sequence = ++sequence_, .detail = detail};
   if (tensor.defined()) {
@@ -83,11 +83,11 @@ HostCommunicator::Call HostCommunicator::begin(Collective collective, const at::
 }
 
 /// Groups are between pairs: ranks may take part in different numbers of them, so they have a count of their own.
-HostCommunicator::Call HostCommunicator::begin_group(const std::vector<Pending>& sends,
-                                                     const std::vector<Pending>& receives) {
+HostCommunicator::Call HostCommunicator::begin_group(const std::vector<GroupMessage>& sends,
+                                                     const std::vector<GroupMessage>& receives) {
   CallRecord record;
-  for (const std::vector<Pending>* side : {&sends, &receives}) {
-    for (const Pending& pending : *side) {
+  for (const std::vector<GroupMessage>* side : {&sends, &receives}) {
+    for (const GroupMessage& pending : *side) {
       const int peer = members_[pending.peer];
       record.dtype = c10::toString(pending.tensor.scalar_type());
       record.bytes += static_cast<int64_t>(pending.tensor.nbytes());
@@ -97,63 +97,15 @@ HostCommunicator::Call HostCommunicator::begin_group(const std::vector<Pending>&
   return open(std::move(record), {.collective = Collective::kGroup, .sequence = ++groups_});
 }
 
-void HostCommunicator::check_tensor(const at::Tensor& tensor, const char* what) const {
-  check(tensor.defined(), here(), ": ", what, " is undefined");
-  check(tensor.device().is_cpu(), here(), ": ", what, " is not on the CPU");
-  check(tensor.is_contiguous(), here(), ": ", what, " is not contiguous; call contiguous() first");
-  switch (tensor.scalar_type()) {
-    case at::kFloat:
-    case at::kDouble:
-    case at::kBFloat16:
-    case at::kInt:
-    case at::kLong:
-    case at::kByte:
-      return;
-    default:
-      throw ShapeError(text(here(), ": ", what, " is ", c10::toString(tensor.scalar_type()),
-                            "; ranks exchange float32, float64, bfloat16, int32, int64 and uint8"));
-  }
+void HostCommunicator::group_begin() { builder_.begin(here()); }
+
+void HostCommunicator::send(const at::Tensor& tensor, int peer) {
+  builder_.send(here(), tensor, peer, size(), check_host_tensor);
 }
 
-void HostCommunicator::check_counts(std::span<const int64_t> counts, const at::Tensor& whole, const char* what) const {
-  check(static_cast<int>(counts.size()) == size(), here(), ": ", counts.size(), " counts for ", what, " on ", size(),
-        " ranks");
-  int64_t sum = 0;
-  for (const int64_t count : counts) {
-    check(count >= 0, here(), ": a count of ", what, " is ", count);
-    sum += count;
-  }
-  check(sum == whole.numel(), here(), ": the counts of ", what, " add up to ", sum, ", the tensor has ", whole.numel(),
-        " elements");
+void HostCommunicator::receive(at::Tensor& tensor, int peer) {
+  builder_.receive(here(), tensor, peer, size(), check_host_tensor);
 }
-
-void HostCommunicator::group_begin() {
-  check<CommError>(!in_group_, place(Collective::kGroup, groups_), ": group_begin inside a group");
-  in_group_ = true;
-}
-
-void HostCommunicator::add_pending(std::vector<Pending>& pending, const at::Tensor& tensor, int peer,
-                                   const char* what) {
-  try {
-    check<CommError>(in_group_, here(), ": ", what, " outside group_begin and group_end");
-    check_tensor(tensor, what);
-    check(peer >= 0 && peer < size(), here(), ": ", what, " names rank ", peer, " of ", size());
-    for (const Pending& other : pending) {
-      check<CommError>(other.peer != peer, here(), ": a second ", what, " with rank ", peer,
-                       " in one group; put it into a group of its own");
-    }
-  } catch (...) {  // the group is given up: nothing has moved yet
-    in_group_ = false;
-    sends_.clear();
-    receives_.clear();
-    throw;
-  }
-  pending.push_back({tensor, peer});
-}
-
-void HostCommunicator::send(const at::Tensor& tensor, int peer) { add_pending(sends_, tensor, peer, "send"); }
-
-void HostCommunicator::receive(at::Tensor& tensor, int peer) { add_pending(receives_, tensor, peer, "receive"); }
 
 namespace {
 
@@ -183,21 +135,15 @@ class GroupWork final : public Work {
 void HostCommunicator::group_end() { group_start()->wait(); }
 
 std::unique_ptr<Work> HostCommunicator::group_start() {
-  check<CommError>(in_group_, here(), ": group_end without group_begin");
-  in_group_ = false;
-  const std::vector<Pending> sends = std::exchange(sends_, {}), receives = std::exchange(receives_, {});
-  const auto to_self = [&](const Pending& pending) { return pending.peer == rank_; };
+  const auto [sends, receives] = builder_.take(here());
+  const auto to_self = [&](const GroupMessage& message) { return message.peer == rank_; };
   const auto from = std::find_if(sends.begin(), sends.end(), to_self);
-  const auto into = std::find_if(receives.begin(), receives.end(), to_self);
-  check<CommError>((from == sends.end()) == (into == receives.end()), here(),
-                   ": a message to oneself needs both its send and its receive in the group");
-  if (from != sends.end()) {
-    check<CommError>(from->tensor.nbytes() == into->tensor.nbytes(), here(), ": a message to oneself is sent with ",
-                     from->tensor.nbytes(), " bytes and received with ", into->tensor.nbytes());
-    if (from->tensor.numel() > 0) std::memmove(bytes_of(into->tensor), bytes_of(from->tensor), from->tensor.nbytes());
+  if (from != sends.end() && from->tensor.numel() > 0) {
+    const auto into = std::find_if(receives.begin(), receives.end(), to_self);
+    std::memmove(bytes_of(into->tensor), bytes_of(from->tensor), from->tensor.nbytes());
   }
   Call call = begin_group(sends, receives);
-  const auto add = [&](const Pending& pending, std::vector<int64_t>& number, std::vector<Message>& messages) {
+  const auto add = [&](const GroupMessage& pending, std::vector<int64_t>& number, std::vector<Message>& messages) {
     if (to_self(pending)) return;
     call.header.dtype = static_cast<int32_t>(pending.tensor.scalar_type());
     call.header.sequence = ++number[pending.peer];
@@ -205,12 +151,12 @@ std::unique_ptr<Work> HostCommunicator::group_start() {
     messages.push_back(call.message(pending.peer, bytes_of(pending.tensor),
                                     static_cast<int64_t>(pending.tensor.nbytes()), pending.tensor));
   };
-  for (const Pending& pending : sends) {
+  for (const GroupMessage& pending : sends) {
     add(pending, sent_, call.exchange.sends);
     const auto bytes = to_self(pending) ? 0 : static_cast<int64_t>(pending.tensor.nbytes());
     traffic_.bytes += bytes, traffic_.messages += bytes > 0;
   }
-  for (const Pending& pending : receives) add(pending, received_, call.exchange.receives);
+  for (const GroupMessage& pending : receives) add(pending, received_, call.exchange.receives);
   auto work = transport_->start(std::move(call.exchange));
   return std::make_unique<GroupWork>(transport_, call.record.release(), std::move(work));
 }

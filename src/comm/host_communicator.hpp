@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "arguments.hpp"
 #include "fpdist/comm/communicator.hpp"
 #include "journal.hpp"
 #include "transport.hpp"
@@ -36,23 +37,19 @@ class HostCommunicator final : public Communicator {
   Traffic traffic() const override { return traffic_; }
   std::unique_ptr<Communicator> split(const std::string& axis, int color, int key) override;
   void abort(const std::string& reason) noexcept override;
+  const CommOptions& options() const override { return transport_->options(); }
+  const std::shared_ptr<Journal>& journal() const override { return transport_->journal(); }
+  const std::vector<int>& members() const override { return members_; }
 
  private:
   struct Call;  ///< one collective under way
-  struct Pending {
-    at::Tensor tensor;
-    int peer;
-  };
   Call begin(Collective collective, const at::Tensor& tensor, int64_t detail);
-  Call begin_group(const std::vector<Pending>& sends, const std::vector<Pending>& receives);
+  Call begin_group(const std::vector<GroupMessage>& sends, const std::vector<GroupMessage>& receives);
   Call open(CallRecord record, Header header);
   void gather_slots(Call& call, const char* mine, const at::Tensor& out, std::span<const int64_t> counts);
   void reduce_slots(Call& call, const at::Tensor& in, const at::Tensor& mine, std::span<const int64_t> counts,
                     ReduceOp op);
   void reduce_whole(Call& call, const at::Tensor& tensor, ReduceOp op);
-  void add_pending(std::vector<Pending>& pending, const at::Tensor& tensor, int peer, const char* what);
-  void check_tensor(const at::Tensor& tensor, const char* what) const;
-  void check_counts(std::span<const int64_t> counts, const at::Tensor& whole, const char* what) const;
   Here here() const { return {*axis_, rank_, *transport_->journal()}; }
   Place place(Collective collective, int64_t sequence) const;
   bool is_checked(int64_t sequence) const;
@@ -62,8 +59,7 @@ class HostCommunicator final : public Communicator {
   std::vector<int> members_;
   int rank_ = 0, tag_ = 0;
   int64_t sequence_ = 0, groups_ = 0;
-  bool in_group_ = false;
-  std::vector<Pending> sends_, receives_;
+  GroupBuilder builder_;
   Traffic traffic_;
   std::vector<int64_t> sent_, received_;  ///< [size] messages of groups so far
 };

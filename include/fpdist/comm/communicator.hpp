@@ -1,10 +1,13 @@
 #pragma once
 // comm: the one interface through which ranks talk. An axis of the mesh is a Communicator. Every call below is
 // collective over the communicator unless it says otherwise: all its ranks must call it, in the same order, with
-// matching counts. Tensors are contiguous, on the CPU for the implementations here, of dtype float32, float64,
-// bfloat16, int32, int64 or uint8. Sums run in ascending rank order, so the same inputs on the same number of ranks
-// give the same bits. Every blocking wait has a deadline; when it passes, or a peer is lost, CommError names
-// collective, axis and rank.
+// matching counts. Tensors are contiguous, of dtype float32, float64, bfloat16, int32, int64 or uint8, on the CPU or,
+// on a communicator that a Device has extended, on that device (all tensors of one collective alike). A call with
+// device tensors returns when its work is queued behind what the current stream holds, and what is queued on that
+// stream afterwards sees the result. Sums of CPU tensors run in ascending rank order; sums of device tensors in an
+// order that the ranks, the counts and the dtype fix (device.hpp): the same inputs on the same ranks give the same
+// bits. Every blocking wait has a deadline; when it passes, or a peer is lost, CommError names collective, axis and
+// rank.
 
 #include <ATen/core/Tensor.h>
 
@@ -13,8 +16,12 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace fpdist::comm {
+
+class Journal;  // private
+struct CommOptions;
 
 enum class ReduceOp { kSum, kMin, kMax };
 
@@ -26,7 +33,7 @@ class Work {
  public:
   virtual ~Work() = default;
   /// Returns when all of the group's messages are done; throws CommError as every blocking wait does, its deadline
-  /// counted from this call. Once.
+  /// counted from this call. For device tensors it makes the current stream wait instead, not the host. Once.
   virtual void wait() = 0;
 };
 
@@ -65,7 +72,23 @@ class Communicator {
   virtual void all_to_all_v(const at::Tensor& in, std::span<const int64_t> in_counts, at::Tensor& out,
                             std::span<const int64_t> out_counts) = 0;
   virtual void broadcast(at::Tensor& tensor, int root) = 0;
+  /// Of the hosts: no rank leaves before all have come. What devices have queued goes on.
   virtual void barrier() = 0;
+
+  /// The same collectives, begun: device tensors are the Work's until wait(), and the current stream goes on meanwhile;
+  /// tensors of the CPU are done when the call returns. All ranks begin the collectives and groups of a communicator in
+  /// one order; waits may come in any.
+  virtual std::unique_ptr<Work> start_all_reduce(at::Tensor& tensor, ReduceOp op = ReduceOp::kSum);
+  virtual std::unique_ptr<Work> start_all_gather_v(const at::Tensor& mine, at::Tensor& out,
+                                                   std::span<const int64_t> counts);
+  virtual std::unique_ptr<Work> start_reduce_scatter_v(const at::Tensor& in, at::Tensor& mine,
+                                                       std::span<const int64_t> counts);
+  virtual std::unique_ptr<Work> start_all_to_all_v(const at::Tensor& in, std::span<const int64_t> in_counts,
+                                                   at::Tensor& out, std::span<const int64_t> out_counts);
+
+  /// Not collective. A buffer that many calls will use: a device's transport may register its memory, which is kept
+  /// until the communicator ends. Changes no result; nothing for CPU tensors.
+  virtual void keep_buffer(const at::Tensor& buffer);
 
   /// Not collective. Sent by this rank so far, collectives included.
   virtual Traffic traffic() const = 0;
@@ -76,6 +99,11 @@ class Communicator {
   /// Not collective; on the rank's own thread. Wakes every blocked rank of the job with CommError, on whatever axis it
   /// waits; this communicator and all that come from the same World are dead afterwards (every call throws CommError).
   virtual void abort(const std::string& reason) noexcept = 0;
+
+  /// Not collective. For communicators that are built on this one.
+  virtual const CommOptions& options() const = 0;
+  virtual const std::shared_ptr<Journal>& journal() const = 0;
+  virtual const std::vector<int>& members() const = 0;  ///< [size] their ranks in the job
 };
 
 struct CommOptions {

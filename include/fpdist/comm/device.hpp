@@ -26,6 +26,9 @@ struct DeviceOptions {
   /// Most thread blocks NCCL may hold in a kernel, 0: its own choice. Fewer leave more of the GPU to the matrix
   /// multiplications that run beside it.
   int nccl_max_ctas = 0;
+  /// Lets ranks of a host outnumber the GPUs that they see: rank r takes GPU r modulo their number. For tests, and for
+  /// launchers that show each rank its own GPU alone (CUDA_VISIBLE_DEVICES).
+  bool share_gpus = false;
 };
 
 /// All calls are the rank's own (none is collective) unless said otherwise.
@@ -36,6 +39,11 @@ class Device {
   /// "cpu" or the GPU's name, memory and driver, for logs.
   virtual std::string description() const = 0;
 
+  /// Sums of device tensors: reduce_scatter_v with unequal counts adds in ascending rank order, bfloat16 in float32,
+  /// with the host's bits; the other sums are NCCL's own, in an order that ranks, topology, size and dtype fix, so that
+  /// the same run on the same machines gives the same bits (NCCL_ALGO and NCCL_PROTO pin it across topologies and
+  /// versions). Several groups and collectives of one communicator run one after the other, as they were begun: a rank
+  /// that begins A then B while its peers wait for B first hangs, unlike on the host.
   /// `host` grown to carry this device's tensors too: CPU tensors go the host's way, device tensors in stream order (a
   /// call returns when the work is queued; Work::wait makes the current stream wait). Communicators split from it carry
   /// both as well. Collective over `host`.
@@ -62,9 +70,9 @@ class Device {
 std::unique_ptr<Device> make_cpu_device();
 
 /// `name`: cpu, cuda or auto (a GPU where there is a driver, else the CPU with one line in `log` that says why). Throws
-/// ConfigError, before anything is allocated, for cuda without library, driver or GPU, with a driver too old, or with
-/// fewer GPUs than ranks on this host: what is missing and what to do. Not collective, but every rank decides alike
-/// unless the hosts differ.
+/// ConfigError for an unknown name or transport, and, before anything is allocated, for cuda without library, driver or
+/// GPU, with a driver too old, or with fewer GPUs than ranks on this host: what is missing and what to do. Not
+/// collective, but every rank decides alike unless the hosts differ.
 std::unique_ptr<Device> open_device(const std::string& name, const World& world, const DeviceOptions& options,
                                     LogSink& log);
 

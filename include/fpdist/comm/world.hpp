@@ -9,8 +9,6 @@
 
 namespace fpdist::comm {
 
-class Journal;  // private
-
 class World {
  public:
   /// Joins MPI: initialises it if nobody has (and then finalizes it in the destructor), duplicates MPI_COMM_WORLD.

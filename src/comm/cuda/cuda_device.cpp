@@ -1,0 +1,118 @@
+#include "src/comm/cuda/cuda_device.hpp"
+
+#include <ATen/Context.h>
+#include <ATen/cuda/CUDAEvent.h>
+#include <ATen/ops/empty.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+#include <nvtx3/nvToolsExt.h>
+
+#include <iomanip>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "src/comm/cuda/nccl_context.hpp"
+#include "src/comm/cuda/nccl_link.hpp"
+#include "src/comm/routed_communicator.hpp"
+#include "src/comm/stream_side.hpp"
+
+namespace fpdist::comm {
+namespace {
+
+namespace allocator = c10::cuda::CUDACachingAllocator;
+using c10::CachingAllocator::StatType;
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(int index, const DeviceOptions& options)
+      : index_(static_cast<c10::DeviceIndex>(index)), options_(options) {
+    at::globalContext().lazyInitDevice(at::kCUDA);
+    c10::cuda::set_device(index_);
+  }
+
+  at::Device where() const override { return {at::kCUDA, index_}; }
+
+  std::string description() const override {
+    cudaDeviceProp properties{};
+    int driver = 0;
+    C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, index_));
+    C10_CUDA_CHECK(cudaDriverGetVersion(&driver));
+    const double gibibytes = static_cast<double>(properties.totalGlobalMem) / (1 << 30);
+    return text("GPU ", index_, ": ", properties.name, ", ", std::fixed, std::setprecision(1), gibibytes,
+                " GiB, compute capability ", properties.major, ".", properties.minor, ", driver for CUDA ",
+                driver / 1000, ".", driver % 1000 / 10);
+  }
+
+  std::unique_ptr<Communicator> extend(std::unique_ptr<Communicator> host) override {
+    if (options_.transport == "staged") {
+      return std::make_unique<RoutedCommunicator>(std::move(host), make_staged_side, at::kCUDA);
+    }
+    if (!nccl_) nccl_ = std::make_shared<NcclContext>(index_, options_.nccl_max_ctas);
+    const auto make_side = [context = nccl_](Communicator& ranks) -> std::unique_ptr<DeviceSide> {
+      auto link = ranks.size() > 1 ? std::make_unique<NcclLink>(context, ranks) : nullptr;
+      return std::make_unique<StreamSide>(ranks, std::move(link));
+    };
+    return std::make_unique<RoutedCommunicator>(std::move(host), make_side, at::kCUDA);
+  }
+
+  /// torch's copy remembers the pinned block with the stream, so that it is not handed out again before the copy ends.
+  at::Tensor upload(const at::Tensor& host) override {
+    if (!host.device().is_cpu()) return host;
+    if (host.is_pinned()) return host.to(where(), /*non_blocking=*/true);
+    at::Tensor pinned = at::empty(host.sizes(), host.options().pinned_memory(true));
+    pinned.copy_(host);
+    return pinned.to(where(), /*non_blocking=*/true);
+  }
+
+  /// An aborted transport lets go of what waits for its peers; the results are worth nothing then.
+  void synchronize() override {
+    c10::cuda::device_synchronize();
+    if (nccl_) nccl_->check_health("synchronize");
+  }
+
+  MemoryUse memory() const override {
+    const auto stats = allocator::getDeviceStats(index_);
+    const auto& all = stats.allocated_bytes[static_cast<size_t>(StatType::AGGREGATE)];
+    return {.bytes = all.current, .peak = all.peak};
+  }
+
+  void reset_peak_memory() override { allocator::resetPeakStats(index_); }
+
+  void mark() override {
+    marks_.emplace_back(static_cast<unsigned int>(cudaEventDefault));  // with timing
+    marks_.back().record(c10::cuda::getCurrentCUDAStream(index_));
+  }
+
+  std::vector<double> seconds() override {
+    std::vector<double> all;
+    if (!marks_.empty()) marks_.back().synchronize();
+    for (at::cuda::CUDAEvent& mark : marks_) {
+      mark.synchronize();  // marks of several streams need not end in order
+      all.push_back(marks_.front().elapsed_time(mark) / 1000.0);
+    }
+    marks_.clear();
+    return all;
+  }
+
+  void begin_range(const std::string& name) override { nvtxRangePushA(name.c_str()); }
+  void end_range() override { nvtxRangePop(); }
+
+ private:
+  c10::DeviceIndex index_;
+  DeviceOptions options_;
+  std::shared_ptr<NcclContext> nccl_;
+  std::vector<at::cuda::CUDAEvent> marks_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> open_cuda_device(int index, const DeviceOptions& options) {
+  return std::make_unique<CudaDevice>(index, options);
+}
+
+}  // namespace fpdist::comm

@@ -1,0 +1,100 @@
+#include "src/comm/cuda/nccl_context.hpp"
+
+#include <c10/cuda/CUDAGuard.h>
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::comm {
+namespace {
+
+constexpr std::chrono::milliseconds kLook(50);
+
+}  // namespace
+
+NcclContext::NcclContext(c10::DeviceIndex device, int max_ctas)
+    : device_(device), max_ctas_(max_ctas), watchdog_([this] { run_watchdog(); }) {}
+
+NcclContext::~NcclContext() {
+  {
+    const auto held = lock();
+    stop_ = true;
+  }
+  stop_changed_.notify_all();
+  watchdog_.join();
+}
+
+void NcclContext::add(ncclComm_t comm) { comms_.push_back(comm); }
+
+bool NcclContext::remove(ncclComm_t comm) { return std::erase(comms_, comm) > 0; }
+
+void NcclContext::watch(std::shared_ptr<at::cuda::CUDAEvent> end, std::string place,
+                        std::chrono::milliseconds timeout) {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  watched_.push_back({std::move(end), std::move(place), deadline, timeout});
+}
+
+void NcclContext::check_health(const std::string& place) const {
+  const auto held = lock();
+  check_locked(place);
+}
+
+void NcclContext::check_locked(const std::string& place) const {
+  check<CommError>(!dead_, place, ": the job was aborted: ", reason_);
+}
+
+void NcclContext::fail(const std::string& reason) noexcept {
+  const auto held = lock();
+  fail_locked(reason);
+}
+
+void NcclContext::fail_locked(const std::string& reason) noexcept {
+  if (dead_) return;
+  dead_ = true;
+  reason_ = reason;
+  const c10::cuda::CUDAGuard guard(device_);
+  ncclGroupStart();  // all are told before any is freed: one may wait for another's kernels
+  for (const ncclComm_t comm : comms_) ncclCommAbort(comm);
+  ncclGroupEnd();
+  comms_.clear();
+  watched_.clear();
+}
+
+std::string NcclContext::look_locked() {
+  for (const ncclComm_t comm : comms_) {
+    ncclResult_t state = ncclSuccess;
+    const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
+    if (asked != ncclSuccess) state = asked;
+    if (state != ncclSuccess && state != ncclInProgress) {
+      return text("NCCL says ", ncclGetErrorString(state), ": ", ncclGetLastError(comm));
+    }
+  }
+  std::erase_if(watched_, [](const Watched& watched) { return watched.end->query(); });
+  const auto now = std::chrono::steady_clock::now();
+  for (const Watched& watched : watched_) {
+    if (now < watched.deadline) continue;
+    return text(watched.place, ": not done within ", static_cast<double>(watched.timeout.count()) / 1000.0,
+                " s; a peer died, was stopped, or is not in this call. Its log says where it was; a step that really "
+                "takes longer needs a longer timeout");
+  }
+  return "";
+}
+
+void NcclContext::run_watchdog() {
+  auto held = lock();
+  while (!stop_changed_.wait_for(held, kLook, [this] { return stop_; })) {
+    if (dead_) continue;
+    std::string reason;
+    try {
+      reason = look_locked();
+    } catch (const std::exception& error) {  // CUDA itself has failed
+      reason = error.what();
+    }
+    if (!reason.empty()) fail_locked(reason);
+  }
+}
+
+}  // namespace fpdist::comm

@@ -1,0 +1,253 @@
+// NCCL without blocking calls: every call returns at once, and what it began is polled against the deadline, so that no
+// call here hangs on a peer that is gone.
+#include "src/comm/cuda/nccl_link.hpp"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/cuda/CUDAEvent.h>
+#include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <thread>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::comm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::microseconds kPoll(50);
+constexpr std::chrono::seconds kFarewell(10);  // the longest that an end waits for its peers
+
+ncclDataType_t type_of(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return ncclFloat32;
+    case at::kDouble:
+      return ncclFloat64;
+    case at::kBFloat16:
+      return ncclBfloat16;
+    case at::kInt:
+      return ncclInt32;
+    case at::kLong:
+      return ncclInt64;
+    case at::kByte:
+      return ncclUint8;
+    default:
+      throw ShapeError(text("NCCL is not used with tensors of ", c10::toString(tensor.scalar_type())));
+  }
+}
+
+ncclRedOp_t operation_of(ReduceOp op) {
+  return op == ReduceOp::kSum ? ncclSum : op == ReduceOp::kMin ? ncclMin : ncclMax;
+}
+
+size_t count_of(const at::Tensor& tensor) { return static_cast<size_t>(tensor.numel()); }
+
+bool is_failure(ncclResult_t result) { return result != ncclSuccess && result != ncclInProgress; }
+
+}  // namespace
+
+class NcclLink::StreamWork final : public Work {
+ public:
+  StreamWork(std::shared_ptr<NcclContext> context, std::shared_ptr<at::cuda::CUDAEvent> end, std::string place)
+      : context_(std::move(context)), end_(std::move(end)), place_(std::move(place)) {}
+  void wait() override {
+    context_->check_health(place_);
+    end_->block(c10::cuda::getCurrentCUDAStream(context_->device()));
+  }
+
+ private:
+  std::shared_ptr<NcclContext> context_;
+  std::shared_ptr<at::cuda::CUDAEvent> end_;
+  std::string place_;
+};
+
+NcclLink::NcclLink(std::shared_ptr<NcclContext> context, Communicator& host)
+    : context_(std::move(context)),
+      axis_(host.axis()),
+      timeout_(host.options().timeout),
+      stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, context_->device())),
+      exceptions_(std::uncaught_exceptions()) {
+  connect(host);
+}
+
+/// The id of the first rank. One that could not make it tells the others with zeros.
+ncclUniqueId NcclLink::share_id(Communicator& host) {
+  at::Tensor bytes = at::zeros({static_cast<int64_t>(sizeof(ncclUniqueId))}, at::kByte);
+  ncclUniqueId id{};
+  ncclResult_t made = ncclSuccess;
+  if (host.rank() == 0) {
+    made = ncclGetUniqueId(&id);
+    if (made == ncclSuccess) std::memcpy(bytes.data_ptr(), &id, sizeof id);
+  }
+  host.broadcast(bytes, 0);
+  check<CommError>(bytes.any().item<bool>(), "axis ", axis_, ", rank ", host.rank(),
+                   ": the axis' first rank could not start NCCL (", ncclGetErrorString(made), ": ",
+                   ncclGetLastError(nullptr), "); NCCL_DEBUG=INFO says more, NCCL_SOCKET_IFNAME names the network");
+  std::memcpy(&id, bytes.data_ptr(), sizeof id);
+  return id;
+}
+
+void NcclLink::connect(Communicator& host) {
+  const ncclUniqueId id = share_id(host);
+  const std::string place = text("axis ", axis_, ", rank ", host.rank(), ": connecting NCCL");
+  const c10::cuda::CUDAGuard guard(context_->device());
+  Lock lock = context_->lock();
+  context_->check_locked(place);
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  config.commName = axis_.c_str();
+  if (context_->max_ctas() > 0) {
+    config.maxCTAs = context_->max_ctas();
+    config.minCTAs = 1;
+  }
+  const ncclResult_t begun = ncclCommInitRankConfig(&comm_, host.size(), id, host.rank(), &config);
+  if (comm_) context_->add(comm_);
+  check_result(begun, place);
+  settle(lock, place);
+}
+
+void NcclLink::check_result(ncclResult_t result, const std::string& place) {
+  if (!is_failure(result)) return;
+  const std::string reason = text(place, ": NCCL says ", ncclGetErrorString(result), ": ", ncclGetLastError(comm_),
+                                  "; NCCL_DEBUG=INFO says more");
+  context_->fail_locked(reason);
+  throw CommError(reason);
+}
+
+void NcclLink::settle(Lock& lock, const std::string& place) {
+  const auto deadline = Clock::now() + timeout_;
+  while (true) {
+    context_->check_locked(place);
+    ncclResult_t state = ncclSuccess;
+    check_result(ncclCommGetAsyncError(comm_, &state), place);
+    check_result(state, place);
+    if (state == ncclSuccess) return;
+    if (Clock::now() >= deadline) {
+      const std::string reason = text(place, ": NCCL is not ready within ",
+                                      static_cast<double>(timeout_.count()) / 1000.0, " s; a peer may be lost");
+      context_->fail_locked(reason);
+      throw CommError(reason);
+    }
+    lock.unlock();
+    std::this_thread::sleep_for(kPoll);
+    lock.lock();
+  }
+}
+
+std::unique_ptr<Work> NcclLink::issue(const Place& place, const std::vector<at::Tensor>& tensors,
+                                      const std::function<ncclResult_t()>& queue) {
+  const std::string said = text(place);
+  const c10::cuda::CUDAGuard guard(context_->device());
+  at::cuda::CUDAEvent begin;
+  begin.record(c10::cuda::getCurrentCUDAStream(context_->device()));
+  begin.block(stream_);
+  Lock lock = context_->lock();
+  context_->check_locked(said);
+  check_result(ncclGroupStart(), said);
+  const ncclResult_t queued = queue();
+  const ncclResult_t ended = ncclGroupEnd();  // also after a failure: the group must not stay open
+  check_result(queued, said);
+  check_result(ended, said);
+  settle(lock, said);  // the kernel is on the stream only now
+  auto end = std::make_shared<at::cuda::CUDAEvent>();
+  end->record(stream_);
+  context_->watch(end, said, timeout_);
+  lock.unlock();
+  for (const at::Tensor& tensor : tensors) {
+    c10::cuda::CUDACachingAllocator::recordStream(tensor.storage().data_ptr(), stream_);
+  }
+  return std::make_unique<StreamWork>(context_, std::move(end), said);
+}
+
+std::unique_ptr<Work> NcclLink::group(const GroupMessages& messages, const Place& place) {
+  std::vector<at::Tensor> tensors;
+  for (const GroupMessage& message : messages.sends) tensors.push_back(message.tensor);
+  for (const GroupMessage& message : messages.receives) tensors.push_back(message.tensor);
+  return issue(place, tensors, [&] {
+    for (const auto& [tensor, peer] : messages.sends) {
+      const auto sent = ncclSend(tensor.data_ptr(), count_of(tensor), type_of(tensor), peer, comm_, stream_.stream());
+      if (is_failure(sent)) return sent;
+    }
+    for (const auto& [tensor, peer] : messages.receives) {
+      const auto taken = ncclRecv(tensor.data_ptr(), count_of(tensor), type_of(tensor), peer, comm_, stream_.stream());
+      if (is_failure(taken)) return taken;
+    }
+    return ncclSuccess;
+  });
+}
+
+std::unique_ptr<Work> NcclLink::all_reduce(const at::Tensor& tensor, ReduceOp op, const Place& place) {
+  return issue(place, {tensor}, [&] {
+    return ncclAllReduce(tensor.data_ptr(), tensor.data_ptr(), count_of(tensor), type_of(tensor), operation_of(op),
+                         comm_, stream_.stream());
+  });
+}
+
+std::unique_ptr<Work> NcclLink::all_gather(const at::Tensor& mine, const at::Tensor& out, const Place& place) {
+  return issue(place, {mine, out}, [&] {
+    return ncclAllGather(mine.data_ptr(), out.data_ptr(), count_of(mine), type_of(mine), comm_, stream_.stream());
+  });
+}
+
+std::unique_ptr<Work> NcclLink::reduce_scatter(const at::Tensor& in, const at::Tensor& mine, const Place& place) {
+  return issue(place, {in, mine}, [&] {
+    return ncclReduceScatter(in.data_ptr(), mine.data_ptr(), count_of(mine), type_of(mine), ncclSum, comm_,
+                             stream_.stream());
+  });
+}
+
+std::unique_ptr<Work> NcclLink::broadcast(const at::Tensor& tensor, int root, const Place& place) {
+  return issue(place, {tensor}, [&] {
+    return ncclBroadcast(tensor.data_ptr(), tensor.data_ptr(), count_of(tensor), type_of(tensor), root, comm_,
+                         stream_.stream());
+  });
+}
+
+void NcclLink::keep_buffer(const at::Tensor& buffer) {
+  if (buffer.numel() == 0) return;
+  const std::string place = text("axis ", axis_, ": keep_buffer");
+  const c10::cuda::CUDAGuard guard(context_->device());
+  Lock lock = context_->lock();
+  context_->check_locked(place);
+  Kept kept{.buffer = buffer};
+  check_result(ncclCommRegister(comm_, buffer.data_ptr(), buffer.nbytes(), &kept.handle), place);
+  settle(lock, place);
+  kept_.push_back(std::move(kept));
+}
+
+void NcclLink::check_health() const { context_->check_health("axis " + axis_); }
+
+void NcclLink::abort(const std::string& reason) noexcept { context_->fail(reason); }
+
+/// Lets the peers' last operations end; false when they do not in time.
+bool NcclLink::finalize() noexcept {
+  for (const Kept& kept : kept_) ncclCommDeregister(comm_, kept.handle);
+  if (is_failure(ncclCommFinalize(comm_))) return false;
+  const auto deadline = Clock::now() + std::min<std::chrono::milliseconds>(timeout_, kFarewell);
+  ncclResult_t state = ncclInProgress;
+  while (ncclCommGetAsyncError(comm_, &state) == ncclSuccess && state == ncclInProgress && Clock::now() < deadline) {
+    std::this_thread::sleep_for(kPoll);
+  }
+  return state == ncclSuccess;
+}
+
+NcclLink::~NcclLink() {
+  if (!comm_) return;
+  const Lock lock = context_->lock();
+  if (!context_->remove(comm_)) return;  // an abort was quicker
+  const c10::cuda::CUDAGuard guard(context_->device());
+  const bool is_unwinding = std::uncaught_exceptions() > exceptions_;
+  if (!is_unwinding && finalize()) {
+    ncclCommDestroy(comm_);
+  } else {
+    ncclCommAbort(comm_);
+  }
+}
+
+}  // namespace fpdist::comm
