@@ -82,6 +82,7 @@ part_step() {
 part_comm() {
   local n=2 sizes=(--from 8K --to 256M)
   if ((check_gpus > 2)); then n=$check_gpus; fi
+  if [[ $check_device == cuda ]] && ((n > check_gpus)); then sizes+=(--share-gpus); fi
   if [[ $check_device == cpu ]]; then sizes=(--to 2K --iterations 2 --warmup 1); fi
   ranks "$n" fpdist_bench comm --device "$check_device" "${sizes[@]}" --json "$check_work/comm.jsonl"
 }

@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from support import Folder, command, main, run
 
-USAGE, DATA = 2, 3  # exit codes
+USAGE, DATA, MODEL_FILES, DISK = 2, 3, 4, 7  # exit codes
 
 
 class Bench(Folder):
@@ -46,11 +46,20 @@ class Comm(Bench):
                     factor = self.FACTOR[line["collective"]](ranks)
                     self.assertAlmostEqual(line["busbw"], line["algbw"] * factor, places=9)
 
+    def test_without_a_gpu_cuda_is_refused_and_auto_says_why(self):
+        if not pathlib.Path("/dev/nvidiactl").exists():
+            self.assertIn("driver", self.bench(0, "comm", "--device", "cuda", code=USAGE))
+            self.assertIn("running on the CPU", self.bench(0, "comm", "--to", "1K", "--collectives", "broadcast"))
+
+    def test_a_file_that_cannot_be_written_is_named(self):
+        output = self.bench(0, "comm", "--device", "cpu", "--to", "1K", "--json", self.dir / "no/such/folder", code=DISK)
+        self.assertIn("no/such/folder", output)
+
     def test_errors_name_option_and_cure(self):
         for arguments, words in ((["--collectives", "all_redcue"], "all_redcue is unknown"), (["--from", "1X"], "--from"),
                                  (["--from", "2K", "--to", "1K"], "--from is more than --to"), (["--form", "1"], "--form"),
                                  (["--dtype", "int8"], "--dtype"), (["--iterations", "0"], "--iterations"),
-                                 (["stray"], "see --help"), (["--device", "tpu"], "tpu")):
+                                 (["stray"], "see --help"), (["--device", "tpu"], "tpu"), (["--transport", "pigeon"], "pigeon")):
             with self.subTest(arguments=arguments):
                 self.assertIn(words, self.bench(0, "comm", *arguments, code=USAGE))
 
@@ -91,6 +100,9 @@ class Kernels(Bench):
                                  ([], "no subcommand")):
             with self.subTest(arguments=arguments):
                 self.assertIn(words, self.bench(0, *arguments, code=USAGE))
+        shape = self.write("config.json", '{"model_type": "mamba"}')
+        self.assertIn("model_type", self.bench(0, "step", "--model", shape, code=MODEL_FILES))
+        self.assertIn("model_type", self.bench(0, "gemm", "--model", self.dir, code=MODEL_FILES))
         for subcommand in ("gemm", "step"):
             self.assertIn("without mpirun", self.bench(2, subcommand, "--device", "cpu", code=USAGE))
 

@@ -46,6 +46,7 @@ void DeviceChoice::describe(po::options_description& to) {
   to.add_options()("transport", po::value(&options.transport)->default_value("nccl"), "nccl | staged, with cuda");
   to.add_options()("nccl-max-ctas", po::value(&options.nccl_max_ctas)->default_value(0),
                    "most thread blocks of an NCCL kernel (0: its own choice)");
+  to.add_options()("share-gpus", po::bool_switch(&options.share_gpus), "more ranks than GPUs on a host: for tests");
 }
 
 std::string title_line(const std::vector<Table::Column>& columns) {

@@ -28,7 +28,7 @@ Body prepare_scaling(const Arguments& arguments);
 /// False when --help was asked for and answered. `rest`: where arguments go that are not ours; null: they are errors.
 bool parse(const Arguments& arguments, boost::program_options::options_description& options, Arguments* rest = nullptr);
 
-/// Where a subcommand runs, with its options --device, --transport and --nccl-max-ctas.
+/// Where a subcommand runs, with its options --device, --transport, --nccl-max-ctas and --share-gpus.
 struct DeviceChoice {
   std::string name = "auto";
   comm::DeviceOptions options;

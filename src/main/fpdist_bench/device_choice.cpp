@@ -1,13 +1,12 @@
-#include "fpdist/core/error.hpp"
 #include "src/main/fpdist_bench/bench.hpp"
 #include "src/main/program.hpp"
 
 namespace fpdist::bench {
 
 std::unique_ptr<comm::Device> DeviceChoice::open(const comm::World& world) const {
-  (void)world;
-  check<ConfigError>(name == "cpu" || name == "auto", "--device ", name, ": this build has the CPU alone");
-  return comm::make_cpu_device();
+  main_program::ConsoleLog console;
+  NullLog quiet;
+  return comm::open_device(name, world, options, world.rank() == 0 ? static_cast<LogSink&>(console) : quiet);
 }
 
 }  // namespace fpdist::bench
