@@ -5,7 +5,7 @@
 
 Every round runs all three arms one after the other, so that a slow moment of the machine hits all of them; figures are
 medians over rounds. PyTorch runs sample by sample with scaled_dot_product_attention (float32, fused log-softmax on the
-completion rows only), its model built here with the shape of step_bench. Needs a Python that imports torch; without one
+completion rows only), its model built here with the shape that fpdist_bench calls small. Needs a Python that imports torch; without one
 the PyTorch column says so. Prints a table and, with --json FILE, the figures.
 """
 import argparse
@@ -13,6 +13,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 SHAPES = ["1024,128,8", "2048,256,4", "512,512,1"]  # prefix, completion, group; the last one has nothing to share
@@ -20,10 +21,12 @@ SHAPES = ["1024,128,8", "2048,256,4", "512,512,1"]  # prefix, completion, group;
 
 def our_arms(build, shape, threads):
     prefix, completion, group = shape
-    command = [f"{build}/bin/step_bench", "--prefix", str(prefix), "--completion", str(completion), "--group", str(group),
-               "--repeats", "1", "--threads", str(threads)]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return {row["arm"]: row for row in map(json.loads, lines)}
+    with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as results:
+        # 1: every unshared sample alone in its pack
+        subprocess.run([f"{build}/bin/fpdist_bench", "step", "--device", "cpu", "--model", "small", "--rounds", "1", "--grid",
+                        f"{prefix},{completion},{group}", "--unshared-tokens", "1", "--threads", str(threads), "--json",
+                        results.name], check=True, capture_output=True)
+        return json.loads(results.read())
 
 
 def make_peer(threads):
@@ -102,14 +105,14 @@ def main():
         rounds = []
         for _ in range(arguments.rounds):
             arms = our_arms(arguments.build, shape, arguments.threads)
-            rounds.append((arms["shared"]["seconds"], arms["alone"]["seconds"], peer(shape) if peer else float("nan")))
+            rounds.append((arms["shared_seconds"], arms["unshared_seconds"], peer(shape) if peer else float("nan")))
         shared, alone, torch_seconds = (statistics.median(r[i] for r in rounds) for i in range(3))
         speedup = statistics.median(r[1] / r[0] for r in rounds)
         against = statistics.median(r[2] / r[1] for r in rounds)
-        bound = arms["shared"]["bound"]
+        bound = arms["bound"]
         rows.append(dict(prefix=shape[0], completion=shape[1], group=shape[2], shared_seconds=shared, alone_seconds=alone,
                          pytorch_seconds=torch_seconds, speedup=speedup, bound=bound, of_bound=speedup / bound,
-                         bound_with_head=arms["shared"]["bound_with_head"], pytorch_over_alone=against))
+                         bound_with_head=arms["bound_with_head"], pytorch_over_alone=against))
         print(f"P {shape[0]:5} R {shape[1]:4} G {shape[2]:2}  shared {shared:.3f} s  alone {alone:.3f} s  PyTorch {torch_seconds:.3f} s"
               f"  speedup {speedup:.2f} of {bound:.2f} = {speedup / bound:.3f}  PyTorch/alone {against:.2f}", flush=True)
     if arguments.json:

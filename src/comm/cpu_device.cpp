@@ -17,7 +17,10 @@ class CpuDevice final : public Device {
   void synchronize() override {}
   MemoryUse memory() const override { return {}; }
   void reset_peak_memory() override {}
-  void mark() override { marks_.push_back(Clock::now()); }
+  size_t mark() override {
+    marks_.push_back(Clock::now());
+    return marks_.size() - 1;
+  }
   std::vector<double> seconds() override {
     std::vector<double> all;
     for (const Clock::time_point mark : marks_)

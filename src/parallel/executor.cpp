@@ -132,20 +132,21 @@ std::vector<OpTime> execute(std::span<const Op> ops, int chunks, StepWork& work,
                             const std::function<void(size_t)>& before) {
   comm::Device& device = axes.device;
   Executor executor(chunks, work, axes.rows, axes.gradients);
-  device.mark();
+  const size_t start = device.mark();
+  std::vector<std::pair<size_t, size_t>> marks;
   for (size_t i = 0; i < ops.size(); ++i) {
     if (before) before(i);
-    device.mark();
+    const size_t begin = device.mark();
     device.begin_range(plan::to_string(ops[i]));
     executor.run(ops[i]);
     device.end_range();
-    device.mark();
+    marks.emplace_back(begin, device.mark());
   }
   executor.finish();
-  const std::vector<double> all = device.seconds();  // one that failed may have left some in front
-  const double* at = all.data() + all.size() - 2 * ops.size() - 1;
+  const std::vector<double> at = device.seconds();
+  work.finished(at);
   std::vector<OpTime> times;
-  for (size_t i = 0; i < ops.size(); ++i) times.push_back({at[2 * i + 1] - at[0], at[2 * i + 2] - at[0]});
+  for (const auto& [begin, end] : marks) times.push_back({at[begin] - at[start], at[end] - at[start]});
   return times;
 }
 

@@ -89,6 +89,9 @@ struct StepSums {
   at::Tensor grad_norm;  ///< 0-dim float64 on the device
   at::Tensor stopped;    ///< [1] float32 on the device, on every rank the same: 1 where nothing was updated
   double learning_rate = 0;
+  /// Marks of the device around what the optimizer step sends: the rest of the gradients' sums, and the new weights.
+  std::vector<std::pair<size_t, size_t>> exchange;
+  double exchange_seconds = 0;  ///< in these
 };
 
 struct Trainer::Impl {
@@ -160,7 +163,8 @@ struct Trainer::Impl {
 
   /// step_metrics.cpp: what the step cost, on every rank the same. Collective.
   void add_step_metrics(std::map<std::string, double>& values, const PlannedStep& planned,
-                        std::span<const plan::Op> ops, std::span<const parallel::OpTime> times);
+                        std::span<const plan::Op> ops, std::span<const parallel::OpTime> times,
+                        double exchange_seconds);
   /// profile.cpp: trace-<step>.json, .planned.json and .txt in output_dir. Collective.
   void write_timelines(const PlannedStep& planned, std::span<const parallel::OpTime> times);
   bool writes_files = false;                            ///< inside train(): output_dir is there

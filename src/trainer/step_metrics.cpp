@@ -15,14 +15,21 @@ bool computes(plan::OpKind kind) {
          kind == plan::OpKind::kBackwardWeight;
 }
 
+bool communicates(plan::OpKind kind) { return !computes(kind) && kind != plan::OpKind::kOptimizerStep; }
+
 }  // namespace
 
 void Trainer::Impl::add_step_metrics(std::map<std::string, double>& values, const PlannedStep& planned,
-                                     std::span<const plan::Op> ops, std::span<const parallel::OpTime> times) {
+                                     std::span<const plan::Op> ops, std::span<const parallel::OpTime> times,
+                                     double exchange_seconds) {
   const plan::StepPlan& plan = planned.plan;
   double busy = 0, span = 0;  // until the last compute op has ended
-  for (size_t i = 0; i < ops.size(); ++i)
-    if (computes(ops[i].kind)) busy += times[i].end - times[i].begin, span = times[i].end;
+  double exposed = exchange_seconds;
+  for (size_t i = 0; i < ops.size(); ++i) {
+    const double seconds = times[i].end - times[i].begin;
+    if (computes(ops[i].kind)) busy += seconds, span = times[i].end;
+    if (communicates(ops[i].kind)) exposed += seconds;
+  }
 
   MetricSums sums;
   sums.add("busy", loss::Combine::kSum, busy);
@@ -32,6 +39,7 @@ void Trainer::Impl::add_step_metrics(std::map<std::string, double>& values, cons
     sums.add("memory/peak_bytes", loss::Combine::kMax, static_cast<double>(memory.peak));
     sums.add("memory/bytes", loss::Combine::kMax, static_cast<double>(memory.bytes));
   }
+  sums.add("exposed", loss::Combine::kSum, exposed);
   for (const comm::Communicator* axis :
        {&mesh.dp_cp(), &mesh.pp(), &mesh.pp_gradient(), &mesh.cp(), &mesh.cp_gradient(), &mesh.tp()}) {
     const comm::Traffic now = axis->traffic();
@@ -43,10 +51,12 @@ void Trainer::Impl::add_step_metrics(std::map<std::string, double>& values, cons
   }
   auto all = sums.reduce(mesh.world());
   const double ranks = world.size(), all_busy = all.extract("busy").mapped(), longest = all.extract("span").mapped();
+  const double all_exposed = all.extract("exposed").mapped();
   values.merge(all);
   values["measured_seconds"] = longest;
   add_plan_metrics(values, planned, busy);
   values["bubble"] = longest > 0 ? 1.0 - all_busy / (longest * ranks) : 0.0;
+  values["exposed_communication"] = all_exposed / (values["seconds"] * ranks);
   values["num_tokens"] = static_cast<double>(tokens_seen);
   values["tokens_logical"] = static_cast<double>(plan.totals.tokens_logical);
   values["tokens_computed"] = static_cast<double>(plan.totals.tokens_computed);

@@ -195,8 +195,14 @@ void StepRun::reduce_gradients(const plan::Op& op) {
 }
 
 void StepRun::optimizer_step() {
+  const size_t begin = trainer_.device->mark();
   trainer_.finish_gradients();
+  sums_.exchange.emplace_back(begin, trainer_.device->mark());
   trainer_.update(sums_);
+}
+
+void StepRun::finished(std::span<const double> seconds) {
+  for (const auto& [begin, end] : sums_.exchange) sums_.exchange_seconds += seconds[end] - seconds[begin];
 }
 
 }  // namespace fpdist::trainer

@@ -76,7 +76,7 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
   values["grad_norm"] = grad_norm;
   values["learning_rate"] = sums.learning_rate;
   values["seconds"] = seconds_since(start);
-  add_step_metrics(values, planned, ops, times);
+  add_step_metrics(values, planned, ops, times, sums.exchange_seconds);
   if (writes_files && steps_done <= config.train.profile_steps) write_timelines(planned, times);
   watch_plan(planned, ops, times, values["measured_seconds"], step_log);
   return {.step = steps_done, .values = std::move(values)};
@@ -122,7 +122,9 @@ void Trainer::Impl::update(StepSums& sums) {
     at::Tensor gradient = gradients[i];
     optimizer[i].step(gradient.mul_(coefficient), sums.learning_rate, sums.stopped);
   }
+  const size_t begin = device->mark();
   reducer.gather_values();
+  sums.exchange.emplace_back(begin, device->mark());
 }
 
 }  // namespace fpdist::trainer

@@ -5,7 +5,9 @@
 while [ "${1#-}" != "$1" ]; do shift; done
 host=$1
 shift
+# shellcheck disable=SC2016 # the inner shell expands them
 if [ "$(id -u)" = 0 ]; then
   exec unshare --uts sh -c 'hostname "$0" && eval "$@"' "$host" "$*"
 fi
+# shellcheck disable=SC2016
 exec unshare --user --map-root-user --uts sh -c 'hostname "$0" && eval "$@"' "$host" "$*"

@@ -59,7 +59,7 @@ def steps(output_dir):
     return [json.loads(line) for line in (pathlib.Path(output_dir) / "metrics.jsonl").read_text().splitlines()]
 
 
-TIMES = {"seconds", "plan_seconds", "tokens_per_second", "bubble", "mfu"}
+TIMES = {"seconds", "plan_seconds", "tokens_per_second", "bubble", "mfu", "exposed_communication"}
 
 
 def steps_without_times(output_dir):

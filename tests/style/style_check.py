@@ -154,7 +154,8 @@ def check_format(root, paths):
 
 
 def check_shell(root):
-    scripts = sorted(str(path.relative_to(root)) for path in [*root.glob("launch/*.sh"), *root.glob(".ci/*")] if path.is_file())
+    shells = ("launch/*.sh", "launch/*.sbatch", "tests/**/*.sh", ".ci/*")
+    scripts = sorted(str(path.relative_to(root)) for glob in shells for path in root.glob(glob) if path.is_file())
     tool = shutil.which("shellcheck")
     if not tool:
         print("SKIPPED: shell: shellcheck is not installed")

@@ -10,7 +10,7 @@ namespace fpdist::testing {
 
 /// Names that depend on how the work was laid out or on the clock.
 inline bool is_about_layout(const std::string& name) {
-  for (const char* other : {"tokens_per_second", "tokens_computed", "sharing_ratio", "mfu"})
+  for (const char* other : {"tokens_per_second", "tokens_computed", "sharing_ratio", "mfu", "exposed_communication"})
     if (name == other) return true;
   for (const char* ending : {"seconds", "bubble", "imbalance"})
     if (name.ends_with(ending)) return true;

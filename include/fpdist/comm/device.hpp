@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -49,9 +50,9 @@ class Device {
   virtual MemoryUse memory() const = 0;
   virtual void reset_peak_memory() = 0;
 
-  /// A point in the device's work, as it is queued now. seconds() of all points since the last call, in order, counted
-  /// from the first; waits for the last. What a step costs is measured with these, never with the host's clock.
-  virtual void mark() = 0;
+  /// A point in the device's work, as it is queued now; returns its number. seconds() of all points since the last call,
+  /// by number, counted from the first; waits for the last. What a step costs is measured with these, never with the host's clock.
+  virtual size_t mark() = 0;
   virtual std::vector<double> seconds() = 0;
   /// Names what is queued in between, for a profiler (NVTX); nothing on the CPU.
   virtual void begin_range(const std::string& name) = 0;

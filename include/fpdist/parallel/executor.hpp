@@ -30,6 +30,8 @@ class StepWork {
   virtual void optimizer_step() = 0;
   /// A buffer for the rows (`gradient`: for their gradient) that op's message brings.
   virtual at::Tensor buffer(const plan::Op& op, bool gradient) = 0;
+  /// The list is done: when the device reached each point that was marked since, by number (comm::Device::mark).
+  virtual void finished(std::span<const double>) {}
 };
 
 /// What op lists run on: two communicators of the pp axis, for rows and for their gradients, and the rank's device.

@@ -91,9 +91,10 @@ class CudaDevice final : public Device {
 
   void reset_peak_memory() override { allocator::resetPeakStats(index_); }
 
-  void mark() override {
+  size_t mark() override {
     marks_.emplace_back(static_cast<unsigned int>(cudaEventDefault));  // with timing
     marks_.back().record(c10::cuda::getCurrentCUDAStream(index_));
+    return marks_.size() - 1;
   }
 
   std::vector<double> seconds() override {

@@ -1,0 +1,119 @@
+#include "src/main/fpdist_bench/step_model.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "fpdist/core/rng.hpp"
+#include "fpdist/plan/cost_model.hpp"
+#include "fpdist/prefix/forest.hpp"
+#include "fpdist/prefix/tree_layout.hpp"
+
+namespace fpdist::bench {
+namespace {
+
+/// The model's weights, random, on the device. Written in place on the CPU; elsewhere the host's pages stay untouched.
+const std::vector<ops::ParameterPtr>& place_weights(model::Transformer& model, const comm::Device& device) {
+  const at::NoGradGuard no_grad;
+  for (const ops::ParameterPtr& parameter : model.parameters()) {
+    if (!device.where().is_cpu()) {
+      parameter->main_grad.reset();  // made anew in the flat buffer
+      parameter->value.set_data(at::empty(parameter->value.sizes(), parameter->value.options().device(device.where())));
+    }
+    if (parameter->value.dim() >= 2)
+      parameter->value.normal_(0.0, 0.02);
+    else
+      parameter->value.fill_(parameter->name.ends_with("bias") ? 0.0 : 1.0);
+  }
+  return model.parameters();
+}
+
+}  // namespace
+
+data::Group random_group(const Cell& cell, int64_t vocab) {
+  Rng rng(1);
+  const auto draw = [&](int64_t count) {
+    std::vector<int32_t> tokens(static_cast<size_t>(count));
+    for (int32_t& token : tokens) token = static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab)));
+    return tokens;
+  };
+  data::Group group;
+  const std::vector<int32_t> prompt = draw(cell.prompt);
+  for (int64_t g = 0; g < cell.group; ++g) {
+    data::Sample sample;
+    sample.token = prompt;
+    sample.target.assign(prompt.size(), data::kIgnore);
+    sample.prompt_length = static_cast<int32_t>(prompt.size());
+    for (const int32_t token : draw(cell.completion)) sample.token.push_back(token), sample.target.push_back(token);
+    sample.advantage = g % 2 != 0 ? 1.0 : -1.0;
+    group.sample.push_back(std::move(sample));
+  }
+  return group;
+}
+
+double operations(const model::ModelConfig& config, const data::Group& group, bool share, bool with_head) {
+  std::vector<prefix::TokenSpan> spans;
+  int64_t edges = 0;
+  for (const data::Sample& sample : group.sample) spans.emplace_back(sample.token), edges += plan::count_edges(sample);
+  const prefix::Forest forest = prefix::make_forest(spans, share);
+  return static_cast<double>(plan::total_work(plan::stage_costs(config.shape()),
+                                              {forest.tokens(), forest.visible_pairs(), with_head ? edges : 0}));
+}
+
+StepModel::StepModel(const model::ModelConfig& config, comm::Device& device, const model::TransformerOptions& options)
+    : config_(config),
+      device_(device),
+      model_(config_, options),
+      placed_(place_weights(model_, device)),
+      flat_(placed_),
+      loss_(loss::make_loss(Method::kGrpo, {.beta = 0.0})) {}
+
+at::Tensor StepModel::place(const at::Tensor& host) const { return host.defined() ? device_.upload(host) : host; }
+
+StepModel::Pass StepModel::make_pass(const data::Group& group, bool share, int64_t max_tokens) const {
+  plan::ParallelOptions one_rank;
+  one_rank.dp = 1;
+  const std::vector<data::Group> groups{group};
+  const plan::StepPlan plan = plan::make_step_plan(groups, Method::kGrpo, one_rank, plan::stage_costs(config_.shape()),
+                                                   {.max_tokens = max_tokens, .share_prefix = share, .slices = 1});
+  Pass pass{.pack = {}, .totals = plan.totals};
+  for (const plan::PackPlan& planned : plan.replica[0]) {
+    std::vector<prefix::PackMember> members;
+    std::vector<double> length, advantage;
+    for (const plan::MemberRef& ref : planned.member) {
+      const data::Sample& sample = group.sample[static_cast<size_t>(ref.index)];
+      members.push_back({0, ref.index, &sample});
+      length.push_back(static_cast<double>(plan::count_edges(sample))), advantage.push_back(*sample.advantage);
+    }
+    const auto dtype = flat_.parameters()[0]->main_grad.scalar_type();
+    Pass::Pack pack{.tensors = parallel::make_pack_tensors(prefix::make_layout(members, share)),
+                    .length = place(at::tensor(length, at::kDouble).to(dtype)),
+                    .advantage = place(at::tensor(advantage, at::kDouble).to(dtype))};
+    parallel::PackTensors& t = pack.tensors;
+    for (at::Tensor* tensor :
+         {&t.token, &t.depth, &t.row, &t.subtree_end, &t.head_row, &t.score_row, &t.score_target, &t.score_place,
+          &t.own_score, &t.edge_score, &t.edge_sample, &t.last_row, &t.sample_place, &t.own_sample})
+      *tensor = place(*tensor);
+    pass.pack.push_back(std::move(pack));
+  }
+  return pass;
+}
+
+void StepModel::run(const Pass& pass) {
+  flat_.zero_gradients();
+  for (const Pass::Pack& pack : pass.pack) {
+    const at::Tensor hidden = model_.forward(0, pack.tensors, {});
+    const ops::SelectedLogprob head = model_.logprobs(hidden, pack.tensors);
+    loss::Edges edges;
+    edges.logp = head.logp.index_select(0, pack.tensors.edge_score);
+    edges.entropy =
+        head.entropy.detach().index_select(0, pack.tensors.score_row).index_select(0, pack.tensors.edge_score);
+    edges.correct = at::zeros_like(edges.entropy);
+    edges.sample = pack.tensors.edge_sample;
+    edges.length = pack.length, edges.advantage = pack.advantage;
+    loss_(edges, pass.totals).loss.backward();
+    model_.backward_input(0, hidden.grad());
+    flat_.fold_gradients();
+  }
+}
+
+}  // namespace fpdist::bench
