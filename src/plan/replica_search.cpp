@@ -106,6 +106,8 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
   const std::vector<const Piece*> parts = pieces(scaled(mean, kSlack[index(candidate.slack)], 100));
   pricer_.count(static_cast<int64_t>(parts.size() * (16 + target.size() / 2)));
   if (!bins.fill(parts)) {
+    // The cap binds. MULTIFIT (first fit under a target, by bisection) has been tried here: what it packs, the search
+    // over the number of packs finds as well, and on the length files it changed no step (bench/RESULTS.md).
     bins.clear();
     if (!bins.fill_by_rows(parts)) return draft;
   }

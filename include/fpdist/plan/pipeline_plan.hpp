@@ -1,6 +1,8 @@
 #pragma once
 // plan: the pipeline-aware prefix packer. Packs, their order, their slices and their replicas are chosen by simulated
 // step time under the schedule that will run them. A pure function of lengths, mesh and costs; integers only.
+// A group is kept whole, sliced, or torn with its ancestors computed again, whichever simulates shorter. Context
+// parallelism is no fourth way: it is an axis of the mesh, and every pack is spread over it (see dispatch.hpp).
 
 #include <cstdint>
 #include <vector>
