@@ -218,6 +218,15 @@ CostFit in_units(const Vector& seconds, const StageCosts& given) {
 CostFit fit_to(std::span<const TimedOp> ops, const StageCosts& given) {
   CostFit fit = in_units(Fit(equations_of(ops, given.recompute), coefficients_of(given)).run(), given);
   fit.ops = static_cast<int64_t>(ops.size());
+  // Relative errors weigh what took too long less than what was quick: the scale is the median operation's.
+  std::vector<double> ratios;
+  for (const TimedOp& op : ops)
+    if (const int64_t units = units_of(fit.costs, op); units > 0)
+      ratios.push_back(op.seconds / static_cast<double>(units));
+  if (ratios.empty()) return fit;
+  const auto middle = ratios.begin() + static_cast<std::ptrdiff_t>(ratios.size() / 2);
+  std::nth_element(ratios.begin(), middle, ratios.end());
+  fit.seconds_per_unit = *middle;
   return fit;
 }
 
