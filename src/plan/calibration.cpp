@@ -124,26 +124,37 @@ class Fit {
   }
 
   /// First as the equations are, then pulled towards the given proportions as far as their noise asks for: each unknown
-  /// is taken to lie within about its own size of where it was given.
+  /// is taken to lie within about its own size of where it was given. Overhead below the given one is taken at the
+  /// upper end of what the noise leaves open (two standard deviations): packs cut too fine cost far more than packs cut
+  /// too coarse.
   Vector run() const {
-    const Vector free = run(kPull);
+    const Vector free = run(system(kPull));
     double noise = 0;
     for (size_t n = 0; n < equations_.left.size(); ++n) {
       const double off = dot(equations_.left[n], free) - equations_.right[n];
       noise += off * off;
     }
     const auto count = static_cast<double>(equations_.left.size());
-    return run(std::max(kPull, noise / (count * count)));
+    const double variance = noise / (count * count);  // of what a whole column of size 1 tells
+    const double pull = std::max(kPull, variance);
+    const Vector x = run(system(pull));
+    if (size_[kOverhead] == 0 || x[kOverhead] >= home_[kOverhead]) return x;
+    const double deviation = std::sqrt(variance * overhead_doubt(pull)) / size_[kOverhead];
+    return run(with_overhead(system(pull), std::min(home_[kOverhead], x[kOverhead] + 2 * deviation)));
   }
 
  private:
   static constexpr double kPull = 1e-10;  // against columns of size 1: decides only what nothing else does
   static constexpr double kLeastPart = 0.05;
 
-  Vector run(double pull) const {
-    const auto count = static_cast<double>(equations_.left.size());
+  struct System {
     Matrix a{};
     Vector b{};
+  };
+  System system(double pull) const {
+    const auto count = static_cast<double>(equations_.left.size());
+    System result;
+    auto& [a, b] = result;
     for (size_t n = 0; n < equations_.left.size(); ++n)
       for (size_t i = 0; i < kUnknowns; ++i) {
         if (size_[i] == 0) continue;
@@ -158,9 +169,29 @@ class Fit {
       a[i][i] += size_[i] > 0 ? of_own : 1;
       b[i] += of_own * home;
     }
-    Vector x = solve_non_negative(a, b);
+    return result;
+  }
+  /// The same for the other unknowns when the overhead is known.
+  System with_overhead(System given, double overhead) const {
+    const double known = overhead * size_[kOverhead];
+    for (size_t i = 0; i < kUnknowns; ++i) {
+      given.b[i] -= given.a[i][kOverhead] * known;
+      given.a[i][kOverhead] = given.a[kOverhead][i] = 0;
+    }
+    given.a[kOverhead][kOverhead] = 1, given.b[kOverhead] = known;
+    return given;
+  }
+  Vector run(const System& given) const {
+    Vector x = solve_non_negative(given.a, given.b);
     for (size_t i = 0; i < kUnknowns; ++i) x[i] = size_[i] > 0 ? x[i] / size_[i] : home_[i];
     return x;
+  }
+
+  /// The overhead's entry on the diagonal of the system's inverse.
+  double overhead_doubt(double pull) const {
+    Vector unit{};
+    unit[kOverhead] = 1;
+    return solve(system(pull).a, unit, (1U << kUnknowns) - 1)[kOverhead];
   }
 
   Equations equations_;
@@ -187,6 +218,15 @@ CostFit in_units(const Vector& seconds, const StageCosts& given) {
 CostFit fit_to(std::span<const TimedOp> ops, const StageCosts& given) {
   CostFit fit = in_units(Fit(equations_of(ops, given.recompute), coefficients_of(given)).run(), given);
   fit.ops = static_cast<int64_t>(ops.size());
+  // Relative errors weigh what took too long less than what was quick: the scale is the median operation's.
+  std::vector<double> ratios;
+  for (const TimedOp& op : ops)
+    if (const int64_t units = units_of(fit.costs, op); units > 0)
+      ratios.push_back(op.seconds / static_cast<double>(units));
+  if (ratios.empty()) return fit;
+  const auto middle = ratios.begin() + static_cast<std::ptrdiff_t>(ratios.size() / 2);
+  std::nth_element(ratios.begin(), middle, ratios.end());
+  fit.seconds_per_unit = *middle;
   return fit;
 }
 

@@ -15,7 +15,8 @@
 namespace fpdist::trainer {
 namespace {
 
-constexpr int64_t kFields = 7;  // of an op that travels: pass, layers, head, rows, pairs, edges, seconds
+constexpr double kDoubtful = 0.25;  // mean error beyond which a fit says little
+constexpr int64_t kFields = 7;      // of an op that travels: pass, layers, head, rows, pairs, edges, seconds
 constexpr int64_t kMostOps = int64_t{1} << 17;  // that one fit asks for
 
 /// Ops whose last backward reduces gradients over other ranks.
@@ -185,9 +186,12 @@ void Trainer::Impl::calibrate(const std::string& why, LogSink& step_log) {
            ": mean error ", percent(fit.mean_error), ", worst ", percent(fit.worst_error),
            " (fitted to every other operation, asked for the rest); ", fit.seconds_per_unit, " seconds a unit");
   if (writes_files && world.rank() == 0) plan::write_costs(costs, what, path);
-  step_log.write(why.empty() ? LogLevel::kInfo : LogLevel::kWarning,
-                 text(why, why.empty() ? "" : ": ", what, "; plans use them from step ", steps_done + 1, " on",
-                      writes_files ? text("; plan.costs: ", path, " repeats these plans") : ""));
+  const bool is_doubtful = fit.mean_error > kDoubtful;
+  step_log.write(
+      why.empty() && !is_doubtful ? LogLevel::kInfo : LogLevel::kWarning,
+      text(why, why.empty() ? "" : ": ", what, "; plans use them from step ", steps_done + 1, " on",
+           writes_files ? text("; plan.costs: ", path, " repeats these plans") : "",
+           is_doubtful ? "; an error so large says that the machine was shared: measure with nothing beside" : ""));
 }
 
 }  // namespace fpdist::trainer

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <numeric>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
@@ -47,14 +49,22 @@ std::vector<TimedOp> draw_ops(const StageCosts& costs, uint64_t seed, double noi
   return ops;
 }
 
-/// Largest relative difference between what the fit and `costs` say about `ops`.
-double worst_difference(const CostFit& fit, const StageCosts& costs, const std::vector<TimedOp>& ops) {
-  double worst = 0;
+/// Relative differences between what the fit and `costs` say about `ops`.
+std::vector<double> differences(const CostFit& fit, const StageCosts& costs, const std::vector<TimedOp>& ops) {
+  std::vector<double> all;
   for (const TimedOp& op : ops) {
     const double wanted = static_cast<double>(units_of(costs, op)) * kSecondsPerUnit;
-    worst = std::max(worst, std::abs(static_cast<double>(units_of(fit.costs, op)) * fit.seconds_per_unit / wanted - 1));
+    all.push_back(std::abs(static_cast<double>(units_of(fit.costs, op)) * fit.seconds_per_unit / wanted - 1));
   }
-  return worst;
+  return all;
+}
+double worst_difference(const CostFit& fit, const StageCosts& costs, const std::vector<TimedOp>& ops) {
+  const auto all = differences(fit, costs, ops);
+  return *std::max_element(all.begin(), all.end());
+}
+double mean_difference(const CostFit& fit, const StageCosts& costs, const std::vector<TimedOp>& ops) {
+  const auto all = differences(fit, costs, ops);
+  return std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
 }
 
 const StageCosts kGiven;  // far from what is drawn
@@ -81,7 +91,7 @@ TEST(Calibration, ExactTimesGiveTheCostsBack) {
   }
 }
 
-TEST(Calibration, NoiseOfFivePercentMovesPredictionsByLess) {
+TEST(Calibration, NoiseOfFivePercentMovesThePredictionsByLess) {
   for (uint64_t seed = 0; seed < 50; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     const StageCosts costs = draw_costs(seed);
@@ -89,7 +99,8 @@ TEST(Calibration, NoiseOfFivePercentMovesPredictionsByLess) {
     given.recompute = costs.recompute;
     const auto ops = draw_ops(costs, seed, 0.05);
     const CostFit fit = fit_costs(ops, given);
-    EXPECT_LT(worst_difference(fit, costs, ops), 0.05);
+    EXPECT_LT(worst_difference(fit, costs, ops), 0.12) << "small operations: overhead is taken at its upper end";
+    EXPECT_LT(mean_difference(fit, costs, ops), 0.025);
     EXPECT_GT(fit.mean_error, 0.02);  // 5 % normal noise is 4 % in the mean
     EXPECT_LT(fit.mean_error, 0.06);
     EXPECT_GE(fit.worst_error, fit.mean_error);
@@ -136,6 +147,18 @@ TEST(Calibration, WhatWasNeverSeenKeepsItsProportionToTheRest) {
   expect_given_ratios(fit_costs(ops, kGiven), kGiven, 1e-3);
   std::erase_if(ops, [](const TimedOp& op) { return op.pass != TimedPass::kBackwardWeight; });  // nor pairs
   expect_given_ratios(fit_costs(ops, kGiven), kGiven, 1e-3);
+}
+
+TEST(Calibration, UnderNoiseOverheadIsNotTakenForNothing) {
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    StageCosts costs = kGiven;
+    costs.overhead_rows = 30;
+    const CostFit fit = fit_costs(draw_ops(costs, seed, 0.2, 20), kGiven);
+    EXPECT_GE(fit.costs.overhead_rows, 20);
+    EXPECT_LE(fit.costs.overhead_rows, 300) << "nor for more than was given";
+    EXPECT_NEAR(static_cast<double>(fit_costs(draw_ops(costs, seed, 0), kGiven).costs.overhead_rows), 30, 1);
+  }
 }
 
 TEST(Calibration, NothingIsNegativeWhateverTheTimesSay) {

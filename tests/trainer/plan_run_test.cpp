@@ -147,7 +147,7 @@ TEST_F(PlanRun, ACalibratedRunStoresCostsThatRepeatItsPlans) {
     EXPECT_EQ(trainer.costs_version, 1);
     if (world.rank() == 0) measured = hashes(trainer);
   });
-  EXPECT_EQ(count(log_.said(), "info costs fitted to"), 1) << log_.said();
+  EXPECT_EQ(count(log_.said(), " costs fitted to"), 1) << log_.said();
   EXPECT_NE(log_.said().find("plans use them from step 3 on"), std::string::npos) << log_.said();
   EXPECT_NE(log_.said().find("mean error"), std::string::npos);
   const std::string path = (dir_ / "out/costs.yaml").string();
@@ -270,7 +270,7 @@ TEST_F(PlanRun, AMachineThatSlowsDownIsSaidWithTheKeyThatCuresIt) {
 TEST_F(PlanRun, PlanningAheadIsHiddenBehindTheStep) {
   write_data(250, 2, 12);
   Config run = config(2);
-  run.train.groups_per_step = 500, run.train.max_steps = 4, run.pack.max_tokens = 1000;
+  run.train.groups_per_step = 300, run.train.max_steps = 3, run.pack.max_tokens = 1000;
   double planning = 0, waiting = 0;
   comm::run_threads(2, [&](comm::World& world) {
     Trainer trainer(world, run, log_);
