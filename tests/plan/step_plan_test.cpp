@@ -116,6 +116,31 @@ TEST(StepPlan, PacksAreWhatTheirLayoutsAreAndKeepTheCap) {
   });
 }
 
+TEST(StepPlan, AScoreThatSamplesShareIsPaidForOnce) {
+  // Two rollouts that share a supervised turn of 20 tokens behind a prompt of 10, then go on alone, and a third that is
+  // the first one over again.
+  data::Group group;
+  for (const int32_t tail : {1, 2, 1}) {
+    data::Sample sample;
+    sample.token.assign(30, 7);
+    sample.token.insert(sample.token.end(), 5, tail);
+    sample.target = sample.token;
+    std::fill(sample.target.begin(), sample.target.begin() + 10, data::kIgnore);
+    group.sample.push_back(sample);
+  }
+  std::vector<data::Group> groups{group};
+  const auto pack = [&] { return make_step_plan(groups, Method::kGrpo, replicas(1), kCosts, {}).replica[0].at(0); };
+  EXPECT_EQ(pack().edges, 3 * 25);
+  EXPECT_EQ(pack().scores, 20 + 2 * 5);
+  EXPECT_EQ(pack().scores, layout_of(groups, pack(), true).scores());
+  EXPECT_EQ(pack().cost, forward_cost(kCosts).cost(40, pack().pairs, 30));
+  // One that does not learn from the shared turn: those who do are counted apart there, never too few.
+  std::fill(groups[0].sample[1].target.begin(), groups[0].sample[1].target.begin() + 30, data::kIgnore);
+  EXPECT_EQ(pack().edges, 2 * 25 + 5);
+  EXPECT_EQ(pack().scores, 2 * 20 + 2 * 5);
+  EXPECT_GE(pack().scores, layout_of(groups, pack(), true).scores());
+}
+
 TEST(StepPlan, TotalsAreCountedOverTheStep) {
   for_random_plans([](const Case& one, const StepPlan& plan) {
     StepTotals wanted;

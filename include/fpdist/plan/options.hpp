@@ -36,8 +36,6 @@ struct ParallelOptions : MeshShape {
 struct PackOptions {
   /// Most rows in one pack (one micro-batch).
   int64_t max_tokens = 8192;
-  /// Most rows in flight on a pipeline stage, forward done and weight gradient not; 0: what whole packs need.
-  int64_t max_in_flight = 0;
   /// false lays every sample out alone: the same code on chains.
   bool share_prefix = true;
   /// Slices in which a pack goes through the pipeline, its earlier ones' keys resident on each stage: 0: the planner
@@ -45,6 +43,8 @@ struct PackOptions {
   int slices = 0;
   /// Run the first n steps both ways, shared and each sample alone, and stop if loss or gradients disagree.
   int64_t verify_steps = 0;
+  /// Most rows in flight on a pipeline stage, forward done and weight gradient not; 0: what whole packs need.
+  int64_t max_in_flight = 0;
 };
 
 /// What plans are made with. By default FLOP counts of the model: the same run twice makes the same plans. Measured
