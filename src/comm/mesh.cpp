@@ -4,11 +4,33 @@
 
 namespace fpdist::comm {
 
-Mesh::Mesh(World& world, const MeshShape& shape) : shape_(shape), world_(&world.communicator()) {
+namespace {
+
+void check_shape(const MeshShape& shape, const World& world) {
   const bool is_resolved = shape.dp > 0 && shape.pp > 0 && shape.cp > 0 && shape.tp > 0;
   check<ConfigError>(is_resolved && shape.size() == world.size(), "mesh ", to_string(shape), " on ", world.size(),
                      " ranks; dp * pp * cp * tp must be the number of ranks");
+}
+
+}  // namespace
+
+Mesh::Mesh(World& world, const MeshShape& shape) : shape_(shape), world_(&world.communicator()) {
+  check_shape(shape, world);
   at_ = coordinates_of(world.rank(), shape);
+  split();
+}
+
+Mesh::Mesh(World& world, const MeshShape& shape, Device& device) : shape_(shape), world_(&world.communicator()) {
+  check_shape(shape, world);
+  at_ = coordinates_of(world.rank(), shape);
+  if (!device.where().is_cpu()) {
+    extended_world_ = device.extend(world_->split(world_->axis(), 0, world.rank()));
+    world_ = extended_world_.get();
+  }
+  split();
+}
+
+void Mesh::split() {
   // Ranks that agree in every coordinate but the axis' own form one communicator, in the axis' order.
   const auto axis = [&](const char* name, Coordinates rest, int place) {
     return world_->split(name, rank_of(rest, shape_), place);
@@ -19,7 +41,7 @@ Mesh::Mesh(World& world, const MeshShape& shape) : shape_(shape), world_(&world.
   cp_gradient_ = axis("cp_gradient", {.dp = at_.dp, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.cp);
   pp_ = axis("pp", {.dp = at_.dp, .pp = 0, .cp = at_.cp, .tp = at_.tp}, at_.pp);
   pp_gradient_ = axis("pp_gradient", {.dp = at_.dp, .pp = 0, .cp = at_.cp, .tp = at_.tp}, at_.pp);
-  dp_cp_ = axis("dp_cp", {.dp = 0, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.dp * shape.cp + at_.cp);
+  dp_cp_ = axis("dp_cp", {.dp = 0, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.dp * shape_.cp + at_.cp);
 }
 
 }  // namespace fpdist::comm

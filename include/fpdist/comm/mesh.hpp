@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "fpdist/comm/device.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/types.hpp"
 
@@ -14,6 +15,8 @@ class Mesh {
   /// Collective over the world. `shape` is resolved (resolve_mesh) and must multiply to the world's size; throws
   /// ConfigError before anything is communicated.
   Mesh(World& world, const MeshShape& shape);
+  /// The same, and every axis, world() among them, carries the device's tensors too (Device::extend).
+  Mesh(World& world, const MeshShape& shape, Device& device);
   const MeshShape& shape() const { return shape_; }
   const Coordinates& at() const { return at_; }
   Communicator& world() const { return *world_; }
@@ -26,8 +29,11 @@ class Mesh {
   Communicator& dp_cp() const { return *dp_cp_; }              ///< ranks that hold the same weights: ZeRO's axis
 
  private:
+  void split();
+
   MeshShape shape_;
   Coordinates at_;
+  std::unique_ptr<Communicator> extended_world_;  ///< null where the World's own does
   Communicator* world_;
   std::unique_ptr<Communicator> dp_, tp_, cp_, cp_gradient_, pp_, pp_gradient_, dp_cp_;
 };
