@@ -13,7 +13,7 @@ import tempfile
 import time
 
 TIMEOUT_S, GRACE_S = 2.0, 2.0
-GPU_TIMEOUT_S = 20.0  # connecting NCCL has to fit in it
+GPU_TIMEOUT_S, GPU_GRACE_S = 20.0, 10.0  # connecting NCCL has to fit in the first
 EIGHT = 8  # fpdist::ExitCode::kPeer
 # fault: (exit code or None for any but 0, words that the output must hold, position in the flight records or None
 # where no rank lives to write one)
@@ -78,7 +78,7 @@ def provoke(fault, program, mpirun, ranks, folder, wrapper=None):
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                        OMPI_MCA_rmaps_base_oversubscribe="1")
     start = [wrapper, program] if wrapper else [program]
-    timeout = GPU_TIMEOUT_S if wrapper else TIMEOUT_S
+    timeout, grace = (GPU_TIMEOUT_S, GPU_GRACE_S) if wrapper else (TIMEOUT_S, GRACE_S)
     command = [mpirun, "-np", str(ranks), *start, fault, str(folder), str(int(timeout * 1000))] + ["cuda"] * bool(wrapper)
     with open(folder / "output", "w+") as output:
         job = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
@@ -91,7 +91,7 @@ def provoke(fault, program, mpirun, ranks, folder, wrapper=None):
             if fault == "mpirun":
                 happened = time.time()
                 job.kill()
-            limit = happened + timeout + GRACE_S - time.time()
+            limit = happened + timeout + grace - time.time()
             all_gone = wait_for(lambda: job.poll() is not None and not any(map(is_running, pids)), limit)
             took = time.time() - happened
             left = [pid for pid in pids if is_running(pid)]
