@@ -9,7 +9,11 @@ namespace fpdist::comm {
 
 RoutedCommunicator::RoutedCommunicator(std::shared_ptr<Communicator> host, DeviceSideFactory make_side,
                                        at::DeviceType device)
-    : host_(std::move(host)), make_side_(std::move(make_side)), device_(device), side_(make_side_(*host_)) {}
+    : host_(std::move(host)),
+      make_side_(std::move(make_side)),
+      device_(device),
+      side_(make_side_(*host_)),
+      before_(host_->traffic()) {}
 
 bool RoutedCommunicator::is_routed(const at::Tensor& tensor) const {
   return tensor.defined() && (device_ == at::kCPU || tensor.device().type() == device_);
@@ -130,7 +134,8 @@ void RoutedCommunicator::keep_buffer(const at::Tensor& buffer) {
 
 Traffic RoutedCommunicator::traffic() const {
   const Traffic host = host_->traffic(), device = side_->traffic();
-  return {.bytes = host.bytes + device.bytes, .messages = host.messages + device.messages};
+  return {.bytes = host.bytes - before_.bytes + device.bytes,
+          .messages = host.messages - before_.messages + device.messages};
 }
 
 std::unique_ptr<Communicator> RoutedCommunicator::split(const std::string& axis, int color, int key) {

@@ -59,6 +59,7 @@ class RoutedCommunicator final : public Communicator {
   DeviceSideFactory make_side_;
   at::DeviceType device_;
   std::unique_ptr<DeviceSide> side_;
+  Traffic before_;  ///< what making the side took, which is no traffic of the caller's
   GroupBuilder builder_;
 };
 

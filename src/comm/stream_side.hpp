@@ -22,6 +22,7 @@ class StreamSide final : public DeviceSide {
   /// Equal counts: the link's own sum. Unequal ones: every rank gets the others' parts and adds in ascending rank
   /// order, bfloat16 in float32: the bits of the host communicator.
   std::unique_ptr<Work> reduce_scatter_v(const at::Tensor& in, const at::Tensor& mine, Counts counts) override;
+  /// Always messages: no rank knows from its own counts whether all ranks' are equal.
   std::unique_ptr<Work> all_to_all_v(const at::Tensor& in, Counts in_counts, const at::Tensor& out,
                                      Counts out_counts) override;
   std::unique_ptr<Work> broadcast(const at::Tensor& tensor, int root) override;

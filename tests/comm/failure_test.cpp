@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "comm/error_of.hpp"
+#include "comm/rank_values.hpp"
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/core/error.hpp"
 #include "support/run_ranks.hpp"
@@ -18,20 +20,9 @@ namespace {
 
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
+using test::error_of;
+using test::has;
 using test::run_ranks;
-
-/// Text of the ErrorType that `call` throws; empty when it throws nothing.
-template <typename ErrorType = CommError>
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const ErrorType& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool has(const std::string& whole, const std::string& part) { return whole.find(part) != std::string::npos; }
 
 TEST(Watchdog, AnAbsentRankIsNamedWithinTheTimeout) {
   constexpr milliseconds kTimeout(400);
@@ -39,7 +30,7 @@ TEST(Watchdog, AnAbsentRankIsNamedWithinTheTimeout) {
     if (world.size() == 1) return;
     const auto dp = world.communicator().split("dp", 0, world.rank());
     const int absent = world.size() - 1;
-    at::Tensor tensor = at::ones({5}, at::kDouble);
+    at::Tensor tensor = test::ones({5}, at::kDouble);
     dp->all_reduce(tensor);
     if (world.rank() == absent) std::this_thread::sleep_for(3 * kTimeout);
     const auto start = Clock::now();
@@ -59,7 +50,7 @@ TEST(Watchdog, AnAbsentRankIsNamedWithinTheTimeout) {
 TEST(Watchdog, AMissingReceiverIsNamedToo) {
   const auto body = [](World& world) {
     if (world.size() == 1) return;
-    at::Tensor tensor = at::ones({5}, at::kDouble);
+    at::Tensor tensor = test::ones({5}, at::kDouble);
     if (world.rank() == 0) {
       world.communicator().group_begin();
       world.communicator().send(tensor, 1);  // small enough to be buffered, yet it must not pass
@@ -77,7 +68,7 @@ TEST(Watchdog, CallsOnDifferentAxesNeverMeet) {
     if (world.size() == 1) return;
     const auto dp = world.communicator().split("dp", 0, world.rank());
     const auto tp = world.communicator().split("tp", 0, world.rank());
-    at::Tensor tensor = at::ones({5}, at::kDouble);
+    at::Tensor tensor = test::ones({5}, at::kDouble);
     const std::string error = error_of([&] { (world.rank() == 0 ? tp : dp)->all_reduce(tensor); });
     EXPECT_TRUE(has(error, "all_reduce, call 1, on axis") && has(error, "no answer")) << error;
   };
@@ -119,7 +110,7 @@ void expect_mismatch(const std::function<void(Communicator&)>& usual, const std:
 }
 
 void sum_ones(Communicator& communicator, int64_t count, at::ScalarType dtype, ReduceOp op = ReduceOp::kSum) {
-  at::Tensor tensor = at::ones({count}, dtype);
+  at::Tensor tensor = test::ones({count}, dtype);
   communicator.all_reduce(tensor, op);
 }
 
@@ -131,7 +122,7 @@ TEST(Mismatch, AnotherCollectiveIsNamed) {
 TEST(Mismatch, AGroupAgainstACollectiveIsAnError) {
   expect_mismatch([](Communicator& c) { sum_ones(c, 4, at::kFloat); },
                   [](Communicator& c) {
-                    at::Tensor tensor = at::ones({4}, at::kFloat);
+                    at::Tensor tensor = test::ones({4}, at::kFloat);
                     c.group_begin();
                     c.send(tensor, 0);
                     c.group_end();
@@ -175,7 +166,7 @@ TEST(Mismatch, WithoutChecksAnotherSizeIsStillAnError) {
 TEST(Misuse, ASecondMessageToAPeerInAGroupIsRefused) {
   run_ranks([](World& world) {
     Communicator& communicator = world.communicator();
-    at::Tensor tensor = at::ones({3}, at::kFloat);
+    at::Tensor tensor = test::ones({3}, at::kFloat);
     communicator.group_begin();
     communicator.send(tensor, 0);
     EXPECT_TRUE(has(error_of([&] { communicator.send(tensor, 0); }), "a second send with rank 0"));
@@ -189,7 +180,7 @@ TEST(Misuse, ASecondMessageToAPeerInAGroupIsRefused) {
 TEST(Misuse, CallsOutOfOrderAreRefused) {
   run_ranks([](World& world) {
     Communicator& communicator = world.communicator();
-    at::Tensor tensor = at::ones({3}, at::kFloat), other = at::ones({2}, at::kFloat);
+    at::Tensor tensor = test::ones({3}, at::kFloat), other = test::ones({2}, at::kFloat);
     EXPECT_TRUE(has(error_of([&] { communicator.send(tensor, 0); }), "outside"));
     EXPECT_TRUE(has(error_of([&] { communicator.group_end(); }), "group_end without"));
     communicator.group_begin();
@@ -209,10 +200,11 @@ TEST(Misuse, TensorsAndCountsThatDoNotFitAreRefused) {
   run_ranks([](World& world) {
     Communicator& communicator = world.communicator();
     const auto refused = [](const std::function<void()>& call) { return error_of<ShapeError>(call); };
-    at::Tensor ok = at::ones({4}, at::kFloat), half = ok.to(at::kHalf), strided = at::ones({4, 4}).select(1, 0), none;
+    at::Tensor ok = test::ones({4}, at::kFloat), half = ok.to(at::kHalf),
+               strided = test::ones({4, 4}, at::kFloat).select(1, 0), none;
     std::vector<int64_t> counts(world.size(), 4), short_counts(world.size(), 3), negative(world.size(), 4);
     negative[0] = -4;
-    at::Tensor all = at::ones({4 * world.size()}, at::kFloat), wide = all.to(at::kDouble);
+    at::Tensor all = test::ones({4 * world.size()}, at::kFloat), wide = all.to(at::kDouble);
     EXPECT_TRUE(has(refused([&] { communicator.all_reduce(half); }), "Half"));
     EXPECT_TRUE(has(refused([&] { communicator.all_reduce(strided); }), "not contiguous"));
     EXPECT_TRUE(has(refused([&] { communicator.all_reduce(none); }), "undefined"));

@@ -1,7 +1,7 @@
 """Harm to one rank, or to mpirun, ends the whole job: non-zero, within the timeout, leaving no process behind; and
 the flight records name rank and position.
 
-usage: fault_test.py PROGRAM MPIRUN RANKS
+usage: fault_test.py PROGRAM MPIRUN RANKS [WRAPPER]; with a WRAPPER, two ranks and device tensors: each rank is started by it.
 Ends only processes that it started itself, by process id."""
 import json
 import os
@@ -13,6 +13,7 @@ import tempfile
 import time
 
 TIMEOUT_S, GRACE_S = 2.0, 2.0
+GPU_TIMEOUT_S, GPU_GRACE_S = 20.0, 10.0  # connecting NCCL has to fit in the first
 EIGHT = 8  # fpdist::ExitCode::kPeer
 # fault: (exit code or None for any but 0, words that the output must hold, position in the flight records or None
 # where no rank lives to write one)
@@ -64,11 +65,21 @@ def wait_for(condition, seconds):
     return bool(condition())
 
 
-def provoke(fault, program, mpirun, ranks, folder):
+# Device tensors travel in stream order: who waits, and in which call, is the watchdog's to say.
+GPU_FAULTS = {
+    "kill": (None, [], None),
+    "stop": (EIGHT, ["not done within"], None),
+    "throw": (3, ["rows.jsonl:3:7"], None),
+}
+
+
+def provoke(fault, program, mpirun, ranks, folder, wrapper=None):
     """Returns a list of complaints."""
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                        OMPI_MCA_rmaps_base_oversubscribe="1")
-    command = [mpirun, "-np", str(ranks), program, fault, str(folder), str(int(TIMEOUT_S * 1000))]
+    start = [wrapper, program] if wrapper else [program]
+    timeout, grace = (GPU_TIMEOUT_S, GPU_GRACE_S) if wrapper else (TIMEOUT_S, GRACE_S)
+    command = [mpirun, "-np", str(ranks), *start, fault, str(folder), str(int(timeout * 1000))] + ["cuda"] * bool(wrapper)
     with open(folder / "output", "w+") as output:
         job = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
         pids = []
@@ -80,7 +91,7 @@ def provoke(fault, program, mpirun, ranks, folder):
             if fault == "mpirun":
                 happened = time.time()
                 job.kill()
-            limit = happened + TIMEOUT_S + GRACE_S - time.time()
+            limit = happened + timeout + grace - time.time()
             all_gone = wait_for(lambda: job.poll() is not None and not any(map(is_running, pids)), limit)
             took = time.time() - happened
             left = [pid for pid in pids if is_running(pid)]
@@ -92,7 +103,7 @@ def provoke(fault, program, mpirun, ranks, folder):
         output.seek(0)
         words = output.read()
     complaints = []
-    expected, parts, position = FAULTS[fault]
+    expected, parts, position = (GPU_FAULTS if wrapper else FAULTS)[fault]
     if not all_gone:
         complaints.append(f"not over after {took:.1f} s; ranks still running: {left}")
     if code == 0 or expected is not None and code != expected:
@@ -105,11 +116,12 @@ def provoke(fault, program, mpirun, ranks, folder):
 
 
 def main():
-    program, mpirun, ranks = sys.argv[1:]
+    program, mpirun, ranks = sys.argv[1:4]
+    wrapper = sys.argv[4] if len(sys.argv) > 4 else None
     failed = False
-    for fault in FAULTS:
+    for fault in GPU_FAULTS if wrapper else FAULTS:
         with tempfile.TemporaryDirectory() as folder:
-            complaints = provoke(fault, program, mpirun, int(ranks), pathlib.Path(folder))
+            complaints = provoke(fault, program, mpirun, int(ranks), pathlib.Path(folder), wrapper)
         for complaint in complaints:
             print(f"FAILED {fault}: {complaint}")
         failed = failed or bool(complaints)

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "comm/error_of.hpp"
 #include "comm/rank_values.hpp"
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/core/error.hpp"
@@ -21,6 +22,7 @@ namespace fpdist::comm {
 namespace {
 
 using std::chrono::microseconds;
+using test::error_of;
 using test::run_ranks;
 using test::values_of;
 
@@ -69,7 +71,7 @@ struct Ring {
   void start() {
     const int me = communicator.rank();
     out.push_back(message(me, out.size()));
-    in.push_back(at::zeros({3000}, at::kFloat));
+    in.push_back(test::zeros({3000}, at::kFloat));
     communicator.group_begin();
     communicator.send(out.back(), (me + 1) % communicator.size());
     communicator.receive(in.back(), before());
@@ -112,7 +114,7 @@ TEST(Groups, ALaterReceiveNeverTakesAnEarlierMessage) {
     std::vector<at::Tensor> tensors;
     Works works;
     for (int i = 0; i < 5; ++i) {
-      tensors.push_back(world.rank() == 0 ? values_of(i, 500, at::kLong) : at::zeros({500}, at::kLong));
+      tensors.push_back(world.rank() == 0 ? values_of(i, 500, at::kLong) : test::zeros({500}, at::kLong));
       if (world.rank() == 0) std::this_thread::sleep_for(microseconds(200));
       works.push_back(world.rank() == 0 ? start_send(communicator, tensors[i], 1)
                                         : start_receive(communicator, tensors[i], 0));
@@ -142,15 +144,15 @@ void run_pipeline(World& world, int64_t numel) {
     sent.pop_front();
   };
   const auto forward = [&](int pack) {
-    at::Tensor rows = at::full({numel}, static_cast<double>(pack), at::kDouble);
+    at::Tensor rows = test::full({numel}, static_cast<double>(pack), at::kDouble);
     if (stage > 0) start_receive(*forward_axis, rows, stage - 1)->wait();
-    EXPECT_TRUE(at::equal(rows, at::full({numel}, pack + 100.0 * stage, at::kDouble))) << "rows of pack " << pack;
+    EXPECT_TRUE(at::equal(rows, test::full({numel}, pack + 100.0 * stage, at::kDouble))) << "rows of pack " << pack;
     if (stage + 1 < stages) post(*forward_axis, rows + 100, stage + 1);
   };
   const auto backward = [&](int pack) {
-    at::Tensor gradient = at::full({numel}, -pack - 1.0, at::kDouble);
+    at::Tensor gradient = test::full({numel}, -pack - 1.0, at::kDouble);
     if (stage + 1 < stages) start_receive(*backward_axis, gradient, stage + 1)->wait();
-    EXPECT_TRUE(at::equal(gradient, at::full({numel}, -pack - 1.0 - 10.0 * (stages - 1 - stage), at::kDouble)))
+    EXPECT_TRUE(at::equal(gradient, test::full({numel}, -pack - 1.0 - 10.0 * (stages - 1 - stage), at::kDouble)))
         << "gradient of pack " << pack;
     if (stage > 0) post(*backward_axis, gradient - 10, stage - 1);
   };
@@ -175,7 +177,7 @@ TEST(Groups, APostedSendReachesItsPeerWhileItsRankIsBlockedOnAnotherAxis) {
     if (world.size() < 3) return;
     const auto there = world.communicator().split("there", 0, world.rank());
     const auto back = world.communicator().split("back", 0, world.rank());
-    at::Tensor tensor = world.rank() == 0 ? values_of(0, 100000, at::kDouble) : at::zeros({100000}, at::kDouble);
+    at::Tensor tensor = world.rank() == 0 ? values_of(0, 100000, at::kDouble) : test::zeros({100000}, at::kDouble);
     at::Tensor answer = tensor.clone();
     const int me = world.rank();  // 0 -> 1 -> 2 -> 0, and 0 is blocked in its receive from 2 all the while
     if (me == 0) {
@@ -194,7 +196,7 @@ TEST(Groups, APostedReceiveTakesItsMessageWhileItsRankIsInACollective) {
   run_kinds([](World& world) {
     if (world.size() == 1) return;
     const auto axis = world.communicator().split("cp", 0, world.rank());
-    at::Tensor tensor = world.rank() == 0 ? at::zeros({100000}, at::kDouble) : values_of(1, 100000, at::kDouble);
+    at::Tensor tensor = world.rank() == 0 ? test::zeros({100000}, at::kDouble) : values_of(1, 100000, at::kDouble);
     std::unique_ptr<Work> work;
     if (world.rank() == 0) work = start_receive(*axis, tensor, 1);
     if (world.rank() == 1) start_send(*axis, tensor, 0)->wait();  // over before this rank enters the barrier
@@ -209,7 +211,7 @@ TEST(Groups, CollectivesOfTheSameAxisMayRunBetweenStartAndWait) {
     Ring ring{.communicator = world.communicator(), .salt = 0, .out = {}, .in = {}, .works = {}};
     for (size_t i = 0; i < 3; ++i) {
       ring.start();
-      at::Tensor sum = at::full({40000}, world.rank() + 1.0, at::kDouble);
+      at::Tensor sum = test::full({40000}, world.rank() + 1.0, at::kDouble);
       world.communicator().all_reduce(sum);
       EXPECT_EQ(sum[39999].item<double>(), world.size() * (world.size() + 1) / 2.0);
     }
@@ -220,7 +222,7 @@ TEST(Groups, CollectivesOfTheSameAxisMayRunBetweenStartAndWait) {
 TEST(Groups, ASendMayFinishLongAfterItsReceiverHasGoneOn) {
   run_kinds([](World& world) {
     if (world.size() == 1) return;
-    at::Tensor tensor = world.rank() == 0 ? values_of(0, 9, at::kInt) : at::zeros({9}, at::kInt);
+    at::Tensor tensor = world.rank() == 0 ? values_of(0, 9, at::kInt) : test::zeros({9}, at::kInt);
     std::unique_ptr<Work> work;
     if (world.rank() == 0) work = start_send(world.communicator(), tensor, 1);
     if (world.rank() == 1) start_receive(world.communicator(), tensor, 0)->wait();
@@ -230,22 +232,12 @@ TEST(Groups, ASendMayFinishLongAfterItsReceiverHasGoneOn) {
   });
 }
 
-/// Text of the CommError that `call` throws; empty when it throws nothing.
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const CommError& error) {
-    return error.what();
-  }
-  return "";
-}
-
 TEST(Groups, AMessageThatNobodyWaitsForEndsTheJobByName) {
   const auto body = [](World& world) {
     if (world.size() == 1) return;
     const std::string error = error_of([&] {
       const auto axis = world.communicator().split("pp", 0, world.rank());
-      at::Tensor tensor = at::ones({100000}, at::kDouble);
+      at::Tensor tensor = test::ones({100000}, at::kDouble);
       if (world.rank() == 0) (void)start_send(*axis, tensor, 1);
       if (world.rank() > 0) world.communicator().barrier();
     });  // rank 0's communicators end with the message on its way
@@ -262,7 +254,7 @@ TEST(Groups, AMismatchInAPostedGroupIsNamedByWhateverCallMeetsIt) {
     std::unique_ptr<Work> work;
     const std::string error = error_of([&] {
       axis = world.communicator().split("cp", 0, world.rank());
-      at::Tensor tensor = at::ones({world.rank() == 0 ? 5 : 6}, at::kDouble);
+      at::Tensor tensor = test::ones({world.rank() == 0 ? 5 : 6}, at::kDouble);
       if (world.rank() == 0) work = start_send(*axis, tensor, 1);
       if (world.rank() == 1) work = start_receive(*axis, tensor, 0);
       while (true) world.communicator().barrier();
@@ -277,7 +269,7 @@ TEST(Groups, AMismatchInAPostedGroupIsNamedByWhateverCallMeetsIt) {
 TEST(Groups, WorkUnderWayIsGivenUpWhenAnErrorUnwinds) {
   const auto body = [](World& world) {
     if (world.size() == 1) return;
-    at::Tensor tensor = at::ones({100000}, at::kDouble), other = tensor.clone();
+    at::Tensor tensor = test::ones({100000}, at::kDouble), other = tensor.clone();
     const std::string error = error_of([&] {
       const int peer = (world.rank() + 1) % world.size();
       const auto sent = start_send(world.communicator(), tensor, peer);

@@ -7,7 +7,16 @@
 #include <cstdint>
 #include <vector>
 
+#include "support/transport.hpp"
+
 namespace fpdist::test {
+
+inline at::TensorOptions options_of(at::ScalarType dtype) { return at::TensorOptions(dtype).device(where()); }
+inline at::Tensor zeros(at::IntArrayRef sizes, at::ScalarType dtype) { return at::zeros(sizes, options_of(dtype)); }
+inline at::Tensor ones(at::IntArrayRef sizes, at::ScalarType dtype) { return at::ones(sizes, options_of(dtype)); }
+inline at::Tensor full(at::IntArrayRef sizes, const at::Scalar& value, at::ScalarType dtype) {
+  return at::full(sizes, value, options_of(dtype));
+}
 
 inline const std::vector<at::ScalarType> kDtypes = {at::kFloat, at::kDouble, at::kBFloat16,
                                                     at::kInt,   at::kLong,   at::kByte};
@@ -23,7 +32,7 @@ inline at::Tensor values_of(int rank, int64_t count, at::ScalarType dtype) {
                   ? 100003.0 * (rank + 1) + static_cast<double>(i)
                   : std::sin(1000.0 * (rank + 1) + static_cast<double>(i)) * std::pow(10.0, (i + 3 * rank) % 8 - 4);
   }
-  return dtype == at::kByte ? wide.to(at::kLong).remainder(251).to(at::kByte) : wide.to(dtype);
+  return (dtype == at::kByte ? wide.to(at::kLong).remainder(251).to(at::kByte) : wide.to(dtype)).to(where());
 }
 
 /// Sum over ranks in ascending order, bfloat16 in float32 and rounded once.
@@ -32,6 +41,14 @@ inline at::Tensor ascending_sum(int ranks, int64_t count, at::ScalarType dtype) 
   at::Tensor sum = values_of(0, count, dtype).to(sum_dtype);
   for (int rank = 1; rank < ranks; ++rank) sum = sum + values_of(rank, count, dtype).to(sum_dtype);
   return sum.to(dtype);
+}
+
+/// Whether `sum` is what ranks add up to: bit for bit, and through NCCL, which adds in its own order, as near as
+/// rounding allows.
+inline bool is_sum(const at::Tensor& sum, const at::Tensor& expected, int ranks) {
+  if (transport() != Transport::kNccl || !sum.is_floating_point()) return at::equal(sum, expected);
+  const double unit = sum.scalar_type() == at::kBFloat16 ? 0x1p-8 : sum.scalar_type() == at::kFloat ? 0x1p-23 : 0x1p-52;
+  return sum.sizes() == expected.sizes() && at::allclose(sum, expected, unit, unit * ranks * 1e4);
 }
 
 /// Ragged counts, one of them (at least) zero when there are several ranks.

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "comm/error_of.hpp"
+#include "comm/rank_values.hpp"
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/core/error.hpp"
 #include "support/run_ranks.hpp"
@@ -16,18 +18,9 @@
 namespace fpdist::comm {
 namespace {
 
+using test::error_of;
+using test::has;
 using test::run_ranks;
-
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const CommError& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool has(const std::string& whole, const std::string& part) { return whole.find(part) != std::string::npos; }
 
 int count_of(const std::string& whole, const std::string& part) {
   int count = 0;
@@ -51,7 +44,7 @@ TEST(Position, EveryWaitThatFailsSaysIt) {
         if (world.size() == 1) return;
         world.set_position(text("step 3, op ", world.rank(), " of 40: Receive pack 2"));
         const std::string here = text("at step 3, op ", world.rank(), " of 40: Receive pack 2");
-        at::Tensor tensor = at::ones({5}, at::kDouble);
+        at::Tensor tensor = test::ones({5}, at::kDouble);
         const std::string error = error_of([&] {
           const auto axis = world.communicator().split("pp", 0, world.rank());
           if (world.rank() > 0) axis->all_reduce(tensor);
@@ -70,7 +63,7 @@ TEST(Position, AWaitThatFailsSaysWhereItsMessagesWereStartedToo) {
   run_ranks(
       [](World& world) {
         if (world.size() == 1) return;
-        at::Tensor tensor = at::ones({5}, at::kDouble);
+        at::Tensor tensor = test::ones({5}, at::kDouble);
         const std::string error = error_of([&] {
           world.set_position("op 1");
           world.communicator().group_begin();
@@ -98,7 +91,7 @@ TEST(Position, AnAbortTellsTheOthersWhereItHappened) {
 TEST(Position, ACallThatIsRefusedSaysIt) {
   run_ranks([](World& world) {
     world.set_position("op 7");
-    at::Tensor tensor = at::ones({5}, at::kDouble);
+    at::Tensor tensor = test::ones({5}, at::kDouble);
     const std::string error = error_of([&] { world.communicator().send(tensor, 0); });
     EXPECT_TRUE(has(error, text("axis world, rank ", world.rank(), ", at op 7: send outside"))) << error;
     world.communicator().group_begin();
@@ -131,7 +124,7 @@ TEST(FlightRecord, TellsWhatIsUnderWayFromWhatIsDone) {
   run_ranks([](World& world) {
     if (world.size() == 1) return;
     const auto axis = world.communicator().split("cp \"keys\"\n", 0, world.rank());  // must stay one line of JSON
-    at::Tensor out = at::ones({5}, at::kFloat), in = at::ones({5}, at::kFloat);
+    at::Tensor out = test::ones({5}, at::kFloat), in = test::ones({5}, at::kFloat);
     axis->group_begin();
     axis->send(out, (world.rank() + 1) % world.size());
     axis->receive(in, (world.rank() + world.size() - 1) % world.size());
@@ -158,7 +151,7 @@ TEST(FlightRecord, IsThereAfterAnAbortAndNamesTheCallThatFailed) {
     world.set_position("step 9");
     const std::string error = error_of([&] {
       if (world.rank() == 0) world.communicator().abort("a bad row");
-      at::Tensor tensor = at::ones({5}, at::kBFloat16);
+      at::Tensor tensor = test::ones({5}, at::kBFloat16);
       world.communicator().all_reduce(tensor);
     });
     EXPECT_TRUE(has(error, "a bad row")) << error;

@@ -1,6 +1,6 @@
 #pragma once
 // One test body for both kinds of ranks. run_ranks_threads.cpp runs it on 1, 2, 3, 5 and 8 threads, run_ranks_mpi.cpp
-// on the processes of this job; a test program links one of them.
+// on the processes of this job; a test program links one of them. How tensors travel: support/transport.hpp.
 
 #include <chrono>
 #include <functional>

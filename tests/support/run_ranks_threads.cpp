@@ -1,13 +1,15 @@
 #include <gtest/gtest.h>
 
 #include "support/run_ranks.hpp"
+#include "support/transport.hpp"
 
 namespace fpdist::test {
 
 void run_ranks(const std::function<void(comm::World&)>& body, comm::CommOptions options) {
   for (const int ranks : {1, 2, 3, 5, 8}) {
     SCOPED_TRACE(testing::Message() << ranks << " thread ranks");
-    comm::run_threads(ranks, body, options);
+    comm::run_threads(
+        ranks, [&](comm::World& world) { travel(world, body); }, options);
   }
 }
 
