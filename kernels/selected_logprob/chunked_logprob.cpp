@@ -26,7 +26,7 @@ struct Places {
 Places places_of(const at::Tensor& score_row, const at::Tensor& target, int64_t begin, int64_t rows) {
   const at::Tensor local = score_row - begin;
   return {local.remainder(rows), target.clamp_min(0),
-          local.ge(0).logical_and(local.lt(rows)).logical_and(target.ge(0))};
+          local.ge(0).bitwise_and(local.lt(rows)).bitwise_and(target.ge(0))};
 }
 
 /// Logits [rows,V] of a chunk in the accumulation dtype, divided by the temperature.
@@ -90,7 +90,7 @@ at::Tensor chunked_logprob_backward(const std::optional<at::Tensor>& grad_logp,
     }
     if (grad_logp) {
       const Places place = places_of(score_row, target, begin, count);
-      d.index_put_({place.row, place.column}, grad_logp->masked_fill(place.inside.logical_not(), 0.0),
+      d.index_put_({place.row, place.column}, grad_logp->masked_fill(place.inside.bitwise_not(), 0.0),
                    /*accumulate=*/true);
     }
     const at::Tensor dz = (temperature == 1 ? d : d.div_(temperature)).to(hidden.scalar_type());

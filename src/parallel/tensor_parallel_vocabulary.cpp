@@ -27,8 +27,8 @@ void check_slice(const char* name, const ops::Parameter& weight, const comm::Com
 /// Tokens as ids of the slice, -1 for those in another one: as many as there are, known without reading any.
 at::Tensor ids_in_slice(const at::Tensor& token, const ops::Parameter& weight) {
   const at::Tensor local = token - weight.sharding.begin;
-  const at::Tensor inside = local.ge(0).logical_and(local.lt(weight.value.size(0)));
-  return local.masked_fill(inside.logical_not(), -1);
+  const at::Tensor inside = local.ge(0).bitwise_and(local.lt(weight.value.size(0)));
+  return local.masked_fill(inside.bitwise_not(), -1);
 }
 
 /// Targets as ids of the slice, -1 for those in another one.

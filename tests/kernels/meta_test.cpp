@@ -6,11 +6,15 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
 #include "fpdist/ops/partial_logprob.hpp"
+#include "kernels/composed.hpp"
+#include "kernels/linear/gemm_call.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rotary/rotary.hpp"
+#include "kernels/selected_logprob/chunked_logprob.hpp"
 #include "kernels/selected_logprob/selected_logprob.hpp"
 #include "kernels/swiglu/swiglu.hpp"
+#include "kernels/tree_attention/planned_attention.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 #include "support/meta_aten.hpp"
 #include "support/random_tree.hpp"
@@ -114,6 +118,29 @@ TEST(MetaDevice, ABlockOfTheModelRunsForwardAndBackwardWithoutAskingForAValue) {
   const auto scores = ops::selected_logprob(x, table, score, score);
   (scores.logp.sum() + scores.entropy.sum()).backward();
   EXPECT_THROW(scores.logp.sum().item<float>(), c10::Error);
+}
+
+TEST(MetaDevice, WhatAGpuRunsNeverAsksForAValue) {
+  const auto zeros = [](at::IntArrayRef sizes, at::ScalarType dtype = at::kBFloat16) {
+    return on_meta(at::zeros(sizes, dtype));
+  };
+  const at::Tensor end = test::int_tensor(test::fan_subtree_ends(5, 3, 4)), row = at::arange(34, at::kInt);
+  const kernels::AttentionPlan plan(row, row, at::cat({end, end + 17}), at::kMeta, 0);  // two trees: rows are gathered
+  const at::Tensor q = zeros({34, 4, 8}), k = zeros({34, 2, 8});
+  const auto [out, lse] = kernels::planned_attention(q, k, k, plan, 0.5);
+  const auto [dq, dk, dv] = kernels::planned_attention_backward(q, q, k, k, out, lse, plan, 0.5);
+  EXPECT_EQ(dk.sizes(), k.sizes());
+  const at::Tensor hidden = zeros({10, 8}), weight = zeros({16, 8}), ids = zeros({7}, at::kLong);
+  const auto scores = kernels::chunked_logprob(hidden, weight, ids, ids, 0.7, kernels::aten_product, 3 * 16 * 4);
+  const at::Tensor wide = std::get<1>(scores), dw = zeros({16, 8}, at::kFloat);
+  const at::Tensor dh =
+      kernels::chunked_logprob_backward(std::get<0>(scores), wide, hidden, weight, ids, ids, wide, std::get<2>(scores),
+                                        0.7, dw, kernels::aten_product, 3 * 16 * 4);
+  EXPECT_EQ(dh.sizes(), hidden.sizes());
+  const at::Tensor x = zeros({10, 8}), w = zeros({8}), angle = zeros({34, 4}, at::kFloat);
+  EXPECT_EQ(kernels::composed_rotary(q, angle, angle, true).sizes(), q.sizes());
+  EXPECT_EQ(std::get<0>(kernels::composed_swiglu_backward(x, kernels::composed_swiglu(x, x), x)).sizes(), x.sizes());
+  EXPECT_EQ(std::get<1>(kernels::composed_rms_norm_backward(x, x, w, 1e-6)).sizes(), w.sizes());
 }
 
 TEST(MetaDevice, MixedDevicesAreRefusedByName) {
