@@ -1,0 +1,29 @@
+#include "fpdist/comm/mesh.hpp"
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::comm {
+
+Mesh::Mesh(World& world, const MeshShape& shape, Device* device) : shape_(shape), world_(&world.communicator()) {
+  const bool is_resolved = shape.dp > 0 && shape.pp > 0 && shape.cp > 0 && shape.tp > 0;
+  check<ConfigError>(is_resolved && shape.size() == world.size(), "mesh ", to_string(shape), " on ", world.size(),
+                     " ranks; dp * pp * cp * tp must be the number of ranks");
+  at_ = coordinates_of(world.rank(), shape);
+  if (device != nullptr && !device->where().is_cpu()) {
+    extended_ = device->extend(world_->split(world_->axis(), 0, world.rank()));
+    world_ = extended_.get();
+  }
+  // Ranks that agree in every coordinate but the axis' own form one communicator, in the axis' order.
+  const auto axis = [&](const char* name, Coordinates rest, int place) {
+    return world_->split(name, rank_of(rest, shape_), place);
+  };
+  dp_ = axis("dp", {.dp = 0, .pp = at_.pp, .cp = at_.cp, .tp = at_.tp}, at_.dp);
+  tp_ = axis("tp", {.dp = at_.dp, .pp = at_.pp, .cp = at_.cp, .tp = 0}, at_.tp);
+  cp_ = axis("cp", {.dp = at_.dp, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.cp);
+  cp_gradient_ = axis("cp_gradient", {.dp = at_.dp, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.cp);
+  pp_ = axis("pp", {.dp = at_.dp, .pp = 0, .cp = at_.cp, .tp = at_.tp}, at_.pp);
+  pp_gradient_ = axis("pp_gradient", {.dp = at_.dp, .pp = 0, .cp = at_.cp, .tp = at_.tp}, at_.pp);
+  dp_cp_ = axis("dp_cp", {.dp = 0, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.dp * shape_.cp + at_.cp);
+}
+
+}  // namespace fpdist::comm

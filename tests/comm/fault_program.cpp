@@ -59,7 +59,7 @@ void run_for_ever(const Harm& harm, fpdist::comm::Device& device) {
   World& world = harm.world;
   const bool is_wide = world.size() == 8;
   const int cp = world.size() == 2 ? 1 : 2;
-  const fpdist::comm::Mesh mesh(world, {.dp = is_wide ? 2 : 1, .pp = 2, .cp = cp, .tp = 1}, device);
+  const fpdist::comm::Mesh mesh(world, {.dp = is_wide ? 2 : 1, .pp = 2, .cp = cp, .tp = 1}, &device);
   at::Tensor tensor =
       at::ones({30000}, at::TensorOptions(at::kDouble).device(device.where()));  // long enough for both rounds of a sum
   for (int turn = 0;; ++turn) {

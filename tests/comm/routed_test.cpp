@@ -13,7 +13,7 @@
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/comm/world.hpp"
 #include "src/comm/routed_communicator.hpp"
-#include "src/comm/work.hpp"
+#include "tests/support/meta_device.hpp"
 
 namespace fpdist::comm {
 namespace {
@@ -21,63 +21,8 @@ namespace {
 using test::error_of;
 using test::has;
 
-/// What the sides of one rank were asked, with the axis.
-struct Log {
-  std::vector<std::string> lines;
-  std::string failure;  ///< not empty: the device has failed
-};
-
-class WritingSide final : public DeviceSide {
- public:
-  WritingSide(Log& log, Communicator& host) : log_(log), axis_(host.axis()) {}
-  std::unique_ptr<Work> group(const GroupMessages& messages) override {
-    return write(text("group ", messages.sends.size(), " ", messages.receives.size()));
-  }
-  std::unique_ptr<Work> all_reduce(const at::Tensor&, ReduceOp) override { return write("all_reduce"); }
-  std::unique_ptr<Work> all_gather_v(const at::Tensor&, const at::Tensor&, Counts) override {
-    return write("all_gather_v");
-  }
-  std::unique_ptr<Work> reduce_scatter_v(const at::Tensor&, const at::Tensor&, Counts) override {
-    return write("reduce_scatter_v");
-  }
-  std::unique_ptr<Work> all_to_all_v(const at::Tensor&, Counts, const at::Tensor&, Counts) override {
-    return write("all_to_all_v");
-  }
-  std::unique_ptr<Work> broadcast(const at::Tensor&, int) override { return write("broadcast"); }
-  void keep_buffer(const at::Tensor&) override { write("keep_buffer"); }
-  Traffic traffic() const override { return {.bytes = 1000, .messages = 10}; }
-  void check_health() const override { check<CommError>(log_.failure.empty(), log_.failure); }
-  void abort(const std::string& reason) noexcept override { write("abort " + reason); }
-
- private:
-  std::unique_ptr<Work> write(const std::string& line) {
-    log_.lines.push_back(axis_ + ": " + line);
-    return done_work();
-  }
-  Log& log_;
-  std::string axis_;
-};
-
-/// A device whose tensors are Meta tensors.
-class MetaDevice final : public Device {
- public:
-  at::Device where() const override { return at::kMeta; }
-  std::string description() const override { return "meta"; }
-  std::unique_ptr<Communicator> extend(std::unique_ptr<Communicator> host) override {
-    const auto side = [this](Communicator& ranks) { return std::make_unique<WritingSide>(log, ranks); };
-    return std::make_unique<RoutedCommunicator>(std::move(host), side, at::kMeta);
-  }
-  at::Tensor upload(const at::Tensor& host) override { return host.to(at::kMeta); }
-  void synchronize() override {}
-  MemoryUse memory() const override { return {}; }
-  void reset_peak_memory() override {}
-  void mark() override {}
-  std::vector<double> seconds() override { return {}; }
-  void begin_range(const std::string&) override {}
-  void end_range() override {}
-
-  Log log;
-};
+using Log = test::SideLog;
+using test::MetaDevice;
 
 at::Tensor meta(int64_t count) { return at::empty({count}, at::TensorOptions(at::kFloat).device(at::kMeta)); }
 
@@ -192,7 +137,7 @@ TEST(Routed, AnAbortReachesBothSides) {
 TEST(Mesh, EveryAxisCarriesTheDevicesTensors) {
   run_threads(4, [](World& world) {
     MetaDevice device;
-    const Mesh mesh(world, {.dp = 2, .pp = 1, .cp = 1, .tp = 2}, device);
+    const Mesh mesh(world, {.dp = 2, .pp = 1, .cp = 1, .tp = 2}, &device);
     EXPECT_EQ(mesh.at().tp, world.rank() % 2);
     std::vector<std::string> expected;
     for (Communicator* axis : {&mesh.world(), &mesh.dp(), &mesh.tp(), &mesh.cp(), &mesh.cp_gradient(), &mesh.pp(),
@@ -204,9 +149,9 @@ TEST(Mesh, EveryAxisCarriesTheDevicesTensors) {
       expected.push_back(axis->axis() + ": all_reduce");
     }
     EXPECT_EQ(device.log.lines, expected);
-    EXPECT_THROW(Mesh(world, {.dp = 3}, device), ConfigError);
+    EXPECT_THROW(Mesh(world, {.dp = 3}, &device), ConfigError);
     const auto cpu_device = make_cpu_device();
-    EXPECT_EQ(&Mesh(world, {.dp = 4}, *cpu_device).world(), &world.communicator());
+    EXPECT_EQ(&Mesh(world, {.dp = 4}, cpu_device.get()).world(), &world.communicator());
   });
 }
 

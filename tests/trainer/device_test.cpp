@@ -3,16 +3,14 @@
 #include <ATen/ATen.h>
 #include <ATen/record_function.h>
 #include <gtest/gtest.h>
-#include <torch/library.h>
 
 #include <set>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "tests/support/meta_aten.hpp"
 #include "tests/support/meta_device.hpp"
 #include "tests/support/random_groups.hpp"
-
-TORCH_LIBRARY_IMPL(aten, Meta, m) { fpdist::testing::register_meta_operators(m); }
 
 namespace fpdist::trainer {
 namespace {
@@ -58,7 +56,7 @@ void run_steps(Method method, const MeshShape& mesh, bool recompute, int slices 
     if (method == Method::kGrpo) config.loss.beta = 0.1;
     NullLog log;
     int downloads = 0;
-    Trainer trainer(world, config, log, std::make_unique<testing::MetaDevice>(downloads));
+    Trainer trainer(world, config, log, std::make_unique<test::MetaDevice>(&downloads));
     const std::vector<data::Group> groups = testing::random_groups(method, 4, 7);
     for (int step = 1; step <= 2; ++step) {
       downloads = 0;

@@ -50,7 +50,7 @@ class LoadModel : public ::testing::Test {
     config.parallel.dp = 1;
     comm::run_threads(1, [&](comm::World& world) {
       const comm::Mesh mesh(world, config.parallel);
-      model = std::move(load_model(config, read_model_config(config.model), mesh).front());
+      model = std::move(load_model(config, read_model_config(config.model), mesh, at::kCPU).front());
     });
     return model;
   }

@@ -3,10 +3,9 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/trainer/state.hpp"
+#include "tests/support/meta_aten.hpp"
 #include "tests/support/meta_device.hpp"
 #include "tests/support/random_groups.hpp"
-
-TORCH_LIBRARY_IMPL(aten, Meta, m) { fpdist::testing::register_meta_operators(m); }
 
 namespace fpdist::trainer {
 namespace {
@@ -31,9 +30,9 @@ TEST(OutOfMemory, ThePackSizeThatFitsLeavesRoomForTheStep) {
 }
 
 /// A GPU of 80 GiB whose weights take `weights` and which is full.
-class FullDevice final : public testing::MetaDevice {
+class FullDevice final : public test::MetaDevice {
  public:
-  FullDevice(int& downloads, int64_t weights) : MetaDevice(downloads), weights_(weights) {}
+  explicit FullDevice(int64_t weights) : weights_(weights) {}
   comm::MemoryUse memory() const override {
     return {.bytes = asked_++ == 0 ? weights_ : 78 * kGiB, .peak = 0, .capacity = 80 * kGiB};
   }
@@ -50,8 +49,7 @@ std::string error_of(int64_t weights) {
     config.model.preset = "tiny";
     config.data.path = {"none"};
     NullLog log;
-    int downloads = 0;
-    Trainer trainer(world, config, log, std::make_unique<FullDevice>(downloads, weights));
+    Trainer trainer(world, config, log, std::make_unique<FullDevice>(weights));
     trainer.set_loss([](const loss::Edges& edges, const plan::StepTotals&) -> loss::LossOutput {
       if (edges.sample.numel() == 0) return {.loss = at::zeros({}), .metrics = {}};
       throw c10::OutOfMemoryError({__func__, __FILE__, __LINE__}, "CUDA out of memory. Tried to allocate 22.00 GiB.");
