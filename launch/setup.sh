@@ -7,7 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly torch_version=2.11.0
 readonly packages=(g++ cmake ninja-build ccache openmpi-bin libopenmpi-dev libboost-program-options-dev
-  libyaml-cpp-dev libgtest-dev libsimdjson-dev nlohmann-json3-dev clang-format ca-certificates procps python3 python3-pip)
+  libyaml-cpp-dev libgtest-dev libsimdjson-dev nlohmann-json3-dev clang-format shellcheck ca-certificates procps
+  python3 python3-pip python3-yaml)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 

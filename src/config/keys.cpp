@@ -69,6 +69,7 @@ constexpr std::array kKeys = {
     FPDIST_KEY(pack.max_tokens, "most rows in one pack (one micro-batch)", ">= 1"),
     FPDIST_KEY(pack.share_prefix, "compute shared prefixes once; false lays every sample out alone", ""),
     FPDIST_KEY(pack.slices, "slices in which a pack goes through the pipeline; 0: the planner chooses, 1: whole", ">= 0"),
+    FPDIST_KEY(pack.max_in_flight, "most rows in flight on a pipeline stage; 0: what whole packs of max_tokens need", ">= 0"),
     FPDIST_KEY(pack.verify_steps, "run the first n steps shared and unshared and stop if they disagree", ">= 0"),
     FPDIST_KEY(comm.transport, "how tensors on a GPU travel; staged: over the host", "nccl | staged"),
     FPDIST_KEY(comm.nccl_max_ctas, "most thread blocks of an NCCL kernel; 0: its own choice", ">= 0"),

@@ -38,15 +38,8 @@ model::ModelConfig read_model(const model::ModelOptions& options) {
   return model::parse_model_config(all.str(), path);
 }
 
-/// The cost file that the config names, where configs have that key.
-template <typename Config>
-std::string costs_named_in(const Config& config) {
-  if constexpr (requires { config.plan.costs; }) return config.plan.costs;
-  return {};
-}
-
 plan::StageCosts costs_of(const trainer::Config& config, const model::ModelConfig& model, std::string path) {
-  if (path.empty()) path = costs_named_in(config);
+  if (path.empty()) path = config.plan.costs;
   if (path.empty()) return plan::stage_costs(model.shape(), config.model.gradient_checkpointing);
   const plan::StageCosts costs = plan::read_costs(path);
   plan::check_costs_fit(costs, model.num_hidden_layers, path);

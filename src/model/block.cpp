@@ -44,10 +44,10 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
   const at::Tensor v = heads_of(x, weights.v, config.head_dim);
   const auto& tensors = context.tensors;
   const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
-  const at::Tensor mixed =
-      tensors.exchange
-          ? parallel::context_attention(q, k, v, tensors.exchange, scale, resident)
-          : std::get<0>(ops::tree_attention(q, k, v, tensors.row, tensors.row, tensors.subtree_end, scale));
+  const at::Tensor mixed = tensors.exchange
+                               ? parallel::context_attention(q, k, v, tensors.exchange, scale, resident)
+                               : std::get<0>(ops::tree_attention(q, k, v, tensors.row, tensors.row, tensors.subtree_end,
+                                                                 scale, tensors.attention));
   return project_back(mixed.reshape({x.size(0), q.size(1) * q.size(2)}), weights.o, context);
 }
 

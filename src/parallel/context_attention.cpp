@@ -136,12 +136,12 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
     const at::Tensor kv = own_keys(exchange, mine[1], mine[2], holder->resident);
     KeyStream stream(exchange, kv);
     auto [out, lse] = ops::partial_attention(mine[0], kv.select(1, 0), kv.select(1, 1), exchange.row, exchange.key_row,
-                                             exchange.key_end, scale);
+                                             exchange.key_end, scale, exchange.plan);
     for (const ExchangeStage& stage : exchange.stage) {
       const auto [keys, values] = stream.next();
       if (stage.received == 0) continue;
       const auto [part, part_lse] =
-          ops::partial_attention(mine[0], keys, values, exchange.row, stage.row, stage.end, scale);
+          ops::partial_attention(mine[0], keys, values, exchange.row, stage.row, stage.end, scale, stage.plan);
       ops::merge_attention(out, lse, part, part_lse);
     }
     const at::Tensor rounded = out.to(q.scalar_type());
@@ -163,8 +163,9 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
     const at::Tensor out = saved[2].to(lse.scalar_type());
     const at::Tensor grad = split_heads(exchange, {grads[0].contiguous()})[0];
     KeyStream stream(exchange, kv);
-    auto [dq, dk, dv] = ops::partial_attention_backward(grad, q, kv.select(1, 0), kv.select(1, 1), out, lse,
-                                                        exchange.row, exchange.key_row, exchange.key_end, scale);
+    auto [dq, dk, dv] =
+        ops::partial_attention_backward(grad, q, kv.select(1, 0), kv.select(1, 1), out, lse, exchange.row,
+                                        exchange.key_row, exchange.key_end, scale, exchange.plan);
     at::Tensor dkv = at::stack({dk, dv}, 1);
     GradientStream home(exchange, dkv);
     for (size_t s = 0; s < exchange.stage.size(); ++s) {
@@ -172,8 +173,8 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
       const auto [keys, values] = stream.next();
       at::Tensor share = at::zeros({stage.received, 2, dkv.size(2), dkv.size(3)}, dkv.options());
       if (stage.received > 0) {
-        const auto [dq_part, dk_part, dv_part] =
-            ops::partial_attention_backward(grad, q, keys, values, out, lse, exchange.row, stage.row, stage.end, scale);
+        const auto [dq_part, dk_part, dv_part] = ops::partial_attention_backward(
+            grad, q, keys, values, out, lse, exchange.row, stage.row, stage.end, scale, stage.plan);
         dq.add_(dq_part);
         share.select(1, 0).copy_(dk_part), share.select(1, 1).copy_(dv_part);
       }

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "fpdist/ops/attention_plan.hpp"
 #include "fpdist/parallel/context_attention.hpp"
 
 namespace fpdist::parallel {
@@ -22,6 +23,7 @@ struct ExchangeStage {
   std::vector<RowMessage> send, receive;  ///< keys; a source is the own rows, then those received one stage before
   bool relays = false;                    ///< sends rows of the stage before
   at::Tensor row, end;                    ///< [K] int32 of the received rows, ascending; on the CPU
+  ops::AttentionPlanPtr plan;             ///< of the own queries over them
   int64_t received = 0;                   ///< K
   // Key gradients of this stage's rows on their way home.
   std::vector<RowMessage> give;  ///< places among the received rows, by owner
@@ -35,6 +37,7 @@ struct ContextExchange::Impl {
   std::vector<int64_t> member_rows;  ///< [ulysses] rows of each member of the own group
   at::Tensor row;                    ///< [N_g] int32
   at::Tensor key_row, key_end;       ///< [K_g] int32
+  ops::AttentionPlanPtr plan;        ///< of the own queries over these
   bool sliced = false;               ///< K_g may differ from N_g
   std::vector<ExchangeStage> stage;
 

@@ -159,7 +159,10 @@ std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, co
     fill_rows(pack, layout, homes, share);
     fill_scores(pack, layout, homes, share);
     fill_last_rows(pack, layout, homes, share);
-    if (device != nullptr) upload(pack, *device);
+    if (device == nullptr) continue;
+    upload(pack, *device);
+    if (share.slices.empty())
+      pack.attention = ops::prepare_attention(pack.row, pack.row, pack.subtree_end, device->where());
   }
   return all;
 }

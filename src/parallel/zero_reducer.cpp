@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
@@ -51,6 +52,7 @@ void ZeroReducer::add_bucket(size_t first, size_t last) {
 }
 
 void ZeroReducer::begin() {
+  under_way_.clear();
   done_.assign(parameters_.parameters().size(), false);
   for (Bucket& bucket : buckets_) bucket.missing = bucket.last - bucket.first;
   next_ = early_;
@@ -73,6 +75,7 @@ void ZeroReducer::reduce_whole_buckets() {
 void ZeroReducer::finish() {
   while (next_ > 0) reduce(--next_);
   for (size_t b = buckets_.size(); b-- > early_;) reduce(b);
+  for (const auto& sum : std::exchange(under_way_, {})) sum->wait();
 }
 
 void ZeroReducer::reduce(size_t b) {
@@ -80,7 +83,8 @@ void ZeroReducer::reduce(size_t b) {
   const Bucket& bucket = buckets_[b];
   at::Tensor& sums = parameters_.main_grad();
   at::Tensor own = sums.narrow(0, pieces_[b].begin, pieces_[b].size());
-  axis_.reduce_scatter_v(sums.narrow(0, bucket.range.begin, bucket.range.size()), own, bucket.counts);
+  under_way_.push_back(
+      axis_.start_reduce_scatter_v(sums.narrow(0, bucket.range.begin, bucket.range.size()), own, bucket.counts));
 }
 
 std::vector<at::Tensor> ZeroReducer::gradients() const {

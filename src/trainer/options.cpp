@@ -120,6 +120,8 @@ void validate(const Config& config) {
   check_optim(config.optim, config.train.max_steps, problems);
   check_parallel(config.parallel, problems);
   problems.range("pack.max_tokens", config.pack.max_tokens, config.pack.max_tokens >= 1, "1 or more");
+  problems.range("pack.max_in_flight", config.pack.max_in_flight, config.pack.max_in_flight >= 0,
+                 "0 (what whole packs need) or more");
   problems.range("pack.slices", config.pack.slices, config.pack.slices >= 0, "0 (the planner chooses) or more");
   problems.range("pack.verify_steps", config.pack.verify_steps, config.pack.verify_steps >= 0, "0 or more");
   problems.unless(config.comm.transport == "nccl" || config.comm.transport == "staged", "comm.transport is '",

@@ -32,7 +32,7 @@ std::vector<plan::Work> slice_work(std::span<const data::Group> groups, const pl
     plan::Work& slice = work[slice_of(row)];
     ++slice.rows, slice.pairs += layout.depth[static_cast<size_t>(row)] + 1;
   }
-  for (const int32_t score : layout.edge_score) ++work[slice_of(layout.score_row[static_cast<size_t>(score)])].edges;
+  for (const int32_t row : layout.score_row) ++work[slice_of(row)].edges;
   return work;
 }
 
@@ -50,7 +50,7 @@ std::vector<plan::Work> unit_work(std::span<const data::Group> groups, const pla
   std::vector<plan::Work> units;
   for (const plan::PackPlan& pack : plan.replica.at(static_cast<size_t>(d))) {
     if (pack.slice_end.size() == 1) {
-      units.push_back({pack.rows, pack.pairs, pack.edges});
+      units.push_back({pack.rows, pack.pairs, pack.scores});
       continue;
     }
     const std::vector<plan::Work> slices = slice_work(groups, pack, share);

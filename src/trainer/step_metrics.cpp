@@ -66,7 +66,7 @@ void Trainer::Impl::add_step_metrics(std::map<std::string, double>& values, cons
   forward.per_pack = 0;                                                                   // overhead is no work
   int64_t flops = 0;  // forward; backward is twice that
   for (const auto& packs : plan.replica)
-    for (const plan::PackPlan& pack : packs) flops += forward.cost(pack.rows, pack.pairs, pack.edges);
+    for (const plan::PackPlan& pack : packs) flops += forward.cost(pack.rows, pack.pairs, pack.scores);
   const double peak = config.train.peak_tflops * 1e12 * ranks;
   values["mfu"] =
       peak > 0 ? 3.0 * static_cast<double>(flops) / values["seconds"] / peak : std::numeric_limits<double>::quiet_NaN();

@@ -36,6 +36,7 @@ TEST(Validate, EveryBadValueNamesItsKey) {
       {"no model", [](Config& c) { c.model.preset.clear(); }},
       {"both model.path", [](Config& c) { c.model.path.push_back('x'); }},
       {"model.preset", [](Config& c) { c.model.preset = "huge"; }},
+      {"pack.max_in_flight is -1", [](Config& c) { c.pack.max_in_flight = -1; }},
       {"comm.transport is 'pigeon'; use nccl or staged", [](Config& c) { c.comm.transport = "pigeon"; }},
       {"comm.nccl_max_ctas is -1", [](Config& c) { c.comm.nccl_max_ctas = -1; }},
       {"use auto, cpu or cuda", [](Config& c) { c.model.device = "tpu"; }},

@@ -1,6 +1,6 @@
 #pragma once
-// Tests: torch's Meta device as a comm::Device. Its tensors have shapes and no elements, so whatever reads one on the way
-// (item(), nonzero(), data_ptr()) throws: a step that runs on it waits for the device nowhere but in download() and
+// Tests: torch's Meta device as a comm::Device. Its tensors have shapes and no elements, so whatever reads one on the
+// way (item(), nonzero(), data_ptr()) throws: a step that runs on it waits for the device nowhere but in download() and
 // synchronize(), which are counted. Messages of Meta tensors are written down and not sent.
 
 #include <ATen/ATen.h>

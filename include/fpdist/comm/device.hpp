@@ -50,8 +50,9 @@ class Device {
   virtual MemoryUse memory() const = 0;
   virtual void reset_peak_memory() = 0;
 
-  /// A point in the device's work, as it is queued now; returns its number. seconds() of all points since the last call,
-  /// by number, counted from the first; waits for the last. What a step costs is measured with these, never with the host's clock.
+  /// A point in the device's work, as it is queued now; returns its number. seconds() of all points since the last
+  /// call, by number, counted from the first; waits for the last. What a step costs is measured with these, never with
+  /// the host's clock.
   virtual size_t mark() = 0;
   virtual std::vector<double> seconds() = 0;
   /// Names what is queued in between, for a profiler (NVTX); nothing on the CPU.

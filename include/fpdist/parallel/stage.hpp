@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fpdist/comm/device.hpp"
+#include "fpdist/ops/attention_plan.hpp"
 #include "fpdist/parallel/context_attention.hpp"
 #include "fpdist/plan/dispatch.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
@@ -54,6 +55,7 @@ struct PackTensors {
   bool has_empty_sample = false;
   int64_t samples = 0;
 
+  ops::AttentionPlanPtr attention;                  ///< of row and subtree_end, for a device; unused with an exchange
   std::shared_ptr<const ContextExchange> exchange;  ///< how keys reach this rank; null: all rows are here
   int64_t own_rows(int tp_rank) const { return shard_rows[static_cast<size_t>(tp_rank)]; }
 };

@@ -69,7 +69,8 @@ class ZeroReducer {
 
   ops::FlatParameters& parameters_;
   comm::Communicator& axis_;
-  std::vector<Bucket> buckets_;  ///< ascending; early ones first
+  std::vector<std::unique_ptr<comm::Work>> under_way_;  ///< sums that a device makes while backward goes on
+  std::vector<Bucket> buckets_;                         ///< ascending; early ones first
   std::vector<FlatRange> pieces_;
   std::vector<PieceOfParameter> parts_;
   std::unordered_map<const ops::Parameter*, size_t> bucket_of_;

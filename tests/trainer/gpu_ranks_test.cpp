@@ -1,0 +1,52 @@
+// Every axis on GPUs through NCCL (ranks may share one) against one CPU rank. Run under mpirun.
+
+#include "tests/support/mpi_main.hpp"
+#include "tests/trainer/gpu_runs.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+plan::ParallelOptions mesh_of(const MeshShape& shape) {
+  plan::ParallelOptions mesh;
+  static_cast<MeshShape&>(mesh) = shape;
+  return mesh;
+}
+
+std::vector<plan::ParallelOptions> meshes() {
+  std::vector<plan::ParallelOptions> all{mesh_of({.dp = 2}), mesh_of({.dp = 1, .tp = 2})};
+  for (const plan::CpMethod method : {plan::CpMethod::kRing, plan::CpMethod::kGroupCast, plan::CpMethod::kUlysses}) {
+    all.push_back(mesh_of({.dp = 1, .cp = 2}));
+    all.back().cp_method = method, all.back().cp_chunk = 8;
+  }
+  for (const plan::Schedule schedule :
+       {plan::Schedule::k1F1B, plan::Schedule::kZeroBubble, plan::Schedule::kInterleaved}) {
+    all.push_back(mesh_of({.dp = 1, .pp = 2}));
+    all.back().schedule = schedule;
+    if (schedule == plan::Schedule::kInterleaved) all.back().virtual_stages = 2;
+  }
+  return all;
+}
+
+TEST(RanksOnGpus, EveryAxisGivesTheStepsOfOneCpuRank) {
+  comm::World& world = test::test_world();
+  const std::string why_not = why_no_gpu(world);
+  if (!why_not.empty()) GTEST_SKIP() << "NOT RUN: " << why_not;
+  ASSERT_EQ(world.size(), 2) << "run with mpirun -np 2";
+  for (const Method method : {Method::kDpo, Method::kGrpo}) {
+    const Result cpu = run(config_of(method, DType::kFloat32, "cpu"));
+    for (const plan::ParallelOptions& mesh : meshes()) {
+      SCOPED_TRACE(text(name_of(method), " on ", to_string(mesh), ", ", plan::name_of(mesh.schedule), ", ",
+                        plan::name_of(mesh.cp_method)));
+      Config config = config_of(method, DType::kFloat32, "cuda");
+      config.comm.share_gpus = true;
+      config.parallel = mesh;
+      const Result gpu = run_on(world, config), again = run_on(world, config);
+      if (world.rank() != 0) continue;
+      expect_same(gpu, cpu);
+      for (const auto& [name, weight] : gpu.weight) EXPECT_TRUE(at::equal(weight, again.weight.at(name))) << name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fpdist::trainer

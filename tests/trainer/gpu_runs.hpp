@@ -1,0 +1,77 @@
+#pragma once
+// Tests: the same steps on a GPU and on the CPU.
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/trainer/trainer.hpp"
+#include "tests/support/random_groups.hpp"
+
+namespace fpdist::trainer {
+
+struct Result {
+  std::map<std::string, at::Tensor> gradient, weight;
+  double loss = 0, peak_bytes = 0;
+};
+
+inline Config config_of(Method method, DType dtype, const std::string& device) {
+  Config config;
+  config.method = method;
+  config.model.preset = "tiny";
+  config.model.dtype = dtype;
+  config.model.device = device;
+  config.data.path = {"none"};
+  config.pack.max_tokens = 128;
+  config.optim.learning_rate = 1e-3;
+  return config;
+}
+
+/// Two steps; gradients and weights on rank 0. Collective.
+inline Result run_on(comm::World& world, const Config& config) {
+  Result result;
+  NullLog log;
+  Trainer trainer(world, config, log);
+  const auto groups = testing::random_groups(config.method, 6, 11);
+  result.loss = trainer.step(groups).values.at("loss");
+  result.gradient = trainer.gather_gradients();
+  const StepMetrics second = trainer.step(groups);
+  if (second.values.count("memory/peak_bytes")) result.peak_bytes = second.values.at("memory/peak_bytes");
+  result.weight = trainer.gather_weights();
+  return result;
+}
+
+/// The same on one rank of its own.
+inline Result run(const Config& config) {
+  Result result;
+  comm::run_threads(1, [&](comm::World& world) { result = run_on(world, config); });
+  return result;
+}
+
+/// Why there is no GPU to test on; empty: there is one.
+inline std::string why_no_gpu(const comm::World& world) {
+  NullLog log;
+  try {
+    (void)comm::open_device("cuda", world, {.share_gpus = true}, log);
+    return "";
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+}
+
+/// Float32: a thousandth of a percent of the whole gradient.
+inline void expect_same(const Result& gpu, const Result& cpu) {
+  EXPECT_NEAR(gpu.loss, cpu.loss, 1e-5 * std::max(1.0, std::abs(cpu.loss)));
+  double whole = 0;
+  for (const auto& [name, gradient] : cpu.gradient) whole += gradient.to(at::kDouble).square().sum().item<double>();
+  for (const auto& [name, gradient] : cpu.gradient)
+    EXPECT_LT((gpu.gradient.at(name) - gradient).to(at::kDouble).norm().item<double>(), 1e-5 * std::sqrt(whole))
+        << name;
+}
+
+}  // namespace fpdist::trainer

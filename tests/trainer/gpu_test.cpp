@@ -1,0 +1,51 @@
+// The trainer on a GPU against the trainer on the CPU. Skipped, loudly, where there is none.
+
+#include "tests/trainer/gpu_runs.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+class TrainerOnGpu : public ::testing::TestWithParam<Method> {
+ protected:
+  void SetUp() override {
+    std::string why_not;
+    comm::run_threads(1, [&](comm::World& world) { why_not = why_no_gpu(world); });
+    if (!why_not.empty()) GTEST_SKIP() << "NOT RUN: " << why_not;
+  }
+};
+
+double relative(const at::Tensor& a, const at::Tensor& b) {
+  const double size = b.to(at::kDouble).norm().item<double>();
+  return (a.to(at::kDouble) - b.to(at::kDouble)).norm().item<double>() / std::max(size, 1e-12);
+}
+
+TEST_P(TrainerOnGpu, Float32StepsAreTheCpus) {
+  const Result cpu = run(config_of(GetParam(), DType::kFloat32, "cpu"));
+  const Result gpu = run(config_of(GetParam(), DType::kFloat32, "cuda"));
+  expect_same(gpu, cpu);
+  EXPECT_GT(gpu.peak_bytes, 0);
+}
+
+TEST_P(TrainerOnGpu, TheSameRunTwiceGivesTheSameBits) {
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    const Config config = config_of(GetParam(), dtype, "cuda");
+    const Result first = run(config), again = run(config);
+    EXPECT_EQ(first.loss, again.loss);
+    for (const auto& [name, weight] : first.weight) EXPECT_TRUE(at::equal(weight, again.weight.at(name))) << name;
+  }
+}
+
+TEST_P(TrainerOnGpu, Bfloat16StaysAsNearToFloat32AsTheCpuDoes) {
+  const Result exact = run(config_of(GetParam(), DType::kFloat32, "cpu"));
+  const Result cpu = run(config_of(GetParam(), DType::kBFloat16, "cpu"));
+  const Result gpu = run(config_of(GetParam(), DType::kBFloat16, "cuda"));
+  for (const auto& [name, gradient] : exact.gradient)
+    EXPECT_LT(relative(gpu.gradient.at(name), gradient), 2 * relative(cpu.gradient.at(name), gradient) + 0.01) << name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, TrainerOnGpu,
+                         ::testing::Values(Method::kSft, Method::kDpo, Method::kReward, Method::kGrpo),
+                         [](const auto& method) { return std::string(name_of(method.param)); });
+
+}  // namespace
+}  // namespace fpdist::trainer
