@@ -9,12 +9,15 @@ import json
 import pathlib
 import sys
 
-TIMES = {"seconds", "plan_seconds", "tokens_per_second", "bubble", "mfu", "exposed_communication"}
+
+def is_time(name):
+    """Whether a metric depends on the clock."""
+    return name.endswith(("seconds", "bubble", "imbalance")) or name in ("tokens_per_second", "mfu", "exposed_communication")
 
 
 def steps(folder):
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES and not k.startswith("memory")} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if not is_time(k) and not k.startswith("memory")} for line in lines]
 
 
 def same(a, b):

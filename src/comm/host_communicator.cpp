@@ -123,6 +123,7 @@ class GroupWork final : public Work {
     }
     transport_->journal()->close(id_, CallRecord::State::kDone);
   }
+  bool done() override { return work_->done(); }
 
  private:
   std::shared_ptr<Transport> transport_;

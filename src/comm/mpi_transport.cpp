@@ -53,6 +53,7 @@ class MpiTransport::Started final : public Work {
   Started(MpiTransport& transport, std::shared_ptr<MpiFlight> flight)
       : transport_(transport), flight_(std::move(flight)) {}
   void wait() override { transport_.wait_for(*flight_); }
+  bool done() override { return flight_->is_done(); }
 
  private:
   MpiTransport& transport_;

@@ -28,6 +28,7 @@ class RecordedWork final : public Work {
     }
     journal_->close(id_, CallRecord::State::kDone);
   }
+  bool done() override { return work_->done(); }
 
  private:
   std::shared_ptr<Journal> journal_;

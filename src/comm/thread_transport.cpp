@@ -50,6 +50,10 @@ class ThreadTransport::Started final : public Work {
   Started(ThreadTransport& transport, std::shared_ptr<Flight> flight)
       : transport_(transport), flight_(std::move(flight)) {}
   void wait() override { transport_.wait_for(*flight_); }
+  bool done() override {
+    const Lock lock(transport_.job_->mutex);
+    return flight_->is_done();
+  }
 
  private:
   ThreadTransport& transport_;

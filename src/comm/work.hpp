@@ -1,6 +1,7 @@
 #pragma once
 // comm, private: Works made of others.
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -13,6 +14,7 @@ namespace fpdist::comm {
 class DoneWork final : public Work {
  public:
   void wait() override {}
+  bool done() override { return true; }
 };
 
 inline std::unique_ptr<Work> done_work() { return std::make_unique<DoneWork>(); }
@@ -26,6 +28,7 @@ class ThenWork final : public Work {
     first_->wait();
     then_();
   }
+  bool done() override { return first_->done(); }
 
  private:
   std::unique_ptr<Work> first_;
@@ -37,6 +40,9 @@ class AllWork final : public Work {
   explicit AllWork(std::vector<std::unique_ptr<Work>> works) : works_(std::move(works)) {}
   void wait() override {
     for (const auto& work : works_) work->wait();
+  }
+  bool done() override {
+    return std::all_of(works_.begin(), works_.end(), [](const auto& work) { return work->done(); });
   }
 
  private:

@@ -42,6 +42,7 @@ FlatParameters::FlatParameters(std::vector<ParameterPtr> parameters) : parameter
     size += parameter->value.numel();
     if (parameter->decay()) decayed_ = size;
   }
+  for (const auto& parameter : parameters_) parameter->main_grad.reset();  // or memory would hold them twice
   const auto options = parameters_[0]->value.options().requires_grad(false);
   value_ = at::empty({size}, options);
   main_grad_ = at::zeros({size}, options.dtype(accumulate_dtype(value_.scalar_type())));

@@ -100,6 +100,11 @@ class Executor {
       input_gradients_.put(key_of(op), std::move(input_grad));
   }
   void send(comm::Communicator& axis, const Op& op, const at::Tensor& tensor, std::map<Key, Posted>& under_way) {
+    std::erase_if(under_way, [](auto& entry) {  // what has arrived need not be kept
+      if (!entry.second.work->done()) return false;
+      entry.second.work->wait();
+      return true;
+    });
     Posted posted{.tensor = tensor.detach().contiguous(), .work = nullptr};
     axis.group_begin();
     if (posted.tensor.numel() > 0) axis.send(posted.tensor, op.peer);

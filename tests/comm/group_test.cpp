@@ -232,6 +232,31 @@ TEST(Groups, ASendMayFinishLongAfterItsReceiverHasGoneOn) {
   });
 }
 
+TEST(Groups, DoneSaysWithoutWaitingWhetherTheMessagesAreThere) {
+  run_kinds([](World& world) {
+    if (world.size() < 2) return;
+    Communicator& communicator = world.communicator();
+    const auto other = communicator.split("other", 0, world.rank());  // for the barriers
+    const at::Tensor tensor = values_of(1, 40000, at::kFloat);
+    std::unique_ptr<Work> work;
+    if (world.rank() == 0) {
+      work = start_send(communicator, tensor, 1);
+      EXPECT_FALSE(work->done()) << "nobody has received it";
+    }
+    other->barrier();
+    if (world.rank() == 1) {
+      at::Tensor arrived = at::empty_like(tensor);
+      start_receive(communicator, arrived, 0)->wait();
+      EXPECT_TRUE(at::equal(arrived, tensor));
+    }
+    other->barrier();
+    other->barrier();  // whatever a call moves on has been moved on
+    if (world.rank() != 0) return;
+    EXPECT_TRUE(work->done());
+    work->wait();
+  });
+}
+
 TEST(Groups, AMessageThatNobodyWaitsForEndsTheJobByName) {
   const auto body = [](World& world) {
     if (world.size() == 1) return;

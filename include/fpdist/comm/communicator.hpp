@@ -35,6 +35,8 @@ class Work {
   /// Returns when all of the group's messages are done; throws CommError as every blocking wait does, its deadline
   /// counted from this call. For device tensors it makes the current stream wait instead, not the host. Once.
   virtual void wait() = 0;
+  /// Whether all messages are done, without waiting: wait() is then a formality.
+  virtual bool done() = 0;
 };
 
 /// What a rank has handed to the network on one communicator: payload only, neither headers nor a rank's messages to

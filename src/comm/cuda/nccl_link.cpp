@@ -60,6 +60,7 @@ class NcclLink::StreamWork final : public Work {
     context_->check_health(place_);
     end_->block(c10::cuda::getCurrentCUDAStream(context_->device()));
   }
+  bool done() override { return end_->query(); }
 
  private:
   std::shared_ptr<NcclContext> context_;

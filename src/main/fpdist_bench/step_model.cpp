@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "fpdist/core/rng.hpp"
+#include "fpdist/ops/segments.hpp"
 #include "fpdist/plan/cost_model.hpp"
 #include "fpdist/prefix/forest.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
@@ -11,14 +12,14 @@
 namespace fpdist::bench {
 namespace {
 
-/// The model's weights, random, on the device. Written in place on the CPU; elsewhere the host's pages stay untouched.
-const std::vector<ops::ParameterPtr>& place_weights(model::Transformer& model, const comm::Device& device) {
+model::TransformerOptions on_device(model::TransformerOptions options, const comm::Device& device) {
+  options.device = device.where();
+  return options;
+}
+
+const std::vector<ops::ParameterPtr>& draw_weights(const model::Transformer& model) {
   const at::NoGradGuard no_grad;
   for (const ops::ParameterPtr& parameter : model.parameters()) {
-    if (!device.where().is_cpu()) {
-      parameter->main_grad.reset();  // made anew in the flat buffer
-      parameter->value.set_data(at::empty(parameter->value.sizes(), parameter->value.options().device(device.where())));
-    }
     if (parameter->value.dim() >= 2)
       parameter->value.normal_(0.0, 0.02);
     else
@@ -62,12 +63,9 @@ double operations(const model::ModelConfig& config, const data::Group& group, bo
 StepModel::StepModel(const model::ModelConfig& config, comm::Device& device, const model::TransformerOptions& options)
     : config_(config),
       device_(device),
-      model_(config_, options),
-      placed_(place_weights(model_, device)),
-      flat_(placed_),
+      model_(config_, on_device(options, device)),
+      flat_(draw_weights(model_)),
       loss_(loss::make_loss(Method::kGrpo, {.beta = 0.0})) {}
-
-at::Tensor StepModel::place(const at::Tensor& host) const { return host.defined() ? device_.upload(host) : host; }
 
 StepModel::Pass StepModel::make_pass(const data::Group& group, bool share, int64_t max_tokens) const {
   plan::ParallelOptions one_rank;
@@ -85,14 +83,9 @@ StepModel::Pass StepModel::make_pass(const data::Group& group, bool share, int64
       length.push_back(static_cast<double>(plan::count_edges(sample))), advantage.push_back(*sample.advantage);
     }
     const auto dtype = flat_.parameters()[0]->main_grad.scalar_type();
-    Pass::Pack pack{.tensors = parallel::make_pack_tensors(prefix::make_layout(members, share)),
-                    .length = place(at::tensor(length, at::kDouble).to(dtype)),
-                    .advantage = place(at::tensor(advantage, at::kDouble).to(dtype))};
-    parallel::PackTensors& t = pack.tensors;
-    for (at::Tensor* tensor :
-         {&t.token, &t.depth, &t.row, &t.subtree_end, &t.head_row, &t.score_row, &t.score_target, &t.score_place,
-          &t.own_score, &t.edge_score, &t.edge_sample, &t.last_row, &t.sample_place, &t.own_sample})
-      *tensor = place(*tensor);
+    Pass::Pack pack{.tensors = parallel::make_pack_tensors(prefix::make_layout(members, share), &device_),
+                    .length = device_.upload(at::tensor(length, at::kDouble).to(dtype)),
+                    .advantage = device_.upload(at::tensor(advantage, at::kDouble).to(dtype))};
     pass.pack.push_back(std::move(pack));
   }
   return pass;
@@ -104,7 +97,7 @@ void StepModel::run(const Pass& pass) {
     const at::Tensor hidden = model_.forward(0, pack.tensors, {});
     const ops::SelectedLogprob head = model_.logprobs(hidden, pack.tensors);
     loss::Edges edges;
-    edges.logp = head.logp.index_select(0, pack.tensors.edge_score);
+    edges.logp = ops::gather_rows(head.logp, pack.tensors.edge_score);
     edges.entropy =
         head.entropy.detach().index_select(0, pack.tensors.score_row).index_select(0, pack.tensors.edge_score);
     edges.correct = at::zeros_like(edges.entropy);

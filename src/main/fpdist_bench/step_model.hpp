@@ -38,11 +38,9 @@ class StepModel {
   void run(const Pass& pass);
 
  private:
-  at::Tensor place(const at::Tensor& host) const;
   model::ModelConfig config_;
   comm::Device& device_;
   model::Transformer model_;
-  std::vector<ops::ParameterPtr> placed_;
   ops::FlatParameters flat_;
   loss::LossFunction loss_;
 };
