@@ -71,7 +71,6 @@ struct StepSums {
   MetricSums metrics;
   std::string bad_pack;  ///< first pack whose loss was not finite, as text; empty when all were
   double grad_norm = 0, learning_rate = 0;
-  double exchange_seconds = 0;  ///< in the optimizer step: what was left of the gradients' sums, and the new weights
 };
 
 struct Trainer::Impl {
@@ -119,8 +118,7 @@ struct Trainer::Impl {
 
   /// step_metrics.cpp: what the step cost, on every rank the same. Collective.
   void add_step_metrics(std::map<std::string, double>& values, const plan::StepPlan& plan,
-                        std::span<const plan::Op> ops, std::span<const parallel::OpTime> times,
-                        double exchange_seconds);
+                        std::span<const plan::Op> ops, std::span<const parallel::OpTime> times);
   /// profile.cpp: trace-<step>.json, .planned.json and .txt in output_dir. Collective.
   void write_timelines(const plan::StepPlan& plan, std::span<const parallel::OpTime> times);
   bool writes_files = false;                            ///< inside train(): output_dir is there

@@ -200,7 +200,8 @@ void StepRun::optimizer_step() {
   trainer_.stop_on_bad_loss(sums_);
   const auto start = std::chrono::steady_clock::now();
   trainer_.finish_gradients();
-  sums_.exchange_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  sums_.metrics.add("seconds_in_exchange", loss::Combine::kSum, waited);
   trainer_.update(sums_);
 }
 

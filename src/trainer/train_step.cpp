@@ -69,7 +69,7 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
   values["learning_rate"] = sums.learning_rate;
   values["plan_seconds"] = plan_seconds;
   values["seconds"] = seconds_since(start);
-  add_step_metrics(values, plan, ops, times, sums.exchange_seconds);
+  add_step_metrics(values, plan, ops, times);
   if (writes_files && steps_done <= config.train.profile_steps) write_timelines(plan, times);
   return {.step = steps_done, .values = std::move(values)};
 }
@@ -114,7 +114,7 @@ void Trainer::Impl::update(StepSums& sums) {
   }
   const auto gathering = Clock::now();
   reducer.gather_values();
-  sums.exchange_seconds += seconds_since(gathering);
+  sums.metrics.add("seconds_in_exchange", loss::Combine::kSum, seconds_since(gathering));
 }
 
 }  // namespace fpdist::trainer
