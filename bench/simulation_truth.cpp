@@ -67,10 +67,11 @@ std::vector<plan::UnitCost> draw_units(int count, double cv, uint64_t seed) {
 /// Seconds that the slowest stage took from a common start to its last op.
 double measure(comm::World& world, const plan::PipelineShape& shape, const std::vector<plan::UnitCost>& units) {
   const comm::Mesh mesh(world, {.dp = 1, .pp = kStages});
+  const auto device = comm::make_cpu_device();
   const auto ops = plan::pipeline_ops(shape)[static_cast<size_t>(world.rank())];
   SleepingWork work(shape, units, world.rank());
   world.communicator().barrier();
-  const auto times = parallel::execute(ops, shape.chunks, work, mesh.pp(), mesh.pp_gradient());
+  const auto times = parallel::execute(ops, shape.chunks, work, {mesh.pp(), mesh.pp_gradient(), *device});
   at::Tensor end = at::full({1}, times.back().end, at::kDouble);
   world.communicator().all_reduce(end, comm::ReduceOp::kMax);
   return end.item<double>();

@@ -13,12 +13,13 @@ namespace {
 
 using namespace fpdist;
 
-/// Four completions of one shared prompt. Every rank draws the same ones: the draw depends on the step alone.
-std::vector<data::Group> roll_out(uint64_t step) {
-  Rng rng(/*seed=*/1, step);
-  std::vector<data::Group> groups(8);
-  for (size_t g = 0; g < groups.size(); ++g) {
-    groups[g].id = static_cast<int64_t>(g);
+/// Four completions of one shared prompt in each of the step's 8 groups; this rank makes its share of them.
+std::vector<data::Group> roll_out(uint64_t step, const World& world) {
+  const auto rank = static_cast<uint64_t>(world.rank()), ranks = static_cast<uint64_t>(world.size());
+  std::vector<data::Group> groups;
+  for (uint64_t g = 8 * rank / ranks; g < 8 * (rank + 1) / ranks; ++g) {
+    data::Group& group = groups.emplace_back();
+    Rng rng(/*seed=*/1, 8 * step + g);  // the same samples however many ranks make them
     std::vector<int32_t> prompt(32);
     for (int32_t& token : prompt) token = static_cast<int32_t>(rng.below(256));
     for (int c = 0; c < 4; ++c) {
@@ -33,7 +34,7 @@ std::vector<data::Group> roll_out(uint64_t step) {
         even += sample.token.back() % 2 == 0;
       }
       sample.advantage = even / 4.0 - 1.0;
-      groups[g].sample.push_back(std::move(sample));
+      group.sample.push_back(std::move(sample));
     }
   }
   return groups;
@@ -63,7 +64,8 @@ int main(int argc, char** argv) {
     Trainer trainer(world, config, quiet);
     trainer.set_loss(reinforce);
     for (int step = 0; step < config.train.max_steps; ++step) {
-      const trainer::StepMetrics metrics = trainer.step(roll_out(static_cast<uint64_t>(step)));
+      const trainer::StepMetrics metrics =
+          trainer.step(trainer.gather_groups(roll_out(static_cast<uint64_t>(step), world)));
       if (world.rank() == 0)
         std::cout << "step " << metrics.step << "  loss " << metrics.values.at("loss") << "  mean log-prob "
                   << metrics.values.at("mean_logp") << "  sharing " << metrics.values.at("sharing_ratio") << "x\n";

@@ -32,4 +32,9 @@ inline void check_sizes(const char* op, const char* name, const at::Tensor& tens
   check(tensor.sizes() == sizes, op, ": ", name, " has shape ", tensor.sizes(), ", needs ", sizes);
 }
 
+inline void check_device(const char* op, const char* name, const at::Tensor& tensor, const at::Tensor& like) {
+  check(tensor.device() == like.device(), op, ": ", name, " is on ", tensor.device(), ", the first tensor on ",
+        like.device(), ": move one of them");
+}
+
 }  // namespace fpdist::kernels

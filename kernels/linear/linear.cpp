@@ -2,6 +2,7 @@
 
 #include <torch/library.h>
 
+#include "kernels/checks.hpp"
 #include "kernels/dispatch.hpp"
 
 namespace fpdist::kernels {
@@ -22,6 +23,52 @@ void linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, at:
   op.call(grad_out, x, grad_weight);
 }
 
+void linear_backward_weight_bias(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
+                                 at::Tensor& grad_bias) {
+  static const auto op = find_operator<decltype(linear_backward_weight_bias)>("fpdist::linear_backward_weight_bias");
+  op.call(grad_out, x, grad_weight, grad_bias);
+}
+
+void check_linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  check_model_tensor("linear", "x", x, 2);
+  check_model_tensor("linear", "weight", weight, 2);
+  check_dtype("linear", "weight", weight, x.scalar_type());
+  check_device("linear", "weight", weight, x);
+  check(x.size(1) == weight.size(1), "linear: x has ", x.size(1), " columns, weight ", weight.size(1));
+  if (!bias) return;
+  check_dtype("linear", "bias", *bias, x.scalar_type());
+  check_device("linear", "bias", *bias, x);
+  check_sizes("linear", "bias", *bias, {weight.size(0)});
+}
+
+void check_linear_backward_input(const at::Tensor& grad_out, const at::Tensor& weight) {
+  constexpr const char* kName = "linear_backward_input";
+  check_model_tensor(kName, "grad_out", grad_out, 2);
+  check_model_tensor(kName, "weight", weight, 2);
+  check_dtype(kName, "weight", weight, grad_out.scalar_type());
+  check_device(kName, "weight", weight, grad_out);
+  check(grad_out.size(1) == weight.size(0), kName, ": grad_out has ", grad_out.size(1), " columns, weight ",
+        weight.size(0), " rows");
+}
+
+void check_linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& grad_weight) {
+  constexpr const char* kName = "linear_backward_weight";
+  check_model_tensor(kName, "grad_out", grad_out, 2);
+  check_model_tensor(kName, "x", x, 2);
+  check_dtype(kName, "grad_weight", grad_weight, accumulate_dtype_of(x.scalar_type()));
+  check_device(kName, "x", x, grad_out);
+  check_device(kName, "grad_weight", grad_weight, grad_out);
+  check(grad_out.size(0) == x.size(0), kName, ": grad_out has ", grad_out.size(0), " rows, x ", x.size(0));
+  check_sizes(kName, "grad_weight", grad_weight, {grad_out.size(1), x.size(1)});
+}
+
+void check_linear_backward_bias(const at::Tensor& grad_out, const at::Tensor& grad_bias) {
+  constexpr const char* kName = "linear_backward_weight_bias";
+  check_dtype(kName, "grad_bias", grad_bias, accumulate_dtype_of(grad_out.scalar_type()));
+  check_device(kName, "grad_bias", grad_bias, grad_out);
+  check_sizes(kName, "grad_bias", grad_bias, {grad_out.size(1)});
+}
+
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
@@ -30,4 +77,5 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
       " -> Tensor");
   m.def("linear_backward_input(Tensor grad_out, Tensor weight) -> Tensor");
   m.def("linear_backward_weight(Tensor grad_out, Tensor x, Tensor(a!) grad_weight) -> ()");
+  m.def("linear_backward_weight_bias(Tensor grad_out, Tensor x, Tensor(a!) grad_weight, Tensor(b!) grad_bias) -> ()");
 }

@@ -19,4 +19,15 @@ at::Tensor linear_backward_input(const at::Tensor& grad_out, const at::Tensor& w
 /// grad_weight [O,I] in A += grad_out^T x.
 void linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight);
 
+/// The same, and grad_bias [O] in A += the sum of grad_out's rows: one pass over grad_out where the device can.
+void linear_backward_weight_bias(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
+                                 at::Tensor& grad_bias);
+
+/// Throw ShapeError unless the arguments fit together; the same on every device, reading no element.
+void check_linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
+void check_linear_backward_input(const at::Tensor& grad_out, const at::Tensor& weight);
+void check_linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& grad_weight);
+
+void check_linear_backward_bias(const at::Tensor& grad_out, const at::Tensor& grad_bias);
+
 }  // namespace fpdist::kernels

@@ -2,6 +2,7 @@
 
 #include <torch/library.h>
 
+#include "kernels/checks.hpp"
 #include "kernels/dispatch.hpp"
 
 namespace fpdist::kernels {
@@ -16,6 +17,20 @@ std::tuple<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& grad_out,
                                                      const at::Tensor& weight, double eps) {
   static const auto op = find_operator<decltype(rms_norm_backward)>("fpdist::rms_norm_backward");
   return op.call(grad_out, x, weight, eps);
+}
+
+void check_rms_norm(const at::Tensor& x, const at::Tensor& weight) {
+  check_model_tensor("rms_norm", "x", x, 2);
+  check_dtype("rms_norm", "weight", weight, x.scalar_type());
+  check_device("rms_norm", "weight", weight, x);
+  check_sizes("rms_norm", "weight", weight, {x.size(1)});
+}
+
+void check_rms_norm_backward(const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& weight) {
+  check_rms_norm(x, weight);
+  check_dtype("rms_norm_backward", "grad_out", grad_out, x.scalar_type());
+  check_device("rms_norm_backward", "grad_out", grad_out, x);
+  check_sizes("rms_norm_backward", "grad_out", grad_out, x.sizes());
 }
 
 }  // namespace fpdist::kernels

@@ -18,4 +18,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
 std::tuple<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& grad_out, const at::Tensor& x,
                                                      const at::Tensor& weight, double eps);
 
+/// Throws ShapeError unless the arguments fit together; the same on every device, reading no element.
+void check_rms_norm(const at::Tensor& x, const at::Tensor& weight);
+void check_rms_norm_backward(const at::Tensor& grad_out, const at::Tensor& x, const at::Tensor& weight);
+
 }  // namespace fpdist::kernels

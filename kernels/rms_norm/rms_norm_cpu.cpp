@@ -59,14 +59,8 @@ void backward_row(const T* dy, const T* x, const T* weight, T* dx, A* dw, int64_
   }
 }
 
-void check_arguments(const at::Tensor& x, const at::Tensor& weight) {
-  check_model_tensor("rms_norm", "x", x, 2);
-  check_dtype("rms_norm", "weight", weight, x.scalar_type());
-  check_sizes("rms_norm", "weight", weight, {x.size(1)});
-}
-
 at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& weight, double eps, const std::optional<at::Tensor>&) {
-  check_arguments(x, weight);
+  check_rms_norm(x, weight);
   const at::Tensor in = x.contiguous(), w = weight.contiguous();
   at::Tensor y = at::empty_like(in);
   const int64_t width = x.size(1);
@@ -84,9 +78,7 @@ at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& weight, double eps
 
 std::tuple<at::Tensor, at::Tensor> backward_cpu(const at::Tensor& grad_out, const at::Tensor& x,
                                                 const at::Tensor& weight, double eps) {
-  check_arguments(x, weight);
-  check_dtype("rms_norm_backward", "grad_out", grad_out, x.scalar_type());
-  check_sizes("rms_norm_backward", "grad_out", grad_out, x.sizes());
+  check_rms_norm_backward(grad_out, x, weight);
   const at::Tensor in = x.contiguous(), w = weight.contiguous(), dy = grad_out.contiguous();
   const int64_t rows = x.size(0), width = x.size(1), blocks = (rows + kRowsPerBlock - 1) / kRowsPerBlock;
   at::Tensor dx = at::empty_like(in);

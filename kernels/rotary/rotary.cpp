@@ -2,6 +2,9 @@
 
 #include <torch/library.h>
 
+#include <utility>
+
+#include "kernels/checks.hpp"
 #include "kernels/dispatch.hpp"
 
 namespace fpdist::kernels {
@@ -9,6 +12,16 @@ namespace fpdist::kernels {
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool inverse) {
   static const auto op = find_operator<decltype(rotary)>("fpdist::rotary");
   return op.call(x, cos, sin, inverse);
+}
+
+void check_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  check_model_tensor("rotary", "x", x, 3);
+  check(x.size(2) % 2 == 0, "rotary: head size ", x.size(2), " is odd: the two halves must be equal");
+  for (const auto& [name, tensor] : {std::pair{"cos", &cos}, {"sin", &sin}}) {
+    check_dtype("rotary", name, *tensor, accumulate_dtype_of(x.scalar_type()));
+    check_device("rotary", name, *tensor, x);
+    check_sizes("rotary", name, *tensor, {x.size(0), x.size(2) / 2});
+  }
 }
 
 }  // namespace fpdist::kernels

@@ -9,4 +9,7 @@ namespace fpdist::kernels {
 
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool inverse);
 
+/// Throws ShapeError unless the arguments fit together; the same on every device, reading no element.
+void check_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+
 }  // namespace fpdist::kernels

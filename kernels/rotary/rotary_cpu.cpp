@@ -30,13 +30,7 @@ void rotate_rows(const T* x, const A* cos, const A* sin, T* out, int64_t rows, i
 }
 
 at::Tensor rotary_cpu(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool inverse) {
-  check_model_tensor("rotary", "x", x, 3);
-  check(x.size(2) % 2 == 0, "rotary: head size ", x.size(2), " is odd: the two halves must be equal");
-  const auto dtype = accumulate_dtype_of(x.scalar_type());
-  for (const auto& [name, tensor] : {std::pair{"cos", &cos}, {"sin", &sin}}) {
-    check_dtype("rotary", name, *tensor, dtype);
-    check_sizes("rotary", name, *tensor, {x.size(0), x.size(2) / 2});
-  }
+  check_rotary(x, cos, sin);
   const at::Tensor in = x.contiguous(), c = cos.contiguous(), s = sin.contiguous();
   at::Tensor out = at::empty_like(in);
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, x.scalar_type(), "rotary", [&] {

@@ -37,4 +37,10 @@ at::Tensor selected_logprob_backward(const std::optional<at::Tensor>& grad_logp,
                                      const at::Tensor& lse, const at::Tensor& entropy, double temperature,
                                      const std::optional<at::Tensor>& grad_weight);
 
+/// Throw ShapeError unless the arguments fit together; the same on every device, reading no element. (The CPU twin
+/// reads score_row and target too and refuses what is unsorted or out of range.)
+void check_selected_logprob(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
+                            const at::Tensor& target, double temperature);
+void check_main_grad(const std::optional<at::Tensor>& grad_weight, const at::Tensor& weight);
+
 }  // namespace fpdist::kernels

@@ -19,14 +19,7 @@ constexpr const char* kName = "selected_logprob";
 
 void check_arguments(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
                      const at::Tensor& target, double temperature) {
-  check_model_tensor(kName, "hidden", hidden, 2);
-  check_model_tensor(kName, "weight", weight, 2);
-  check_dtype(kName, "weight", weight, hidden.scalar_type());
-  check(hidden.size(1) == weight.size(1), kName, ": hidden has ", hidden.size(1), " columns, weight ", weight.size(1));
-  check(score_row.dim() == 1 && score_row.scalar_type() == at::kLong, kName, ": score_row must be int64 [S]");
-  check_dtype(kName, "target", target, at::kLong);
-  check_sizes(kName, "target", target, score_row.sizes());
-  check(temperature > 0, kName, ": temperature is ", temperature, ": it must be above 0");
+  check_selected_logprob(hidden, weight, score_row, target, temperature);
   const int64_t rows = hidden.size(0), vocabulary = weight.size(0), scores = score_row.size(0);
   const at::Tensor row = score_row.contiguous(), token = target.contiguous();
   const int64_t *r = row.const_data_ptr<int64_t>(), *t = token.const_data_ptr<int64_t>();
@@ -109,11 +102,8 @@ at::Tensor backward_cpu(const std::optional<at::Tensor>& grad_logp, const std::o
                         const std::optional<at::Tensor>& grad_weight) {
   check_arguments(hidden, weight, score_row, target, temperature);
   const auto dtype = accumulate_dtype_of(hidden.scalar_type());
+  check_main_grad(grad_weight, weight);
   at::Tensor dw = grad_weight.value_or(at::Tensor());
-  if (dw.defined()) {
-    check_dtype(kName, "grad_weight", dw, dtype);
-    check_sizes(kName, "grad_weight", dw, weight.sizes());
-  }
   const at::Tensor h = hidden.to(dtype), w = weight.to(dtype);
   at::Tensor dh = at::zeros(hidden.sizes(), h.options());
   for_chunks(

@@ -2,6 +2,7 @@
 
 #include <torch/library.h>
 
+#include "kernels/checks.hpp"
 #include "kernels/dispatch.hpp"
 
 namespace fpdist::kernels {
@@ -15,6 +16,19 @@ std::tuple<at::Tensor, at::Tensor> swiglu_backward(const at::Tensor& grad_out, c
                                                    const at::Tensor& up) {
   static const auto op = find_operator<decltype(swiglu_backward)>("fpdist::swiglu_backward");
   return op.call(grad_out, gate, up);
+}
+
+void check_swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  check_model_tensor("swiglu", "gate", gate, 2);
+  check_dtype("swiglu", "up", up, gate.scalar_type());
+  check_device("swiglu", "up", up, gate);
+  check_sizes("swiglu", "up", up, gate.sizes());
+}
+
+void check_swiglu_backward(const at::Tensor& grad_out, const at::Tensor& gate, const at::Tensor& up) {
+  check_swiglu(gate, up);
+  check_device("swiglu_backward", "grad_out", grad_out, gate);
+  check_sizes("swiglu_backward", "grad_out", grad_out, gate.sizes());
 }
 
 }  // namespace fpdist::kernels

@@ -14,4 +14,8 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 std::tuple<at::Tensor, at::Tensor> swiglu_backward(const at::Tensor& grad_out, const at::Tensor& gate,
                                                    const at::Tensor& up);
 
+/// Throw ShapeError unless the arguments fit together; the same on every device, reading no element.
+void check_swiglu(const at::Tensor& gate, const at::Tensor& up);
+void check_swiglu_backward(const at::Tensor& grad_out, const at::Tensor& gate, const at::Tensor& up);
+
 }  // namespace fpdist::kernels

@@ -15,14 +15,8 @@ namespace {
 
 constexpr int64_t kElementsPerTask = 16384;
 
-void check_pair(const at::Tensor& gate, const at::Tensor& up) {
-  check_model_tensor("swiglu", "gate", gate, 2);
-  check_dtype("swiglu", "up", up, gate.scalar_type());
-  check_sizes("swiglu", "up", up, gate.sizes());
-}
-
 at::Tensor swiglu_cpu(const at::Tensor& gate, const at::Tensor& up) {
-  check_pair(gate, up);
+  check_swiglu(gate, up);
   const auto dtype = accumulate_dtype_of(gate.scalar_type());
   const at::Tensor g = gate.to(dtype).contiguous(), u = up.to(dtype).contiguous();
   at::Tensor y = at::empty_like(g);
@@ -38,8 +32,7 @@ at::Tensor swiglu_cpu(const at::Tensor& gate, const at::Tensor& up) {
 
 std::tuple<at::Tensor, at::Tensor> swiglu_backward_cpu(const at::Tensor& grad_out, const at::Tensor& gate,
                                                        const at::Tensor& up) {
-  check_pair(gate, up);
-  check_sizes("swiglu_backward", "grad_out", grad_out, gate.sizes());
+  check_swiglu_backward(grad_out, gate, up);
   const auto dtype = accumulate_dtype_of(gate.scalar_type());
   const at::Tensor g = gate.to(dtype).contiguous(), u = up.to(dtype).contiguous();
   const at::Tensor dy = grad_out.to(dtype).contiguous();

@@ -7,12 +7,6 @@
 namespace fpdist::kernels {
 namespace {
 
-void check_ascending(const char* name, std::span<const int32_t> row) {
-  for (size_t i = 1; i < row.size(); ++i)
-    check(row[i - 1] < row[i], "tree_attention: ", name, "[", i, "] = ", row[i], " follows ", row[i - 1],
-          ": rows must ascend; sort the rows together with their tensors");
-}
-
 int64_t first_at_least(std::span<const int32_t> row, int32_t bound) {
   return std::lower_bound(row.begin(), row.end(), bound) - row.begin();
 }
@@ -35,6 +29,12 @@ void add_inside(std::span<const int32_t> q_row, int64_t q, int64_t q_end, int64_
 }
 
 }  // namespace
+
+void check_ascending(const char* name, std::span<const int32_t> row) {
+  for (size_t i = 1; i < row.size(); ++i)
+    check(row[i - 1] < row[i], "tree_attention: ", name, "[", i, "] = ", row[i], " follows ", row[i - 1],
+          ": rows must ascend; sort the rows together with their tensors");
+}
 
 std::vector<Piece> find_pieces(std::span<const int32_t> q_row, std::span<const int32_t> k_row,
                                std::span<const int32_t> row_end) {

@@ -10,16 +10,16 @@ namespace {
 
 constexpr const char* kName = "tree_attention";
 
-void check_rows(const char* name, const at::Tensor& rows, int64_t size, const at::Tensor& like) {
+void check_rows(const char* name, const at::Tensor& rows, int64_t size) {
   check(rows.defined() && rows.scalar_type() == at::kInt && rows.dim() == 1 && rows.size(0) == size, kName, ": ", name,
         " must be int32 of shape [", size, "], one number per row of its tensor");
-  check(rows.device() == like.device(), kName, ": ", name, " is on ", rows.device(), ", q on ", like.device());
+  check(rows.device().is_cpu(), kName, ": ", name, " is on ", rows.device(),
+        ": row numbers stay on the CPU whatever the device of q, the host plans the call from them");
 }
 
 }  // namespace
 
-void check_tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& q_row,
-                          const at::Tensor& k_row, const at::Tensor& k_end) {
+void check_attention_tensors(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   check_model_tensor(kName, "q", q, 3);
   for (const auto& [name, tensor] : {std::pair{"k", &k}, {"v", &v}}) {
     check_model_tensor(kName, name, *tensor, 3);
@@ -30,9 +30,27 @@ void check_tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
   check(q.size(2) == k.size(2), kName, ": head size of q is ", q.size(2), ", of k ", k.size(2));
   check(k.size(1) > 0 && q.size(1) % k.size(1) == 0, kName, ": ", q.size(1), " query heads over ", k.size(1),
         " key heads: the first must be a multiple of the second");
-  check_rows("q_row", q_row, q.size(0), q);
-  check_rows("k_row", k_row, k.size(0), q);
-  check_rows("k_end", k_end, k.size(0), q);
+}
+
+void check_tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& q_row,
+                          const at::Tensor& k_row, const at::Tensor& k_end) {
+  check_attention_tensors(q, k, v);
+  check_rows("q_row", q_row, q.size(0));
+  check_rows("k_row", k_row, k.size(0));
+  check_rows("k_end", k_end, k.size(0));
+}
+
+void check_tree_attention_backward(const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& out,
+                                   const at::Tensor& lse) {
+  constexpr const char* kBackward = "tree_attention_backward";
+  const auto dtype = accumulate_dtype_of(q.scalar_type());
+  check_sizes(kBackward, "grad_out", grad_out, q.sizes());
+  check_sizes(kBackward, "out", out, q.sizes());
+  check_sizes(kBackward, "lse", lse, {q.size(0), q.size(1)});
+  check_dtype(kBackward, "out", out, dtype);
+  check_dtype(kBackward, "lse", lse, dtype);
+  for (const auto& [name, tensor] : {std::pair{"grad_out", &grad_out}, {"out", &out}, {"lse", &lse}})
+    check_device(kBackward, name, *tensor, q);
 }
 
 std::tuple<at::Tensor, at::Tensor> tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

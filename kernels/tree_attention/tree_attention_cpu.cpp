@@ -128,23 +128,13 @@ std::tuple<at::Tensor, at::Tensor> forward_cpu(const at::Tensor& q, const at::Te
   return {out, lse};
 }
 
-void check_backward(const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& out, const at::Tensor& lse) {
-  constexpr const char* kBackward = "tree_attention_backward";
-  const auto dtype = accumulate_dtype_of(q.scalar_type());
-  check_sizes(kBackward, "grad_out", grad_out, q.sizes());
-  check_sizes(kBackward, "out", out, q.sizes());
-  check_sizes(kBackward, "lse", lse, {q.size(0), q.size(1)});
-  check_dtype(kBackward, "out", out, dtype);
-  check_dtype(kBackward, "lse", lse, dtype);
-}
-
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_cpu(const at::Tensor& grad_out, const at::Tensor& q,
                                                             const at::Tensor& k, const at::Tensor& v,
                                                             const at::Tensor& out, const at::Tensor& lse,
                                                             const at::Tensor& q_row, const at::Tensor& k_row,
                                                             const at::Tensor& k_end, double scale) {
   check_tree_attention(q, k, v, q_row, k_row, k_end);
-  check_backward(grad_out, q, out, lse);
+  check_tree_attention_backward(grad_out, q, out, lse);
   const auto dtype = accumulate_dtype_of(q.scalar_type());
   const int64_t heads = k.size(1), group = q.size(1) / heads;
   const at::Tensor qc = q.to(dtype).contiguous(), kc = k.to(dtype).contiguous(), vc = v.to(dtype).contiguous();

@@ -13,10 +13,14 @@ class CpuDevice final : public Device {
   std::string description() const override { return "cpu"; }
   std::unique_ptr<Communicator> extend(std::unique_ptr<Communicator> host) override { return host; }
   at::Tensor upload(const at::Tensor& host) override { return host; }
+  at::Tensor download(const at::Tensor& tensor) override { return tensor; }
   void synchronize() override {}
   MemoryUse memory() const override { return {}; }
   void reset_peak_memory() override {}
-  void mark() override { marks_.push_back(Clock::now()); }
+  size_t mark() override {
+    marks_.push_back(Clock::now());
+    return marks_.size() - 1;
+  }
   std::vector<double> seconds() override {
     std::vector<double> all;
     for (const Clock::time_point mark : marks_)

@@ -4,11 +4,15 @@
 
 namespace fpdist::comm {
 
-Mesh::Mesh(World& world, const MeshShape& shape) : shape_(shape), world_(&world.communicator()) {
+Mesh::Mesh(World& world, const MeshShape& shape, Device* device) : shape_(shape), world_(&world.communicator()) {
   const bool is_resolved = shape.dp > 0 && shape.pp > 0 && shape.cp > 0 && shape.tp > 0;
   check<ConfigError>(is_resolved && shape.size() == world.size(), "mesh ", to_string(shape), " on ", world.size(),
                      " ranks; dp * pp * cp * tp must be the number of ranks");
   at_ = coordinates_of(world.rank(), shape);
+  if (device != nullptr && !device->where().is_cpu()) {
+    extended_ = device->extend(world_->split("world", 0, world.rank()));
+    world_ = extended_.get();
+  }
   // Ranks that agree in every coordinate but the axis' own form one communicator, in the axis' order.
   const auto axis = [&](const char* name, Coordinates rest, int place) {
     return world_->split(name, rank_of(rest, shape_), place);

@@ -70,6 +70,11 @@ constexpr std::array kKeys = {
     FPDIST_KEY(pack.share_prefix, "compute shared prefixes once; false lays every sample out alone", ""),
     FPDIST_KEY(pack.slices, "slices in which a pack goes through the pipeline; 0: the planner chooses, 1: whole", ">= 0"),
     FPDIST_KEY(pack.verify_steps, "run the first n steps shared and unshared and stop if they disagree", ">= 0"),
+    FPDIST_KEY(comm.transport, "how tensors on a GPU travel; staged: over the host", "nccl | staged"),
+    FPDIST_KEY(comm.nccl_max_ctas, "most thread blocks of an NCCL kernel; 0: its own choice", ">= 0"),
+    FPDIST_KEY(comm.share_gpus, "let ranks outnumber the GPUs that they see", ""),
+    FPDIST_KEY(plan.costs, "cost file of this model, e.g. the costs.yaml of a calibrated run; empty: by FLOPs", ""),
+    FPDIST_KEY(plan.calibrate_steps, "time the first n steps, fit costs to them (output_dir/costs.yaml) and plan with these; 0: never, plans repeat bit for bit", ">= 0"),
 };
 // clang-format on
 #undef FPDIST_KEY

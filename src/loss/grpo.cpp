@@ -34,14 +34,14 @@ void add_clip_metrics(const Edges& edges, const at::Tensor& ratio, const at::Ten
   const at::Tensor low = share(ratio.lt(1 - options.epsilon).logical_and(advantage.lt(0)));
   const at::Tensor high = share(ratio.gt(1 + options.epsilon_high).logical_and(advantage.gt(0)));
   const auto per_sample = [&](const at::Tensor& held) {
-    if (by_sequence) return held;
-    const at::Tensor mean = segment_sum(held, edges) / length_or_one(edges);
-    return mean.masked_select(edges.length.gt(0));  // samples without tokens have no share of their own
+    return by_sequence ? held : segment_sum(held, edges) / length_or_one(edges);
   };
+  // By token, samples without any have no share of their own.
+  const at::Tensor counts = by_sequence ? at::ones_like(edges.length, at::kBool) : edges.length.gt(0);
   metrics["clip_ratio/low_mean"] = mean_of(low);
-  metrics["clip_ratio/low_min"] = min_of(per_sample(low));
+  metrics["clip_ratio/low_min"] = min_of(per_sample(low), counts);
   metrics["clip_ratio/high_mean"] = mean_of(high);
-  metrics["clip_ratio/high_max"] = max_of(per_sample(high));
+  metrics["clip_ratio/high_max"] = max_of(per_sample(high), counts);
   metrics["clip_ratio/region_mean"] = mean_of(low + high);  // never both: they need opposite advantages
 }
 

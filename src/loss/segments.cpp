@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/ops/segments.hpp"
 
 namespace fpdist::loss {
 namespace {
@@ -25,11 +26,11 @@ void require(const at::Tensor& tensor, int64_t size, const char* name, const cha
 }
 
 at::Tensor segment_sum(const at::Tensor& per_edge, const Edges& edges) {
-  return at::zeros({edges.length.size(0)}, per_edge.options()).index_add(0, edges.sample, per_edge);
+  return ops::sum_rows(per_edge, edges.sample, edges.length.size(0));
 }
 
 at::Tensor at_edges(const at::Tensor& per_sample, const Edges& edges) {
-  return per_sample.index_select(0, edges.sample);
+  return ops::gather_rows(per_sample, edges.sample);
 }
 
 at::Tensor length_or_one(const Edges& edges) { return edges.length.clamp_min(1); }
@@ -50,5 +51,11 @@ Metric mean_of(const at::Tensor& values, const at::Tensor& mask) {
 
 Metric min_of(const at::Tensor& values) { return {Combine::kMin, extreme_or(values, false), {}}; }
 Metric max_of(const at::Tensor& values) { return {Combine::kMax, extreme_or(values, true), {}}; }
+Metric min_of(const at::Tensor& values, const at::Tensor& mask) {
+  return min_of(values.masked_fill(mask.logical_not(), std::numeric_limits<double>::infinity()));
+}
+Metric max_of(const at::Tensor& values, const at::Tensor& mask) {
+  return max_of(values.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity()));
+}
 
 }  // namespace fpdist::loss

@@ -28,5 +28,8 @@ Metric mean_of(const at::Tensor& values);
 Metric mean_of(const at::Tensor& values, const at::Tensor& mask);
 Metric min_of(const at::Tensor& values);
 Metric max_of(const at::Tensor& values);
+/// Over those where `mask` (bool, the same shape) is true.
+Metric min_of(const at::Tensor& values, const at::Tensor& mask);
+Metric max_of(const at::Tensor& values, const at::Tensor& mask);
 
 }  // namespace fpdist::loss

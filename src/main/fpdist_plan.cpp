@@ -1,11 +1,13 @@
 // fpdist_plan: what a step will cost on any mesh, without a GPU and without MPI.
 //   fpdist_plan --lengths FILE.jsonl --parallel.dp 8 --parallel.pp 4 --parallel.schedule 1f1b --pack.max_tokens 8192
-//   fpdist_plan ... --compare --json FILE --trace FILE --html FILE
+//   fpdist_plan --config FILE.yaml [--section.key value ...] [--steps N]
+//   fpdist_plan ... --compare --world-sizes 8,16,32 --json FILE --trace FILE --html FILE
 
 #include <algorithm>
 #include <boost/program_options.hpp>
 #include <charconv>
 #include <fstream>
+#include <iomanip>
 #include <iostream>
 #include <string>
 #include <string_view>
@@ -14,6 +16,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/types.hpp"
 #include "fpdist/plan/costs_file.hpp"
+#include "src/main/plan_config.hpp"
 #include "src/main/plan_report.hpp"
 
 namespace {
@@ -23,9 +26,10 @@ using namespace fpdist::main_program;
 namespace po = boost::program_options;
 
 struct Arguments {
-  std::string lengths, costs, schedule, method, json, trace, html;
-  std::vector<std::string> layers, world;
-  PlanRequest request;
+  std::string config, lengths, costs, schedule, method, json, trace, html;
+  std::vector<std::string> layers, world_sizes;
+  PlanRequest request;  ///< what a length file is planned with
+  int64_t steps = 1;
   bool compare = false, help = false;
 };
 
@@ -45,28 +49,22 @@ std::vector<int64_t> numbers(const std::vector<std::string>& arguments, std::str
   return all;
 }
 
+auto text_value(std::string& field, const char* otherwise = "") { return po::value(&field)->default_value(otherwise); }
+
+/// For either source of lengths.
 po::options_description describe(Arguments& to) {
-  plan::PlannerOptions& options = to.request.options;
   po::options_description all("fpdist_plan");
-  const auto text_value = [](std::string& field, const char* otherwise = "") {
-    return po::value(&field)->default_value(otherwise);
-  };
   all.add_options()("help", po::bool_switch(&to.help), "this text");
   all.add_options()("lengths", text_value(to.lengths),
                     "JSONL file: {\"prefix\": tokens, \"completions\": [tokens, ...]}");
-  all.add_options()("parallel.dp", po::value(&options.replicas)->default_value(1), "replicas");
-  all.add_options()("parallel.pp", po::value(&options.parallel.pp)->default_value(1), "pipeline stages");
-  all.add_options()("parallel.schedule", text_value(to.schedule, "1f1b"), "1f1b | interleaved | zb-h1");
-  all.add_options()("parallel.virtual_stages", po::value(&options.parallel.virtual_stages)->default_value(0),
-                    "runs of layers a stage (0: 2 with interleaving, else 1)");
-  all.add_options()("parallel.layers", po::value(&to.layers)->multitoken(), "layers of each run (by cost)");
-  all.add_options()("pack.max_tokens", po::value(&options.max_tokens)->default_value(8192), "most rows in a pack");
-  all.add_options()(
-      "method", text_value(to.method, "auto"),
-      "dpo and reward keep groups together, sft and grpo may tear them; auto: lines of two completions are pairs");
+  all.add_options()("config", text_value(to.config),
+                    "or a configuration of fpdist_train, with any --section.key of its own");
+  all.add_options()("steps", po::value(&to.steps)->default_value(1), "with --config: plan the first n steps");
   all.add_options()("costs", text_value(to.costs),
-                    "cost file (configs/costs/llama3-8b.yaml, whose values are built in)");
-  all.add_options()("world", po::value(&to.world)->multitoken(), "ranks to predict the step time for, as dp * pp");
+                    "cost file (default: configs/costs/llama3-8b.yaml, which is built in; with --config the config's "
+                    "own, or the model's operations)");
+  all.add_options()("world-sizes", po::value(&to.world_sizes)->multitoken(),
+                    "numbers of ranks to predict the step time for; more ranks are more replicas");
   all.add_options()("compare", po::bool_switch(&to.compare), "also price how others pack, each at its best cap");
   all.add_options()("json", text_value(to.json), "write the figures and the plan to this file");
   all.add_options()("trace", text_value(to.trace), "write the simulated timeline of replica 0 for ui.perfetto.dev");
@@ -74,13 +72,31 @@ po::options_description describe(Arguments& to) {
   return all;
 }
 
-/// --lengths names the samples. (A config names data and a step instead: the same request made from its groups.)
-void read_request(Arguments& arguments) {
+/// What a config would say.
+po::options_description describe_lengths(Arguments& to) {
+  plan::PlannerOptions& options = to.request.options;
+  po::options_description all("with --lengths");
+  all.add_options()("parallel.dp", po::value(&options.replicas)->default_value(1), "replicas");
+  all.add_options()("parallel.pp", po::value(&options.parallel.pp)->default_value(1), "pipeline stages");
+  all.add_options()("parallel.schedule", text_value(to.schedule, "1f1b"), "1f1b | interleaved | zb-h1");
+  all.add_options()("parallel.virtual_stages", po::value(&options.parallel.virtual_stages)->default_value(0),
+                    "runs of layers a stage (0: 2 with interleaving, else 1)");
+  all.add_options()("parallel.layers", po::value(&to.layers)->multitoken(), "layers of each run (by cost)");
+  all.add_options()("pack.max_tokens", po::value(&options.max_tokens)->default_value(8192), "most rows in a pack");
+  all.add_options()("pack.max_in_flight", po::value(&options.max_in_flight)->default_value(0),
+                    "most rows in flight on a stage (0: what whole packs need)");
+  all.add_options()(
+      "method", text_value(to.method, "auto"),
+      "dpo and reward keep groups together, sft and grpo may tear them; auto: lines of two completions are pairs");
+  return all;
+}
+
+PlanRequest read_length_file(Arguments& arguments) {
   plan::PlannerOptions& options = arguments.request.options;
-  check<ConfigError>(!arguments.lengths.empty(), "--lengths FILE.jsonl is missing; see fpdist_plan --help");
   check<ConfigError>(options.replicas >= 1 && options.parallel.pp >= 1,
                      "--parallel.dp and --parallel.pp must be 1 or more");
   check<ConfigError>(options.max_tokens >= 1, "--pack.max_tokens must be 1 or more");
+  check<ConfigError>(options.max_in_flight >= 0, "--pack.max_in_flight must be 0 or more");
   options.parallel.schedule = plan::schedule_from_name(arguments.schedule);
   const bool interleaved = options.parallel.schedule == plan::Schedule::kInterleaved;
   if (options.parallel.virtual_stages == 0) options.parallel.virtual_stages = interleaved ? 2 : 1;
@@ -90,6 +106,43 @@ void read_request(Arguments& arguments) {
   options.atomic = arguments.method == "auto"                          ? plan::Atomic::kPairs
                    : is_preference(method_from_name(arguments.method)) ? plan::Atomic::kLines
                                                                        : plan::Atomic::kSamples;
+  return arguments.request;
+}
+
+/// Steps to plan, the first in full. With --config, arguments that are not ours are the config's.
+std::vector<PlanRequest> read_requests(int argc, char** argv, Arguments& arguments) {
+  const po::options_description common = describe(arguments), lengths = describe_lengths(arguments);
+  const int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
+  std::vector<std::string> others;
+  try {
+    po::variables_map values;
+    const po::parsed_options ours =
+        po::command_line_parser(argc, argv).options(common).style(style).allow_unregistered().run();
+    po::store(ours, values);
+    po::notify(values);
+    if (arguments.config.empty()) {
+      po::options_description all;
+      all.add(common).add(lengths);
+      po::variables_map again;
+      po::store(po::command_line_parser(argc, argv).options(all).style(style).run(), again);
+      po::notify(again);
+    }
+    others = po::collect_unrecognized(ours.options, po::include_positional);
+  } catch (const po::error& error) {
+    throw ConfigError(text(error.what(), "; see fpdist_plan --help"));
+  }
+  if (arguments.help) {
+    std::cout << common << lengths;
+    return {};
+  }
+  check<ConfigError>(arguments.lengths.empty() != arguments.config.empty(),
+                     arguments.lengths.empty() ? "--lengths FILE.jsonl is missing, or --config FILE.yaml"
+                                               : "give one of --lengths and --config",
+                     "; see fpdist_plan --help");
+  check<ConfigError>(arguments.steps >= 1, "--steps must be 1 or more");
+  if (arguments.config.empty()) return {read_length_file(arguments)};
+  others.insert(others.begin(), {"--config", arguments.config});
+  return read_config({others, arguments.costs, arguments.steps});
 }
 
 void write_file(const std::string& path, const std::string& content) {
@@ -101,47 +154,48 @@ void write_file(const std::string& path, const std::string& content) {
   check<DiskError>(!file.fail(), "cannot write ", path, ": is the disk full?");
 }
 
-void print_scaling(const Arguments& arguments) {
-  for (const int64_t ranks : numbers(arguments.world, "--world")) {
-    PlanRequest other = arguments.request;
-    const int pp = other.options.parallel.pp;
-    check<ConfigError>(ranks >= pp && ranks % pp == 0, "--world ", ranks, " is no multiple of --parallel.pp ", pp);
-    other.options.replicas = static_cast<int>(ranks / pp);
-    const plan::PlanFigures figures = plan_step(other).figures;
-    std::cout << "world " << ranks << ": dp " << other.options.replicas << ", step / ideal " << figures.step_over_ideal
-              << ", step " << figures.step << " cost units\n";
+/// The steps after the first, a line each.
+nlohmann::json plan_more_steps(const std::vector<PlanRequest>& requests, const PlannedStep& first) {
+  nlohmann::json all = nlohmann::json::array();
+  for (size_t s = 0; s < requests.size(); ++s) {
+    const PlannedStep later = s == 0 ? PlannedStep{} : plan_step(requests[s]);
+    const plan::PlanFigures& f = s == 0 ? first.figures : later.figures;
+    all.push_back({{"step_over_ideal", f.step_over_ideal},
+                   {"step", f.step},
+                   {"bubble", f.bubble},
+                   {"replica_imbalance", f.replica_imbalance},
+                   {"packs", f.packs},
+                   {"sharing_ratio", f.sharing_ratio},
+                   {"sharing_kept", f.sharing_kept},
+                   {"tokens_computed", f.tokens_computed},
+                   {"hash", requests[s].job->hash}});
+    std::cout << "step " << std::setw(9) << std::left << s + 1 << " step / ideal " << f.step_over_ideal << ", bubble "
+              << f.bubble << ", replicas " << f.replica_imbalance << ", packs " << f.packs << ", sharing "
+              << f.sharing_kept << " of " << f.sharing_ratio << '\n';
   }
+  return all;
 }
 
 void plan_and_report(int argc, char** argv) {
   Arguments arguments;
-  const po::options_description options = describe(arguments);
-  try {
-    po::variables_map values;
-    po::store(po::command_line_parser(argc, argv).options(options).run(), values);
-    po::notify(values);
-  } catch (const po::error& error) {
-    throw ConfigError(text(error.what(), "; see fpdist_plan --help"));
-  }
-  if (arguments.help) {
-    std::cout << options;
-    return;
-  }
-  read_request(arguments);
-  const PlanRequest& request = arguments.request;
-  const PlannedStep step = plan_step(request);
-  const std::vector<Comparison> others = arguments.compare ? compare(request, step.plan) : std::vector<Comparison>();
-  std::cout << to_text(request, step, others);
-  print_scaling(arguments);
-  write_file(arguments.json, to_json(request, step, others).dump(1) + "\n");
+  const std::vector<PlanRequest> requests = read_requests(argc, argv, arguments);
+  if (requests.empty()) return;
+  Report report{.request = requests[0], .step = plan_step(requests[0]), .others = {}, .schedules = {}, .scaling = {}};
+  if (arguments.compare) report.others = compare(report.request, report.step.plan);
+  report.schedules = time_schedules(report.request, report.step);
+  report.scaling = scale(report.request, numbers(arguments.world_sizes, "--world-sizes"));
+  std::cout << to_text(report) << std::fixed << std::setprecision(3);
+  nlohmann::json result = to_json(report);
+  if (requests.size() > 1) result["steps"] = plan_more_steps(requests, report.step);
+  write_file(arguments.json, result.dump(1) + "\n");
   if (!arguments.trace.empty()) {
     // A cost unit has no length of its own: the step is drawn as one second.
-    std::vector<plan::TimelineEvent> events = timeline_of(request, step.plan, 0);
-    const double second = static_cast<double>(step.plan.step);
+    std::vector<plan::TimelineEvent> events = timeline_of(report.request, report.step.plan, 0);
+    const double second = static_cast<double>(report.step.plan.step);
     for (plan::TimelineEvent& event : events) event.begin /= second, event.end /= second;
     write_file(arguments.trace, plan::to_trace_json(events));
   }
-  if (!arguments.html.empty()) write_file(arguments.html, to_html(request, step));
+  if (!arguments.html.empty()) write_file(arguments.html, to_html(report));
 }
 
 }  // namespace

@@ -32,6 +32,11 @@ struct InFlight {
 
 at::Tensor leaf(const at::Tensor& x) { return x.detach().set_requires_grad(true); }
 
+/// Distinct rows of hidden ones; torch's gradient of a selection refuses to be one of no rows at all off the CPU.
+at::Tensor pick_rows(const at::Tensor& hidden, const at::Tensor& rows) {
+  return rows.numel() == 0 ? hidden.narrow(0, 0, 0) : hidden.index_select(0, rows);
+}
+
 int64_t queue_key(int pack, int slice) { return (int64_t{pack} << 32) | slice; }
 
 }  // namespace
@@ -40,10 +45,10 @@ struct Transformer::Impl {
   Impl(ModelConfig model_config, const TransformerOptions& model_options)
       : config(std::move(model_config)),
         options(model_options),
-        weights(Weights::allocate(config, at::TensorOptions(options.dtype), options.head, options.trainable,
-                                  options.layers, shard())),
+        weights(Weights::allocate(config, at::TensorOptions(options.dtype).device(options.device), options.head,
+                                  options.trainable, options.layers, shard())),
         inverse_frequency(
-            inverse_frequencies(config.rope, config.head_dim, ops::accumulate_dtype(options.dtype), at::kCPU)) {
+            inverse_frequencies(config.rope, config.head_dim, ops::accumulate_dtype(options.dtype), options.device)) {
     if (options.tp != nullptr && options.tp->size() == 1) options.tp = nullptr;
     if (options.trainable && options.defer_weight_gradients) {
       queue = c10::make_intrusive<ops::WeightGradientQueue>();
@@ -122,7 +127,7 @@ struct Transformer::Impl {
     return &keys;
   }
   at::Tensor head_rows(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
-    const at::Tensor own = hidden.index_select(0, tensors.head_row);
+    const at::Tensor own = pick_rows(hidden, tensors.head_row);
     return options.tp == nullptr ? own : parallel::gather_rows(own, *options.tp, tensors.head_count);
   }
   void check_head(Head wanted, const char* what) const {
@@ -236,7 +241,7 @@ at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::PackTen
   impl_->check_head(Head::kScore, "scores");
   check<DataError>(!tensors.has_empty_sample, "a sample without tokens has no score: a reward model needs ",
                    "at least one token in every prompt and completion together");
-  const at::Tensor last = hidden.index_select(0, tensors.last_row);
+  const at::Tensor last = pick_rows(hidden, tensors.last_row);
   return ops::linear(last, *impl_->weights.head).squeeze(1).to(ops::accumulate_dtype(hidden.scalar_type()));
 }
 

@@ -55,15 +55,26 @@ struct Linear : torch::autograd::Function<Linear> {
     WeightGradientQueue* queue = open_queue(*context);
     at::Tensor dx, dw, db;
     if (context->saved_data["needs_x"].toBool()) dx = kernels::linear_backward_input(grad_out, weight);
-    if (context->saved_data["needs_weight"].toBool()) {
-      const auto main_grad = context->saved_data["weight_grad"].toOptional<at::Tensor>();
+    const auto weight_grad = context->saved_data["weight_grad"].toOptional<at::Tensor>();
+    const auto bias_grad = context->saved_data["bias_grad"].toOptional<at::Tensor>();
+    const bool needs_weight = context->saved_data["needs_weight"].toBool();
+    const bool needs_bias = context->saved_data["needs_bias"].toBool();
+    if (needs_weight && weight_grad && needs_bias && bias_grad) {  // one pass over dy for both
+      auto add_both = [dy, x, dw_sum = *weight_grad, db_sum = *bias_grad]() mutable {
+        kernels::linear_backward_weight_bias(dy, x, dw_sum, db_sum);
+      };
+      queue != nullptr ? queue->push(add_both) : add_both();
+      return {dx, dw, db, {}, {}, {}};
+    }
+    if (needs_weight) {
+      const auto& main_grad = weight_grad;
       if (queue != nullptr && main_grad)
         queue->push([dy, x, sum = *main_grad]() mutable { kernels::linear_backward_weight(dy, x, sum); });
       else
         dw = into_main_grad(weight, main_grad, [&](at::Tensor& sum) { kernels::linear_backward_weight(dy, x, sum); });
     }
-    if (context->saved_data["needs_bias"].toBool()) {
-      const auto main_grad = context->saved_data["bias_grad"].toOptional<at::Tensor>();
+    if (needs_bias) {
+      const auto& main_grad = bias_grad;
       const auto row_sum = [](const at::Tensor& rows) {
         return rows.sum(0, false, accumulate_dtype(rows.scalar_type()));
       };

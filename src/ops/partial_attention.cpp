@@ -4,14 +4,17 @@
 #include <ATen/core/grad_mode.h>
 
 #include "fpdist/core/error.hpp"
+#include "kernels/tree_attention/planned_attention.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 
 namespace fpdist::ops {
 
 std::tuple<at::Tensor, at::Tensor> partial_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                      const at::Tensor& q_row, const at::Tensor& k_row,
-                                                     const at::Tensor& k_end, double scale) {
+                                                     const at::Tensor& k_end, double scale,
+                                                     const AttentionPlanPtr& plan) {
   const at::NoGradGuard no_grad;
+  if (plan) return kernels::planned_attention(q, k, v, *plan, scale);
   return kernels::tree_attention(q, k, v, q_row, k_row, k_end, scale);
 }
 
@@ -31,8 +34,10 @@ void merge_attention(at::Tensor& out, at::Tensor& lse, const at::Tensor& part_ou
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> partial_attention_backward(
     const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
-    const at::Tensor& lse, const at::Tensor& q_row, const at::Tensor& k_row, const at::Tensor& k_end, double scale) {
+    const at::Tensor& lse, const at::Tensor& q_row, const at::Tensor& k_row, const at::Tensor& k_end, double scale,
+    const AttentionPlanPtr& plan) {
   const at::NoGradGuard no_grad;
+  if (plan) return kernels::planned_attention_backward(grad_out, q, k, v, out, lse, *plan, scale);
   return kernels::tree_attention_backward(grad_out, q, k, v, out, lse, q_row, k_row, k_end, scale);
 }
 

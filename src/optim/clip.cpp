@@ -2,7 +2,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
@@ -13,6 +12,7 @@ namespace {
 
 /// Partial sums of fixed length, added in order: the same bits for any number of threads.
 constexpr int64_t kRunElems = 1 << 16;
+constexpr int64_t kDeviceRunElems = 1 << 24;
 
 template <typename T>
 double sum_of_squares(const T* values, int64_t count) {
@@ -35,26 +35,40 @@ double sum_of_squares(const T* values, int64_t count) {
   return sum;
 }
 
-}  // namespace
-
-double global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis) {
-  at::Tensor sum = at::zeros({1}, at::kDouble);
-  for (const at::Tensor& piece : pieces) {
-    check(piece.is_contiguous() && piece.device().is_cpu() &&
-              (piece.scalar_type() == at::kFloat || piece.scalar_type() == at::kDouble),
-          "global_norm: the gradient must be contiguous float32 or float64 pieces on the CPU");
-    sum.data_ptr<double>()[0] += piece.scalar_type() == at::kDouble
-                                     ? sum_of_squares(piece.const_data_ptr<double>(), piece.numel())
-                                     : sum_of_squares(piece.const_data_ptr<float>(), piece.numel());
+/// 0-dim float64 on the piece's device. There, runs bound what a widened copy may take; ATen's reductions add in an
+/// order of their own, the same every time.
+at::Tensor sum_of_squares(const at::Tensor& piece) {
+  if (piece.is_cpu())
+    return at::scalar_tensor(piece.scalar_type() == at::kDouble
+                                 ? sum_of_squares(piece.const_data_ptr<double>(), piece.numel())
+                                 : sum_of_squares(piece.const_data_ptr<float>(), piece.numel()),
+                             at::kDouble);
+  at::Tensor sum = at::zeros({}, piece.options().dtype(at::kDouble));
+  for (int64_t begin = 0; begin < piece.numel(); begin += kDeviceRunElems) {
+    const at::Tensor run = piece.narrow(0, begin, std::min(kDeviceRunElems, piece.numel() - begin));
+    sum.add_(at::linalg_vector_norm(run, 2, {}, false, at::kDouble).square());
   }
-  axis.all_reduce(sum, comm::ReduceOp::kSum);
-  return std::sqrt(sum.data_ptr<double>()[0]);
+  return sum;
 }
 
-double clip_coefficient(double norm, double max_norm) {
-  if (max_norm == 0) return 1;
-  const double coefficient = max_norm / (norm + 1e-6);
-  return coefficient > 1 ? 1 : coefficient;  // a NaN norm stays NaN: the trainer must see it
+}  // namespace
+
+at::Tensor global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis, at::Device where) {
+  at::Tensor sum = at::zeros({1}, at::TensorOptions(at::kDouble).device(where));
+  for (const at::Tensor& piece : pieces) {
+    check(piece.dim() == 1 && piece.is_contiguous() && piece.device() == where &&
+              (piece.scalar_type() == at::kFloat || piece.scalar_type() == at::kDouble),
+          "global_norm: the gradient must be flat float32 or float64 pieces on ", where, ", one is ",
+          piece.scalar_type(), " on ", piece.device());
+    sum.add_(sum_of_squares(piece));
+  }
+  axis.all_reduce(sum, comm::ReduceOp::kSum);
+  return sum.sqrt_().squeeze(0);
+}
+
+at::Tensor clip_coefficient(const at::Tensor& norm, double max_norm) {
+  if (max_norm == 0) return at::ones_like(norm);
+  return at::reciprocal(norm + 1e-6).mul_(max_norm).clamp_max_(1.0);  // clamp keeps a NaN, too
 }
 
 }  // namespace fpdist::optim

@@ -2,13 +2,12 @@
 
 #include "src/parallel/context_exchange.hpp"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 #include <numeric>
 #include <unordered_map>
 
 #include "fpdist/core/error.hpp"
+#include "src/parallel/to_tensor.hpp"
 
 namespace fpdist::parallel {
 namespace {
@@ -16,17 +15,6 @@ namespace {
 using Rows = std::vector<int32_t>;
 
 size_t index(int64_t i) { return static_cast<size_t>(i); }
-
-at::Tensor to_tensor(const std::vector<int64_t>& values) {
-  at::Tensor tensor = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
-  std::copy(values.begin(), values.end(), tensor.mutable_data_ptr<int64_t>());
-  return tensor;
-}
-at::Tensor to_tensor(const Rows& values) {
-  at::Tensor tensor = at::empty({static_cast<int64_t>(values.size())}, at::kInt);
-  std::copy(values.begin(), values.end(), tensor.mutable_data_ptr<int32_t>());
-  return tensor;
-}
 
 Rows rows_of(const std::vector<plan::RowRange>& ranges) {
   Rows rows;
@@ -48,7 +36,7 @@ Rows ends_of(const Rows& rows, const std::vector<int32_t>& subtree_end) {
 }
 
 RowMessage message(int peer, const std::vector<int64_t>& places) {
-  return {.peer = peer, .rows = to_tensor(places), .count = static_cast<int64_t>(places.size())};
+  return {.peer = peer, .rows = int64s(places), .count = static_cast<int64_t>(places.size())};
 }
 
 /// All rows that group `g` receives in stage `s`, ascending.
@@ -83,7 +71,7 @@ void fill_sends(ExchangeStage& stage, const plan::CpStage& planned, const Contex
 
 void fill_receives(ExchangeStage& stage, const plan::CpStage& planned, const ContextExchange::Impl& exchange,
                    const Rows& received, const std::vector<int32_t>& subtree_end) {
-  stage.row = to_tensor(received), stage.end = to_tensor(ends_of(received, subtree_end));
+  stage.row = int32s(received), stage.end = int32s(ends_of(received, subtree_end));
   stage.received = static_cast<int64_t>(received.size());
   for (const plan::KeyMessage& part : planned.receive) {
     std::vector<int64_t> places;
@@ -110,7 +98,7 @@ void fill_gradients(ExchangeStage& stage, const plan::CpPlan& plan, size_t s, co
 }  // namespace
 
 ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std::vector<int32_t>& subtree_end,
-                                 comm::Communicator& keys, comm::Communicator& gradients)
+                                 comm::Communicator& keys, comm::Communicator& gradients, comm::Device* device)
     : impl_(std::make_unique<Impl>(Impl{.keys = keys,
                                         .gradients = gradients,
                                         .member_rows = {},
@@ -136,8 +124,8 @@ ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std:
       owned[g].insert(owned[g].end(), more.begin(), more.end());
     }
   const Rows& own = owned[index(impl_->group)];
-  impl_->row = to_tensor(rows_of(plan.group_rows[index(impl_->group)]));
-  impl_->key_row = to_tensor(own), impl_->key_end = to_tensor(ends_of(own, subtree_end));
+  impl_->row = int32s(rows_of(plan.group_rows[index(impl_->group)]));
+  impl_->key_row = int32s(own), impl_->key_end = int32s(ends_of(own, subtree_end));
   impl_->sliced = plans.size() > 1;
   Rows before;
   for (size_t s = 0; s < plan.stage[index(impl_->group)].size(); ++s) {
@@ -148,6 +136,9 @@ ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std:
     fill_receives(stage, planned, *impl_, received, subtree_end);
     fill_gradients(stage, plan, s, *impl_, owned, received);
     before = received;
+    if (device != nullptr)
+      for (auto* messages : {&stage.send, &stage.receive, &stage.give, &stage.take})
+        for (RowMessage& part : *messages) part.rows = device->upload(part.rows);
   }
 }
 

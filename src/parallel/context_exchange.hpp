@@ -13,14 +13,15 @@ namespace fpdist::parallel {
 /// A message of one stage: with a member of another group, of the same number within its group.
 struct RowMessage {
   int peer = 0;     ///< cp rank
-  at::Tensor rows;  ///< [m] int64: send: places in the stage's source; receive: places among the received, by row
+  at::Tensor rows;  ///< [m] int64 on the device: send: places in the stage's source; receive: places among the
+                    ///< received, by row
   int64_t count = 0;
 };
 
 struct ExchangeStage {
   std::vector<RowMessage> send, receive;  ///< keys; a source is the own rows, then those received one stage before
   bool relays = false;                    ///< sends rows of the stage before
-  at::Tensor row, end;                    ///< [K] int32 of the received rows, ascending
+  at::Tensor row, end;                    ///< [K] int32 of the received rows, ascending; on the CPU
   int64_t received = 0;                   ///< K
   // Key gradients of this stage's rows on their way home.
   std::vector<RowMessage> give;  ///< places among the received rows, by owner

@@ -1,6 +1,5 @@
 #include "fpdist/parallel/executor.hpp"
 
-#include <chrono>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/plan/schedule.hpp"
 
 namespace fpdist::parallel {
 namespace {
@@ -128,21 +128,25 @@ class Executor {
 
 }  // namespace
 
-std::vector<OpTime> execute(std::span<const Op> ops, int chunks, StepWork& work, comm::Communicator& rows,
-                            comm::Communicator& gradients, const std::function<void(size_t)>& before) {
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  const auto now = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
-  Executor executor(chunks, work, rows, gradients);
-  std::vector<OpTime> times;
-  times.reserve(ops.size());
+std::vector<OpTime> execute(std::span<const Op> ops, int chunks, StepWork& work, const ExecutorAxes& axes,
+                            const std::function<void(size_t)>& before) {
+  comm::Device& device = axes.device;
+  Executor executor(chunks, work, axes.rows, axes.gradients);
+  const size_t start = device.mark();
+  std::vector<std::pair<size_t, size_t>> marks;
   for (size_t i = 0; i < ops.size(); ++i) {
     if (before) before(i);
-    const double begin = now();
+    const size_t begin = device.mark();
+    device.begin_range(plan::to_string(ops[i]));
     executor.run(ops[i]);
-    times.push_back({begin, now()});
+    device.end_range();
+    marks.emplace_back(begin, device.mark());
   }
   executor.finish();
+  const std::vector<double> at = device.seconds();
+  work.finished(at);
+  std::vector<OpTime> times;
+  for (const auto& [begin, end] : marks) times.push_back({at[begin] - at[start], at[end] - at[start]});
   return times;
 }
 

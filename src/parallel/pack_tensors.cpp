@@ -1,26 +1,14 @@
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 #include <numeric>
 
 #include "fpdist/parallel/stage.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/parallel/to_tensor.hpp"
 
 namespace fpdist::parallel {
 namespace {
 
 size_t index(int64_t i) { return static_cast<size_t>(i); }
-
-template <typename To, typename From>
-at::Tensor to_tensor(const std::vector<From>& values, at::ScalarType dtype) {
-  at::Tensor tensor = at::empty({static_cast<int64_t>(values.size())}, at::TensorOptions(dtype));
-  std::copy(values.begin(), values.end(), tensor.mutable_data_ptr<To>());
-  return tensor;
-}
-template <typename From>
-at::Tensor int64s(const std::vector<From>& values) {
-  return to_tensor<int64_t>(values, at::kLong);
-}
 
 /// Where each row of the pack lives: its slice, the cp rank, the tp rank and its number in that tp rank's run.
 struct Home {
@@ -65,7 +53,7 @@ void fill_rows(PackTensors& pack, const prefix::TreeLayout& layout, const Homes&
     row.push_back(static_cast<int32_t>(r)), end.push_back(layout.subtree_end[r]);
   }
   pack.token = int64s(token), pack.depth = int64s(depth);
-  pack.row = to_tensor<int32_t>(row, at::kInt), pack.subtree_end = to_tensor<int32_t>(end, at::kInt);
+  pack.row = int32s(row), pack.subtree_end = int32s(end);
   pack.shard_rows = homes.shard_rows[index(pack.slice)][index(share.cp_rank)];
 }
 
@@ -151,9 +139,17 @@ void fill_last_rows(PackTensors& pack, const prefix::TreeLayout& layout, const H
   pack.last_row = int64s(rows);
 }
 
+void upload(PackTensors& pack, comm::Device& device) {
+  for (at::Tensor* tensor :
+       {&pack.token, &pack.depth, &pack.head_row, &pack.score_row, &pack.score_target, &pack.score_place,
+        &pack.own_score, &pack.edge_score, &pack.edge_sample, &pack.last_row, &pack.sample_place, &pack.own_sample})
+    *tensor = device.upload(*tensor);
+}
+
 }  // namespace
 
-std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, const RowShare& share) {
+std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, const RowShare& share,
+                                            comm::Device* device) {
   const Homes homes(layout, share);
   const PackTensors common = common_fields(layout, homes, share);
   std::vector<PackTensors> all;
@@ -163,10 +159,13 @@ std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, co
     fill_rows(pack, layout, homes, share);
     fill_scores(pack, layout, homes, share);
     fill_last_rows(pack, layout, homes, share);
+    if (device != nullptr) upload(pack, *device);
   }
   return all;
 }
 
-PackTensors make_pack_tensors(const prefix::TreeLayout& layout) { return make_slice_tensors(layout, {}).front(); }
+PackTensors make_pack_tensors(const prefix::TreeLayout& layout, comm::Device* device) {
+  return make_slice_tensors(layout, {}, device).front();
+}
 
 }  // namespace fpdist::parallel

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/ops/partial_embedding.hpp"
 #include "fpdist/ops/partial_logprob.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
 
@@ -23,11 +24,11 @@ void check_slice(const char* name, const ops::Parameter& weight, const comm::Com
         " ranks: cut it along dim 0");
 }
 
-/// (positions of the tokens that lie in the slice, ascending; their ids in it).
-std::pair<at::Tensor, at::Tensor> own_tokens(const at::Tensor& token, const ops::Parameter& weight) {
+/// Tokens as ids of the slice, -1 for those in another one: as many as there are, known without reading any.
+at::Tensor ids_in_slice(const at::Tensor& token, const ops::Parameter& weight) {
   const at::Tensor local = token - weight.sharding.begin;
-  const at::Tensor place = local.ge(0).logical_and(local.lt(weight.value.size(0))).nonzero().squeeze(1);
-  return {place, local.index_select(0, place)};
+  const at::Tensor inside = local.ge(0).logical_and(local.lt(weight.value.size(0)));
+  return local.masked_fill(inside.logical_not(), -1);
 }
 
 /// Targets as ids of the slice, -1 for those in another one.
@@ -37,9 +38,7 @@ at::Tensor local_targets(const at::Tensor& target, const ops::Parameter& weight)
   check(!target.is_cpu() || target.numel() == 0 ||
             (target.min().item<int64_t>() >= 0 && target.max().item<int64_t>() < vocabulary),
         "selected_logprob: a target is outside the vocabulary [0, ", vocabulary, ")");
-  const at::Tensor local = target - weight.sharding.begin;
-  const at::Tensor inside = local.ge(0).logical_and(local.lt(weight.value.size(0)));
-  return local.masked_fill(inside.logical_not(), -1);
+  return ids_in_slice(target, weight);
 }
 
 /// Every slice's part, stacked in rank order, argmax in ids of the whole vocabulary: one gather. Ids travel as numbers
@@ -91,9 +90,7 @@ at::Tensor embedding(const at::Tensor& token, const ops::Parameter& weight, comm
   check(!token.is_cpu() || token.numel() == 0 ||
             (token.min().item<int64_t>() >= 0 && token.max().item<int64_t>() < weight.sharding.full_shape[0]),
         "embedding: a token is outside the vocabulary [0, ", weight.sharding.full_shape[0], ")");
-  const auto [place, id] = own_tokens(token, weight);
-  const at::Tensor rows = at::zeros({token.size(0), weight.value.size(1)}, weight.value.options().requires_grad(false));
-  return scatter_sum_rows(rows.index_copy(0, place, ops::embedding(id, weight)), tp, counts);
+  return scatter_sum_rows(ops::partial_embedding(ids_in_slice(token, weight), weight), tp, counts);
 }
 
 ops::SelectedLogprob selected_logprob(const at::Tensor& hidden, const ops::Parameter& weight,

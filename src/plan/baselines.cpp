@@ -24,9 +24,11 @@ LengthTree unshared(const LengthTree& tree) {
   for (const LengthSample& sample : tree.sample) {
     const LengthNode& last = tree.node[index(sample.node)];
     const auto at = static_cast<int32_t>(apart.node.size());
-    apart.node.push_back({-1, last.above, 0});
-    apart.node.push_back({at, last.rows, last.above});
-    apart.sample.push_back({at + 1, apart.lines++, sample.edges});
+    int64_t edges = sample.edges;
+    for (int32_t n = sample.node; n >= 0; n = tree.node[index(n)].parent) edges += tree.node[index(n)].edges;
+    apart.node.push_back({.parent = -1, .rows = last.above});
+    apart.node.push_back({.parent = at, .rows = last.rows, .above = last.above});
+    apart.sample.push_back({at + 1, apart.lines++, edges});
   }
   return apart;
 }

@@ -85,9 +85,24 @@ StageCosts read_costs(const std::string& path) {
   return parse_costs(all.str(), path);
 }
 
+std::string to_text(const StageCosts& costs, const std::string& comment) {
+  std::string result;
+  std::istringstream lines(comment);
+  for (std::string line; std::getline(lines, line);) result += text("# ", line, "\n");
+  for (const auto& [name, field] : kFields) result += text(name, ": ", costs.*field, "\n");
+  return result + (costs.recompute ? "recompute: true\n" : "recompute: false\n");
+}
+
+void write_costs(const StageCosts& costs, const std::string& comment, const std::string& path) {
+  std::ofstream file(path, std::ios::binary);
+  file << to_text(costs, comment) << std::flush;
+  check<DiskError>(file.good(), path, " could not be written: is the disk full?");
+}
+
 void check_costs_fit(const StageCosts& costs, int64_t model_layers, const std::string& path) {
   check<ConfigError>(costs.layers == model_layers, path, " is for a model of ", costs.layers, " layers, this one has ",
-                     model_layers, ": give a cost file of this model");
+                     model_layers, ": give a cost file of this model (layers: ", model_layers,
+                     "), or none to count its operations");
 }
 
 }  // namespace fpdist::plan

@@ -59,8 +59,14 @@ int64_t Pricer::makespan(const ReplicaDraft& draft, int64_t most) {
   effort_ += static_cast<int64_t>(wanted.size());
   const int64_t makespan = wanted.makespan(units_, problem_.layers);
   if (makespan > most) return kNever;
-  const bool may_overflow = draft.window > 1 || problem_.schedule == Schedule::kInterleaved;
-  return may_overflow && wanted.peak_rows(units_) > problem_.most_in_flight ? kNever : makespan;
+  const int64_t whole_packs = problem_.stages * problem_.most_rows;
+  const bool may_overflow =
+      draft.window > 1 || problem_.schedule == Schedule::kInterleaved || problem_.most_in_flight < whole_packs;
+  if (!may_overflow) return makespan;
+  const int64_t peak = wanted.peak_rows(units_);
+  if (peak <= problem_.most_in_flight) return makespan;
+  rows_needed_ = std::min(rows_needed_, peak);
+  return kNever;
 }
 
 }  // namespace fpdist::plan

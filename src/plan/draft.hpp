@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "fpdist/plan/length_tree.hpp"
@@ -22,7 +23,7 @@ struct Problem {
   Schedule schedule;
   int stages, chunks;
   int64_t most_rows, most_in_flight;  ///< in a pack, on a stage
-  bool may_slice;
+  bool may_slice, fills_up;
   std::vector<int64_t> layers;      ///< [stages * chunks]
   std::vector<int32_t> atom_of;     ///< [samples] those with the same number stay together
   std::vector<int32_t> cluster_of;  ///< [samples] those with the same number share most: a group
@@ -57,6 +58,8 @@ class Pricer {
   void price(PackDraft& pack);
   /// Makespan of priced packs; kNever when it exceeds `most`, or when the shape or the rows in flight are not allowed.
   int64_t makespan(const ReplicaDraft& draft, int64_t most);
+  /// Fewest rows in flight of the drafts refused for them since it was asked last; kNever: none was.
+  int64_t take_rows_needed() { return std::exchange(rows_needed_, kNever); }
   PipelineShape shape(const ReplicaDraft& draft) const;
   /// Roughly the simulated operations so far (other work counted in them): what the search has cost.
   int64_t effort() const { return effort_; }
@@ -70,7 +73,7 @@ class Pricer {
   std::map<std::vector<int>, Program> program_;  ///< by window and slices
   std::vector<int> key_;
   std::vector<UnitCost> units_;
-  int64_t effort_ = 0;
+  int64_t effort_ = 0, rows_needed_ = kNever;
 };
 
 }  // namespace fpdist::plan

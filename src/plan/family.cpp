@@ -10,6 +10,7 @@
 #include "src/plan/deal.hpp"
 #include "src/plan/layer_search.hpp"
 #include "src/plan/local_search.hpp"
+#include "src/plan/slicer.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -21,7 +22,27 @@ constexpr int64_t kFew = 24;  // samples: so few that a search can be stuck
 
 int64_t effort_of(const Problem& problem) {
   const auto samples = static_cast<int64_t>(problem.tree.sample.size());
-  return std::min(kEffort, samples * kEffort / 16) + std::max<int64_t>(0, samples - 1024) * kEffortOfSample;
+  const int64_t effort =
+      std::min(kEffort, samples * kEffort / 16) + std::max<int64_t>(0, samples - 1024) * kEffortOfSample;
+  // Without a pipeline there is no order to find, only the deal: hard where a handful of samples is all there is.
+  if (problem.stages == 1) return samples <= kFew ? effort * std::min<int64_t>(samples, 16) / 4 : effort / 8;
+  return effort;
+}
+
+/// No packing without a pipeline takes less: the costliest atom alone, and everything once, evenly spread. 0 with one.
+int64_t flat_bound(const Problem& problem, int64_t replicas) {
+  if (problem.stages > 1) return 0;
+  const auto time_of = [&](const Work& work, int64_t packs) {
+    return total_work(problem.costs, work) +
+           3 * problem.costs.per_row * problem.costs.overhead_rows * problem.costs.layers * packs;
+  };
+  const Work all = problem.tree.unique();
+  const int64_t packs = (all.rows + problem.most_rows - 1) / problem.most_rows;
+  int64_t bound = (time_of(all, packs) + replicas - 1) / replicas;
+  Slicer slicer(problem.tree, problem.costs);
+  for (const auto& atom : by_label(problem.atom_of, all_samples(problem.tree)))
+    bound = std::max(bound, time_of(slicer.whole(atom), 1));
+  return bound;
 }
 
 /// Whether the first cannot catch up with the second any more: no local search has been seen to gain as much.
@@ -71,10 +92,15 @@ void Family::add(ReplicaSearch* search, int64_t most_effort) {
   if (!search) return;
   constexpr int kTries = 6;
   constexpr size_t kStarts = 3;
+  search->take_rows_needed();
   Found found = search->descend(won_, kTries, most_effort);
   if (found.draft.makespan == kNever) {
     std::vector<Found> all = search->run(sliced_, 16 * kTries, most_effort);
-    if (all.empty()) return;
+    if (all.empty() && sliced_) all = search->run(false, 16 * kTries, most_effort);  // too few rows to slice
+    if (all.empty()) {
+      rows_needed_ = std::max(rows_needed_, search->take_rows_needed());
+      return;
+    }
     for (const Found& one : all)
       if (!is_hopeless(one.draft.makespan, all[0].draft.makespan, 50)) won_.push_back(one.candidate);
     found = std::move(all[0]);
@@ -93,14 +119,16 @@ Family best_family(Problem& problem, Pricer& pricer, const PlannerOptions& optio
   const bool improves_layers = options.search_layers && options.parallel.layers.empty();
   const bool is_small = static_cast<int64_t>(problem.tree.sample.size()) <= kFew;
   const std::vector<int64_t> by_cost = problem.layers;
+  const int64_t bound = is_small ? flat_bound(problem, options.replicas) : 0;
   const auto refine = [&](Family& family, int64_t operations) {
     problem.layers = family.layers.empty() ? by_cost : family.layers;
     if (improves_layers && family.layers.empty()) improve_layers(problem, pricer, family.replica);
     LocalSearch search(problem, pricer, family.replica);
-    is_small ? search.run_with_shakes(operations) : search.run(operations);
+    is_small ? search.run_with_shakes(operations, bound) : search.run(operations);
     family.layers = problem.layers;
   };
   if (families.size() > 1) {
+    if (families[0].rows_needed() > families[1].rows_needed()) std::swap(families[0], families[1]);
     for (Family& family : families) refine(family, options.effort * effort / 8);
     drop_hopeless(families, kNever);
   }

@@ -60,7 +60,7 @@ class LineParser {
   }
 
   int32_t add_node(int32_t parent, int64_t rows) {
-    LengthNode node{parent, rows, 0};
+    LengthNode node{.parent = parent, .rows = rows};
     if (parent >= 0) {
       const LengthNode& above = tree_.node[static_cast<size_t>(parent)];
       node.above = above.above + above.rows;

@@ -75,8 +75,9 @@ void LocalSearch::exchange_with(ReplicaDraft& draft, ReplicaDraft& other) {
   PackDraft &mine = draft.pack[below(draft.pack.size())], &theirs = other.pack[below(other.pack.size())];
   PackDraft mine_before = mine, theirs_before = theirs;
   if (exchange_samples(mine, theirs)) {
-    const int64_t makespan = pricer_.makespan(draft, draft.makespan - 1);
-    const int64_t others = makespan != kNever ? pricer_.makespan(other, draft.makespan - 1) : kNever;
+    const int64_t most = draft.makespan - 1 + leeway(draft);
+    const int64_t makespan = pricer_.makespan(draft, most);
+    const int64_t others = makespan != kNever ? pricer_.makespan(other, most) : kNever;
     if (others != kNever) {
       draft.makespan = makespan;
       other.makespan = others;
@@ -94,7 +95,8 @@ void LocalSearch::change_alone(ReplicaDraft& draft) {
                                                  kExchange, kExchange, kSwap,  kMoveSlice};
   const size_t i = below(draft.pack.size()), j = below(draft.pack.size());
   PackDraft &a = draft.pack[i], &b = draft.pack[j];
-  const Change kind = (draft.window > 1 || !a.ends.empty() ? kSliced : kWhole)[below(8)];
+  const bool is_sliced = draft.window > 1 || !a.ends.empty();
+  const Change kind = problem_.stages == 1 ? kExchange : (is_sliced ? kSliced : kWhole)[below(8)];
   if (kind != kShift && i == j) return;
   PackDraft a_before = a, b_before = b;
   const int window_before = draft.window;
@@ -119,43 +121,69 @@ void LocalSearch::change_alone(ReplicaDraft& draft) {
   draft.window = window_before;
 }
 
-/// Some samples leave their pack, which may vanish, for a new pack or another one: the number of packs changes.
-void LocalSearch::change_packs(ReplicaDraft& draft) {
-  ReplicaDraft next = draft;
-  const size_t i = below(next.pack.size());
-  std::vector<int32_t> picked = pick(next.pack[i]), kept;
-  const std::vector<int32_t>& all = next.pack[i].sample;
+/// The pack without some of its samples, which are returned; it vanishes when these were all.
+std::vector<int32_t> LocalSearch::take_samples(ReplicaDraft& draft) {
+  const size_t i = below(draft.pack.size());
+  std::vector<int32_t> picked = pick(draft.pack[i]), kept;
+  const std::vector<int32_t>& all = draft.pack[i].sample;
   std::set_difference(all.begin(), all.end(), picked.begin(), picked.end(), std::back_inserter(kept));
-  next.pack[i].sample = std::move(kept);
-  if (next.pack[i].sample.empty()) {
-    next.pack.erase(next.pack.begin() + static_cast<std::ptrdiff_t>(i));
+  draft.pack[i].sample = std::move(kept);
+  if (draft.pack[i].sample.empty()) {
+    draft.pack.erase(draft.pack.begin() + static_cast<std::ptrdiff_t>(i));
   } else {
-    pricer_.price(next.pack[i]);
+    pricer_.price(draft.pack[i]);
   }
-  const size_t j = below(next.pack.size() + 1);
-  if (j == next.pack.size() || below(2)) next.pack.emplace(next.pack.begin() + static_cast<std::ptrdiff_t>(j));
-  PackDraft& to = next.pack[j];
+  return picked;
+}
+
+/// Into a new pack or another one; false when that gets too long.
+bool LocalSearch::give_samples(ReplicaDraft& draft, const std::vector<int32_t>& samples) {
+  const size_t j = below(draft.pack.size() + 1);
+  if (j == draft.pack.size() || below(2)) draft.pack.emplace(draft.pack.begin() + static_cast<std::ptrdiff_t>(j));
+  PackDraft& to = draft.pack[j];
   std::vector<int32_t> joined;
-  std::merge(to.sample.begin(), to.sample.end(), picked.begin(), picked.end(), std::back_inserter(joined));
+  std::merge(to.sample.begin(), to.sample.end(), samples.begin(), samples.end(), std::back_inserter(joined));
   to.sample = std::move(joined);
   pricer_.price(to);
-  if (to.rows() > problem_.most_rows) return;
-  if (next.window > 1) next.window = longest(next);
-  next.makespan = pricer_.makespan(next, draft.makespan + leeway(draft));
+  if (draft.window > 1) draft.window = longest(draft);
+  return to.rows() <= problem_.most_rows;
+}
+
+/// The number of packs may change.
+void LocalSearch::change_packs(ReplicaDraft& draft) {
+  ReplicaDraft next = draft;
+  if (!give_samples(next, take_samples(next))) return;
+  // More packs have to pay.
+  const int64_t most = draft.makespan + leeway(draft) - (next.pack.size() > draft.pack.size() ? 1 : 0);
+  next.makespan = pricer_.makespan(next, most);
   if (next.makespan != kNever) draft = std::move(next);
 }
 
-void LocalSearch::run_with_shakes(int64_t operations) {
+/// The same from one replica to another.
+void LocalSearch::change_packs_of(ReplicaDraft& draft, ReplicaDraft& other) {
+  ReplicaDraft next = draft, theirs = other;
+  if (!give_samples(theirs, take_samples(next))) return;
+  const int64_t most = draft.makespan - 1 + leeway(draft);
+  next.makespan = pricer_.makespan(next, most);
+  if (next.makespan == kNever) return;
+  theirs.makespan = pricer_.makespan(theirs, most);
+  if (theirs.makespan == kNever) return;
+  draft = std::move(next);
+  other = std::move(theirs);
+}
+
+void LocalSearch::run_with_shakes(int64_t operations, int64_t enough) {
   constexpr int64_t kRounds = 48, kShake = 8;
+  if (replicas_[slowest()].makespan <= enough) return;
   run(operations / kRounds);
-  for (int64_t round = 1; round < kRounds; ++round) {
+  for (int64_t round = 1; round < kRounds && replicas_[slowest()].makespan > enough; ++round) {
     const std::vector<ReplicaDraft> before = replicas_;
     const int64_t makespan = replicas_[slowest()].makespan;
     may_worsen_ = true;
     run(operations / kRounds / kShake);
     may_worsen_ = false;
     run(operations / kRounds - operations / kRounds / kShake);
-    if (replicas_[slowest()].makespan >= makespan) replicas_ = before;
+    if (replicas_[slowest()].makespan > makespan) replicas_ = before;
   }
 }
 
@@ -167,9 +195,12 @@ void LocalSearch::run(int64_t operations) {
     const size_t r = slowest();
     if (replicas_[r].pack.empty()) return;
     const size_t kind = below(16), other = below(replicas_.size());
-    if (kind < 2 && other != r) {
+    const bool is_flat = problem_.stages == 1;  // no order: what counts is who has what
+    if (kind < (is_flat ? 8 : 2) && other != r) {
       exchange_with(replicas_[r], replicas_[other]);
-    } else if (kind == 2 && problem_.schedule != Schedule::kInterleaved) {
+    } else if (is_flat && kind < 11 && other != r) {
+      change_packs_of(replicas_[r], replicas_[other]);
+    } else if ((kind == 2 || (is_flat && kind > 12)) && problem_.schedule != Schedule::kInterleaved) {
       change_packs(replicas_[r]);
     } else {
       change_alone(replicas_[r]);

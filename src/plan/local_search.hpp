@@ -18,8 +18,8 @@ class LocalSearch {
   /// Goes on until `operations` more have been simulated.
   void run(int64_t operations);
   /// The same in rounds, each of which first forgets a little of what was reached; for steps that are small enough to
-  /// be stuck otherwise.
-  void run_with_shakes(int64_t operations);
+  /// be stuck otherwise. Ends before that when the step takes `enough` or less.
+  void run_with_shakes(int64_t operations, int64_t enough);
 
  private:
   size_t below(size_t bound) { return static_cast<size_t>(rng_.below(bound)); }
@@ -27,6 +27,9 @@ class LocalSearch {
   int64_t leeway(const ReplicaDraft& draft) const { return may_worsen_ ? draft.makespan / 8 : 0; }
   void change_alone(ReplicaDraft& draft);
   void change_packs(ReplicaDraft& draft);
+  void change_packs_of(ReplicaDraft& draft, ReplicaDraft& other);
+  std::vector<int32_t> take_samples(ReplicaDraft& draft);
+  bool give_samples(ReplicaDraft& draft, const std::vector<int32_t>& samples);
   void exchange_with(ReplicaDraft& draft, ReplicaDraft& other);
   std::vector<int32_t> pick(const PackDraft& pack);
   bool exchange_samples(PackDraft& a, PackDraft& b);

@@ -18,8 +18,10 @@ Weight weight(const StageCosts& costs, const Work& work) { return {work.rows, to
 }  // namespace
 
 int64_t scaled(int64_t a, int64_t b, int64_t c) {
-  return static_cast<int64_t>(static_cast<unsigned __int128>(a) * static_cast<unsigned __int128>(b) /
-                              static_cast<unsigned __int128>(c));
+  const auto wide =
+      static_cast<unsigned __int128>(a) * static_cast<unsigned __int128>(b) / static_cast<unsigned __int128>(c);
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  return wide > static_cast<unsigned __int128>(kMost) ? kMost : static_cast<int64_t>(wide);
 }
 
 Scope::Scope(const LengthTree& tree, const StageCosts& costs, std::span<const int32_t> samples)

@@ -82,7 +82,7 @@ class Bins {
 /// Sets of samples that stay together, as at most `count` pieces of like cost.
 std::vector<Piece> split_evenly(Scope& scope, std::span<const std::vector<int32_t>> atoms, size_t count);
 
-/// a * b / c without overflow, for non-negative numbers.
+/// a * b / c for non-negative numbers; what does not fit is the largest number.
 int64_t scaled(int64_t a, int64_t b, int64_t c);
 
 }  // namespace fpdist::plan

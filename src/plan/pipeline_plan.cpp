@@ -1,5 +1,6 @@
 #include "fpdist/plan/pipeline_plan.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -27,11 +28,12 @@ Problem make_problem(const LengthTree& tree, const StageCosts& costs, const Plan
                   options.max_tokens,
                   most_rows_in_flight(options),
                   options.may_slice,
+                  false,
                   stage_layers(layer_work(costs, tree.unique()), parallel),
                   {},
                   {}};
   problem.atom_of = atoms_of(tree, options.atomic);
-  problem.cluster_of = clusters_of(tree, costs, options.replicas, problem.atom_of);
+  problem.cluster_of = clusters_of(tree, costs, options.replicas, options.max_tokens, problem.atom_of);
   return problem;
 }
 
@@ -39,13 +41,53 @@ void check_fits(const Problem& problem) {
   Slicer slicer(problem.tree, problem.costs);
   int64_t needed = 0;
   int32_t line = 0;
-  for (const auto& atom : by_label(problem.atom_of)) {
+  for (const auto& atom : by_label(problem.atom_of, all_samples(problem.tree))) {
     const int64_t rows = slicer.whole(atom).rows;
     if (rows > needed) needed = rows, line = problem.tree.sample[index(atom[0])].line;
   }
-  check<ConfigError>(needed <= problem.most_rows, "group ", line, " needs ", needed,
+  const int64_t name = problem.tree.id.empty() ? line : problem.tree.id[index(line)];
+  check<ConfigError>(needed <= problem.most_rows, "group ", name, " needs ", needed,
                      " rows in one pack, pack.max_tokens is ", problem.most_rows, ": set pack.max_tokens to at least ",
                      needed, " or drop the group");
+}
+
+/// The largest number of stages that interleaving could have, 1: none.
+int most_stages(const LengthTree& tree, const StageCosts& costs, PlannerOptions options) {
+  options.effort = 0;
+  options.search_layers = false;
+  options.parallel.layers.clear();
+  while (--options.parallel.pp > 1) {
+    Problem problem = make_problem(tree, costs, options);
+    Pricer pricer(problem);
+    if (best_family(problem, pricer, options).makespan() != kNever) break;
+  }
+  return options.parallel.pp;
+}
+
+/// From what was refused before to what is accepted.
+int64_t rows_needed(const LengthTree& tree, const StageCosts& costs, PlannerOptions options, int64_t needed) {
+  options.effort = 0;
+  options.search_layers = false;
+  while (needed != kNever) {
+    options.max_in_flight = needed;
+    Problem problem = make_problem(tree, costs, options);
+    Pricer pricer(problem);
+    const Family family = best_family(problem, pricer, options);
+    if (family.makespan() != kNever) break;
+    needed = family.rows_needed();
+  }
+  return needed;
+}
+
+[[noreturn]] void refuse(const Problem& problem, const Family& family, const PlannerOptions& options) {
+  const int64_t needed = rows_needed(problem.tree, problem.costs, options, family.rows_needed());
+  check<ConfigError>(needed == kNever, "pack.max_in_flight is ", options.max_in_flight,
+                     ": no packs keep that few rows in flight, set it to at least ", needed);
+  const int most = most_stages(problem.tree, problem.costs, options);
+  throw ConfigError(text("no packs of at most ", options.max_tokens, " rows make a multiple of ", problem.stages,
+                         " units, which interleaving needs: ",
+                         most > 1 ? text("set parallel.pp to at most ", most) : "use the 1f1b or zb-h1 schedule",
+                         options.may_slice ? "" : ", or let packs be sliced"));
 }
 
 }  // namespace
@@ -58,8 +100,13 @@ PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, cons
   check_fits(problem);
   Pricer pricer(problem);
   Family best = best_family(problem, pricer, options);
-  check<ConfigError>(best.makespan() != kNever, "no packs of at most ", options.max_tokens, " rows make a multiple of ",
-                     problem.stages, " units: raise pack.max_tokens or use the 1f1b schedule");
+  if (best.makespan() == kNever && options.may_fill_up && problem.schedule == Schedule::kInterleaved) {
+    problem.fills_up = true;
+    PlannerOptions quick = options;
+    quick.effort = 0;
+    best = best_family(problem, pricer, quick);
+  }
+  if (best.makespan() == kNever) refuse(problem, best, options);
   PipelinePlan plan;
   plan.layers = problem.layers;
   plan.step = best.makespan();
@@ -75,8 +122,10 @@ PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, cons
 
 int64_t most_rows_in_flight(const PlannerOptions& options) {
   const int64_t p = options.parallel.pp, v = options.parallel.virtual_stages;
-  if (options.parallel.schedule != Schedule::kInterleaved) return p * options.max_tokens;
-  return ((v - 1) * p + 2 * (p - 1) + 1) * options.max_tokens / v;
+  const bool is_interleaved = options.parallel.schedule == Schedule::kInterleaved;
+  const int64_t whole_packs =
+      is_interleaved ? ((v - 1) * p + 2 * (p - 1) + 1) * options.max_tokens / v : p * options.max_tokens;
+  return options.max_in_flight > 0 ? std::min(options.max_in_flight, whole_packs) : whole_packs;
 }
 
 PipelineShape shape_of(const PlannerOptions& options, const PlannedReplica& replica) {

@@ -82,7 +82,7 @@ PlanFigures figures_of(const LengthTree& tree, const StageCosts& costs, const Pl
   figures.bound = lower_bound_of(costs, options, plan);
   figures.stage_floor =
       static_cast<double>(imbalance_permille(layer_work(costs, tree.unique()), plan.layers, pp)) / 1000;
-  figures.stage_busy.resize(index(pp));
+  figures.stage_busy.resize(index(pp)), figures.stage_peak_row_layers.resize(index(pp));
   int64_t busiest = 0, busy = 0, makespans = 0;
   for (const PlannedReplica& replica : plan.replica) {
     const std::vector<UnitCost> units = unit_costs(costs, replica);
@@ -91,6 +91,7 @@ PlanFigures figures_of(const LengthTree& tree, const StageCosts& costs, const Pl
     for (size_t s = 0; s < run.busy.size(); ++s) {
       busy += run.busy[s];
       figures.stage_busy[s] = std::max(figures.stage_busy[s], run.busy[s]);
+      figures.stage_peak_row_layers[s] = std::max(figures.stage_peak_row_layers[s], run.peak_row_layers[s]);
     }
     makespans += run.makespan;
     figures.peak_tokens_in_flight = std::max(figures.peak_tokens_in_flight, run.peak_rows);

@@ -96,10 +96,22 @@ int64_t Program::peak_rows(std::span<const UnitCost> units) const {
   return (peak + chunks_ - 1) / chunks_;
 }
 
+std::vector<int64_t> Program::peak_row_layers(std::span<const UnitCost> units, std::span<const int64_t> layers) const {
+  std::vector<int64_t> held(index(stages_)), peak(index(stages_));
+  for (const Step& step : step_) {
+    const auto stage = index(step.stage);
+    const int64_t more = units[index(step.unit)].rows * layers[index(step.run)];
+    if (step.pass == kForwardPass) peak[stage] = std::max(peak[stage], held[stage] += more);
+    if (step.pass == kWeightPass || step.with_weight) held[stage] -= more;
+  }
+  return peak;
+}
+
 Simulation Program::simulate(std::span<const UnitCost> units, std::span<const int64_t> layers, bool with_events) {
   Simulation result;
   result.busy.resize(index(stages_));
   result.peak_rows = peak_rows(units);
+  result.peak_row_layers = peak_row_layers(units, layers);
   result.makespan = pass_over(units, layers, [&](const Step& step, int64_t begin, int64_t end) {
     result.busy[index(step.stage)] += end - begin;
     if (!with_events) return;

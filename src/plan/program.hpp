@@ -29,6 +29,7 @@ class Program {
 
   /// Depends on the order alone, not on costs. See Simulation::peak_rows.
   int64_t peak_rows(std::span<const UnitCost> units) const;
+  std::vector<int64_t> peak_row_layers(std::span<const UnitCost> units, std::span<const int64_t> layers) const;
 
   int units() const { return units_; }
   size_t size() const { return step_.size(); }

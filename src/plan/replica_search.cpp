@@ -4,18 +4,20 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
+
+#include "src/plan/deal.hpp"
 
 namespace fpdist::plan {
 namespace {
 
 /// A group above slack percent of the mean pack is torn; the last keeps all that fit.
 constexpr std::array<int64_t, 4> kSlack{105, 150, 300, int64_t{1} << 20};
-constexpr int64_t kFullSize = 1 << 10, kMostUnits = 256;
+constexpr int64_t kFullSize = 1 << 10;
+constexpr int kMostUnits = 256;  // of a replica, where packs are cut
 
 size_t index(int i) { return static_cast<size_t>(i); }
 
@@ -57,18 +59,12 @@ std::vector<size_t> by_size(const std::vector<int64_t>& target) {
 
 ReplicaSearch::ReplicaSearch(const Problem& problem, Pricer& pricer, std::span<const int32_t> samples)
     : problem_(problem), pricer_(pricer), scope_(problem.tree, problem.costs, samples) {
-  std::map<int32_t, size_t> cluster_of;
-  int32_t last_atom = -1;
-  for (const int32_t s : samples) {
-    const auto [entry, is_new] = cluster_of.try_emplace(problem.cluster_of[static_cast<size_t>(s)], cluster_.size());
-    if (is_new) cluster_.emplace_back();
-    Cluster& cluster = cluster_[entry->second];
-    const int32_t atom = problem.atom_of[static_cast<size_t>(s)];
-    if (atom != last_atom) cluster.atoms.emplace_back(), ++atoms_;
-    cluster.atoms.back().push_back(s);
-    last_atom = atom;
+  for (const auto& of_cluster : by_label(problem.cluster_of, samples)) {
+    Cluster& cluster = cluster_.emplace_back();
+    cluster.atoms = by_label(problem.atom_of, of_cluster);
+    cluster.split.resize(cluster.atoms.size());
+    atoms_ += static_cast<int32_t>(cluster.atoms.size());
   }
-  for (Cluster& cluster : cluster_) cluster.split.resize(cluster.atoms.size());
 }
 
 const std::vector<Piece>& ReplicaSearch::split(Cluster& cluster, size_t pieces) {
@@ -110,6 +106,8 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
   const std::vector<const Piece*> parts = pieces(scaled(mean, kSlack[index(candidate.slack)], 100));
   pricer_.count(static_cast<int64_t>(parts.size() * (16 + target.size() / 2)));
   if (!bins.fill(parts)) {
+    // The cap binds. MULTIFIT (first fit under a target, by bisection) has been tried here: what it packs, the search
+    // over the number of packs finds as well, and on the length files it changed no step (bench/RESULTS.md).
     bins.clear();
     if (!bins.fill_by_rows(parts)) return draft;
   }
@@ -128,6 +126,11 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
     cost.push_back(bins.load()[bin].cost);
   }
   slice(draft, candidate, cost);
+  if (problem_.fills_up) {
+    size_t units = 0;
+    for (const PackDraft& pack : draft.pack) units += index(pack.slices());
+    for (; units % index(problem_.stages) != 0; ++units) draft.pack.emplace_back();
+  }
   for (PackDraft& pack : draft.pack) pricer_.price(pack);
   draft.makespan = pricer_.makespan(draft, most);
   return draft;
@@ -180,6 +183,18 @@ int64_t ReplicaSearch::balanced_units() const {
   return integer_root((problem_.stages - 1) * (scope_.total().cost / overhead) / problem_.chunks);
 }
 
+/// Slices cost op lists, messages and resident keys: enough to fill any pipeline, and no more where overhead is
+/// nothing.
+int ReplicaSearch::most_units() const {
+  return std::max(kMostUnits, 8 * problem_.stages) / problem_.stages * problem_.stages;
+}
+
+/// One an atom; with interleaving a multiple of the stages.
+int ReplicaSearch::most_packs() const {
+  const int step = problem_.schedule == Schedule::kInterleaved ? problem_.stages : 1;
+  return std::max(step, (problem_.fills_up ? atoms_ + step - 1 : atoms_) / step * step);
+}
+
 std::vector<std::vector<Candidate>> ReplicaSearch::starts(bool sliced) {
   const int step = problem_.schedule == Schedule::kInterleaved ? problem_.stages : 1;
   const int64_t fewest = fewest_packs();
@@ -190,15 +205,16 @@ std::vector<std::vector<Candidate>> ReplicaSearch::starts(bool sliced) {
   }
   std::vector<std::vector<Candidate>> groups(1);
   if (!sliced) {
-    const int most = std::max(step, atoms_ / step * step);
+    const int most = most_packs();
     for (const int one : units) groups[0].push_back({std::min(one, most), std::min(one, most), 1, 1, 1, false});
     return groups;
   }
   groups.clear();
   for (const int64_t packs : {fewest, fewest + 1, fewest + fewest / 4 + 1, 2 * fewest}) {
     std::vector<Candidate>& group = groups.emplace_back();
-    for (const int one : units)
-      if (packs < one && packs <= atoms_) group.push_back({one, static_cast<int>(packs), 0, 0, 3, true});
+    for (const int wanted : units)
+      if (const int one = std::min(wanted, most_units()); packs < one && packs <= atoms_)
+        group.push_back({one, static_cast<int>(packs), 0, 0, 3, true});
   }
   return groups;
 }
@@ -207,6 +223,11 @@ std::vector<Found> ReplicaSearch::run(bool sliced, int tries, int64_t most_effor
   std::vector<Found> all;
   for (const std::vector<Candidate>& group : starts(sliced)) {
     all.push_back(descend(group, tries, most_effort));
+    if (all.back().draft.makespan == kNever) all.pop_back();
+  }
+  if (all.empty() && !sliced) {  // as fine as it gets
+    const Candidate finest[] = {{.units = most_packs(), .packs = most_packs()}};
+    all.push_back(descend(finest, tries, most_effort));
     if (all.back().draft.makespan == kNever) all.pop_back();
   }
   std::stable_sort(all.begin(), all.end(),
@@ -218,7 +239,9 @@ std::vector<Candidate> ReplicaSearch::neighbours(const Candidate& at) const {
   std::vector<Candidate> all;
   const int step = problem_.schedule == Schedule::kInterleaved ? problem_.stages : 1;
   const auto add = [&](Candidate candidate) {
-    const bool has_range = candidate.packs >= 1 && candidate.packs <= atoms_ && candidate.units >= candidate.packs &&
+    const bool is_cut = candidate.units > candidate.packs;
+    const bool has_range = !(is_cut && candidate.units > most_units()) && candidate.packs >= 1 &&
+                           candidate.packs <= atoms_ && candidate.units >= candidate.packs &&
                            candidate.units % step == 0 && candidate.front >= 0 && candidate.back >= 0 &&
                            candidate.front + candidate.back < candidate.units + 2 && candidate.slack >= 0 &&
                            index(candidate.slack) < kSlack.size();

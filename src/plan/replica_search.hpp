@@ -41,6 +41,7 @@ class ReplicaSearch {
   /// or when the pricer's effort reaches `most_effort` and something was found. The makespan is kNever when none is
   /// allowed.
   Found descend(std::span<const Candidate> starts, int tries, int64_t most_effort);
+  int64_t take_rows_needed() { return pricer_.take_rows_needed(); }
 
  private:
   struct Cluster {
@@ -51,6 +52,8 @@ class ReplicaSearch {
   std::vector<const Piece*> pieces(int64_t most_cost);
   int64_t fewest_packs();
   int64_t balanced_units() const;
+  int most_packs() const;
+  int most_units() const;
   /// Groups of starts, each good for a descent of its own.
   std::vector<std::vector<Candidate>> starts(bool sliced);
   std::vector<Candidate> neighbours(const Candidate& at) const;

@@ -34,16 +34,21 @@ void Slicer::lay_out(std::span<const int32_t> samples) {
       const LengthNode& node = tree_.node[index(path_.back())];
       seen_[index(path_.back())] = {visit_, static_cast<int32_t>(run_.size())};
       run_.push_back({node.rows, node.above, 0, 0, 0});
+      if (node.edges > 0) supervise(path_.back(), node.edges);
     }
-    Run& own = run_[index(seen_[index(sample.node)].second)];
-    const int64_t inside = std::min(sample.edges, std::max<int64_t>(0, own.rows - 1));
-    own.edges += inside;
-    own.edge_rows = std::max(own.edge_rows, inside);
-    // The first token of a branch is predicted from the last row above it.
-    int32_t above = tree_.node[index(sample.node)].parent;
-    while (above >= 0 && tree_.node[index(above)].rows == 0) above = tree_.node[index(above)].parent;
-    (above >= 0 ? run_[index(seen_[index(above)].second)] : own).last_edges += sample.edges - inside;
+    supervise(sample.node, sample.edges);
   }
+}
+
+void Slicer::supervise(int32_t node, int64_t edges) {
+  Run& own = run_[index(seen_[index(node)].second)];
+  const int64_t inside = std::min(edges, std::max<int64_t>(0, own.rows - 1));
+  own.edges += inside;
+  own.edge_rows = std::max(own.edge_rows, inside);
+  // The first token of a branch is predicted from the last row above it.
+  int32_t above = tree_.node[index(node)].parent;
+  while (above >= 0 && tree_.node[index(above)].rows == 0) above = tree_.node[index(above)].parent;
+  (above >= 0 ? run_[index(seen_[index(above)].second)] : own).last_edges += edges - inside;
 }
 
 Work Slicer::whole(std::span<const int32_t> samples) {

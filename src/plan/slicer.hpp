@@ -31,6 +31,8 @@ class Slicer {
     Work until(int64_t row) const;
   };
   void lay_out(std::span<const int32_t> samples);
+  /// The last `edges` tokens of a node that is laid out, each from the row before it.
+  void supervise(int32_t node, int64_t edges);
   /// Of the pack up to row `row` of run `run`.
   Work until(size_t run, int64_t row) const;
   /// The last row of the pack at which `wanted` is not exceeded; `run` only grows.

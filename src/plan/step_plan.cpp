@@ -12,93 +12,56 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/cost_model.hpp"
-#include "src/plan/packer.hpp"
-#include "src/plan/pipeline_packs.hpp"
-#include "src/plan/units.hpp"
 
 namespace fpdist::plan {
 namespace {
 
-/// Beyond this, groups whose loss allows it are torn apart.
-constexpr int64_t kTolerablePercent = 5;
+size_t index(int64_t i) { return static_cast<size_t>(i); }
 
-size_t index(int32_t i) { return static_cast<size_t>(i); }
+bool by_group(const MemberRef& a, const MemberRef& b) {
+  return std::tie(a.group, a.index) < std::tie(b.group, b.index);
+}
 
-/// Which groups cannot stay whole; throws when one may not be torn or a single sample is too long.
-std::vector<bool> tear_too_large(const UnitSet& whole, std::span<const data::Group> groups, bool may_tear,
-                                 int64_t max_tokens) {
-  std::vector<bool> torn(groups.size(), false);
-  int64_t needed = 0, needed_by = 0;
-  for (const Unit& unit : whole.unit) {
-    const int32_t g = unit.member.front().group;
-    int64_t smallest = unit.alone.rows;
-    if (smallest <= max_tokens) continue;
-    if (may_tear) {
-      torn[index(g)] = true;
-      smallest = 0;
-      for (const data::Sample& sample : groups[index(g)].sample) smallest = std::max(smallest, sample.length());
-    }
-    if (smallest > needed) needed = smallest, needed_by = groups[index(g)].id;
+/// Samples without tokens cost nothing and ride along: with the first pack of their group, or, where their whole group
+/// has no tokens, with the first pack of all.
+class Riders {
+ public:
+  Riders(const StepTree& step, size_t groups) : waiting_(groups) {
+    std::vector<bool> has_tokens(groups, false);
+    for (const MemberRef& member : step.member) has_tokens[index(member.group)] = true;
+    for (const MemberRef& rider : step.empty)
+      (has_tokens[index(rider.group)] ? waiting_[index(rider.group)] : homeless_).push_back(rider);
   }
-  check<ConfigError>(needed <= max_tokens, "group ", needed_by, (may_tear ? " holds a sample of " : " needs "), needed,
-                     " rows in one pack, pack.max_tokens is ", max_tokens, ": set pack.max_tokens to at least ", needed,
-                     " or drop the row");
-  return torn;
-}
+  void board(PackPlan& pack) {
+    const size_t members = pack.member.size();
+    for (size_t i = 0; i < members; ++i) move_all(waiting_[index(pack.member[i].group)], pack);
+    move_all(homeless_, pack);
+  }
+  bool is_waiting() const { return !homeless_.empty(); }
 
-bool is_better(const Packing& a, const Packing& b) {
-  return std::pair(a.max_load(), a.packs()) < std::pair(b.max_load(), b.packs());
-}
-
-struct Choice {
-  UnitSet units;
-  Packing packing;
+ private:
+  static void move_all(std::vector<MemberRef>& riders, PackPlan& pack) {
+    pack.member.insert(pack.member.end(), riders.begin(), riders.end());
+    riders.clear();
+  }
+  std::vector<std::vector<MemberRef>> waiting_;  ///< [groups]
+  std::vector<MemberRef> homeless_;
 };
 
-/// Whole groups first; when that leaves replicas waiting, the costliest groups are torn by samples, then all of them.
-Choice choose_packing(const StepForest& step, std::span<const data::Group> groups, bool may_tear, int replicas,
-                      const CostTable& costs, int64_t max_tokens) {
-  UnitSet whole = make_units(step, groups, std::vector<bool>(groups.size(), false));
-  std::vector<std::pair<int64_t, size_t>> by_cost;  // (-cost, group): costliest first, ties by group
-  for (const Unit& unit : whole.unit)
-    by_cost.emplace_back(-costs.cost(unit.alone.rows, unit.alone.pairs, unit.alone.edges),
-                         index(unit.member.front().group));
-  std::sort(by_cost.begin(), by_cost.end());
-
-  std::vector<bool> torn = tear_too_large(whole, groups, may_tear, max_tokens);
-  const bool must_tear = std::find(torn.begin(), torn.end(), true) != torn.end();
-  Choice best;
-  best.units = must_tear ? make_units(step, groups, torn) : std::move(whole);
-  best.packing = pack_units(best.units, replicas, costs, max_tokens);
-  for (const size_t count : {static_cast<size_t>(replicas), groups.size()}) {
-    if (!may_tear || !best.packing.is_unbalanced_by(kTolerablePercent)) break;
-    bool tears_more = false;
-    for (size_t i = 0; i < std::min(count, by_cost.size()); ++i) {
-      const size_t g = by_cost[i].second;
-      tears_more = tears_more || (!torn[g] && groups[g].sample.size() > 1);
-      torn[g] = true;
-    }
-    if (!tears_more) continue;
-    Choice other;
-    other.units = make_units(step, groups, torn);
-    other.packing = pack_units(other.units, replicas, costs, max_tokens);
-    if (is_better(other.packing, best.packing)) best = std::move(other);
+PackPlan pack_plan(const PlannedPack& planned, const StepTree& step, const CostTable& forward) {
+  PackPlan pack;
+  Work work;
+  for (const Work& slice : planned.slice) {
+    work += slice;
+    pack.slice_end.push_back(static_cast<int32_t>(work.rows));
   }
-  return best;
-}
-
-PackPlan pack_plan(const PackedUnits& pack, const UnitSet& units, const CostTable& costs) {
-  PackPlan plan;
-  for (const int32_t u : pack.unit)
-    plan.member.insert(plan.member.end(), units.unit[index(u)].member.begin(), units.unit[index(u)].member.end());
-  std::sort(plan.member.begin(), plan.member.end(), [](const MemberRef& a, const MemberRef& b) {
-    return std::tie(a.group, a.index) < std::tie(b.group, b.index);
-  });
-  plan.rows = pack.work.rows;
-  plan.pairs = pack.work.pairs;
-  plan.edges = pack.work.edges;
-  plan.cost = costs.cost(plan.rows, plan.pairs, plan.edges);
-  return plan;
+  for (const int32_t sample : planned.sample) {
+    pack.member.push_back(step.member[index(sample)]);
+    pack.edges += step.edges[index(sample)];
+  }
+  pack.rows = work.rows, pack.pairs = work.pairs, pack.scores = work.edges;
+  pack.cost = forward.cost(work.rows, work.pairs, work.edges);
+  return pack;
 }
 
 /// Packs without a plan of their own: whole, or in (at most) `wanted` slices of like row counts.
@@ -120,44 +83,6 @@ void fill_up(StepPlan& plan) {
     for (const PackPlan& pack : packs) units += pack.slice_end.size();
     for (; units % static_cast<size_t>(plan.stages) != 0; ++units) packs.emplace_back().slice_end.push_back(0);
   }
-}
-
-/// The packing's packs by their first member; those without units are left out.
-std::vector<std::vector<PackPlan>> packs_of(const Choice& choice, const CostTable& costs) {
-  std::vector<std::vector<PackPlan>> replicas;
-  for (const std::vector<PackedUnits>& packed : choice.packing.replica) {
-    std::vector<PackPlan>& packs = replicas.emplace_back();
-    for (const PackedUnits& pack : packed)
-      if (!pack.unit.empty()) packs.push_back(pack_plan(pack, choice.units, costs));
-    std::sort(packs.begin(), packs.end(), [](const PackPlan& a, const PackPlan& b) {
-      return std::tie(a.member[0].group, a.member[0].index) < std::tie(b.member[0].group, b.member[0].index);
-    });
-  }
-  return replicas;
-}
-
-/// False where the pipeline planner finds nothing: interleaving without a multiple of the stages, or groups that
-/// interleave so that together they exceed the cap.
-bool plan_packs(const StepForest& step, std::span<const data::Group> groups, bool may_tear,
-                const ParallelOptions& parallel, const StageCosts& costs, const PackOptions& options, StepPlan& plan) {
-  tear_too_large(make_units(step, groups, std::vector<bool>(groups.size(), false)), groups, may_tear,
-                 options.max_tokens);
-  try {
-    PipelinePacks packs = pack_for_pipeline(step, groups, may_tear, parallel, costs, options);
-    plan.replica = std::move(packs.replica), plan.window = std::move(packs.window);
-    return true;
-  } catch (const ConfigError&) {
-    return false;
-  }
-}
-
-StepTotals totals_of(const StepForest& step, size_t groups) {
-  StepTotals totals;
-  totals.groups = static_cast<int64_t>(groups);
-  totals.samples = static_cast<int64_t>(step.edges.size());
-  totals.tokens_logical = step.tokens_logical;
-  for (const int64_t edges : step.edges) totals.edges += edges, totals.samples_with_edges += edges > 0;
-  return totals;
 }
 
 /// Order-dependent mixing of every field (splitmix64's finaliser after each).
@@ -187,7 +112,7 @@ uint64_t hash_of(const StepPlan& plan, const ParallelOptions& parallel) {
     hash.add(static_cast<int64_t>(packs.size()));
     for (const PackPlan& pack : packs) {
       for (const int64_t field : {static_cast<int64_t>(pack.member.size()), pack.rows, pack.pairs, pack.edges,
-                                  pack.cost, static_cast<int64_t>(pack.slice_end.size())})
+                                  pack.scores, pack.cost, static_cast<int64_t>(pack.slice_end.size())})
         hash.add(field);
       for (const int32_t end : pack.slice_end) hash.add(end);
       for (const MemberRef& member : pack.member) hash.add(member.group), hash.add(member.index);
@@ -214,25 +139,44 @@ PipelineShape StepPlan::pipeline(int d) const {
   return shape;
 }
 
+PlannerOptions planner_options(Method method, const ParallelOptions& parallel, const PackOptions& options) {
+  PlannerOptions planner;
+  planner.replicas = parallel.dp;
+  planner.parallel = parallel;
+  planner.max_tokens = std::min<int64_t>(options.max_tokens, std::numeric_limits<int32_t>::max());
+  planner.max_in_flight = options.max_in_flight;
+  planner.may_slice = options.slices == 0 && parallel.pp > 1;
+  planner.atomic = is_preference(method) ? Atomic::kLines : Atomic::kSamples;
+  planner.may_fill_up = true;
+  planner.search_layers = false;
+  return planner;
+}
+
 StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
                         const StageCosts& costs, const PackOptions& options) {
   check<ConfigError>(parallel.dp >= 1, "parallel.dp is ", parallel.dp,
                      ": resolve the mesh against the number of ranks first");
   check<ConfigError>(options.max_tokens >= 1, "pack.max_tokens is ", options.max_tokens, ": set it to 1 or more");
-  PackOptions capped = options;
-  capped.max_tokens = std::min<int64_t>(options.max_tokens, std::numeric_limits<int32_t>::max());
-  const bool may_tear = !is_preference(method);
-  const StepForest step = make_step_forest(groups, options.share_prefix);
+  const StepTree step = make_step_tree(groups, options.share_prefix);
+  const PipelinePlan planned = plan_pipeline(step.tree, costs, planner_options(method, parallel, options));
 
   StepPlan plan;
-  plan.totals = totals_of(step, groups.size());
+  plan.totals = step.totals;
   plan.schedule = parallel.schedule, plan.stages = parallel.pp, plan.chunks = parallel.virtual_stages;
-  const bool is_planned = parallel.pp > 1 && plan.totals.tokens_logical > 0 &&
-                          plan_packs(step, groups, may_tear, parallel, costs, capped, plan);
-  if (!is_planned) {
-    const CostTable forward = forward_cost(costs);
-    plan.replica = packs_of(choose_packing(step, groups, may_tear, parallel.dp, forward, capped.max_tokens), forward);
-    plan.window.assign(plan.replica.size(), 1);
+  const CostTable forward = forward_cost(costs);
+  Riders riders(step, groups.size());
+  for (const PlannedReplica& replica : planned.replica) {
+    plan.window.push_back(replica.window);
+    std::vector<PackPlan>& packs = plan.replica.emplace_back();
+    for (const PlannedPack& pack : replica.pack) {
+      packs.push_back(pack_plan(pack, step, forward));
+      riders.board(packs.back());
+      std::sort(packs.back().member.begin(), packs.back().member.end(), by_group);
+    }
+  }
+  if (riders.is_waiting()) {  // a step without any token
+    plan.replica[0].push_back(pack_plan({}, step, forward));
+    riders.board(plan.replica[0].back());
   }
   cut_packs(plan, options.slices);
   if (parallel.schedule == Schedule::kInterleaved) fill_up(plan);

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
+#include <vector>
 
 #include "fpdist/core/error.hpp"
 #include "src/trainer/state.hpp"
@@ -23,10 +25,21 @@ void throw_together(const std::string& own, comm::Communicator& world) {
   throw NumericsError(reinterpret_cast<const char*>(message.const_data_ptr<uint8_t>()));
 }
 
-void Trainer::Impl::stop_on_bad_loss(const StepSums& sums) { throw_together(sums.bad_pack, mesh.world()); }
-
-void Trainer::Impl::stop_on_bad_gradient(double norm) {
-  if (std::isfinite(norm)) return;
+double Trainer::Impl::read_results(StepSums& sums) {
+  std::vector<at::Tensor> numbers;
+  for (const auto& [value, samples] : sums.pack_loss) numbers.push_back(value);
+  const bool updates = sums.grad_norm.defined();  // else this is a verification
+  if (updates) numbers.push_back(sums.stopped), numbers.push_back(sums.grad_norm);
+  const std::vector<double> read = sums.metrics.fetch(*device, numbers);
+  std::string bad_pack;
+  for (size_t i = 0; i < sums.pack_loss.size() && bad_pack.empty(); ++i)
+    if (!std::isfinite(read[i]))
+      bad_pack = text("the loss is ", read[i], " at step ", steps_done + 1, " on rank ", world.rank(),
+                      " in the pack of samples (group.index) ", sums.pack_loss[i].second);
+  if (updates && read[sums.pack_loss.size()] == 0) return read.back();
+  throw_together(bad_pack, mesh.world());
+  if (!updates) return 0;
+  const double norm = read.back();
   std::string name;
   for (const parallel::PieceOfParameter& part : reducer.parts()) {
     if (flat.main_grad().narrow(0, part.range.begin, part.range.size()).isfinite().all().item<bool>()) continue;

@@ -65,7 +65,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   const model::ModelConfig model = read_model_config(given.model);
   const Config config = settled(given, model, ranks);
   const plan::ParallelOptions& mesh = config.parallel;
-  const plan::StageCosts costs = plan::stage_costs(model.shape(), config.model.gradient_checkpointing);
+  const plan::StageCosts costs = plan_costs(config, model);
   const auto tokenizer = data::make_byte_tokenizer();
   const data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, log);
   check_vocabulary(dataset, model);

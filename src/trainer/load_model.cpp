@@ -86,7 +86,7 @@ std::string read_weights(const checkpoint::HfDirectory& directory, uint64_t seed
 }  // namespace
 
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const model::ModelConfig& shape,
-                                                            const comm::Mesh& mesh) {
+                                                            const comm::Mesh& mesh, at::Device where) {
   const std::vector<model::StageLayers> runs = split_layers(config, shape);
   std::vector<std::unique_ptr<model::Transformer>> own;
   std::optional<checkpoint::HfDirectory> directory;
@@ -95,6 +95,7 @@ std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config
   for (int chunk = 0; chunk < config.parallel.virtual_stages; ++chunk) {
     const model::TransformerOptions options{
         .dtype = scalar_type(config.model.dtype),
+        .device = where,
         .head = head_of(config.method),
         .trainable = true,
         .gradient_checkpointing = config.model.gradient_checkpointing,

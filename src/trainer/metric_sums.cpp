@@ -1,8 +1,10 @@
 #include "src/trainer/metric_sums.hpp"
 
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace fpdist::trainer {
@@ -10,9 +12,25 @@ namespace fpdist::trainer {
 using loss::Combine;
 
 void MetricSums::add(const std::map<std::string, loss::Metric>& metrics) {
-  for (const auto& [name, metric] : metrics)
-    add(name, metric.combine, metric.value.item<double>(),
-        metric.weight.defined() ? metric.weight.item<double>() : 1.0);
+  for (const auto& [name, metric] : metrics) waiting_.push_back({name, metric});
+}
+
+std::vector<double> MetricSums::fetch(comm::Device& device, const std::vector<at::Tensor>& more) {
+  std::vector<at::Tensor> all;
+  const auto want = [&](const at::Tensor& number) { all.push_back(number.detach().to(at::kDouble).reshape({})); };
+  for (const Waiting& waiting : waiting_) {
+    want(waiting.metric.value);
+    if (waiting.metric.weight.defined()) want(waiting.metric.weight);
+  }
+  for (const at::Tensor& number : more) want(number);
+  if (all.empty()) return {};
+  const at::Tensor host = device.download(at::stack(all));
+  const double* next = host.const_data_ptr<double>();
+  for (const Waiting& waiting : std::exchange(waiting_, {})) {
+    const double value = *next++;
+    add(waiting.name, waiting.metric.combine, value, waiting.metric.weight.defined() ? *next++ : 1.0);
+  }
+  return {next, next + more.size()};
 }
 
 void MetricSums::add(const std::string& name, Combine combine, double value, double weight) {

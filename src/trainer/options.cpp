@@ -6,7 +6,7 @@
 #include <string>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/loss/loss.hpp"
+#include "fpdist/loss/options.hpp"
 #include "fpdist/model/config.hpp"
 #include "fpdist/optim/schedule.hpp"
 
@@ -51,7 +51,6 @@ void check_model(const model::ModelOptions& options, Problems& problems) {
                   options.path.empty() ? "no model: give model.path (a Hugging Face directory) or model.preset: tiny"
                                        : "both model.path and model.preset are given; keep one");
   if (!options.preset.empty()) problems.ask([&] { (void)model::preset_config(options.preset); });
-  problems.unless(options.device != "cuda", "model.device is cuda: this build has no GPU library; use cpu or auto");
   problems.unless(options.device == "auto" || options.device == "cpu" || options.device == "cuda", "model.device is '",
                   options.device, "'; use auto, cpu or cuda");
 }
@@ -116,13 +115,21 @@ void validate(const Config& config) {
   Problems problems;
   check_model(config.model, problems);
   check_data(config.data, problems);
-  problems.ask([&] { (void)loss::make_loss(config.method, config.loss); });
+  problems.ask([&] { (void)loss::resolved(config.method, config.loss); });
   check_train(config.train, problems);
   check_optim(config.optim, config.train.max_steps, problems);
   check_parallel(config.parallel, problems);
   problems.range("pack.max_tokens", config.pack.max_tokens, config.pack.max_tokens >= 1, "1 or more");
   problems.range("pack.slices", config.pack.slices, config.pack.slices >= 0, "0 (the planner chooses) or more");
   problems.range("pack.verify_steps", config.pack.verify_steps, config.pack.verify_steps >= 0, "0 or more");
+  problems.unless(config.comm.transport == "nccl" || config.comm.transport == "staged", "comm.transport is '",
+                  config.comm.transport, "'; use nccl or staged");
+  problems.range("comm.nccl_max_ctas", config.comm.nccl_max_ctas, config.comm.nccl_max_ctas >= 0,
+                 "0 (NCCL's choice) or more");
+  problems.range("plan.calibrate_steps", config.plan.calibrate_steps, config.plan.calibrate_steps >= 0, "0 or more");
+  problems.unless(config.plan.costs.empty() || config.plan.calibrate_steps < 1, "plan.costs is ", config.plan.costs,
+                  " and plan.calibrate_steps is ", config.plan.calibrate_steps,
+                  ": give the file to repeat plans, or the steps to measure costs anew");
   problems.finish();
 }
 

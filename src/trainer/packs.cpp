@@ -8,13 +8,17 @@
 namespace fpdist::trainer {
 namespace {
 
-at::Tensor from_doubles(const std::vector<double>& values, at::ScalarType dtype) {
-  return at::tensor(values, at::kDouble).to(dtype);
+at::ScalarType loss_dtype(const Trainer::Impl& trainer) {
+  return ops::accumulate_dtype(scalar_type(trainer.config.model.dtype));
+}
+
+at::Tensor from_doubles(const std::vector<double>& values, const Trainer::Impl& trainer) {
+  return trainer.device->upload(at::tensor(values, at::kDouble).to(loss_dtype(trainer)));
 }
 
 /// [E] values that the data gives per token, in the order of edges; undefined where no sample of the pack has them.
 at::Tensor per_edge(const Pack& pack, std::vector<double> data::Sample::*field, const char* name,
-                    at::ScalarType dtype) {
+                    const Trainer::Impl& trainer) {
   size_t given = 0, with_tokens = 0;  // a sample without tokens has nothing to give
   for (const data::Sample* sample : pack.sample) {
     given += !(sample->*field).empty();
@@ -27,7 +31,7 @@ at::Tensor per_edge(const Pack& pack, std::vector<double> data::Sample::*field, 
   for (size_t e = 0; e < values.size(); ++e)
     values[e] = (pack.sample[static_cast<size_t>(pack.layout.edge_sample[e])]
                      ->*field)[static_cast<size_t>(pack.layout.edge_index[e])];
-  return from_doubles(values, dtype);
+  return from_doubles(values, trainer);
 }
 
 }  // namespace
@@ -69,14 +73,14 @@ const Pack& Packs::at(int number) {
   if (exchanges)
     plans = plan::plan_context_slices(pack.layout.node, slice_end, trainer_.config.parallel, trainer_.cp_costs);
   rows.slices = plans;
-  pack.slice = parallel::make_slice_tensors(pack.layout, rows);
+  pack.slice = parallel::make_slice_tensors(pack.layout, rows, trainer_.device.get());
   for (size_t s = 0; s < plans.size(); ++s)
     pack.slice[s].exchange = std::make_shared<parallel::ContextExchange>(
-        std::span(plans.data(), s + 1), pack.layout.subtree_end, mesh.cp(), mesh.cp_gradient());
+        std::span(plans.data(), s + 1), pack.layout.subtree_end, mesh.cp(), mesh.cp_gradient(), trainer_.device.get());
   return pack;
 }
 
-loss::Edges data_edges(const Pack& pack, at::ScalarType dtype) {
+loss::Edges data_edges(const Pack& pack, const Trainer::Impl& trainer) {
   std::vector<double> length, advantage, margin;
   bool has_margin = false;
   for (size_t b = 0; b < pack.sample.size(); ++b) {
@@ -87,24 +91,23 @@ loss::Edges data_edges(const Pack& pack, at::ScalarType dtype) {
   }
   loss::Edges edges;
   edges.sample = pack.slice.front().edge_sample;
-  edges.length = from_doubles(length, dtype);
-  edges.advantage = from_doubles(advantage, dtype);
-  if (has_margin) edges.margin = from_doubles(margin, dtype);
-  edges.old_logp = per_edge(pack, &data::Sample::old_logp, "old_logps", dtype);
-  edges.ref_logp = per_edge(pack, &data::Sample::ref_logp, "ref_logps", dtype);
+  edges.length = from_doubles(length, trainer);
+  edges.advantage = from_doubles(advantage, trainer);
+  if (has_margin) edges.margin = from_doubles(margin, trainer);
+  edges.old_logp = per_edge(pack, &data::Sample::old_logp, "old_logps", trainer);
+  edges.ref_logp = per_edge(pack, &data::Sample::ref_logp, "ref_logps", trainer);
   return edges;
 }
 
-loss::Edges empty_edges(DType model_dtype) {
-  const at::ScalarType dtype = ops::accumulate_dtype(scalar_type(model_dtype));
-  const at::Tensor none = at::zeros({0}, dtype);
+loss::Edges empty_edges(const Trainer::Impl& trainer) {
+  const at::Tensor none = at::zeros({0}, trainer.tensor_options(loss_dtype(trainer)));
   return {.logp = none,
           .entropy = none,
           .correct = none,
           .mean_logit = none,
           .ref_logp = none,
           .old_logp = none,
-          .sample = at::zeros({0}, at::kLong),
+          .sample = none.to(at::kLong),
           .length = none,
           .score = none,
           .advantage = none,

@@ -43,17 +43,15 @@ Events measured_events(Trainer::Impl& trainer, const plan::StepPlan& plan, std::
 
 /// The simulation of every replica's pipeline, one track a (replica, stage), scaled so that its compute takes as long
 /// in all as the measured compute.
-Events planned_events(const Trainer::Impl& trainer, const plan::StepPlan& plan, const Events& measured) {
+Events planned_events(const Trainer::Impl& trainer, const PlannedStep& planned, const Events& measured) {
   const std::vector<int64_t>& layers = trainer.config.parallel.layers;
   Events events;
   double planned_work = 0, measured_work = 0;
   for (int d = 0; d < trainer.mesh.shape().dp; ++d) {
-    const plan::PipelineShape shape = plan.pipeline(d);
+    const plan::PipelineShape shape = planned.plan.pipeline(d);
     std::vector<plan::UnitCost> units;
-    for (const plan::PackPlan& pack : plan.replica[static_cast<size_t>(d)])  // like slices, to the eye
-      for (const auto parts = static_cast<int64_t>(pack.slice_end.size()); const int32_t end : pack.slice_end)
-        units.push_back(
-            plan::unit_cost(trainer.costs, {end > 0 ? pack.rows / parts : 0, pack.pairs / parts, pack.edges / parts}));
+    for (const plan::Work& work : planned.forecast.work[static_cast<size_t>(d)])
+      units.push_back(plan::unit_cost(trainer.costs, work));
     for (plan::TimelineEvent event :
          plan::simulate(shape, plan::pipeline_ops(shape), units, layers, /*with_events=*/true).events) {
       planned_work += event.end - event.begin;
@@ -80,12 +78,12 @@ void write(const std::string& path, const std::string& content) {
 
 }  // namespace
 
-void Trainer::Impl::write_timelines(const plan::StepPlan& plan, std::span<const parallel::OpTime> times) {
-  const Events measured = measured_events(*this, plan, times);
+void Trainer::Impl::write_timelines(const PlannedStep& planned_step, std::span<const parallel::OpTime> times) {
+  const Events measured = measured_events(*this, planned_step.plan, times);
   if (world.rank() != 0) return;
   const std::string base = text(config.train.output_dir, "/trace-", steps_done);
   write(base + ".json", plan::to_trace_json(measured));
-  const Events planned = planned_events(*this, plan, measured);
+  const Events planned = planned_events(*this, planned_step, measured);
   write(base + ".planned.json", plan::to_trace_json(planned));
   write(base + ".txt", text("measured\n", plan::to_text(measured), "planned\n", plan::to_text(planned)));
 }

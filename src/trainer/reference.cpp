@@ -19,7 +19,7 @@ class ReferenceRun final : public parallel::StepWork {
       auto& of_group = offset_.emplace_back();
       for (const data::Sample& sample : group.sample) of_group.push_back(total_), total_ += sample.length();
     }
-    logp_ = at::zeros({total_}, ops::accumulate_dtype(scalar_type(trainer.config.model.dtype)));
+    logp_ = at::zeros({total_}, trainer.tensor_options(ops::accumulate_dtype(scalar_type(trainer.config.model.dtype))));
   }
   at::Tensor logp() const { return logp_; }
 
@@ -36,13 +36,14 @@ class ReferenceRun final : public parallel::StepWork {
     const at::Tensor scores = all_scores(at::cat(logps).unsqueeze(1), pack, trainer_.mesh).select(1, 0);
     logps_.erase(op.pack);
     if (trainer_.mesh.at().cp == 0 && trainer_.mesh.at().tp == 0)
-      logp_.index_put_({at::tensor(places(pack, op.pack), at::kLong)}, scores.index_select(0, tensors.edge_score));
+      logp_.index_put_({trainer_.device->upload(at::tensor(places(pack, op.pack), at::kLong))},
+                       scores.index_select(0, tensors.edge_score));
     return {};
   }
   at::Tensor buffer(const plan::Op& op, bool) override {
     return at::empty({packs_.at(op.pack).slice[static_cast<size_t>(op.slice)].own_rows(trainer_.mesh.at().tp),
                       trainer_.model_config.hidden_size},
-                     scalar_type(trainer_.config.model.dtype));
+                     trainer_.tensor_options(scalar_type(trainer_.config.model.dtype)));
   }
   at::Tensor backward_input(const plan::Op&, const at::Tensor&) override { return unused(); }
   void backward_weight(const plan::Op&) override { unused(); }
@@ -81,10 +82,10 @@ void Trainer::Impl::precompute_reference(std::vector<data::Group>& groups, LogSi
     const plan::StepPlan plan = make_plan(slice, config.pack.share_prefix);
     ReferenceRun run(*this, slice, plan);
     const auto ops = plan::forward_ops(plan.pipeline(mesh.at().dp))[static_cast<size_t>(mesh.at().pp)];
-    parallel::execute(ops, static_cast<int>(reference.size()), run, mesh.pp(), mesh.pp_gradient());
+    parallel::execute(ops, static_cast<int>(reference.size()), run, {mesh.pp(), mesh.pp_gradient(), *device});
     at::Tensor logp = run.logp();
     mesh.world().all_reduce(logp);  // disjoint: every token is computed once
-    const at::Tensor all = logp.to(at::kDouble);
+    const at::Tensor all = device->download(logp.to(at::kDouble));
     const double* value = all.const_data_ptr<double>();
     for (data::Group& group : slice)
       for (data::Sample& sample : group.sample)

@@ -57,6 +57,7 @@ class Gatherer {
   enum class Part { kValue, kGradient };
   Gatherer(Trainer::Impl& trainer, Part part)
       : world_(trainer.mesh.world()),
+        device_(*trainer.device),
         whole_(model::whole_parameters(trainer.model_config, head_of(trainer.config.method))),
         own_(own_slices(trainer, whole_)),
         slices_(all_slices(own_, world_)),
@@ -68,7 +69,7 @@ class Gatherer {
   void give_all() {
     for (const auto& [number, parameter] : own_) {
       world_.group_begin();
-      world_.send(tensor_of(*parameter).contiguous(), 0);
+      world_.send(tensor_of(*parameter), 0);
       world_.group_end();
     }
   }
@@ -93,9 +94,10 @@ class Gatherer {
 
  private:
   at::Tensor tensor_of(const ops::Parameter& parameter) const {
-    return part_ == Part::kValue ? parameter.value.detach() : parameter.main_grad;
+    return device_.download(part_ == Part::kValue ? parameter.value.detach() : parameter.main_grad).contiguous();
   }
   comm::Communicator& world_;
+  comm::Device& device_;
   WholeParameters whole_;
   std::vector<std::pair<size_t, ops::ParameterPtr>> own_;
   std::vector<std::vector<int64_t>> slices_;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "fpdist/comm/device.hpp"
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
@@ -18,7 +19,10 @@
 #include "fpdist/parallel/zero_reducer.hpp"
 #include "fpdist/plan/dispatch.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/trainer/calibrate.hpp"
 #include "src/trainer/metric_sums.hpp"
+#include "src/trainer/plan_watch.hpp"
+#include "src/trainer/planned_step.hpp"
 
 namespace fpdist::trainer {
 
@@ -40,7 +44,7 @@ std::vector<model::StageLayers> split_layers(const Config& config, const model::
 
 /// The runs of layers of this rank, with their weights loaded or seeded; only the own slices are read.
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const model::ModelConfig& shape,
-                                                            const comm::Mesh& mesh);
+                                                            const comm::Mesh& mesh, at::Device where);
 
 /// Throws DataError when a token id is outside the model's vocabulary.
 void check_vocabulary(const data::Dataset& dataset, const model::ModelConfig& model);
@@ -51,6 +55,9 @@ bool has_reference_logps(const data::Dataset& dataset);
 /// The same weights as `policy`, frozen.
 std::vector<std::unique_ptr<model::Transformer>> clone_frozen(
     const std::vector<std::unique_ptr<model::Transformer>>& policy);
+
+/// What plans are made with: plan.costs, or the model's FLOPs; throws ConfigError for a file of another model.
+plan::StageCosts plan_costs(const Config& config, const model::ModelConfig& model);
 
 /// What travels between context-parallel ranks, in bytes a row.
 plan::CpCosts context_costs(const Config& config, const model::ModelConfig& model);
@@ -66,20 +73,35 @@ OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Tran
 /// Throws NumericsError with the message of the highest rank that has one; returns when none has. Collective.
 void throw_together(const std::string& own, comm::Communicator& world);
 
+/// Bytes in torch's words "Tried to allocate 2.00 GiB"; 0 where they are missing.
+int64_t requested_bytes(const std::string& message);
+
+/// The pack.max_tokens below `max_tokens`, a multiple of 64, with which a step would have needed no more than the
+/// device has, if what it allocates grows with it: `before` bytes were in use before the step, `wanted` bytes when the
+/// memory ran out. 0: none.
+int64_t fitting_max_tokens(int64_t max_tokens, int64_t before, int64_t wanted, int64_t capacity);
+
 /// What a step's packs add up to on this rank before anything is reduced.
 struct StepSums {
   MetricSums metrics;
-  std::string bad_pack;  ///< first pack whose loss was not finite, as text; empty when all were
-  double grad_norm = 0, learning_rate = 0;
+  /// The packs' losses, 0-dim and still on the device, and their samples as text.
+  std::vector<std::pair<at::Tensor, std::string>> pack_loss;
+  at::Tensor grad_norm;  ///< 0-dim float64 on the device
+  at::Tensor stopped;    ///< [1] float32 on the device, on every rank the same: 1 where nothing was updated
+  double learning_rate = 0;
+  /// Marks of the device around what the optimizer step sends: the rest of the gradients' sums, and the new weights.
+  std::vector<std::pair<size_t, size_t>> exchange;
+  double exchange_seconds = 0;  ///< in these
 };
 
 struct Trainer::Impl {
-  Impl(comm::World& world, Config config, LogSink& log);
+  Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device = nullptr);
 
   comm::World& world;
   model::ModelConfig model_config;
   Config config;
   LogSink& log;
+  std::unique_ptr<comm::Device> device;
   comm::Mesh mesh;
   std::unique_ptr<comm::Communicator> kv_replicas;  ///< tp ranks that hold the same KV heads
   plan::StageCosts costs;
@@ -95,6 +117,9 @@ struct Trainer::Impl {
   int64_t steps_done = 0, tokens_seen = 0;
   bool is_last_use = false;  ///< the op under way completes the gradients of its run of layers
 
+  at::TensorOptions tensor_options(at::ScalarType dtype) const {
+    return at::TensorOptions(dtype).device(device->where());
+  }
   plan::StepPlan make_plan(std::span<const data::Group> groups, bool share) const;
   static std::vector<plan::Op> ops_of(const plan::StepPlan& plan, const Coordinates& at);
   void check_same_plan(const plan::StepPlan& plan);
@@ -105,22 +130,43 @@ struct Trainer::Impl {
 
   // train_step.cpp
   /// `ready`: these groups' plan, made ahead; null: planned here.
-  StepMetrics step(std::span<const data::Group> groups, LogSink& step_log, std::future<plan::StepPlan>* ready);
+  StepMetrics step(std::span<const data::Group> groups, LogSink& step_log, std::future<PlannedStep>* ready);
   void finish_gradients();  ///< sums over tp, tied copies and what ZeRO has not reduced yet
   void update(StepSums& sums);
 
-  // bad_numbers.cpp
-  void stop_on_bad_loss(const StepSums& sums);
-  void stop_on_bad_gradient(double norm);
+  /// bad_numbers.cpp: everything that the step has left on the device, in one copy; returns the gradient's norm. Throws
+  /// NumericsError on every rank if a loss or the norm is not finite: then the update has changed nothing. Collective.
+  double read_results(StepSums& sums);
 
   /// verify.cpp: runs `groups` shared and alone; throws NumericsError with the worst difference if they disagree.
   void verify(std::span<const data::Group> groups, LogSink& step_log);
 
+  /// memory.cpp: throws OutOfMemoryError in place of torch's, `message`.
+  [[noreturn]] void throw_out_of_memory(const std::string& message, const std::string& position,
+                                        const comm::MemoryUse& before) const;
+
+  /// planned_step.cpp: `ready`'s plan, or one made here where there is none or costs have changed since.
+  PlannedStep take_plan(std::span<const data::Group> groups, std::future<PlannedStep>* ready) const;
+
+  /// calibrate.cpp: after each step, holds its plan's time against `measured_seconds` (of the slowest rank), and
+  /// measures costs when it is time to. Collective.
+  void watch_plan(const PlannedStep& planned, std::span<const plan::Op> ops, std::span<const parallel::OpTime> times,
+                  double measured_seconds, LogSink& step_log);
+  /// Fits `costs` to op_history. Collective.
+  void calibrate(const std::string& why, LogSink& step_log);
+  int64_t costs_version = 0, steps_watched = 0;
+  PlanWatch plan_watch;
+  OpHistory op_history;
+
+  /// plan_metrics.cpp: planned beside measured; `busy`: this rank's seconds in operations. Collective.
+  void add_plan_metrics(std::map<std::string, double>& values, const PlannedStep& planned, double busy);
+
   /// step_metrics.cpp: what the step cost, on every rank the same. Collective.
-  void add_step_metrics(std::map<std::string, double>& values, const plan::StepPlan& plan,
-                        std::span<const plan::Op> ops, std::span<const parallel::OpTime> times);
+  void add_step_metrics(std::map<std::string, double>& values, const PlannedStep& planned,
+                        std::span<const plan::Op> ops, std::span<const parallel::OpTime> times,
+                        double exchange_seconds);
   /// profile.cpp: trace-<step>.json, .planned.json and .txt in output_dir. Collective.
-  void write_timelines(const plan::StepPlan& plan, std::span<const parallel::OpTime> times);
+  void write_timelines(const PlannedStep& planned, std::span<const parallel::OpTime> times);
   bool writes_files = false;                            ///< inside train(): output_dir is there
   std::map<std::string, comm::Traffic> traffic_before;  ///< by axis, at the end of the last step
 

@@ -5,12 +5,11 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <chrono>
-#include <cmath>
 #include <numeric>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/ops/segments.hpp"
 #include "fpdist/plan/schedule.hpp"
 
 namespace fpdist::trainer {
@@ -44,14 +43,14 @@ StepRun::StepRun(Trainer::Impl& trainer, std::span<const data::Group> groups, co
       packs_(trainer, groups, plan, share) {
   trainer_.flat.zero_gradients();
   trainer_.reducer.begin();
-  sums_.metrics.add(trainer_.loss(empty_edges(trainer_.config.model.dtype), plan.totals).metrics);
+  sums_.metrics.add(trainer_.loss(empty_edges(trainer_), plan.totals).metrics);
   sums_.metrics.add("loss", loss::Combine::kSum, 0.0);
 }
 
 void StepRun::before(size_t i) {
   const plan::Op& op = ops_[i];
-  trainer_.world.set_position(
-      text("step ", trainer_.steps_done + 1, ", op ", i + 1, " of ", ops_.size(), ": ", plan::to_string(op)));
+  position_ = text("step ", trainer_.steps_done + 1, ", op ", i + 1, " of ", ops_.size(), ": ", plan::to_string(op));
+  trainer_.world.set_position(position_);
   trainer_.is_last_use = i == last_use_[static_cast<size_t>(op.chunk)];
 }
 
@@ -62,7 +61,7 @@ at::Tensor StepRun::buffer(const plan::Op& op, bool gradient) {
   std::vector<int64_t> shape{pack.slice[static_cast<size_t>(op.slice)].own_rows(trainer_.mesh.at().tp),
                              trainer_.model_config.hidden_size};
   if (!gradient && rides(pack)) shape.insert(shape.begin(), 2);
-  return at::empty(shape, scalar_type(trainer_.config.model.dtype));
+  return at::empty(shape, trainer_.tensor_options(scalar_type(trainer_.config.model.dtype)));
 }
 
 at::Tensor StepRun::forward(const plan::Op& op, const at::Tensor& input) {
@@ -128,7 +127,9 @@ void StepRun::gather_samples(const Pack& pack, const at::Tensor& own, loss::Edge
 void StepRun::gather_scores(const Pack& pack, const at::Tensor& own, loss::Edges& edges, AtLoss& at) const {
   const at::Tensor all = all_scores(own, pack, trainer_.mesh);
   at.all = all.select(1, 0).clone().set_requires_grad(true);
-  const auto to_edges = [&](const at::Tensor& scores) { return scores.index_select(0, pack.slice.front().edge_score); };
+  const auto to_edges = [&](const at::Tensor& scores) {
+    return ops::gather_rows(scores, pack.slice.front().edge_score);
+  };
   edges.logp = to_edges(at.all);
   edges.entropy = to_edges(all.select(1, 1));
   edges.correct = to_edges(all.select(1, 2));
@@ -140,21 +141,18 @@ void StepRun::take_loss(const Pack& pack, AtLoss& at) {
   std::vector<at::Tensor> slices;
   for (const AtLoss::Slice& slice : at.slice) slices.push_back(slice.columns);
   const at::Tensor own = at::cat(slices);
-  loss::Edges edges = data_edges(pack, ops::accumulate_dtype(scalar_type(trainer_.config.model.dtype)));
+  loss::Edges edges = data_edges(pack, trainer_);
   if (trainer_.config.method == Method::kReward)
     gather_samples(pack, own, edges, at);
   else
     gather_scores(pack, own, edges, at);
   const loss::LossOutput output = trainer_.loss(edges, plan_.totals);
   at.loss = output.loss;
-  const double value = output.loss.item<double>();
+  sums_.pack_loss.emplace_back(output.loss.detach(), pack.samples());
   if (trainer_.mesh.at().cp == 0 && trainer_.mesh.at().tp == 0) {  // every rank of a pack has the same loss
     sums_.metrics.add(output.metrics);
-    sums_.metrics.add("loss", loss::Combine::kSum, value);
+    sums_.metrics.add({{"loss", {loss::Combine::kSum, output.loss.detach(), {}}}});
   }
-  if (!std::isfinite(value) && sums_.bad_pack.empty())
-    sums_.bad_pack = text("the loss is ", value, " at step ", trainer_.steps_done + 1, " on rank ",
-                          trainer_.world.rank(), " in the pack of samples (group.index) ", pack.samples());
 }
 
 /// Of the own run of the slice's hidden rows; zeros when no edge of the pack depends on them.
@@ -197,12 +195,14 @@ void StepRun::reduce_gradients(const plan::Op& op) {
 }
 
 void StepRun::optimizer_step() {
-  trainer_.stop_on_bad_loss(sums_);
-  const auto start = std::chrono::steady_clock::now();
+  const size_t begin = trainer_.device->mark();
   trainer_.finish_gradients();
-  const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  sums_.metrics.add("seconds_in_exchange", loss::Combine::kSum, waited);
+  sums_.exchange.emplace_back(begin, trainer_.device->mark());
   trainer_.update(sums_);
+}
+
+void StepRun::finished(std::span<const double> seconds) {
+  for (const auto& [begin, end] : sums_.exchange) sums_.exchange_seconds += seconds[end] - seconds[begin];
 }
 
 }  // namespace fpdist::trainer

@@ -45,10 +45,10 @@ class Packs {
 };
 
 /// What the loss sees besides the model's outputs.
-loss::Edges data_edges(const Pack& pack, at::ScalarType dtype);
+loss::Edges data_edges(const Pack& pack, const Trainer::Impl& trainer);
 
 /// The edges of a pack with nothing in it: gives every rank the same metric names, and zeros.
-loss::Edges empty_edges(DType model_dtype);
+loss::Edges empty_edges(const Trainer::Impl& trainer);
 
 /// [S, columns] of all scores of the pack from this cp rank's, slice after slice. Collective over cp, not
 /// differentiable.
@@ -61,11 +61,14 @@ class StepRun final : public parallel::StepWork {
           std::span<const plan::Op> ops, StepSums& sums);
   /// Ahead of op i: says where the rank stands and which runs of layers see their last gradients.
   void before(size_t i);
+  /// "step 3, op 17 of 40: Receive pack 2".
+  const std::string& position() const { return position_; }
   at::Tensor forward(const plan::Op& op, const at::Tensor& input) override;
   at::Tensor backward_input(const plan::Op& op, const at::Tensor& grad_output) override;
   void backward_weight(const plan::Op& op) override;
   void reduce_gradients(const plan::Op& op) override;
   void optimizer_step() override;
+  void finished(std::span<const double> seconds) override;
   at::Tensor buffer(const plan::Op& op, bool gradient) override;
 
  private:
@@ -94,6 +97,7 @@ class StepRun final : public parallel::StepWork {
   std::span<const plan::Op> ops_;
   std::vector<size_t> last_use_;  ///< [chunks] the op that completes the run's gradients
   StepSums& sums_;
+  std::string position_;
   Packs packs_;
   std::map<int, AtLoss> at_loss_;
 };

@@ -1,6 +1,7 @@
 // One optimizer step: plan -> execute -> reduce -> clip -> update -> metrics.
 
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 
 #include <chrono>
 
@@ -39,7 +40,7 @@ void sum_tied_gradients(const std::vector<ops::ParameterPtr>& parameters, comm::
 }  // namespace
 
 StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& step_log,
-                                std::future<plan::StepPlan>* ready) {
+                                std::future<PlannedStep>* ready) {
   const auto start = Clock::now();
   std::map<std::string, double> values;
   std::vector<data::Group> filled;  // rollouts only: the caller's groups stay as they are
@@ -51,26 +52,33 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
       config.method == Method::kGrpo ? std::span<const data::Group>(filled) : given;
   if (steps_done < config.pack.verify_steps && config.pack.share_prefix) verify(groups, step_log);
 
-  const auto planning = Clock::now();  // what is waited for: a plan made ahead costs nothing here
-  const plan::StepPlan plan = ready != nullptr ? ready->get() : make_plan(groups, config.pack.share_prefix);
-  const double plan_seconds = seconds_since(planning);
+  const PlannedStep planned = take_plan(groups, ready);
+  const plan::StepPlan& plan = planned.plan;
   check_same_plan(plan);
   StepSums sums;
   sums.learning_rate = optim::learning_rate(config.optim, steps_done, config.train.max_steps);
   const std::vector<plan::Op> ops = ops_of(plan, mesh.at());
   StepRun run(*this, groups, plan, config.pack.share_prefix, ops, sums);
-  const std::vector<parallel::OpTime> times = parallel::execute(ops, static_cast<int>(policy.size()), run, mesh.pp(),
-                                                                mesh.pp_gradient(), [&](size_t i) { run.before(i); });
+  const comm::MemoryUse before = device->memory();
+  device->reset_peak_memory();
+  std::vector<parallel::OpTime> times;
+  try {
+    times = parallel::execute(ops, static_cast<int>(policy.size()), run, {mesh.pp(), mesh.pp_gradient(), *device},
+                              [&](size_t i) { run.before(i); });
+  } catch (const c10::OutOfMemoryError& error) {
+    throw_out_of_memory(error.what_without_backtrace(), run.position(), before);
+  }
+  const double grad_norm = read_results(sums);
 
   ++steps_done;
   tokens_seen += plan.totals.tokens_logical;
   values.merge(sums.metrics.reduce(mesh.world()));
-  values["grad_norm"] = sums.grad_norm;
+  values["grad_norm"] = grad_norm;
   values["learning_rate"] = sums.learning_rate;
-  values["plan_seconds"] = plan_seconds;
   values["seconds"] = seconds_since(start);
-  add_step_metrics(values, plan, ops, times);
-  if (writes_files && steps_done <= config.train.profile_steps) write_timelines(plan, times);
+  add_step_metrics(values, planned, ops, times, sums.exchange_seconds);
+  if (writes_files && steps_done <= config.train.profile_steps) write_timelines(planned, times);
+  watch_plan(planned, ops, times, values["measured_seconds"], step_log);
   return {.step = steps_done, .values = std::move(values)};
 }
 
@@ -105,16 +113,18 @@ void Trainer::Impl::update(StepSums& sums) {
   for (const parallel::PieceOfParameter& part : reducer.parts())
     if (flat.parameters()[part.parameter]->sharding.counted)
       counted.push_back(flat.main_grad().narrow(0, part.range.begin, part.range.size()));
-  sums.grad_norm = optim::global_norm(counted, mesh.world());
-  stop_on_bad_gradient(sums.grad_norm);
-  const double coefficient = optim::clip_coefficient(sums.grad_norm, config.optim.max_grad_norm);
+  sums.grad_norm = optim::global_norm(counted, mesh.world(), device->where());
+  sums.stopped = sums.grad_norm.isfinite().logical_not().to(at::kFloat).reshape({1});
+  for (const auto& [loss, samples] : sums.pack_loss) sums.stopped.logical_or_(loss.isfinite().logical_not());
+  mesh.world().all_reduce(sums.stopped, comm::ReduceOp::kMax);
+  const at::Tensor coefficient = optim::clip_coefficient(sums.grad_norm, config.optim.max_grad_norm);
   for (size_t i = 0; i < gradients.size(); ++i) {
     at::Tensor gradient = gradients[i];
-    optimizer[i].step(gradient.mul_(coefficient), sums.learning_rate);
+    optimizer[i].step(gradient.mul_(coefficient), sums.learning_rate, sums.stopped);
   }
-  const auto gathering = Clock::now();
+  const size_t begin = device->mark();
   reducer.gather_values();
-  sums.metrics.add("seconds_in_exchange", loss::Combine::kSum, seconds_since(gathering));
+  sums.exchange.emplace_back(begin, device->mark());
 }
 
 }  // namespace fpdist::trainer

@@ -32,15 +32,16 @@ std::vector<optim::AdamW> make_optimizers(ops::FlatParameters& flat, const paral
 
 }  // namespace
 
-Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_)
+Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::unique_ptr<comm::Device> device_)
     : world(world_),
       model_config(read_model_config(config_.model)),
       config(settled(std::move(config_), model_config, world.size())),
       log(log_),
-      mesh(world, config.parallel),
-      costs(plan::stage_costs(model_config.shape(), config.model.gradient_checkpointing)),
+      device(device_ ? std::move(device_) : comm::open_device(config.model.device, world, config.comm, log)),
+      mesh(world, config.parallel, device.get()),
+      costs(plan_costs(config, model_config)),
       cp_costs(context_costs(config, model_config)),
-      policy(load_model(config, model_config, mesh)),
+      policy(load_model(config, model_config, mesh, device->where())),
       ordered(order_parameters(policy, ties_stages(config, model_config))),
       flat(ordered.all),
       reducer(flat, mesh.dp_cp(), ordered.late),
@@ -95,13 +96,15 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
     return std::make_shared<const std::vector<data::Group>>(std::move(groups));
   };
   auto next = groups_of(0);
-  std::future<plan::StepPlan> ahead;  // of the next step, made while this one runs
+  std::future<PlannedStep> ahead;  // of the next step, made while this one runs
   for (int64_t step_index = 0; step_index < config.train.max_steps; ++step_index) {
     const auto groups = std::move(next);
-    std::future<plan::StepPlan> ready = std::move(ahead);
+    std::future<PlannedStep> ready = std::move(ahead);
     if (step_index + 1 < config.train.max_steps) {
       next = groups_of(step_index + 1);
-      ahead = std::async(std::launch::async, [this, next] { return make_plan(*next, config.pack.share_prefix); });
+      ahead = std::async(std::launch::async,
+                         [next, planning = planning_config(config, steps_watched + 1), made_with = costs,
+                          version = costs_version] { return plan_step(*next, planning, made_with, version); });
     }
     StepMetrics metrics = step(*groups, rank_log, ready.valid() ? &ready : nullptr);
     metrics.values["epoch"] = static_cast<double>(metrics.step) / static_cast<double>(loader.steps_per_epoch());
@@ -121,9 +124,9 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
                      ": sharing ratio ", logical / computed, "; weights in ", dir, "/final"));
 }
 
-Trainer::Trainer(comm::World& world, Config config, LogSink& log) {
+Trainer::Trainer(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device) {
   validate(config);
-  impl_ = std::make_unique<Impl>(world, std::move(config), log);
+  impl_ = std::make_unique<Impl>(world, std::move(config), log, std::move(device));
 }
 Trainer::~Trainer() = default;
 

@@ -32,7 +32,7 @@ struct Measured {
 /// [parameters, 2]: squared difference and squared size of this rank's pieces.
 at::Tensor squares_of(const Trainer::Impl& trainer, const Measured& shared, const Measured& alone) {
   const auto count = static_cast<int64_t>(trainer.flat.parameters().size());
-  at::Tensor squares = at::zeros({count, 2}, at::kDouble);
+  at::Tensor squares = at::zeros({count, 2}, trainer.tensor_options(at::kDouble));
   for (const parallel::PieceOfParameter& part : trainer.reducer.parts()) {
     const int64_t from = part.range.begin - trainer.reducer.pieces()[part.piece].begin;
     const at::Tensor a = shared.gradient[part.piece].narrow(0, from, part.range.size()).to(at::kDouble);
@@ -53,9 +53,10 @@ void Trainer::Impl::verify(std::span<const data::Group> groups, LogSink& step_lo
     std::erase_if(ops, [](const plan::Op& op) { return op.kind == plan::OpKind::kOptimizerStep; });
     StepSums sums;
     StepRun run(*this, groups, plan, share, ops, sums);
-    parallel::execute(ops, static_cast<int>(policy.size()), run, mesh.pp(), mesh.pp_gradient(),
+    parallel::execute(ops, static_cast<int>(policy.size()), run, {mesh.pp(), mesh.pp_gradient(), *device},
                       [&](size_t i) { run.before(i); });
     finish_gradients();
+    read_results(sums);
     Measured measured{sums.metrics.reduce(mesh.world()).at("loss"), {}};
     for (const at::Tensor& piece : reducer.gradients()) measured.gradient.push_back(piece.clone());
     return measured;
@@ -66,7 +67,8 @@ void Trainer::Impl::verify(std::span<const data::Group> groups, LogSink& step_lo
   mesh.dp_cp().all_reduce(squares);
   at::Tensor total = squares.sum(0);  // slices and copies of other ranks count as well: this is a scale only
   mesh.world().all_reduce(total, comm::ReduceOp::kMax);
-  const double whole = total[1].sqrt().item<double>();
+  squares = device->download(squares);
+  const double whole = device->download(total)[1].sqrt().item<double>();
   double worst = alone.loss == shared.loss ? 0.0 : std::abs(shared.loss - alone.loss) / std::abs(alone.loss);
   std::string where = "the loss";
   for (int64_t p = 0; p < squares.size(0); ++p) {
@@ -74,7 +76,8 @@ void Trainer::Impl::verify(std::span<const data::Group> groups, LogSink& step_lo
     const double size = std::max(squares[p][1].sqrt().item<double>(), 1e-3 * whole);
     const double off = squares[p][0].sqrt().item<double>();
     const double difference = off == 0 ? 0.0 : off / size;
-    if (!(difference <= worst)) worst = difference, where = flat.parameters()[static_cast<size_t>(p)]->name;  // NaN too
+    if (difference > worst || std::isnan(difference))
+      worst = difference, where = flat.parameters()[static_cast<size_t>(p)]->name;
   }
   const double allowed = tolerance(config.model.dtype);
   const std::string failed =

@@ -36,7 +36,8 @@ TEST(Validate, EveryBadValueNamesItsKey) {
       {"no model", [](Config& c) { c.model.preset.clear(); }},
       {"both model.path", [](Config& c) { c.model.path.push_back('x'); }},
       {"model.preset", [](Config& c) { c.model.preset = "huge"; }},
-      {"no GPU library", [](Config& c) { c.model.device = "cuda"; }},
+      {"comm.transport is 'pigeon'; use nccl or staged", [](Config& c) { c.comm.transport = "pigeon"; }},
+      {"comm.nccl_max_ctas is -1", [](Config& c) { c.comm.nccl_max_ctas = -1; }},
       {"use auto, cpu or cuda", [](Config& c) { c.model.device = "tpu"; }},
       {"data.path is empty", [](Config& c) { c.data.path.clear(); }},
       {"data.path holds an empty name", [](Config& c) { c.data.path.push_back(""); }},
@@ -73,7 +74,10 @@ TEST(Validate, EveryBadValueNamesItsKey) {
       {"parallel.pp is -2", [](Config& c) { c.parallel.pp = -2; }},
       {"pack.max_tokens", [](Config& c) { c.pack.max_tokens = 0; }},
       {"pack.slices is -1", [](Config& c) { c.pack.slices = -1; }},
-      {"pack.verify_steps", [](Config& c) { c.pack.verify_steps = -1; }}};
+      {"pack.verify_steps", [](Config& c) { c.pack.verify_steps = -1; }},
+      {"plan.calibrate_steps is -1", [](Config& c) { c.plan.calibrate_steps = -1; }},
+      {"plan.costs is c.yaml and plan.calibrate_steps is 3: give the file",
+       [](Config& c) { c.plan = {.costs = "c.yaml", .calibrate_steps = 3}; }}};
   for (const auto& [words, spoil] : bad) expect_words(said(spoil), {words});
 }
 

@@ -6,6 +6,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/partial_attention.hpp"
+#include "fpdist/ops/partial_embedding.hpp"
 #include "support/random_tree.hpp"
 
 namespace fpdist::ops {
@@ -70,6 +71,42 @@ TEST(OpsEmbedding, AddsRowsOfRepeatedTokens) {
   y.backward(dy);
   EXPECT_LT(test::relative_error(weight.main_grad, at::zeros({5, 130}, at::kDouble).index_add(0, token, dy)), 1e-14);
   EXPECT_FALSE(weight.value.grad().defined());
+}
+
+TEST(OpsEmbedding, SlicesOfTheVocabularyAddUpToTheWhole) {
+  at::manual_seed(8);
+  const at::Tensor table = random({7, 4}), token = at::tensor({6, 1, 3, 1, 0}, at::kLong), dy = random({5, 4});
+  const Parameter whole = make(table.clone());
+  embedding(token, whole).backward(dy);
+  at::Tensor sum = at::zeros({5, 4}, at::kDouble);
+  for (const auto& [begin, stop] : {std::pair{0, 3}, {3, 3}, {3, 7}}) {
+    const Parameter slice = make(table.slice(0, begin, stop).clone());
+    const at::Tensor local = token - begin;
+    const at::Tensor ids = local.masked_fill(local.lt(0).logical_or(local.ge(stop - begin)), -1);
+    const at::Tensor rows = partial_embedding(ids, slice);
+    sum += rows.detach();
+    rows.backward(dy);
+    EXPECT_TRUE(at::equal(slice.main_grad, whole.main_grad.slice(0, begin, stop)));
+    EXPECT_FALSE(slice.value.grad().defined());
+  }
+  EXPECT_TRUE(at::equal(sum, table.index_select(0, token)));
+}
+
+TEST(OpsEmbedding, WhatAGpuRunsAddsTheSameRows) {
+  // A main grad that is not contiguous takes that way on the CPU.
+  at::manual_seed(9);
+  const at::Tensor token = at::tensor({4, 1, -1, 1, 0, -1}, at::kLong), dy = random({6, 3});
+  Parameter plain = make(random({5, 3})), strided = plain;
+  strided.main_grad = at::zeros({3, 5}, at::kDouble).t();
+  partial_embedding(token, plain).backward(dy);
+  partial_embedding(token, strided).backward(dy);
+  EXPECT_LT(test::relative_error(strided.main_grad, plain.main_grad), 1e-14);
+  EXPECT_GT(plain.main_grad.abs().sum().item<double>(), 0.0);
+  strided.main_grad.zero_(), plain.main_grad.zero_();
+  const at::Tensor all = token.clamp_min(0);
+  embedding(all, plain).backward(dy);
+  embedding(all, strided).backward(dy);
+  EXPECT_LT(test::relative_error(strided.main_grad, plain.main_grad), 1e-14);
 }
 
 TEST(OpsEmbedding, RefusesWrongTokens) {

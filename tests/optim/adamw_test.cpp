@@ -16,7 +16,9 @@
 namespace fpdist::optim {
 namespace {
 
-double norm_of(const at::Tensor& piece, comm::Communicator& axis) { return global_norm({&piece, 1}, axis); }
+double norm_of(const at::Tensor& piece, comm::Communicator& axis) {
+  return global_norm({&piece, 1}, axis).item<double>();
+}
 
 constexpr int64_t kElems = 1003, kDecayed = 611;
 
@@ -174,14 +176,33 @@ TEST(Clip, TheNormDoesNotOverflowFloat32) {
     const at::Tensor grad = at::full({100}, 1e30f, at::kFloat);
     EXPECT_NEAR(norm_of(grad, world.communicator()), 1e31, 1e24);
     EXPECT_THROW(norm_of(grad.to(at::kBFloat16), world.communicator()), ShapeError);
+    EXPECT_THROW(norm_of(grad.to(at::kMeta), world.communicator()), ShapeError) << "not where it was said to be";
   });
 }
 
+TEST(AdamW, AStepThatFoundInfinityChangesNothingAndDoesNotCount) {
+  const at::Tensor value = at::randn({50}, at::kDouble), before = value.clone();
+  AdamW optimizer(value, 0, 50, {});
+  const at::Tensor found = at::ones({1}, at::kFloat), none = at::zeros({1}, at::kFloat);
+  optimizer.step(at::full({50}, std::nan(""), at::kDouble), 1e-2, found);
+  optimizer.take_back();
+  EXPECT_TRUE(at::equal(value, before));
+  const at::Tensor grad = at::randn({50}, at::kDouble), other = before.clone();
+  optimizer.step(grad, 1e-2, none);
+  AdamW fresh(other, 0, 50, {});
+  fresh.step(grad, 1e-2);
+  EXPECT_TRUE(at::equal(value, other));
+  EXPECT_EQ(optimizer.steps(), 1);
+}
+
 TEST(Clip, TheCoefficientIsTorchs) {
-  EXPECT_EQ(clip_coefficient(5.0, 0.0), 1.0);
-  EXPECT_EQ(clip_coefficient(0.5, 1.0), 1.0);
-  EXPECT_DOUBLE_EQ(clip_coefficient(4.0, 1.0), 1.0 / (4.0 + 1e-6));
-  EXPECT_TRUE(std::isnan(clip_coefficient(std::nan(""), 1.0)));
+  const auto coefficient = [](double norm, double most) {
+    return clip_coefficient(at::scalar_tensor(norm, at::kDouble), most).item<double>();
+  };
+  EXPECT_EQ(coefficient(5.0, 0.0), 1.0);
+  EXPECT_EQ(coefficient(0.5, 1.0), 1.0);
+  EXPECT_DOUBLE_EQ(coefficient(4.0, 1.0), 1.0 / (4.0 + 1e-6));
+  EXPECT_TRUE(std::isnan(coefficient(std::nan(""), 1.0)));
 }
 
 }  // namespace

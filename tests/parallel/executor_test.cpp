@@ -75,11 +75,12 @@ void run_schedule(plan::Schedule schedule, int stages, int chunks, int packs, co
       stages,
       [&](comm::World& world) {
         const comm::Mesh mesh(world, {.dp = 1, .pp = stages});
+        const auto device = comm::make_cpu_device();
         const std::vector<Op>& ops = lists[static_cast<size_t>(world.rank())];
         CountingWork work(stages, world.rank(), chunks);
         std::vector<size_t> announced;
-        const auto times =
-            execute(ops, chunks, work, mesh.pp(), mesh.pp_gradient(), [&](size_t i) { announced.push_back(i); });
+        const auto times = execute(ops, chunks, work, {mesh.pp(), mesh.pp_gradient(), *device},
+                                   [&](size_t i) { announced.push_back(i); });
         std::vector<Op> planned;  // messages have no work of their own
         for (const Op& op : ops)
           if (op.peer < 0) planned.push_back(op);
@@ -113,10 +114,11 @@ TEST(Executor, DelaysReorderNothing) {
 TEST(Executor, AListThatUsesWhatIsNotThereIsRefused) {
   comm::run_threads(1, [](comm::World& world) {
     const comm::Mesh mesh(world, {.dp = 1});
+    const auto device = comm::make_cpu_device();
     CountingWork work(1, 0, 2);
     const std::vector<Op> ops{{OpKind::kForward, 0, 0, 1}};
     try {
-      execute(ops, 2, work, mesh.pp(), mesh.pp_gradient());
+      execute(ops, 2, work, {mesh.pp(), mesh.pp_gradient(), *device});
       FAIL() << "the second run of layers ran without the first";
     } catch (const std::logic_error& error) {
       EXPECT_NE(std::string(error.what()).find("input rows of pack 0, slice 0, chunk 1"), std::string::npos)

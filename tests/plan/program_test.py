@@ -62,14 +62,29 @@ class Plans(unittest.TestCase):
 
     def test_json_holds_what_is_promised(self):
         self.write(1, 10)
-        result, said = self.plan("--parallel.dp", 2, "--parallel.pp", 2, "--compare", "--world", "4,8", "--parallel.layers", "17,15")
+        result, said = self.plan("--parallel.dp", 2, "--parallel.pp", 2, "--compare", "--world-sizes", "4,8", "--parallel.layers", "17,15")
         self.assertEqual(result["plan"]["layers"], [17, 15])
         for key in ("step_over_ideal", "plan_ms", "bubble", "replica_imbalance", "packs", "sharing_ratio", "peak_tokens_in_flight", "gap", "plan"):
             self.assertIn(key, result)
         self.assertEqual(len(result["compare"]), 4)
         self.assertEqual(result["packs"], sum(len(replica["packs"]) for replica in result["plan"]["replicas"]))
-        for words in ("step / ideal", "gap", "world 8: dp 4", "nothing shared"):
+        for words in ("step / ideal", "gap", "dp 4, step / ideal", "nothing shared", "zb-h1: step / ideal"):
             self.assertIn(words, said)
+        self.assertEqual([time["schedule"] for time in result["schedules"]], ["1f1b", "interleaved", "zb-h1"])
+        self.assertEqual(result["schedules"][0]["step"], result["step"])
+        self.assertLess(result["schedules"][2]["step"], result["step"])
+        self.assertEqual(len(result["stage_peak_row_layers"]), 2)
+
+    def test_scaling_is_the_same_step_on_more_replicas(self):
+        self.write(8, 40)
+        mesh = ("--parallel.pp", 2, "--pack.max_tokens", 4096, "--method", "grpo")
+        scaling = self.plan(*mesh, "--parallel.dp", 2, "--world-sizes", "4", "8,16")[0]["scaling"]
+        self.assertEqual([(point["ranks"], point["dp"]) for point in scaling], [(4, 2), (8, 4), (16, 8)])
+        for point in scaling:
+            alone = self.plan(*mesh, "--parallel.dp", point["dp"])[0]
+            self.assertEqual(point["step"], alone["step"])
+            self.assertAlmostEqual(point["step_over_ideal"], alone["step_over_ideal"])
+            self.assertAlmostEqual(point["efficiency"], 4 * scaling[0]["step"] / (point["ranks"] * point["step"]))
 
     def test_the_same_plan_every_time(self):
         self.write(2, 30)
@@ -84,7 +99,7 @@ class Plans(unittest.TestCase):
         events = [event for event in json.loads(trace.read_text())["traceEvents"] if event["ph"] == "X"]
         self.assertEqual(len(events), 3 * 3 * units[0])
         text = page.read_text()
-        self.assertEqual(text.count("<rect "), 3 * 3 * sum(units))
+        self.assertEqual(len(re.findall(r'<rect class="[FBW]( odd)?"', text)), 3 * 3 * sum(units))
         for picture in re.findall(r"<svg.*?</svg>", text, re.S):
             xml.etree.ElementTree.fromstring(picture)
         self.assertNotIn("http", text)
@@ -98,6 +113,70 @@ class Plans(unittest.TestCase):
         heavy.write_text(shipped.read_text().replace("overhead_rows: 256", "overhead_rows: 4096"))
         self.assertLess(self.plan(*mesh, "--costs", heavy)[0]["units"], self.plan(*mesh)[0]["units"])
 
+    def config(self, *arguments, groups=24, text=""):
+        """A plan of a configuration with a data set of its own."""
+        rng = random.Random(5)
+        rows = [{"prompt_ids": [g] * rng.randrange(20, 60), "completions": [{"ids": [100 + g, s] * rng.randrange(5, 40), "advantage": 1.0} for s in range(4)]}
+                for g in range(groups)]
+        data, config, out = (self.folder / name for name in ("data.jsonl", "config.yaml", "plan.json"))
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        config.write_text(f"method: grpo\nmodel: {{ preset: tiny }}\ndata: {{ path: {data}, max_length: 512, shuffle: false }}\n"
+                          f"train: {{ groups_per_step: 8, max_steps: 100 }}\n{text}")
+        done = self.run_program("--config", config, "--json", out, *arguments)
+        return done, json.loads(out.read_text()) if done.returncode == 0 else None
+
+    def test_a_config_is_planned_with_its_models_costs(self):
+        done, result = self.config("--parallel.dp", 2, "--parallel.pp", 2, "--parallel.cp", 2, "--parallel.tp", 2, "--pack.max_tokens", 512,
+                                   "--steps", 2, "--world-sizes", "16,32")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([result[axis] for axis in ("dp", "pp", "cp", "tp")], [2] * 4)
+        self.assertEqual(sorted(map(tuple, result["samples"])), [(g, s) for g in range(8) for s in range(4)])
+        leaves = sorted(leaf for replica in result["plan"]["replicas"] for pack in replica["packs"] for leaf in pack["leaves"])
+        self.assertEqual(leaves, list(range(32)))
+        self.assertEqual([len(result["steps"]), len(result["stage_bytes"]), len(result["scaling"])], [2, 2, 2])
+        self.assertEqual(result["steps"][0]["hash"], result["hash"])
+        self.assertNotEqual(result["steps"][1]["hash"], result["hash"])
+        self.assertGreater(min(result["bytes_sent"].values()), 0)
+        # The preset: hidden 128, 4 layers, 4 and 2 heads x 32, intermediate 384, vocabulary 320; float32.
+        self.assertEqual(result["bytes_sent"]["pp"], 2 * result["rows_sent"] * 128 * 4)
+        self.assertEqual(result["bytes_sent"]["tp"], (8 * 4 + 4) * result["tokens_computed"] * 128 * 4)
+        layer, ends = 128 * (2 * 128 + 2 * 64 + 3 * 384), 128 * 320
+        self.assertEqual(result["bytes_sent"]["dp"], 3 * (4 * layer + 2 * ends) * 8)
+        for stage, layers in zip(result["stage_bytes"], result["plan"]["layers"]):
+            self.assertEqual(stage["gradients"], (layers * layer + ends) // 2 * 4)
+            self.assertEqual(stage["total"], sum(stage[part] for part in ("weights", "gradients", "optimizer", "activations")))
+        for words in ("memory a rank", "sent a step", "plan hash", "step 2"):
+            self.assertIn(words, done.stdout)
+
+    def test_a_config_without_a_mesh_is_planned_on_one_rank(self):
+        done, result = self.config()
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([result["dp"], result["pp"], result["bytes_sent"]], [1, 1, {"pp": 0, "tp": 0, "cp": 0, "dp": 0}])
+
+    def test_a_config_with_costs_of_another_model_is_refused(self):
+        shipped = ROOT / "configs" / "costs" / "llama3-8b.yaml"
+        done, _ = self.config("--costs", shipped)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("is for a model of 32 layers, this one has 4: give a cost file of this model (layers: 4)", done.stderr)
+        own = self.folder / "own.yaml"
+        own.write_text(shipped.read_text().replace("layers: 32", "layers: 4"))
+        self.assertEqual(self.config("--costs", own)[0].returncode, 0)
+
+    def test_a_config_is_refused_as_training_refuses_it(self):
+        for code, words, arguments in (
+                (2, "unknown key", ("--pack.max_token", 5)),
+                (2, "parallel.layers", ("--parallel.pp", 2, "--parallel.layers", "3,3")),
+                (2, "interleaving needs 2 stages", ("--parallel.schedule", "interleaved", "--parallel.virtual_stages", 2)),
+                (2, "set pack.max_tokens to at least", ("--pack.max_tokens", 10)),
+                (2, "loss.loss_type", ("--loss.loss_type", "sigmoid")),
+                (2, "give one of --lengths and --config", ("--lengths", self.lengths)),
+                (3, "none.jsonl", ("--data.path", "none.jsonl")),
+                (4, "config.json", ("--model.path", "none", "--model.preset", ""))):
+            with self.subTest(words=words):
+                done, _ = self.config(*arguments)
+                self.assertEqual(done.returncode, code, done.stderr)
+                self.assertIn(words, done.stderr)
+
     def test_errors_have_words_and_exit_codes(self):
         self.write(5, 4)
         for code, words, arguments in (
@@ -108,9 +187,10 @@ class Plans(unittest.TestCase):
                 (2, "unknown schedule 'gpipe'", ("--lengths", self.lengths, "--parallel.schedule", "gpipe")),
                 (2, "one run of layers a stage", ("--lengths", self.lengths, "--parallel.virtual_stages", 2)),
                 (2, "adds up to 9", ("--lengths", self.lengths, "--parallel.pp", 2, "--parallel.layers", 4, 5)),
-                (2, "--world: '4,x' is not a list of whole numbers", ("--lengths", self.lengths, "--world", "4,x")),
+                (2, "--world-sizes: '4,x' is not a list of whole numbers", ("--lengths", self.lengths, "--world-sizes", "4,x")),
                 (2, "check plan.costs", ("--lengths", self.lengths, "--costs", "none.yaml")),
-                (2, "no multiple of --parallel.pp", ("--lengths", self.lengths, "--parallel.pp", 2, "--world", 3)),
+                (2, "no multiple of 2, the ranks of a replica", ("--lengths", self.lengths, "--parallel.pp", 2, "--world-sizes", 3)),
+                (2, "set it to at least", ("--lengths", self.lengths, "--parallel.pp", 2, "--pack.max_in_flight", 3)),
                 (7, "cannot write", ("--lengths", self.lengths, "--json", self.folder / "none" / "x.json"))):
             with self.subTest(words=words):
                 done = self.run_program(*arguments)

@@ -23,7 +23,8 @@ namespace fpdist::plan {
 namespace {
 
 const StageCosts kCosts{.layers = 1, .per_row = 1000, .forward_pair = 7, .per_edge = 100, .overhead_rows = 5};
-const StageCosts kRowsOnly{.layers = 1, .per_row = 1, .forward_pair = 0, .per_edge = 0, .overhead_rows = 0};
+const StageCosts kRowsOnly{
+    .layers = 1, .per_row = 1, .forward_pair = 0, .backward_pair = 0, .per_edge = 0, .overhead_rows = 0};
 
 ParallelOptions replicas(int dp) {
   ParallelOptions options;
@@ -56,7 +57,7 @@ struct Case {
 /// Runs `law(case, plan)` over random steps, methods, replica counts and caps.
 template <typename Law>
 void for_random_plans(Law law) {
-  for (uint64_t seed = 0; seed < 1500; ++seed) {
+  for (uint64_t seed = 0; seed < 400; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 77);
     const Method method = rng.below(2) ? Method::kDpo : Method::kGrpo;
@@ -103,7 +104,9 @@ TEST(StepPlan, PacksAreWhatTheirLayoutsAreAndKeepTheCap) {
         ASSERT_EQ(pack.rows, layout.rows());
         ASSERT_EQ(pack.edges, layout.edges());
         ASSERT_EQ(pack.pairs, pairs_of(layout));
-        ASSERT_EQ(pack.cost, forward_cost(kCosts).cost(pack.rows, pack.pairs, pack.edges));
+        ASSERT_EQ(pack.cost, forward_cost(kCosts).cost(pack.rows, pack.pairs, pack.scores));
+        ASSERT_GE(pack.scores, layout.scores());
+        ASSERT_LE(pack.scores, pack.edges);
         EXPECT_LE(pack.rows, one.options.max_tokens);
         EXPECT_TRUE(pack.rows > 0 || all_rows == 0) << "a pack without rows";
         rows += pack.rows;

@@ -10,9 +10,10 @@ namespace fpdist::testing {
 
 /// Names that depend on how the work was laid out or on the clock.
 inline bool is_about_layout(const std::string& name) {
-  for (const char* other : {"seconds", "tokens_per_second", "tokens_computed", "sharing_ratio", "bubble",
-                            "plan_seconds", "mfu", "exposed_communication"})
+  for (const char* other : {"tokens_per_second", "tokens_computed", "sharing_ratio", "mfu", "exposed_communication"})
     if (name == other) return true;
+  for (const char* ending : {"seconds", "bubble", "imbalance"})
+    if (name.ends_with(ending)) return true;
   return name.starts_with("comm/");
 }
 

@@ -4,12 +4,14 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
+#include "fpdist/comm/options.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/log.hpp"
 
@@ -17,18 +19,7 @@ namespace fpdist::comm {
 
 struct MemoryUse {
   int64_t bytes = 0, peak = 0;  ///< allocated now, and the most since reset_peak_memory
-};
-
-struct DeviceOptions {
-  /// nccl: device tensors go through NCCL; staged: copied to the host and sent as host tensors are (tests, machines
-  /// whose NCCL cannot connect them).
-  std::string transport = "nccl";
-  /// Most thread blocks NCCL may hold in a kernel, 0: its own choice. Fewer leave more of the GPU to the matrix
-  /// multiplications that run beside it.
-  int nccl_max_ctas = 0;
-  /// Lets ranks of a host outnumber the GPUs that they see: rank r takes GPU r modulo their number. For tests, and for
-  /// launchers that show each rank its own GPU alone (CUDA_VISIBLE_DEVICES).
-  bool share_gpus = false;
+  int64_t capacity = 0;         ///< of the whole device
 };
 
 /// All calls are the rank's own (none is collective) unless said otherwise.
@@ -51,15 +42,17 @@ class Device {
 
   /// `host` on this device, without waiting: through pinned memory that is kept until the copy is done.
   virtual at::Tensor upload(const at::Tensor& host) = 0;
+  /// A device tensor on the host. Waits until it is there: the one way in which a step's numbers come back.
+  virtual at::Tensor download(const at::Tensor& tensor) = 0;
   /// Waits until everything queued is done.
   virtual void synchronize() = 0;
   /// Of torch's allocator; 0 on the CPU.
   virtual MemoryUse memory() const = 0;
   virtual void reset_peak_memory() = 0;
 
-  /// A point in the device's work, as it is queued now. seconds() of all points since the last call, in order, counted
-  /// from the first; waits for the last. What a step costs is measured with these, never with the host's clock.
-  virtual void mark() = 0;
+  /// A point in the device's work, as it is queued now; returns its number. seconds() of all points since the last call,
+  /// by number, counted from the first; waits for the last. What a step costs is measured with these, never with the host's clock.
+  virtual size_t mark() = 0;
   virtual std::vector<double> seconds() = 0;
   /// Names what is queued in between, for a profiler (NVTX); nothing on the CPU.
   virtual void begin_range(const std::string& name) = 0;

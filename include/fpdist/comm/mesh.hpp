@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "fpdist/comm/device.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/types.hpp"
 
@@ -12,8 +13,9 @@ namespace fpdist::comm {
 class Mesh {
  public:
   /// Collective over the world. `shape` is resolved (resolve_mesh) and must multiply to the world's size; throws
-  /// ConfigError before anything is communicated.
-  Mesh(World& world, const MeshShape& shape);
+  /// ConfigError before anything is communicated. `device`, where given, must outlive the mesh: all axes then carry its
+  /// tensors beside the host's.
+  Mesh(World& world, const MeshShape& shape, Device* device = nullptr);
   const MeshShape& shape() const { return shape_; }
   const Coordinates& at() const { return at_; }
   Communicator& world() const { return *world_; }
@@ -28,6 +30,7 @@ class Mesh {
  private:
   MeshShape shape_;
   Coordinates at_;
+  std::unique_ptr<Communicator> extended_;  ///< the world with device tensors; null: the world's own will do
   Communicator* world_;
   std::unique_ptr<Communicator> dp_, tp_, cp_, cp_gradient_, pp_, pp_gradient_, dp_cp_;
 };

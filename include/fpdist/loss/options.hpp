@@ -2,6 +2,8 @@
 #include <cstdint>
 #include <string>
 
+#include "fpdist/core/types.hpp"
+
 namespace fpdist::loss {
 
 /// TRL 1.16's names and defaults.
@@ -27,5 +29,8 @@ struct LossOptions {
   /// dr_grpo: divides by samples * max_completion_length.
   int64_t max_completion_length = 512;
 };
+
+/// `options` checked for `method`, with what was left out filled in; throws ConfigError naming loss.<key>.
+LossOptions resolved(Method method, LossOptions options);
 
 }  // namespace fpdist::loss

@@ -33,6 +33,7 @@ inline constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";
 /// What decides a Transformer beside its shape.
 struct TransformerOptions {
   at::ScalarType dtype = at::kFloat;
+  at::Device device = at::kCPU;
   Head head = Head::kLanguageModel;
   /// false: a frozen model (reference), no main grads.
   bool trainable = true;
@@ -47,7 +48,7 @@ struct TransformerOptions {
 
 class Transformer final : public parallel::Stage {
  public:
-  /// Allocates uninitialised weights on the CPU. Not collective. Throws ConfigError when tp does not fit the heads.
+  /// Allocates uninitialised weights. Not collective. Throws ConfigError when tp does not fit the heads.
   Transformer(ModelConfig config, const TransformerOptions& options);
   ~Transformer() override;
   Transformer(Transformer&&) noexcept;

@@ -13,12 +13,14 @@
 
 namespace fpdist::optim {
 
-/// Collective on `axis`. Euclidean norm of the gradient whose disjoint parts the ranks hold, each in flat pieces:
-/// float64 sums of squares, added piece by piece, then in rank order.
-double global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis);
+/// Collective on `axis`. Euclidean norm, 0-dim float64 on device `where`, of the gradient whose disjoint parts the
+/// ranks hold, each in flat pieces on that device: float64 sums of squares, added piece by piece, then over the ranks.
+/// Nothing waits for the device.
+at::Tensor global_norm(std::span<const at::Tensor> pieces, comm::Communicator& axis, at::Device where = at::kCPU);
 
-/// torch.nn.utils.clip_grad_norm_'s coefficient: min(1, max_norm / (norm + 1e-6)); 1 when max_norm is 0.
-double clip_coefficient(double norm, double max_norm);
+/// torch.nn.utils.clip_grad_norm_'s coefficient, 0-dim: min(1, max_norm / (norm + 1e-6)); 1 when max_norm is 0. A norm
+/// that is NaN stays NaN.
+at::Tensor clip_coefficient(const at::Tensor& norm, double max_norm);
 
 class AdamW {
  public:
@@ -26,8 +28,11 @@ class AdamW {
   /// take weight decay. The masters are copied from it, or are it where its dtype is the accumulation dtype already.
   AdamW(const at::Tensor& value_shard, int64_t begin, int64_t decayed, const OptimOptions& options);
   /// One update of the masters from grad_shard (already clipped, accumulation dtype); writes them back, rounded, into
-  /// the value shard.
-  void step(const at::Tensor& grad_shard, double learning_rate);
+  /// the value shard. `found_inf` [1] float32 on the same device: where it is 1 nothing changes, and the caller, once
+  /// he has seen it, calls take_back().
+  void step(const at::Tensor& grad_shard, double learning_rate, const at::Tensor& found_inf = {});
+  /// The last step changed nothing: it does not count.
+  void take_back() { --steps_; }
 
   at::Tensor master() const {
     return master_;

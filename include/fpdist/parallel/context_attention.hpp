@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
+#include "fpdist/comm/device.hpp"
 #include "fpdist/plan/dispatch.hpp"
 
 namespace fpdist::parallel {
@@ -24,9 +25,9 @@ class ContextExchange {
  public:
   /// Not collective. `plans`: those of the pack's slices up to and including this one, which is the last of them; a
   /// whole pack has one. `keys` and `gradients`: two communicators of the cp axis; they must outlive the exchange.
-  /// `subtree_end` [T] of the whole pack.
+  /// `subtree_end` [T] of the whole pack. `device`: where rows, keys and gradients lie; null: the CPU.
   ContextExchange(std::span<const plan::CpPlan> plans, const std::vector<int32_t>& subtree_end,
-                  comm::Communicator& keys, comm::Communicator& gradients);
+                  comm::Communicator& keys, comm::Communicator& gradients, comm::Device* device = nullptr);
   ~ContextExchange();
   ContextExchange(const ContextExchange&) = delete;
   ContextExchange& operator=(const ContextExchange&) = delete;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
+#include "fpdist/comm/device.hpp"
 #include "fpdist/plan/op.hpp"
 
 namespace fpdist::parallel {
@@ -29,18 +30,26 @@ class StepWork {
   virtual void optimizer_step() = 0;
   /// A buffer for the rows (`gradient`: for their gradient) that op's message brings.
   virtual at::Tensor buffer(const plan::Op& op, bool gradient) = 0;
+  /// The list is done: when the device reached each point that was marked since, by number (comm::Device::mark).
+  virtual void finished(std::span<const double>) {}
 };
 
-/// When an op ran, in seconds since execute was entered.
+/// What op lists run on: two communicators of the pp axis, for rows and for their gradients, and the rank's device.
+struct ExecutorAxes {
+  comm::Communicator &rows, &gradients;
+  comm::Device& device;
+};
+
+/// When an op ran, in seconds of the device since execute was entered.
 struct OpTime {
   double begin = 0, end = 0;
 };
 
-/// Collective over the axis in that every rank of it runs its own list of the same pipeline_ops. `rows` and
-/// `gradients`: two communicators of the pp axis; `chunks`: runs of layers a rank holds. `before(i)` is called ahead of
-/// op i. Throws what the work and the communicators throw; std::logic_error for a list that consumes what was never
-/// made.
-std::vector<OpTime> execute(std::span<const plan::Op> ops, int chunks, StepWork& work, comm::Communicator& rows,
-                            comm::Communicator& gradients, const std::function<void(size_t)>& before = {});
+/// Collective over the axis in that every rank of it runs its own list of the same pipeline_ops. `chunks`: runs of
+/// layers a rank holds. `before(i)` is called ahead of op i. Every op is a range of its own in a profile. Returns when
+/// the device has done the last op. Throws what the work and the communicators throw; std::logic_error for a list that
+/// consumes what was never made.
+std::vector<OpTime> execute(std::span<const plan::Op> ops, int chunks, StepWork& work, const ExecutorAxes& axes,
+                            const std::function<void(size_t)>& before = {});
 
 }  // namespace fpdist::parallel

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "fpdist/comm/device.hpp"
 #include "fpdist/parallel/context_attention.hpp"
 #include "fpdist/plan/dispatch.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
@@ -26,10 +27,10 @@ struct RowShare {
 /// n rows of the cp rank in the slice, in row order; its tp ranks hold runs of them.
 struct PackTensors {
   int slice = 0, slices = 1;
-  at::Tensor token;                 ///< [n] int64
-  at::Tensor depth;                 ///< [n] int64, rotary positions
-  at::Tensor row;                   ///< [n] int32, row numbers in the pack
-  at::Tensor subtree_end;           ///< [n] int32
+  at::Tensor token;        ///< [n] int64
+  at::Tensor depth;        ///< [n] int64, rotary positions
+  at::Tensor row;          ///< [n] int32, row numbers in the pack; always on the CPU, where attention is laid out
+  at::Tensor subtree_end;  ///< [n] int32; always on the CPU
   std::vector<int64_t> shard_rows;  ///< [tp] rows of each tp rank
 
   // Scores whose source row is one of the n.
@@ -56,10 +57,11 @@ struct PackTensors {
   std::shared_ptr<const ContextExchange> exchange;  ///< how keys reach this rank; null: all rows are here
   int64_t own_rows(int tp_rank) const { return shard_rows[static_cast<size_t>(tp_rank)]; }
 };
-/// One a slice.
-std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, const RowShare& share);
+/// One a slice; on `device` (null: the CPU), all but row and subtree_end.
+std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, const RowShare& share,
+                                            comm::Device* device = nullptr);
 /// A whole pack on one cp rank.
-PackTensors make_pack_tensors(const prefix::TreeLayout& layout);
+PackTensors make_pack_tensors(const prefix::TreeLayout& layout, comm::Device* device = nullptr);
 
 /// A run of layers. A pack goes forward once and backward once; `pack` names it in between (any int, unique in flight).
 /// A pack in slices goes forward slice by slice and backward in reverse: keys and values of its earlier slices stay

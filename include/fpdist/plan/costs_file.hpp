@@ -13,6 +13,12 @@ namespace fpdist::plan {
 StageCosts read_costs(const std::string& path);
 StageCosts parse_costs(const std::string& text, const std::string& name);
 
+/// The file's text: parse_costs reads the same costs back. `comment`, of any number of lines, stands ahead.
+std::string to_text(const StageCosts& costs, const std::string& comment = "");
+
+/// Writes to_text; throws DiskError.
+void write_costs(const StageCosts& costs, const std::string& comment, const std::string& path);
+
 /// Throws ConfigError when costs of one model are used for another.
 void check_costs_fit(const StageCosts& costs, int64_t model_layers, const std::string& path);
 

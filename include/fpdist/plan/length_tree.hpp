@@ -14,10 +14,12 @@ struct LengthNode {
   int32_t parent = -1;
   int64_t rows = 0;
   int64_t above = 0;  ///< tokens of its ancestors
-  Work work() const { return {rows, rows * above + rows * (rows + 1) / 2, 0}; }
+  int64_t edges = 0;  ///< of its last tokens, supervised in every sample that passes through: work that is shared too
+  Work work() const { return {rows, rows * above + rows * (rows + 1) / 2, edges}; }
 };
 
-/// A sample is the path down to `node`; its last `edges` tokens are supervised, each predicted from the row before it.
+/// A sample is the path down to `node`; its last `edges` tokens are supervised, each predicted from the row before it,
+/// for this sample alone (what its nodes count is not counted again).
 struct LengthSample {
   int32_t node = 0;
   int32_t line = 0;  ///< group: what a preference loss may not tear apart
@@ -28,6 +30,7 @@ struct LengthTree {
   std::vector<LengthNode> node;      ///< DFS pre-order
   std::vector<LengthSample> sample;  ///< in order of their nodes
   int32_t lines = 0;
+  std::vector<int64_t> id;  ///< [lines] what messages call a line; empty: its number
 
   /// Every node once, every edge.
   Work unique() const;

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -35,6 +36,8 @@ struct ParallelOptions : MeshShape {
 struct PackOptions {
   /// Most rows in one pack (one micro-batch).
   int64_t max_tokens = 8192;
+  /// Most rows in flight on a pipeline stage, forward done and weight gradient not; 0: what whole packs need.
+  int64_t max_in_flight = 0;
   /// false lays every sample out alone: the same code on chains.
   bool share_prefix = true;
   /// Slices in which a pack goes through the pipeline, its earlier ones' keys resident on each stage: 0: the planner
@@ -42,6 +45,17 @@ struct PackOptions {
   int slices = 0;
   /// Run the first n steps both ways, shared and each sample alone, and stop if loss or gradients disagree.
   int64_t verify_steps = 0;
+};
+
+/// What plans are made with. By default FLOP counts of the model: the same run twice makes the same plans. Measured
+/// costs follow a clock; a run with calibrate_steps repeats only as one whose `costs` is the file that it wrote.
+struct PlanOptions {
+  /// A cost file (plan::read_costs) of this model; empty: by FLOPs.
+  std::string costs;
+  /// Time the operations of the first n steps (the very first left out, every other one in slices), fit costs to them,
+  /// write these to output_dir/costs.yaml and plan with them from then on, and again when times drift away from the
+  /// plans; 0: never. A good number is 5.
+  int64_t calibrate_steps = 0;
 };
 
 }  // namespace fpdist::plan

@@ -1,6 +1,8 @@
 #pragma once
 // plan: the pipeline-aware prefix packer. Packs, their order, their slices and their replicas are chosen by simulated
 // step time under the schedule that will run them. A pure function of lengths, mesh and costs; integers only.
+// A group is kept whole, sliced, or torn with its ancestors computed again, whichever simulates shorter. Context
+// parallelism is no fourth way: it is an axis of the mesh, and every pack is spread over it (see dispatch.hpp).
 
 #include <cstdint>
 #include <vector>
@@ -21,7 +23,9 @@ struct PlannerOptions {
   int replicas = 1;
   ParallelOptions parallel;   ///< pp, schedule, virtual_stages, layers
   int64_t max_tokens = 8192;  ///< most rows in a pack
+  int64_t max_in_flight = 0;  ///< most rows in flight on a stage, see most_rows_in_flight; 0: what whole packs need
   bool may_slice = true;
+  bool may_fill_up = false;  ///< where interleaving finds no multiple of pp units, empty packs make it up
   Atomic atomic = Atomic::kSamples;
   bool search_layers = true;  ///< when parallel.layers is empty: look for better stages than stage_layers gives
   int64_t effort = 1;         ///< multiplies the local search, 0: none
@@ -46,12 +50,14 @@ struct PipelinePlan {
   int64_t effort = 0;  ///< simulated operations
 };
 
-/// Throws ConfigError when a sample (or a line that may not be torn) has more rows than max_tokens, naming it, and when
-/// interleaving cannot find a multiple of pp units.
+/// Throws ConfigError with the smallest change that works: when a sample (or a line that may not be torn) has more rows
+/// than max_tokens (the line and the rows it needs), when no packs keep to max_in_flight (the rows that would do), when
+/// interleaving finds no multiple of pp units (the largest pp that does), and as stage_layers does.
 PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options);
 
-/// Rows in flight that whole packs of max_tokens would need: the limit that every plan keeps. pp * max_tokens, with
-/// interleaving ((v-1)*pp + 2*(pp-1) + 1) / v * max_tokens.
+/// Rows in flight on a stage (from their forward to their weight gradient; with v chunks each counts 1/v), the limit
+/// that every plan keeps: max_in_flight, or what whole packs of max_tokens would need if that is less: pp * max_tokens,
+/// with interleaving ((v-1)*pp + 2*(pp-1) + 1) / v * max_tokens.
 int64_t most_rows_in_flight(const PlannerOptions& options);
 
 /// The shape whose op lists replica `d` runs, and what its units cost.

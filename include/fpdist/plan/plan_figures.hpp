@@ -27,7 +27,8 @@ struct PlanFigures {
   int64_t peak_tokens_in_flight = 0, most_tokens_in_flight = 0;
   int64_t rows_sent = 0;  ///< by all stages of all replicas, rows forward; as many gradients back
   int64_t ideal = 0, step = 0, bound = 0;
-  std::vector<int64_t> stage_busy;  ///< [pp] busiest replica
+  std::vector<int64_t> stage_busy;             ///< [pp] busiest replica
+  std::vector<int64_t> stage_peak_row_layers;  ///< [pp] replica that holds most, see Simulation
 };
 PlanFigures figures_of(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options,
                        const PipelinePlan& plan);

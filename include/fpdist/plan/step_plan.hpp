@@ -9,7 +9,9 @@
 #include "fpdist/core/types.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/plan/cost_model.hpp"
+#include "fpdist/plan/length_tree.hpp"
 #include "fpdist/plan/options.hpp"
+#include "fpdist/plan/pipeline_plan.hpp"
 #include "fpdist/plan/schedule.hpp"
 
 namespace fpdist::plan {
@@ -26,7 +28,8 @@ struct PackPlan {
   int64_t rows = 0;               ///< T of its layout
   int64_t pairs = 0;              ///< visible (query, key) pairs
   int64_t edges = 0;
-  int64_t cost = 0;  ///< cost-table units
+  int64_t scores = 0;  ///< uses of the head: edges, those that samples share (row and target alike) once
+  int64_t cost = 0;    ///< cost-table units of its rows, pairs and scores
   /// Rows at which its slices end, ascending; the last one is `rows`. One entry: the pack travels whole.
   std::vector<int32_t> slice_end;
 };
@@ -55,12 +58,26 @@ struct StepPlan {
 /// Edges that a sample contributes: positions t >= 1 with target[t] != data::kIgnore.
 int64_t count_edges(const data::Sample& sample);
 
-/// Plans one optimizer step over `parallel.dp` replicas. Preference groups are never torn apart; others may be, sample
-/// by sample, when they do not fit or the costliest replica would be above 1.05 of the mean. A replica has no packs
-/// when there are fewer pieces than replicas; no pack is without rows unless the whole step is, or interleaving needs a
-/// multiple of pp packs. On a pipeline (pp > 1) packs, order, slices and window are chosen by simulated step time;
-/// parallel.layers must then be given. `costs`: of the model that will run. Not collective. Throws ConfigError naming
-/// the group (Group::id) and the smallest pack.max_tokens that fits.
+/// The samples of a step as plan_pipeline takes them.
+struct StepTree {
+  LengthTree tree;                ///< a line for each group, called by Group::id
+  std::vector<MemberRef> member;  ///< [tree.sample]
+  std::vector<int64_t> edges;     ///< [tree.sample]
+  std::vector<MemberRef> empty;   ///< samples without tokens, which the tree lacks
+  StepTotals totals;              ///< tokens_computed is 0
+};
+/// `share` false: every sample is a root of its own. Edges count at a node where all samples that pass through it want
+/// the same targets there; only where they differ are they counted for each of them.
+StepTree make_step_tree(std::span<const data::Group> groups, bool share);
+
+/// What a config's keys ask of plan_pipeline. Preference groups are never torn apart, packs are sliced on pipelines
+/// only, empty packs may fill up what interleaving lacks.
+PlannerOptions planner_options(Method method, const ParallelOptions& parallel, const PackOptions& options);
+
+/// Plans one optimizer step over `parallel.dp` replicas: plan_pipeline's packs, order, slices and windows, by simulated
+/// step time. A replica has no packs when there are fewer pieces than replicas; no pack is without rows unless the
+/// whole step is, or interleaving needs a multiple of pp units. `costs`: of the model that will run. Not collective.
+/// Throws ConfigError as plan_pipeline does.
 StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
                         const StageCosts& costs, const PackOptions& options);
 

@@ -6,7 +6,7 @@
 namespace fpdist::plan {
 
 /// Rows; visible pairs (keys that the rows see, themselves and all ancestors, wherever those lie); loss edges that
-/// leave the rows.
+/// leave the rows, those of several samples with one row and one target (one score, one use of the head) once.
 struct Work {
   int64_t rows = 0, pairs = 0, edges = 0;
   Work& operator+=(const Work& other) { return rows += other.rows, pairs += other.pairs, edges += other.edges, *this; }

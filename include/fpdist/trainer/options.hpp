@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "fpdist/comm/options.hpp"
 #include "fpdist/core/types.hpp"
 #include "fpdist/data/options.hpp"
 #include "fpdist/loss/options.hpp"
@@ -43,6 +44,8 @@ struct Config {
   optim::OptimOptions optim;
   plan::ParallelOptions parallel;
   plan::PackOptions pack;
+  comm::DeviceOptions comm;
+  plan::PlanOptions plan;
 };
 
 /// Checks ranges and combinations that need no file and no rank count; throws ConfigError naming section.key and the

@@ -7,7 +7,9 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "fpdist/comm/device.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/sample.hpp"
@@ -27,8 +29,8 @@ struct StepMetrics {
 class Trainer {
  public:
   /// Collective over the world. Loads the model (and the reference), shards the optimizer. Both references must outlive
-  /// it.
-  Trainer(comm::World& world, Config config, LogSink& log);
+  /// it. `device`: where to compute; null: what model.device says.
+  Trainer(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device = nullptr);
   ~Trainer();
 
   /// Replaces the configured method's loss by your own; same calls on every rank.
@@ -39,6 +41,10 @@ class Trainer {
   /// Collective. One optimizer step on these groups: the same groups in the same order on every rank.
   /// Throws NumericsError naming step, rank and samples when loss or gradients are not finite.
   StepMetrics step(std::span<const data::Group> groups);
+  /// Collective over the world. For loops in which every rank makes samples of its own: all ranks' groups, in rank
+  /// order, on every rank, ready for step(). Ids are given anew, 0, 1, ... in that order. A rank may give none; ranks
+  /// that work on the same rollouts (tp, cp and pp ranks of one engine) give them once, not each.
+  std::vector<data::Group> gather_groups(std::span<const data::Group> own) const;
   /// Collective. Reads the data, trains max_steps steps, writes metrics.jsonl, logs, checkpoints and final/ into
   /// output_dir, and `resolved_config` (the configuration as text, config::to_yaml) as config.resolved.yaml.
   void train(const std::string& resolved_config = "");

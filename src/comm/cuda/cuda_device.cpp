@@ -33,6 +33,9 @@ class CudaDevice final : public Device {
       : index_(static_cast<c10::DeviceIndex>(index)), options_(options) {
     at::globalContext().lazyInitDevice(at::kCUDA);
     c10::cuda::set_device(index_);
+    size_t free = 0, total = 0;
+    C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    capacity_ = static_cast<int64_t>(total);
   }
 
   at::Device where() const override { return {at::kCUDA, index_}; }
@@ -75,17 +78,23 @@ class CudaDevice final : public Device {
     if (nccl_) nccl_->check_health("synchronize");
   }
 
+  at::Tensor download(const at::Tensor& tensor) override {
+    at::Tensor host = tensor.cpu();
+    if (nccl_) nccl_->check_health("download");
+    return host;
+  }
   MemoryUse memory() const override {
     const auto stats = allocator::getDeviceStats(index_);
     const auto& all = stats.allocated_bytes[static_cast<size_t>(StatType::AGGREGATE)];
-    return {.bytes = all.current, .peak = all.peak};
+    return {.bytes = all.current, .peak = all.peak, .capacity = capacity_};
   }
 
   void reset_peak_memory() override { allocator::resetPeakStats(index_); }
 
-  void mark() override {
+  size_t mark() override {
     marks_.emplace_back(static_cast<unsigned int>(cudaEventDefault));  // with timing
     marks_.back().record(c10::cuda::getCurrentCUDAStream(index_));
+    return marks_.size() - 1;
   }
 
   std::vector<double> seconds() override {
@@ -105,6 +114,7 @@ class CudaDevice final : public Device {
  private:
   c10::DeviceIndex index_;
   DeviceOptions options_;
+  int64_t capacity_ = 0;
   std::shared_ptr<NcclContext> nccl_;
   std::vector<at::cuda::CUDAEvent> marks_;
 };

@@ -1,0 +1,18 @@
+#pragma once
+#include <string>
+
+namespace fpdist::comm {
+
+struct DeviceOptions {
+  /// How tensors on a GPU travel: nccl, or staged: copied to the host and sent as host tensors are (tests, machines
+  /// whose GPUs NCCL cannot connect).
+  std::string transport = "nccl";
+  /// Most thread blocks that NCCL may hold in a kernel, 0: its own choice. Fewer leave more of the GPU to the matrix
+  /// multiplications that run beside it.
+  int nccl_max_ctas = 0;
+  /// Lets ranks of a host outnumber the GPUs that they see: rank r takes GPU r modulo their number. For tests, and for
+  /// launchers that show each rank its own GPU alone (CUDA_VISIBLE_DEVICES).
+  bool share_gpus = false;
+};
+
+}  // namespace fpdist::comm

@@ -1,0 +1,43 @@
+#pragma once
+// plan: what a planned step holds in memory and what it moves between ranks, from the model's shape: sums to size a job
+// by, in bytes. Biases and norms are left out, and so are allocators and what operations need for a moment.
+
+#include <cstdint>
+#include <vector>
+
+#include "fpdist/core/types.hpp"
+#include "fpdist/plan/cost_model.hpp"
+#include "fpdist/plan/plan_figures.hpp"
+
+namespace fpdist::plan {
+
+struct ModelBytes {
+  ModelShape shape;
+  int64_t value = 4;  ///< bytes of a weight or an activation
+  int64_t sum = 4;    ///< bytes of a main gradient, a master weight, a moment
+  bool recompute = false, has_reference = false, ties_embedding = false;
+};
+
+/// Of one rank of a stage. `optimizer`: its share of both moments, and of the masters where weights are smaller.
+struct StageMemory {
+  int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0;
+  int64_t total() const { return weights + gradients + optimizer + activations; }
+};
+
+/// [pp] for the replica that holds most. Activations: the inputs of every operation of the layers of each row in
+/// flight (with recompute of the layers alone, and of one layer of the largest unit besides), over cp * tp ranks.
+std::vector<StageMemory> stage_memory(const ModelBytes& model, const MeshShape& mesh, const PipelinePlan& plan,
+                                      const PlanFigures& figures);
+
+/// Bytes that all ranks together send in one step.
+struct StepTraffic {
+  int64_t pipeline = 0;  ///< rows forward and their gradients back, between stages
+  int64_t tensor = 0;    ///< gathers and sums of rows around every pair of linears
+  int64_t data = 0;      ///< main gradients to their owners, weights back (dp * cp ranks)
+};
+StepTraffic step_traffic(const ModelBytes& model, const MeshShape& mesh, const PlanFigures& figures);
+
+/// Weights of one layer, and of the embedding (the head has as many).
+int64_t layer_weights(const ModelShape& shape);
+
+}  // namespace fpdist::plan

@@ -1,0 +1,21 @@
+#pragma once
+// kernels: the pointwise families out of ATen's operations, on any device: what the GPU runs until it has kernels of
+// its own. Arguments are checked already; results as the families' headers have them.
+
+#include <ATen/core/Tensor.h>
+
+#include <tuple>
+
+namespace fpdist::kernels {
+
+at::Tensor composed_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool inverse);
+
+at::Tensor composed_swiglu(const at::Tensor& gate, const at::Tensor& up);
+std::tuple<at::Tensor, at::Tensor> composed_swiglu_backward(const at::Tensor& grad_out, const at::Tensor& gate,
+                                                            const at::Tensor& up);
+
+at::Tensor composed_rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+std::tuple<at::Tensor, at::Tensor> composed_rms_norm_backward(const at::Tensor& grad_out, const at::Tensor& x,
+                                                              const at::Tensor& weight, double eps);
+
+}  // namespace fpdist::kernels

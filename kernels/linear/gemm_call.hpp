@@ -1,0 +1,48 @@
+#pragma once
+// linear: which cuBLASLt call multiplies these matrices, as a value. cuBLASLt counts column-major; a row-major matrix
+// [R,C] with stride ld is to it the column-major matrix [C,R] with leading dim ld, so D = op(A) op(B) is asked for as
+// D^T = op(B)^T op(A)^T: the operands change places and keep their own transposition.
+
+#include <ATen/core/Tensor.h>
+
+#include <compare>
+#include <cstdint>
+#include <optional>
+
+namespace fpdist::kernels {
+
+enum class Epilogue {
+  kNone,
+  kBias,          ///< adds a vector over the columns of the row-major D (Qwen2's biases)
+  kBiasGradient,  ///< writes the sum of the row-major A's rows over the summed dim: db beside dW
+};
+
+/// cublasLtMatmul's arguments, pointers aside: D [m,n] = op(a) [m,k] op(b) [k,n] + beta D, all column-major.
+struct GemmCall {
+  int64_t m = 0, n = 0, k = 0;
+  bool transpose_a = false, transpose_b = false;
+  int64_t lda = 0, ldb = 0, ldd = 0;
+  at::ScalarType input = at::kFloat, output = at::kFloat;
+  Epilogue epilogue = Epilogue::kNone;
+  bool accumulates = false;                               ///< beta = 1
+  int alignment_a = 0, alignment_b = 0, alignment_d = 0;  ///< bytes, powers of two up to 256
+  auto operator<=>(const GemmCall&) const = default;
+};
+
+/// The call that makes the row-major `d` [M,N] (+)= op(a) [M,K] op(b) [K,N]. Note that the call's a is this b. Every
+/// tensor needs rows of neighbouring elements (stride 1 along dim 1). Throws ShapeError when the shapes do not fit.
+GemmCall plan_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, const at::Tensor& d,
+                      bool accumulates, Epilogue epilogue = Epilogue::kNone);
+
+/// True where plan_product can read or write the matrix as it lies in memory.
+bool has_rows(const at::Tensor& matrix);
+
+/// How matrices are multiplied: the row-major d [M,N] (+)= op(a) op(b), summed and stored in d's dtype. a and b of one
+/// dtype, d of it or of the accumulation dtype.
+using Product = void (*)(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, at::Tensor& d,
+                         bool accumulates);
+/// With ATen's own, on any device.
+void aten_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, at::Tensor& d,
+                  bool accumulates);
+
+}  // namespace fpdist::kernels

@@ -1,0 +1,57 @@
+// linear on the GPU: three products in cuBLASLt; dW and db are added in float32 by the product itself.
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+#include "kernels/linear/cublaslt.hpp"
+#include "kernels/linear/linear.hpp"
+
+namespace fpdist::kernels {
+namespace {
+
+at::Tensor forward_cuda(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                        const std::optional<at::Tensor>&, const std::optional<at::Tensor>&) {
+  check_linear(x, weight, bias);
+  at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+  if (!bias) {
+    cublaslt_product(x, false, weight, true, y, /*accumulates=*/false);
+  } else if (!cublaslt_product_with(Epilogue::kBias, bias->contiguous(), x, false, weight, true, y, false)) {
+    return at::addmm(*bias, x, weight.t());
+  }
+  return y;
+}
+
+at::Tensor backward_input_cuda(const at::Tensor& grad_out, const at::Tensor& weight) {
+  check_linear_backward_input(grad_out, weight);
+  at::Tensor dx = at::empty({grad_out.size(0), weight.size(1)}, grad_out.options());
+  cublaslt_product(grad_out, false, weight, false, dx, /*accumulates=*/false);
+  return dx;
+}
+
+void backward_weight_cuda(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight) {
+  check_linear_backward_weight(grad_out, x, grad_weight);
+  cublaslt_product(grad_out, true, x, false, grad_weight, /*accumulates=*/true);
+}
+
+void backward_weight_bias_cuda(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
+                               at::Tensor& grad_bias) {
+  check_linear_backward_weight(grad_out, x, grad_weight);
+  check_linear_backward_bias(grad_out, grad_bias);
+  // The epilogue writes where the main grad must grow: through a vector of its own.
+  const at::Tensor row_sum = at::empty(grad_bias.sizes(), grad_bias.options());
+  if (cublaslt_product_with(Epilogue::kBiasGradient, row_sum, grad_out, true, x, false, grad_weight, true)) {
+    grad_bias.add_(row_sum);
+    return;
+  }
+  cublaslt_product(grad_out, true, x, false, grad_weight, /*accumulates=*/true);
+  grad_bias.add_(grad_out.sum(0, false, grad_bias.scalar_type()));
+}
+
+}  // namespace
+}  // namespace fpdist::kernels
+
+TORCH_LIBRARY_IMPL(fpdist, CUDA, m) {
+  m.impl("linear", fpdist::kernels::forward_cuda);
+  m.impl("linear_backward_input", fpdist::kernels::backward_input_cuda);
+  m.impl("linear_backward_weight", fpdist::kernels::backward_weight_cuda);
+  m.impl("linear_backward_weight_bias", fpdist::kernels::backward_weight_bias_cuda);
+}

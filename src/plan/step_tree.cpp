@@ -1,0 +1,96 @@
+// A step's samples as the planner sees them: the radix forest with what each node costs the head.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "fpdist/plan/step_plan.hpp"
+#include "fpdist/prefix/forest.hpp"
+
+namespace fpdist::plan {
+namespace {
+
+size_t index(int64_t i) { return static_cast<size_t>(i); }
+
+/// Targets of a sample's tokens in [from, to) that are edges; a sample's first token is predicted from nowhere.
+std::span<const int32_t> targets(const data::Sample& sample, int64_t from, int64_t to) {
+  if (sample.target.empty()) return {};
+  from = std::max<int64_t>(from, 1);
+  return std::span(sample.target).subspan(index(from), index(std::max<int64_t>(0, to - from)));
+}
+
+int64_t supervised(std::span<const int32_t> target) {
+  return static_cast<int64_t>(target.size()) - std::count(target.begin(), target.end(), data::kIgnore);
+}
+
+/// Edges go to nodes where all samples that pass through want the same targets, else to the samples.
+void count_scores(LengthTree& tree, const prefix::Forest& forest, std::span<const data::Sample* const> samples) {
+  const auto range = [&](const data::Sample& sample, size_t n) {
+    return targets(sample, forest.node[n].depth, forest.node[n].depth + forest.node[n].length);
+  };
+  std::vector<bool> is_common(tree.node.size(), true);
+  for (size_t b = 0; b < samples.size(); ++b)
+    for (int32_t n = forest.last_node[b]; n >= 0; n = tree.node[index(n)].parent) {
+      const auto first = range(*samples[index(forest.node[index(n)].sample)], index(n));
+      const auto own = range(*samples[b], index(n));
+      if (first.data() != own.data() && !std::equal(first.begin(), first.end(), own.begin(), own.end()))
+        is_common[index(n)] = false;
+    }
+  for (size_t n = 0; n < tree.node.size(); ++n)
+    if (is_common[n]) tree.node[n].edges = supervised(range(*samples[index(forest.node[n].sample)], n));
+  for (LengthSample& sample : tree.sample) {
+    const size_t b = index(sample.edges);  // until now: which sample of the step
+    sample.edges = 0;
+    for (int32_t n = sample.node; n >= 0; n = tree.node[index(n)].parent)
+      if (!is_common[index(n)]) sample.edges += supervised(range(*samples[b], index(n)));
+  }
+}
+
+}  // namespace
+
+StepTree make_step_tree(std::span<const data::Group> groups, bool share) {
+  StepTree step;
+  std::vector<prefix::TokenSpan> tokens;
+  std::vector<const data::Sample*> samples;
+  std::vector<MemberRef> members;
+  std::vector<int64_t> edges;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    step.tree.id.push_back(groups[g].id);
+    for (size_t s = 0; s < groups[g].sample.size(); ++s) {
+      samples.push_back(&groups[g].sample[s]);
+      tokens.emplace_back(samples.back()->token);
+      members.push_back({static_cast<int32_t>(g), static_cast<int32_t>(s)});
+      edges.push_back(count_edges(*samples.back()));
+      step.totals.edges += edges.back();
+      step.totals.samples_with_edges += edges.back() > 0;
+      step.totals.tokens_logical += samples.back()->length();
+    }
+  }
+  step.tree.lines = static_cast<int32_t>(groups.size());
+  step.totals.groups = step.tree.lines;
+  step.totals.samples = static_cast<int64_t>(samples.size());
+  const prefix::Forest forest = prefix::make_forest(tokens, share);
+  for (const prefix::ForestNode& node : forest.node)
+    step.tree.node.push_back({.parent = node.parent, .rows = node.length, .above = node.depth});
+  std::vector<int32_t> order(members.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return forest.last_node[index(a)] < forest.last_node[index(b)]; });
+  for (const int32_t b : order) {
+    const int32_t node = forest.last_node[index(b)];
+    if (node < 0) {
+      step.empty.push_back(members[index(b)]);
+      continue;
+    }
+    step.member.push_back(members[index(b)]);
+    step.edges.push_back(edges[index(b)]);
+    step.tree.sample.push_back({.node = node, .line = members[index(b)].group, .edges = b});
+  }
+  count_scores(step.tree, forest, samples);
+  return step;
+}
+
+}  // namespace fpdist::plan

@@ -1,0 +1,193 @@
+#include "src/trainer/calibrate.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <numeric>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/core/rng.hpp"
+#include "fpdist/plan/costs_file.hpp"
+#include "src/trainer/state.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+constexpr int64_t kFields = 7;  // of an op that travels: pass, layers, head, rows, pairs, edges, seconds
+constexpr int64_t kMostOps = int64_t{1} << 17;  // that one fit asks for
+
+/// Ops whose last backward reduces gradients over other ranks.
+std::vector<bool> reducing(std::span<const plan::Op> ops, plan::OpKind last_kind, const MeshShape& mesh) {
+  std::vector<bool> reduces(ops.size(), false);
+  if (mesh.dp * mesh.cp == 1) return reduces;
+  std::vector<int> seen;
+  for (size_t i = ops.size(); i-- > 0;) {
+    if (ops[i].kind != last_kind || std::find(seen.begin(), seen.end(), ops[i].chunk) != seen.end()) continue;
+    seen.push_back(ops[i].chunk);
+    reduces[i] = true;
+  }
+  return reduces;
+}
+
+std::string percent(double share) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%.1f %%", 100 * share);
+  return buffer;
+}
+
+}  // namespace
+
+std::vector<plan::TimedOp> timed_ops(const PlannedStep& planned, const MeshShape& mesh, const Coordinates& at,
+                                     std::span<const int64_t> layers, std::span<const plan::Op> ops,
+                                     std::span<const parallel::OpTime> times) {
+  using plan::OpKind;
+  const bool is_split = planned.plan.schedule == plan::Schedule::kZeroBubble;
+  const auto reduces = reducing(ops, is_split ? OpKind::kBackwardWeight : OpKind::kBackwardInput, mesh);
+  const std::vector<plan::Work>& work = planned.forecast.work.at(static_cast<size_t>(at.dp));
+  std::vector<size_t> first_unit{0};
+  for (const int slices : planned.plan.pipeline(at.dp).slices)
+    first_unit.push_back(first_unit.back() + static_cast<size_t>(slices));
+  std::vector<plan::TimedOp> timed;
+  for (size_t i = 0; i < ops.size(); ++i) {
+    const bool is_weight = ops[i].kind == OpKind::kBackwardWeight;
+    if (ops[i].kind > OpKind::kBackwardWeight || reduces[i]) continue;
+    if (is_weight && !is_split) continue;  // done inside BackwardInput
+    const auto run = static_cast<size_t>(ops[i].chunk * mesh.pp + at.pp);
+    timed.push_back({.pass = ops[i].kind == OpKind::kForward ? plan::TimedPass::kForward
+                             : is_weight                     ? plan::TimedPass::kBackwardWeight
+                             : is_split                      ? plan::TimedPass::kBackwardInput
+                                                             : plan::TimedPass::kBackward,
+                     .layers = layers[run],
+                     .has_head = run + 1 == layers.size(),
+                     .work = work.at(first_unit[static_cast<size_t>(ops[i].pack)] + static_cast<size_t>(ops[i].slice)),
+                     .seconds = times[i].end - times[i].begin});
+  }
+  return timed;
+}
+
+std::vector<plan::TimedOp> gather_ops(std::vector<plan::TimedOp> own, int64_t most, uint64_t seed,
+                                      comm::Communicator& world) {
+  const auto share = static_cast<size_t>(std::max<int64_t>(1, most / world.size()));
+  Rng rng(seed, static_cast<uint64_t>(world.rank()));
+  for (size_t i = 0; i < share && own.size() > share; ++i) std::swap(own[i], own[i + rng.below(own.size() - i)]);
+  own.resize(std::min(own.size(), share));
+
+  at::Tensor mine = at::empty({static_cast<int64_t>(own.size()) * kFields}, at::kDouble);
+  double* out = mine.mutable_data_ptr<double>();
+  for (const plan::TimedOp& op : own) {
+    const std::array<double, kFields> fields{static_cast<double>(op.pass),
+                                             static_cast<double>(op.layers),
+                                             op.has_head ? 1.0 : 0.0,
+                                             static_cast<double>(op.work.rows),
+                                             static_cast<double>(op.work.pairs),
+                                             static_cast<double>(op.work.edges),
+                                             op.seconds};
+    out = std::copy(fields.begin(), fields.end(), out);
+  }
+  std::vector<int64_t> counts(static_cast<size_t>(world.size()), 1);
+  at::Tensor sizes = at::empty({world.size()}, at::kLong);
+  world.all_gather_v(at::full({1}, mine.numel(), at::kLong), sizes, counts);
+  std::copy_n(sizes.const_data_ptr<int64_t>(), counts.size(), counts.begin());
+  at::Tensor all = at::empty({std::accumulate(counts.begin(), counts.end(), int64_t{0})}, at::kDouble);
+  world.all_gather_v(mine, all, counts);
+
+  std::vector<plan::TimedOp> ops(static_cast<size_t>(all.numel() / kFields));
+  const double* in = all.const_data_ptr<double>();
+  for (plan::TimedOp& op : ops) {
+    op.pass = static_cast<plan::TimedPass>(static_cast<int>(in[0]));
+    op.layers = static_cast<int64_t>(in[1]), op.has_head = in[2] != 0;
+    op.work = {static_cast<int64_t>(in[3]), static_cast<int64_t>(in[4]), static_cast<int64_t>(in[5])};
+    op.seconds = in[6];
+    in += kFields;
+  }
+  return ops;
+}
+
+plan::CostFit fit_together(std::span<const plan::TimedOp> ops, const plan::StageCosts& given,
+                           comm::Communicator& world) {
+  plan::CostFit fit{.costs = given};
+  if (world.rank() == 0) fit = plan::fit_costs(ops, given);
+  at::Tensor integers = at::tensor({fit.costs.per_row, fit.costs.forward_pair, fit.costs.backward_pair,
+                                    fit.costs.per_edge, fit.costs.overhead_rows, fit.ops},
+                                   at::kLong);
+  at::Tensor reals = at::tensor({fit.seconds_per_unit, fit.mean_error, fit.worst_error}, at::kDouble);
+  world.broadcast(integers, 0);
+  world.broadcast(reals, 0);
+  const int64_t* i = integers.const_data_ptr<int64_t>();
+  fit.costs.per_row = i[0], fit.costs.forward_pair = i[1], fit.costs.backward_pair = i[2];
+  fit.costs.per_edge = i[3], fit.costs.overhead_rows = i[4], fit.ops = i[5];
+  const double* r = reals.const_data_ptr<double>();
+  fit.seconds_per_unit = r[0], fit.mean_error = r[1], fit.worst_error = r[2];
+  return fit;
+}
+
+void OpHistory::add(std::vector<plan::TimedOp> ops, size_t steps_kept) {
+  if (holds_first_) steps_.clear();
+  holds_first_ = !is_used_;
+  is_used_ = true;
+  steps_.push_back(std::move(ops));
+  while (steps_.size() > steps_kept) steps_.pop_front();
+}
+
+std::vector<plan::TimedOp> OpHistory::all() const {
+  std::vector<plan::TimedOp> all;
+  for (const auto& ops : steps_) all.insert(all.end(), ops.begin(), ops.end());
+  return all;
+}
+
+plan::StageCosts plan_costs(const Config& config, const model::ModelConfig& model) {
+  plan::StageCosts costs = plan::stage_costs(model.shape());
+  if (!config.plan.costs.empty()) {
+    costs = plan::read_costs(config.plan.costs);
+    plan::check_costs_fit(costs, model.num_hidden_layers, config.plan.costs);
+  }
+  costs.recompute = config.model.gradient_checkpointing;
+  return costs;
+}
+
+void Trainer::Impl::watch_plan(const PlannedStep& planned, std::span<const plan::Op> ops,
+                               std::span<const parallel::OpTime> times, double measured_seconds, LogSink& step_log) {
+  const int64_t calibrates = config.plan.calibrate_steps;
+  ++steps_watched;
+  if (calibrates > 0)
+    op_history.add(timed_ops(planned, mesh.shape(), mesh.at(), config.parallel.layers, ops, times),
+                   static_cast<size_t>(steps_watched <= calibrates ? calibrates : PlanWatch::kPatience));
+  const double planned_seconds = plan_watch.planned_seconds(planned.forecast.makespan);
+  const bool is_off = plan_watch.add(planned.forecast.makespan, measured_seconds);
+  const std::string why =
+      text("the last ", PlanWatch::kPatience, " steps took more than ", percent(PlanWatch::kTolerance),
+           " more or less than planned (this one ", measured_seconds, " s, planned ", planned_seconds, " s)");
+  if (steps_watched == calibrates)
+    calibrate("", step_log);
+  else if (is_off && calibrates > 0 && steps_watched > calibrates)
+    calibrate(why, step_log);
+  else if (is_off && calibrates == 0)
+    step_log.warning(text("step ", steps_done, ": ", why, ": plans are made for another machine than this; ",
+                          config.plan.costs.empty() ? "set" : "instead of plan.costs set",
+                          " plan.calibrate_steps: 5 to plan with costs measured here"));
+}
+
+void Trainer::Impl::calibrate(const std::string& why, LogSink& step_log) {
+  const auto ops = gather_ops(op_history.all(), kMostOps, static_cast<uint64_t>(steps_done), mesh.world());
+  const plan::CostFit fit = fit_together(ops, costs, mesh.world());
+  if (fit.ops == 0) {
+    step_log.warning(text("step ", steps_done, ": plan.calibrate_steps found no operation to measure; costs stay"));
+    return;
+  }
+  costs = fit.costs;
+  ++costs_version;  // plans under way are made again
+  plan_watch.fix(fit.seconds_per_unit);
+  const std::string path = config.train.output_dir + "/costs.yaml";
+  const std::string what =
+      text("costs fitted to ", fit.ops, " operations of ", world.size(), " ranks up to step ", steps_done,
+           ": mean error ", percent(fit.mean_error), ", worst ", percent(fit.worst_error),
+           " (fitted to every other operation, asked for the rest); ", fit.seconds_per_unit, " seconds a unit");
+  if (writes_files && world.rank() == 0) plan::write_costs(costs, what, path);
+  step_log.write(why.empty() ? LogLevel::kInfo : LogLevel::kWarning,
+                 text(why, why.empty() ? "" : ": ", what, "; plans use them from step ", steps_done + 1, " on",
+                      writes_files ? text("; plan.costs: ", path, " repeats these plans") : ""));
+}
+
+}  // namespace fpdist::trainer

@@ -1,0 +1,61 @@
+// Out of memory on a device: what was wanted, by which op, and the pack size that would have fitted.
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+#include "fpdist/core/error.hpp"
+#include "src/trainer/state.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+constexpr double kUsable = 0.95;  // of the device: fragments and what libraries take for themselves are the rest
+
+std::string gibibytes(int64_t bytes) {
+  const double number = static_cast<double>(bytes) / (int64_t{1} << 30);
+  return text(std::round(number * 100) / 100, " GiB");
+}
+
+}  // namespace
+
+int64_t requested_bytes(const std::string& message) {
+  const std::string words = "Tried to allocate ";
+  const size_t at = message.find(words);
+  if (at == std::string::npos) return 0;
+  char* unit = nullptr;
+  const double number = std::strtod(message.c_str() + at + words.size(), &unit);
+  double factor = 1;
+  for (const char* name : {" KiB", " MiB", " GiB"}) {
+    factor *= 1024;
+    if (std::string(unit).rfind(name, 0) == 0) return static_cast<int64_t>(number * factor);
+  }
+  return static_cast<int64_t>(number);
+}
+
+int64_t fitting_max_tokens(int64_t max_tokens, int64_t before, int64_t wanted, int64_t capacity) {
+  const double room = kUsable * static_cast<double>(capacity) - static_cast<double>(before);
+  const double need = static_cast<double>(std::max<int64_t>(wanted - before, 1));
+  const auto fits = static_cast<int64_t>(std::min(1.0, std::max(0.0, room / need)) * static_cast<double>(max_tokens));
+  return std::min(fits, max_tokens - 1) / 64 * 64;
+}
+
+void Trainer::Impl::throw_out_of_memory(const std::string& message, const std::string& position,
+                                        const comm::MemoryUse& before) const {
+  const comm::MemoryUse now = device->memory();
+  const int64_t requested = requested_bytes(message);
+  const int64_t fits = fitting_max_tokens(config.pack.max_tokens, before.bytes, now.bytes + requested, now.capacity);
+  std::string what = text(position, ", rank ", world.rank(), ": the device is out of memory: ", gibibytes(requested),
+                          " wanted, ", gibibytes(now.bytes), " of ", gibibytes(now.capacity), " in use, ",
+                          gibibytes(before.bytes), " of it before the step: ");
+  if (fits > 0)
+    what += text("pack.max_tokens: ", fits, " in place of ", config.pack.max_tokens, " would fit");
+  else
+    what += "no pack.max_tokens would fit: hold the weights on more ranks (parallel.tp, parallel.pp)";
+  if (!config.model.gradient_checkpointing) what += ", or set model.gradient_checkpointing: true";
+  throw OutOfMemoryError(what);
+}
+
+}  // namespace fpdist::trainer

@@ -1,0 +1,109 @@
+#include "src/trainer/planned_step.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+
+#include "fpdist/plan/simulate.hpp"
+#include "fpdist/prefix/forest.hpp"
+#include "fpdist/prefix/tree_layout.hpp"
+#include "src/trainer/state.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// Of every slice of a pack.
+std::vector<plan::Work> slice_work(std::span<const data::Group> groups, const plan::PackPlan& pack, bool share) {
+  std::vector<prefix::PackMember> members;
+  for (const plan::MemberRef& ref : pack.member) {
+    const data::Group& group = groups[static_cast<size_t>(ref.group)];
+    members.push_back({group.id, ref.index, &group.sample[static_cast<size_t>(ref.index)]});
+  }
+  const prefix::TreeLayout layout = prefix::make_layout(members, share);
+  std::vector<plan::Work> work(pack.slice_end.size());
+  const auto slice_of = [&](int32_t row) {
+    const auto end = std::upper_bound(pack.slice_end.begin(), pack.slice_end.end(), row);
+    return static_cast<size_t>(end - pack.slice_end.begin());
+  };
+  for (int32_t row = 0; row < static_cast<int32_t>(layout.rows()); ++row) {
+    plan::Work& slice = work[slice_of(row)];
+    ++slice.rows, slice.pairs += layout.depth[static_cast<size_t>(row)] + 1;
+  }
+  for (const int32_t score : layout.edge_score) ++work[slice_of(layout.score_row[static_cast<size_t>(score)])].edges;
+  return work;
+}
+
+/// Of a forest over all samples.
+int64_t unique_tokens(std::span<const data::Group> groups) {
+  std::vector<prefix::TokenSpan> samples;
+  for (const data::Group& group : groups)
+    for (const data::Sample& sample : group.sample) samples.emplace_back(sample.token);
+  return prefix::make_forest(samples).tokens();
+}
+
+}  // namespace
+
+std::vector<plan::Work> unit_work(std::span<const data::Group> groups, const plan::StepPlan& plan, int d, bool share) {
+  std::vector<plan::Work> units;
+  for (const plan::PackPlan& pack : plan.replica.at(static_cast<size_t>(d))) {
+    if (pack.slice_end.size() == 1) {
+      units.push_back({pack.rows, pack.pairs, pack.edges});
+      continue;
+    }
+    const std::vector<plan::Work> slices = slice_work(groups, pack, share);
+    units.insert(units.end(), slices.begin(), slices.end());
+  }
+  return units;
+}
+
+Forecast forecast_step(std::span<const data::Group> groups, const plan::StepPlan& plan, const Config& config,
+                       const plan::StageCosts& costs) {
+  Forecast forecast;
+  for (int d = 0; d < static_cast<int>(plan.replica.size()); ++d) {
+    const auto& work = forecast.work.emplace_back(unit_work(groups, plan, d, config.pack.share_prefix));
+    std::vector<plan::UnitCost> units;
+    for (const plan::Work& unit : work) units.push_back(plan::unit_cost(costs, unit));
+    const plan::PipelineShape shape = plan.pipeline(d);
+    plan::Simulation replica = plan::simulate(shape, plan::pipeline_ops(shape), units, config.parallel.layers);
+    forecast.makespan = std::max(forecast.makespan, replica.makespan);
+    forecast.peak_rows = std::max(forecast.peak_rows, replica.peak_rows);
+    forecast.busy.push_back(std::move(replica.busy));
+  }
+  return forecast;
+}
+
+Config planning_config(const Config& config, int64_t step) {
+  Config planning = config;
+  const bool is_measured = step < config.plan.calibrate_steps && config.parallel.pp > 1;
+  constexpr std::array<int, 3> kSlices{4, 2, 8};
+  if (is_measured && step % 2 == 1 && config.pack.slices == 0)
+    planning.pack.slices = kSlices[static_cast<size_t>(step / 2) % kSlices.size()];
+  return planning;
+}
+
+PlannedStep plan_step(std::span<const data::Group> groups, const Config& config, const plan::StageCosts& costs,
+                      int64_t costs_version) {
+  const auto start = Clock::now();
+  PlannedStep planned;
+  planned.plan = plan::make_step_plan(groups, config.method, config.parallel, costs, config.pack);
+  planned.forecast = forecast_step(groups, planned.plan, config, costs);
+  planned.unique_tokens = unique_tokens(groups);
+  planned.costs_version = costs_version;
+  planned.seconds = seconds_since(start);
+  return planned;
+}
+
+PlannedStep Trainer::Impl::take_plan(std::span<const data::Group> groups, std::future<PlannedStep>* ready) const {
+  const auto start = Clock::now();
+  PlannedStep planned;
+  if (ready != nullptr) planned = ready->get();
+  if (ready == nullptr || planned.costs_version != costs_version)
+    planned = plan_step(groups, planning_config(config, steps_watched), costs, costs_version);
+  planned.waited = seconds_since(start);
+  return planned;
+}
+
+}  // namespace fpdist::trainer

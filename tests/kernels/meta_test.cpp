@@ -1,0 +1,127 @@
+// The operators on the Meta device give what the CPU twins give, less the elements.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/ops/functional.hpp"
+#include "fpdist/ops/partial_logprob.hpp"
+#include "kernels/linear/linear.hpp"
+#include "kernels/rms_norm/rms_norm.hpp"
+#include "kernels/rotary/rotary.hpp"
+#include "kernels/selected_logprob/selected_logprob.hpp"
+#include "kernels/swiglu/swiglu.hpp"
+#include "kernels/tree_attention/tree_attention.hpp"
+#include "support/meta_aten.hpp"
+#include "support/random_tree.hpp"
+
+namespace fpdist {
+namespace {
+
+at::Tensor on_meta(const at::Tensor& x) { return x.to(at::kMeta); }
+
+void expect_alike(const at::Tensor& meta, const at::Tensor& real) {
+  EXPECT_TRUE(meta.is_meta());
+  EXPECT_EQ(meta.sizes(), real.sizes());
+  EXPECT_EQ(meta.strides(), real.strides());
+  EXPECT_EQ(meta.scalar_type(), real.scalar_type());
+}
+
+class Meta : public testing::TestWithParam<at::ScalarType> {
+ protected:
+  at::Tensor random(at::IntArrayRef sizes) const { return at::randn(sizes, at::kFloat).to(GetParam()); }
+  at::ScalarType wide() const { return GetParam() == at::kDouble ? at::kDouble : at::kFloat; }
+};
+INSTANTIATE_TEST_SUITE_P(Dtypes, Meta, testing::Values(at::kFloat, at::kBFloat16, at::kDouble));
+
+TEST_P(Meta, LinearHasTheTwinsShapes) {
+  const at::Tensor x = random({5, 4}), w = random({3, 4}), b = random({3}), dy = random({5, 3});
+  expect_alike(kernels::linear(on_meta(x), on_meta(w), on_meta(b), {}, {}), kernels::linear(x, w, b, {}, {}));
+  expect_alike(kernels::linear_backward_input(on_meta(dy), on_meta(w)), kernels::linear_backward_input(dy, w));
+  at::Tensor sum = on_meta(at::zeros({3, 4}, wide()));
+  kernels::linear_backward_weight(on_meta(dy), on_meta(x), sum);
+  at::Tensor narrow = on_meta(at::zeros({2, 4}, wide()));
+  EXPECT_THROW(kernels::linear_backward_weight(on_meta(dy), on_meta(x), narrow), ShapeError);
+}
+
+TEST_P(Meta, NormRotaryAndSwigluHaveTheTwinsShapes) {
+  const at::Tensor x = random({5, 6}), w = random({6}), heads = random({5, 2, 6});
+  const at::Tensor angle = at::randn({5, 3}, wide());
+  expect_alike(kernels::rms_norm(on_meta(x), on_meta(w), 1e-6, {}), kernels::rms_norm(x, w, 1e-6, {}));
+  const auto [dx, dw] = kernels::rms_norm_backward(on_meta(x), on_meta(x), on_meta(w), 1e-6);
+  const auto [real_dx, real_dw] = kernels::rms_norm_backward(x, x, w, 1e-6);
+  expect_alike(dx, real_dx);
+  expect_alike(dw, real_dw);
+  expect_alike(kernels::rotary(on_meta(heads), on_meta(angle), on_meta(angle), false),
+               kernels::rotary(heads, angle, angle, false));
+  expect_alike(kernels::swiglu(on_meta(x), on_meta(x)), kernels::swiglu(x, x));
+  const auto [dg, du] = kernels::swiglu_backward(on_meta(x), on_meta(x), on_meta(x));
+  expect_alike(dg, x);
+  expect_alike(du, x);
+}
+
+TEST_P(Meta, LogprobHasTheTwinsShapes) {
+  const at::Tensor h = random({4, 6}), w = random({9, 6});
+  const at::Tensor row = at::tensor({0, 1, 1}, at::kLong), target = at::tensor({8, 0, 2}, at::kLong);
+  const auto [logit, lse, entropy, best, argmax] = kernels::partial_logprob(h, w, row, target, 1.0);
+  const auto meta = kernels::partial_logprob(on_meta(h), on_meta(w), on_meta(row), on_meta(target), 1.0);
+  expect_alike(std::get<0>(meta), logit);
+  expect_alike(std::get<1>(meta), lse);
+  expect_alike(std::get<2>(meta), entropy);
+  expect_alike(std::get<3>(meta), best);
+  expect_alike(std::get<4>(meta), argmax);
+  const auto whole = kernels::selected_logprob(on_meta(h), on_meta(w), on_meta(row), on_meta(target), 1.0, {});
+  expect_alike(std::get<0>(whole), logit);
+  expect_alike(std::get<2>(whole), argmax);
+  expect_alike(kernels::selected_logprob_backward(on_meta(logit), std::nullopt, on_meta(h), on_meta(w), on_meta(row),
+                                                  on_meta(target), on_meta(lse), on_meta(entropy), 1.0,
+                                                  on_meta(at::zeros({9, 6}, wide()))),
+               h);
+}
+
+TEST_P(Meta, TreeAttentionHasTheTwinsShapesAndKeepsItsRowNumbersOnTheCpu) {
+  const at::Tensor end = test::int_tensor(test::fan_subtree_ends(5, 3, 4)), row = at::arange(17, at::kInt);
+  const at::Tensor q = random({17, 4, 6}), k = random({17, 2, 6});
+  const auto [out, lse] = kernels::tree_attention(q, k, k, row, row, end, 0.5);
+  const auto [meta_out, meta_lse] = kernels::tree_attention(on_meta(q), on_meta(k), on_meta(k), row, row, end, 0.5);
+  expect_alike(meta_out, out);
+  expect_alike(meta_lse, lse);
+  const auto [dq, dk, dv] = kernels::tree_attention_backward(on_meta(q), on_meta(q), on_meta(k), on_meta(k), meta_out,
+                                                             meta_lse, row, row, end, 0.5);
+  expect_alike(dq, out);
+  expect_alike(dk, at::zeros({17, 2, 6}, wide()));
+  expect_alike(dv, at::zeros({17, 2, 6}, wide()));
+  EXPECT_THROW(kernels::tree_attention(on_meta(q), on_meta(k), on_meta(k), on_meta(row), row, end, 0.5), ShapeError);
+}
+
+TEST(MetaDevice, ABlockOfTheModelRunsForwardAndBackwardWithoutAskingForAValue) {
+  const auto parameter = [](at::IntArrayRef sizes) {
+    ops::Parameter made;
+    made.name = "weight";
+    made.value = on_meta(at::zeros(sizes, at::kBFloat16)).requires_grad_(true);
+    made.main_grad = on_meta(at::zeros(sizes, at::kFloat));
+    return made;
+  };
+  const auto table = parameter({11, 8}), norm = parameter({8}), up = parameter({8, 8}), bias = parameter({8});
+  const at::Tensor row = at::arange(17, at::kInt), end = test::int_tensor(test::fan_subtree_ends(5, 3, 4));
+  const at::Tensor angle = on_meta(at::zeros({17, 2}, at::kFloat));
+  at::Tensor x = ops::embedding(on_meta(at::zeros({17}, at::kLong)), table);
+  x = x + ops::linear(ops::rms_norm(x, norm, 1e-6), up, &bias);
+  const at::Tensor heads = ops::rotary(x.view({17, 2, 4}), angle, angle);
+  x = x + std::get<0>(ops::tree_attention(heads, heads, heads, row, row, end, 0.5)).reshape({17, 8});
+  x = ops::swiglu(x, x);
+  const at::Tensor score = on_meta(at::zeros({6}, at::kLong));
+  const auto scores = ops::selected_logprob(x, table, score, score);
+  (scores.logp.sum() + scores.entropy.sum()).backward();
+  EXPECT_THROW(scores.logp.sum().item<float>(), c10::Error);
+}
+
+TEST(MetaDevice, MixedDevicesAreRefusedByName) {
+  const at::Tensor x = at::zeros({3, 4}), meta = on_meta(x);
+  EXPECT_THROW(kernels::linear(meta, x, {}, {}, {}), ShapeError);
+  EXPECT_THROW(kernels::swiglu(meta, x), ShapeError);
+  EXPECT_THROW(kernels::rms_norm(meta, at::zeros({4}), 1e-6, {}), ShapeError);
+}
+
+}  // namespace
+}  // namespace fpdist
