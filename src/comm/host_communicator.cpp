@@ -13,6 +13,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "host_call.hpp"
+#include "work.hpp"
 
 namespace fpdist::comm {
 
@@ -107,32 +108,6 @@ void HostCommunicator::receive(at::Tensor& tensor, int peer) {
   builder_.receive(here(), tensor, peer, size(), check_host_tensor);
 }
 
-namespace {
-
-/// A group under way, in the journal until it is waited for. It keeps the transport alive.
-class GroupWork final : public Work {
- public:
-  GroupWork(std::shared_ptr<Transport> transport, int64_t id, std::unique_ptr<Work> work)
-      : transport_(std::move(transport)), id_(id), work_(std::move(work)) {}
-  void wait() override {
-    try {
-      work_->wait();
-    } catch (...) {
-      transport_->journal()->close(id_, CallRecord::State::kFailed);
-      throw;
-    }
-    transport_->journal()->close(id_, CallRecord::State::kDone);
-  }
-  bool done() override { return work_->done(); }
-
- private:
-  std::shared_ptr<Transport> transport_;
-  int64_t id_;
-  std::unique_ptr<Work> work_;
-};
-
-}  // namespace
-
 void HostCommunicator::group_end() { group_start()->wait(); }
 
 std::unique_ptr<Work> HostCommunicator::group_start() {
@@ -159,7 +134,7 @@ std::unique_ptr<Work> HostCommunicator::group_start() {
   }
   for (const GroupMessage& pending : receives) add(pending, received_, call.exchange.receives);
   auto work = transport_->start(std::move(call.exchange));
-  return std::make_unique<GroupWork>(transport_, call.record.release(), std::move(work));
+  return std::make_unique<RecordedWork>(transport_->journal(), call.record.release(), std::move(work), transport_);
 }
 
 std::unique_ptr<Communicator> HostCommunicator::split(const std::string& axis, int color, int key) {

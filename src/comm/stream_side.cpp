@@ -14,28 +14,6 @@
 namespace fpdist::comm {
 namespace {
 
-/// In the journal from its start to its wait. For device tensors "done" means that the current stream waits for it.
-class RecordedWork final : public Work {
- public:
-  RecordedWork(std::shared_ptr<Journal> journal, int64_t id, std::unique_ptr<Work> work)
-      : journal_(std::move(journal)), id_(id), work_(std::move(work)) {}
-  void wait() override {
-    try {
-      work_->wait();
-    } catch (...) {
-      journal_->close(id_, CallRecord::State::kFailed);
-      throw;
-    }
-    journal_->close(id_, CallRecord::State::kDone);
-  }
-  bool done() override { return work_->done(); }
-
- private:
-  std::shared_ptr<Journal> journal_;
-  int64_t id_;
-  std::unique_ptr<Work> work_;
-};
-
 bool are_equal(std::span<const int64_t> counts) {
   return std::all_of(counts.begin(), counts.end(), [&](int64_t count) { return count == counts.front(); });
 }

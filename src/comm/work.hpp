@@ -2,12 +2,14 @@
 // comm, private: Works made of others.
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
+#include "journal.hpp"
 
 namespace fpdist::comm {
 
@@ -47,6 +49,32 @@ class AllWork final : public Work {
 
  private:
   std::vector<std::unique_ptr<Work>> works_;
+};
+
+/// In the journal from its start to its wait. For device tensors "done" means there that the current stream waits for
+/// it.
+class RecordedWork final : public Work {
+ public:
+  /// `kept` lives as long as the Work does.
+  RecordedWork(std::shared_ptr<Journal> journal, int64_t id, std::unique_ptr<Work> work,
+               std::shared_ptr<const void> kept = nullptr)
+      : kept_(std::move(kept)), journal_(std::move(journal)), id_(id), work_(std::move(work)) {}
+  void wait() override {
+    try {
+      work_->wait();
+    } catch (...) {
+      journal_->close(id_, CallRecord::State::kFailed);
+      throw;
+    }
+    journal_->close(id_, CallRecord::State::kDone);
+  }
+  bool done() override { return work_->done(); }
+
+ private:
+  std::shared_ptr<const void> kept_;
+  std::shared_ptr<Journal> journal_;
+  int64_t id_;
+  std::unique_ptr<Work> work_;
 };
 
 }  // namespace fpdist::comm

@@ -23,6 +23,7 @@ constexpr std::array kKeys = {
     FPDIST_KEY(model.seed, "seed of a preset's weights and of a new score head", ""),
     FPDIST_KEY(model.dtype, "weights and activations", "float32 | bfloat16 | float64"),
     FPDIST_KEY(model.device, "where the model lives", "auto | cpu | cuda"),
+    FPDIST_KEY(model.deterministic, "the same run gives the same bits; false allows a GPU faster kernels", ""),
     FPDIST_KEY(model.gradient_checkpointing, "keep each block's input only and compute the block again in backward", ""),
     FPDIST_KEY(data.path, "JSONL files, read in this order", "one path or several"),
     FPDIST_KEY(data.max_length, "longest sample in tokens; longer text rows lose their end", ">= 2"),

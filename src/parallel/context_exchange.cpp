@@ -129,7 +129,8 @@ ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std:
   impl_->key_row = int32s(own), impl_->key_end = int32s(ends_of(own, subtree_end));
   impl_->sliced = plans.size() > 1;
   if (device != nullptr)
-    impl_->plan = ops::prepare_attention(impl_->row, impl_->key_row, impl_->key_end, device->where());
+    impl_->plan =
+        ops::prepare_attention(impl_->row, impl_->key_row, impl_->key_end, device->where(), device->deterministic());
   Rows before;
   for (size_t s = 0; s < plan.stage[index(impl_->group)].size(); ++s) {
     const plan::CpStage& planned = plan.stage[index(impl_->group)][s];
@@ -139,7 +140,8 @@ ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std:
     fill_receives(stage, planned, *impl_, received, subtree_end);
     fill_gradients(stage, plan, s, *impl_, owned, received);
     before = received;
-    if (device != nullptr) stage.plan = ops::prepare_attention(impl_->row, stage.row, stage.end, device->where());
+    if (device != nullptr)
+      stage.plan = ops::prepare_attention(impl_->row, stage.row, stage.end, device->where(), device->deterministic());
     if (device != nullptr)
       for (auto* messages : {&stage.send, &stage.receive, &stage.give, &stage.take})
         for (RowMessage& part : *messages) part.rows = device->upload(part.rows);

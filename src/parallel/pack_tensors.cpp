@@ -162,7 +162,8 @@ std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, co
     if (device == nullptr) continue;
     upload(pack, *device);
     if (share.slices.empty())
-      pack.attention = ops::prepare_attention(pack.row, pack.row, pack.subtree_end, device->where());
+      pack.attention =
+          ops::prepare_attention(pack.row, pack.row, pack.subtree_end, device->where(), device->deterministic());
   }
   return all;
 }

@@ -17,7 +17,9 @@ void MetricSums::add(const std::map<std::string, loss::Metric>& metrics) {
 
 std::vector<double> MetricSums::fetch(comm::Device& device, const std::vector<at::Tensor>& more) {
   std::vector<at::Tensor> all;
-  const auto want = [&](const at::Tensor& number) { all.push_back(number.detach().to(at::kDouble).reshape({})); };
+  const auto want = [&](const at::Tensor& number) {
+    all.push_back(number.detach().to(device.where(), at::kDouble, /*non_blocking=*/true).reshape({}));
+  };
   for (const Waiting& waiting : waiting_) {
     want(waiting.metric.value);
     if (waiting.metric.weight.defined()) want(waiting.metric.weight);

@@ -51,6 +51,10 @@ Packs::Packs(const Trainer::Impl& trainer, std::span<const data::Group> groups, 
 
 const plan::PackPlan& Packs::plan_of(int pack) const { return plans_.at(static_cast<size_t>(pack)); }
 
+void Packs::make_all() {
+  for (size_t number = 0; number < plans_.size(); ++number) (void)at(static_cast<int>(number));
+}
+
 const Pack& Packs::at(int number) {
   const auto [entry, fresh] = packs_.try_emplace(number);
   Pack& pack = entry->second;

@@ -2,6 +2,7 @@
 // trainer (private): a step's plan, and what its costs say it will take. Made on a thread of its own, one step ahead.
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,8 @@ std::vector<plan::Work> unit_work(std::span<const data::Group> groups, const pla
 Forecast forecast_step(std::span<const data::Group> groups, const plan::StepPlan& plan, const Config& config,
                        const plan::StageCosts& costs);
 
+class Packs;
+
 struct PlannedStep {
   plan::StepPlan plan;
   Forecast forecast;
@@ -33,6 +36,8 @@ struct PlannedStep {
   double seconds = 0;         ///< of the thread that planned
   double waited = 0;          ///< of the step that needed it
   int64_t costs_version = 0;  ///< Trainer::Impl::costs_version that it was planned with
+  /// Laid out ahead and on their way to the device; null: laid out when they are asked for.
+  std::shared_ptr<Packs> packs;
 };
 
 /// What step `step` (0-based, of this process) is planned with: while plan.calibrate_steps last, every other step's

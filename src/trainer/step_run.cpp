@@ -31,7 +31,7 @@ std::vector<size_t> last_uses(std::span<const plan::Op> ops, plan::OpKind kind, 
 }  // namespace
 
 StepRun::StepRun(Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share,
-                 std::span<const plan::Op> ops, StepSums& sums)
+                 std::span<const plan::Op> ops, StepSums& sums, std::shared_ptr<Packs> packs)
     : trainer_(trainer),
       plan_(plan),
       ops_(ops),
@@ -40,7 +40,7 @@ StepRun::StepRun(Trainer::Impl& trainer, std::span<const data::Group> groups, co
           plan.schedule == plan::Schedule::kZeroBubble ? plan::OpKind::kBackwardWeight : plan::OpKind::kBackwardInput,
           trainer.policy.size())),
       sums_(sums),
-      packs_(trainer, groups, plan, share) {
+      packs_(packs ? std::move(packs) : std::make_shared<Packs>(trainer, groups, plan, share)) {
   trainer_.flat.zero_gradients();
   trainer_.reducer.begin();
   sums_.metrics.add(trainer_.loss(empty_edges(trainer_), plan.totals).metrics);
@@ -57,7 +57,7 @@ void StepRun::before(size_t i) {
 bool StepRun::rides(const Pack& pack) const { return !trainer_.reference.empty() && pack.lacks_reference; }
 
 at::Tensor StepRun::buffer(const plan::Op& op, bool gradient) {
-  const Pack& pack = packs_.at(op.pack);
+  const Pack& pack = packs_->at(op.pack);
   std::vector<int64_t> shape{pack.slice[static_cast<size_t>(op.slice)].own_rows(trainer_.mesh.at().tp),
                              trainer_.model_config.hidden_size};
   if (!gradient && rides(pack)) shape.insert(shape.begin(), 2);
@@ -65,7 +65,7 @@ at::Tensor StepRun::buffer(const plan::Op& op, bool gradient) {
 }
 
 at::Tensor StepRun::forward(const plan::Op& op, const at::Tensor& input) {
-  const Pack& pack = packs_.at(op.pack);
+  const Pack& pack = packs_->at(op.pack);
   const parallel::PackTensors& tensors = pack.slice[static_cast<size_t>(op.slice)];
   const auto chunk = static_cast<size_t>(op.chunk);
   at::Tensor policy_input = input, reference_hidden;
@@ -162,7 +162,7 @@ at::Tensor StepRun::loss_gradient(const plan::Op& op) {
     if (at.loss.requires_grad()) at.loss.backward();
     at.loss.reset();
     const at::Tensor all = at.all.grad().defined() ? at.all.grad() : at::zeros_like(at.all);
-    const parallel::PackTensors& tensors = packs_.at(op.pack).slice.front();
+    const parallel::PackTensors& tensors = packs_->at(op.pack).slice.front();
     const bool by_sample = trainer_.config.method == Method::kReward;
     const at::Tensor own = all.index_select(0, by_sample ? tensors.own_sample : tensors.own_score);
     int64_t first = 0;

@@ -29,11 +29,13 @@ struct Pack {
   std::string samples() const;
 };
 
-/// Lays packs out when they are first asked for.
+/// Lays packs out when they are first asked for, or all at once on the thread that plans ahead. `groups` and `plan` (or
+/// what it is moved into) must outlive it.
 class Packs {
  public:
   Packs(const Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share);
   const Pack& at(int pack);
+  void make_all();
   const plan::PackPlan& plan_of(int pack) const;
 
  private:
@@ -58,7 +60,7 @@ at::Tensor all_scores(const at::Tensor& own, const Pack& pack, const comm::Mesh&
 class StepRun final : public parallel::StepWork {
  public:
   StepRun(Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share,
-          std::span<const plan::Op> ops, StepSums& sums);
+          std::span<const plan::Op> ops, StepSums& sums, std::shared_ptr<Packs> packs = nullptr);
   /// Ahead of op i: says where the rank stands and which runs of layers see their last gradients.
   void before(size_t i);
   /// "step 3, op 17 of 40: Receive pack 2".
@@ -98,7 +100,7 @@ class StepRun final : public parallel::StepWork {
   std::vector<size_t> last_use_;  ///< [chunks] the op that completes the run's gradients
   StepSums& sums_;
   std::string position_;
-  Packs packs_;
+  std::shared_ptr<Packs> packs_;
   std::map<int, AtLoss> at_loss_;
 };
 

@@ -58,7 +58,7 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
   StepSums sums;
   sums.learning_rate = optim::learning_rate(config.optim, steps_done, config.train.max_steps);
   const std::vector<plan::Op> ops = ops_of(plan, mesh.at());
-  StepRun run(*this, groups, plan, config.pack.share_prefix, ops, sums);
+  StepRun run(*this, groups, plan, config.pack.share_prefix, ops, sums, planned.packs);
   const comm::MemoryUse before = device->memory();
   device->reset_peak_memory();
   std::vector<parallel::OpTime> times;

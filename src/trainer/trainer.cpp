@@ -11,6 +11,7 @@
 #include "fpdist/data/loader.hpp"
 #include "src/trainer/run_files.hpp"
 #include "src/trainer/state.hpp"
+#include "src/trainer/step_run.hpp"
 
 namespace fpdist::trainer {
 
@@ -30,6 +31,14 @@ std::vector<optim::AdamW> make_optimizers(ops::FlatParameters& flat, const paral
   return all;
 }
 
+/// Rank 0 says for all which device it is.
+std::unique_ptr<comm::Device> open_device(const Config& config, const comm::World& world, LogSink& log) {
+  NullLog quiet;
+  comm::DeviceOptions options = config.comm;
+  options.deterministic = config.model.deterministic;
+  return comm::open_device(config.model.device, world, options, world.rank() == 0 ? log : quiet);
+}
+
 }  // namespace
 
 Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::unique_ptr<comm::Device> device_)
@@ -37,7 +46,7 @@ Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::uni
       model_config(read_model_config(config_.model)),
       config(settled(std::move(config_), model_config, world.size())),
       log(log_),
-      device(device_ ? std::move(device_) : comm::open_device(config.model.device, world, config.comm, log)),
+      device(device_ ? std::move(device_) : open_device(config, world, log)),
       mesh(world, config.parallel, device.get()),
       costs(plan_costs(config, model_config)),
       cp_costs(context_costs(config, model_config)),
@@ -93,6 +102,7 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
   const auto groups_of = [&](int64_t step_index) {
     std::vector<data::Group> groups;
     for (const int64_t id : loader.step(step_index)) groups.push_back(dataset.group[static_cast<size_t>(id)]);
+    if (config.method == Method::kGrpo) (void)loss::fill_advantages(groups, config.loss);
     return std::make_shared<const std::vector<data::Group>>(std::move(groups));
   };
   auto next = groups_of(0);
@@ -102,9 +112,13 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
     std::future<PlannedStep> ready = std::move(ahead);
     if (step_index + 1 < config.train.max_steps) {
       next = groups_of(step_index + 1);
-      ahead = std::async(std::launch::async,
-                         [next, planning = planning_config(config, steps_watched + 1), made_with = costs,
-                          version = costs_version] { return plan_step(*next, planning, made_with, version); });
+      ahead = std::async(std::launch::async, [this, next, planning = planning_config(config, steps_watched + 1),
+                                              made_with = costs, version = costs_version] {
+        PlannedStep planned = plan_step(*next, planning, made_with, version);
+        planned.packs = std::make_shared<Packs>(*this, *next, planned.plan, config.pack.share_prefix);
+        planned.packs->make_all();
+        return planned;
+      });
     }
     StepMetrics metrics = step(*groups, rank_log, ready.valid() ? &ready : nullptr);
     metrics.values["epoch"] = static_cast<double>(metrics.step) / static_cast<double>(loader.steps_per_epoch());

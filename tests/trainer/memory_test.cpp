@@ -153,7 +153,8 @@ TEST(Memory, RowsAndBytesInFlightAreThoseOfThePlan) {
     const double planned = ratio(sliced.planned.peak_rows, whole.planned.peak_rows);
     const double bytes = ratio(sliced.stage[0].bytes, whole.stage[0].bytes);
     EXPECT_LT(planned, 0.6) << "slices are there to hold less";
-    EXPECT_NEAR(bytes / planned, 1, 0.1);
+    // With interleaving the first stage also sends gradients: kept until they have arrived, which is a matter of time.
+    EXPECT_NEAR(bytes / planned, 1, job.chunks == 1 ? 0.1 : 0.2);
     std::cout << plan::name_of(job.schedule) << " pp " << job.pp << ": whole " << whole.stage[0].rows << " rows, "
               << whole.stage[0].bytes << " bytes; sliced " << sliced.stage[0].rows << " rows, " << sliced.stage[0].bytes
               << " bytes; bytes fall to " << bytes << ", planned " << planned << "\n";

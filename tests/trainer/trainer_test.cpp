@@ -10,6 +10,9 @@
 #include <mutex>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/data/loader.hpp"
+#include "fpdist/data/reader.hpp"
+#include "fpdist/data/tokenizer.hpp"
 #include "tests/support/random_groups.hpp"
 
 namespace fpdist::trainer {
@@ -75,6 +78,38 @@ class TrainerTest : public ::testing::Test {
   fs::path dir_;
   NullLog log_;
 };
+
+TEST_F(TrainerTest, StepsLaidOutAheadAreTheStepsOfACallersOwnLoop) {
+  std::string rollouts;
+  for (int i = 0; i < 5; ++i)
+    rollouts += text(R"({"prompt_ids":[1,2,3,)", i, R"(],"completions":[{"ids":[5,6,)", i,
+                     R"(],"reward":1},{"ids":[5,7],"reward":)", i % 3, "}]}\n");
+  for (const auto& [method, rows] : {std::pair(Method::kDpo, pairs()), std::pair(Method::kGrpo, rollouts)}) {
+    SCOPED_TRACE(name_of(method));
+    Config run = config(method, rows);
+    run.train.overwrite_output_dir = true;
+    std::vector<double> ahead, own;
+    comm::run_threads(1, [&](comm::World& world) {
+      Trainer trainer(world, run, log_);
+      trainer.set_hook([&](const StepMetrics& step) { ahead.push_back(step.values.at("loss")); });
+      trainer.train();
+    });
+    comm::run_threads(1, [&](comm::World& world) {
+      Trainer trainer(world, run, log_);
+      const auto tokenizer = data::make_byte_tokenizer();
+      const data::Dataset dataset = data::read_dataset(run.data, method, *tokenizer, log_);
+      const data::Loader loader(static_cast<int64_t>(dataset.group.size()), run.train.groups_per_step, run.train.seed,
+                                run.data.shuffle);
+      for (int64_t step = 0; step < run.train.max_steps; ++step) {
+        std::vector<data::Group> groups;
+        for (const int64_t id : loader.step(step)) groups.push_back(dataset.group[static_cast<size_t>(id)]);
+        own.push_back(trainer.step(groups).values.at("loss"));
+      }
+    });
+    EXPECT_EQ(ahead, own);
+    EXPECT_EQ(ahead.size(), 3U);
+  }
+}
 
 TEST_F(TrainerTest, ARunWritesMetricsLogsAndAModel) {
   const Config run = config(Method::kDpo, pairs());

@@ -27,6 +27,8 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual at::Device where() const = 0;
+  /// Whether only kernels that give the same bits twice may be used.
+  virtual bool deterministic() const { return true; }
   /// "cpu" or the GPU's name, memory and driver, for logs.
   virtual std::string description() const = 0;
 

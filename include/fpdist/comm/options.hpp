@@ -13,6 +13,8 @@ struct DeviceOptions {
   /// Lets ranks of a host outnumber the GPUs that they see: rank r takes GPU r modulo their number. For tests, and for
   /// launchers that show each rank its own GPU alone (CUDA_VISIBLE_DEVICES).
   bool share_gpus = false;
+  /// Only kernels that give the same bits twice. Set by model.deterministic.
+  bool deterministic = true;
 };
 
 }  // namespace fpdist::comm

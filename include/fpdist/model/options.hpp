@@ -17,6 +17,8 @@ struct ModelOptions {
   DType dtype = DType::kFloat32;
   /// auto | cpu | cuda.
   std::string device = "auto";
+  /// The same run gives the same bits. false: a GPU may use kernels that add up in any order (cuDNN's attention).
+  bool deterministic = true;
   /// Keep only each block's input and recompute the block in backward.
   bool gradient_checkpointing = false;
 };

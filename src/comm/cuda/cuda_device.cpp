@@ -1,6 +1,7 @@
 #include "src/comm/cuda/cuda_device.hpp"
 
 #include <ATen/Context.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/cuda/CUDAEvent.h>
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -10,6 +11,7 @@
 #include <cuda_runtime_api.h>
 #include <nvtx3/nvToolsExt.h>
 
+#include <algorithm>
 #include <iomanip>
 #include <string>
 #include <utility>
@@ -38,6 +40,7 @@ class CudaDevice final : public Device {
     capacity_ = static_cast<int64_t>(total);
   }
 
+  bool deterministic() const override { return options_.deterministic; }
   at::Device where() const override { return {at::kCUDA, index_}; }
 
   std::string description() const override {
@@ -56,6 +59,7 @@ class CudaDevice final : public Device {
       return std::make_unique<RoutedCommunicator>(std::move(host), make_staged_side, at::kCUDA);
     }
     if (!nccl_) nccl_ = std::make_shared<NcclContext>(index_, options_.nccl_max_ctas);
+    if (options_.nccl_max_ctas > 0) leave_room_for_nccl();
     const auto make_side = [context = nccl_](Communicator& ranks) -> std::unique_ptr<DeviceSide> {
       auto link = ranks.size() > 1 ? std::make_unique<NcclLink>(context, ranks) : nullptr;
       return std::make_unique<StreamSide>(ranks, std::move(link));
@@ -112,6 +116,16 @@ class CudaDevice final : public Device {
   void end_range() override { nvtxRangePop(); }
 
  private:
+  /// cuBLASLt's kernels take one block a multiprocessor: with those that NCCL holds they would go twice.
+  void leave_room_for_nccl() const {
+    int multiprocessors = 0;
+    C10_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, index_));
+    c10::Dispatcher::singleton()
+        .findSchemaOrThrow("fpdist::set_sm_target", "")
+        .typed<void(int64_t, int64_t)>()
+        .call(index_, std::max(1, multiprocessors - options_.nccl_max_ctas));
+  }
+
   c10::DeviceIndex index_;
   DeviceOptions options_;
   int64_t capacity_ = 0;
