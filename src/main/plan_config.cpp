@@ -38,14 +38,6 @@ model::ModelConfig read_model(const model::ModelOptions& options) {
   return model::parse_model_config(all.str(), path);
 }
 
-plan::StageCosts costs_of(const trainer::Config& config, const model::ModelConfig& model, std::string path) {
-  if (path.empty()) path = config.plan.costs;
-  if (path.empty()) return plan::stage_costs(model.shape(), config.model.gradient_checkpointing);
-  const plan::StageCosts costs = plan::read_costs(path);
-  plan::check_costs_fit(costs, model.num_hidden_layers, path);
-  return costs;
-}
-
 /// The mesh in full and the layers that the trainer gives every run: a layer's work on a row against the head's.
 plan::ParallelOptions settled(const trainer::Config& config, const model::ModelConfig& model) {
   plan::ParallelOptions parallel = config.parallel;
@@ -103,7 +95,8 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   const config::CommandLine line = config::parse_command_line(wanted.arguments);
   const trainer::Config& config = line.config;
   const model::ModelConfig model = read_model(config.model);
-  const plan::StageCosts costs = costs_of(config, model, wanted.costs);
+  const plan::StageCosts costs = plan::costs_of_model(model.shape(), config.model.gradient_checkpointing,
+                                                      wanted.costs.empty() ? config.plan.costs : wanted.costs);
   const plan::ParallelOptions parallel = settled(config, model);
   Warnings log;
   const data::Dataset dataset = data::read_dataset(config.data, config.method, *data::make_byte_tokenizer(), log);

@@ -105,4 +105,12 @@ void check_costs_fit(const StageCosts& costs, int64_t model_layers, const std::s
                      "), or none to count its operations");
 }
 
+StageCosts costs_of_model(const ModelShape& model, bool recompute, const std::string& path) {
+  if (path.empty()) return stage_costs(model, recompute);
+  StageCosts costs = read_costs(path);
+  check_costs_fit(costs, model.layers, path);
+  costs.recompute = recompute;
+  return costs;
+}
+
 }  // namespace fpdist::plan

@@ -139,13 +139,7 @@ std::vector<plan::TimedOp> OpHistory::all() const {
 }
 
 plan::StageCosts plan_costs(const Config& config, const model::ModelConfig& model) {
-  plan::StageCosts costs = plan::stage_costs(model.shape());
-  if (!config.plan.costs.empty()) {
-    costs = plan::read_costs(config.plan.costs);
-    plan::check_costs_fit(costs, model.num_hidden_layers, config.plan.costs);
-  }
-  costs.recompute = config.model.gradient_checkpointing;
-  return costs;
+  return plan::costs_of_model(model.shape(), config.model.gradient_checkpointing, config.plan.costs);
 }
 
 void Trainer::Impl::watch_plan(const PlannedStep& planned, std::span<const plan::Op> ops,

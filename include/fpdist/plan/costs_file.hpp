@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "fpdist/plan/cost_model.hpp"
 #include "fpdist/plan/stage_costs.hpp"
 
 namespace fpdist::plan {
@@ -21,5 +22,9 @@ void write_costs(const StageCosts& costs, const std::string& comment, const std:
 
 /// Throws ConfigError when costs of one model are used for another.
 void check_costs_fit(const StageCosts& costs, int64_t model_layers, const std::string& path);
+
+/// What a model is planned with: the file `path`, checked, or FLOP counts where it is empty. `recompute` is the run's,
+/// whatever the file says.
+StageCosts costs_of_model(const ModelShape& model, bool recompute, const std::string& path);
 
 }  // namespace fpdist::plan
