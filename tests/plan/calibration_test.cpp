@@ -197,6 +197,13 @@ TEST(Calibration, CostsComeBackFromTheirFile) {
   const auto path = std::filesystem::temp_directory_path() / ("fpdist_costs_" + std::to_string(getpid()) + ".yaml");
   write_costs(kGiven, "here", path.string());
   EXPECT_EQ(to_text(read_costs(path.string())), to_text(kGiven));
+  ModelShape model;
+  model.layers = kGiven.layers;
+  for (const bool recompute : {false, true})  // the run's, whatever the file says
+    EXPECT_EQ(costs_of_model(model, recompute, path.string()).recompute, recompute);
+  EXPECT_EQ(to_text(costs_of_model(model, true, "")), to_text(stage_costs(model, true)));
+  ++model.layers;
+  EXPECT_THROW(costs_of_model(model, false, path.string()), ConfigError);
   std::filesystem::remove(path);
   EXPECT_THROW(write_costs(kGiven, "", "/no/such/folder/costs.yaml"), DiskError);
 }
