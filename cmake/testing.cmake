@@ -46,6 +46,36 @@ function(fpdist_add_test name)
   fpdist_register_test(${name} ${name} RANKS ${arg_RANKS} LABELS ${arg_LABELS} TIMEOUT ${arg_TIMEOUT} ARGS ${arg_ARGS})
 endfunction()
 
+# fpdist_register_gpu_test(name program [RANKS n] [LABELS x] [TIMEOUT s] [ARGS ...] [ENVIRONMENT VAR=value ...])
+# A program that needs a GPU: as <name> with the label gpu, and as <name>.emulated (label emulated) on a GPU that the CPU
+# emulates (tests/support/emulated_gpu). RANKS: under mpirun, sharing the GPU (tests/comm/nccl_rank.sh).
+function(fpdist_register_gpu_test name program)
+  cmake_parse_arguments(arg "" "TIMEOUT;RANKS" "LABELS;ARGS;ENVIRONMENT" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 600)
+  endif()
+  add_dependencies(${program} fpdist_cuda)
+  set(launcher "")
+  set(labels ${arg_LABELS})
+  set(preload LD_PRELOAD)
+  if(arg_RANKS)
+    set(launcher ${fpdist_mpirun} -np ${arg_RANKS} ${CMAKE_SOURCE_DIR}/tests/comm/nccl_rank.sh)
+    list(APPEND labels mpi)
+    set(preload FPDIST_TEST_PRELOAD)
+    string(APPEND name .np${arg_RANKS})
+  endif()
+  add_test(NAME ${name} COMMAND ${launcher} $<TARGET_FILE:${program}> ${arg_ARGS})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "gpu;${labels}" RUN_SERIAL ON
+    ENVIRONMENT "OMP_NUM_THREADS=1;${arg_ENVIRONMENT}")
+  if(TARGET fpdist_emulated_gpu)
+    add_dependencies(${program} fpdist_emulated_gpu)
+    add_test(NAME ${name}.emulated COMMAND ${launcher} $<TARGET_FILE:${program}> ${arg_ARGS})
+    list(REMOVE_ITEM labels small)
+    set_tests_properties(${name}.emulated PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "emulated;${labels}" PROCESSORS 2
+      ENVIRONMENT "OMP_NUM_THREADS=1;${preload}=$<TARGET_FILE:fpdist_emulated_gpu>;${arg_ENVIRONMENT}")
+  endif()
+endfunction()
+
 # The heavy headers for tests, compiled once.
 add_library(fpdist_test_pch STATIC ${CMAKE_SOURCE_DIR}/cmake/pch.cpp)
 target_link_libraries(fpdist_test_pch PUBLIC fpdist GTest::gtest)

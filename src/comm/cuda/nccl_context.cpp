@@ -12,6 +12,7 @@ namespace fpdist::comm {
 namespace {
 
 constexpr std::chrono::milliseconds kLook(50);
+constexpr std::chrono::seconds kCulpritsTime(1);
 
 }  // namespace
 
@@ -46,6 +47,10 @@ void NcclContext::check_locked(const std::string& place) const {
   check<CommError>(!dead_, place, ": the job was aborted: ", reason_);
 }
 
+void NcclContext::let_culprit_speak(ncclResult_t error) {
+  if (error == ncclRemoteError) std::this_thread::sleep_for(kCulpritsTime);
+}
+
 void NcclContext::fail(const std::string& reason) noexcept {
   const auto held = lock();
   fail_locked(reason);
@@ -69,6 +74,7 @@ std::string NcclContext::look_locked() {
     const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
     if (asked != ncclSuccess) state = asked;
     if (state != ncclSuccess && state != ncclInProgress) {
+      let_culprit_speak(state);
       return text("NCCL says ", ncclGetErrorString(state), ": ", ncclGetLastError(comm));
     }
   }

@@ -39,6 +39,9 @@ class NcclContext {
   void check_health(const std::string& place) const;
   /// The same under the lock that the caller holds.
   void check_locked(const std::string& place) const;
+  /// A rank that fails closes its connections on its way out, before MPI hears of it: its peers hold back what they see
+  /// of that, so that the job ends with its exit code and not with theirs.
+  static void let_culprit_speak(ncclResult_t error);
   /// Ends all communicators: kernels that wait for a peer leave. The first reason stays.
   void fail(const std::string& reason) noexcept;
   void fail_locked(const std::string& reason) noexcept;

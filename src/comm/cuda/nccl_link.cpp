@@ -115,6 +115,7 @@ void NcclLink::connect(Communicator& host) {
 
 void NcclLink::check_result(ncclResult_t result, const std::string& place) {
   if (!is_failure(result)) return;
+  NcclContext::let_culprit_speak(result);
   const std::string reason = text(place, ": NCCL says ", ncclGetErrorString(result), ": ", ncclGetLastError(comm_),
                                   "; NCCL_DEBUG=INFO says more");
   context_->fail_locked(reason);
