@@ -1,38 +1,41 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command: tests, compute-sanitizer, the same run twice, DPO against the CPU's loss
 # curve, the benches and, if given, the Python peers. Works in a checkout (builds what is missing) and in a bundle.
-# usage: launch/gpu_check.sh [--pairs FILE.jsonl] [--peers peers_gpu.py] [--only PART,PART] [--limit SECONDS]
-#                            [--build DIR] [--out DIR] [--cpu]
+# usage: launch/gpu_check.sh [--pairs FILE.jsonl] [--peers peers_gpu.py] [--only PART,PART] [--tests REGEX]
+#                            [--limit SECONDS] [--build DIR] [--out DIR] [--emulated LIBRARY]
 #   --pairs  preference pairs for the loss curve (GSM8K's, say); --peers needs a Python with torch: FPDIST_PYTHON
-#   --limit  seconds for each part (600);  --cpu  the same on the CPU, with tiny sizes: tries this script, not a GPU
+#   --limit  seconds for each part (600);  --tests  only the tests whose names match
+#   --emulated build/release/emulated_gpu/libcuda.so.1  on a GPU that the CPU emulates, with tiny sizes: no GPU is needed
+#            and none is measured, but everything here takes the way that it takes on one
 # Parts: tests sanitizer same_bits curve gemm step comm peers. One that fails or takes too long does not stop the others.
 # Writes gpu-<date>.json and .md into bench/results (a bundle: results). Exit code: 0 all well, 1 a part failed, 2 no GPU.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 say() { printf 'gpu_check: %s\n' "$*" >&2; }
-check_device=cuda check_build='' check_pairs='' check_peers='' check_limit=600 out='' only=
+check_emulated='' check_build='' check_pairs='' check_peers='' check_tests='' check_limit=600 out='' only=
 while (($#)); do
   case $1 in
-    --cpu) check_device=cpu ;;
+    --emulated) check_emulated=$(realpath "$2") && shift ;;
+    --tests) check_tests=$2 && shift ;;
     --build) check_build=$(realpath "$2") && shift ;;
     --pairs) check_pairs=$(realpath "$2") && shift ;;
     --peers) check_peers=$(realpath "$2") && shift ;;
     --limit) check_limit=$2 && shift ;;
     --only) only=,$2, && shift ;;
     --out) out=$2 && shift ;;
-    --help) sed -n '2,9s/^# //p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    --help) sed -n '2,12s/^# //p' "${BASH_SOURCE[0]}" && exit 0 ;;
     *) say "unknown option $1; see --help" && exit 2 ;;
   esac
   shift
 done
-for file in $check_pairs $check_peers; do [[ -f $file ]] || { say "there is no file $file" && exit 2; }; done
+for file in $check_pairs $check_peers $check_emulated; do [[ -f $file ]] || { say "there is no file $file" && exit 2; }; done
 
-check_gpus=0
-if [[ $check_device == cuda ]]; then
+check_gpus=1
+if [[ -z $check_emulated ]]; then
   check_gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)
   if ((check_gpus == 0)); then
-    say "no NVIDIA GPU with a driver here (nvidia-smi -L names none): nothing was checked; --cpu tries the script without one"
+    say "no NVIDIA GPU with a driver here (nvidia-smi -L names none): nothing was checked; --emulated goes without one"
     exit 2
   fi
 fi
@@ -53,8 +56,8 @@ mkdir -p "$out"
 out=$(realpath "$out")
 check_work=$(mktemp -d)
 trap 'rm -rf "$check_work"' EXIT
-if [[ $check_device == cpu ]]; then export OMP_WAIT_POLICY=passive; fi # tries often share the machine
-export check_device check_build check_pairs check_peers check_limit check_gpus check_bundle check_work
+if [[ -n $check_emulated ]]; then export OMP_WAIT_POLICY=passive; fi # tries often share the machine
+export check_emulated check_build check_pairs check_peers check_tests check_limit check_gpus check_bundle check_work
 # Which way share_gpu.sh goes; in a bundle and in a checkout NCCL comes with torch.
 version='import ctypes; v = ctypes.c_int(); ctypes.CDLL("libnccl.so.2").ncclGetVersion(ctypes.byref(v)); print(v.value)'
 if [[ -n $check_bundle ]]; then
@@ -82,7 +85,7 @@ for part in tests sanitizer same_bits curve gemm step comm peers; do
   if [[ $state == FAILED || $state == 'too long' ]]; then tail -n 40 "$check_work/$part.log" >&2; fi
 done
 name=gpu-$(date -u +%Y-%m-%d)
-if [[ $check_device == cpu ]]; then name=cpu-dry-run; fi
+if [[ -n $check_emulated ]]; then name=gpu-emulated; fi
 python3 "$here/gpu_report.py" "$check_work" "$out" "$name"
 say "written: $out/$name.json and .md"
 exit $failed

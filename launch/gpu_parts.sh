@@ -3,22 +3,24 @@
 # summary; exit code 77 is a part that cannot run here and says why. Settings come in check_* variables.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-: "${check_device:?is set by gpu_check.sh}" "${check_gpus:?}" "${check_work:?}" "${check_limit:?}"
+: "${check_gpus:?is set by gpu_check.sh}" "${check_work:?}" "${check_limit:?}"
 check_build=${check_build:-} # empty in a bundle
+preload=()                   # before every program, and before nothing else
+if [[ -n ${check_emulated:-} ]]; then preload=(env "LD_PRELOAD=$check_emulated"); fi
 
 skip() { echo "SKIPPED: $*" && exit 77; }
 
 # Paths of programs and scripts, in a bundle and in a checkout. In a bundle run.sh finds them.
 program() {
-  if [[ -n ${check_bundle:-} ]]; then "$here/run.sh" "$@"; else "$check_build/bin/$1" "${@:2}"; fi
+  if [[ -n ${check_bundle:-} ]]; then "$here/run.sh" "${preload[@]}" "$@"; else "${preload[@]}" "$check_build/bin/$1" "${@:2}"; fi
 }
 ranks() { # N PROGRAM ...: where there are fewer GPUs than ranks, they share
   local wrap=()
-  if [[ $check_device == cuda ]] && (($1 > check_gpus)); then wrap=("$here/share_gpu.sh"); fi
+  if (($1 > check_gpus)); then wrap=("$here/share_gpu.sh"); fi
   if [[ -n ${check_bundle:-} ]]; then
-    "$here/run.sh" mpirun -np "$1" "${wrap[@]}" "${@:2}"
+    "$here/run.sh" mpirun -np "$1" "${wrap[@]}" "${preload[@]}" "${@:2}"
   else
-    mpirun -np "$1" "${wrap[@]}" "$check_build/bin/$2" "${@:3}"
+    mpirun -np "$1" "${wrap[@]}" "${preload[@]}" "$check_build/bin/$2" "${@:3}"
   fi
 }
 # A run of the tiny model: OUT DEVICE DATA STEPS
@@ -29,23 +31,16 @@ train() {
 test_programs() {
   local options=(--launcher "$here/run.sh")
   if [[ -z ${check_bundle:-} ]]; then options=(--programs "$check_build/bin"); fi
-  if [[ $check_device == cuda ]]; then options+=(--share "$here/share_gpu.sh" --gpus "$check_gpus"); fi
-  python3 "$here/run_gpu_tests.py" "$1" "${options[@]}" "${@:2}"
+  if [[ -n ${check_emulated:-} ]]; then options+=(--preload "$check_emulated"); fi
+  python3 "$here/run_gpu_tests.py" "$1" "${options[@]}" --share "$here/share_gpu.sh" --gpus "$check_gpus" --tests "${check_tests:-.}" "${@:2}"
 }
 list_of_tests() { # into $1
-  if [[ $check_device == cpu ]]; then # two that need no GPU, so that the loop is tried
-    printf '%s\n' '{"name": "plan", "program": "fpdist_plan", "arguments": ["--help"], "ranks": 1, "environment": {}, "timeout": 20, "small": true}' \
-      '{"name": "comm", "program": "fpdist_bench", "arguments": ["comm", "--device", "cpu", "--to", "1K"], "ranks": 2, "environment": {}, "timeout": 30, "small": false}' >"$1"
-  elif [[ -n ${check_bundle:-} ]]; then
-    cp "$here/gpu_tests.jsonl" "$1"
-  else
-    python3 "$here/gpu_tests.py" "$check_build" >"$1"
-  fi
+  if [[ -n ${check_bundle:-} ]]; then cp "$here/gpu_tests.jsonl" "$1"; else python3 "$here/gpu_tests.py" "$check_build" >"$1"; fi
 }
 
 part_tests() {
-  if [[ -z ${check_bundle:-} && $check_device == cuda ]]; then
-    ctest --test-dir "$check_build" -L gpu --output-on-failure --no-tests=error
+  if [[ -z ${check_bundle:-} && -z ${check_emulated:-} ]]; then
+    ctest --test-dir "$check_build" -L gpu -R "${check_tests:-.}" --output-on-failure --no-tests=error
   else
     list_of_tests "$check_work/tests.list" && test_programs "$check_work/tests.list"
   fi
@@ -56,41 +51,41 @@ part_sanitizer() {
 }
 part_same_bits() {
   local pairs=$check_work/arithmetic.jsonl steps=20
-  if [[ $check_device == cpu ]]; then steps=2; fi
+  if [[ -n ${check_emulated:-} ]]; then steps=2; fi
   program fpdist_prepare --generate arithmetic --pairs 32 --shots 3 --output "$pairs"
-  for run in a b; do train "$check_work/same_$run" "$check_device" "$pairs" "$steps"; done
+  for run in a b; do train "$check_work/same_$run" cuda "$pairs" "$steps"; done
   python3 "$here/compare_runs.py" same "$check_work/same_a" "$check_work/same_b"
 }
 part_curve() {
   [[ -n $check_pairs ]] || skip "no --pairs FILE.jsonl was given: no loss curve"
   local steps=50
-  if [[ $check_device == cpu ]]; then steps=2; fi
-  train "$check_work/curve_device" "$check_device" "$check_pairs" "$steps"
+  if [[ -n ${check_emulated:-} ]]; then steps=2; fi
+  train "$check_work/curve_device" cuda "$check_pairs" "$steps"
   train "$check_work/curve_cpu" cpu "$check_pairs" "$steps"
   python3 "$here/compare_runs.py" curve "$check_work/curve_device" "$check_work/curve_cpu" --limit 1e-3
 }
 part_gemm() {
   local sizes=()
-  if [[ $check_device == cpu ]]; then sizes=(--shapes '64,64' --rows 64 --rounds 1 --calls 1); fi
-  program fpdist_bench gemm --device "$check_device" "${sizes[@]}" --json "$check_work/gemm.jsonl"
+  if [[ -n ${check_emulated:-} ]]; then sizes=(--shapes '64,64' --rows 64 --rounds 1 --calls 1); fi
+  program fpdist_bench gemm --device cuda "${sizes[@]}" --json "$check_work/gemm.jsonl"
 }
 part_step() {
   local sizes=(--layers 4 --gradient-checkpointing) # as the peers' decoder layers
-  if [[ $check_device == cpu ]]; then sizes=(--model small --layers 1 --grid '32,8,2' --rounds 1); fi
-  program fpdist_bench step --device "$check_device" "${sizes[@]}" --json "$check_work/step.jsonl"
+  if [[ -n ${check_emulated:-} ]]; then sizes=(--model small --layers 1 --grid '32,8,2' --rounds 1); fi
+  program fpdist_bench step --device cuda "${sizes[@]}" --json "$check_work/step.jsonl"
 }
 part_comm() {
   local n=2 sizes=(--from 8K --to 256M)
   if ((check_gpus > 2)); then n=$check_gpus; fi
-  if [[ $check_device == cuda ]] && ((n > check_gpus)); then sizes+=(--share-gpus); fi
-  if [[ $check_device == cpu ]]; then sizes=(--to 2K --iterations 2 --warmup 1); fi
-  ranks "$n" fpdist_bench comm --device "$check_device" "${sizes[@]}" --json "$check_work/comm.jsonl"
+  if [[ -n ${check_emulated:-} ]]; then sizes=(--to 2K --iterations 2 --warmup 1); fi
+  if ((n > check_gpus)); then sizes+=(--share-gpus); fi
+  ranks "$n" fpdist_bench comm --device cuda "${sizes[@]}" --json "$check_work/comm.jsonl"
 }
 part_peers() {
   [[ -n $check_peers ]] || skip "no --peers peers_gpu.py was given: no Python peers"
   local python=${FPDIST_PYTHON:-python3} options=(--what layer --layers 4)
   "$python" -c 'import torch' 2>/dev/null || skip "$python cannot import torch: set FPDIST_PYTHON"
-  if [[ $check_device == cpu ]]; then options=(--device cpu --tiny --what logprob --iters 1); fi
+  if [[ -n ${check_emulated:-} ]]; then options=(--device cpu --tiny --what logprob --iters 1); fi
   "$python" "$check_peers" "${options[@]}" --time-limit "$((check_limit * 9 / 10))" --json "$check_work/peers.json"
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs a list of test programs without ctest: run_gpu_tests.py LIST [--launcher ./run.sh] [--share share_gpu.sh]
-[--gpus N] [--programs FOLDER] [--sanitizer compute-sanitizer].
+[--gpus N] [--programs FOLDER] [--sanitizer compute-sanitizer] [--preload LIBRARY] [--tests REGEX].
 
 LIST has one JSON object a line, as gpu_tests.py prints them. Tests of several ranks go through mpirun and, where the
 machine has fewer GPUs than that, through share_gpu.sh. --sanitizer runs the one-rank tests labelled small (all one-rank
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ def command_of(test, arguments):
     line = [program, *test["arguments"]]
     if arguments.sanitizer:
         line = [arguments.sanitizer, "--error-exitcode", "9", "--leak-check", "no", *line]
+    if arguments.preload:
+        line = ["env", f"LD_PRELOAD={arguments.preload}", *line]
     if test["ranks"] > 1:
         share = [str(arguments.share)] if arguments.share and test["ranks"] > arguments.gpus else []
         line = ["mpirun", "-np", str(test["ranks"]), *share, *line]
@@ -45,12 +48,14 @@ def run(test, arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("list", type=pathlib.Path)
-    for name in ("--launcher", "--share", "--programs"):
+    for name in ("--launcher", "--share", "--programs", "--preload"):
         parser.add_argument(name, type=pathlib.Path)
     parser.add_argument("--gpus", type=int, default=0, help="of this machine")
     parser.add_argument("--sanitizer")
+    parser.add_argument("--tests", default=".", help="a regular expression for their names")
     arguments = parser.parse_args()
     tests = [json.loads(line) for line in arguments.list.read_text().splitlines() if line]
+    tests = [test for test in tests if re.search(arguments.tests, test["name"])]
     if arguments.sanitizer:
         tests = [test for test in tests if test["ranks"] == 1]
         tests = [test for test in tests if test["small"]] or tests

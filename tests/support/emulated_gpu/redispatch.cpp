@@ -2,6 +2,7 @@
 // memory, hand back CUDA tensors. Views and allocation stay torch's own. What a GPU would refuse or wait for is refused
 // or counted here too: tensors on two devices, and whatever makes the host wait (torch's sync debug mode).
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/copy_native.h>
@@ -155,6 +156,22 @@ const c10::IValue* changed_argument(const c10::FunctionSchema& schema, size_t re
   return nullptr;
 }
 
+/// CUDA's accumulating index_put sorts first, so that its sums have one order; the CPU's has one only when asked.
+class OneOrder {
+ public:
+  explicit OneOrder(const std::string& name)
+      : was_on_(at::globalContext().deterministicAlgorithms()),
+        warned_(at::globalContext().deterministicAlgorithmsWarnOnly()) {
+    if (name == "aten::_index_put_impl_") at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  }
+  ~OneOrder() { at::globalContext().setDeterministicAlgorithms(was_on_, warned_); }
+  OneOrder(const OneOrder&) = delete;
+  OneOrder& operator=(const OneOrder&) = delete;
+
+ private:
+  bool was_on_, warned_;
+};
+
 void on_the_cpu(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) {
   const c10::FunctionSchema& schema = op.schema();
   const std::string& name = schema.name();
@@ -169,6 +186,7 @@ void on_the_cpu(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack
   }
   twins.check_one_device();
   drain_current();
+  const OneOrder one_order(name);
   op.callBoxed(stack);
   twins.grow_outs();
   std::vector<c10::IValue> results = torch::jit::pop(*stack, schema.returns().size());
