@@ -25,7 +25,8 @@ at::Tensor add_projected(const at::Tensor& residual, const at::Tensor& x, const 
     return ops::linear(x, *linear.weight, linear.bias.get(), residual);
   // Several ranks sum products over all rows, the residual is of the own rows: after the sum it is there exactly once.
   const ops::Parameter* bias = context.tp->rank() == 0 ? linear.bias.get() : nullptr;
-  return residual + context.scattered(ops::linear(x, *linear.weight, bias));
+  const at::Tensor partial = ops::linear(x, *linear.weight, bias);
+  return residual + parallel::scatter_sum_rows(partial, *context.tp, context.tensors.shard_rows);
 }
 
 at::Tensor heads_of(const at::Tensor& x, const Linear& linear, int64_t head_dim) {
@@ -66,10 +67,6 @@ at::Tensor gated(const at::Tensor& normed, const BlockWeights& weights, const Pa
 
 at::Tensor PackContext::gathered(const at::Tensor& own) const {
   return tp == nullptr ? own : parallel::gather_rows(own, *tp, tensors.shard_rows);
-}
-
-at::Tensor PackContext::scattered(const at::Tensor& partial) const {
-  return tp == nullptr ? partial : parallel::scatter_sum_rows(partial, *tp, tensors.shard_rows);
 }
 
 at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const ModelConfig& config,
