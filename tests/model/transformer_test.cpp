@@ -52,12 +52,11 @@ TEST(Transformer, RecomputationChangesNoBit) {
   }
 }
 
-thread_local int additions = 0, products = 0;  // calls of this thread while count_calls is on
+thread_local int additions = 0;  // of this thread while count_additions is on
 
-std::unique_ptr<at::ObserverContext> count_calls(const at::RecordFunction& call) {
+std::unique_ptr<at::ObserverContext> count_additions(const at::RecordFunction& call) {
   const std::string_view name = call.name();
   additions += name == "aten::add" || name == "aten::add_";
-  products += name == "fpdist::linear";
   return nullptr;
 }
 
@@ -71,12 +70,11 @@ TEST(Transformer, WithoutASumOverTpTheResidualsAreAddedInsideTheProducts) {
       auto own = tensors;
       own.shard_rows = parallel::split_evenly(tensors.shard_rows[0], std::max(1, axis));
       const at::NoGradGuard no_grad;
-      additions = products = 0;
-      at::addThreadLocalCallback(at::RecordFunctionCallback(count_calls).scopes({at::RecordScope::FUNCTION}));
+      additions = 0;
+      at::addThreadLocalCallback(at::RecordFunctionCallback(count_additions).scopes({at::RecordScope::FUNCTION}));
       model.forward(0, own, {});
       at::clearThreadLocalCallbacks();
-      EXPECT_EQ(products, 2 * 7) << "layers times linears";
-      EXPECT_EQ(additions, axis == 2 ? 2 * 2 : 0) << axis;
+      EXPECT_EQ(additions, axis == 2 ? 2 * 2 : 0) << "ranks of the axis: " << axis << "; 2 layers of 2 residuals";
     });
   }
 }
