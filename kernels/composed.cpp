@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "kernels/checks.hpp"
+#include "kernels/linear/gemm_call.hpp"
 
 namespace fpdist::kernels {
 namespace {
@@ -17,6 +18,15 @@ at::Tensor inverse_rms(const at::Tensor& wide_x, double eps) {
 }
 
 }  // namespace
+
+at::Tensor composed_linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                           const at::Tensor& residual) {
+  at::Tensor y = residual.to(accumulate_dtype_of(x.scalar_type()), /*non_blocking=*/false, /*copy=*/true,
+                             at::MemoryFormat::Contiguous);
+  if (bias) y.add_(*bias);
+  aten_product(x, false, weight, true, y, /*accumulates=*/true);
+  return y.to(x.scalar_type());
+}
 
 at::Tensor composed_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool inverse) {
   const int64_t half = x.size(2) / 2;

@@ -21,8 +21,8 @@ at::Tensor wide_like(const at::Tensor& like, at::IntArrayRef sizes) {
 }
 
 at::Tensor linear_meta(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias, const OptionalTensor&,
-                       const OptionalTensor&) {
-  check_linear(x, weight, bias);
+                       const OptionalTensor&, const OptionalTensor& residual) {
+  check_linear(x, weight, bias, residual);
   return at::empty({x.size(0), weight.size(0)}, x.options());
 }
 

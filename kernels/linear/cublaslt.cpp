@@ -84,8 +84,10 @@ Preference preference_of(const GemmCall& call) {
   put(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<size_t>(kWorkspaceBytes));
   put(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(call.alignment_a));
   put(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(call.alignment_b));
-  put(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(call.alignment_d));
+  put(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(call.alignment_c));
   put(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(call.alignment_d));
+  // A product, with what is added to it, is rounded once: where k is split, the parts meet in float32.
+  put(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   return preference;
 }
 
@@ -95,23 +97,26 @@ class CublasLt {
  public:
   void set_sms(int64_t sms) { sms_ = static_cast<int32_t>(sms); }
 
-  bool run(const GemmCall& call, const void* a, const void* b, void* d, const void* vector, const at::Tensor& like) {
+  /// `c` is d where the call has none of its own.
+  bool run(const GemmCall& call, const void* a, const void* b, const void* c, void* d, const void* vector,
+           const at::Tensor& like) {
     const int32_t sms = sms_;
     const Description description = describe(call, vector, sms);
     const Layout layout_a =
         layout_of(call.input, call.transpose_a ? call.k : call.m, call.transpose_a ? call.m : call.k, call.lda);
     const Layout layout_b =
         layout_of(call.input, call.transpose_b ? call.n : call.k, call.transpose_b ? call.k : call.n, call.ldb);
+    const Layout layout_c = layout_of(call.output, call.m, call.n, call.ldc);
     const Layout layout_d = layout_of(call.output, call.m, call.n, call.ldd);
     const auto algorithm = find(call, sms, [&](cublasLtMatmulHeuristicResult_t* result, int* found) {
-      return cublasLtMatmulAlgoGetHeuristic(handle(), description.get(), layout_a.get(), layout_b.get(), layout_d.get(),
+      return cublasLtMatmulAlgoGetHeuristic(handle(), description.get(), layout_a.get(), layout_b.get(), layout_c.get(),
                                             layout_d.get(), preference_of(call).get(), 1, result, found);
     });
     if (!algorithm) return false;
     const at::Tensor workspace = at::empty({kWorkspaceBytes}, like.options().dtype(at::kByte));
     const float one = 1, beta = call.accumulates ? 1 : 0;
-    check_status(cublasLtMatmul(handle(), description.get(), &one, a, layout_a.get(), b, layout_b.get(), &beta, d,
-                                layout_d.get(), d, layout_d.get(), &*algorithm, workspace.mutable_data_ptr(),
+    check_status(cublasLtMatmul(handle(), description.get(), &one, a, layout_a.get(), b, layout_b.get(), &beta, c,
+                                layout_c.get(), d, layout_d.get(), &*algorithm, workspace.mutable_data_ptr(),
                                 static_cast<size_t>(kWorkspaceBytes),
                                 c10::cuda::getCurrentCUDAStream(like.device().index()).stream()),
                  "cublasLtMatmul");
@@ -159,13 +164,19 @@ CublasLt& cublaslt_of(int64_t device) {
   return (*all)[static_cast<size_t>(device)];
 }
 
-bool run(const GemmCall& call, const at::Tensor& a, const at::Tensor& b, at::Tensor& d, const void* vector) {
+bool run(const GemmCall& call, const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, at::Tensor& d,
+         const void* vector) {
   const c10::cuda::CUDAGuard guard(d.device());
   return cublaslt_of(d.device().index())
-      .run(call, b.const_data_ptr(), a.const_data_ptr(), d.mutable_data_ptr(), vector, d);
+      .run(call, b.const_data_ptr(), a.const_data_ptr(), c.const_data_ptr(), d.mutable_data_ptr(), vector, d);
 }
 
 at::Tensor with_rows(const at::Tensor& matrix) { return has_rows(matrix) ? matrix : matrix.contiguous(); }
+
+void check_vector(const at::Tensor& vector, const at::Tensor& d) {
+  check(vector.is_contiguous() && vector.scalar_type() == d.scalar_type(), "cuBLASLt: the bias is ",
+        vector.scalar_type(), ", the product ", d.scalar_type(), ": both must be one dtype, the bias contiguous");
+}
 
 }  // namespace
 
@@ -175,7 +186,7 @@ void cublaslt_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b
   if (a.scalar_type() != at::kBFloat16 || a.numel() == 0 || b.numel() == 0 || !has_rows(d))
     return aten_product(left, transpose_a, right, transpose_b, d, accumulates);
   const GemmCall call = plan_product(left, transpose_a, right, transpose_b, d, accumulates);
-  check(run(call, left, right, d, nullptr), "cuBLASLt has no algorithm for a product of ", a.sizes(), " and ",
+  check(run(call, left, right, d, d, nullptr), "cuBLASLt has no algorithm for a product of ", a.sizes(), " and ",
         b.sizes(), " in bfloat16 into ", d.scalar_type(), ": use sizes that are multiples of 8");
 }
 
@@ -183,10 +194,20 @@ bool cublaslt_product_with(Epilogue epilogue, const at::Tensor& vector, const at
                            const at::Tensor& b, bool transpose_b, at::Tensor& d, bool accumulates) {
   if (a.scalar_type() != at::kBFloat16 || a.numel() == 0 || b.numel() == 0 || !has_rows(d)) return false;
   const at::Tensor left = with_rows(a), right = with_rows(b);
-  check(vector.is_contiguous() && vector.scalar_type() == d.scalar_type(), "cuBLASLt: the bias is ",
-        vector.scalar_type(), ", the product ", d.scalar_type(), ": both must be one dtype, the bias contiguous");
-  return run(plan_product(left, transpose_a, right, transpose_b, d, accumulates, epilogue), left, right, d,
+  check_vector(vector, d);
+  return run(plan_product(left, transpose_a, right, transpose_b, d, accumulates, epilogue), left, right, d, d,
              vector.const_data_ptr());
+}
+
+bool cublaslt_sum(const at::Tensor& c, const std::optional<at::Tensor>& bias, const at::Tensor& a, bool transpose_a,
+                  const at::Tensor& b, bool transpose_b, at::Tensor& d) {
+  if (a.scalar_type() != at::kBFloat16 || a.numel() == 0 || b.numel() == 0 || !has_rows(d)) return false;
+  const at::Tensor left = with_rows(a), right = with_rows(b), addend = with_rows(c);
+  const at::Tensor vector = bias ? bias->contiguous() : at::Tensor();
+  if (bias) check_vector(vector, d);
+  const Epilogue epilogue = bias ? Epilogue::kBias : Epilogue::kNone;
+  return run(plan_sum(addend, left, transpose_a, right, transpose_b, d, epilogue), left, right, addend, d,
+             bias ? vector.const_data_ptr() : nullptr);
 }
 
 void set_sm_target(int64_t device, int64_t sms) { cublaslt_of(device).set_sms(sms); }

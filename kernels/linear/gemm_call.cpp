@@ -43,6 +43,7 @@ GemmCall plan_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b
           .transpose_b = transpose_a,
           .lda = leading_dim(b),
           .ldb = leading_dim(a),
+          .ldc = leading_dim(d),
           .ldd = leading_dim(d),
           .input = a.scalar_type(),
           .output = d.scalar_type(),
@@ -50,7 +51,20 @@ GemmCall plan_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b
           .accumulates = accumulates,
           .alignment_a = alignment_of(b),
           .alignment_b = alignment_of(a),
+          .alignment_c = alignment_of(d),
           .alignment_d = alignment_of(d)};
+}
+
+GemmCall plan_sum(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,
+                  const at::Tensor& d, Epilogue epilogue) {
+  GemmCall call = plan_product(a, transpose_a, b, transpose_b, d, /*accumulates=*/true, epilogue);
+  check(has_rows(c), "product: c ", c.sizes(), " needs rows of neighbouring elements; make it contiguous");
+  check_sizes("product", "c", c, d.sizes());
+  check_dtype("product", "c", c, d.scalar_type());
+  call.separate_c = true;
+  call.ldc = leading_dim(c);
+  call.alignment_c = alignment_of(c);
+  return call;
 }
 
 void aten_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, at::Tensor& d,

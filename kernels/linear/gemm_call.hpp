@@ -17,15 +17,17 @@ enum class Epilogue {
   kBiasGradient,  ///< writes the sum of the row-major A's rows over the summed dim: db beside dW
 };
 
-/// cublasLtMatmul's arguments, pointers aside: D [m,n] = op(a) [m,k] op(b) [k,n] + beta D, all column-major.
+/// cublasLtMatmul's arguments, pointers aside: D [m,n] = op(a) [m,k] op(b) [k,n] + beta C, all column-major. C has D's
+/// shape and dtype and is D itself, or a matrix of its own that is only read.
 struct GemmCall {
   int64_t m = 0, n = 0, k = 0;
   bool transpose_a = false, transpose_b = false;
-  int64_t lda = 0, ldb = 0, ldd = 0;
+  int64_t lda = 0, ldb = 0, ldc = 0, ldd = 0;
   at::ScalarType input = at::kFloat, output = at::kFloat;
   Epilogue epilogue = Epilogue::kNone;
-  bool accumulates = false;                               ///< beta = 1
-  int alignment_a = 0, alignment_b = 0, alignment_d = 0;  ///< bytes, powers of two up to 256
+  bool accumulates = false;                                                ///< beta = 1
+  bool separate_c = false;                                                 ///< C is not D
+  int alignment_a = 0, alignment_b = 0, alignment_c = 0, alignment_d = 0;  ///< bytes, powers of two up to 256
   auto operator<=>(const GemmCall&) const = default;
 };
 
@@ -33,6 +35,11 @@ struct GemmCall {
 /// tensor needs rows of neighbouring elements (stride 1 along dim 1). Throws ShapeError when the shapes do not fit.
 GemmCall plan_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, const at::Tensor& d,
                       bool accumulates, Epilogue epilogue = Epilogue::kNone);
+
+/// The call that makes the row-major `d` [M,N] = c [M,N] + op(a) op(b) and reads c where it lies; the rows of c and d
+/// may be any distance apart. c in d's dtype. As plan_product otherwise.
+GemmCall plan_sum(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,
+                  const at::Tensor& d, Epilogue epilogue = Epilogue::kNone);
 
 /// True where plan_product can read or write the matrix as it lies in memory.
 bool has_rows(const at::Tensor& matrix);

@@ -8,9 +8,10 @@
 namespace fpdist::kernels {
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                  const std::optional<at::Tensor>& weight_main_grad, const std::optional<at::Tensor>& bias_main_grad) {
+                  const std::optional<at::Tensor>& weight_main_grad, const std::optional<at::Tensor>& bias_main_grad,
+                  const std::optional<at::Tensor>& residual) {
   static const auto op = find_operator<decltype(linear)>("fpdist::linear");
-  return op.call(x, weight, bias, weight_main_grad, bias_main_grad);
+  return op.call(x, weight, bias, weight_main_grad, bias_main_grad, residual);
 }
 
 at::Tensor linear_backward_input(const at::Tensor& grad_out, const at::Tensor& weight) {
@@ -29,16 +30,24 @@ void linear_backward_weight_bias(const at::Tensor& grad_out, const at::Tensor& x
   op.call(grad_out, x, grad_weight, grad_bias);
 }
 
-void check_linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+void check_linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                  const std::optional<at::Tensor>& residual) {
   check_model_tensor("linear", "x", x, 2);
   check_model_tensor("linear", "weight", weight, 2);
   check_dtype("linear", "weight", weight, x.scalar_type());
   check_device("linear", "weight", weight, x);
   check(x.size(1) == weight.size(1), "linear: x has ", x.size(1), " columns, weight ", weight.size(1));
-  if (!bias) return;
-  check_dtype("linear", "bias", *bias, x.scalar_type());
-  check_device("linear", "bias", *bias, x);
-  check_sizes("linear", "bias", *bias, {weight.size(0)});
+  if (bias) {
+    check_dtype("linear", "bias", *bias, x.scalar_type());
+    check_device("linear", "bias", *bias, x);
+    check_sizes("linear", "bias", *bias, {weight.size(0)});
+  }
+  if (residual) {
+    check_model_tensor("linear", "residual", *residual, 2);
+    check_dtype("linear", "residual", *residual, x.scalar_type());
+    check_device("linear", "residual", *residual, x);
+    check_sizes("linear", "residual", *residual, {x.size(0), weight.size(0)});
+  }
 }
 
 void check_linear_backward_input(const at::Tensor& grad_out, const at::Tensor& weight) {
@@ -73,8 +82,8 @@ void check_linear_backward_bias(const at::Tensor& grad_out, const at::Tensor& gr
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
   m.def(
-      "linear(Tensor x, Tensor weight, Tensor? bias=None, Tensor? weight_main_grad=None, Tensor? bias_main_grad=None)"
-      " -> Tensor");
+      "linear(Tensor x, Tensor weight, Tensor? bias=None, Tensor? weight_main_grad=None, Tensor? bias_main_grad=None, "
+      "Tensor? residual=None) -> Tensor");
   m.def("linear_backward_input(Tensor grad_out, Tensor weight) -> Tensor");
   m.def("linear_backward_weight(Tensor grad_out, Tensor x, Tensor(a!) grad_weight) -> ()");
   m.def("linear_backward_weight_bias(Tensor grad_out, Tensor x, Tensor(a!) grad_weight, Tensor(b!) grad_bias) -> ()");

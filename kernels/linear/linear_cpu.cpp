@@ -3,14 +3,18 @@
 #include <torch/library.h>
 
 #include "kernels/checks.hpp"
+#include "kernels/composed.hpp"
 #include "kernels/linear/linear.hpp"
 
 namespace fpdist::kernels {
 namespace {
 
 at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                       const std::optional<at::Tensor>&, const std::optional<at::Tensor>&) {
-  check_linear(x, weight, bias);
+                       const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
+                       const std::optional<at::Tensor>& residual) {
+  check_linear(x, weight, bias, residual);
+  // ATen's bfloat16 product adds its matrix in float32, before the one rounding.
+  if (residual) return bias ? composed_linear(x, weight, bias, *residual) : at::addmm(*residual, x, weight.t());
   return bias ? at::addmm(*bias, x, weight.t()) : at::mm(x, weight.t());
 }
 

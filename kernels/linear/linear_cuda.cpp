@@ -1,7 +1,8 @@
-// linear on the GPU: three products in cuBLASLt; dW and db are added in float32 by the product itself.
+// linear on the GPU: three products in cuBLASLt; the residual, dW and db are added in float32 by the product itself.
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
+#include "kernels/composed.hpp"
 #include "kernels/linear/cublaslt.hpp"
 #include "kernels/linear/linear.hpp"
 
@@ -9,10 +10,13 @@ namespace fpdist::kernels {
 namespace {
 
 at::Tensor forward_cuda(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                        const std::optional<at::Tensor>&, const std::optional<at::Tensor>&) {
-  check_linear(x, weight, bias);
+                        const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
+                        const std::optional<at::Tensor>& residual) {
+  check_linear(x, weight, bias, residual);
   at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
-  if (!bias) {
+  if (residual) {
+    if (!cublaslt_sum(*residual, bias, x, false, weight, true, y)) return composed_linear(x, weight, bias, *residual);
+  } else if (!bias) {
     cublaslt_product(x, false, weight, true, y, /*accumulates=*/false);
   } else if (!cublaslt_product_with(Epilogue::kBias, bias->contiguous(), x, false, weight, true, y, false)) {
     return at::addmm(*bias, x, weight.t());

@@ -17,11 +17,16 @@ at::Tensor project(const at::Tensor& x, const Linear& linear) {
   return ops::linear(x, *linear.weight, linear.bias.get());
 }
 
-/// Linear over a slice of the columns, summed over tp into the own rows. The bias is whole on every rank and joins the
-/// sum once.
-at::Tensor project_back(const at::Tensor& x, const Linear& linear, const PackContext& context) {
-  const bool adds_bias = context.tp == nullptr || context.tp->rank() == 0;
-  return context.scattered(ops::linear(x, *linear.weight, adds_bias ? linear.bias.get() : nullptr));
+/// residual [n_t,H] + the linear over a slice of the columns, summed over tp into the own rows. The bias is whole on
+/// every rank and joins the sum once.
+at::Tensor add_projected(const at::Tensor& residual, const at::Tensor& x, const Linear& linear,
+                         const PackContext& context) {
+  if (context.tp == nullptr || context.tp->size() == 1)
+    return ops::linear(x, *linear.weight, linear.bias.get(), residual);
+  // Several ranks sum products over all rows, the residual is of the own rows: after the sum it is there exactly once.
+  const ops::Parameter* bias = context.tp->rank() == 0 ? linear.bias.get() : nullptr;
+  const at::Tensor partial = ops::linear(x, *linear.weight, bias);
+  return residual + parallel::scatter_sum_rows(partial, *context.tp, context.tensors.shard_rows);
 }
 
 at::Tensor heads_of(const at::Tensor& x, const Linear& linear, int64_t head_dim) {
@@ -36,6 +41,7 @@ at::Tensor turned_heads(const at::Tensor& x, const Linear& linear, const ops::Pa
   return ops::rotary(heads, rotary.cos, rotary.sin);
 }
 
+/// Before the output projection: [n, Hq D].
 at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, const ModelConfig& config,
                      const PackContext& context, parallel::ResidentKeys* resident) {
   const at::Tensor x = context.gathered(normed);
@@ -48,12 +54,13 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
                                ? parallel::context_attention(q, k, v, tensors.exchange, scale, resident)
                                : std::get<0>(ops::tree_attention(q, k, v, tensors.row, tensors.row, tensors.subtree_end,
                                                                  scale, tensors.attention));
-  return project_back(mixed.reshape({x.size(0), q.size(1) * q.size(2)}), weights.o, context);
+  return mixed.reshape({x.size(0), q.size(1) * q.size(2)});
 }
 
-at::Tensor mlp(const at::Tensor& normed, const BlockWeights& weights, const PackContext& context) {
+/// The MLP before its down projection: [n, F].
+at::Tensor gated(const at::Tensor& normed, const BlockWeights& weights, const PackContext& context) {
   const at::Tensor x = context.gathered(normed);
-  return project_back(ops::swiglu(project(x, weights.gate), project(x, weights.up)), weights.down, context);
+  return ops::swiglu(project(x, weights.gate), project(x, weights.up));
 }
 
 }  // namespace
@@ -62,16 +69,16 @@ at::Tensor PackContext::gathered(const at::Tensor& own) const {
   return tp == nullptr ? own : parallel::gather_rows(own, *tp, tensors.shard_rows);
 }
 
-at::Tensor PackContext::scattered(const at::Tensor& partial) const {
-  return tp == nullptr ? partial : parallel::scatter_sum_rows(partial, *tp, tensors.shard_rows);
-}
-
 at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const ModelConfig& config,
                          const PackContext& context, size_t index) {
   parallel::ResidentKeys* resident = context.keys == nullptr ? nullptr : &(*context.keys)[index];
+  const auto norm = [&](const at::Tensor& rows, const ops::ParameterPtr& weight) {
+    return ops::rms_norm(rows, *weight, config.rms_norm_eps);
+  };
+  // Nested, so that what attention leaves is gone before the MLP.
   const at::Tensor mixed =
-      x + attention(ops::rms_norm(x, *weights.input_norm, config.rms_norm_eps), weights, config, context, resident);
-  return mixed + mlp(ops::rms_norm(mixed, *weights.post_attention_norm, config.rms_norm_eps), weights, context);
+      add_projected(x, attention(norm(x, weights.input_norm), weights, config, context, resident), weights.o, context);
+  return add_projected(mixed, gated(norm(mixed, weights.post_attention_norm), weights, context), weights.down, context);
 }
 
 }  // namespace fpdist::model

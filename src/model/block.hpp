@@ -20,9 +20,8 @@ struct PackContext {
   comm::Communicator* tp = nullptr;                     ///< null: one rank
   std::vector<parallel::ResidentKeys>* keys = nullptr;  ///< [blocks] of a pack in slices; null: a whole pack
 
-  /// All rows of the cp rank from the own run of them, and back (summed over tp).
+  /// All rows of the cp rank from the own run of them.
   at::Tensor gathered(const at::Tensor& own) const;
-  at::Tensor scattered(const at::Tensor& partial) const;
 };
 
 /// x [n_t,H] -> [n_t,H]: x + attention(norm(x)), then the same with the gated MLP. Differentiable in x and the weights.

@@ -35,25 +35,28 @@ WeightGradientQueue* open_queue(const torch::autograd::AutogradContext& context)
 struct Linear : torch::autograd::Function<Linear> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const OptionalTensor& bias, const OptionalTensor& weight_grad,
-                            const OptionalTensor& bias_grad, const QueuePtr& queue) {
+                            const OptionalTensor& bias_grad, const OptionalTensor& residual, const QueuePtr& queue) {
     const at::AutoDispatchBelowAutograd below;
     context->save_for_backward({x, weight});
     context->saved_data["needs_x"] = x.requires_grad();
     context->saved_data["needs_weight"] = weight.requires_grad();
     context->saved_data["needs_bias"] = bias && bias->requires_grad();
+    context->saved_data["needs_residual"] = residual && residual->requires_grad();
     context->saved_data["weight_grad"] = weight_grad;
     context->saved_data["bias_grad"] = bias_grad;
     if (queue) context->saved_data["queue"] = at::IValue::make_capsule(c10::make_intrusive<HeldQueue>(queue));
-    return kernels::linear(x, weight, bias, weight_grad, bias_grad);
+    return kernels::linear(x, weight, bias, weight_grad, bias_grad, residual);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
     const auto saved = context->get_saved_variables();
     const at::Tensor &weight = saved[1], &grad_out = grads[0];
-    // Deferred work must keep neither the graph of x nor of the gradient alive.
-    const at::Tensor x = saved[0].detach(), dy = grad_out.detach();
+    // Deferred work must keep neither the graph of x nor of the gradient alive. A gradient without a graph waits as it
+    // is: seeing it held, autograd does not make it the residual's .grad(), where the next backward would add to it.
+    const at::Tensor x = saved[0].detach(), dy = grad_out.requires_grad() ? grad_out.detach() : grad_out;
     WeightGradientQueue* queue = open_queue(*context);
-    at::Tensor dx, dw, db;
+    at::Tensor dx, dw, db, d_residual;
+    if (context->saved_data["needs_residual"].toBool()) d_residual = grad_out;
     if (context->saved_data["needs_x"].toBool()) dx = kernels::linear_backward_input(grad_out, weight);
     const auto weight_grad = context->saved_data["weight_grad"].toOptional<at::Tensor>();
     const auto bias_grad = context->saved_data["bias_grad"].toOptional<at::Tensor>();
@@ -64,7 +67,7 @@ struct Linear : torch::autograd::Function<Linear> {
         kernels::linear_backward_weight_bias(dy, x, dw_sum, db_sum);
       };
       queue != nullptr ? queue->push(add_both) : add_both();
-      return {dx, dw, db, {}, {}, {}};
+      return {dx, dw, db, {}, {}, d_residual, {}};
     }
     if (needs_weight) {
       const auto& main_grad = weight_grad;
@@ -83,24 +86,26 @@ struct Linear : torch::autograd::Function<Linear> {
       else
         main_grad ? void(main_grad->add_(row_sum(dy))) : void(db = row_sum(dy).to(dy.scalar_type()));
     }
-    return {dx, dw, db, {}, {}, {}};
+    return {dx, dw, db, {}, {}, d_residual, {}};
   }
 };
 
 at::Tensor linear_autograd(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias,
-                           const OptionalTensor& weight_main_grad, const OptionalTensor& bias_main_grad) {
-  return Linear::apply(x, weight, bias, weight_main_grad, bias_main_grad, QueuePtr());
+                           const OptionalTensor& weight_main_grad, const OptionalTensor& bias_main_grad,
+                           const OptionalTensor& residual) {
+  return Linear::apply(x, weight, bias, weight_main_grad, bias_main_grad, residual, QueuePtr());
 }
 
 }  // namespace
 
-at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias) {
+at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias, const at::Tensor& residual) {
   const at::Tensor value = trained_value(weight);
   const OptionalTensor bias_value = bias ? OptionalTensor(trained_value(*bias)) : std::nullopt;
   const OptionalTensor bias_grad = bias ? main_grad_of(*bias) : std::nullopt;
+  const OptionalTensor addend = residual.defined() ? OptionalTensor(residual) : std::nullopt;
   // The operator's schema knows tensors only, so a queue goes round it.
-  if (weight.queue) return Linear::apply(x, value, bias_value, main_grad_of(weight), bias_grad, weight.queue);
-  return kernels::linear(x, value, bias_value, main_grad_of(weight), bias_grad);
+  if (weight.queue) return Linear::apply(x, value, bias_value, main_grad_of(weight), bias_grad, addend, weight.queue);
+  return kernels::linear(x, value, bias_value, main_grad_of(weight), bias_grad, addend);
 }
 
 }  // namespace fpdist::ops

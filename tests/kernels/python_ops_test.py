@@ -47,6 +47,10 @@ def check_logprob():
 def check_linear():
     x, weight, bias = random(5, 6), random(7, 6), random(7)
     assert torch.autograd.gradcheck(ops.linear, (x, weight, bias))
+    residual = random(5, 7)
+    assert torch.autograd.gradcheck(lambda x, w, r: ops.linear(x, w, residual=r), (x, weight, residual))
+    assert torch.autograd.gradcheck(lambda x, w, b, r: ops.linear(x, w, b, residual=r), (x, weight, bias, residual))
+    assert (ops.linear(x, weight, bias, residual=residual) - (x @ weight.T + bias + residual)).abs().max() < 1e-12
     main_grad = torch.zeros_like(weight)
     ops.linear(x.detach(), weight, None, main_grad).sum().backward()
     assert weight.grad is None

@@ -1,10 +1,16 @@
 #include "fpdist/model/transformer.hpp"
 
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <memory>
+#include <string_view>
 
+#include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
+#include "fpdist/parallel/tensor_parallel.hpp"
 #include "model/support.hpp"
 
 namespace fpdist::model {
@@ -43,6 +49,33 @@ TEST(Transformer, RecomputationChangesNoBit) {
         EXPECT_GT(gradient.abs().max().item<double>(), 0.0) << name << " has no gradient";
       }
     }
+  }
+}
+
+thread_local int additions = 0;  // of this thread while count_additions is on
+
+std::unique_ptr<at::ObserverContext> count_additions(const at::RecordFunction& call) {
+  const std::string_view name = call.name();
+  additions += name == "aten::add" || name == "aten::add_";
+  return nullptr;
+}
+
+TEST(Transformer, WithoutASumOverTpTheResidualsAreAddedInsideTheProducts) {
+  const auto tensors = some_pack();
+  for (const int axis : {0, 1, 2}) {  // 0: no axis at all, as in a program of one rank
+    comm::run_threads(std::max(1, axis), [&](comm::World& world) {
+      Transformer model(small_config(Family::kQwen2),
+                        {.dtype = at::kFloat, .tp = axis == 0 ? nullptr : &world.communicator()});
+      model.initialize(1);
+      auto own = tensors;
+      own.shard_rows = parallel::split_evenly(tensors.shard_rows[0], std::max(1, axis));
+      const at::NoGradGuard no_grad;
+      additions = 0;
+      at::addThreadLocalCallback(at::RecordFunctionCallback(count_additions).scopes({at::RecordScope::FUNCTION}));
+      model.forward(0, own, {});
+      at::clearThreadLocalCallbacks();
+      EXPECT_EQ(additions, axis == 2 ? 2 * 2 : 0) << "ranks of the axis: " << axis << "; 2 layers of 2 residuals";
+    });
   }
 }
 

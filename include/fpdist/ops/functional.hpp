@@ -12,9 +12,11 @@
 
 namespace fpdist::ops {
 
-/// y [T,out] = x [T,in] W^T (+ b). dW and db are added into the parameters' main grads (skipped where main_grad is
-/// undefined).
-at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias = nullptr);
+/// y [T,out] = x [T,in] W^T (+ b) (+ residual [T,out] in x's dtype, added by the product itself: one pass and one
+/// rounding less than an addition after it). dW and db are added into the parameters' main grads (skipped where
+/// main_grad is undefined); the graph keeps x, not the residual.
+at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias = nullptr,
+                  const at::Tensor& residual = {});
 
 /// rows [T,H] of `weight` [V,H] for token [T] int64; the gradient is index-added into the main grad in row order.
 at::Tensor embedding(const at::Tensor& token, const Parameter& weight);

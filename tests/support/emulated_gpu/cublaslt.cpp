@@ -28,6 +28,7 @@ struct Layout {
 };
 struct Preference {
   size_t workspace = 0;
+  uint32_t reductions = 0;
   uint32_t alignment_a = 256, alignment_b = 256, alignment_c = 256, alignment_d = 256;
 };
 
@@ -147,6 +148,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t m
                                                     size_t bytes) {
   auto& preference = *reinterpret_cast<Preference*>(made);
   switch (attribute) {
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+      return take(preference.reductions, value, bytes);
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
       return take(preference.workspace, value, bytes);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
