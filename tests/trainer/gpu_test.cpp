@@ -1,5 +1,6 @@
 // The trainer on a GPU against the trainer on the CPU. Skipped, loudly, where there is none.
 
+#include "tests/support/device_waits.hpp"
 #include "tests/trainer/gpu_runs.hpp"
 
 namespace fpdist::trainer {
@@ -41,6 +42,20 @@ TEST_P(TrainerOnGpu, Bfloat16StaysAsNearToFloat32AsTheCpuDoes) {
   const Result gpu = run(config_of(GetParam(), DType::kBFloat16, "cuda"));
   for (const auto& [name, gradient] : exact.gradient)
     EXPECT_LT(relative(gpu.gradient.at(name), gradient), 2 * relative(cpu.gradient.at(name), gradient) + 0.01) << name;
+}
+
+/// By a trace of the CUDA runtime: nothing waits but the one download of the step's results.
+TEST_P(TrainerOnGpu, AStepWaitsForTheDeviceOnce) {
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    const Config config = config_of(GetParam(), DType::kBFloat16, "cuda");
+    Trainer trainer(world, config, log);
+    const auto groups = testing::random_groups(config.method, 6, 11);
+    for (int warm = 0; warm < 2; ++warm) trainer.step(groups);
+    const auto waits = test::waits_of([&] { trainer.step(groups); });
+    if (!waits) GTEST_SKIP() << "NOT RUN: no trace can be made here (CUPTI is missing or not permitted)";
+    EXPECT_EQ(waits->size(), 1U) << ::testing::PrintToString(*waits);
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, TrainerOnGpu,

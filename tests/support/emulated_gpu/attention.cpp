@@ -4,7 +4,6 @@
 #include "tests/support/emulated_gpu/attention.hpp"
 
 #include <ATen/ATen.h>
-#include <c10/cuda/CUDAFunctions.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -17,21 +16,6 @@ namespace fpdist::emulated {
 namespace {
 
 using Optional = std::optional<at::Tensor>;
-
-at::Tensor on_host(const at::Tensor& tensor) {
-  const auto mode = c10::cuda::warning_state().get_sync_debug_mode();
-  c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_DISABLED);
-  at::Tensor host = tensor.cpu();
-  c10::cuda::warning_state().set_sync_debug_mode(mode);
-  return host;
-}
-at::Tensor on_device(const at::Tensor& host, const at::Tensor& like) {
-  const auto mode = c10::cuda::warning_state().get_sync_debug_mode();
-  c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_DISABLED);
-  at::Tensor device = host.to(like.device());
-  c10::cuda::warning_state().set_sync_debug_mode(mode);
-  return device;
-}
 
 struct Segment {
   int64_t q = 0, q_rows = 0, k = 0, k_rows = 0;

@@ -140,6 +140,7 @@ bool makes_the_host_wait(const std::string& name, const std::vector<c10::IValue>
 }
 
 void wait_as_cuda_would() {
+  count_wait();
   if (c10::cuda::warning_state().get_sync_debug_mode() != c10::cuda::SyncDebugMode::L_DISABLED)
     c10::cuda::warn_or_error_on_sync();
 }
@@ -262,4 +263,15 @@ struct Redispatch {
 [[maybe_unused]] const auto* const redispatch = new Redispatch;
 
 }  // namespace
+
+at::Tensor on_host(const at::Tensor& tensor) {
+  drain_current();
+  return Twins("on_host").host_value(tensor).toTensor();
+}
+at::Tensor on_device(const at::Tensor& host, const at::Tensor& like) {
+  at::Tensor moved = at::empty_strided(host.sizes(), host.strides(), host.options().device(like.device()));
+  on_host(moved).copy_(host);
+  return moved;
+}
+
 }  // namespace fpdist::emulated

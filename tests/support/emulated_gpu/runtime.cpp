@@ -95,7 +95,8 @@ cudaError_t allocate(void** address, size_t bytes, cudaMemoryType type) {
 }
 cudaError_t release(void* address) {
   if (address == nullptr) return cudaSuccess;
-  drain_all();  // as the real one waits
+  count_wait();  // the real one waits too
+  drain_all();
   return answer(Memory::get().release(address) ? cudaSuccess : cudaErrorInvalidValue);
 }
 
@@ -192,6 +193,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+  count_wait();
   stream_of(nullptr).drain();
   return cudaSuccess;
 }
@@ -203,9 +205,9 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int, int) {
   return *stream = reinterpret_cast<cudaStream_t>(new Stream), cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return stream_of(stream).drain(), cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return count_wait(), stream_of(stream).drain(), cudaSuccess; }
 cudaError_t cudaStreamQuery(cudaStream_t stream) { return stream_of(stream).idle() ? cudaSuccess : cudaErrorNotReady; }
-cudaError_t cudaDeviceSynchronize() { return drain_all(), cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() { return count_wait(), drain_all(), cudaSuccess; }
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
   return *status = cudaStreamCaptureStatusNone, cudaSuccess;
 }
@@ -232,7 +234,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return cudaEventRecordWithFlags(event, stream, 0);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) { return event_of(event)->query() ? cudaSuccess : cudaErrorNotReady; }
-cudaError_t cudaEventSynchronize(cudaEvent_t event) { return event_of(event)->wait(), cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t event) { return count_wait(), event_of(event)->wait(), cudaSuccess; }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
   *milliseconds = std::chrono::duration<float, std::milli>(event_of(end)->when() - event_of(begin)->when()).count();
   return cudaSuccess;

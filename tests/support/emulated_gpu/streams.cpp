@@ -2,6 +2,7 @@
 
 #include <c10/cuda/CUDAStream.h>
 
+#include <atomic>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -103,6 +104,13 @@ void drain_all() {
   for (Stream* stream : all) stream->drain();
 }
 
+namespace {
+std::atomic<int64_t> waits = 0;
+}
+void count_wait() { ++waits; }
+
 void drain_current() { stream_of(c10::cuda::getCurrentCUDAStream().stream()).drain(); }
 
 }  // namespace fpdist::emulated
+
+int64_t fpdist_emulated_waits() { return fpdist::emulated::waits; }

@@ -53,4 +53,10 @@ void drain_all();
 /// Returns once everything on the current stream of this thread has been done: host code may touch its tensors.
 void drain_current();
 
+/// Whenever the host waits for the device.
+void count_wait();
+
 }  // namespace fpdist::emulated
+
+/// How often the host has waited since the process began (tests/support/device_waits.hpp).
+extern "C" int64_t fpdist_emulated_waits();
