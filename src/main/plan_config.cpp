@@ -16,7 +16,6 @@
 #include "fpdist/plan/dispatch.hpp"
 #include "fpdist/plan/stage_layers.hpp"
 #include "fpdist/plan/step_plan.hpp"
-#include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::main_program {
 namespace {
@@ -74,12 +73,7 @@ int64_t context_traffic(const std::vector<data::Group>& groups, const plan::Step
   int64_t elements = 0;
   for (const auto& packs : step.replica)
     for (const plan::PackPlan& pack : packs) {
-      std::vector<prefix::PackMember> members;
-      for (const plan::MemberRef& ref : pack.member) {
-        const data::Group& group = groups[static_cast<size_t>(ref.group)];
-        members.push_back({group.id, ref.index, &group.sample[static_cast<size_t>(ref.index)]});
-      }
-      const prefix::TreeLayout layout = prefix::make_layout(members, share);
+      const prefix::TreeLayout layout = plan::lay_out(groups, pack, share);
       for (const plan::CpPlan& slice : plan::plan_context_slices(layout.node, pack.slice_end, parallel, costs)) {
         const plan::CpTraffic traffic = plan::predict_traffic(slice, heads);
         for (size_t rank = 0; rank < slice.rank_rows.size(); ++rank)

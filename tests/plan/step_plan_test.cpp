@@ -32,15 +32,6 @@ ParallelOptions replicas(int dp) {
   return options;
 }
 
-prefix::TreeLayout layout_of(const std::vector<data::Group>& groups, const PackPlan& pack, bool share) {
-  std::vector<prefix::PackMember> members;
-  for (const MemberRef& ref : pack.member) {
-    const data::Group& group = groups[static_cast<size_t>(ref.group)];
-    members.push_back({group.id, ref.index, &group.sample[static_cast<size_t>(ref.index)]});
-  }
-  return prefix::make_layout(members, share);
-}
-
 int64_t pairs_of(const prefix::TreeLayout& layout) {
   int64_t pairs = 0;
   for (const int32_t depth : layout.depth) pairs += depth + 1;
@@ -100,7 +91,7 @@ TEST(StepPlan, PacksAreWhatTheirLayoutsAreAndKeepTheCap) {
       for (const PackPlan& pack : packs) all_rows += pack.rows;
     for (const auto& packs : plan.replica) {
       for (const PackPlan& pack : packs) {
-        const prefix::TreeLayout layout = layout_of(one.groups, pack, one.options.share_prefix);
+        const prefix::TreeLayout layout = lay_out(one.groups, pack, one.options.share_prefix);
         ASSERT_EQ(pack.rows, layout.rows());
         ASSERT_EQ(pack.edges, layout.edges());
         ASSERT_EQ(pack.pairs, pairs_of(layout));
@@ -132,13 +123,13 @@ TEST(StepPlan, AScoreThatSamplesShareIsPaidForOnce) {
   const auto pack = [&] { return make_step_plan(groups, Method::kGrpo, replicas(1), kCosts, {}).replica[0].at(0); };
   EXPECT_EQ(pack().edges, 3 * 25);
   EXPECT_EQ(pack().scores, 20 + 2 * 5);
-  EXPECT_EQ(pack().scores, layout_of(groups, pack(), true).scores());
+  EXPECT_EQ(pack().scores, lay_out(groups, pack(), true).scores());
   EXPECT_EQ(pack().cost, forward_cost(kCosts).cost(40, pack().pairs, 30));
   // One that does not learn from the shared turn: those who do are counted apart there, never too few.
   std::fill(groups[0].sample[1].target.begin(), groups[0].sample[1].target.begin() + 30, data::kIgnore);
   EXPECT_EQ(pack().edges, 2 * 25 + 5);
   EXPECT_EQ(pack().scores, 2 * 20 + 2 * 5);
-  EXPECT_GE(pack().scores, layout_of(groups, pack(), true).scores());
+  EXPECT_GE(pack().scores, lay_out(groups, pack(), true).scores());
 }
 
 TEST(StepPlan, TotalsAreCountedOverTheStep) {
@@ -335,7 +326,7 @@ TEST(StepPlan, PipelinePlansAreWholeAndTheirSlicesFit) {
     for (int d = 0; d < parallel.dp; ++d) {
       EXPECT_EQ(validate_ops(plan.pipeline(d), pipeline_ops(plan.pipeline(d))), "");
       for (const PackPlan& pack : plan.replica[static_cast<size_t>(d)]) {
-        const prefix::TreeLayout layout = layout_of(groups, pack, options.share_prefix);
+        const prefix::TreeLayout layout = lay_out(groups, pack, options.share_prefix);
         EXPECT_EQ(pack.rows, layout.rows());
         EXPECT_LE(pack.rows, options.max_tokens);
         EXPECT_EQ(pack.slice_end.back(), pack.rows);

@@ -7,7 +7,6 @@
 #include "fpdist/ops/segments.hpp"
 #include "fpdist/plan/cost_model.hpp"
 #include "fpdist/prefix/forest.hpp"
-#include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::bench {
 namespace {
@@ -75,15 +74,13 @@ StepModel::Pass StepModel::make_pass(const data::Group& group, bool share, int64
                                                    {.max_tokens = max_tokens, .share_prefix = share, .slices = 1});
   Pass pass{.pack = {}, .totals = plan.totals};
   for (const plan::PackPlan& planned : plan.replica[0]) {
-    std::vector<prefix::PackMember> members;
     std::vector<double> length, advantage;
     for (const plan::MemberRef& ref : planned.member) {
       const data::Sample& sample = group.sample[static_cast<size_t>(ref.index)];
-      members.push_back({0, ref.index, &sample});
       length.push_back(static_cast<double>(plan::count_edges(sample))), advantage.push_back(*sample.advantage);
     }
     const auto dtype = flat_.parameters()[0]->main_grad.scalar_type();
-    Pass::Pack pack{.tensors = parallel::make_pack_tensors(prefix::make_layout(members, share), &device_),
+    Pass::Pack pack{.tensors = parallel::make_pack_tensors(plan::lay_out(groups, planned, share), &device_),
                     .length = device_.upload(at::tensor(length, at::kDouble).to(dtype)),
                     .advantage = device_.upload(at::tensor(advantage, at::kDouble).to(dtype))};
     pass.pack.push_back(std::move(pack));
