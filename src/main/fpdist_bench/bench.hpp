@@ -28,6 +28,13 @@ Body prepare_scaling(const Arguments& arguments);
 /// False when --help was asked for and answered. `rest`: where arguments go that are not ours; null: they are errors.
 bool parse(const Arguments& arguments, boost::program_options::options_description& options, Arguments* rest = nullptr);
 
+/// add(name, field, what): an option that is written to `field` and has its value as default.
+inline auto adder(boost::program_options::options_description& to) {
+  return [&to](const char* name, auto& field, const char* what) {
+    to.add_options()(name, boost::program_options::value(&field)->default_value(field), what);
+  };
+}
+
 /// Where a subcommand runs, with its options --device, --transport, --nccl-max-ctas and --share-gpus.
 struct DeviceChoice {
   std::string name = "auto";

@@ -130,9 +130,7 @@ Body prepare_gemm(const Arguments& arguments) {
   Options options;
   po::options_description all("fpdist_bench gemm");
   options.device.describe(all);
-  const auto add = [&all](const char* name, auto& field, const char* what) {
-    all.add_options()(name, po::value(&field)->default_value(field), what);
-  };
+  const auto add = adder(all);
   add("model", options.model, "whose linear layers: qwen2.5-7b, qwen2.5-0.5b, llama-3-8b, small or a config.json");
   all.add_options()("shapes", po::value(&options.shapes)->multitoken(), "IN,OUT ... instead of a model's");
   add("rows", options.rows, "rows of x");

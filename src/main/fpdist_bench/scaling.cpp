@@ -193,9 +193,7 @@ Body prepare_scaling(const Arguments& arguments) {
   Options options;
   po::options_description all(
       "[mpirun -np N] fpdist_bench scaling CONFIG.yaml [--section.key value ...], or --report FILE");
-  const auto add = [&all](const char* name, auto& field, const char* what) {
-    all.add_options()(name, po::value(&field)->default_value(field), what);
-  };
+  const auto add = adder(all);
   add("mode", options.mode, "weak | strong | both: train.groups_per_step groups a rank, or in all");
   all.add_options()("unshared", po::bool_switch(&options.with_unshared), "also without shared prefixes");
   add("steps", options.steps, "measured steps; medians are reported");

@@ -121,9 +121,7 @@ Body prepare_step(const Arguments& arguments) {
   Options options;
   po::options_description all("fpdist_bench step");
   options.device.describe(all);
-  const auto add = [&all](const char* name, auto& field, const char* what) {
-    all.add_options()(name, po::value(&field)->default_value(field), what);
-  };
+  const auto add = adder(all);
   add("model", options.model, "qwen2.5-7b, qwen2.5-0.5b, llama-3-8b, small or a config.json");
   add("layers", options.layers, "keep so many layers (0: all)");
   all.add_options()("grid", po::value(&options.grid)->multitoken(),
