@@ -66,8 +66,7 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
                             config.data.shuffle);
   std::vector<PlanRequest> requests;
   for (int64_t step = 0; step < std::min(wanted.steps, config.train.max_steps); ++step) {
-    std::vector<data::Group> groups;
-    for (const int64_t id : loader.step(step)) groups.push_back(dataset.group[static_cast<size_t>(id)]);
+    const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
     const plan::StepPlan plan = plan::make_step_plan(groups, config.method, config.parallel, costs, config.pack);
     plan::StepTree tree = plan::make_step_tree(groups, config.pack.share_prefix);
     PlanRequest& request = requests.emplace_back();

@@ -71,8 +71,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
 
   int64_t logical = 0, computed = 0, packs = 0, largest = 0, busiest = 0, cost = 0;
   for (int64_t step = 0; step < steps; ++step) {
-    std::vector<data::Group> groups;
-    for (const int64_t id : loader.step(step)) groups.push_back(dataset.group[static_cast<size_t>(id)]);
+    const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
     const plan::StepPlan plan = plan::make_step_plan(groups, config.method, mesh, costs, config.pack);
     logical += plan.totals.tokens_logical, computed += plan.totals.tokens_computed;
     int64_t busiest_now = 0;

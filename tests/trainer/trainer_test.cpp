@@ -101,8 +101,7 @@ TEST_F(TrainerTest, StepsLaidOutAheadAreTheStepsOfACallersOwnLoop) {
       const data::Loader loader(static_cast<int64_t>(dataset.group.size()), run.train.groups_per_step, run.train.seed,
                                 run.data.shuffle);
       for (int64_t step = 0; step < run.train.max_steps; ++step) {
-        std::vector<data::Group> groups;
-        for (const int64_t id : loader.step(step)) groups.push_back(dataset.group[static_cast<size_t>(id)]);
+        const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
         own.push_back(trainer.step(groups).values.at("loss"));
       }
     });

@@ -71,9 +71,7 @@ std::vector<data::Group> groups_of(const data::Dataset& dataset, const trainer::
   check<ConfigError>(there >= count, "a step of ", count, " groups needs as many rows, the data have ", there,
                      ": lower train.groups_per_step or give more data");
   const data::Loader loader(there, count, config.train.seed, config.data.shuffle);
-  std::vector<data::Group> groups;
-  for (const int64_t id : loader.step(step % (there / count))) groups.push_back(dataset.group[static_cast<size_t>(id)]);
-  return groups;
+  return data::pick_groups(dataset, loader.step(step % (there / count)));
 }
 
 /// Operations that the step cannot do without, counted as the trainer's `mfu` counts: three times the forward.
