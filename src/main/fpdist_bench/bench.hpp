@@ -2,6 +2,8 @@
 // main (fpdist_bench): what its subcommands share. A subcommand reads its arguments first, without MPI and before
 // anything is allocated, and returns what the ranks shall do.
 
+#include <c10/core/ScalarType.h>
+
 #include <boost/program_options.hpp>
 #include <functional>
 #include <memory>
@@ -42,6 +44,15 @@ struct DeviceChoice {
   void describe(boost::program_options::options_description& to);
   std::unique_ptr<comm::Device> open(const comm::World& world) const;
 };
+
+/// The option --dtype.
+struct DTypeChoice {
+  std::string name = "auto";  ///< float32 | bfloat16 | auto: bfloat16 on a GPU, float32 on the CPU
+  void describe(boost::program_options::options_description& to);
+  void check() const;  ///< throws ConfigError
+  at::ScalarType on(const comm::Device& device) const;
+};
+std::string name_of(at::ScalarType dtype);  ///< float32 or bfloat16
 
 /// One line a result, on rank 0: columns on the terminal, and whole as JSON lines in a file that is appended to.
 class Table {

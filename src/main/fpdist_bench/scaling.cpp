@@ -18,9 +18,9 @@
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
 #include "fpdist/plan/cost_model.hpp"
-#include "fpdist/prefix/forest.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "src/main/fpdist_bench/bench.hpp"
+#include "src/main/fpdist_bench/group_work.hpp"
 #include "src/main/fpdist_bench/model_shape.hpp"
 #include "src/main/fpdist_bench/scaling_file.hpp"
 #include "src/main/program.hpp"
@@ -76,15 +76,10 @@ std::vector<data::Group> groups_of(const data::Dataset& dataset, const trainer::
 
 /// Operations that the step cannot do without, counted as the trainer's `mfu` counts: three times the forward.
 double useful_operations(const std::vector<data::Group>& groups, const model::ModelConfig& model) {
-  std::vector<prefix::TokenSpan> spans;
-  int64_t edges = 0;
-  for (const data::Group& group : groups)
-    for (const data::Sample& sample : group.sample)
-      spans.emplace_back(sample.token), edges += plan::count_edges(sample);
   plan::CostTable forward = plan::forward_cost(plan::stage_costs(model.shape()));
   forward.per_pack = 0;
-  const prefix::Forest forest = prefix::make_forest(spans);
-  return 3.0 * static_cast<double>(forward.cost(forest.tokens(), forest.visible_pairs(), edges));
+  const plan::Work work = work_of(groups, /*share=*/true);
+  return 3.0 * static_cast<double>(forward.cost(work.rows, work.pairs, work.edges));
 }
 
 /// What a job is, whatever it measures.

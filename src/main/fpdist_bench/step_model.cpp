@@ -6,7 +6,7 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/ops/segments.hpp"
 #include "fpdist/plan/cost_model.hpp"
-#include "fpdist/prefix/forest.hpp"
+#include "src/main/fpdist_bench/group_work.hpp"
 
 namespace fpdist::bench {
 namespace {
@@ -51,12 +51,9 @@ data::Group random_group(const Cell& cell, int64_t vocab) {
 }
 
 double operations(const model::ModelConfig& config, const data::Group& group, bool share, bool with_head) {
-  std::vector<prefix::TokenSpan> spans;
-  int64_t edges = 0;
-  for (const data::Sample& sample : group.sample) spans.emplace_back(sample.token), edges += plan::count_edges(sample);
-  const prefix::Forest forest = prefix::make_forest(spans, share);
-  return static_cast<double>(plan::total_work(plan::stage_costs(config.shape()),
-                                              {forest.tokens(), forest.visible_pairs(), with_head ? edges : 0}));
+  plan::Work work = work_of({&group, 1}, share);
+  if (!with_head) work.edges = 0;
+  return static_cast<double>(plan::total_work(plan::stage_costs(config.shape()), work));
 }
 
 StepModel::StepModel(const model::ModelConfig& config, comm::Device& device, const model::TransformerOptions& options)
