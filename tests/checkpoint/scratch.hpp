@@ -1,5 +1,5 @@
 #pragma once
-// A folder of its own for each test, and what the tests of this room do with files.
+// What the tests of this room do with files.
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -12,24 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/scratch.hpp"
+
 namespace fpdist::checkpoint {
 
-class Scratch {
- public:
-  Scratch() {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::path(FPDIST_BINARY_DIR) / "scratch" /
-              (std::string(test->test_suite_name()) + "." + test->name());
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  ~Scratch() { std::filesystem::remove_all(folder_); }
-  std::string operator/(const std::string& name) const { return (folder_ / name).string(); }
-  std::string path() const { return folder_.string(); }
-
- private:
-  std::filesystem::path folder_;
-};
+using test::Scratch;
 
 inline std::string slurp(const std::string& path) {
   std::ifstream in(path, std::ios::binary);

@@ -14,6 +14,7 @@
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
 #include "tests/support/random_groups.hpp"
+#include "tests/support/scratch.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -22,13 +23,7 @@ namespace fs = std::filesystem;
 
 class TrainerTest : public ::testing::Test {
  protected:
-  TrainerTest()
-      : dir_(fs::temp_directory_path() / ("fpdist_trainer_" + std::to_string(getpid()) + "_" +
-                                          ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
-    at::set_num_threads(1);
-    fs::create_directories(dir_);
-  }
-  ~TrainerTest() override { fs::remove_all(dir_); }
+  TrainerTest() { at::set_num_threads(1); }
 
   Config config(Method method, const std::string& rows) {
     std::ofstream(dir_ / "data.jsonl") << rows;
@@ -75,7 +70,8 @@ class TrainerTest : public ::testing::Test {
     return texts.empty() ? "" : texts.front();
   }
 
-  fs::path dir_;
+  const test::Scratch scratch_;
+  const fs::path dir_ = scratch_.path();
   NullLog log_;
 };
 
