@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
 #include "src/trainer/state.hpp"
@@ -56,9 +55,7 @@ std::string layer_map(const plan::ParallelOptions& parallel) {
 
 std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   validate(given);
-  const model::ModelConfig model = read_model_config(given.model);
-  // Weights that are missing or do not fit together would stop the job: said here already.
-  if (!given.model.path.empty()) (void)checkpoint::HfDirectory(given.model.path);
+  const model::ModelConfig model = checked_model_config(given.model);
   const Config config = settled(given, model, ranks);
   const plan::ParallelOptions& mesh = config.parallel;
   const plan::StageCosts costs = plan_costs(config, model);

@@ -23,6 +23,11 @@ at::ScalarType scalar_type(DType dtype) {
   throw std::logic_error("enum value without a scalar type");
 }
 
+model::ModelConfig checked_model_config(const model::ModelOptions& options) {
+  if (!options.path.empty()) (void)checkpoint::HfDirectory(options.path);
+  return read_model_config(options);
+}
+
 model::Head head_of(Method method) {
   return method == Method::kReward ? model::Head::kScore : model::Head::kLanguageModel;
 }

@@ -31,6 +31,9 @@ at::ScalarType scalar_type(DType dtype);
 
 model::Head head_of(Method method);
 
+/// read_model_config where the weights are there too; ModelFileError where they are missing or do not fit together.
+model::ModelConfig checked_model_config(const model::ModelOptions& options);
+
 /// The configuration as a job of `ranks` ranks runs it: the mesh resolved, the layers of every run settled. Throws
 /// ConfigError, naming key and cure, where ranks or model do not divide over the mesh.
 Config settled(Config config, const model::ModelConfig& model, int ranks);

@@ -43,7 +43,7 @@ std::unique_ptr<comm::Device> open_device(const Config& config, const comm::Worl
 
 Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::unique_ptr<comm::Device> device_)
     : world(world_),
-      model_config(read_model_config(config_.model)),
+      model_config(checked_model_config(config_.model)),
       config(settled(std::move(config_), model_config, world.size())),
       log(log_),
       device(device_ ? std::move(device_) : open_device(config, world, log)),
