@@ -1,6 +1,8 @@
 #pragma once
 // What the tests of this room do with files.
 
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
@@ -12,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "fpdist/checkpoint/hf_directory.hpp"
 #include "tests/support/scratch.hpp"
 
 namespace fpdist::checkpoint {
@@ -31,6 +34,17 @@ inline std::vector<std::string> names_in(const std::string& folder) {
     names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
+}
+
+/// The weights of a Hugging Face directory are these, bit for bit.
+inline void expect_holds(const std::string& directory, const NamedTensors& tensors) {
+  const HfDirectory there(directory);
+  EXPECT_EQ(there.names().size(), tensors.size());
+  for (const auto& [name, tensor] : tensors) {
+    at::Tensor got = at::empty_like(tensor);
+    there.read_into(name, got);
+    EXPECT_TRUE(at::equal(got, tensor)) << name;
+  }
 }
 
 /// While it lives, no file of this process may grow beyond `bytes`: a full disk.
