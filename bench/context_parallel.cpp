@@ -52,19 +52,6 @@ plan::CpCosts costs_of(const plan::CpHeads& heads) {
   return {.key_bytes = key * kItem, .head_bytes = (key + 2 * heads.query * heads.dim) * kItem, .max_ulysses = kRanks};
 }
 
-std::vector<int32_t> subtree_ends(const std::vector<prefix::Node>& node) {
-  std::vector<int32_t> last(node.size());  // end of each node's subtree
-  for (size_t v = node.size(); v-- > 0;) {
-    last[v] = std::max(last[v], node[v].end);
-    if (node[v].parent >= 0)
-      last[static_cast<size_t>(node[v].parent)] = std::max(last[static_cast<size_t>(node[v].parent)], last[v]);
-  }
-  std::vector<int32_t> end;
-  for (size_t v = 0; v < node.size(); ++v)
-    end.insert(end.end(), static_cast<size_t>(node[v].end - node[v].begin), last[v]);
-  return end;
-}
-
 /// The same tree with every node a 16th as long.
 std::vector<prefix::Node> scaled(const std::vector<prefix::Node>& node) {
   std::vector<prefix::Node> small;
@@ -114,7 +101,7 @@ bool compare_traffic(const plan::NamedTree& tree, plan::CpMethod method) {
   plan::ParallelOptions options;
   options.cp = kRanks, options.cp_chunk = 256 / kScale, options.cp_method = method;
   const plan::CpPlan plan = plan::plan_context(node, options, costs_of(kHeads));
-  const std::vector<Sent> wanted = planned(plan), got = measured(plan, subtree_ends(node));
+  const std::vector<Sent> wanted = planned(plan), got = measured(plan, plan::row_ends(node));
   const auto worst = [](const std::vector<Sent>& sent, auto part) {
     int64_t most = 0;
     for (const Sent& one : sent) most = std::max(most, part(one));

@@ -48,6 +48,8 @@ class AtomicFile {
 void write_file(const std::string& path, std::string_view bytes);
 /// fsync of a directory, so that the names in it survive a power loss.
 void sync_directory(const std::string& path);
+/// No JSON that comes with a model is larger.
+constexpr size_t kMaxJsonBytes = size_t{64} << 20;
 /// The whole file; throws ModelFileError when it cannot be read or is larger than `max_bytes`.
 std::string read_file(const std::string& path, size_t max_bytes);
 

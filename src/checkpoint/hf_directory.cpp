@@ -16,7 +16,6 @@ namespace fpdist::checkpoint {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr size_t kMaxJsonBytes = size_t{64} << 20;
 
 bool exists(const std::string& path) {
   std::error_code ignored;
@@ -49,13 +48,7 @@ std::string shape_text(at::IntArrayRef shape) {
 
 }  // namespace
 
-HfDirectory::HfDirectory(const std::string& path) : path_(path) {
-  std::error_code ignored;
-  check<ModelFileError>(fs::is_directory(path, ignored), path,
-                        ": is not a directory; model.path wants a local Hugging ",
-                        "Face directory (nothing is downloaded)");
-  check<ModelFileError>(exists(config_path()), config_path(), ": missing; every Hugging Face model directory has one");
-  config_json_ = read_file(config_path(), kMaxJsonBytes);
+HfDirectory::HfDirectory(const std::string& path) : path_(path), config_json_(read_config_json(path)) {
   const std::string single = path + "/model.safetensors", index = single + ".index.json";
   if (exists(single)) {
     auto file = std::make_shared<SafetensorsFile>(single);

@@ -42,4 +42,11 @@ std::vector<int64_t> Loader::step(int64_t step) const {
   return {order_.begin() + begin, order_.begin() + end};
 }
 
+std::vector<Group> pick_groups(const Dataset& dataset, std::span<const int64_t> ids) {
+  std::vector<Group> groups;
+  groups.reserve(ids.size());
+  for (const int64_t id : ids) groups.push_back(dataset.group[static_cast<size_t>(id)]);
+  return groups;
+}
+
 }  // namespace fpdist::data

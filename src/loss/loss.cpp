@@ -23,9 +23,4 @@ LossFunction make_loss(Method method, const LossOptions& options) {
   throw ConfigError("unknown method");
 }
 
-bool needs_reference(Method method, const LossOptions& options) {
-  if (method == Method::kDpo) return true;
-  return method == Method::kGrpo && resolved(method, options).beta != 0;
-}
-
 }  // namespace fpdist::loss

@@ -62,4 +62,9 @@ LossOptions resolved(Method method, LossOptions options) {
   return options;
 }
 
+bool needs_reference(Method method, const LossOptions& options) {
+  if (method == Method::kDpo) return true;
+  return method == Method::kGrpo && resolved(method, options).beta != 0;
+}
+
 }  // namespace fpdist::loss

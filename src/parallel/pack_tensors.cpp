@@ -45,37 +45,53 @@ struct Homes {
   }
 };
 
-void fill_rows(PackTensors& pack, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
-  std::vector<int32_t> token, depth, row, end;
+// All slices of a pack in one go over its rows and scores: there may be as many slices as rows.
+
+void fill_rows(std::vector<PackTensors>& all, const prefix::TreeLayout& layout, const Homes& homes,
+               const RowShare& share) {
+  struct Rows {
+    std::vector<int32_t> token, depth, row, end;
+  };
+  std::vector<Rows> of_slice(all.size());
   for (size_t r = 0; r < homes.row.size(); ++r) {
-    if (homes.row[r].cp != share.cp_rank || homes.row[r].slice != pack.slice) continue;
-    token.push_back(layout.token[r]), depth.push_back(layout.depth[r]);
-    row.push_back(static_cast<int32_t>(r)), end.push_back(layout.subtree_end[r]);
+    if (homes.row[r].cp != share.cp_rank) continue;
+    Rows& rows = of_slice[index(homes.row[r].slice)];
+    rows.token.push_back(layout.token[r]), rows.depth.push_back(layout.depth[r]);
+    rows.row.push_back(static_cast<int32_t>(r)), rows.end.push_back(layout.subtree_end[r]);
   }
-  pack.token = int64s(token), pack.depth = int64s(depth);
-  pack.row = int32s(row), pack.subtree_end = int32s(end);
-  pack.shard_rows = homes.shard_rows[index(pack.slice)][index(share.cp_rank)];
+  for (size_t s = 0; s < all.size(); ++s) {
+    all[s].token = int64s(of_slice[s].token), all[s].depth = int64s(of_slice[s].depth);
+    all[s].row = int32s(of_slice[s].row), all[s].subtree_end = int32s(of_slice[s].end);
+    all[s].shard_rows = homes.shard_rows[s][index(share.cp_rank)];
+  }
 }
 
 /// Score rows ascend, so a rank's own ascend too, and equal neighbours share a head row.
-void fill_scores(PackTensors& pack, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
-  pack.head_count.assign(index(share.tp_size), 0);
-  std::vector<int64_t> head_row, score_row, score_target;
-  int32_t last = -1;
-  int64_t heads = 0;
+void fill_scores(std::vector<PackTensors>& all, const prefix::TreeLayout& layout, const Homes& homes,
+                 const RowShare& share) {
+  struct Scores {
+    std::vector<int64_t> head_row, row, target;
+    int32_t last = -1;
+    int64_t heads = 0;
+  };
+  std::vector<Scores> of_slice(all.size());
+  for (PackTensors& pack : all) pack.head_count.assign(index(share.tp_size), 0);
   for (size_t s = 0; s < layout.score_row.size(); ++s) {
     const int32_t row = layout.score_row[s];
     const Home& home = homes.row[index(row)];
-    if (home.cp != share.cp_rank || home.slice != pack.slice) continue;
-    if (row != last) {
-      ++pack.head_count[index(home.tp)], ++heads;
-      if (home.tp == share.tp_rank) head_row.push_back(home.place);
-      last = row;
+    if (home.cp != share.cp_rank) continue;
+    Scores& scores = of_slice[index(home.slice)];
+    if (row != scores.last) {
+      ++all[index(home.slice)].head_count[index(home.tp)], ++scores.heads;
+      if (home.tp == share.tp_rank) scores.head_row.push_back(home.place);
+      scores.last = row;
     }
-    score_row.push_back(heads - 1);
-    score_target.push_back(layout.score_target[s]);
+    scores.row.push_back(scores.heads - 1), scores.target.push_back(layout.score_target[s]);
   }
-  pack.head_row = int64s(head_row), pack.score_row = int64s(score_row), pack.score_target = int64s(score_target);
+  for (size_t s = 0; s < all.size(); ++s) {
+    all[s].head_row = int64s(of_slice[s].head_row);
+    all[s].score_row = int64s(of_slice[s].row), all[s].score_target = int64s(of_slice[s].target);
+  }
 }
 
 /// Places in the concatenation over ranks of what each holds, slice after slice. `home_of(i)`: the rank, -1: nobody.
@@ -85,12 +101,13 @@ struct Places {
   template <typename RankOf, typename SliceOf>
   Places(size_t items, size_t ranks, size_t slices, int64_t own_rank, RankOf rank_of, SliceOf slice_of)
       : count(ranks, 0), place(items, -1) {
-    for (size_t slice = 0; slice < slices; ++slice)
-      for (size_t i = 0; i < items; ++i) {
-        const int64_t rank = rank_of(i);
-        if (rank < 0 || slice_of(i) != slice) continue;
-        place[i] = count[index(rank)]++;
-        if (rank == own_rank) own.push_back(static_cast<int64_t>(i));
+    std::vector<std::vector<size_t>> items_of(slices);
+    for (size_t i = 0; i < items; ++i)
+      if (rank_of(i) >= 0) items_of[slice_of(i)].push_back(i);
+    for (const std::vector<size_t>& of_slice : items_of)
+      for (const size_t i : of_slice) {
+        place[i] = count[index(rank_of(i))]++;
+        if (rank_of(i) == own_rank) own.push_back(static_cast<int64_t>(i));
       }
     std::vector<int64_t> first(ranks + 1, 0);
     std::partial_sum(count.begin(), count.end(), first.begin() + 1);
@@ -129,14 +146,15 @@ PackTensors common_fields(const prefix::TreeLayout& layout, const Homes& homes, 
   return pack;
 }
 
-void fill_last_rows(PackTensors& pack, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
-  std::vector<int64_t> rows;
+void fill_last_rows(std::vector<PackTensors>& all, const prefix::TreeLayout& layout, const Homes& homes,
+                    const RowShare& share) {
+  std::vector<std::vector<int64_t>> of_slice(all.size());
   for (const prefix::SampleRef& sample : layout.sample) {
     if (sample.last_row < 0) continue;
     const Home& home = homes.row[index(sample.last_row)];
-    if (home.slice == pack.slice && home.cp == share.cp_rank && home.tp == share.tp_rank) rows.push_back(home.place);
+    if (home.cp == share.cp_rank && home.tp == share.tp_rank) of_slice[index(home.slice)].push_back(home.place);
   }
-  pack.last_row = int64s(rows);
+  for (size_t s = 0; s < all.size(); ++s) all[s].last_row = int64s(of_slice[s]);
 }
 
 void upload(PackTensors& pack, comm::Device& device) {
@@ -152,13 +170,13 @@ std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, co
                                             comm::Device* device) {
   const Homes homes(layout, share);
   const PackTensors common = common_fields(layout, homes, share);
-  std::vector<PackTensors> all;
-  for (int slice = 0; slice < common.slices; ++slice) {
-    PackTensors& pack = all.emplace_back(common);
-    pack.slice = slice;
-    fill_rows(pack, layout, homes, share);
-    fill_scores(pack, layout, homes, share);
-    fill_last_rows(pack, layout, homes, share);
+  std::vector<PackTensors> all(index(common.slices), common);
+  fill_rows(all, layout, homes, share);
+  fill_scores(all, layout, homes, share);
+  fill_last_rows(all, layout, homes, share);
+  for (size_t slice = 0; slice < all.size(); ++slice) {
+    PackTensors& pack = all[slice];
+    pack.slice = static_cast<int>(slice);
     if (device == nullptr) continue;
     upload(pack, *device);
     if (share.slices.empty())

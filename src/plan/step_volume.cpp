@@ -34,6 +34,17 @@ int64_t layer_weights(const ModelShape& shape) {
   return shape.hidden * (2 * q + 2 * kv + 3 * shape.intermediate);
 }
 
+StageMemory rank_memory(const ModelBytes& model, const MeshShape& mesh, int64_t weights, const KeptRows& kept) {
+  const int64_t shard = weights / (mesh.dp * mesh.cp), states = model.value < model.sum ? 3 : 2;
+  const int64_t layer = kept_elements(model.shape);
+  int64_t elements = kept.row_layers * layer;
+  if (model.recompute) elements = kept.row_layers * model.shape.hidden + kept.unit_rows * layer;
+  return {.weights = weights * model.value * (model.has_reference ? 2 : 1),
+          .gradients = weights * model.sum,
+          .optimizer = shard * model.sum * states,
+          .activations = elements * model.value / (mesh.cp * mesh.tp)};
+}
+
 std::vector<StageMemory> stage_memory(const ModelBytes& model, const MeshShape& mesh, const PipelinePlan& plan,
                                       const PlanFigures& figures) {
   const auto stages = static_cast<size_t>(mesh.pp);
@@ -45,16 +56,8 @@ std::vector<StageMemory> stage_memory(const ModelBytes& model, const MeshShape& 
     weights *= layer_weights(model.shape);
     const bool is_first = s == 0, is_last = s + 1 == stages;
     weights += (is_first ? ends : 0) + (is_last && !(is_first && model.ties_embedding) ? ends : 0);
-    weights /= mesh.tp;
-    const int64_t shard = weights / (mesh.dp * mesh.cp), states = model.value < model.sum ? 3 : 2;
-    int64_t elements = figures.stage_peak_row_layers[s] * kept_elements(model.shape);
-    if (model.recompute)
-      elements =
-          figures.stage_peak_row_layers[s] * model.shape.hidden + largest_unit(plan) * kept_elements(model.shape);
-    all[s] = {.weights = weights * model.value * (model.has_reference ? 2 : 1),
-              .gradients = weights * model.sum,
-              .optimizer = shard * model.sum * states,
-              .activations = elements * model.value / (mesh.cp * mesh.tp)};
+    all[s] = rank_memory(model, mesh, weights / mesh.tp,
+                         {.row_layers = figures.stage_peak_row_layers[s], .unit_rows = largest_unit(plan)});
   }
   return all;
 }

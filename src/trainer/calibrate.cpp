@@ -138,10 +138,6 @@ std::vector<plan::TimedOp> OpHistory::all() const {
   return all;
 }
 
-plan::StageCosts plan_costs(const Config& config, const model::ModelConfig& model) {
-  return plan::costs_of_model(model.shape(), config.model.gradient_checkpointing, config.plan.costs);
-}
-
 void Trainer::Impl::watch_plan(const PlannedStep& planned, std::span<const plan::Op> ops,
                                std::span<const parallel::OpTime> times, double measured_seconds, LogSink& step_log) {
   const int64_t calibrates = config.plan.calibrate_steps;

@@ -10,29 +10,22 @@
 namespace fpdist::trainer {
 namespace {
 
-std::string mib(double bytes) {
+std::string mib(int64_t bytes) {
   char buffer[64];
-  std::snprintf(buffer, sizeof buffer, "%.1f MiB", bytes / (1 << 20));
+  std::snprintf(buffer, sizeof buffer, "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
   return buffer;
 }
 
 /// Number of weights of `shape`, as Transformer allocates them (biases and norms included).
 int64_t count_parameters(const model::ModelConfig& c, bool score_head) {
   const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
-  int64_t block = c.hidden_size * (2 * q + 2 * kv) + 3 * c.hidden_size * c.intermediate_size + 2 * c.hidden_size;
+  int64_t block = plan::layer_weights(c.shape()) + 2 * c.hidden_size;
   if (c.qkv_bias()) block += q + 2 * kv;
   if (c.attention_bias && c.family != model::Family::kQwen2) block += c.hidden_size;
   if (c.mlp_bias) block += 2 * c.intermediate_size + c.hidden_size;
   if (c.qk_norm()) block += 2 * c.head_dim;
   const int64_t head = score_head ? c.hidden_size : c.tie_word_embeddings ? 0 : c.vocab_size * c.hidden_size;
   return c.num_hidden_layers * block + c.vocab_size * c.hidden_size + c.hidden_size + head;
-}
-
-/// Activations that one row keeps for backward, in elements: per block the inputs of every operation.
-int64_t activation_elements(const model::ModelConfig& c, bool checkpointing) {
-  const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
-  const int64_t block = 6 * c.hidden_size + 4 * q + 3 * kv + 3 * c.intermediate_size;
-  return checkpointing ? c.num_hidden_layers * c.hidden_size + block : c.num_hidden_layers * block;
 }
 
 /// Which ranks stand where: a line a pipeline stage of a replica, cp across, tp in brackets.
@@ -62,7 +55,7 @@ std::string layer_map(const plan::ParallelOptions& parallel) {
 
 std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   validate(given);
-  const model::ModelConfig model = read_model_config(given.model);
+  const model::ModelConfig model = checked_model_config(given.model);
   const Config config = settled(given, model, ranks);
   const plan::ParallelOptions& mesh = config.parallel;
   const plan::StageCosts costs = plan_costs(config, model);
@@ -75,8 +68,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
 
   int64_t logical = 0, computed = 0, packs = 0, largest = 0, busiest = 0, cost = 0;
   for (int64_t step = 0; step < steps; ++step) {
-    std::vector<data::Group> groups;
-    for (const int64_t id : loader.step(step)) groups.push_back(dataset.group[static_cast<size_t>(id)]);
+    const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
     const plan::StepPlan plan = plan::make_step_plan(groups, config.method, mesh, costs, config.pack);
     logical += plan.totals.tokens_logical, computed += plan.totals.tokens_computed;
     int64_t busiest_now = 0;
@@ -88,31 +80,26 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
     }
     busiest += busiest_now;
   }
-  const double weight_bytes = config.model.dtype == DType::kFloat64 ? 8 : config.model.dtype == DType::kFloat32 ? 4 : 2;
-  const double sum_bytes = config.model.dtype == DType::kFloat64 ? 8 : 4;
-  const auto weights = static_cast<double>(count_parameters(model, config.method == Method::kReward));
-  const double held = weights / (mesh.pp * mesh.tp), shard = held / (mesh.dp * mesh.cp);
-  const double masters = weight_bytes == sum_bytes ? 0 : shard * sum_bytes;
-  const bool has_reference = loss::needs_reference(config.method, config.loss);
-  // A stage holds up to pp packs of 1/pp of the layers; cp and tp ranks hold their rows.
-  const double activations =
-      static_cast<double>(largest * activation_elements(model, config.model.gradient_checkpointing)) * weight_bytes /
-      (mesh.cp * mesh.tp);
-  const double total =
-      held * (weight_bytes * (has_reference ? 2 : 1) + sum_bytes) + masters + 2 * shard * sum_bytes + activations;
-  return text("mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
-              "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(),
-              " steps an epoch; the first ", steps, " planned\n", "tokens             ", logical, " logical, ",
-              computed, " computed\n", "sharing ratio      ",
-              static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
-              static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
-              config.pack.max_tokens, " rows\n", "balance            busiest replica ",
-              static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n",
-              "memory a rank      ", mib(total), "\n", "  weights          ", mib(held * weight_bytes), " (",
-              mesh.pp * mesh.tp > 1 ? "its share of " : "", static_cast<int64_t>(weights), " parameters)\n",
-              has_reference ? text("  reference        ", mib(held * weight_bytes), "\n") : "", "  main grads       ",
-              mib(held * sum_bytes), "\n", "  optimizer shard  ", mib(masters + 2 * shard * sum_bytes), "\n",
-              "  activations      ", mib(activations), " (estimate, largest pack)");
+  const int64_t weights = count_parameters(model, config.method == Method::kReward);
+  plan::ModelBytes bytes = model_bytes(config, model);
+  bytes.has_reference = loss::needs_reference(config.method, config.loss);  // there for a while, if it is precomputed
+  // A stage holds up to pp packs of 1/pp of the layers.
+  const plan::StageMemory memory =
+      plan::rank_memory(bytes, mesh, weights / (mesh.pp * mesh.tp),
+                        {.row_layers = largest * model.num_hidden_layers, .unit_rows = largest});
+  const int64_t policy = memory.weights / (bytes.has_reference ? 2 : 1);
+  return text(
+      "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
+      "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(), " steps an epoch; the first ",
+      steps, " planned\n", "tokens             ", logical, " logical, ", computed, " computed\n", "sharing ratio      ",
+      static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
+      static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
+      config.pack.max_tokens, " rows\n", "balance            busiest replica ",
+      static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n", "memory a rank      ",
+      mib(memory.total()), "\n", "  weights          ", mib(policy), " (", mesh.pp * mesh.tp > 1 ? "its share of " : "",
+      weights, " parameters)\n", bytes.has_reference ? text("  reference        ", mib(policy), "\n") : "",
+      "  main grads       ", mib(memory.gradients), "\n", "  optimizer shard  ", mib(memory.optimizer), "\n",
+      "  activations      ", mib(memory.activations), " (estimate, largest pack)");
 }
 
 }  // namespace fpdist::trainer

@@ -7,7 +7,6 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
-#include "fpdist/plan/stage_layers.hpp"
 #include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
@@ -24,10 +23,9 @@ at::ScalarType scalar_type(DType dtype) {
   throw std::logic_error("enum value without a scalar type");
 }
 
-model::ModelConfig read_model_config(const model::ModelOptions& options) {
-  if (options.path.empty()) return model::preset_config(options.preset);
-  const checkpoint::HfDirectory directory(options.path);
-  return model::parse_model_config(directory.config_json(), directory.config_path());
+model::ModelConfig checked_model_config(const model::ModelOptions& options) {
+  if (!options.path.empty()) (void)checkpoint::HfDirectory(options.path);
+  return read_model_config(options);
 }
 
 model::Head head_of(Method method) {
@@ -38,9 +36,7 @@ Config settled(Config config, const model::ModelConfig& model, int ranks) {
   static_cast<MeshShape&>(config.parallel) = resolve_mesh(config.parallel, ranks);
   model::check_tensor_parallel(model, config.parallel.tp);
   (void)plan::plan_context({}, config.parallel, context_costs(config, model));
-  std::vector<int64_t> layers;  // what the weights are split by is what steps are planned with
-  for (const model::StageLayers& run : split_layers(config, model)) layers.push_back(run.count);
-  config.parallel.layers = std::move(layers);
+  config.parallel.layers = run_layers(config, model);
   return config;
 }
 
@@ -49,11 +45,7 @@ bool ties_stages(const Config& config, const model::ModelConfig& model) {
 }
 
 std::vector<model::StageLayers> split_layers(const Config& config, const model::ModelConfig& model) {
-  const plan::StageCosts costs = plan::stage_costs(model.shape());
-  // A layer's work on one row against the head's: every row is taken to have an edge, a reward model's head is nothing.
-  const int64_t head = config.method == Method::kReward ? 0 : costs.per_edge;
-  const std::vector<int64_t> layers = plan::stage_layers(
-      {.layers = model.num_hidden_layers, .layer = costs.per_row, .embedding = 0, .head = head}, config.parallel);
+  const std::vector<int64_t> layers = run_layers(config, model);
   std::vector<model::StageLayers> runs;
   int64_t first = 0;
   for (size_t i = 0; i < layers.size(); ++i) {
@@ -141,16 +133,6 @@ OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Tran
                                           [&](const auto& parameter) { return !is_late(parameter); });
   ordered.late = static_cast<size_t>(late - ordered.all.begin());
   return ordered;
-}
-
-plan::CpCosts context_costs(const Config& config, const model::ModelConfig& model) {
-  const int tp = config.parallel.tp;
-  const auto bytes = static_cast<int64_t>(c10::elementSize(scalar_type(config.model.dtype)));
-  const int64_t kv = std::max<int64_t>(1, model.num_key_value_heads / tp);
-  const int64_t q = std::max<int64_t>(1, model.num_attention_heads / tp);
-  return {.key_bytes = 2 * kv * model.head_dim * bytes,
-          .head_bytes = 2 * (q + kv) * model.head_dim * bytes,
-          .max_ulysses = static_cast<int>(kv)};
 }
 
 void check_vocabulary(const data::Dataset& dataset, const model::ModelConfig& model) {

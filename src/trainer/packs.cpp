@@ -59,23 +59,21 @@ const Pack& Packs::at(int number) {
   const auto [entry, fresh] = packs_.try_emplace(number);
   Pack& pack = entry->second;
   if (!fresh) return pack;
-  std::vector<prefix::PackMember> members;
-  for (const plan::MemberRef& ref : plan_of(number).member) {
+  const plan::PackPlan& plan = plan_of(number);
+  for (const plan::MemberRef& ref : plan.member) {
     const data::Group& group = groups_[static_cast<size_t>(ref.group)];
     const data::Sample& sample = group.sample[static_cast<size_t>(ref.index)];
-    members.push_back({group.id, ref.index, &sample});
     pack.group.push_back(&group);
     pack.sample.push_back(&sample);
     pack.lacks_reference = pack.lacks_reference && sample.ref_logp.empty();
   }
-  pack.layout = prefix::make_layout(members, share_);
+  pack.layout = plan::lay_out(groups_, plan, share_);
   const comm::Mesh& mesh = trainer_.mesh;
   parallel::RowShare rows{.slices = {}, .cp_rank = mesh.at().cp, .tp_rank = mesh.at().tp, .tp_size = mesh.shape().tp};
-  const std::vector<int32_t>& slice_end = plan_of(number).slice_end;
-  const bool exchanges = mesh.shape().cp > 1 || slice_end.size() > 1;  // else all keys are in the slice, here
+  const bool exchanges = mesh.shape().cp > 1 || plan.slice_end.size() > 1;  // else all keys are in the slice, here
   std::vector<plan::CpPlan> plans;
   if (exchanges)
-    plans = plan::plan_context_slices(pack.layout.node, slice_end, trainer_.config.parallel, trainer_.cp_costs);
+    plans = plan::plan_context_slices(pack.layout.node, plan.slice_end, trainer_.config.parallel, trainer_.cp_costs);
   rows.slices = plans;
   pack.slice = parallel::make_slice_tensors(pack.layout, rows, trainer_.device.get());
   for (size_t s = 0; s < plans.size(); ++s)

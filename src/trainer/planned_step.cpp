@@ -6,7 +6,6 @@
 
 #include "fpdist/plan/simulate.hpp"
 #include "fpdist/prefix/forest.hpp"
-#include "fpdist/prefix/tree_layout.hpp"
 #include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
@@ -17,12 +16,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 /// Of every slice of a pack.
 std::vector<plan::Work> slice_work(std::span<const data::Group> groups, const plan::PackPlan& pack, bool share) {
-  std::vector<prefix::PackMember> members;
-  for (const plan::MemberRef& ref : pack.member) {
-    const data::Group& group = groups[static_cast<size_t>(ref.group)];
-    members.push_back({group.id, ref.index, &group.sample[static_cast<size_t>(ref.index)]});
-  }
-  const prefix::TreeLayout layout = prefix::make_layout(members, share);
+  const prefix::TreeLayout layout = plan::lay_out(groups, pack, share);
   std::vector<plan::Work> work(pack.slice_end.size());
   const auto slice_of = [&](int32_t row) {
     const auto end = std::upper_bound(pack.slice_end.begin(), pack.slice_end.end(), row);

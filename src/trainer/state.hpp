@@ -22,6 +22,7 @@
 #include "src/trainer/calibrate.hpp"
 #include "src/trainer/metric_sums.hpp"
 #include "src/trainer/plan_watch.hpp"
+#include "src/trainer/planned_model.hpp"
 #include "src/trainer/planned_step.hpp"
 
 namespace fpdist::trainer {
@@ -30,7 +31,8 @@ at::ScalarType scalar_type(DType dtype);
 
 model::Head head_of(Method method);
 
-model::ModelConfig read_model_config(const model::ModelOptions& options);
+/// read_model_config where the weights are there too; ModelFileError where they are missing or do not fit together.
+model::ModelConfig checked_model_config(const model::ModelOptions& options);
 
 /// The configuration as a job of `ranks` ranks runs it: the mesh resolved, the layers of every run settled. Throws
 /// ConfigError, naming key and cure, where ranks or model do not divide over the mesh.
@@ -55,12 +57,6 @@ bool has_reference_logps(const data::Dataset& dataset);
 /// The same weights as `policy`, frozen.
 std::vector<std::unique_ptr<model::Transformer>> clone_frozen(
     const std::vector<std::unique_ptr<model::Transformer>>& policy);
-
-/// What plans are made with: plan.costs, or the model's FLOPs; throws ConfigError for a file of another model.
-plan::StageCosts plan_costs(const Config& config, const model::ModelConfig& model);
-
-/// What travels between context-parallel ranks, in bytes a row.
-plan::CpCosts context_costs(const Config& config, const model::ModelConfig& model);
 
 /// All parameters of this rank's runs, those whose gradients other ranks complete last; `late`: where these begin in
 /// FlatParameters' order.

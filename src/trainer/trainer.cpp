@@ -43,7 +43,7 @@ std::unique_ptr<comm::Device> open_device(const Config& config, const comm::Worl
 
 Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::unique_ptr<comm::Device> device_)
     : world(world_),
-      model_config(read_model_config(config_.model)),
+      model_config(checked_model_config(config_.model)),
       config(settled(std::move(config_), model_config, world.size())),
       log(log_),
       device(device_ ? std::move(device_) : open_device(config, world, log)),
@@ -100,8 +100,7 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
   const auto start = std::chrono::steady_clock::now();
   double logical = 0, computed = 0;
   const auto groups_of = [&](int64_t step_index) {
-    std::vector<data::Group> groups;
-    for (const int64_t id : loader.step(step_index)) groups.push_back(dataset.group[static_cast<size_t>(id)]);
+    std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step_index));
     if (config.method == Method::kGrpo) (void)loss::fill_advantages(groups, config.loss);
     return std::make_shared<const std::vector<data::Group>>(std::move(groups));
   };

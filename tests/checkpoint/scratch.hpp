@@ -1,6 +1,8 @@
 #pragma once
-// A folder of its own for each test, and what the tests of this room do with files.
+// What the tests of this room do with files.
 
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
@@ -12,24 +14,12 @@
 #include <string>
 #include <vector>
 
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "tests/support/scratch.hpp"
+
 namespace fpdist::checkpoint {
 
-class Scratch {
- public:
-  Scratch() {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::path(FPDIST_BINARY_DIR) / "scratch" /
-              (std::string(test->test_suite_name()) + "." + test->name());
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  ~Scratch() { std::filesystem::remove_all(folder_); }
-  std::string operator/(const std::string& name) const { return (folder_ / name).string(); }
-  std::string path() const { return folder_.string(); }
-
- private:
-  std::filesystem::path folder_;
-};
+using test::Scratch;
 
 inline std::string slurp(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -44,6 +34,17 @@ inline std::vector<std::string> names_in(const std::string& folder) {
     names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
+}
+
+/// The weights of a Hugging Face directory are these, bit for bit.
+inline void expect_holds(const std::string& directory, const NamedTensors& tensors) {
+  const HfDirectory there(directory);
+  EXPECT_EQ(there.names().size(), tensors.size());
+  for (const auto& [name, tensor] : tensors) {
+    at::Tensor got = at::empty_like(tensor);
+    there.read_into(name, got);
+    EXPECT_TRUE(at::equal(got, tensor)) << name;
+  }
 }
 
 /// While it lives, no file of this process may grow beyond `bytes`: a full disk.

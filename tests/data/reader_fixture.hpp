@@ -14,18 +14,12 @@
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
+#include "tests/support/scratch.hpp"
 
 namespace fpdist::data {
 
 class ReaderTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::path(FPDIST_BINARY_DIR) / "reader_test" / info->name();
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::string write(std::string_view name, std::string_view bytes) const {
     const std::filesystem::path path = folder_ / name;
     std::ofstream(path, std::ios::binary) << bytes;
@@ -50,7 +44,8 @@ class ReaderTest : public ::testing::Test {
     return "accepted";
   }
 
-  std::filesystem::path folder_;
+  const test::Scratch scratch_;
+  const std::filesystem::path folder_ = scratch_.path();
   std::unique_ptr<Tokenizer> tokenizer_ = make_byte_tokenizer();
 };
 

@@ -5,13 +5,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <filesystem>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "fpdist/plan/costs_file.hpp"
+#include "tests/support/scratch.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -194,17 +195,17 @@ TEST(Calibration, CostsComeBackFromTheirFile) {
     EXPECT_EQ(text.rfind("# measured\n# on 8 ranks\nlayers: 32\n", 0), 0u) << text;
     EXPECT_EQ(to_text(parse_costs(text, "c")), to_text(costs));
   }
-  const auto path = std::filesystem::temp_directory_path() / ("fpdist_costs_" + std::to_string(getpid()) + ".yaml");
-  write_costs(kGiven, "here", path.string());
-  EXPECT_EQ(to_text(read_costs(path.string())), to_text(kGiven));
+  const test::Scratch scratch;
+  const std::string path = scratch / "costs.yaml";
+  write_costs(kGiven, "here", path);
+  EXPECT_EQ(to_text(read_costs(path)), to_text(kGiven));
   ModelShape model;
   model.layers = kGiven.layers;
   for (const bool recompute : {false, true})  // the run's, whatever the file says
-    EXPECT_EQ(costs_of_model(model, recompute, path.string()).recompute, recompute);
+    EXPECT_EQ(costs_of_model(model, recompute, path).recompute, recompute);
   EXPECT_EQ(to_text(costs_of_model(model, true, "")), to_text(stage_costs(model, true)));
   ++model.layers;
-  EXPECT_THROW(costs_of_model(model, false, path.string()), ConfigError);
-  std::filesystem::remove(path);
+  EXPECT_THROW(costs_of_model(model, false, path), ConfigError);
   EXPECT_THROW(write_costs(kGiven, "", "/no/such/folder/costs.yaml"), DiskError);
 }
 

@@ -14,17 +14,6 @@
 namespace fpdist::plan {
 namespace {
 
-std::vector<int32_t> ends_of(std::span<const prefix::Node> node) {
-  std::vector<int32_t> node_end(node.size());
-  for (size_t v = node.size(); v-- > 0;) {
-    node_end[v] = std::max(node_end[v], node[v].end);
-    if (node[v].parent >= 0) node_end[at(node[v].parent)] = std::max(node_end[at(node[v].parent)], node_end[v]);
-  }
-  std::vector<int32_t> end;
-  for (size_t v = 0; v < node.size(); ++v) end.insert(end.end(), at(node[v].end - node[v].begin), node_end[v]);
-  return end;
-}
-
 std::vector<int> marked(const std::vector<RowRange>& ranges, size_t rows) {
   std::vector<int> mark(rows);
   for (const RowRange& range : ranges)
@@ -34,7 +23,7 @@ std::vector<int> marked(const std::vector<RowRange>& ranges, size_t rows) {
 
 void expect_law(const std::vector<prefix::Node>& node, const std::vector<int32_t>& slice_end,
                 const std::vector<CpPlan>& plans) {
-  const std::vector<int32_t> end = ends_of(node);
+  const std::vector<int32_t> end = row_ends(node);
   const size_t rows = end.size(), groups = plans[0].group_rows.size();
   ASSERT_EQ(plans.size(), slice_end.size());
   std::vector<std::vector<int>> owned(groups, std::vector<int>(rows));

@@ -1,9 +1,11 @@
 #pragma once
 // Trees for the tests of context-parallel dispatch: the six of the design, and random forests.
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -68,6 +70,21 @@ inline std::vector<prefix::Node> random_forest(Rng& rng, uint64_t most_nodes, ui
     path.push_back(add_node(node, path.empty() ? -1 : path.back(), rows));
   }
   return node;
+}
+
+/// [T] one past the last row of each row's subtree, from the nodes alone.
+inline std::vector<int32_t> row_ends(std::span<const prefix::Node> node) {
+  std::vector<int32_t> last(node.size());  // end of each node's subtree
+  for (size_t v = node.size(); v-- > 0;) {
+    last[v] = std::max(last[v], node[v].end);
+    if (node[v].parent < 0) continue;
+    int32_t& above = last[static_cast<size_t>(node[v].parent)];
+    above = std::max(above, last[v]);
+  }
+  std::vector<int32_t> end;
+  for (size_t v = 0; v < node.size(); ++v)
+    end.insert(end.end(), static_cast<size_t>(node[v].end - node[v].begin), last[v]);
+  return end;
 }
 
 }  // namespace fpdist::plan

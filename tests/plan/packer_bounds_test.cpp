@@ -21,15 +21,10 @@
 #include "src/plan/program.hpp"
 #include "src/plan/slicer.hpp"
 #include "tests/plan/branch_and_bound.hpp"
+#include "tests/plan/planner_case.hpp"
 
 namespace fpdist::plan {
 namespace {
-
-struct Case {
-  LengthTree tree;
-  StageCosts costs;
-  PlannerOptions options;
-};
 
 /// Groups of 1 to `largest` samples.
 LengthTree random_groups(Rng& rng, int samples, int largest) {
@@ -61,7 +56,7 @@ void for_every_packing(const std::vector<int32_t>& samples, size_t at, std::vect
 }
 
 /// The best step of whole packs on one replica.
-int64_t best_of_all(const Case& one, const std::vector<int64_t>& layers) {
+int64_t best_of_all(const PlannerCase& one, const std::vector<int64_t>& layers) {
   std::vector<int32_t> samples(one.tree.sample.size());
   std::iota(samples.begin(), samples.end(), 0);
   Slicer slicer(one.tree, one.costs);
@@ -94,7 +89,7 @@ TEST(PackerBounds, WithinTwoPercentOfEveryPackingThereIs) {
   for (uint64_t seed = 0; seed < 100; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 12);
-    Case one;
+    PlannerCase one;
     const int samples = seed % 20 == 0 ? 8 : static_cast<int>(3 + rng.below(4));
     one.tree = random_groups(rng, samples, 3);
     one.options.parallel.pp = static_cast<int>(2 + rng.below(3));
@@ -118,7 +113,7 @@ TEST(PackerBounds, BranchAndBoundFindsNothingTwoPercentBetter) {
   for (uint64_t seed = 0; seed < kCases; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 13);
-    Case one;
+    PlannerCase one;
     one.tree = random_groups(rng, static_cast<int>(9 + rng.below(12)), 5);
     one.options.replicas = static_cast<int>(1 + rng.below(4));
     const int64_t rows = one.tree.unique().rows, packs = static_cast<int64_t>(1 + rng.below(3));

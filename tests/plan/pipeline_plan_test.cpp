@@ -24,20 +24,15 @@
 #include "fpdist/plan/plan_figures.hpp"
 #include "src/plan/program.hpp"
 #include "src/plan/slicer.hpp"
+#include "tests/plan/planner_case.hpp"
 #include "tests/plan/random_lengths.hpp"
 
 namespace fpdist::plan {
 namespace {
 
-struct Case {
-  LengthTree tree;
-  StageCosts costs;
-  PlannerOptions options;
-};
-
-Case random_case(uint64_t seed) {
+PlannerCase random_case(uint64_t seed) {
   Rng rng(seed, 8);
-  Case one;
+  PlannerCase one;
   one.tree = random_lengths(rng, static_cast<int>(1 + rng.below(12)), 200);
   one.costs.overhead_rows = static_cast<int64_t>(rng.below(100));
   one.costs.per_link = static_cast<int64_t>(rng.below(2) * 1000);
@@ -54,7 +49,7 @@ Case random_case(uint64_t seed) {
 }
 
 /// Plans, or nothing where the random case asks for what cannot be (interleaving with too few rows).
-bool plans(const Case& one, PipelinePlan& plan) {
+bool plans(const PlannerCase& one, PipelinePlan& plan) {
   try {
     plan = plan_pipeline(one.tree, one.costs, one.options);
     return true;
@@ -68,7 +63,7 @@ TEST(PipelinePlan, HoldsEverySampleOnceWithinItsLimitsAndAboveItsBounds) {
   int planned = 0;
   for (uint64_t seed = 0; seed < 250; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
-    const Case one = random_case(seed);
+    const PlannerCase one = random_case(seed);
     PipelinePlan plan;
     if (!plans(one, plan)) continue;
     ++planned;
@@ -127,7 +122,7 @@ TEST(PipelinePlan, HoldsEverySampleOnceWithinItsLimitsAndAboveItsBounds) {
 
 TEST(PipelinePlan, IsTheSameEveryTime) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
-    const Case one = random_case(seed);
+    const PlannerCase one = random_case(seed);
     PipelinePlan a, b;
     if (!plans(one, a)) continue;
     plans(one, b);

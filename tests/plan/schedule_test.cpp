@@ -12,15 +12,12 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "tests/plan/pipeline_shapes.hpp"
 
 namespace fpdist::plan {
 namespace {
 
 using Lists = std::vector<std::vector<Op>>;
-
-PipelineShape shape_of(Schedule schedule, int p, int m, int v = 1) {
-  return {schedule, p, v, std::vector<int>(static_cast<size_t>(m), 1), 1};
-}
 
 std::string describe(const PipelineShape& shape) {
   std::string slices;
@@ -32,9 +29,9 @@ std::string describe(const PipelineShape& shape) {
 void for_whole_packs(const std::function<void(const PipelineShape&)>& law) {
   for (int p = 1; p <= 8; ++p)
     for (int m = 0; m <= 32; ++m) {
-      law(shape_of(Schedule::k1F1B, p, m));
-      law(shape_of(Schedule::kZeroBubble, p, m));
-      for (int v = 1; v <= 4 && m % p == 0; ++v) law(shape_of(Schedule::kInterleaved, p, m, v));
+      law(whole_packs(Schedule::k1F1B, p, m));
+      law(whole_packs(Schedule::kZeroBubble, p, m));
+      for (int v = 1; v <= 4 && m % p == 0; ++v) law(whole_packs(Schedule::kInterleaved, p, m, v));
     }
 }
 
@@ -42,21 +39,7 @@ void for_sliced_packs(const std::function<void(const PipelineShape&)>& law) {
   for (uint64_t seed = 0; seed < 600; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 4);
-    PipelineShape shape;
-    shape.schedule = static_cast<Schedule>(rng.below(3));
-    shape.stages = static_cast<int>(1 + rng.below(8));
-    shape.chunks = shape.schedule == Schedule::kInterleaved ? static_cast<int>(1 + rng.below(4)) : 1;
-    const int packs = static_cast<int>(1 + rng.below(10));
-    int units = 0, most = 1;
-    for (int pack = 0; pack < packs; ++pack) {
-      shape.slices.push_back(static_cast<int>(1 + rng.below(2 * static_cast<uint64_t>(shape.stages) + 2)));
-      units += shape.slices.back();
-    }
-    if (shape.schedule == Schedule::kInterleaved)
-      shape.slices.back() += (shape.stages - units % shape.stages) % shape.stages;
-    for (const int slices : shape.slices) most = std::max(most, slices);
-    shape.window = rng.below(2) ? 1 : most;
-    law(shape);
+    law(random_shape(rng, {.stages = 8, .chunks = 4, .packs = 10, .slices = 0}));
   }
 }
 
@@ -87,13 +70,13 @@ TEST(Schedule, ForwardListsHoldTheForwardsAndTheirMessagesOnly) {
 }
 
 TEST(Schedule, ListsAreThePublishedOnes) {
-  EXPECT_EQ(to_text(pipeline_ops(shape_of(Schedule::k1F1B, 2, 3))),
+  EXPECT_EQ(to_text(pipeline_ops(whole_packs(Schedule::k1F1B, 2, 3))),
             "stage 0: F0 S0>1 F1 S1>1 RG0<1 B0 W0 F2 S2>1 RG1<1 B1 W1 RG2<1 B2 W2 reduce@0 step\n"
             "stage 1: R0<0 F0 B0 W0 SG0>0 R1<0 F1 B1 W1 SG1>0 R2<0 F2 B2 W2 SG2>0 reduce@0 step\n");
-  EXPECT_EQ(to_text(pipeline_ops(shape_of(Schedule::kZeroBubble, 2, 3))),
+  EXPECT_EQ(to_text(pipeline_ops(whole_packs(Schedule::kZeroBubble, 2, 3))),
             "stage 0: F0 S0>1 F1 S1>1 RG0<1 B0 W0 F2 S2>1 RG1<1 B1 W1 RG2<1 B2 W2 reduce@0 step\n"
             "stage 1: R0<0 F0 B0 SG0>0 R1<0 F1 B1 SG1>0 W0 R2<0 F2 B2 SG2>0 W1 W2 reduce@0 step\n");
-  EXPECT_EQ(to_text(pipeline_ops(shape_of(Schedule::kInterleaved, 2, 2, 2))),
+  EXPECT_EQ(to_text(pipeline_ops(whole_packs(Schedule::kInterleaved, 2, 2, 2))),
             "stage 0: F0 S0>1 F1 S1>1 R0@1<1 F0@1 S0@1>1 R1@1<1 F1@1 S1@1>1 RG0@1<1 B0@1 W0@1 SG0@1>1 "
             "RG1@1<1 B1@1 W1@1 SG1@1>1 reduce@1 RG0<1 B0 W0 RG1<1 B1 W1 reduce@0 step\n"
             "stage 1: R0<0 F0 S0>0 R1<0 F1 S1>0 R0@1<0 F0@1 B0@1 W0@1 SG0@1>0 R1@1<0 F1@1 B1@1 W1@1 SG1@1>0 "
@@ -104,20 +87,20 @@ TEST(Schedule, ListsAreThePublishedOnes) {
 
 TEST(Schedule, OneStageNeedsNoMessages) {
   for (const int v : {1, 2, 3}) {
-    const Lists ops = pipeline_ops(shape_of(Schedule::kInterleaved, 1, 5, v));
+    const Lists ops = pipeline_ops(whole_packs(Schedule::kInterleaved, 1, 5, v));
     for (const Op& op : ops[0]) ASSERT_EQ(op.peer, -1);
   }
 }
 
 TEST(Schedule, NoPacksReduceAndStep) {
-  EXPECT_EQ(to_text(pipeline_ops(shape_of(Schedule::kInterleaved, 2, 0, 2))),
+  EXPECT_EQ(to_text(pipeline_ops(whole_packs(Schedule::kInterleaved, 2, 0, 2))),
             "stage 0: reduce@1 reduce@0 step\nstage 1: reduce@1 reduce@0 step\n");
-  EXPECT_EQ(to_text(pipeline_ops(shape_of(Schedule::k1F1B, 1, 0))), "stage 0: reduce@0 step\n");
-  EXPECT_EQ(to_text(forward_ops(shape_of(Schedule::k1F1B, 2, 0))), "stage 0:\nstage 1:\n");
+  EXPECT_EQ(to_text(pipeline_ops(whole_packs(Schedule::k1F1B, 1, 0))), "stage 0: reduce@0 step\n");
+  EXPECT_EQ(to_text(forward_ops(whole_packs(Schedule::k1F1B, 2, 0))), "stage 0:\nstage 1:\n");
 }
 
 TEST(Schedule, TheWindowIsExtraForwardsBeforeEachBackward) {
-  PipelineShape shape = shape_of(Schedule::k1F1B, 2, 6);
+  PipelineShape shape = whole_packs(Schedule::k1F1B, 2, 6);
   shape.window = 3;
   const Lists ops = pipeline_ops(shape);
   EXPECT_EQ(validate_ops(shape, ops, 4), "");
@@ -131,15 +114,15 @@ TEST(Schedule, ShapesThatDoNotWorkSayTheSmallestChange) {
     EXPECT_EQ(validate_ops(shape, Lists{}), why_not(shape));
     return why_not(shape);
   };
-  EXPECT_EQ(reason(shape_of(Schedule::kInterleaved, 4, 7, 2)),
+  EXPECT_EQ(reason(whole_packs(Schedule::kInterleaved, 4, 7, 2)),
             "the interleaved schedule needs a multiple of 4 packs or slices, there are 7: make 1 more or 3 fewer");
-  EXPECT_EQ(reason(shape_of(Schedule::k1F1B, 4, 7, 2)),
+  EXPECT_EQ(reason(whole_packs(Schedule::k1F1B, 4, 7, 2)),
             "the 1f1b schedule holds one run of layers a stage, not 2: set parallel.virtual_stages to 1 or "
             "parallel.schedule to interleaved");
-  EXPECT_NE(reason(shape_of(Schedule::k1F1B, 0, 7)).find("must be 1 or more"), std::string::npos);
+  EXPECT_NE(reason(whole_packs(Schedule::k1F1B, 0, 7)).find("must be 1 or more"), std::string::npos);
   EXPECT_EQ(reason({Schedule::k1F1B, 1, 1, {1, 0}, 1}), "pack 1 has 0 slices: a whole pack counts as 1");
-  EXPECT_EQ(why_not(shape_of(Schedule::kInterleaved, 4, 8, 2)), "");
-  EXPECT_EQ(why_not(shape_of(Schedule::kInterleaved, 4, 0, 2)), "");
+  EXPECT_EQ(why_not(whole_packs(Schedule::kInterleaved, 4, 8, 2)), "");
+  EXPECT_EQ(why_not(whole_packs(Schedule::kInterleaved, 4, 0, 2)), "");
 }
 
 /// A shape's lists after `harm`; what the validator says about them.
@@ -163,7 +146,7 @@ void exchange(std::vector<Op>& list, const std::string& a, const std::string& b)
 }
 
 TEST(ScheduleValidator, RefusesBrokenListsWithTheRightWords) {
-  const PipelineShape plain = shape_of(Schedule::k1F1B, 2, 3);
+  const PipelineShape plain = whole_packs(Schedule::k1F1B, 2, 3);
   const auto says = [&](const std::string& expected, const std::function<void(Lists&)>& harm) {
     const std::string said = verdict(plain, harm);
     EXPECT_NE(said.find(expected), std::string::npos) << said;
@@ -204,8 +187,8 @@ TEST(ScheduleValidator, RefusesBrokenListsWithTheRightWords) {
 }
 
 TEST(ScheduleValidator, RefusesUnitsThatAreLeftOut) {
-  const PipelineShape shape = shape_of(Schedule::k1F1B, 2, 2);
-  PipelineShape larger = shape_of(Schedule::k1F1B, 2, 3);
+  const PipelineShape shape = whole_packs(Schedule::k1F1B, 2, 2);
+  PipelineShape larger = whole_packs(Schedule::k1F1B, 2, 3);
   const std::string said = validate_ops(larger, pipeline_ops(shape));
   EXPECT_NE(said.find("reduces before the last weight gradient"), std::string::npos) << said;
   const std::string forward = validate_ops(larger, forward_ops(shape));
@@ -226,7 +209,7 @@ TEST(ScheduleValidator, KeepsTheOrderOfSlices) {
 
 TEST(ScheduleValidator, ChecksTheWrapAroundOfInterleavingInBothDirections) {
   for (const int p : {2, 3, 4}) {
-    const PipelineShape shape = shape_of(Schedule::kInterleaved, p, 2 * p, 2);
+    const PipelineShape shape = whole_packs(Schedule::kInterleaved, p, 2 * p, 2);
     const std::string first = text("R0@1<", p - 1), second = text("R1@1<", p - 1);
     EXPECT_NE(verdict(shape, [&](Lists& ops) { exchange(ops[0], first, second); }).find("in the order in which"),
               std::string::npos);
@@ -242,7 +225,7 @@ TEST(ScheduleValidator, EndsOnEveryMutation) {
   for (uint64_t seed = 0; seed < 2000; ++seed) {
     Rng rng(seed, 9);
     const auto schedule = static_cast<Schedule>(rng.below(3));
-    const PipelineShape shape = shape_of(schedule, 3, 6, schedule == Schedule::kInterleaved ? 2 : 1);
+    const PipelineShape shape = whole_packs(schedule, 3, 6, schedule == Schedule::kInterleaved ? 2 : 1);
     Lists ops = pipeline_ops(shape);
     std::vector<Op>& list = ops[rng.below(3)];
     const size_t at = rng.below(list.size() - 1);

@@ -12,13 +12,10 @@
 
 #include "fpdist/core/rng.hpp"
 #include "src/plan/program.hpp"
+#include "tests/plan/pipeline_shapes.hpp"
 
 namespace fpdist::plan {
 namespace {
-
-PipelineShape whole(Schedule schedule, int p, int m, int v = 1) {
-  return {schedule, p, v, std::vector<int>(static_cast<size_t>(m), 1), 1};
-}
 
 std::vector<UnitCost> equal_units(int m, int64_t f, int64_t b, int64_t w, int64_t rows = 1) {
   return std::vector<UnitCost>(static_cast<size_t>(m), UnitCost{{f, b, w}, {0, 0, 0}, rows, 0});
@@ -35,10 +32,11 @@ TEST(Simulator, EqualPacksGiveTheClosedFormsExactly) {
         const int m = k * p;
         const std::vector<int64_t> one(static_cast<size_t>(p), 1);
         const int64_t ideal = 3 * t * m;
-        EXPECT_EQ(makespan(whole(Schedule::k1F1B, p, m), equal_units(m, t, t, t), one), ideal + 3 * t * (p - 1));
-        EXPECT_EQ(makespan(whole(Schedule::kZeroBubble, p, m), equal_units(m, t, t, t), one), ideal + t * (p - 1));
+        EXPECT_EQ(makespan(whole_packs(Schedule::k1F1B, p, m), equal_units(m, t, t, t), one), ideal + 3 * t * (p - 1));
+        EXPECT_EQ(makespan(whole_packs(Schedule::kZeroBubble, p, m), equal_units(m, t, t, t), one),
+                  ideal + t * (p - 1));
         for (int v = 1; v <= 4; ++v)
-          EXPECT_EQ(makespan(whole(Schedule::kInterleaved, p, m, v), equal_units(m, t, t, t),
+          EXPECT_EQ(makespan(whole_packs(Schedule::kInterleaved, p, m, v), equal_units(m, t, t, t),
                              std::vector<int64_t>(static_cast<size_t>(p * v), 1)),
                     v * ideal + 3 * t * (p - 1))
               << p << ' ' << m << ' ' << v;
@@ -50,28 +48,11 @@ TEST(Simulator, ZeroBubbleHidesWeightGradients) {
   for (int p = 2; p <= 6; ++p)
     for (const auto& [f, b, w] : {std::array<int64_t, 3>{4, 6, 3}, {5, 5, 5}, {2, 9, 1}, {4, 4, 3}}) {
       const int m = 3 * p;
-      EXPECT_EQ(makespan(whole(Schedule::kZeroBubble, p, m), equal_units(m, f, b, w),
+      EXPECT_EQ(makespan(whole_packs(Schedule::kZeroBubble, p, m), equal_units(m, f, b, w),
                          std::vector<int64_t>(static_cast<size_t>(p), 1)),
                 m * (f + b + w) + (p - 1) * (f + b - w))
           << p << ": " << f << ' ' << b << ' ' << w;
     }
-}
-
-PipelineShape random_shape(Rng& rng) {
-  PipelineShape shape;
-  shape.schedule = static_cast<Schedule>(rng.below(3));
-  shape.stages = static_cast<int>(1 + rng.below(5));
-  shape.chunks = shape.schedule == Schedule::kInterleaved ? static_cast<int>(1 + rng.below(3)) : 1;
-  int units = 0, most = 1;
-  for (uint64_t pack = 1 + rng.below(6); pack > 0; --pack) {
-    shape.slices.push_back(static_cast<int>(1 + rng.below(5)));
-    units += shape.slices.back();
-  }
-  if (shape.schedule == Schedule::kInterleaved)
-    shape.slices.back() += (shape.stages - units % shape.stages) % shape.stages;
-  for (const int slices : shape.slices) most = std::max(most, slices);
-  shape.window = rng.below(2) ? 1 : most;
-  return shape;
 }
 
 std::vector<UnitCost> random_units(Rng& rng, const PipelineShape& shape, bool with_links) {
@@ -136,7 +117,7 @@ TEST(Simulator, OnePassOverTheProgramIsTheListsRunOpByOp) {
   for (uint64_t seed = 0; seed < 500; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 3);
-    const PipelineShape shape = random_shape(rng);
+    const PipelineShape shape = random_shape(rng, {.stages = 5, .chunks = 3, .packs = 6, .slices = 5});
     const std::vector<UnitCost> units = random_units(rng, shape, rng.below(2));
     const std::vector<int64_t> layers = random_layers(rng, shape);
     const Simulation run = simulate(shape, pipeline_ops(shape), units, layers, true);
@@ -163,14 +144,14 @@ TEST(Simulator, RowsInFlightFollowTheSchedule) {
                     std::vector<int64_t>(static_cast<size_t>(shape.stages * shape.chunks), 1))
         .peak_rows;
   };
-  EXPECT_EQ(peak(whole(Schedule::k1F1B, 4, 16)), 400);
-  EXPECT_EQ(peak(whole(Schedule::kZeroBubble, 4, 16)), 400);
-  EXPECT_EQ(peak(whole(Schedule::kInterleaved, 4, 16, 2)), 100 * (4 + 6 + 1) / 2);
-  EXPECT_EQ(peak(whole(Schedule::k1F1B, 4, 2)), 200);
+  EXPECT_EQ(peak(whole_packs(Schedule::k1F1B, 4, 16)), 400);
+  EXPECT_EQ(peak(whole_packs(Schedule::kZeroBubble, 4, 16)), 400);
+  EXPECT_EQ(peak(whole_packs(Schedule::kInterleaved, 4, 16, 2)), 100 * (4 + 6 + 1) / 2);
+  EXPECT_EQ(peak(whole_packs(Schedule::k1F1B, 4, 2)), 200);
 }
 
 TEST(Simulator, NoPacksTakeNoTime) {
-  const PipelineShape shape = whole(Schedule::kInterleaved, 2, 0, 2);
+  const PipelineShape shape = whole_packs(Schedule::kInterleaved, 2, 0, 2);
   const Simulation run = simulate(shape, pipeline_ops(shape), {}, std::vector<int64_t>(4, 1));
   EXPECT_EQ(run.makespan, 0);
   EXPECT_EQ(run.peak_rows, 0);

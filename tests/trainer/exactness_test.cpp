@@ -10,36 +10,17 @@
 #include "fpdist/trainer/trainer.hpp"
 #include "tests/support/metric_laws.hpp"
 #include "tests/support/random_groups.hpp"
+#include "tests/trainer/tiny_config.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
 struct Case {
   Method method;
-  const char* variant;  // loss_type or importance_sampling_level
+  const char* variant;  // see tiny_config
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << name_of(c.method) << " " << c.variant; }
-
-Config small_config(const Case& c) {
-  Config config;
-  config.method = c.method;
-  config.model.preset = "tiny";
-  config.model.seed = 3;
-  config.model.dtype = DType::kFloat64;
-  config.data.path = {"unused"};
-  config.optim = {.learning_rate = 1e-3, .adam_epsilon = 1e-4, .weight_decay = 0.01, .max_grad_norm = 0.0};
-  config.pack.max_tokens = 96;
-  const std::string variant = c.variant;
-  if (c.method == Method::kGrpo) {
-    config.loss.beta = 0.1;
-    config.loss.loss_type = variant == "sequence" ? "grpo" : variant;
-    if (variant == "sequence") config.loss.importance_sampling_level = "sequence";
-    config.loss.epsilon_high = 0.3;
-  }
-  if (c.method == Method::kReward) config.loss.center_rewards_coefficient = 0.05;
-  return config;
-}
 
 struct Steps {
   std::vector<std::map<std::string, double>> metrics;  // of each step
@@ -95,7 +76,7 @@ class Exactness : public ::testing::TestWithParam<Case> {};
 TEST_P(Exactness, SharingChangesNeitherLossNorAnyGradient) {
   for (uint64_t seed = 1; seed <= 6; ++seed) {
     SCOPED_TRACE(text("seed ", seed));
-    Config config = small_config(GetParam());
+    Config config = tiny_config(GetParam().method, GetParam().variant);
     const Steps shared = run_steps(config, 1, 1, seed);
     config.pack.share_prefix = false;
     const Steps alone = run_steps(config, 1, 1, seed);
@@ -111,7 +92,7 @@ TEST_P(Exactness, SharingChangesNeitherLossNorAnyGradient) {
 }
 
 TEST_P(Exactness, TheNumberOfRanksChangesNothing) {
-  const Config config = small_config(GetParam());
+  const Config config = tiny_config(GetParam().method, GetParam().variant);
   const Steps one = run_steps(config, 1, 3, 11);
   for (const int ranks : {2, 3, 8}) {
     SCOPED_TRACE(text(ranks, " ranks, seed 11"));

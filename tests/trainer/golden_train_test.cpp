@@ -4,7 +4,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -16,6 +15,7 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "tests/support/scratch.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -77,8 +77,8 @@ TEST_P(GoldenTraining, FiveStepsEqualAPlainPyTorchLoop) {
   at::set_num_threads(1);
   const auto [method, dtype, ranks] = GetParam();
   const Json expected = Json::parse(std::ifstream(kGolden / "expected.json"));
-  const fs::path dir = fs::temp_directory_path() / ("fpdist_golden_" + std::to_string(getpid()));
-  const Config config = golden_config(expected, method, dtype, dir / "out");
+  const test::Scratch scratch;
+  const Config config = golden_config(expected, method, dtype, scratch / "out");
   std::vector<StepMetrics> steps;
   comm::run_threads(ranks, [&](comm::World& world) {
     NullLog log;
@@ -97,8 +97,7 @@ TEST_P(GoldenTraining, FiveStepsEqualAPlainPyTorchLoop) {
           << name << ", step " << s + 1;
     }
   const Distance distance = compare_weights(
-      (dir / "out/final").string(), (kGolden / text("expected_", method, ".safetensors")).string(), config.model.path);
-  fs::remove_all(dir);
+      scratch / "out/final", (kGolden / text("expected_", method, ".safetensors")).string(), config.model.path);
   ASSERT_GT(distance.change, 0);
   EXPECT_LT(std::sqrt(distance.apart / distance.change), is_double ? 1e-8 : 5e-3);
 }

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -12,6 +11,7 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/trainer/state.hpp"
+#include "tests/support/scratch.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -20,11 +20,10 @@ namespace fs = std::filesystem;
 
 class LoadModel : public ::testing::Test {
  protected:
-  LoadModel() : dir_(fs::temp_directory_path() / ("fpdist_load_model_" + std::to_string(getpid()))) {
+  LoadModel() {
     preset_.model.preset = "tiny";
     preset_.model.seed = 5;
   }
-  ~LoadModel() override { fs::remove_all(dir_); }
 
   static checkpoint::NamedTensors tensors_of(const model::Transformer& model) {
     checkpoint::NamedTensors tensors;
@@ -56,7 +55,8 @@ class LoadModel : public ::testing::Test {
   }
 
   Config preset_;
-  fs::path dir_;
+  const test::Scratch scratch_;
+  const fs::path dir_ = scratch_ / "model";
 };
 
 TEST_F(LoadModel, ADirectoryGivesTheWeightsItHolds) {

@@ -12,6 +12,7 @@
 #include "fpdist/trainer/trainer.hpp"
 #include "tests/support/metric_laws.hpp"
 #include "tests/support/random_groups.hpp"
+#include "tests/trainer/tiny_config.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -70,22 +71,12 @@ std::vector<Job> all_jobs() {
 struct Variant {
   const char* name;
   Method method;
+  const char* loss = "grpo";  // see tiny_config
 };
 
 Config config_of(const Variant& variant) {
-  Config config;
-  config.method = variant.method;
-  config.model.preset = "tiny";
-  config.model.seed = 3;
-  config.model.dtype = DType::kFloat64;
-  config.data.path = {"unused"};
-  config.optim = {.learning_rate = 1e-3, .adam_epsilon = 1e-4, .weight_decay = 0.01, .max_grad_norm = 0.0};
+  Config config = tiny_config(variant.method, variant.loss);
   config.pack.max_tokens = 70;  // several packs a replica, none of a round size
-  if (variant.method == Method::kGrpo) {
-    config.loss.beta = 0.1, config.loss.loss_type = "grpo", config.loss.epsilon_high = 0.3;
-    if (std::string(variant.name) == "grpo_sequence") config.loss.importance_sampling_level = "sequence";
-  }
-  if (variant.method == Method::kReward) config.loss.center_rewards_coefficient = 0.05;
   return config;
 }
 
@@ -172,7 +163,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Combine(::testing::ValuesIn(all_jobs()),
                        ::testing::Values(Variant{"sft", Method::kSft}, Variant{"dpo", Method::kDpo},
                                          Variant{"reward", Method::kReward}, Variant{"grpo", Method::kGrpo},
-                                         Variant{"grpo_sequence", Method::kGrpo})),
+                                         Variant{"grpo_sequence", Method::kGrpo, "sequence"})),
     [](const auto& info) { return std::string(std::get<0>(info.param).name) + "_" + std::get<1>(info.param).name; });
 
 TEST(MeshBits, TheSameMeshTwiceGivesTheSameBitsAlsoUnderDelays) {

@@ -18,6 +18,7 @@
 #include "fpdist/plan/costs_file.hpp"
 #include "src/trainer/state.hpp"
 #include "tests/support/random_groups.hpp"
+#include "tests/support/scratch.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -47,13 +48,7 @@ int count(const std::string& text, const std::string& words) {
 
 class PlanRun : public ::testing::Test {
  protected:
-  PlanRun()
-      : dir_(fs::temp_directory_path() /
-             text("fpdist_plan_run_", getpid(), "_", ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
-    at::set_num_threads(1);
-    fs::create_directories(dir_);
-  }
-  ~PlanRun() override { fs::remove_all(dir_); }
+  PlanRun() { at::set_num_threads(1); }
 
   Config config(int pp, int dp = 1) const {
     Config config;
@@ -85,7 +80,8 @@ class PlanRun : public ::testing::Test {
     }
   }
 
-  fs::path dir_;
+  const test::Scratch scratch_;
+  const fs::path dir_ = scratch_.path();
   Listener log_;
 };
 

@@ -14,6 +14,7 @@
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
 #include "tests/support/random_groups.hpp"
+#include "tests/support/scratch.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -22,13 +23,7 @@ namespace fs = std::filesystem;
 
 class TrainerTest : public ::testing::Test {
  protected:
-  TrainerTest()
-      : dir_(fs::temp_directory_path() / ("fpdist_trainer_" + std::to_string(getpid()) + "_" +
-                                          ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
-    at::set_num_threads(1);
-    fs::create_directories(dir_);
-  }
-  ~TrainerTest() override { fs::remove_all(dir_); }
+  TrainerTest() { at::set_num_threads(1); }
 
   Config config(Method method, const std::string& rows) {
     std::ofstream(dir_ / "data.jsonl") << rows;
@@ -75,7 +70,8 @@ class TrainerTest : public ::testing::Test {
     return texts.empty() ? "" : texts.front();
   }
 
-  fs::path dir_;
+  const test::Scratch scratch_;
+  const fs::path dir_ = scratch_.path();
   NullLog log_;
 };
 
@@ -101,8 +97,7 @@ TEST_F(TrainerTest, StepsLaidOutAheadAreTheStepsOfACallersOwnLoop) {
       const data::Loader loader(static_cast<int64_t>(dataset.group.size()), run.train.groups_per_step, run.train.seed,
                                 run.data.shuffle);
       for (int64_t step = 0; step < run.train.max_steps; ++step) {
-        std::vector<data::Group> groups;
-        for (const int64_t id : loader.step(step)) groups.push_back(dataset.group[static_cast<size_t>(id)]);
+        const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
         own.push_back(trainer.step(groups).values.at("loss"));
       }
     });

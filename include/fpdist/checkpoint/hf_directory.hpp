@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "fpdist/checkpoint/config_json.hpp"
 #include "fpdist/checkpoint/safetensors.hpp"
 
 namespace fpdist::checkpoint {
@@ -20,7 +21,7 @@ class HfDirectory {
   /// Throws ModelFileError naming what is missing or does not fit together.
   explicit HfDirectory(const std::string& path);
   const std::string& config_json() const { return config_json_; }
-  std::string config_path() const { return path_ + "/config.json"; }
+  std::string config_path() const { return config_json_path(path_); }
   bool contains(const std::string& name) const { return file_of_.count(name) != 0; }
   std::vector<std::string> names() const;
   /// Copies tensor `name` into `destination`, cast to its dtype (no gradient is recorded). Throws ModelFileError when

@@ -2,7 +2,10 @@
 // data: which groups are in a step. A pure function of (seed, epoch, step): never of the mesh.
 
 #include <cstdint>
+#include <span>
 #include <vector>
+
+#include "fpdist/data/reader.hpp"
 
 namespace fpdist::data {
 
@@ -24,5 +27,8 @@ class Loader {
   mutable int64_t cached_epoch_ = -1;
   mutable std::vector<int64_t> order_;
 };
+
+/// Copies of the groups that Loader::step names, in that order.
+std::vector<Group> pick_groups(const Dataset& dataset, std::span<const int64_t> ids);
 
 }  // namespace fpdist::data

@@ -55,9 +55,6 @@ using LossFunction = std::function<LossOutput(const Edges&, const plan::StepTota
 /// The loss of `method` with `options` checked and defaults filled in; throws ConfigError naming loss.<key>.
 LossFunction make_loss(Method method, const LossOptions& options);
 
-/// Whether the loss needs reference log-probs (DPO; GRPO with beta != 0).
-bool needs_reference(Method method, const LossOptions& options);
-
 /// Fills `advantage` of every sample of a step that has a reward and no advantage of its own, as TRL 1.16: (reward -
 /// mean of its group) / (std + 1e-4), std with n - 1 over the group or over the whole step by scale_rewards; a group of
 /// one gets 0. A sample with neither stays without (counts as 0). Hand in a copy where the samples outlive the step:

@@ -33,4 +33,7 @@ struct LossOptions {
 /// `options` checked for `method`, with what was left out filled in; throws ConfigError naming loss.<key>.
 LossOptions resolved(Method method, LossOptions options);
 
+/// Whether the loss needs reference log-probs (DPO; GRPO with beta != 0).
+bool needs_reference(Method method, const LossOptions& options);
+
 }  // namespace fpdist::loss

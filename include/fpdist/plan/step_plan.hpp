@@ -13,6 +13,7 @@
 #include "fpdist/plan/options.hpp"
 #include "fpdist/plan/pipeline_plan.hpp"
 #include "fpdist/plan/schedule.hpp"
+#include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::plan {
 
@@ -80,5 +81,8 @@ PlannerOptions planner_options(Method method, const ParallelOptions& parallel, c
 /// Throws ConfigError as plan_pipeline does.
 StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
                         const StageCosts& costs, const PackOptions& options);
+
+/// A pack's samples laid out as trees, `sample[b]` being `pack.member[b]`; `share` as the step was planned.
+prefix::TreeLayout lay_out(std::span<const data::Group> groups, const PackPlan& pack, bool share);
 
 }  // namespace fpdist::plan

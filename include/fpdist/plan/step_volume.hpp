@@ -24,8 +24,17 @@ struct StageMemory {
   int64_t total() const { return weights + gradients + optimizer + activations; }
 };
 
-/// [pp] for the replica that holds most. Activations: the inputs of every operation of the layers of each row in
+/// Rows in flight on a stage, forward done and backward not.
+struct KeptRows {
+  int64_t row_layers = 0;  ///< each one times the layers that it went through
+  int64_t unit_rows = 0;   ///< of the largest unit
+};
+
+/// Of a rank that holds `weights` elements. Activations: the inputs of every operation of the layers of each row in
 /// flight (with recompute of the layers alone, and of one layer of the largest unit besides), over cp * tp ranks.
+StageMemory rank_memory(const ModelBytes& model, const MeshShape& mesh, int64_t weights, const KeptRows& kept);
+
+/// [pp] for the replica that holds most.
 std::vector<StageMemory> stage_memory(const ModelBytes& model, const MeshShape& mesh, const PipelinePlan& plan,
                                       const PlanFigures& figures);
 
@@ -37,7 +46,7 @@ struct StepTraffic {
 };
 StepTraffic step_traffic(const ModelBytes& model, const MeshShape& mesh, const PlanFigures& figures);
 
-/// Weights of one layer, and of the embedding (the head has as many).
+/// Weights of one layer's matrices.
 int64_t layer_weights(const ModelShape& shape);
 
 }  // namespace fpdist::plan

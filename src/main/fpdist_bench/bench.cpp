@@ -75,6 +75,22 @@ std::string value_line(const std::vector<Table::Column>& columns, const Json& re
   return line.str();
 }
 
+void DTypeChoice::describe(po::options_description& to) {
+  adder(to)("dtype", name, "float32 | bfloat16 | auto: bfloat16 on a GPU, float32 on the CPU");
+}
+
+void DTypeChoice::check() const {
+  fpdist::check<ConfigError>(name == "auto" || name == "float32" || name == "bfloat16",
+                             "--dtype is float32, bfloat16 or auto, not ", name);
+}
+
+at::ScalarType DTypeChoice::on(const comm::Device& device) const {
+  if (name == "auto") return device.where().is_cpu() ? at::kFloat : at::kBFloat16;
+  return name == "bfloat16" ? at::kBFloat16 : at::kFloat;
+}
+
+std::string name_of(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "bfloat16" : "float32"; }
+
 Table::Table(std::vector<Column> columns, const std::string& json_path, bool is_here)
     : columns_(std::move(columns)), json_path_(json_path), is_here_(is_here) {
   if (is_here_) std::cout << title_line(columns_) << std::endl;

@@ -2,6 +2,8 @@
 // main (fpdist_bench): what its subcommands share. A subcommand reads its arguments first, without MPI and before
 // anything is allocated, and returns what the ranks shall do.
 
+#include <c10/core/ScalarType.h>
+
 #include <boost/program_options.hpp>
 #include <functional>
 #include <memory>
@@ -28,6 +30,13 @@ Body prepare_scaling(const Arguments& arguments);
 /// False when --help was asked for and answered. `rest`: where arguments go that are not ours; null: they are errors.
 bool parse(const Arguments& arguments, boost::program_options::options_description& options, Arguments* rest = nullptr);
 
+/// add(name, field, what): an option that is written to `field` and has its value as default.
+inline auto adder(boost::program_options::options_description& to) {
+  return [&to](const char* name, auto& field, const char* what) {
+    to.add_options()(name, boost::program_options::value(&field)->default_value(field), what);
+  };
+}
+
 /// Where a subcommand runs, with its options --device, --transport, --nccl-max-ctas and --share-gpus.
 struct DeviceChoice {
   std::string name = "auto";
@@ -35,6 +44,15 @@ struct DeviceChoice {
   void describe(boost::program_options::options_description& to);
   std::unique_ptr<comm::Device> open(const comm::World& world) const;
 };
+
+/// The option --dtype.
+struct DTypeChoice {
+  std::string name = "auto";  ///< float32 | bfloat16 | auto: bfloat16 on a GPU, float32 on the CPU
+  void describe(boost::program_options::options_description& to);
+  void check() const;  ///< throws ConfigError
+  at::ScalarType on(const comm::Device& device) const;
+};
+std::string name_of(at::ScalarType dtype);  ///< float32 or bfloat16
 
 /// One line a result, on rank 0: columns on the terminal, and whole as JSON lines in a file that is appended to.
 class Table {

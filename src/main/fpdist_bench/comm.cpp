@@ -206,9 +206,7 @@ Body prepare_comm(const Arguments& arguments) {
   Options options;
   po::options_description all("[mpirun -np N] fpdist_bench comm");
   options.device.describe(all);
-  const auto add = [&all](const char* name, auto& field, const char* what) {
-    all.add_options()(name, po::value(&field)->default_value(field), what);
-  };
+  const auto add = adder(all);
   add("from", options.from, "smallest size: bytes, or with K, M, G");
   add("to", options.to, "largest size; sizes double");
   add("dtype", options.dtype, "float32 | bfloat16");

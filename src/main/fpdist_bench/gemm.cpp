@@ -20,7 +20,8 @@ namespace po = boost::program_options;
 
 struct Options {
   DeviceChoice device;
-  std::string model = "qwen2.5-7b", dtype = "auto", json;
+  DTypeChoice dtype;
+  std::string model = "qwen2.5-7b", json;
   std::vector<std::string> shapes;
   int64_t rows = 8192, rounds = 7, calls = 5;
 };
@@ -97,10 +98,8 @@ std::vector<Product> products(const Shape& shape, int64_t rows, const at::Tensor
 void run(comm::World& world, const Options& options, const std::vector<Shape>& shapes) {
   check<ConfigError>(world.size() == 1, "gemm measures one rank: start it without mpirun");
   const std::unique_ptr<comm::Device> device = options.device.open(world);
-  const bool is_cpu = device->where().is_cpu();
-  const std::string dtype = options.dtype == "auto" ? (is_cpu ? "float32" : "bfloat16") : options.dtype;
-  const at::TensorOptions on =
-      at::TensorOptions(device->where()).dtype(dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
+  const at::ScalarType dtype = options.dtype.on(*device);
+  const at::TensorOptions on = at::TensorOptions(device->where()).dtype(dtype);
   const at::NoGradGuard no_grad;
   Table table({{"product", "product", 9},
                {"rows", "rows", 8},
@@ -113,9 +112,9 @@ void run(comm::World& world, const Options& options, const std::vector<Shape>& s
               options.json, world.rank() == 0);
   for (const Shape& shape : shapes)
     for (const Product& product : products(shape, options.rows, on)) {
-      nlohmann::ordered_json line = {{"bench", "gemm"},      {"device", device->description()},
-                                     {"dtype", dtype},       {"product", product.name},
-                                     {"rows", options.rows}, {"in", shape.in},
+      nlohmann::ordered_json line = {{"bench", "gemm"},         {"device", device->description()},
+                                     {"dtype", name_of(dtype)}, {"product", product.name},
+                                     {"rows", options.rows},    {"in", shape.in},
                                      {"out", shape.out}};
       line.update(measure(*device, product, options));
       const double operations = 2.0 * static_cast<double>(options.rows) * static_cast<double>(shape.in * shape.out);
@@ -130,21 +129,18 @@ Body prepare_gemm(const Arguments& arguments) {
   Options options;
   po::options_description all("fpdist_bench gemm");
   options.device.describe(all);
-  const auto add = [&all](const char* name, auto& field, const char* what) {
-    all.add_options()(name, po::value(&field)->default_value(field), what);
-  };
+  const auto add = adder(all);
   add("model", options.model, "whose linear layers: qwen2.5-7b, qwen2.5-0.5b, llama-3-8b, small or a config.json");
   all.add_options()("shapes", po::value(&options.shapes)->multitoken(), "IN,OUT ... instead of a model's");
   add("rows", options.rows, "rows of x");
-  add("dtype", options.dtype, "float32 | bfloat16 | auto: bfloat16 on a GPU, float32 on the CPU");
+  options.dtype.describe(all);
   add("rounds", options.rounds, "rounds of both; medians are reported");
   add("calls", options.calls, "calls timed together in a round");
   add("json", options.json, "file that gets one JSON line a result");
   if (!parse(arguments, all)) return {};
   check<ConfigError>(options.rows > 0 && options.rounds > 0 && options.calls > 0,
                      "--rows, --rounds and --calls must be 1 or more");
-  check<ConfigError>(options.dtype == "auto" || options.dtype == "float32" || options.dtype == "bfloat16",
-                     "--dtype is float32, bfloat16 or auto, not ", options.dtype);
+  options.dtype.check();
   std::vector<Shape> shapes;
   for (const std::string& given : options.shapes) {
     const std::vector<int64_t> numbers = numbers_of(given, "shapes", 2);

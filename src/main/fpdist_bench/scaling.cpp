@@ -18,9 +18,9 @@
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
 #include "fpdist/plan/cost_model.hpp"
-#include "fpdist/prefix/forest.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "src/main/fpdist_bench/bench.hpp"
+#include "src/main/fpdist_bench/group_work.hpp"
 #include "src/main/fpdist_bench/model_shape.hpp"
 #include "src/main/fpdist_bench/scaling_file.hpp"
 #include "src/main/program.hpp"
@@ -71,22 +71,15 @@ std::vector<data::Group> groups_of(const data::Dataset& dataset, const trainer::
   check<ConfigError>(there >= count, "a step of ", count, " groups needs as many rows, the data have ", there,
                      ": lower train.groups_per_step or give more data");
   const data::Loader loader(there, count, config.train.seed, config.data.shuffle);
-  std::vector<data::Group> groups;
-  for (const int64_t id : loader.step(step % (there / count))) groups.push_back(dataset.group[static_cast<size_t>(id)]);
-  return groups;
+  return data::pick_groups(dataset, loader.step(step % (there / count)));
 }
 
 /// Operations that the step cannot do without, counted as the trainer's `mfu` counts: three times the forward.
 double useful_operations(const std::vector<data::Group>& groups, const model::ModelConfig& model) {
-  std::vector<prefix::TokenSpan> spans;
-  int64_t edges = 0;
-  for (const data::Group& group : groups)
-    for (const data::Sample& sample : group.sample)
-      spans.emplace_back(sample.token), edges += plan::count_edges(sample);
   plan::CostTable forward = plan::forward_cost(plan::stage_costs(model.shape()));
   forward.per_pack = 0;
-  const prefix::Forest forest = prefix::make_forest(spans);
-  return 3.0 * static_cast<double>(forward.cost(forest.tokens(), forest.visible_pairs(), edges));
+  const plan::Work work = work_of(groups, /*share=*/true);
+  return 3.0 * static_cast<double>(forward.cost(work.rows, work.pairs, work.edges));
 }
 
 /// What a job is, whatever it measures.
@@ -193,9 +186,7 @@ Body prepare_scaling(const Arguments& arguments) {
   Options options;
   po::options_description all(
       "[mpirun -np N] fpdist_bench scaling CONFIG.yaml [--section.key value ...], or --report FILE");
-  const auto add = [&all](const char* name, auto& field, const char* what) {
-    all.add_options()(name, po::value(&field)->default_value(field), what);
-  };
+  const auto add = adder(all);
   add("mode", options.mode, "weak | strong | both: train.groups_per_step groups a rank, or in all");
   all.add_options()("unshared", po::bool_switch(&options.with_unshared), "also without shared prefixes");
   add("steps", options.steps, "measured steps; medians are reported");

@@ -21,7 +21,8 @@ namespace po = boost::program_options;
 
 struct Options {
   DeviceChoice device;
-  std::string model = "qwen2.5-7b", dtype = "auto", json;
+  DTypeChoice dtype;
+  std::string model = "qwen2.5-7b", json;
   std::vector<std::string> grid;
   int64_t layers = 0, rounds = 5, max_tokens = 16384, unshared_tokens = 0, threads = 0;
   bool checkpointing = false;
@@ -87,11 +88,8 @@ void run(comm::World& world, const Options& options, const model::ModelConfig& c
   check<ConfigError>(world.size() == 1, "step measures one rank: start it without mpirun");
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
   const std::unique_ptr<comm::Device> device = options.device.open(world);
-  const bool is_cpu = device->where().is_cpu();
-  const std::string dtype = options.dtype == "auto" ? (is_cpu ? "float32" : "bfloat16") : options.dtype;
-  StepModel model(
-      config, *device,
-      {.dtype = dtype == "bfloat16" ? at::kBFloat16 : at::kFloat, .gradient_checkpointing = options.checkpointing});
+  const at::ScalarType dtype = options.dtype.on(*device);
+  StepModel model(config, *device, {.dtype = dtype, .gradient_checkpointing = options.checkpointing});
   Table table({{"prompt", "P", 7},
                {"completion", "R", 7},
                {"group", "G", 4},
@@ -107,9 +105,9 @@ void run(comm::World& world, const Options& options, const model::ModelConfig& c
                {"unshared_peak_gib", "unshared", 10}},
               options.json, world.rank() == 0);
   for (const Cell& cell : cells) {
-    nlohmann::ordered_json line = {{"bench", "step"},        {"device", device->description()},
-                                   {"model", options.model}, {"layers", config.num_hidden_layers},
-                                   {"dtype", dtype},         {"gradient_checkpointing", options.checkpointing}};
+    nlohmann::ordered_json line = {{"bench", "step"},         {"device", device->description()},
+                                   {"model", options.model},  {"layers", config.num_hidden_layers},
+                                   {"dtype", name_of(dtype)}, {"gradient_checkpointing", options.checkpointing}};
     line.update(measure(model, *device, cell, config, options));
     table.add(line);
   }
@@ -121,15 +119,13 @@ Body prepare_step(const Arguments& arguments) {
   Options options;
   po::options_description all("fpdist_bench step");
   options.device.describe(all);
-  const auto add = [&all](const char* name, auto& field, const char* what) {
-    all.add_options()(name, po::value(&field)->default_value(field), what);
-  };
+  const auto add = adder(all);
   add("model", options.model, "qwen2.5-7b, qwen2.5-0.5b, llama-3-8b, small or a config.json");
   add("layers", options.layers, "keep so many layers (0: all)");
   all.add_options()("grid", po::value(&options.grid)->multitoken(),
                     "P,R,G ...: prompt tokens, completion tokens, completions (4096,1024,8 4096,1024,2 1024,1024,2 "
                     "16384,1024,2)");
-  add("dtype", options.dtype, "float32 | bfloat16 | auto: bfloat16 on a GPU, float32 on the CPU");
+  options.dtype.describe(all);
   add("rounds", options.rounds, "rounds of both arms after a warm-up; medians are reported");
   add("max-tokens", options.max_tokens, "most rows in a pack; a group's tree, or a sample, travels whole all the same");
   add("unshared-tokens", options.unshared_tokens, "the same without sharing (0: as --max-tokens)");
@@ -141,8 +137,7 @@ Body prepare_step(const Arguments& arguments) {
       options.rounds > 0 && options.max_tokens > 0 && options.layers >= 0 && options.unshared_tokens >= 0 &&
           options.threads >= 0,
       "--rounds and --max-tokens must be 1 or more, --layers, --unshared-tokens and --threads 0 or more");
-  check<ConfigError>(options.dtype == "auto" || options.dtype == "float32" || options.dtype == "bfloat16",
-                     "--dtype is float32, bfloat16 or auto, not ", options.dtype);
+  options.dtype.check();
   if (options.grid.empty()) options.grid = {"4096,1024,8", "4096,1024,2", "1024,1024,2", "16384,1024,2"};
   std::vector<Cell> cells;
   for (const std::string& given : options.grid) {

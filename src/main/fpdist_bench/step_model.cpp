@@ -6,8 +6,7 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/ops/segments.hpp"
 #include "fpdist/plan/cost_model.hpp"
-#include "fpdist/prefix/forest.hpp"
-#include "fpdist/prefix/tree_layout.hpp"
+#include "src/main/fpdist_bench/group_work.hpp"
 
 namespace fpdist::bench {
 namespace {
@@ -52,12 +51,9 @@ data::Group random_group(const Cell& cell, int64_t vocab) {
 }
 
 double operations(const model::ModelConfig& config, const data::Group& group, bool share, bool with_head) {
-  std::vector<prefix::TokenSpan> spans;
-  int64_t edges = 0;
-  for (const data::Sample& sample : group.sample) spans.emplace_back(sample.token), edges += plan::count_edges(sample);
-  const prefix::Forest forest = prefix::make_forest(spans, share);
-  return static_cast<double>(plan::total_work(plan::stage_costs(config.shape()),
-                                              {forest.tokens(), forest.visible_pairs(), with_head ? edges : 0}));
+  plan::Work work = work_of({&group, 1}, share);
+  if (!with_head) work.edges = 0;
+  return static_cast<double>(plan::total_work(plan::stage_costs(config.shape()), work));
 }
 
 StepModel::StepModel(const model::ModelConfig& config, comm::Device& device, const model::TransformerOptions& options)
@@ -75,15 +71,13 @@ StepModel::Pass StepModel::make_pass(const data::Group& group, bool share, int64
                                                    {.max_tokens = max_tokens, .share_prefix = share, .slices = 1});
   Pass pass{.pack = {}, .totals = plan.totals};
   for (const plan::PackPlan& planned : plan.replica[0]) {
-    std::vector<prefix::PackMember> members;
     std::vector<double> length, advantage;
     for (const plan::MemberRef& ref : planned.member) {
       const data::Sample& sample = group.sample[static_cast<size_t>(ref.index)];
-      members.push_back({0, ref.index, &sample});
       length.push_back(static_cast<double>(plan::count_edges(sample))), advantage.push_back(*sample.advantage);
     }
     const auto dtype = flat_.parameters()[0]->main_grad.scalar_type();
-    Pass::Pack pack{.tensors = parallel::make_pack_tensors(prefix::make_layout(members, share), &device_),
+    Pass::Pack pack{.tensors = parallel::make_pack_tensors(plan::lay_out(groups, planned, share), &device_),
                     .length = device_.upload(at::tensor(length, at::kDouble).to(dtype)),
                     .advantage = device_.upload(at::tensor(advantage, at::kDouble).to(dtype))};
     pass.pack.push_back(std::move(pack));

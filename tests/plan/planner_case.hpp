@@ -1,0 +1,14 @@
+#pragma once
+// Tests: what plan_pipeline is asked.
+
+#include "fpdist/plan/pipeline_plan.hpp"
+
+namespace fpdist::plan {
+
+struct PlannerCase {
+  LengthTree tree;
+  StageCosts costs;
+  PlannerOptions options;
+};
+
+}  // namespace fpdist::plan
