@@ -159,7 +159,8 @@ struct Trainer::Impl {
   [[noreturn]] void throw_out_of_memory(const std::string& message, const std::string& position,
                                         const comm::MemoryUse& before) const;
 
-  /// planned_step.cpp: `ready`'s plan, or one made here where there is none or costs have changed since.
+  /// planned_step.cpp: `ready`'s plan, or one made here where there is none or costs have changed since. The current
+  /// stream then waits for its packs, where it has any.
   PlannedStep take_plan(std::span<const data::Group> groups, std::future<PlannedStep>* ready) const;
 
   /// calibrate.cpp: after each step, holds its plan's time against `measured_seconds` (of the slowest rank), and

@@ -119,7 +119,7 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
                                               made_with = costs, version = costs_version] {
         PlannedStep planned = plan_step(*next, planning, made_with, version);
         planned.packs = std::make_shared<Packs>(*this, *next, planned.plan, config.pack.share_prefix);
-        planned.packs->make_all();
+        planned.uploads = device->run_ahead([&] { planned.packs->make_all(); });
         return planned;
       });
     }
