@@ -13,6 +13,7 @@ class CpuDevice final : public Device {
   std::string description() const override { return "cpu"; }
   std::unique_ptr<Communicator> extend(std::unique_ptr<Communicator> host) override { return host; }
   at::Tensor upload(const at::Tensor& host) override { return host; }
+  void upload_all(std::span<at::Tensor* const>) override {}
   at::Tensor download(const at::Tensor& tensor) override { return tensor; }
   void synchronize() override {}
   MemoryUse memory() const override { return {}; }

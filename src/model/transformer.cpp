@@ -71,12 +71,17 @@ struct Transformer::Impl {
     return all;
   }
 
+  void use(std::span<const ops::ParameterPtr> parameters) const {
+    if (use_hook) use_hook(parameters);
+  }
   at::Tensor embed(const PackContext& context) const {
+    use({&weights.embedding, 1});
     return options.tp == nullptr ? ops::embedding(context.tensors.token, *weights.embedding)
                                  : parallel::embedding(context.tensors.token, *weights.embedding, *options.tp,
                                                        context.tensors.shard_rows);
   }
   at::Tensor run(size_t index, const at::Tensor& x, const PackContext& context) const {
+    use(segment_parameters[index]);
     return index < weights.block.size() ? block_forward(x, weights.block[index], config, context, index)
                                         : ops::rms_norm(x, *weights.norm, config.rms_norm_eps);
   }
@@ -130,10 +135,12 @@ struct Transformer::Impl {
     const at::Tensor own = pick_rows(hidden, tensors.head_row);
     return options.tp == nullptr ? own : parallel::gather_rows(own, *options.tp, tensors.head_count);
   }
-  void check_head(Head wanted, const char* what) const {
+  /// Ahead of every use of the head.
+  void use_head(Head wanted, const char* what) const {
     check(options.layers.head, what, " asked of a run of layers without the head");
     check(options.head == wanted,
           wanted == Head::kScore ? "a language model has no score head" : "a reward model has no language model head");
+    use({&weights.head, 1});
   }
 
   ModelConfig config;
@@ -143,7 +150,7 @@ struct Transformer::Impl {
   c10::intrusive_ptr<ops::WeightGradientQueue> queue;  // null: nothing is deferred
   std::vector<std::vector<ops::ParameterPtr>> segment_parameters;
   std::vector<ops::ParameterPtr> head_parameters;  // complete before the first segment's backward
-  std::function<void(std::span<const ops::ParameterPtr>)> hook;
+  std::function<void(std::span<const ops::ParameterPtr>)> hook, use_hook;
   std::map<std::pair<int, int>, InFlight> in_flight;                 // by (pack, slice)
   std::map<int, std::vector<parallel::ResidentKeys>> resident_keys;  // by pack; packs in slices only
 };
@@ -159,6 +166,9 @@ const TransformerOptions& Transformer::options() const { return impl_->options; 
 const std::vector<ops::ParameterPtr>& Transformer::parameters() const { return impl_->weights.all; }
 void Transformer::set_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook) {
   impl_->hook = std::move(hook);
+}
+void Transformer::set_use_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook) {
+  impl_->use_hook = std::move(hook);
 }
 
 void Transformer::initialize(uint64_t seed) {
@@ -218,7 +228,7 @@ void Transformer::discard(int pack) {
 }
 
 ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
-  impl_->check_head(Head::kLanguageModel, "log-probs");
+  impl_->use_head(Head::kLanguageModel, "log-probs");
   const at::Tensor rows = impl_->head_rows(hidden, tensors);
   return impl_->options.tp == nullptr
              ? ops::selected_logprob(rows, *impl_->weights.head, tensors.score_row, tensors.score_target)
@@ -227,7 +237,7 @@ ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const paral
 }
 
 at::Tensor Transformer::mean_logits(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
-  impl_->check_head(Head::kLanguageModel, "mean logits");
+  impl_->use_head(Head::kLanguageModel, "mean logits");
   const at::NoGradGuard no_grad;
   const auto dtype = ops::accumulate_dtype(hidden.scalar_type());
   const at::Tensor weight = at::sum(impl_->weights.head->value, {0}, /*keepdim=*/false, dtype)
@@ -238,7 +248,7 @@ at::Tensor Transformer::mean_logits(const at::Tensor& hidden, const parallel::Pa
 }
 
 at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
-  impl_->check_head(Head::kScore, "scores");
+  impl_->use_head(Head::kScore, "scores");
   check<DataError>(!tensors.has_empty_sample, "a sample without tokens has no score: a reward model needs ",
                    "at least one token in every prompt and completion together");
   const at::Tensor last = pick_rows(hidden, tensors.last_row);
@@ -246,7 +256,7 @@ at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::PackTen
 }
 
 at::Tensor Transformer::logits(const at::Tensor& hidden) const {
-  impl_->check_head(Head::kLanguageModel, "logits");
+  impl_->use_head(Head::kLanguageModel, "logits");
   check(impl_->options.tp == nullptr, "logits() is for one tensor-parallel rank");
   const at::NoGradGuard no_grad;
   const auto dtype = ops::accumulate_dtype(hidden.scalar_type());

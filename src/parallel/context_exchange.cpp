@@ -142,10 +142,13 @@ ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std:
     before = received;
     if (device != nullptr)
       stage.plan = ops::prepare_attention(impl_->row, stage.row, stage.end, device->where(), device->deterministic());
-    if (device != nullptr)
-      for (auto* messages : {&stage.send, &stage.receive, &stage.give, &stage.take})
-        for (RowMessage& part : *messages) part.rows = device->upload(part.rows);
   }
+  if (device == nullptr) return;
+  std::vector<at::Tensor*> places;
+  for (ExchangeStage& stage : impl_->stage)
+    for (auto* messages : {&stage.send, &stage.receive, &stage.give, &stage.take})
+      for (RowMessage& part : *messages) places.push_back(&part.rows);
+  if (!places.empty()) device->upload_all(places);
 }
 
 ContextExchange::~ContextExchange() = default;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "fpdist/parallel/stage.hpp"
@@ -157,11 +158,21 @@ void fill_last_rows(std::vector<PackTensors>& all, const prefix::TreeLayout& lay
   for (size_t s = 0; s < all.size(); ++s) all[s].last_row = int64s(of_slice[s]);
 }
 
-void upload(PackTensors& pack, comm::Device& device) {
-  for (at::Tensor* tensor :
-       {&pack.token, &pack.depth, &pack.head_row, &pack.score_row, &pack.score_target, &pack.score_place,
-        &pack.own_score, &pack.edge_score, &pack.edge_sample, &pack.last_row, &pack.sample_place, &pack.own_sample})
-    *tensor = device.upload(*tensor);
+/// Of a whole pack at once: the fields that its slices share in the first one.
+void upload(std::vector<PackTensors>& slices, comm::Device& device) {
+  std::vector<at::Tensor*> all;
+  for (PackTensors& pack : slices)
+    all.insert(all.end(),
+               {&pack.token, &pack.depth, &pack.head_row, &pack.score_row, &pack.score_target, &pack.last_row});
+  const auto common = [](PackTensors& pack) {
+    return std::array{&pack.score_place, &pack.own_score,    &pack.edge_score,
+                      &pack.edge_sample, &pack.sample_place, &pack.own_sample};
+  };
+  const auto shared = common(slices.front());
+  all.insert(all.end(), shared.begin(), shared.end());
+  device.upload_all(all);
+  for (size_t s = 1; s < slices.size(); ++s)
+    for (size_t i = 0; i < shared.size(); ++i) *common(slices[s])[i] = *shared[i];
 }
 
 }  // namespace
@@ -171,18 +182,16 @@ std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, co
   const Homes homes(layout, share);
   const PackTensors common = common_fields(layout, homes, share);
   std::vector<PackTensors> all(index(common.slices), common);
+  for (size_t slice = 0; slice < all.size(); ++slice) all[slice].slice = static_cast<int>(slice);
   fill_rows(all, layout, homes, share);
   fill_scores(all, layout, homes, share);
   fill_last_rows(all, layout, homes, share);
-  for (size_t slice = 0; slice < all.size(); ++slice) {
-    PackTensors& pack = all[slice];
-    pack.slice = static_cast<int>(slice);
-    if (device == nullptr) continue;
-    upload(pack, *device);
-    if (share.slices.empty())
-      pack.attention =
-          ops::prepare_attention(pack.row, pack.row, pack.subtree_end, device->where(), device->deterministic());
-  }
+  if (device == nullptr) return all;
+  upload(all, *device);
+  if (!share.slices.empty()) return all;  // an exchange plans its own attention
+  for (PackTensors& pack : all)
+    pack.attention =
+        ops::prepare_attention(pack.row, pack.row, pack.subtree_end, device->where(), device->deterministic());
   return all;
 }
 

@@ -129,6 +129,7 @@ OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Tran
   OrderedParameters ordered;
   for (const auto& run : policy)
     ordered.all.insert(ordered.all.end(), run->parameters().begin(), run->parameters().end());
+  ordered.by_use = ordered.all;
   const auto late = std::stable_partition(ordered.all.begin(), ordered.all.end(),
                                           [&](const auto& parameter) { return !is_late(parameter); });
   ordered.late = static_cast<size_t>(late - ordered.all.begin());

@@ -12,8 +12,9 @@ at::ScalarType loss_dtype(const Trainer::Impl& trainer) {
   return ops::accumulate_dtype(scalar_type(trainer.config.model.dtype));
 }
 
+/// On the host still.
 at::Tensor from_doubles(const std::vector<double>& values, const Trainer::Impl& trainer) {
-  return trainer.device->upload(at::tensor(values, at::kDouble).to(loss_dtype(trainer)));
+  return at::tensor(values, at::kDouble).to(loss_dtype(trainer));
 }
 
 /// [E] values that the data gives per token, in the order of edges; undefined where no sample of the pack has them.
@@ -98,6 +99,9 @@ loss::Edges data_edges(const Pack& pack, const Trainer::Impl& trainer) {
   if (has_margin) edges.margin = from_doubles(margin, trainer);
   edges.old_logp = per_edge(pack, &data::Sample::old_logp, "old_logps", trainer);
   edges.ref_logp = per_edge(pack, &data::Sample::ref_logp, "ref_logps", trainer);
+  std::vector<at::Tensor*> given{&edges.length, &edges.advantage, &edges.margin, &edges.old_logp, &edges.ref_logp};
+  std::erase_if(given, [](const at::Tensor* tensor) { return !tensor->defined(); });
+  trainer.device->upload_all(given);
   return edges;
 }
 

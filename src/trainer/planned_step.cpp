@@ -96,6 +96,7 @@ PlannedStep Trainer::Impl::take_plan(std::span<const data::Group> groups, std::f
   if (ready != nullptr) planned = ready->get();
   if (ready == nullptr || planned.costs_version != costs_version)
     planned = plan_step(groups, planning_config(config, steps_watched), costs, costs_version);
+  if (planned.uploads) planned.uploads->wait();
   planned.waited = seconds_since(start);
   return planned;
 }

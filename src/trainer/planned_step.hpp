@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "fpdist/comm/device.hpp"
 #include "fpdist/plan/step_plan.hpp"
 #include "fpdist/plan/work.hpp"
 #include "fpdist/trainer/options.hpp"
@@ -38,6 +39,8 @@ struct PlannedStep {
   int64_t costs_version = 0;  ///< Trainer::Impl::costs_version that it was planned with
   /// Laid out ahead and on their way to the device; null: laid out when they are asked for.
   std::shared_ptr<Packs> packs;
+  /// Their way there; null with them. Behind them: it ends before they do.
+  std::unique_ptr<comm::Ahead> uploads;
 };
 
 /// What step `step` (0-based, of this process) is planned with: while plan.calibrate_steps last, every other step's

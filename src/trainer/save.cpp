@@ -62,6 +62,7 @@ class Gatherer {
         own_(own_slices(trainer, whole_)),
         slices_(all_slices(own_, world_)),
         part_(part) {
+    trainer.reducer.settle();
     if (part == Part::kGradient) trainer.reducer.gather_gradients();
   }
   const WholeParameters& whole() const { return whole_; }

@@ -63,6 +63,7 @@ std::vector<std::unique_ptr<model::Transformer>> clone_frozen(
 struct OrderedParameters {
   std::vector<ops::ParameterPtr> all;
   size_t late = 0;
+  std::vector<ops::ParameterPtr> by_use;  ///< the same, in the order in which forward reads them
 };
 OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& policy, bool ties_stages);
 
@@ -85,9 +86,17 @@ struct StepSums {
   at::Tensor grad_norm;  ///< 0-dim float64 on the device
   at::Tensor stopped;    ///< [1] float32 on the device, on every rank the same: 1 where nothing was updated
   double learning_rate = 0;
-  /// Marks of the device around what the optimizer step sends: the rest of the gradients' sums, and the new weights.
+  /// Marks of the device around what the optimizer step sends: the rest of the gradients' sums, and the new weights as
+  /// far as they do not travel beside it.
   std::vector<std::pair<size_t, size_t>> exchange;
-  double exchange_seconds = 0;  ///< in these
+  double exchange_seconds = 0;  ///< in these, and in `waited`
+  /// Ops that waited for weights on their way, and how long: part of the op's time, but none of its work.
+  std::vector<std::pair<size_t, double>> waited;
+};
+
+/// Op `op` waited for weights between two marks of the device.
+struct WeightWait {
+  size_t op = 0, begin = 0, end = 0;
 };
 
 struct Trainer::Impl {
@@ -111,7 +120,12 @@ struct Trainer::Impl {
   loss::LossFunction loss;
   std::function<void(const StepMetrics&)> hook;
   int64_t steps_done = 0, tokens_seen = 0;
-  bool is_last_use = false;  ///< the op under way completes the gradients of its run of layers
+  bool is_last_use = false;              ///< the op under way completes the gradients of its run of layers
+  size_t op_under_way = 0;               ///< its number in the step
+  std::vector<WeightWait> weight_waits;  ///< of the step under way
+  /// Ahead of any use of these parameters of the policy: the gathers of the last step's update are waited for here, as
+  /// late as can be. All other readers of the weights call reducer.settle().
+  void await_weights(std::span<const ops::ParameterPtr> parameters);
 
   at::TensorOptions tensor_options(at::ScalarType dtype) const {
     return at::TensorOptions(dtype).device(device->where());
@@ -141,7 +155,8 @@ struct Trainer::Impl {
   [[noreturn]] void throw_out_of_memory(const std::string& message, const std::string& position,
                                         const comm::MemoryUse& before) const;
 
-  /// planned_step.cpp: `ready`'s plan, or one made here where there is none or costs have changed since.
+  /// planned_step.cpp: `ready`'s plan, or one made here where there is none or costs have changed since. The current
+  /// stream then waits for its packs, where it has any.
   PlannedStep take_plan(std::span<const data::Group> groups, std::future<PlannedStep>* ready) const;
 
   /// calibrate.cpp: after each step, holds its plan's time against `measured_seconds` (of the slowest rank), and

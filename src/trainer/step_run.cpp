@@ -43,6 +43,7 @@ StepRun::StepRun(Trainer::Impl& trainer, std::span<const data::Group> groups, co
       packs_(packs ? std::move(packs) : std::make_shared<Packs>(trainer, groups, plan, share)) {
   trainer_.flat.zero_gradients();
   trainer_.reducer.begin();
+  trainer_.weight_waits.clear();
   sums_.metrics.add(trainer_.loss(empty_edges(trainer_), plan.totals).metrics);
   sums_.metrics.add("loss", loss::Combine::kSum, 0.0);
 }
@@ -51,6 +52,7 @@ void StepRun::before(size_t i) {
   const plan::Op& op = ops_[i];
   position_ = text("step ", trainer_.steps_done + 1, ", op ", i + 1, " of ", ops_.size(), ": ", plan::to_string(op));
   trainer_.world.set_position(position_);
+  trainer_.op_under_way = i;
   trainer_.is_last_use = i == last_use_[static_cast<size_t>(op.chunk)];
 }
 
@@ -203,6 +205,10 @@ void StepRun::optimizer_step() {
 
 void StepRun::finished(std::span<const double> seconds) {
   for (const auto& [begin, end] : sums_.exchange) sums_.exchange_seconds += seconds[end] - seconds[begin];
+  for (const auto& [op, begin, end] : trainer_.weight_waits) {
+    sums_.waited.emplace_back(op, seconds[end] - seconds[begin]);
+    sums_.exchange_seconds += sums_.waited.back().second;
+  }
 }
 
 }  // namespace fpdist::trainer

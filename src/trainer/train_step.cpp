@@ -68,6 +68,7 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
   } catch (const c10::OutOfMemoryError& error) {
     throw_out_of_memory(error.what_without_backtrace(), run.position(), before);
   }
+  for (const auto& [op, seconds] : sums.waited) times[op].begin += seconds;
   const double grad_norm = read_results(sums);
 
   ++steps_done;
@@ -118,13 +119,21 @@ void Trainer::Impl::update(StepSums& sums) {
   for (const auto& [loss, samples] : sums.pack_loss) sums.stopped.logical_or_(loss.isfinite().logical_not());
   mesh.world().all_reduce(sums.stopped, comm::ReduceOp::kMax);
   const at::Tensor coefficient = optim::clip_coefficient(sums.grad_norm, config.optim.max_grad_norm);
-  for (size_t i = 0; i < gradients.size(); ++i) {
+  for (const size_t i : reducer.order_of_use()) {  // a piece travels while the next one is updated
     at::Tensor gradient = gradients[i];
     optimizer[i].step(gradient.mul_(coefficient), sums.learning_rate, sums.stopped);
+    if (mesh.dp_cp().size() == 1) continue;
+    const size_t begin = device->mark();
+    reducer.start_gather(i);
+    sums.exchange.emplace_back(begin, device->mark());
   }
+}
+
+void Trainer::Impl::await_weights(std::span<const ops::ParameterPtr> parameters) {
+  if (!reducer.is_under_way(parameters)) return;
   const size_t begin = device->mark();
-  reducer.gather_values();
-  sums.exchange.emplace_back(begin, device->mark());
+  reducer.need(parameters);
+  weight_waits.push_back({.op = op_under_way, .begin = begin, .end = device->mark()});
 }
 
 }  // namespace fpdist::trainer

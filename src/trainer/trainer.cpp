@@ -58,12 +58,15 @@ Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::uni
       loss(loss::make_loss(config.method, config.loss)) {
   kv_replicas = split_kv_replicas(mesh, model_config);
   if (loss::needs_reference(config.method, config.loss)) reference = clone_frozen(policy);
-  for (const auto& run : policy)
+  reducer.set_order_of_use(ordered.by_use);
+  for (const auto& run : policy) {
+    run->set_use_hook([this](std::span<const ops::ParameterPtr> used) { await_weights(used); });
     run->set_hook([this](std::span<const ops::ParameterPtr> complete) {
       if (!is_last_use) return;
       flat.fold_gradients();
       reducer.complete(complete);
     });
+  }
 }
 
 void Trainer::Impl::train(const std::string& resolved_config) {
@@ -115,7 +118,7 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
                                               made_with = costs, version = costs_version] {
         PlannedStep planned = plan_step(*next, planning, made_with, version);
         planned.packs = std::make_shared<Packs>(*this, *next, planned.plan, config.pack.share_prefix);
-        planned.packs->make_all();
+        planned.uploads = device->run_ahead([&] { planned.packs->make_all(); });
         return planned;
       });
     }
@@ -150,6 +153,9 @@ void Trainer::train(const std::string& resolved_config) { impl_->train(resolved_
 void Trainer::save(const std::string& directory) { impl_->save(directory); }
 std::map<std::string, at::Tensor> Trainer::gather_weights() { return impl_->gather_weights(); }
 std::map<std::string, at::Tensor> Trainer::gather_gradients() { return impl_->gather_gradients(); }
-ops::FlatParameters& Trainer::parameters() { return impl_->flat; }
+ops::FlatParameters& Trainer::parameters() {
+  impl_->reducer.settle();
+  return impl_->flat;
+}
 
 }  // namespace fpdist::trainer

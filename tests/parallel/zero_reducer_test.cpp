@@ -5,10 +5,13 @@
 
 #include <cstdlib>
 #include <memory>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "comm/rank_values.hpp"
 #include "fpdist/core/error.hpp"
+#include "support/late_gathers.hpp"
 #include "support/run_ranks.hpp"
 
 namespace fpdist::parallel {
@@ -132,6 +135,103 @@ TEST(ZeroReducer, ModelsSmallerThanTheAxisWork) {
     reducer.gather_values();
     EXPECT_TRUE(at::equal(parameters.value(), at::full({2}, static_cast<double>(world.size()), at::kDouble)));
     EXPECT_THROW(ZeroReducer(parameters, world.communicator(), 2), ShapeError);
+  });
+}
+
+/// The ranks of `world`, with gathers that arrive when they are waited for.
+std::unique_ptr<test::LateGathers> late_gathers(comm::World& world, std::shared_ptr<test::Events> events) {
+  return std::make_unique<test::LateGathers>(world.communicator().split("dp", 0, world.rank()), std::move(events));
+}
+
+void write_pieces(ops::FlatParameters& parameters, const ZeroReducer& reducer, const at::Tensor& wanted) {
+  at::Tensor& value = parameters.value();
+  for (const FlatRange& piece : reducer.pieces())
+    value.narrow(0, piece.begin, piece.size()).copy_(wanted.narrow(0, piece.begin, piece.size()));
+}
+
+TEST(ZeroReducer, ABucketIsGatheredInTheOrderOfUseAndWaitedForWhenItIsNeeded) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    test::run_ranks([dtype](comm::World& world) {
+      const auto events = std::make_shared<test::Events>();
+      const auto axis = late_gathers(world, events);
+      ops::FlatParameters parameters = make_parameters(dtype);  // in flat order: 77 elements, then 5 and 3
+      ZeroReducer reducer(parameters, *axis, 1, kBucket);
+      const auto& all = parameters.parameters();
+      const std::vector<ops::ParameterPtr> used{all[1], all[0], all[2]};
+      reducer.set_order_of_use(used);
+      EXPECT_EQ(reducer.order_of_use(), (std::vector<size_t>{1, 0}));
+      const at::Tensor wanted = values_of(3, parameters.size(), dtype);
+      write_pieces(parameters, reducer, wanted);
+      for (const size_t bucket : reducer.order_of_use()) reducer.start_gather(bucket);
+      EXPECT_EQ(reducer.is_under_way(all), world.size() > 1);
+      if (world.size() == 1) return;
+
+      const auto is_there = [&](size_t p) {
+        const int64_t begin = parameters.offset(p), size = all[p]->value.numel();
+        return at::equal(all[p]->value.detach().flatten(), wanted.narrow(0, begin, size));
+      };
+      EXPECT_TRUE(reducer.is_under_way({&all[0], 1}) && reducer.is_under_way({&all[2], 1}));
+      EXPECT_FALSE(is_there(0)) << "the test sees what is under way";
+      reducer.need({&all[2], 1});
+      EXPECT_TRUE(is_there(1) && is_there(2)) << "they share a bucket";
+      EXPECT_FALSE(reducer.is_under_way({&all[1], 1}));
+      EXPECT_TRUE(reducer.is_under_way({&all[0], 1}));
+      EXPECT_FALSE(is_there(0));
+      reducer.need(all);
+      EXPECT_TRUE(is_there(0));
+      EXPECT_EQ(*events, (test::Events{"start gather of 8", "start gather of 77", "wait for gather of 8",
+                                       "wait for gather of 77"}));
+      reducer.settle();  // nothing is under way any more
+      EXPECT_EQ(events->size(), 4U);
+    });
+  }
+}
+
+TEST(ZeroReducer, WhoeverReadsOrEndsItWaits) {
+  test::run_ranks([](comm::World& world) {
+    const auto events = std::make_shared<test::Events>();
+    const auto axis = late_gathers(world, events);
+    ops::FlatParameters parameters = make_parameters(at::kDouble);
+    const at::Tensor wanted = values_of(3, parameters.size(), at::kDouble);
+    const size_t waits = world.size() == 1 ? 0 : 2;
+    const auto start = [&](ZeroReducer& reducer) {
+      events->clear();
+      write_pieces(parameters, reducer, wanted);
+      for (const size_t bucket : reducer.order_of_use()) reducer.start_gather(bucket);
+      EXPECT_EQ(events->size(), waits);
+    };
+    {
+      ZeroReducer reducer(parameters, *axis, 1, kBucket);
+      start(reducer);
+      EXPECT_TRUE(at::equal(parameters.value(), wanted)) << "the flat buffer";
+      start(reducer);
+      reducer.finish();
+      EXPECT_EQ(events->size(), 2 * waits) << "the next update";
+      start(reducer);
+      if (waits > 0) {
+        EXPECT_THROW(reducer.start_gather(0), std::logic_error);
+      }
+    }
+    EXPECT_EQ(events->size(), 2 * waits) << "the reducer's end";
+    EXPECT_TRUE(at::equal(parameters.value(), wanted));
+    try {
+      ZeroReducer reducer(parameters, *axis, 1, kBucket);
+      start(reducer);
+      throw CommError("a peer is lost");
+    } catch (const CommError&) {
+      EXPECT_EQ(events->size(), waits) << "an error is not held up";
+    }
+    EXPECT_EQ(parameters.value().numel(), parameters.size()) << "nobody is left to wait for";
+  });
+}
+
+TEST(ZeroReducer, AnOrderOfUseNamesEveryParameter) {
+  test::run_ranks([](comm::World& world) {
+    ops::FlatParameters parameters = make_parameters(at::kDouble), others = make_parameters(at::kDouble);
+    ZeroReducer reducer(parameters, world.communicator(), 1, kBucket);
+    EXPECT_THROW(reducer.set_order_of_use(others.parameters()), ShapeError);
+    EXPECT_THROW(reducer.set_order_of_use({&parameters.parameters()[0], 1}), ShapeError);
+    EXPECT_EQ(reducer.order_of_use(), (std::vector<size_t>{0, 1}));
   });
 }
 

@@ -6,7 +6,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,19 @@ struct MemoryUse {
   int64_t bytes = 0, peak = 0;  ///< allocated now, and the most since reset_peak_memory
   int64_t capacity = 0;         ///< of the whole device
 };
+
+/// What Device::run_ahead made. Its memory is reused behind what the user's stream holds when the Ahead is destroyed,
+/// so it is destroyed before the tensors are (declare it behind them) and after their last use is queued, never sooner.
+class Ahead {
+ public:
+  virtual ~Ahead() = default;
+  /// The current stream of this thread, the one that will use what was made, waits until it is there; the host goes on.
+  /// Once, ahead of the first use. What is dropped unused needs no wait.
+  virtual void wait() = 0;
+};
+
+/// Views that upload_all makes begin at a multiple of so many bytes.
+inline constexpr int64_t kUploadAlignment = 16;
 
 /// All calls are the rank's own (none is collective) unless said otherwise.
 class Device {
@@ -42,8 +57,18 @@ class Device {
   /// both as well. Collective over `host`.
   virtual std::unique_ptr<Communicator> extend(std::unique_ptr<Communicator> host) = 0;
 
-  /// `host` on this device, without waiting: through pinned memory that is kept until the copy is done.
+  /// `host` on this device, without waiting: through pinned memory that is kept until the copy is done. The copy is
+  /// queued on the current stream of the calling thread, behind what it holds (each thread has a current stream of its
+  /// own; unless it is inside run_ahead, that is the device's default stream, which all threads share with the step).
   virtual at::Tensor upload(const at::Tensor& host) = 0;
+  /// Each of these host tensors becomes its copy on this device: one pinned block and one copy for all, of which they
+  /// are views (contiguous, kUploadAlignment). On the CPU they stay as they are. Throws ShapeError for a tensor that is
+  /// not the host's.
+  virtual void upload_all(std::span<at::Tensor* const> tensors);
+  /// Runs `make` on this thread, with a stream of its own as the thread's current one: what it uploads travels while
+  /// the streams of other threads, the running step's, go on, and is theirs after wait(). `make` uses no device tensor
+  /// that it has not made. Any thread, several at a time. Throws what `make` throws.
+  virtual std::unique_ptr<Ahead> run_ahead(const std::function<void()>& make);
   /// A device tensor on the host. Waits until it is there: the one way in which a step's numbers come back.
   virtual at::Tensor download(const at::Tensor& tensor) = 0;
   /// Waits until everything queued is done.
@@ -60,6 +85,10 @@ class Device {
   /// Names what is queued in between, for a profiler (NVTX); nothing on the CPU.
   virtual void begin_range(const std::string& name) = 0;
   virtual void end_range() = 0;
+
+ protected:
+  /// A host buffer [bytes] uint8 that upload() sends as it is: pinned where that matters.
+  virtual at::Tensor staging(int64_t bytes);
 };
 
 /// The CPU.

@@ -66,6 +66,9 @@ class Transformer final : public parallel::Stage {
   void initialize(uint64_t seed, std::string_view name);
   /// Called in backward with the parameters of each segment whose gradients this pack has completed.
   void set_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook);
+  /// Called with the parameters of the embedding, a block, the final norm or the head ahead of every computation that
+  /// reads their values: the place to wait for values that are still on their way (parallel::ZeroReducer::need).
+  void set_use_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook);
 
   /// Keeps what backward_input needs, unless the model is frozen or gradients are switched off (at::NoGradGuard): then
   /// the rows returned require no gradient. Throws ShapeError when `pack` is already in flight.

@@ -7,8 +7,10 @@
 #include <c10/util/intrusive_ptr.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fpdist/ops/weight_gradient_queue.hpp"
@@ -51,20 +53,28 @@ class FlatParameters {
  public:
   explicit FlatParameters(std::vector<ParameterPtr> parameters);
   const std::vector<ParameterPtr>& parameters() const { return parameters_; }  ///< flat order
-  at::Tensor& value() { return value_; }                                       ///< [n] model dtype
-  at::Tensor& main_grad() { return main_grad_; }                               ///< [n] accumulation dtype
+  /// [n] model dtype. Settled first: what comes back holds no value that is still on its way (set_settle).
+  at::Tensor& value() {
+    if (settle_) settle_();
+    return value_;
+  }
+  at::Tensor& main_grad() { return main_grad_; }  ///< [n] accumulation dtype
   int64_t size() const { return value_.numel(); }
   int64_t decayed_size() const { return decayed_; }  ///< elements [0, decayed_size) take weight decay
   int64_t offset(size_t parameter) const { return offset_[parameter]; }
   void zero_gradients();
   /// Adds every value.grad() into its main grad and clears it. Call after each backward.
   void fold_gradients();
+  /// For who changes the values without waiting for it (parallel::ZeroReducer): how a reader waits. value() calls it;
+  /// whoever reads a Parameter's own value, a view of the same memory, must have it called first. Empty: nothing does.
+  void set_settle(std::function<void()> settle) { settle_ = std::move(settle); }
 
  private:
   std::vector<ParameterPtr> parameters_;
   std::vector<int64_t> offset_;
   at::Tensor value_, main_grad_;
   int64_t decayed_ = 0;
+  std::function<void()> settle_;
 };
 
 }  // namespace fpdist::ops

@@ -54,7 +54,10 @@ class Trainer {
   /// Face name on rank 0; nothing on the others. Holds the whole model in memory.
   std::map<std::string, at::Tensor> gather_weights();
   std::map<std::string, at::Tensor> gather_gradients();
-  ops::FlatParameters& parameters();  ///< this rank's slices of the policy's weights and main grads
+  /// This rank's slices of the policy's weights and main grads. Not collective. After a step weights may still be on
+  /// their way between the ranks: this call and the result's value() wait for them, a Parameter's value that was kept
+  /// over a step does not.
+  ops::FlatParameters& parameters();
 
   struct Impl;  ///< the library's own
 

@@ -7,12 +7,15 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 #include <nvtx3/nvToolsExt.h>
 
 #include <algorithm>
+#include <exception>
 #include <iomanip>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,12 +32,42 @@ namespace {
 namespace allocator = c10::cuda::CUDACachingAllocator;
 using c10::CachingAllocator::StatType;
 
+/// torch's allocator keeps a pool of blocks a stream and hands a block that was freed out again to the same stream at
+/// once: right for that stream's own order. Here another stream has read it, so the copy stream first waits until that
+/// one has come to where the tensors were let go. By then that is the past, and costs nothing. This covers all memory
+/// that was made, also what did not go through upload(), which no record_stream of a list of tensors would.
+class CopiedAhead final : public Ahead {
+ public:
+  explicit CopiedAhead(c10::cuda::CUDAStream copies) : copies_(copies) { made_.record(copies_); }
+  CopiedAhead(const CopiedAhead&) = delete;
+  CopiedAhead& operator=(const CopiedAhead&) = delete;
+  ~CopiedAhead() override {
+    if (!user_) return;
+    try {
+      at::cuda::CUDAEvent used;
+      used.record(*user_);
+      used.block(copies_);
+    } catch (const std::exception&) {  // CUDA itself has failed: the next call says so
+    }
+  }
+  void wait() override {
+    user_ = c10::cuda::getCurrentCUDAStream(copies_.device_index());
+    made_.block(*user_);
+  }
+
+ private:
+  c10::cuda::CUDAStream copies_;
+  std::optional<c10::cuda::CUDAStream> user_;
+  at::cuda::CUDAEvent made_;
+};
+
 class CudaDevice final : public Device {
  public:
   CudaDevice(int index, const DeviceOptions& options)
       : index_(static_cast<c10::DeviceIndex>(index)), options_(options) {
     at::globalContext().lazyInitDevice(at::kCUDA);
     c10::cuda::set_device(index_);
+    copies_ = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, index_);
     size_t free = 0, total = 0;
     C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
     capacity_ = static_cast<int64_t>(total);
@@ -76,6 +109,13 @@ class CudaDevice final : public Device {
     return pinned.to(where(), /*non_blocking=*/true);
   }
 
+  /// The guard also makes index_ the thread's device: a new thread's is 0.
+  std::unique_ptr<Ahead> run_ahead(const std::function<void()>& make) override {
+    const c10::cuda::CUDAStreamGuard guard(*copies_);
+    make();
+    return std::make_unique<CopiedAhead>(*copies_);
+  }
+
   /// An aborted transport lets go of what waits for its peers; the results are worth nothing then.
   void synchronize() override {
     c10::cuda::device_synchronize();
@@ -114,6 +154,11 @@ class CudaDevice final : public Device {
   void begin_range(const std::string& name) override { nvtxRangePushA(name.c_str()); }
   void end_range() override { nvtxRangePop(); }
 
+ protected:
+  at::Tensor staging(int64_t bytes) override {
+    return at::empty({bytes}, at::TensorOptions(at::kByte).pinned_memory(true));
+  }
+
  private:
   /// cuBLASLt's kernels take one block a multiprocessor: with those that NCCL holds they would go twice.
   void leave_room_for_nccl() const {
@@ -130,6 +175,7 @@ class CudaDevice final : public Device {
   int64_t capacity_ = 0;
   std::shared_ptr<NcclContext> nccl_;
   std::vector<at::cuda::CUDAEvent> marks_;
+  std::optional<c10::cuda::CUDAStream> copies_;  ///< what run_ahead queues; always there
 };
 
 }  // namespace
