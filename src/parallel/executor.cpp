@@ -148,6 +148,7 @@ std::vector<OpTime> execute(std::span<const Op> ops, int chunks, StepWork& work,
     marks.emplace_back(begin, device.mark());
   }
   executor.finish();
+  work.queued();
   const std::vector<double> at = device.seconds();
   work.finished(at);
   std::vector<OpTime> times;

@@ -86,6 +86,7 @@ struct StepSums {
   at::Tensor grad_norm;  ///< 0-dim float64 on the device
   at::Tensor stopped;    ///< [1] float32 on the device, on every rank the same: 1 where nothing was updated
   double learning_rate = 0;
+  double read_norm = 0;  ///< grad_norm, once read_results has been there
   /// Marks of the device around what the optimizer step sends: the rest of the gradients' sums, and the new weights as
   /// far as they do not travel beside it.
   std::vector<std::pair<size_t, size_t>> exchange;

@@ -203,6 +203,8 @@ void StepRun::optimizer_step() {
   trainer_.update(sums_);
 }
 
+void StepRun::queued() { sums_.read_norm = trainer_.read_results(sums_); }
+
 void StepRun::finished(std::span<const double> seconds) {
   for (const auto& [begin, end] : sums_.exchange) sums_.exchange_seconds += seconds[end] - seconds[begin];
   for (const auto& [op, begin, end] : trainer_.weight_waits) {

@@ -70,6 +70,7 @@ class StepRun final : public parallel::StepWork {
   void backward_weight(const plan::Op& op) override;
   void reduce_gradients(const plan::Op& op) override;
   void optimizer_step() override;
+  void queued() override;
   void finished(std::span<const double> seconds) override;
   at::Tensor buffer(const plan::Op& op, bool gradient) override;
 

@@ -69,12 +69,11 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
     throw_out_of_memory(error.what_without_backtrace(), run.position(), before);
   }
   for (const auto& [op, seconds] : sums.waited) times[op].begin += seconds;
-  const double grad_norm = read_results(sums);
 
   ++steps_done;
   tokens_seen += plan.totals.tokens_logical;
   values.merge(sums.metrics.reduce(mesh.world()));
-  values["grad_norm"] = grad_norm;
+  values["grad_norm"] = sums.read_norm;
   values["learning_rate"] = sums.learning_rate;
   values["seconds"] = seconds_since(start);
   add_step_metrics(values, planned, ops, times, sums.exchange_seconds);

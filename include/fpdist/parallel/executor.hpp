@@ -30,6 +30,8 @@ class StepWork {
   virtual void optimizer_step() = 0;
   /// A buffer for the rows (`gradient`: for their gradient) that op's message brings.
   virtual at::Tensor buffer(const plan::Op& op, bool gradient) = 0;
+  /// All of the list is queued. What is read back from the device here is the host's one wait for it.
+  virtual void queued() {}
   /// The list is done: when the device reached each point that was marked since, by number (comm::Device::mark).
   virtual void finished(std::span<const double>) {}
 };
