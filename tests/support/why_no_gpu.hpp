@@ -4,6 +4,7 @@
 #include <string>
 
 #include "fpdist/comm/device.hpp"
+#include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/log.hpp"
 
