@@ -14,6 +14,7 @@
 #include "kernels/tree_attention/planned_attention.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 #include "kernels/tree_attention/varlen.hpp"
+#include "support/pieces_of_mask.hpp"
 #include "support/random_tree.hpp"
 
 namespace fpdist::kernels {
@@ -48,6 +49,17 @@ std::vector<int32_t> random_rows(Rng& rng, int32_t rows) {
           for (int32_t row = begin; row < std::min(rows, begin + 8); ++row) runs.push_back(row);
       return runs;
     }
+  }
+}
+
+TEST(TreeAttentionPieces, CoverTheMaskExactlyOnce) {
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Rng rng(seed);
+    const auto rows = static_cast<int32_t>(1 + rng.below(40));
+    const auto end = test::random_subtree_ends(rng, rows, 6);
+    const auto q_row = subset(rng, rows, 0.7), k_row = subset(rng, rows, 0.7);
+    test::expect_pieces_cover_mask(q_row, k_row, ends_of(end, k_row));
   }
 }
 

@@ -16,6 +16,7 @@
 #include "kernels/linear/gemm_call.hpp"
 #include "kernels/linear/linear.hpp"
 #include "support/random_tree.hpp"
+#include "support/test_device.hpp"
 
 namespace fpdist::kernels {
 namespace {
@@ -106,21 +107,12 @@ TEST(LinearResidual, WithNeitherInputNorWeightTrainedStillPassesItsGradientOn) {
   EXPECT_TRUE(at::equal(r.grad(), dy));
 }
 
-class LinearResidualOn : public testing::TestWithParam<at::DeviceType> {
- protected:
-  void SetUp() override {
-    if (GetParam() == at::kCUDA && !at::hasCUDA()) GTEST_SKIP() << "SKIPPED: no GPU on this machine";
-  }
-};
-INSTANTIATE_TEST_SUITE_P(Cpu, LinearResidualOn, testing::Values(at::kCPU));
-INSTANTIATE_TEST_SUITE_P(Gpu, LinearResidualOn, testing::Values(at::kCUDA));
-
 /// Integers, so that every order of additions gives one exact sum: what is left is the roundings.
 at::Tensor integers(at::IntArrayRef sizes, int64_t most) {
   return at::randint(-most, most + 1, sizes, at::kDouble).to(at::kBFloat16);
 }
 
-TEST_P(LinearResidualOn, Bfloat16IsRoundedOnceWhateverTheSizeAndTheLie) {
+TEST(LinearResidual, Bfloat16IsRoundedOnceWhateverTheSizeAndTheLie) {
   at::manual_seed(2);
   int64_t unlike_two_roundings = 0;
   for (const auto& [rows, in, out] :
@@ -135,11 +127,11 @@ TEST_P(LinearResidualOn, Bfloat16IsRoundedOnceWhateverTheSizeAndTheLie) {
         if (has_bias) sum += b;
         const at::Tensor once = (sum + r).to(at::kBFloat16), twice = sum.to(at::kBFloat16) + r;
         // The layout must survive the journey: a strided tensor is moved as what it is a view of.
-        const at::Tensor there = laid(r.to(GetParam()), static_cast<Lie>(lie));
-        const at::Tensor x_there = x.to(GetParam()), w_there = w.to(GetParam());
-        const OptionalTensor bias = has_bias ? OptionalTensor(b.to(GetParam())) : std::nullopt;
-        EXPECT_TRUE(at::equal(linear(x_there, w_there, bias, {}, {}, there).cpu(), once));
-        EXPECT_TRUE(at::equal(composed_linear(x_there, w_there, bias, there).cpu(), once));
+        const at::Tensor residual = laid(test::there(r), static_cast<Lie>(lie));
+        const at::Tensor x_there = test::there(x), w_there = test::there(w);
+        const OptionalTensor bias = has_bias ? OptionalTensor(test::there(b)) : std::nullopt;
+        EXPECT_TRUE(at::equal(test::here(linear(x_there, w_there, bias, {}, {}, residual)), once));
+        EXPECT_TRUE(at::equal(test::here(composed_linear(x_there, w_there, bias, residual)), once));
         unlike_two_roundings += once.ne(twice).sum().item<int64_t>();
       }
     }
@@ -147,16 +139,16 @@ TEST_P(LinearResidualOn, Bfloat16IsRoundedOnceWhateverTheSizeAndTheLie) {
   EXPECT_GT(unlike_two_roundings, 100) << "these numbers would not tell one rounding from two";
 }
 
-TEST_P(LinearResidualOn, Float32AgreesWithFloat64) {
+TEST(LinearResidual, Float32AgreesWithFloat64) {
   at::manual_seed(3);
   const at::Tensor x = at::randn({70, 130}), w = at::randn({41, 130}), b = at::randn({41});
-  const at::Tensor r = at::randn({70, 41}), there = laid(r.to(GetParam()), Lie::kWider);
+  const at::Tensor r = at::randn({70, 41}), residual = laid(test::there(r), Lie::kWider);
   const at::Tensor wide = at::mm(x.to(at::kDouble), w.to(at::kDouble).t()) + r;
   const auto run = [&](const OptionalTensor& bias) {
-    return linear(x.to(GetParam()), w.to(GetParam()), bias, {}, {}, there).cpu();
+    return test::here(linear(test::there(x), test::there(w), bias, {}, {}, residual));
   };
   EXPECT_LT(test::relative_error(run({}), wide), 1e-6);
-  EXPECT_LT(test::relative_error(run(b.to(GetParam())), wide + b), 1e-6);
+  EXPECT_LT(test::relative_error(run(test::there(b)), wide + b), 1e-6);
 }
 
 TEST(LinearResidual, WithoutRowsOrWithoutASummedDimIsTheResidual) {

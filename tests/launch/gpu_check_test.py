@@ -110,6 +110,21 @@ class CheckScripts(Folder):
         self.assertEqual(describe({"name": "y", "command": ["/b/bin/y"]}, build)["ranks"], 1)
         self.assertIsNone(describe({"name": "z", "command": ["/usr/bin/python3", "z.py"]}, build))
 
+    def test_this_builds_list_has_small_ones_for_the_sanitizer(self):
+        if not (BIN.parent / "lib/libfpdist_cuda.so").exists():
+            self.skipTest("libfpdist_cuda was not built")
+        done = subprocess.run([sys.executable, LAUNCH / "gpu_tests.py", BIN.parent], env=environment(), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        tests = {test["name"]: test for test in map(json.loads, done.stdout.splitlines())}
+        laws = tests["kernels_operators_cuda_test"]
+        self.assertEqual((laws["program"], laws["arguments"]), ("kernels_operators_test", ["--device", "cuda"]))
+        small = {name: test for name, test in tests.items() if test["small"]}
+        self.assertLessEqual({"kernels_operators_cuda_test", "kernels_gpu_twins_test", "trainer_gpu_small_test"}, set(small))
+        self.assertEqual({test["ranks"] for test in small.values()}, {1})
+        self.assertTrue(small["trainer_gpu_small_test"]["arguments"][0].startswith("--gtest_filter="))
+        self.assertFalse(tests["trainer_gpu_test"]["small"])  # the whole of it would take hours there
+
     def test_runs_are_compared_to_the_bit_or_by_curve(self):
         def make(name, losses, weights=b"w", **more):
             folder = self.dir / name

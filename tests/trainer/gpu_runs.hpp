@@ -9,11 +9,13 @@
 #include <map>
 #include <string>
 
-#include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "tests/support/random_groups.hpp"
+#include "tests/support/why_no_gpu.hpp"
 
 namespace fpdist::trainer {
+
+using test::why_no_gpu;
 
 struct Result {
   std::map<std::string, at::Tensor> gradient, weight;
@@ -51,17 +53,6 @@ inline Result run(const Config& config) {
   Result result;
   comm::run_threads(1, [&](comm::World& world) { result = run_on(world, config); });
   return result;
-}
-
-/// Why there is no GPU to test on; empty: there is one.
-inline std::string why_no_gpu(const comm::World& world) {
-  NullLog log;
-  try {
-    (void)comm::open_device("cuda", world, {.share_gpus = true}, log);
-    return "";
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
 }
 
 /// Float32: a thousandth of a percent of the whole gradient.

@@ -1,0 +1,59 @@
+#pragma once
+// Tests: how far an operator's result may be from float64, in one place. As relative_error counts it: the largest
+// difference over the largest element (at least 1).
+
+#include <ATen/core/Tensor.h>
+
+namespace fpdist::test {
+
+/// What a result is made of, which decides how often it was rounded.
+enum class Made {
+  kElement,            ///< a handful of operations on its own inputs, in the dtype
+  kProduct,            ///< a sum of some hundred products, in the dtype
+  kSum,                ///< the same, kept in the accumulation dtype: main grads, log-probabilities, lse
+  kAttention,          ///< tree_attention's output, in the accumulation dtype
+  kAttentionGradient,  ///< its gradients, likewise
+  kHiddenGradient,     ///< selected_logprob's d_hidden, in the dtype
+  kHeadGradient,       ///< its main grad, in the accumulation dtype
+};
+
+inline double bfloat16_tolerance(Made made, bool is_cpu) {
+  // bfloat16 keeps 8 bits: one rounding is 2^-9 of an element at most. Inputs are exact; sums are of float32.
+  constexpr double kRounding = 1.0 / 512;
+  switch (made) {
+    case Made::kElement:
+    case Made::kProduct:
+      return 2 * kRounding + 1e-4;  // twice where a norm rounds before its weight
+    case Made::kSum:
+      return 1e-5;  // float32's
+    case Made::kAttention:
+      // FlashAttention and cuDNN round P and every part's output; what a level adds is rounded again. The twin keeps
+      // float32.
+      return is_cpu ? 1e-5 : 4 * kRounding;
+    case Made::kAttentionGradient:
+      // There O, P and dS are rounded too, each part on its way out, and few keys leave little to average over.
+      return is_cpu ? 1e-5 : 16 * kRounding;
+    case Made::kHiddenGradient:
+    case Made::kHeadGradient:
+      // A GPU rounds the gradient of the logits for its two products: 2^-9 of the largest in some 30 terms of either
+      // sign. The twin rounds d_hidden alone, once.
+      if (!is_cpu) return 4 * kRounding;
+      return made == Made::kHiddenGradient ? 2 * kRounding : 1e-5;
+  }
+  return 0;
+}
+
+inline double tolerance(Made made, at::ScalarType dtype, at::Device device) {
+  switch (dtype) {
+    case at::kDouble:
+      // 2^-53 a rounding: a few in an element, some hundred in a sum, whose order is each device's own.
+      return made == Made::kElement ? 1e-14 : 1e-12;
+    case at::kFloat:
+      // 2^-24 likewise. No device may fall to TF32, which keeps 11 bits and would miss these by a factor of 50.
+      return made == Made::kElement ? 1e-6 : 1e-5;
+    default:
+      return bfloat16_tolerance(made, device.is_cpu());
+  }
+}
+
+}  // namespace fpdist::test
