@@ -28,7 +28,7 @@ if(fpdist_user STREQUAL "0")
 endif()
 
 function(fpdist_add_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT" "RANKS;LABELS;ARGS" ${ARGN})
+  cmake_parse_arguments(arg "PLANNING" "TIMEOUT" "FILES;RANKS;LABELS;ARGS;LIBRARIES" ${ARGN})
   fpdist_add_test_program(${name} ${ARGN})
   fpdist_register_test(${name} ${name} RANKS ${arg_RANKS} LABELS ${arg_LABELS} TIMEOUT ${arg_TIMEOUT} ARGS ${arg_ARGS})
 endfunction()

@@ -1,5 +1,7 @@
 #include "device_choice.hpp"
 
+#include <ATen/ops/full.h>
+
 #include "fpdist/core/error.hpp"
 
 namespace fpdist::comm {
@@ -74,6 +76,13 @@ DeviceChoice choose_device(const std::string& name, const DeviceFacts& facts) {
   check<ConfigError>(choice.is_gpu || name != "cuda", "device cuda: ", choice.why_no_gpu,
                      "; device cpu runs without a GPU");
   return choice;
+}
+
+DeviceChoice choose_together(const DeviceChoice& own, Communicator& world) {
+  at::Tensor all = at::full({1}, own.is_gpu ? 1 : 0, at::kLong);
+  world.all_reduce(all, ReduceOp::kMin);
+  if (!own.is_gpu || all.item<int64_t>() == 1) return own;
+  return {.why_no_gpu = "another rank has no GPU; its host, or the launcher's options for it, differ from this one's"};
 }
 
 }  // namespace fpdist::comm

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cuda_library.hpp"
+#include "fpdist/comm/communicator.hpp"
 
 namespace fpdist::comm {
 
@@ -36,5 +37,8 @@ const CudaLibrary* open_cuda_library(DeviceFacts& facts);
 std::optional<DeviceChoice> choose_without_facts(const std::string& name);
 /// Throws ConfigError when `name` is cuda and there is none.
 DeviceChoice choose_device(const std::string& name, const DeviceFacts& facts);
+
+/// With auto all ranks have GPUs or none has: a rank that could have one gives it up where another cannot. Collective.
+DeviceChoice choose_together(const DeviceChoice& own, Communicator& world);
 
 }  // namespace fpdist::comm

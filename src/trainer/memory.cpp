@@ -12,6 +12,7 @@
 namespace fpdist::trainer {
 namespace {
 
+constexpr int64_t kRound = 64;
 constexpr double kUsable = 0.95;  // of the device: fragments and what libraries take for themselves are the rest
 
 std::string gibibytes(int64_t bytes) {
@@ -35,23 +36,28 @@ int64_t requested_bytes(const std::string& message) {
   return static_cast<int64_t>(number);
 }
 
-int64_t fitting_max_tokens(int64_t max_tokens, int64_t before, int64_t wanted, int64_t capacity) {
+int64_t fitting_max_tokens(int64_t rows, int64_t before, int64_t wanted, int64_t capacity) {
   const double room = kUsable * static_cast<double>(capacity) - static_cast<double>(before);
   const double need = static_cast<double>(std::max<int64_t>(wanted - before, 1));
-  const auto fits = static_cast<int64_t>(std::min(1.0, std::max(0.0, room / need)) * static_cast<double>(max_tokens));
-  return std::min(fits, max_tokens - 1) / 64 * 64;
+  const auto fits = static_cast<int64_t>(std::min(1.0, std::max(0.0, room / need)) * static_cast<double>(rows));
+  const int64_t less = std::min(fits, rows - 1);
+  return less < kRound * 10 ? less : less / kRound * kRound;
 }
 
 void Trainer::Impl::throw_out_of_memory(const std::string& message, const std::string& position,
-                                        const comm::MemoryUse& before) const {
+                                        const comm::MemoryUse& before, const plan::StepPlan& plan) const {
   const comm::MemoryUse now = device->memory();
   const int64_t requested = requested_bytes(message);
-  const int64_t fits = fitting_max_tokens(config.pack.max_tokens, before.bytes, now.bytes + requested, now.capacity);
+  int64_t rows = 1;
+  for (const plan::PackPlan& pack : plan.replica.at(static_cast<size_t>(mesh.at().dp)))
+    rows = std::max<int64_t>(rows, pack.rows);
+  const int64_t fits = fitting_max_tokens(rows, before.bytes, now.bytes + requested, now.capacity);
   std::string what = text(position, ", rank ", world.rank(), ": the device is out of memory: ", gibibytes(requested),
                           " wanted, ", gibibytes(now.bytes), " of ", gibibytes(now.capacity), " in use, ",
                           gibibytes(before.bytes), " of it before the step: ");
   if (fits > 0)
-    what += text("pack.max_tokens: ", fits, " in place of ", config.pack.max_tokens, " would fit");
+    what += text("pack.max_tokens: ", fits, " in place of ", config.pack.max_tokens,
+                 " would fit (the step's largest pack here has ", rows, " rows)");
   else
     what += "no pack.max_tokens would fit: hold the weights on more ranks (parallel.tp, parallel.pp)";
   if (!config.model.gradient_checkpointing) what += ", or set model.gradient_checkpointing: true";

@@ -73,10 +73,10 @@ void throw_together(const std::string& own, comm::Communicator& world);
 /// Bytes in torch's words "Tried to allocate 2.00 GiB"; 0 where they are missing.
 int64_t requested_bytes(const std::string& message);
 
-/// The pack.max_tokens below `max_tokens`, a multiple of 64, with which a step would have needed no more than the
-/// device has, if what it allocates grows with it: `before` bytes were in use before the step, `wanted` bytes when the
-/// memory ran out. 0: none.
-int64_t fitting_max_tokens(int64_t max_tokens, int64_t before, int64_t wanted, int64_t capacity);
+/// The pack.max_tokens below `rows`, the largest pack's, with which a step would have needed no more than the device
+/// has, if what it allocates grows with it: `before` bytes were in use before the step, `wanted` bytes when the memory
+/// ran out. A multiple of 64 from 640 on; 0: none.
+int64_t fitting_max_tokens(int64_t rows, int64_t before, int64_t wanted, int64_t capacity);
 
 /// What a step's packs add up to on this rank before anything is reduced.
 struct StepSums {
@@ -154,7 +154,7 @@ struct Trainer::Impl {
 
   /// memory.cpp: throws OutOfMemoryError in place of torch's, `message`.
   [[noreturn]] void throw_out_of_memory(const std::string& message, const std::string& position,
-                                        const comm::MemoryUse& before) const;
+                                        const comm::MemoryUse& before, const plan::StepPlan& plan) const;
 
   /// planned_step.cpp: `ready`'s plan, or one made here where there is none or costs have changed since. The current
   /// stream then waits for its packs, where it has any.

@@ -66,7 +66,7 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
     times = parallel::execute(ops, static_cast<int>(policy.size()), run, {mesh.pp(), mesh.pp_gradient(), *device},
                               [&](size_t i) { run.before(i); });
   } catch (const c10::OutOfMemoryError& error) {
-    throw_out_of_memory(error.what_without_backtrace(), run.position(), before);
+    throw_out_of_memory(error.what_without_backtrace(), run.position(), before, plan);
   }
   for (const auto& [op, seconds] : sums.waited) times[op].begin += seconds;
 

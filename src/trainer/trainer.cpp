@@ -92,7 +92,7 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
   prepare_output_dir(config.train, resolved_config, world.communicator());
   RankLog rank_log(log, text(dir, "/logs/rank_", world.rank(), ".log"), first_rank);
   rank_log.info(text("rank ", world.rank(), " of ", world.size(), ", mesh ", to_string(mesh.shape()), ", ", flat.size(),
-                     " parameters here, ", name_of(config.model.dtype)));
+                     " parameters here, ", name_of(config.model.dtype), " on ", device->description()));
   rank_log.info(text(groups_in_data, " groups, ", loader.steps_per_epoch(), " steps an epoch"));
   if (has_reference_logps(dataset)) reference.clear();
   if (!reference.empty() && config.loss.precompute_ref_log_probs) precompute_reference(dataset.group, rank_log);

@@ -58,6 +58,21 @@ const std::vector<Missing> kMissing = {
     {"all GPUs but one", [](DeviceFacts& f) { f.probe.gpus = 1; }, {"1 GPU for 8 ranks"}},
 };
 
+TEST(DeviceChoice, WithAutoAllRanksHaveGpusOrNoneHas) {
+  for (const int without : {-1, 0, 2}) {
+    run_threads(3, [&](World& world) {
+      const DeviceChoice own{.is_gpu = world.rank() != without,
+                             .gpu = world.rank() == without ? 0 : world.rank(),
+                             .why_no_gpu = "its reason"};
+      const DeviceChoice choice = choose_together(own, world.communicator());
+      EXPECT_EQ(choice.is_gpu, without < 0);
+      EXPECT_EQ(choice.gpu, without < 0 ? world.rank() : 0);
+      const char* const reason = without < 0 || world.rank() == without ? "its reason" : "another rank has no GPU";
+      EXPECT_TRUE(has(choice.why_no_gpu, reason)) << choice.why_no_gpu;
+    });
+  }
+}
+
 TEST(DeviceChoice, ARankTakesTheGpuOfItsLocalRank) {
   for (const char* name : {"cuda", "auto"}) {
     const DeviceChoice choice = choose_device(name, good());

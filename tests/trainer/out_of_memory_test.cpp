@@ -1,6 +1,8 @@
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
+#include <regex>
+
 #include "fpdist/core/error.hpp"
 #include "src/trainer/state.hpp"
 #include "tests/support/meta_aten.hpp"
@@ -27,6 +29,7 @@ TEST(OutOfMemory, ThePackSizeThatFitsLeavesRoomForTheStep) {
   EXPECT_GT(static_cast<double>(fits + 64) / 8192 * 60 + 40, 0.95 * 80);
   EXPECT_EQ(fitting_max_tokens(8192, 79 * kGiB, 100 * kGiB, 80 * kGiB), 0) << "the weights alone fill the device";
   EXPECT_LT(fitting_max_tokens(8192, 0, kGiB, 80 * kGiB), 8192) << "what ran out of memory is never the advice";
+  EXPECT_EQ(fitting_max_tokens(50, 40 * kGiB, 100 * kGiB, 80 * kGiB), 30) << "small packs are not rounded away";
 }
 
 /// A GPU of 80 GiB whose weights take `weights` and which is full.
@@ -70,7 +73,12 @@ TEST(OutOfMemory, TheErrorSaysWhatWasWantedAndWhatWouldFit) {
   EXPECT_NE(fits.find("step 1, op 1 of "), std::string::npos) << fits;
   EXPECT_NE(fits.find("22 GiB wanted, 78 GiB of 80 GiB in use, 40 GiB of it before the step"), std::string::npos)
       << fits;
-  EXPECT_NE(fits.find("pack.max_tokens: 4864 in place of 8192 would fit"), std::string::npos) << fits;
+  // The weights leave 36 of the 60 GiB that the step wants; the largest pack had that many rows, not 8192.
+  const std::regex advice(
+      "pack.max_tokens: (\\d+) in place of 8192 would fit .the step's largest pack here has (\\d+) rows");
+  std::smatch numbers;
+  ASSERT_TRUE(std::regex_search(fits, numbers, advice)) << fits;
+  EXPECT_EQ(std::stoll(numbers[1]), std::stoll(numbers[2]) * 36 / 60) << fits;
   const std::string never = error_of(77 * kGiB);
   EXPECT_NE(never.find("parallel.tp"), std::string::npos) << never;
 }

@@ -96,8 +96,8 @@ std::unique_ptr<Device> make_cpu_device();
 
 /// `name`: cpu, cuda or auto (a GPU where there is a driver, else the CPU with one line in `log` that says why). Throws
 /// ConfigError for an unknown name or transport, and, before anything is allocated, for cuda without library, driver or
-/// GPU, with a driver too old, or with fewer GPUs than ranks on this host: what is missing and what to do. Not
-/// collective, but every rank decides alike unless the hosts differ.
+/// GPU, with a driver too old, or with fewer GPUs than ranks on this host: what is missing and what to do. Collective
+/// over `world` for auto: one rank without a GPU, and all take the CPU.
 std::unique_ptr<Device> open_device(const std::string& name, const World& world, const DeviceOptions& options,
                                     LogSink& log);
 

@@ -82,8 +82,8 @@ class CudaDevice final : public Device {
     C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, index_));
     C10_CUDA_CHECK(cudaDriverGetVersion(&driver));
     const double gibibytes = static_cast<double>(properties.totalGlobalMem) / (1 << 30);
-    return text("GPU ", index_, ": ", properties.name, ", ", std::fixed, std::setprecision(1), gibibytes,
-                " GiB, compute capability ", properties.major, ".", properties.minor, ", driver for CUDA ",
+    return text("GPU ", static_cast<int>(index_), ": ", properties.name, ", ", std::fixed, std::setprecision(1),
+                gibibytes, " GiB, compute capability ", properties.major, ".", properties.minor, ", driver for CUDA ",
                 driver / 1000, ".", driver % 1000 / 10);
   }
 
