@@ -52,12 +52,11 @@ function(fpdist_add_test_program name)
   endif()
 endfunction()
 
-# fpdist_register_gpu_test(name program [RANKS n] [LABELS x] [TIMEOUT s] [ARGS ...] [EMULATED_ARGS ...]
-#                          [ENVIRONMENT VAR=value ...])
-# A program that needs a GPU: as <name> with the label gpu, and as <name>.emulated (label emulated, with EMULATED_ARGS
-# behind ARGS) on a GPU that the CPU emulates (tests/support/emulated_gpu). RANKS: under mpirun, sharing the GPU (tests/comm/nccl_rank.sh).
+# fpdist_register_gpu_test(name program [RANKS n] [LABELS x] [TIMEOUT s] [ARGS ...] [ENVIRONMENT VAR=value ...])
+# A program that needs a GPU: as <name> with the label gpu, and as <name>.emulated (label emulated) on a GPU that the CPU
+# emulates (tests/support/emulated_gpu). RANKS: under mpirun, sharing the GPU (tests/comm/nccl_rank.sh).
 function(fpdist_register_gpu_test name program)
-  cmake_parse_arguments(arg "" "TIMEOUT;RANKS" "LABELS;ARGS;EMULATED_ARGS;ENVIRONMENT" ${ARGN})
+  cmake_parse_arguments(arg "" "TIMEOUT;RANKS" "LABELS;ARGS;ENVIRONMENT" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 600)
   endif()
@@ -76,7 +75,7 @@ function(fpdist_register_gpu_test name program)
     ENVIRONMENT "OMP_NUM_THREADS=1;${arg_ENVIRONMENT}")
   if(TARGET fpdist_emulated_gpu)
     add_dependencies(${program} fpdist_emulated_gpu)
-    add_test(NAME ${name}.emulated COMMAND ${launcher} $<TARGET_FILE:${program}> ${arg_ARGS} ${arg_EMULATED_ARGS})
+    add_test(NAME ${name}.emulated COMMAND ${launcher} $<TARGET_FILE:${program}> ${arg_ARGS})
     list(REMOVE_ITEM labels small)
     set_tests_properties(${name}.emulated PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "emulated;${labels}" PROCESSORS 2
       ENVIRONMENT "OMP_NUM_THREADS=1;${preload}=$<TARGET_FILE:fpdist_emulated_gpu>;${arg_ENVIRONMENT}")

@@ -81,6 +81,8 @@ def report(found):
 def main():
     work, out, name = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
     gpus = first_output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    if "emulated" in name:
+        gpus = "an emulated GPU (nothing here is a measurement)"
     found = {"date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
              "machine": {"gpus": gpus.replace("\n", "; "), "processor": platform.processor() or platform.machine(),
                          "kernel": platform.release()},
