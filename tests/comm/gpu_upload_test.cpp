@@ -61,6 +61,23 @@ TEST(GpuUpload, ManySmallTensorsArriveAsOneBlock) {
   });
 }
 
+TEST(GpuUpload, WhatIsMadeAheadIsThereWhenItsUserReads) {
+  on_gpu([](Device& device) {
+    std::vector<at::Tensor> host;  // no two alike: memory that is used again holds something else
+    for (int times = 0; times < 4; ++times) host.push_back(at::full({int64_t{16} << 20}, times, at::kFloat));
+    at::Tensor there;
+    std::unique_ptr<Ahead> ahead;
+    const auto make = [&] {
+      for (const at::Tensor& tensor : host) there = device.upload(tensor);
+    };
+    std::thread([&] { ahead = device.run_ahead(make); }).join();
+    ahead->wait();
+    const at::Tensor read = there.slice(0, -1000).clone();  // what arrives last
+    ahead.reset();
+    EXPECT_TRUE(at::equal(device.download(read), host.back().slice(0, -1000)));
+  });
+}
+
 /// Every round's tensors are let go while the device still reads them, and the next round writes into the same pool.
 TEST(GpuUpload, MemoryThatWasMadeAheadIsNotReusedBeforeItsLastReader) {
   on_gpu([](Device& device) {
