@@ -31,10 +31,13 @@ class EmulatedGpu(Folder):
             self.assertIn(f"GPU {rank}: emulated on the CPU", log)
         code, output = run(command(2, self.arguments("cpu", "--model.device", "cpu")))
         self.assertEqual(code, 0, output)
-        for gpu, cpu in zip(steps(self.dir / "two"), steps(self.dir / "cpu"), strict=True):
-            for name in ("loss", "grad_norm"):
-                self.assertAlmostEqual(gpu[name], cpu[name], delta=1e-5 * max(1.0, abs(cpu[name])))
-            self.assertGreater(gpu["memory/peak_bytes"], 1 << 20)
+        code, output = self.on_gpus(2, *self.arguments("staged", "--model.device", "cuda", "--comm.transport", "staged"), FPDIST_EMULATED_GPUS=2)
+        self.assertEqual(code, 0, output)
+        for run_on_gpus in ("two", "staged"):
+            for gpu, cpu in zip(steps(self.dir / run_on_gpus), steps(self.dir / "cpu"), strict=True):
+                for name in ("loss", "grad_norm"):
+                    self.assertAlmostEqual(gpu[name], cpu[name], delta=1e-5 * max(1.0, abs(cpu[name])))
+                self.assertGreater(gpu["memory/peak_bytes"], 1 << 20)
 
     def test_more_ranks_than_gpus_are_refused_before_anything_is_allocated(self):
         code, output = self.on_gpus(2, *self.arguments("refused", "--model.device", "cuda"))
