@@ -107,6 +107,10 @@ Problem flash_problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor
                   .scale = scale.value_or(1 / std::sqrt(static_cast<double>(q.size(2)))),
                   .is_causal = is_causal};
   const at::Tensor begin_q = on_host(cum_q), begin_k = on_host(cum_k);
+  TORCH_CHECK(begin_q.numel() > 1 && begin_q.numel() == begin_k.numel(), "flash: batch size must be positive");
+  // Single queries of grouped heads change places inside, and none may be missing then.
+  TORCH_CHECK(max_q > 1 || q.size(1) == k.size(1) || q.size(0) == begin_q.numel() - 1,
+              "flash: shape is invalid: ", q.size(0), " single queries in ", begin_q.numel() - 1, " segments");
   for (int64_t i = 0; i + 1 < begin_q.numel(); ++i) {
     const auto at = [i](const at::Tensor& begin, int64_t next) { return int64_t{begin.data_ptr<int32_t>()[i + next]}; };
     const Segment s{at(begin_q, 0), at(begin_q, 1) - at(begin_q, 0), at(begin_k, 0), at(begin_k, 1) - at(begin_k, 0)};
