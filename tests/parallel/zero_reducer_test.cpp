@@ -143,6 +143,17 @@ std::unique_ptr<test::LateGathers> late_gathers(comm::World& world, std::shared_
   return std::make_unique<test::LateGathers>(world.communicator().split("dp", 0, world.rank()), std::move(events));
 }
 
+TEST(ZeroReducer, TheBuffersOfItsCollectivesAreRegisteredOnce) {
+  test::run_ranks([](comm::World& world) {
+    const auto axis = late_gathers(world, std::make_shared<test::Events>());
+    ops::FlatParameters parameters = make_parameters(at::kBFloat16);
+    const ZeroReducer reducer(parameters, *axis, 1, kBucket);
+    ASSERT_EQ(axis->kept().size(), world.size() > 1 ? 2U : 0U);
+    if (world.size() == 1) return;
+    EXPECT_TRUE(axis->kept()[0].is_same(parameters.value()) && axis->kept()[1].is_same(parameters.main_grad()));
+  });
+}
+
 void write_pieces(ops::FlatParameters& parameters, const ZeroReducer& reducer, const at::Tensor& wanted) {
   at::Tensor& value = parameters.value();
   for (const FlatRange& piece : reducer.pieces())

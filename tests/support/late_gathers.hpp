@@ -59,6 +59,8 @@ class LateGathers final : public comm::Communicator {
   }
   void broadcast(at::Tensor& tensor, int root) override { inner_->broadcast(tensor, root); }
   void barrier() override { inner_->barrier(); }
+  void keep_buffer(const at::Tensor& buffer) override { kept_.push_back(buffer); }
+  const std::vector<at::Tensor>& kept() const { return kept_; }
   comm::Traffic traffic() const override { return inner_->traffic(); }
   std::unique_ptr<comm::Communicator> split(const std::string& axis, int color, int key) override {
     return std::make_unique<LateGathers>(inner_->split(axis, color, key), events_);
@@ -87,6 +89,7 @@ class LateGathers final : public comm::Communicator {
 
   std::unique_ptr<comm::Communicator> inner_;
   std::shared_ptr<Events> events_;
+  std::vector<at::Tensor> kept_;
 };
 
 }  // namespace fpdist::test
