@@ -42,6 +42,7 @@ fi
 : >"$bundle/gpu_tests.jsonl"
 if ((with_tests)); then
   python3 launch/gpu_tests.py "$build" --programs "$bundle/bin" >"$bundle/gpu_tests.jsonl"
+  if [[ -x $build/bin/comm_fault_program ]]; then cp "$build/bin/comm_fault_program" "$bundle/bin/" && cp tests/comm/fault_test.py "$bundle/"; fi
 fi
 
 # Open MPI: its launcher, its daemon, and the plugins of a plain cluster; those of special networks need drivers of the

@@ -42,8 +42,18 @@ part_tests() {
   if [[ -z ${check_bundle:-} && -z ${check_emulated:-} ]]; then
     ctest --test-dir "$check_build" -L gpu -R "${check_tests:-.}" --output-on-failure --no-tests=error
   else
-    list_of_tests "$check_work/tests.list" && test_programs "$check_work/tests.list"
+    list_of_tests "$check_work/tests.list"
+    local code=0
+    lost_rank || code=1
+    test_programs "$check_work/tests.list" || code=$?
+    return "$code"
   fi
+}
+lost_rank() { # a killed, a stopped and a throwing rank: a script, so not among the programs
+  if [[ ! -f $here/fault_test.py || ! comm_nccl_fault_test =~ ${check_tests:-.} ]]; then return 0; fi
+  printf '#!/bin/sh\nexec "%s" %s "$@"\n' "$here/share_gpu.sh" "${preload[*]}" >"$check_work/shared_rank"
+  chmod +x "$check_work/shared_rank"
+  "$here/run.sh" python3 "$here/fault_test.py" comm_fault_program mpirun 2 "$check_work/shared_rank"
 }
 part_sanitizer() {
   command -v compute-sanitizer >/dev/null || skip "compute-sanitizer is not installed here (it comes with the CUDA toolkit)"

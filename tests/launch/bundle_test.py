@@ -101,7 +101,7 @@ class Bundle(unittest.TestCase):
     def test_it_is_small_and_whole(self):
         files = [file for file in self.bundle.rglob("*") if file.is_file()]
         self.assertLess(sum(file.stat().st_size for file in files), MOST_MIB << 20)
-        for name in ("run.sh", "gpu_check.sh", "gpu_tests.jsonl", "bin/fpdist_train", "bin/fpdist_bench", "mpi/bin/mpirun"):
+        for name in ("run.sh", "gpu_check.sh", "gpu_tests.jsonl", "bin/fpdist_train", "bin/fpdist_bench", "mpi/bin/mpirun", "fault_test.py", "bin/comm_fault_program"):
             self.assertTrue((self.bundle / name).exists(), name)
         for line in (self.bundle / "gpu_tests.jsonl").read_text().splitlines():
             self.assertTrue((self.bundle / "bin" / json.loads(line)["program"]).exists(), line)
