@@ -51,9 +51,7 @@ part_tests() {
 }
 lost_rank() { # a killed, a stopped and a throwing rank: a script, so not among the programs
   if [[ ! -f $here/fault_test.py || ! comm_nccl_fault_test =~ ${check_tests:-.} ]]; then return 0; fi
-  printf '#!/bin/sh\nexec "%s" %s "$@"\n' "$here/share_gpu.sh" "${preload[*]}" >"$check_work/shared_rank"
-  chmod +x "$check_work/shared_rank"
-  "$here/run.sh" python3 "$here/fault_test.py" comm_fault_program mpirun 2 "$check_work/shared_rank"
+  "$here/run.sh" python3 "$here/fault_test.py" comm_fault_program mpirun 2 "$here/share_gpu.sh" "${preload[@]}"
 }
 part_sanitizer() {
   command -v compute-sanitizer >/dev/null || skip "compute-sanitizer is not installed here (it comes with the CUDA toolkit)"

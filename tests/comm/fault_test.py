@@ -1,7 +1,7 @@
 """Harm to one rank, or to mpirun, ends the whole job: non-zero, within the timeout, leaving no process behind; and
 the flight records name rank and position.
 
-usage: fault_test.py PROGRAM MPIRUN RANKS [WRAPPER]; with a WRAPPER, two ranks and device tensors: each rank is started by it.
+usage: fault_test.py PROGRAM MPIRUN RANKS [WRAPPER ...]; with a WRAPPER, two ranks and device tensors: these words start each rank.
 Ends only processes that it started itself, by process id."""
 import json
 import os
@@ -74,13 +74,12 @@ GPU_FAULTS = {
 }
 
 
-def provoke(fault, program, mpirun, ranks, folder, wrapper=None):
+def provoke(fault, program, mpirun, ranks, folder, wrapper=()):
     """Returns a list of complaints."""
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                        OMPI_MCA_rmaps_base_oversubscribe="1")
-    start = [wrapper, program] if wrapper else [program]
     timeout, grace = (GPU_TIMEOUT_S, GPU_GRACE_S) if wrapper else (TIMEOUT_S, GRACE_S)
-    command = [mpirun, "-np", str(ranks), *start, fault, str(folder), str(int(timeout * 1000))] + ["cuda"] * bool(wrapper)
+    command = [mpirun, "-np", str(ranks), *wrapper, program, fault, str(folder), str(int(timeout * 1000))] + ["cuda"] * bool(wrapper)
     with open(folder / "output", "w+") as output:
         job = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
         pids = []
@@ -118,7 +117,7 @@ def provoke(fault, program, mpirun, ranks, folder, wrapper=None):
 
 def main():
     program, mpirun, ranks = sys.argv[1:4]
-    wrapper = sys.argv[4] if len(sys.argv) > 4 else None
+    wrapper = sys.argv[4:]
     failed = False
     for fault in GPU_FAULTS if wrapper else FAULTS:
         with tempfile.TemporaryDirectory() as folder:
