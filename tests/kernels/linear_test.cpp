@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "fpdist/core/error.hpp"
+#include "support/random_tensor.hpp"
 #include "support/random_tree.hpp"
 #include "support/test_device.hpp"
 #include "support/tolerance.hpp"
@@ -12,12 +13,8 @@
 namespace fpdist {
 namespace {
 
-using test::here, test::Made, test::there;
+using test::here, test::Made, test::random, test::there, test::wide;
 
-at::Tensor random(at::IntArrayRef sizes, at::ScalarType dtype = at::kDouble) {
-  return at::randn(sizes, at::kDouble).to(dtype);
-}
-at::Tensor wide(const at::Tensor& x) { return x.to(at::kDouble); }
 /// A main grad with something in it.
 at::Tensor ones_like_sum(at::IntArrayRef sizes, at::ScalarType dtype) {
   return there(at::ones(sizes, dtype == at::kDouble ? at::kDouble : at::kFloat));

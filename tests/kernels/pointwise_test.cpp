@@ -10,6 +10,7 @@
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rotary/rotary.hpp"
 #include "kernels/swiglu/swiglu.hpp"
+#include "support/random_tensor.hpp"
 #include "support/random_tree.hpp"
 #include "support/test_device.hpp"
 #include "support/tolerance.hpp"
@@ -17,12 +18,7 @@
 namespace fpdist {
 namespace {
 
-using test::here, test::Made, test::there;
-
-at::Tensor random(at::IntArrayRef sizes, at::ScalarType dtype = at::kDouble) {
-  return at::randn(sizes, at::kDouble).to(dtype);
-}
-at::Tensor wide(const at::Tensor& x) { return x.to(at::kDouble); }
+using test::here, test::Made, test::random, test::there, test::wide;
 
 double tolerance(Made made, at::ScalarType dtype = at::kDouble) { return test::tolerance(made, dtype, test::where()); }
 /// Central differences have an error of their own, about the square of their step.

@@ -7,6 +7,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/partial_attention.hpp"
 #include "fpdist/ops/partial_embedding.hpp"
+#include "support/random_tensor.hpp"
 #include "support/random_tree.hpp"
 
 namespace fpdist::ops {
@@ -20,9 +21,7 @@ Parameter make(at::Tensor value) {
   return parameter;
 }
 
-at::Tensor random(at::IntArrayRef sizes, at::ScalarType dtype = at::kDouble) {
-  return at::randn(sizes, at::kDouble).to(dtype);
-}
+using test::random;
 
 TEST(OpsLinear, AddsWeightAndBiasGradientsOfEveryBackwardIntoTheMainGrads) {
   at::manual_seed(1);

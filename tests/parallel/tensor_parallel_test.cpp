@@ -10,6 +10,7 @@
 
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
+#include "support/random_tensor.hpp"
 #include "support/random_tree.hpp"
 #include "support/run_ranks.hpp"
 
@@ -28,9 +29,7 @@ void on_every_degree(const std::function<void(comm::Communicator&)>& body) {
   }
 }
 
-at::Tensor random(at::IntArrayRef sizes, at::ScalarType dtype = at::kDouble) {
-  return at::randn(sizes, at::kDouble).to(dtype);
-}
+using test::random;
 
 /// Where rank r's run of `counts` begins.
 int64_t begin_of(const std::vector<int64_t>& counts, int rank) {
