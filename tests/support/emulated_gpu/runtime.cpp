@@ -148,11 +148,10 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char*, void** address, unsign
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  const auto capability = static_cast<int>(setting("FPDIST_EMULATED_GPU_CAPABILITY", 90));
   *properties = {};
   std::snprintf(properties->name, sizeof properties->name, "emulated on the CPU");
   properties->totalGlobalMem = capacity();
-  properties->major = capability / 10, properties->minor = capability % 10;
+  properties->major = 9, properties->minor = 0;
   properties->multiProcessorCount = kMultiprocessors, properties->warpSize = 32;
   properties->maxThreadsPerBlock = 1024, properties->maxThreadsPerMultiProcessor = 2048;
   properties->sharedMemPerBlock = 48 << 10, properties->sharedMemPerBlockOptin = 227 << 10;
