@@ -35,7 +35,7 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/model/transformer.hpp"
 #include "fpdist/parallel/context_attention.hpp"
-#include "tests/plan/dispatch_trees.hpp"
+#include "tests/support/context_trees.hpp"
 
 namespace {
 
@@ -159,7 +159,7 @@ struct Memory {
 
 /// One rank's way through forward and backward. `plan` null: all rows are here.
 Memory measure(comm::World& world, const prefix::TreeLayout& layout, const plan::CpPlan* plan,
-               const model::ModelConfig& config, bench::ByteCounter& counter) {
+               const arch::Model& config, bench::ByteCounter& counter) {
   model::Transformer model(config, {});
   model.initialize(0);
   const auto keys = world.communicator().split("cp", 0, world.rank());
@@ -187,7 +187,7 @@ Memory measure(comm::World& world, const prefix::TreeLayout& layout, const plan:
 }
 
 /// The largest of each figure over `ranks` ranks.
-Memory worst_of(int ranks, const prefix::TreeLayout& layout, const model::ModelConfig& config, plan::CpMethod method) {
+Memory worst_of(int ranks, const prefix::TreeLayout& layout, const arch::Model& config, plan::CpMethod method) {
   plan::ParallelOptions options;
   options.cp = ranks, options.cp_method = method;
   const plan::CpHeads heads{config.num_attention_heads, config.num_key_value_heads, config.head_dim};
@@ -210,7 +210,7 @@ Memory worst_of(int ranks, const prefix::TreeLayout& layout, const model::ModelC
 }
 
 bool memory_part(int32_t prefix_rows, int32_t leaf_rows, plan::CpMethod method) {
-  model::ModelConfig config = model::preset_config("tiny");
+  arch::Model config = arch::preset_config("tiny");
   config.num_hidden_layers = 2;
   const prefix::TreeLayout layout = long_tree(prefix_rows, leaf_rows, config.vocab_size);
   std::cout << "A prefix of " << prefix_rows << " rows and 8 leaves of " << leaf_rows << " through "

@@ -29,7 +29,7 @@ constexpr int kStages = 8;
 class SleepingWork final : public parallel::StepWork {
  public:
   SleepingWork(const plan::PipelineShape& shape, const std::vector<plan::UnitCost>& units, int stage)
-      : units_(units), is_last_(stage == kStages - 1), chunks_(shape.chunks) {
+      : units_(units), is_last_(stage == kStages - 1), runs_(shape.runs) {
     for (const int slices : shape.slices) first_.push_back(next_), next_ += slices;
   }
   at::Tensor forward(const Op& op, const at::Tensor&) override { return sleep(op, plan::kForwardPass); }
@@ -42,13 +42,13 @@ class SleepingWork final : public parallel::StepWork {
  private:
   at::Tensor sleep(const Op& op, plan::Pass pass) {
     const plan::UnitCost& cost = units_[static_cast<size_t>(first_[static_cast<size_t>(op.pack)] + op.slice)];
-    const bool has_head = is_last_ && op.chunk == chunks_ - 1;
+    const bool has_head = is_last_ && op.run == runs_ - 1;
     std::this_thread::sleep_for(std::chrono::microseconds(cost.layer[pass] + (has_head ? cost.head[pass] : 0)));
     return at::zeros({4}, at::kFloat);
   }
   const std::vector<plan::UnitCost>& units_;
   bool is_last_;
-  int chunks_, next_ = 0;
+  int runs_, next_ = 0;
   std::vector<int> first_;
 };
 
@@ -71,7 +71,7 @@ double measure(comm::World& world, const plan::PipelineShape& shape, const std::
   const auto ops = plan::pipeline_ops(shape)[static_cast<size_t>(world.rank())];
   SleepingWork work(shape, units, world.rank());
   world.communicator().barrier();
-  const auto times = parallel::execute(ops, shape.chunks, work, {mesh.pp(), mesh.pp_gradient(), *device});
+  const auto times = parallel::execute(ops, shape.runs, work, {mesh.pp(), mesh.pp_gradient(), *device});
   at::Tensor end = at::full({1}, times.back().end, at::kDouble);
   world.communicator().all_reduce(end, comm::ReduceOp::kMax);
   return end.item<double>();
@@ -84,11 +84,11 @@ double truth_of(comm::World& world, plan::Schedule schedule, bool is_sliced) {
     for (uint64_t seed = 1; seed <= 3; ++seed) {
       plan::PipelineShape shape;
       shape.schedule = schedule, shape.stages = kStages;
-      shape.chunks = schedule == plan::Schedule::kInterleaved ? 2 : 1;
+      shape.runs = schedule == plan::Schedule::kInterleaved ? 2 : 1;
       shape.slices.assign(16, 1);
       if (is_sliced) shape.slices = {1, 2, 3, 1, 4, 2, 2, 1}, shape.window = 4;
       const auto units = draw_units(16, cv, seed);
-      const std::vector<int64_t> layers(static_cast<size_t>(kStages * shape.chunks), 1);
+      const std::vector<int64_t> layers(static_cast<size_t>(kStages * shape.runs), 1);
       const auto simulated = plan::simulate(shape, plan::pipeline_ops(shape), units, layers);
       const double planned = static_cast<double>(simulated.makespan) * 1e-6;
       ratios.push_back(measure(world, shape, units) / planned);

@@ -37,7 +37,7 @@ endfunction()
 function(fpdist_add_test_program name)
   cmake_parse_arguments(arg "PLANNING" "TIMEOUT" "FILES;RANKS;LABELS;ARGS;LIBRARIES" ${ARGN})
   add_executable(${name} ${arg_FILES})
-  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/tests)
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
   target_compile_definitions(${name} PRIVATE FPDIST_SOURCE_DIR="${CMAKE_SOURCE_DIR}" FPDIST_BINARY_DIR="${CMAKE_BINARY_DIR}")
   if(arg_PLANNING)
     target_link_libraries(${name} PRIVATE fpdist_planning GTest::gtest_main ${arg_LIBRARIES})
@@ -57,7 +57,7 @@ set(fpdist_emulated env LD_PRELOAD=$<TARGET_FILE:fpdist_emulated_gpu>)
 
 # fpdist_register_gpu_test(name program [RANKS n] [LABELS x] [TIMEOUT s] [ARGS ...] [ENVIRONMENT VAR=value ...])
 # A program that needs a GPU: as <name> with the label gpu, and as <name>.emulated (label emulated) on a GPU that the CPU
-# emulates (tests/support/emulated_gpu). RANKS: under mpirun, sharing the GPU (launch/share_gpu.sh).
+# emulates (tests/emulation). RANKS: under mpirun, sharing the GPU (launch/share_gpu.sh).
 function(fpdist_register_gpu_test name program)
   cmake_parse_arguments(arg "" "TIMEOUT;RANKS" "LABELS;ARGS;ENVIRONMENT" ${ARGN})
   if(NOT arg_TIMEOUT)

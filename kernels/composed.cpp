@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "kernels/checks.hpp"
+#include "kernels/common/checks.hpp"
 #include "kernels/linear/gemm_call.hpp"
 
 namespace fpdist::kernels {

@@ -16,6 +16,6 @@
 
 namespace fpdist {
 using comm::World;
-using trainer::Config;
+using config::Config;
 using trainer::Trainer;
 }  // namespace fpdist

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "kernels/checks.hpp"
+#include "kernels/common/checks.hpp"
 
 namespace fpdist::kernels {
 namespace {

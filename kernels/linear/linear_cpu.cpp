@@ -2,7 +2,7 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
-#include "kernels/checks.hpp"
+#include "kernels/common/checks.hpp"
 #include "kernels/composed.hpp"
 #include "kernels/linear/linear.hpp"
 

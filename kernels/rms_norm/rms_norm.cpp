@@ -2,8 +2,8 @@
 
 #include <torch/library.h>
 
-#include "kernels/checks.hpp"
-#include "kernels/dispatch.hpp"
+#include "kernels/common/checks.hpp"
+#include "kernels/common/dispatch.hpp"
 
 namespace fpdist::kernels {
 

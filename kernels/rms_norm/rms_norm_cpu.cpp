@@ -5,9 +5,9 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include "kernels/checks.hpp"
+#include "kernels/common/checks.hpp"
+#include "kernels/common/vector_math.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
-#include "kernels/vector_math.hpp"
 
 namespace fpdist::kernels {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <utility>
 
-#include "kernels/checks.hpp"
-#include "kernels/dispatch.hpp"
+#include "kernels/common/checks.hpp"
+#include "kernels/common/dispatch.hpp"
 
 namespace fpdist::kernels {
 

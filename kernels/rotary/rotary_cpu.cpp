@@ -4,7 +4,7 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include "kernels/checks.hpp"
+#include "kernels/common/checks.hpp"
 #include "kernels/rotary/rotary.hpp"
 
 namespace fpdist::kernels {

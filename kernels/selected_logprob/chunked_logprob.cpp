@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "kernels/checks.hpp"
+#include "kernels/common/checks.hpp"
 
 namespace fpdist::kernels {
 namespace {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/vector_math.hpp"
+#include "kernels/common/vector_math.hpp"
 
 // Inlined into each clone, or the clones would all call one plain x86-64 body.
 #define FPDIST_INLINE __attribute__((always_inline)) inline

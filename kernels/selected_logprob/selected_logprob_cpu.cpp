@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "kernels/checks.hpp"
+#include "kernels/common/checks.hpp"
 #include "kernels/selected_logprob/row_statistics.hpp"
 #include "kernels/selected_logprob/selected_logprob.hpp"
 

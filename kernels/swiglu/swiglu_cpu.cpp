@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "kernels/checks.hpp"
+#include "kernels/common/checks.hpp"
 #include "kernels/swiglu/swiglu.hpp"
 #include "kernels/swiglu/swiglu_loops.hpp"
 

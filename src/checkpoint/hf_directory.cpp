@@ -8,9 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "files.hpp"
 #include "fpdist/core/error.hpp"
-#include "strict_json.hpp"
+#include "src/arch/config_json.hpp"
+#include "src/files/files.hpp"
+#include "src/files/strict_json.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
@@ -24,7 +25,7 @@ bool exists(const std::string& path) {
 
 /// name -> file name of every weight. Shard names must be plain: an index may not point out of its directory.
 std::map<std::string, std::string> parse_index(const std::string& path) {
-  const nlohmann::json index = parse_strict(read_file(path, kMaxJsonBytes), path, 8);
+  const nlohmann::json index = files::parse_strict(files::read(path, files::kMaxJsonBytes), path, 8);
   check<ModelFileError>(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(), path,
                         ": has no \"weight_map\" object");
   std::map<std::string, std::string> files;
@@ -48,7 +49,7 @@ std::string shape_text(at::IntArrayRef shape) {
 
 }  // namespace
 
-HfDirectory::HfDirectory(const std::string& path) : path_(path), config_json_(read_config_json(path)) {
+HfDirectory::HfDirectory(const std::string& path) : path_(path), config_json_(arch::read_config_json(path)) {
   const std::string single = path + "/model.safetensors", index = single + ".index.json";
   if (exists(single)) {
     auto file = std::make_shared<SafetensorsFile>(single);
@@ -72,6 +73,8 @@ HfDirectory::HfDirectory(const std::string& path) : path_(path), config_json_(re
     file_of_[name] = file;
   }
 }
+
+std::string HfDirectory::config_path() const { return arch::config_json_path(path_); }
 
 std::vector<std::string> HfDirectory::names() const {
   std::vector<std::string> names;

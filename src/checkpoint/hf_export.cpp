@@ -9,10 +9,10 @@
 #include <system_error>
 #include <vector>
 
-#include "files.hpp"
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
-#include "safetensors_header.hpp"
+#include "src/checkpoint/safetensors_header.hpp"
+#include "src/files/files.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
@@ -41,10 +41,10 @@ class Staging {
 
   /// A new directory appears by one rename; in an existing one files are replaced one by one and older weights removed.
   void publish() {
-    sync_directory(folder_.string());
+    files::sync_directory(folder_.string());
     if (std::error_code ignored; !fs::exists(target_, ignored)) {
       disk(target_, "cannot be renamed from its .tmp", [&](auto& error) { fs::rename(folder_, target_, error); });
-      sync_directory(target_.has_parent_path() ? target_.parent_path().string() : ".");
+      files::sync_directory(target_.has_parent_path() ? target_.parent_path().string() : ".");
       return;
     }
     std::set<std::string> written;
@@ -53,7 +53,7 @@ class Staging {
       disk(target_ / name, "cannot be replaced", [&](auto& e) { fs::rename(folder_ / name, target_ / name, e); });
     for (const auto& name : stale_weights(written))
       disk(target_ / name, "cannot be removed", [&](auto& error) { fs::remove(target_ / name, error); });
-    sync_directory(target_.string());
+    files::sync_directory(target_.string());
   }
 
  private:
@@ -85,7 +85,7 @@ void copy_companions(const std::string& from, const Staging& staging) {
     const bool wanted =
         std::any_of(std::begin(kCopied), std::end(kCopied), [&](auto p) { return name.starts_with(p); });
     if (wanted && entry.is_regular_file(error))
-      write_file(staging.file(name), read_file(entry.path().string(), kMaxCopiedBytes));
+      files::write(staging.file(name), files::read(entry.path().string(), kMaxCopiedBytes));
   }
 }
 
@@ -127,7 +127,7 @@ void write_weights(std::span<const TensorSpec> specs, const FetchTensor& fetch, 
     write_safetensors(staging.file(file), part, [&](size_t own) { return fetch(bounds[i] + own); });
     for (const TensorSpec& spec : part) index["weight_map"][spec.name] = file;
   }
-  write_file(staging.file("model.safetensors.index.json"), index.dump(2) + "\n");
+  files::write(staging.file("model.safetensors.index.json"), index.dump(2) + "\n");
 }
 
 }  // namespace
@@ -140,7 +140,7 @@ void export_hf_directory(const std::string& path, std::span<const TensorSpec> sp
   Staging staging(target);
   if (!options.copy_from.empty()) copy_companions(options.copy_from, staging);
   write_weights(specs, fetch, options.max_shard_bytes, staging);
-  write_file(staging.file("config.json"), options.config_json);
+  files::write(staging.file("config.json"), options.config_json);
   staging.publish();
 }
 

@@ -1,4 +1,4 @@
-#include "safetensors_header.hpp"
+#include "src/checkpoint/safetensors_header.hpp"
 
 #include <c10/core/ScalarType.h>
 
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "strict_json.hpp"
+#include "src/files/strict_json.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
@@ -89,7 +89,7 @@ void check_coverage(const Header& header, uint64_t data_bytes, const std::string
 }  // namespace
 
 Header parse_header(std::string_view json, uint64_t data_bytes, const std::string& where) {
-  const nlohmann::json root = parse_strict(json, where, 4);
+  const nlohmann::json root = files::parse_strict(json, where, 4);
   check<ModelFileError>(root.is_object(), where, ": the header is not a JSON object");
   Header header;
   for (const auto& [name, entry] : root.items()) {

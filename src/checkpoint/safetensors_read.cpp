@@ -11,10 +11,10 @@
 #include <string_view>
 #include <vector>
 
-#include "files.hpp"
 #include "fpdist/checkpoint/safetensors.hpp"
 #include "fpdist/core/error.hpp"
-#include "safetensors_header.hpp"
+#include "src/checkpoint/safetensors_header.hpp"
+#include "src/files/files.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
@@ -25,7 +25,7 @@ struct Mapping {
 };
 
 Mapping map_file(const std::string& path) {
-  const FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const files::FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   check<ModelFileError>(file.open(), path, ": cannot be opened: ", std::strerror(errno));
   struct stat status {};
   check<ModelFileError>(::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode), path, ": is not a file");

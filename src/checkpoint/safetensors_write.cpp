@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "files.hpp"
 #include "fpdist/checkpoint/safetensors.hpp"
 #include "fpdist/core/error.hpp"
-#include "safetensors_header.hpp"
+#include "src/checkpoint/safetensors_header.hpp"
+#include "src/files/files.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
@@ -80,7 +80,7 @@ std::vector<TensorSpec> specs_of(const std::string& path, const NamedTensors& te
 void write_safetensors(const std::string& path, std::span<const TensorSpec> specs, const FetchTensor& fetch) {
   check_specs(path, specs);
   const Layout layout = lay_out(specs);
-  AtomicFile file(path);
+  files::AtomicFile file(path);
   file.append(layout.header.data(), layout.header.size());
   for (size_t i = 0; i < specs.size(); ++i) {
     const at::Tensor tensor = fetch(i);

@@ -1,4 +1,4 @@
-#include "arguments.hpp"
+#include "src/comm/arguments.hpp"
 
 #include <c10/core/ScalarType.h>
 

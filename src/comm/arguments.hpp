@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "journal.hpp"
+#include "src/comm/journal.hpp"
 
 namespace fpdist::comm {
 

@@ -1,6 +1,6 @@
 #include "fpdist/comm/communicator.hpp"
 
-#include "work.hpp"
+#include "src/comm/work.hpp"
 
 namespace fpdist::comm {
 

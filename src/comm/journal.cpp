@@ -1,4 +1,4 @@
-#include "journal.hpp"
+#include "src/comm/journal.hpp"
 
 #include <algorithm>
 #include <exception>

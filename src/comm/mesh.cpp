@@ -1,7 +1,7 @@
 #include "fpdist/comm/mesh.hpp"
 
-#include "directed_pairs.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/comm/device/directed_pairs.hpp"
 
 namespace fpdist::comm {
 

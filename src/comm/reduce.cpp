@@ -1,4 +1,4 @@
-#include "reduce.hpp"
+#include "src/comm/reduce.hpp"
 
 #include <c10/util/BFloat16.h>
 

@@ -6,8 +6,8 @@
 
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
-#include "host_communicator.hpp"
-#include "thread_transport.hpp"
+#include "src/comm/host/host_communicator.hpp"
+#include "src/comm/host/thread_transport.hpp"
 
 namespace fpdist::comm {
 

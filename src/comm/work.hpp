@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
-#include "journal.hpp"
+#include "src/comm/journal.hpp"
 
 namespace fpdist::comm {
 

@@ -3,9 +3,9 @@
 #include <exception>
 #include <utility>
 
-#include "host_communicator.hpp"
-#include "journal.hpp"
-#include "mpi_transport.hpp"
+#include "src/comm/host/host_communicator.hpp"
+#include "src/comm/host/mpi_transport.hpp"
+#include "src/comm/journal.hpp"
 
 namespace fpdist::comm {
 

@@ -1,11 +1,12 @@
 // The command line over the file over the defaults. Read by hand: our names carry sections, '-' for '_', --no-x and
 // hints for unknown keys, none of which an option parser gives.
 
+#include "fpdist/config/command_line.hpp"
+
 #include <algorithm>
 #include <set>
 #include <string_view>
 
-#include "fpdist/config/config.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/config/keys.hpp"
 #include "src/config/names.hpp"
@@ -20,7 +21,7 @@ struct Assignment {
 };
 
 bool holds(const Key& key, auto predicate) {
-  trainer::Config any;
+  Config any;
   return predicate(key.field(any));
 }
 bool is_bool(const Key& key) {
@@ -52,7 +53,7 @@ class Reader {
     std::string all;
     for (const std::string& problem : problems_) all += (all.empty() ? "" : "\n") + problem;
     if (!all.empty()) throw ConfigError(all);
-    trainer::validate(line_.config);
+    config::validate(line_.config);
     return line_;
   }
 
@@ -171,7 +172,7 @@ std::string help_text() {
       "  --help          this text\n\n"
       "Defaults < file < command line. '-' and '_' are alike; --x and --no-x for true-or-false keys;\n"
       "lists as a,b or by repeating the key. In the file a key stands inside its section.\n";
-  trainer::Config defaults;
+  Config defaults;
   std::string_view section = "none";
   for (const Key& key : keys()) {
     if (section_of(key) != section) out += '\n';

@@ -6,8 +6,6 @@
 namespace fpdist::config {
 namespace {
 
-using trainer::Config;
-
 // The field is named once: the key is its spelling, and its type picks the variant's alternative, hence the parser and
 // the printer.
 #define FPDIST_KEY(member, meaning, values)                                 \

@@ -10,20 +10,20 @@
 #include <variant>
 #include <vector>
 
-#include "fpdist/trainer/options.hpp"
+#include "fpdist/config/config.hpp"
 
 namespace fpdist::config {
 
 using List = std::vector<std::string>;
 using Map = std::map<std::string, std::string>;
 using Integers = std::vector<int64_t>;
-/// A field of trainer::Config. The alternative is the key's type.
+/// A field of Config. The alternative is the key's type.
 using Field = std::variant<bool*, int*, int64_t*, uint64_t*, double*, std::string*, DType*, Method*, plan::Schedule*,
                            plan::CpMethod*, List*, Integers*, Map*>;
 
 struct Key {
   std::string_view name;  ///< section.key, or the key alone at the top level
-  Field (*field)(trainer::Config&);
+  Field (*field)(Config&);
   std::string_view meaning;
   std::string_view values;  ///< valid values where the type does not say them
 };
@@ -45,7 +45,7 @@ std::string_view type_of(const Field& field);
 using RawValue = std::variant<std::string, List, Map>;
 
 /// Stores `value` in the key's field of `config`, or says what is wrong with it ("expected an integer, got '1.5'").
-std::optional<std::string> assign(const Key& key, const RawValue& value, trainer::Config& config);
+std::optional<std::string> assign(const Key& key, const RawValue& value, Config& config);
 
 /// The field's value as it is written in YAML and on the command line; lists and maps are left to their writers.
 std::string scalar_text(const Field& field);

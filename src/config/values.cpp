@@ -148,7 +148,7 @@ std::string_view type_of(const Field& field) {
   return std::visit([](auto* value) { return kTypeName<std::remove_pointer_t<decltype(value)>>; }, field);
 }
 
-std::optional<std::string> assign(const Key& key, const RawValue& value, trainer::Config& config) {
+std::optional<std::string> assign(const Key& key, const RawValue& value, Config& config) {
   const Field field = key.field(config);
   if (std::visit([&](auto* out) { return store(value, *out); }, field)) return std::nullopt;
   return text("expected ", type_of(field), ", got ", printed(value));

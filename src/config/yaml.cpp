@@ -9,7 +9,7 @@
 #include <set>
 #include <string_view>
 
-#include "fpdist/config/config.hpp"
+#include "fpdist/config/command_line.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/config/keys.hpp"
 #include "src/config/names.hpp"
@@ -23,7 +23,7 @@ bool is_section(std::string_view name) {
 
 class Reader {
  public:
-  Reader(const std::string& file, trainer::Config& config) : file_(file), config_(config) {}
+  Reader(const std::string& file, Config& config) : file_(file), config_(config) {}
 
   void read_file() {
     std::ifstream in(file_, std::ios::binary);
@@ -138,7 +138,7 @@ class Reader {
   }
 
   const std::string& file_;
-  trainer::Config& config_;
+  Config& config_;
   std::vector<std::string> problems_;
 };
 
@@ -176,14 +176,14 @@ struct Emit {
 
 }  // namespace
 
-std::vector<std::string> read_yaml(const std::string& file, trainer::Config& config) {
+std::vector<std::string> read_yaml(const std::string& file, Config& config) {
   Reader reader(file, config);
   reader.read_file();
   return reader.take_problems();
 }
 
-std::string to_yaml(const trainer::Config& config) {
-  trainer::Config copy = config;  // the table hands out writable fields
+std::string to_yaml(const Config& config) {
+  Config copy = config;  // the table hands out writable fields
   YAML::Emitter out;
   out << YAML::BeginMap;
   std::string_view section;

@@ -4,11 +4,11 @@
 #include <string>
 #include <vector>
 
-#include "fpdist/trainer/options.hpp"
+#include "fpdist/config/config.hpp"
 
 namespace fpdist::config {
 
 /// Reads `file` over `config` and returns everything that is wrong with it, each as "file:line:column: what".
-std::vector<std::string> read_yaml(const std::string& file, trainer::Config& config);
+std::vector<std::string> read_yaml(const std::string& file, Config& config);
 
 }  // namespace fpdist::config

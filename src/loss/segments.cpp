@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/ops/segments.hpp"
+#include "src/ops/segments.hpp"
 
 namespace fpdist::loss {
 namespace {
@@ -30,7 +30,7 @@ at::Tensor segment_sum(const at::Tensor& per_edge, const Edges& edges) {
 }
 
 at::Tensor at_edges(const at::Tensor& per_sample, const Edges& edges) {
-  return ops::gather_rows(per_sample, edges.sample);
+  return ops::pick_rows(per_sample, edges.sample);
 }
 
 at::Tensor length_or_one(const Edges& edges) { return edges.length.clamp_min(1); }

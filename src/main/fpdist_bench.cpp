@@ -10,7 +10,7 @@
 #include <optional>
 
 #include "fpdist/core/error.hpp"
-#include "src/main/fpdist_bench/bench.hpp"
+#include "src/main/bench/bench.hpp"
 #include "src/main/program.hpp"
 
 namespace {

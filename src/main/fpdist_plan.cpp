@@ -15,9 +15,9 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/types.hpp"
-#include "fpdist/plan/costs_file.hpp"
-#include "src/main/plan_config.hpp"
-#include "src/main/plan_report.hpp"
+#include "src/main/plan/plan_config.hpp"
+#include "src/main/plan/plan_report.hpp"
+#include "src/plan/costs/costs_file.hpp"
 
 namespace {
 

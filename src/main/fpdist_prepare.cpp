@@ -10,7 +10,7 @@
 #include <string>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/data/generate.hpp"
+#include "src/data/made/generate.hpp"
 #include "src/main/program.hpp"
 
 namespace {

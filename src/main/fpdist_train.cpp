@@ -4,9 +4,11 @@
 #include <iostream>
 #include <optional>
 
-#include "fpdist/config/config.hpp"
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/config/command_line.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/config/describe_plan.hpp"
 #include "src/main/program.hpp"
 
 namespace {
@@ -14,16 +16,17 @@ namespace {
 using namespace fpdist;
 
 /// Needs neither MPI nor mpirun: a mesh that is given in full says how many ranks the job would have.
-void print_plan(const trainer::Config& config) {
+void print_plan(const config::Config& config) {
   if (main_program::launched_rank() != 0) return;
   const bool given =
       config.parallel.dp > 0 && config.parallel.pp > 0 && config.parallel.cp > 0 && config.parallel.tp > 0;
   main_program::ConsoleLog console;
-  std::cout << trainer::describe_plan(config, given ? config.parallel.size() : main_program::launched_size(), console)
+  if (!config.model.path.empty()) (void)checkpoint::HfDirectory(config.model.path);  // the weights are looked at first
+  std::cout << config::describe_plan(config, given ? config.parallel.size() : main_program::launched_size(), console)
             << std::endl;
 }
 
-void train(comm::World& world, const trainer::Config& config) {
+void train(comm::World& world, const config::Config& config) {
   main_program::ConsoleLog console;
   trainer::Trainer trainer(world, config, console);
   trainer.train(config::to_yaml(config));

@@ -7,12 +7,12 @@
 #include <map>
 #include <utility>
 
-#include "block.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/weight_gradient_queue.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
-#include "rotary_table.hpp"
-#include "weights.hpp"
+#include "src/model/blocks/block.hpp"
+#include "src/model/blocks/rotary_table.hpp"
+#include "src/model/weights.hpp"
 
 namespace fpdist::model {
 namespace {
@@ -42,7 +42,7 @@ int64_t queue_key(int pack, int slice) { return (int64_t{pack} << 32) | slice; }
 }  // namespace
 
 struct Transformer::Impl {
-  Impl(ModelConfig model_config, const TransformerOptions& model_options)
+  Impl(arch::Model model_config, const TransformerOptions& model_options)
       : config(std::move(model_config)),
         options(model_options),
         weights(Weights::allocate(config, at::TensorOptions(options.dtype).device(options.device), options.head,
@@ -143,7 +143,7 @@ struct Transformer::Impl {
     use({&weights.head, 1});
   }
 
-  ModelConfig config;
+  arch::Model config;
   TransformerOptions options;
   Weights weights;
   at::Tensor inverse_frequency;
@@ -155,13 +155,13 @@ struct Transformer::Impl {
   std::map<int, std::vector<parallel::ResidentKeys>> resident_keys;  // by pack; packs in slices only
 };
 
-Transformer::Transformer(ModelConfig config, const TransformerOptions& options)
+Transformer::Transformer(arch::Model config, const TransformerOptions& options)
     : impl_(std::make_unique<Impl>(std::move(config), options)) {}
 Transformer::~Transformer() = default;
 Transformer::Transformer(Transformer&&) noexcept = default;
 Transformer& Transformer::operator=(Transformer&&) noexcept = default;
 
-const ModelConfig& Transformer::config() const { return impl_->config; }
+const arch::Model& Transformer::config() const { return impl_->config; }
 const TransformerOptions& Transformer::options() const { return impl_->options; }
 const std::vector<ops::ParameterPtr>& Transformer::parameters() const { return impl_->weights.all; }
 void Transformer::set_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook) {

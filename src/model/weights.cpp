@@ -1,4 +1,4 @@
-#include "weights.hpp"
+#include "src/model/weights.hpp"
 
 #include <ATen/ATen.h>
 
@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/model/whole_parameters.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/model/whole_parameters.hpp"
 
 namespace fpdist::model {
 namespace {
@@ -31,8 +31,8 @@ Run even_run(int64_t total, const TensorShard& tp) {
 }
 
 /// Rows of k and v: whole heads, one of them on several ranks where there are fewer heads than ranks.
-Run key_value_run(const ModelConfig& config, const TensorShard& tp) {
-  const int replicas = key_value_replicas(config, tp.size);
+Run key_value_run(const arch::Model& config, const TensorShard& tp) {
+  const int replicas = arch::key_value_replicas(config, tp.size);
   const int64_t own = config.num_key_value_heads * replicas / tp.size * config.head_dim;
   return {.begin = tp.rank / replicas * own,
           .size = own,
@@ -87,7 +87,7 @@ class Allocator {
   std::vector<ops::ParameterPtr>& all_;
 };
 
-BlockWeights allocate_block(const ModelConfig& config, int64_t layer, const TensorShard& tp, Allocator& allocator) {
+BlockWeights allocate_block(const arch::Model& config, int64_t layer, const TensorShard& tp, Allocator& allocator) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".", attention = prefix + "self_attn.";
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
   const int64_t q_size = config.num_attention_heads * config.head_dim,
@@ -110,31 +110,11 @@ BlockWeights allocate_block(const ModelConfig& config, int64_t layer, const Tens
   return block;
 }
 
-bool divides_heads(const ModelConfig& config, int64_t tp) {
-  const int64_t kv = config.num_key_value_heads;
-  return config.num_attention_heads % tp == 0 && (kv % tp == 0 || tp % kv == 0);
-}
-
 }  // namespace
 
-void check_tensor_parallel(const ModelConfig& config, int tp) {
-  check<ConfigError>(tp >= 1, "parallel.tp: ", tp, " ranks cannot hold a model: use 1 or more");
-  if (divides_heads(config, tp)) return;
-  int64_t below = std::min<int64_t>(tp, config.num_attention_heads), above = tp;
-  while (!divides_heads(config, below)) --below;
-  while (above <= config.num_attention_heads && !divides_heads(config, above)) ++above;
-  throw ConfigError(text("parallel.tp: ", tp, " does not fit a model of ", config.num_attention_heads,
-                         " attention heads and ", config.num_key_value_heads, " key/value heads: use ", below,
-                         above <= config.num_attention_heads ? text(" or ", above) : std::string()));
-}
-
-int key_value_replicas(const ModelConfig& config, int tp) {
-  return tp > config.num_key_value_heads ? static_cast<int>(tp / config.num_key_value_heads) : 1;
-}
-
-Weights Weights::allocate(const ModelConfig& config, at::TensorOptions options, Head head, bool trainable,
+Weights Weights::allocate(const arch::Model& config, at::TensorOptions options, Head head, bool trainable,
                           const StageLayers& layers, const TensorShard& tp) {
-  check_tensor_parallel(config, tp.size);
+  arch::check_tensor_parallel(config, tp.size);
   const int64_t count = layers.count < 0 ? config.num_hidden_layers - layers.first : layers.count;
   check(layers.first >= 0 && count >= 0 && layers.first + count <= config.num_hidden_layers, "blocks [", layers.first,
         ", ", layers.first + count, ") are not all of the model's ", config.num_hidden_layers);
@@ -161,7 +141,7 @@ Weights Weights::allocate(const ModelConfig& config, at::TensorOptions options, 
   return weights;
 }
 
-std::vector<std::pair<std::string, std::vector<int64_t>>> whole_parameters(const ModelConfig& config, Head head) {
+std::vector<std::pair<std::string, std::vector<int64_t>>> whole_parameters(const arch::Model& config, Head head) {
   std::vector<std::pair<std::string, std::vector<int64_t>>> whole;
   const auto shapes_only = at::TensorOptions(at::kFloat).device(at::kMeta);
   for (const auto& parameter : Weights::allocate(config, shapes_only, head, /*trainable=*/false).all)

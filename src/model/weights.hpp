@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "fpdist/model/config.hpp"
+#include "fpdist/arch/model.hpp"
 #include "fpdist/model/stage_layers.hpp"
 #include "fpdist/model/transformer.hpp"
 #include "fpdist/ops/parameter.hpp"
@@ -42,7 +42,7 @@ struct Weights {
 
   /// Uninitialised; with zeroed main grads when `trainable`. Throws ConfigError as check_tensor_parallel does,
   /// ShapeError for layers that the model has not.
-  static Weights allocate(const ModelConfig& config, at::TensorOptions options, Head head, bool trainable,
+  static Weights allocate(const arch::Model& config, at::TensorOptions options, Head head, bool trainable,
                           const StageLayers& layers = {}, const TensorShard& tp = {});
 };
 

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "fpdist/core/rng.hpp"
-#include "weights.hpp"
+#include "src/model/weights.hpp"
 
 namespace fpdist::model {
 namespace {

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "fpdist/ops/functional.hpp"
-#include "kernels/dispatch.hpp"
-#include "kernels/tree_attention/planned_attention.hpp"
+#include "kernels/common/dispatch.hpp"
+#include "kernels/tree_attention/library/planned_attention.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 
 namespace fpdist::ops {

@@ -5,8 +5,8 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
-#include "fpdist/ops/partial_embedding.hpp"
 #include "src/ops/main_grad.hpp"
+#include "src/ops/partial_embedding.hpp"
 
 namespace fpdist::ops {
 namespace {

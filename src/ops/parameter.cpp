@@ -7,7 +7,7 @@
 #include <set>
 
 #include "fpdist/core/error.hpp"
-#include "kernels/checks.hpp"
+#include "kernels/common/checks.hpp"
 
 namespace fpdist::ops {
 namespace {

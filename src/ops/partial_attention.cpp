@@ -1,10 +1,10 @@
-#include "fpdist/ops/partial_attention.hpp"
+#include "src/ops/partial_attention.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include "fpdist/core/error.hpp"
-#include "kernels/tree_attention/planned_attention.hpp"
+#include "kernels/tree_attention/library/planned_attention.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 
 namespace fpdist::ops {

@@ -1,4 +1,4 @@
-#include "fpdist/ops/partial_logprob.hpp"
+#include "src/ops/partial_logprob.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

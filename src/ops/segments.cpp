@@ -1,4 +1,4 @@
-#include "fpdist/ops/segments.hpp"
+#include "src/ops/segments.hpp"
 
 #include <ATen/ATen.h>
 
@@ -8,7 +8,7 @@ namespace fpdist::ops {
 
 // On the CPU index_add goes through the rows in order; elsewhere an accumulating index_put sorts by index first.
 
-at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& index) {
+at::Tensor pick_rows(const at::Tensor& x, const at::Tensor& index) {
   return x.is_cpu() ? x.index_select(0, index) : x.index({index});
 }
 

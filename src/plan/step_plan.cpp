@@ -50,8 +50,8 @@ class Riders {
 
 PackPlan pack_plan(const PlannedPack& planned, const StepTree& step, const CostTable& forward) {
   PackPlan pack;
-  Work work;
-  for (const Work& slice : planned.slice) {
+  Amount work;
+  for (const Amount& slice : planned.slice) {
     work += slice;
     pack.slice_end.push_back(static_cast<int32_t>(work.rows));
   }
@@ -103,7 +103,7 @@ class Hash {
 uint64_t hash_of(const StepPlan& plan, const ParallelOptions& parallel) {
   Hash hash;
   for (const int64_t field :
-       {static_cast<int64_t>(plan.schedule), int64_t{plan.stages}, int64_t{plan.chunks}, int64_t{parallel.cp},
+       {static_cast<int64_t>(plan.schedule), int64_t{plan.stages}, int64_t{plan.runs}, int64_t{parallel.cp},
         static_cast<int64_t>(parallel.cp_method), int64_t{parallel.ulysses}, parallel.cp_chunk})
     hash.add(field);
   hash.add(static_cast<int64_t>(plan.replica.size()));
@@ -134,7 +134,7 @@ int64_t count_edges(const data::Sample& sample) {
 
 PipelineShape StepPlan::pipeline(int d) const {
   PipelineShape shape{
-      .schedule = schedule, .stages = stages, .chunks = chunks, .slices = {}, .window = window.at(index(d))};
+      .schedule = schedule, .stages = stages, .runs = runs, .slices = {}, .window = window.at(index(d))};
   for (const PackPlan& pack : replica.at(index(d))) shape.slices.push_back(static_cast<int>(pack.slice_end.size()));
   return shape;
 }
@@ -162,7 +162,7 @@ StepPlan make_step_plan(std::span<const data::Group> groups, Method method, cons
 
   StepPlan plan;
   plan.totals = step.totals;
-  plan.schedule = parallel.schedule, plan.stages = parallel.pp, plan.chunks = parallel.virtual_stages;
+  plan.schedule = parallel.schedule, plan.stages = parallel.pp, plan.runs = parallel.virtual_stages;
   const CostTable forward = forward_cost(costs);
   Riders riders(step, groups.size());
   for (const PlannedReplica& replica : planned.replica) {

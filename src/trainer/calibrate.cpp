@@ -9,7 +9,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
-#include "fpdist/plan/costs_file.hpp"
+#include "src/plan/costs/costs_file.hpp"
 #include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
@@ -25,8 +25,8 @@ std::vector<bool> reducing(std::span<const plan::Op> ops, plan::OpKind last_kind
   if (mesh.dp * mesh.cp == 1) return reduces;
   std::vector<int> seen;
   for (size_t i = ops.size(); i-- > 0;) {
-    if (ops[i].kind != last_kind || std::find(seen.begin(), seen.end(), ops[i].chunk) != seen.end()) continue;
-    seen.push_back(ops[i].chunk);
+    if (ops[i].kind != last_kind || std::find(seen.begin(), seen.end(), ops[i].run) != seen.end()) continue;
+    seen.push_back(ops[i].run);
     reduces[i] = true;
   }
   return reduces;
@@ -46,7 +46,7 @@ std::vector<plan::TimedOp> timed_ops(const PlannedStep& planned, const MeshShape
   using plan::OpKind;
   const bool is_split = planned.plan.schedule == plan::Schedule::kZeroBubble;
   const auto reduces = reducing(ops, is_split ? OpKind::kBackwardWeight : OpKind::kBackwardInput, mesh);
-  const std::vector<plan::Work>& work = planned.forecast.work.at(static_cast<size_t>(at.dp));
+  const std::vector<plan::Amount>& work = planned.forecast.work.at(static_cast<size_t>(at.dp));
   std::vector<size_t> first_unit{0};
   for (const int slices : planned.plan.pipeline(at.dp).slices)
     first_unit.push_back(first_unit.back() + static_cast<size_t>(slices));
@@ -55,7 +55,7 @@ std::vector<plan::TimedOp> timed_ops(const PlannedStep& planned, const MeshShape
     const bool is_weight = ops[i].kind == OpKind::kBackwardWeight;
     if (ops[i].kind > OpKind::kBackwardWeight || reduces[i]) continue;
     if (is_weight && !is_split) continue;  // done inside BackwardInput
-    const auto run = static_cast<size_t>(ops[i].chunk * mesh.pp + at.pp);
+    const auto run = static_cast<size_t>(ops[i].run * mesh.pp + at.pp);
     timed.push_back({.pass = ops[i].kind == OpKind::kForward ? plan::TimedPass::kForward
                              : is_weight                     ? plan::TimedPass::kBackwardWeight
                              : is_split                      ? plan::TimedPass::kBackwardInput

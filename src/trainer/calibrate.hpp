@@ -7,7 +7,7 @@
 
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/parallel/executor.hpp"
-#include "fpdist/plan/calibration.hpp"
+#include "src/plan/costs/calibration.hpp"
 #include "src/trainer/planned_step.hpp"
 
 namespace fpdist::trainer {

@@ -23,29 +23,21 @@ at::ScalarType scalar_type(DType dtype) {
   throw std::logic_error("enum value without a scalar type");
 }
 
-model::ModelConfig checked_model_config(const model::ModelOptions& options) {
+arch::Model checked_model_config(const model::ModelOptions& options) {
   if (!options.path.empty()) (void)checkpoint::HfDirectory(options.path);
-  return read_model_config(options);
+  return config::read_model_config(options);
 }
 
 model::Head head_of(Method method) {
   return method == Method::kReward ? model::Head::kScore : model::Head::kLanguageModel;
 }
 
-Config settled(Config config, const model::ModelConfig& model, int ranks) {
-  static_cast<MeshShape&>(config.parallel) = resolve_mesh(config.parallel, ranks);
-  model::check_tensor_parallel(model, config.parallel.tp);
-  (void)plan::plan_context({}, config.parallel, context_costs(config, model));
-  config.parallel.layers = run_layers(config, model);
-  return config;
-}
-
-bool ties_stages(const Config& config, const model::ModelConfig& model) {
+bool ties_stages(const Config& config, const arch::Model& model) {
   return model.tie_word_embeddings && head_of(config.method) == model::Head::kLanguageModel && config.parallel.pp > 1;
 }
 
-std::vector<model::StageLayers> split_layers(const Config& config, const model::ModelConfig& model) {
-  const std::vector<int64_t> layers = run_layers(config, model);
+std::vector<model::StageLayers> split_layers(const Config& config, const arch::Model& model) {
+  const std::vector<int64_t> layers = config::run_layers(config, model);
   std::vector<model::StageLayers> runs;
   int64_t first = 0;
   for (size_t i = 0; i < layers.size(); ++i) {
@@ -77,14 +69,14 @@ std::string read_weights(const checkpoint::HfDirectory& directory, uint64_t seed
 
 }  // namespace
 
-std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const model::ModelConfig& shape,
+std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const arch::Model& shape,
                                                             const comm::Mesh& mesh, at::Device where) {
-  const std::vector<model::StageLayers> runs = split_layers(config, shape);
+  const std::vector<model::StageLayers> all = split_layers(config, shape);
   std::vector<std::unique_ptr<model::Transformer>> own;
   std::optional<checkpoint::HfDirectory> directory;
   if (!config.model.path.empty()) directory.emplace(config.model.path);
   std::string missing;
-  for (int chunk = 0; chunk < config.parallel.virtual_stages; ++chunk) {
+  for (int run = 0; run < config.parallel.virtual_stages; ++run) {
     const model::TransformerOptions options{
         .dtype = scalar_type(config.model.dtype),
         .device = where,
@@ -92,7 +84,7 @@ std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config
         .trainable = true,
         .gradient_checkpointing = config.model.gradient_checkpointing,
         .defer_weight_gradients = config.parallel.schedule == plan::Schedule::kZeroBubble,
-        .layers = runs[static_cast<size_t>(chunk * mesh.shape().pp + mesh.at().pp)],
+        .layers = all[static_cast<size_t>(run * mesh.shape().pp + mesh.at().pp)],
         .tp = &mesh.tp()};
     own.push_back(std::make_unique<model::Transformer>(shape, options));
     if (directory) {
@@ -134,12 +126,6 @@ OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Tran
                                           [&](const auto& parameter) { return !is_late(parameter); });
   ordered.late = static_cast<size_t>(late - ordered.all.begin());
   return ordered;
-}
-
-void check_vocabulary(const data::Dataset& dataset, const model::ModelConfig& model) {
-  check<DataError>(dataset.max_token_id < model.vocab_size, "the data holds token id ", dataset.max_token_id,
-                   ", the model's vocabulary has ", model.vocab_size,
-                   " tokens: use the tokenizer that the model was made with");
 }
 
 bool has_reference_logps(const data::Dataset& dataset) {

@@ -15,15 +15,15 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// Of every slice of a pack.
-std::vector<plan::Work> slice_work(std::span<const data::Group> groups, const plan::PackPlan& pack, bool share) {
+std::vector<plan::Amount> slice_work(std::span<const data::Group> groups, const plan::PackPlan& pack, bool share) {
   const prefix::TreeLayout layout = plan::lay_out(groups, pack, share);
-  std::vector<plan::Work> work(pack.slice_end.size());
+  std::vector<plan::Amount> work(pack.slice_end.size());
   const auto slice_of = [&](int32_t row) {
     const auto end = std::upper_bound(pack.slice_end.begin(), pack.slice_end.end(), row);
     return static_cast<size_t>(end - pack.slice_end.begin());
   };
   for (int32_t row = 0; row < static_cast<int32_t>(layout.rows()); ++row) {
-    plan::Work& slice = work[slice_of(row)];
+    plan::Amount& slice = work[slice_of(row)];
     ++slice.rows, slice.pairs += layout.depth[static_cast<size_t>(row)] + 1;
   }
   for (const int32_t row : layout.score_row) ++work[slice_of(row)].edges;
@@ -40,14 +40,15 @@ int64_t unique_tokens(std::span<const data::Group> groups) {
 
 }  // namespace
 
-std::vector<plan::Work> unit_work(std::span<const data::Group> groups, const plan::StepPlan& plan, int d, bool share) {
-  std::vector<plan::Work> units;
+std::vector<plan::Amount> unit_work(std::span<const data::Group> groups, const plan::StepPlan& plan, int d,
+                                    bool share) {
+  std::vector<plan::Amount> units;
   for (const plan::PackPlan& pack : plan.replica.at(static_cast<size_t>(d))) {
     if (pack.slice_end.size() == 1) {
       units.push_back({pack.rows, pack.pairs, pack.scores});
       continue;
     }
-    const std::vector<plan::Work> slices = slice_work(groups, pack, share);
+    const std::vector<plan::Amount> slices = slice_work(groups, pack, share);
     units.insert(units.end(), slices.begin(), slices.end());
   }
   return units;
@@ -59,7 +60,7 @@ Forecast forecast_step(std::span<const data::Group> groups, const plan::StepPlan
   for (int d = 0; d < static_cast<int>(plan.replica.size()); ++d) {
     const auto& work = forecast.work.emplace_back(unit_work(groups, plan, d, config.pack.share_prefix));
     std::vector<plan::UnitCost> units;
-    for (const plan::Work& unit : work) units.push_back(plan::unit_cost(costs, unit));
+    for (const plan::Amount& unit : work) units.push_back(plan::unit_cost(costs, unit));
     const plan::PipelineShape shape = plan.pipeline(d);
     plan::Simulation replica = plan::simulate(shape, plan::pipeline_ops(shape), units, config.parallel.layers);
     forecast.makespan = std::max(forecast.makespan, replica.makespan);

@@ -7,22 +7,24 @@
 #include <vector>
 
 #include "fpdist/comm/device.hpp"
+#include "fpdist/config/config.hpp"
+#include "fpdist/plan/amount.hpp"
 #include "fpdist/plan/step_plan.hpp"
-#include "fpdist/plan/work.hpp"
-#include "fpdist/trainer/options.hpp"
 
 namespace fpdist::trainer {
 
+using config::Config;
+
 /// In cost units, integers: nothing here has seen a clock.
 struct Forecast {
-  std::vector<std::vector<plan::Work>> work;  ///< [dp][units]: packs in order, each one's slices in order
-  std::vector<std::vector<int64_t>> busy;     ///< [dp][pp] time in operations
-  int64_t makespan = 0;                       ///< slowest replica's pipeline
-  int64_t peak_rows = 0;                      ///< most rows in flight on a stage of any replica
+  std::vector<std::vector<plan::Amount>> work;  ///< [dp][units]: packs in order, each one's slices in order
+  std::vector<std::vector<int64_t>> busy;       ///< [dp][pp] time in operations
+  int64_t makespan = 0;                         ///< slowest replica's pipeline
+  int64_t peak_rows = 0;                        ///< most rows in flight on a stage of any replica
 };
 
 /// What each unit of replica `d` is made of; layouts are made for packs in slices only.
-std::vector<plan::Work> unit_work(std::span<const data::Group> groups, const plan::StepPlan& plan, int d, bool share);
+std::vector<plan::Amount> unit_work(std::span<const data::Group> groups, const plan::StepPlan& plan, int d, bool share);
 
 /// Simulates every replica's pipeline. `config.parallel.layers` must be given.
 Forecast forecast_step(std::span<const data::Group> groups, const plan::StepPlan& plan, const Config& config,

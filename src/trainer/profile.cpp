@@ -50,7 +50,7 @@ Events planned_events(const Trainer::Impl& trainer, const PlannedStep& planned, 
   for (int d = 0; d < trainer.mesh.shape().dp; ++d) {
     const plan::PipelineShape shape = planned.plan.pipeline(d);
     std::vector<plan::UnitCost> units;
-    for (const plan::Work& work : planned.forecast.work[static_cast<size_t>(d)])
+    for (const plan::Amount& work : planned.forecast.work[static_cast<size_t>(d)])
       units.push_back(plan::unit_cost(trainer.costs, work));
     for (plan::TimelineEvent event :
          plan::simulate(shape, plan::pipeline_ops(shape), units, layers, /*with_events=*/true).events) {

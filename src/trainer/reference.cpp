@@ -26,7 +26,7 @@ class ReferenceRun final : public parallel::StepWork {
   at::Tensor forward(const plan::Op& op, const at::Tensor& input) override {
     const at::NoGradGuard frozen;
     const Pack& pack = packs_.at(op.pack);
-    model::Transformer& run = *trainer_.reference[static_cast<size_t>(op.chunk)];
+    model::Transformer& run = *trainer_.reference[static_cast<size_t>(op.run)];
     const parallel::PackTensors& tensors = pack.slice[static_cast<size_t>(op.slice)];
     const at::Tensor hidden = run.forward(op.pack, tensors, input);
     if (!run.options().layers.head) return hidden;

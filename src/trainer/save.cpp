@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
-#include "fpdist/model/whole_parameters.hpp"
+#include "src/model/whole_parameters.hpp"
 #include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
@@ -128,8 +128,8 @@ void Trainer::Impl::save(const std::string& directory) {
     std::vector<checkpoint::TensorSpec> specs;
     for (const auto& [name, shape] : gatherer.whole()) specs.push_back({name, dtype, shape});
     checkpoint::export_hf_directory(directory, specs, [&](size_t tensor) { return gatherer.fetch(tensor, dtype); },
-                                    {.config_json = model::export_config_json(model_config, name_of(config.model.dtype),
-                                                                              config.method == Method::kReward),
+                                    {.config_json = arch::export_config_json(model_config, name_of(config.model.dtype),
+                                                                             config.method == Method::kReward),
                                      .copy_from = config.model.path});
   } else {
     gatherer.give_all();

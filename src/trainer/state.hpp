@@ -16,13 +16,13 @@
 #include "fpdist/ops/parameter.hpp"
 #include "fpdist/optim/adamw.hpp"
 #include "fpdist/parallel/executor.hpp"
-#include "fpdist/parallel/zero_reducer.hpp"
-#include "fpdist/plan/dispatch.hpp"
+#include "fpdist/plan/context_plan.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/config/planned_model.hpp"
+#include "src/parallel/zero/zero_reducer.hpp"
 #include "src/trainer/calibrate.hpp"
 #include "src/trainer/metric_sums.hpp"
 #include "src/trainer/plan_watch.hpp"
-#include "src/trainer/planned_model.hpp"
 #include "src/trainer/planned_step.hpp"
 
 namespace fpdist::trainer {
@@ -32,24 +32,17 @@ at::ScalarType scalar_type(DType dtype);
 model::Head head_of(Method method);
 
 /// read_model_config where the weights are there too; ModelFileError where they are missing or do not fit together.
-model::ModelConfig checked_model_config(const model::ModelOptions& options);
-
-/// The configuration as a job of `ranks` ranks runs it: the mesh resolved, the layers of every run settled. Throws
-/// ConfigError, naming key and cure, where ranks or model do not divide over the mesh.
-Config settled(Config config, const model::ModelConfig& model, int ranks);
+arch::Model checked_model_config(const model::ModelOptions& options);
 
 /// Whether the embedding serves as the head on another stage, whose copy's gradients must be added.
-bool ties_stages(const Config& config, const model::ModelConfig& model);
+bool ties_stages(const Config& config, const arch::Model& model);
 
 /// Runs of layers of the whole pipeline, in model order: pp * virtual_stages of them.
-std::vector<model::StageLayers> split_layers(const Config& config, const model::ModelConfig& model);
+std::vector<model::StageLayers> split_layers(const Config& config, const arch::Model& model);
 
 /// The runs of layers of this rank, with their weights loaded or seeded; only the own slices are read.
-std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const model::ModelConfig& shape,
+std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const arch::Model& shape,
                                                             const comm::Mesh& mesh, at::Device where);
-
-/// Throws DataError when a token id is outside the model's vocabulary.
-void check_vocabulary(const data::Dataset& dataset, const model::ModelConfig& model);
 
 /// Whether every sample of the data set brings the reference's log-probs with it.
 bool has_reference_logps(const data::Dataset& dataset);
@@ -104,7 +97,7 @@ struct Trainer::Impl {
   Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device = nullptr);
 
   comm::World& world;
-  model::ModelConfig model_config;
+  arch::Model model_config;
   Config config;
   LogSink& log;
   std::unique_ptr<comm::Device> device;

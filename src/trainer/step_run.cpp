@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/ops/segments.hpp"
 #include "fpdist/plan/schedule.hpp"
+#include "src/ops/segments.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -21,10 +21,10 @@ at::Tensor row_to_score(const at::Tensor& per_row, const parallel::PackTensors& 
 }
 
 /// The op that completes each run's gradients; past the end for a run without packs.
-std::vector<size_t> last_uses(std::span<const plan::Op> ops, plan::OpKind kind, size_t chunks) {
-  std::vector<size_t> last(chunks, ops.size());
+std::vector<size_t> last_uses(std::span<const plan::Op> ops, plan::OpKind kind, size_t runs) {
+  std::vector<size_t> last(runs, ops.size());
   for (size_t i = 0; i < ops.size(); ++i)
-    if (ops[i].kind == kind) last[static_cast<size_t>(ops[i].chunk)] = i;
+    if (ops[i].kind == kind) last[static_cast<size_t>(ops[i].run)] = i;
   return last;
 }
 
@@ -53,7 +53,7 @@ void StepRun::before(size_t i) {
   position_ = text("step ", trainer_.steps_done + 1, ", op ", i + 1, " of ", ops_.size(), ": ", plan::to_string(op));
   trainer_.world.set_position(position_);
   trainer_.op_under_way = i;
-  trainer_.is_last_use = i == last_use_[static_cast<size_t>(op.chunk)];
+  trainer_.is_last_use = i == last_use_[static_cast<size_t>(op.run)];
 }
 
 bool StepRun::rides(const Pack& pack) const { return !trainer_.reference.empty() && pack.lacks_reference; }
@@ -69,16 +69,16 @@ at::Tensor StepRun::buffer(const plan::Op& op, bool gradient) {
 at::Tensor StepRun::forward(const plan::Op& op, const at::Tensor& input) {
   const Pack& pack = packs_->at(op.pack);
   const parallel::PackTensors& tensors = pack.slice[static_cast<size_t>(op.slice)];
-  const auto chunk = static_cast<size_t>(op.chunk);
+  const auto run = static_cast<size_t>(op.run);
   at::Tensor policy_input = input, reference_hidden;
   if (rides(pack)) {  // the reference's rows travel behind the policy's
     if (input.defined()) policy_input = input.select(0, 0).clone();
     const at::NoGradGuard frozen;
     reference_hidden =
-        trainer_.reference[chunk]->forward(op.pack, tensors, input.defined() ? input.select(0, 1) : at::Tensor());
+        trainer_.reference[run]->forward(op.pack, tensors, input.defined() ? input.select(0, 1) : at::Tensor());
   }
-  const at::Tensor hidden = trainer_.policy[chunk]->forward(op.pack, tensors, policy_input);
-  if (!trainer_.policy[chunk]->options().layers.head)
+  const at::Tensor hidden = trainer_.policy[run]->forward(op.pack, tensors, policy_input);
+  if (!trainer_.policy[run]->options().layers.head)
     return reference_hidden.defined() ? at::stack({hidden.detach(), reference_hidden}) : hidden;
   AtLoss& at = at_loss_[op.pack];
   at.slice.push_back(trainer_.config.method == Method::kReward ? score_head(tensors, hidden)
@@ -129,9 +129,7 @@ void StepRun::gather_samples(const Pack& pack, const at::Tensor& own, loss::Edge
 void StepRun::gather_scores(const Pack& pack, const at::Tensor& own, loss::Edges& edges, AtLoss& at) const {
   const at::Tensor all = all_scores(own, pack, trainer_.mesh);
   at.all = all.select(1, 0).clone().set_requires_grad(true);
-  const auto to_edges = [&](const at::Tensor& scores) {
-    return ops::gather_rows(scores, pack.slice.front().edge_score);
-  };
+  const auto to_edges = [&](const at::Tensor& scores) { return ops::pick_rows(scores, pack.slice.front().edge_score); };
   edges.logp = to_edges(at.all);
   edges.entropy = to_edges(all.select(1, 1));
   edges.correct = to_edges(all.select(1, 2));
@@ -181,19 +179,19 @@ at::Tensor StepRun::loss_gradient(const plan::Op& op) {
 }
 
 at::Tensor StepRun::backward_input(const plan::Op& op, const at::Tensor& grad_output) {
-  const auto chunk = static_cast<size_t>(op.chunk);
-  const at::Tensor grad = trainer_.policy[chunk]->options().layers.head ? loss_gradient(op) : grad_output;
-  const at::Tensor input_grad = trainer_.policy[chunk]->backward_input(op.pack, op.slice, grad);
+  const auto run = static_cast<size_t>(op.run);
+  const at::Tensor grad = trainer_.policy[run]->options().layers.head ? loss_gradient(op) : grad_output;
+  const at::Tensor input_grad = trainer_.policy[run]->backward_input(op.pack, op.slice, grad);
   trainer_.flat.fold_gradients();
   return input_grad;
 }
 
 void StepRun::backward_weight(const plan::Op& op) {
-  trainer_.policy[static_cast<size_t>(op.chunk)]->backward_weight(op.pack, op.slice);
+  trainer_.policy[static_cast<size_t>(op.run)]->backward_weight(op.pack, op.slice);
 }
 
 void StepRun::reduce_gradients(const plan::Op& op) {
-  trainer_.reducer.complete(trainer_.policy[static_cast<size_t>(op.chunk)]->parameters());
+  trainer_.reducer.complete(trainer_.policy[static_cast<size_t>(op.run)]->parameters());
 }
 
 void StepRun::optimizer_step() {

@@ -98,7 +98,7 @@ class StepRun final : public parallel::StepWork {
   Trainer::Impl& trainer_;
   const plan::StepPlan& plan_;
   std::span<const plan::Op> ops_;
-  std::vector<size_t> last_use_;  ///< [chunks] the op that completes the run's gradients
+  std::vector<size_t> last_use_;  ///< [runs] the op that completes the run's gradients
   StepSums& sums_;
   std::string position_;
   std::shared_ptr<Packs> packs_;

@@ -18,9 +18,9 @@ namespace fpdist::trainer {
 namespace {
 
 /// Ranks of one tp axis that hold the same KV heads: all of it apart while there are heads for every rank.
-std::unique_ptr<comm::Communicator> split_kv_replicas(const comm::Mesh& mesh, const model::ModelConfig& model) {
+std::unique_ptr<comm::Communicator> split_kv_replicas(const comm::Mesh& mesh, const arch::Model& model) {
   const int rank = mesh.at().tp;
-  return mesh.tp().split("kv_replicas", rank / model::key_value_replicas(model, mesh.shape().tp), rank);
+  return mesh.tp().split("kv_replicas", rank / arch::key_value_replicas(model, mesh.shape().tp), rank);
 }
 
 std::vector<optim::AdamW> make_optimizers(ops::FlatParameters& flat, const parallel::ZeroReducer& reducer,
@@ -44,12 +44,12 @@ std::unique_ptr<comm::Device> open_device(const Config& config, const comm::Worl
 Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::unique_ptr<comm::Device> device_)
     : world(world_),
       model_config(checked_model_config(config_.model)),
-      config(settled(std::move(config_), model_config, world.size())),
+      config(config::settled(std::move(config_), model_config, world.size())),
       log(log_),
       device(device_ ? std::move(device_) : open_device(config, world, log)),
       mesh(world, config.parallel, device.get()),
-      costs(plan_costs(config, model_config)),
-      cp_costs(context_costs(config, model_config)),
+      costs(config::plan_costs(config, model_config)),
+      cp_costs(config::context_costs(config, model_config)),
       policy(load_model(config, model_config, mesh, device->where())),
       ordered(order_parameters(policy, ties_stages(config, model_config))),
       flat(ordered.all),
@@ -85,7 +85,7 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
   NullLog quiet;
   const auto tokenizer = data::make_byte_tokenizer();
   data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, first_rank ? log : quiet);
-  check_vocabulary(dataset, model_config);
+  config::check_vocabulary(dataset, model_config);
   const auto groups_in_data = static_cast<int64_t>(dataset.group.size());
   const data::Loader loader(groups_in_data, config.train.groups_per_step, config.train.seed, config.data.shuffle);
 
@@ -141,7 +141,7 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
 }
 
 Trainer::Trainer(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device) {
-  validate(config);
+  config::validate(config);
   impl_ = std::make_unique<Impl>(world, std::move(config), log, std::move(device));
 }
 Trainer::~Trainer() = default;

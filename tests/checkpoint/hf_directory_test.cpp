@@ -3,8 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "checkpoint/scratch.hpp"
 #include "fpdist/core/error.hpp"
+#include "tests/checkpoint/scratch.hpp"
 
 namespace fpdist::checkpoint {
 namespace {

@@ -5,9 +5,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/scratch.hpp"
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
+#include "tests/checkpoint/scratch.hpp"
 
 namespace fpdist::checkpoint {
 namespace {

@@ -4,10 +4,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "checkpoint/scratch.hpp"
 #include "fpdist/checkpoint/safetensors.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "tests/checkpoint/scratch.hpp"
 
 namespace fpdist::checkpoint {
 namespace {

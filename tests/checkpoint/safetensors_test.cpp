@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "checkpoint/scratch.hpp"
 #include "fpdist/core/error.hpp"
+#include "tests/checkpoint/scratch.hpp"
 
 namespace fpdist::checkpoint {
 namespace {

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/scratch.hpp"
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
+#include "tests/checkpoint/scratch.hpp"
 
 namespace fpdist::checkpoint {
 namespace {

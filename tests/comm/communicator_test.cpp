@@ -13,10 +13,10 @@
 #include <thread>
 #include <vector>
 
-#include "comm/rank_values.hpp"
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/core/error.hpp"
-#include "support/run_ranks.hpp"
+#include "tests/comm/rank_values.hpp"
+#include "tests/support/run_ranks.hpp"
 
 namespace fpdist::comm {
 namespace {

@@ -9,11 +9,11 @@
 #include <thread>
 #include <vector>
 
-#include "comm/error_of.hpp"
-#include "comm/rank_values.hpp"
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/core/error.hpp"
-#include "support/run_ranks.hpp"
+#include "tests/comm/error_of.hpp"
+#include "tests/comm/rank_values.hpp"
+#include "tests/support/run_ranks.hpp"
 
 namespace fpdist::comm {
 namespace {

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "support/transport.hpp"
+#include "tests/support/transport.hpp"
 
 namespace fpdist::test {
 

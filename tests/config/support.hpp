@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "fpdist/config/config.hpp"
+#include "fpdist/config/command_line.hpp"
 #include "fpdist/core/error.hpp"
 
 namespace fpdist::config::testing {

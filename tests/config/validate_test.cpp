@@ -6,7 +6,7 @@
 namespace fpdist::config::testing {
 namespace {
 
-using trainer::Config;
+using config::Config;
 
 Config good() {
   Config config;
@@ -19,7 +19,7 @@ std::string said(const std::function<void(Config&)>& spoil) {
   Config config = good();
   spoil(config);
   try {
-    trainer::validate(config);
+    config::validate(config);
   } catch (const ConfigError& error) {
     return error.what();
   }

@@ -11,7 +11,7 @@ TEST(Yaml, OverridesDefaultsAndKeepsTheRest) {
       "method: dpo\nmodel: { preset: tiny, dtype: bfloat16 }\ndata:\n  path: [a.jsonl, b.jsonl]\n  columns: { chosen: "
       "good }\n"
       "optim: { learning_rate: 1e-6 }\ntrain:\n  max-steps: 7\n  seed: 18446744073709551615\n");
-  const trainer::Config config = parse_command_line({file.path()}).config;
+  const config::Config config = parse_command_line({file.path()}).config;
   EXPECT_EQ(config.method, Method::kDpo);
   EXPECT_EQ(config.model.dtype, DType::kBFloat16);
   EXPECT_EQ(config.data.path, (std::vector<std::string>{"a.jsonl", "b.jsonl"}));
@@ -102,11 +102,11 @@ std::string random_text(std::mt19937_64& random) {
   return kNasty[random() % kNasty.size()] + "p" + std::to_string(random() % 1000);
 }
 
-trainer::Config random_config(std::mt19937_64& random) {
+config::Config random_config(std::mt19937_64& random) {
   const auto unit = [&] { return std::uniform_real_distribution<double>(0, 0.99)(random); };
   const auto flag = [&] { return random() % 2 == 0; };
   const auto count = [&] { return static_cast<int64_t>(1 + random() % 1'000'000); };
-  trainer::Config c;
+  config::Config c;
   c.method = static_cast<Method>(random() % 4);
   if (flag())
     c.model.preset = "tiny";
@@ -137,10 +137,10 @@ TEST(Yaml, EchoReadsBackToTheSameValue) {
   for (uint64_t seed = 0; seed < 300; ++seed) {
     SCOPED_TRACE(text("seed ", seed));
     std::mt19937_64 random(seed);
-    const trainer::Config config = random_config(random);
+    const config::Config config = random_config(random);
     const std::string echo = to_yaml(config);
     const File file(echo);
-    const trainer::Config again = parse_command_line({file.path()}).config;
+    const config::Config again = parse_command_line({file.path()}).config;
     ASSERT_EQ(to_yaml(again), echo);
     // The echo could forget a field on both ways; compare some of each type for themselves.
     ASSERT_EQ(again.data.path, config.data.path);

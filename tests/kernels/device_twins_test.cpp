@@ -14,7 +14,7 @@
 #include "kernels/selected_logprob/chunked_logprob.hpp"
 #include "kernels/selected_logprob/selected_logprob.hpp"
 #include "kernels/swiglu/swiglu.hpp"
-#include "support/random_tree.hpp"
+#include "tests/support/random_tree.hpp"
 
 namespace fpdist::kernels {
 namespace {

@@ -11,18 +11,18 @@
 
 #include "fpdist/ops/attention_plan.hpp"
 #include "fpdist/optim/adamw.hpp"
-#include "kernels/dispatch.hpp"
+#include "kernels/common/dispatch.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rotary/rotary.hpp"
 #include "kernels/selected_logprob/selected_logprob.hpp"
 #include "kernels/swiglu/swiglu.hpp"
-#include "kernels/tree_attention/planned_attention.hpp"
+#include "kernels/tree_attention/library/planned_attention.hpp"
+#include "kernels/tree_attention/library/varlen.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
-#include "kernels/tree_attention/varlen.hpp"
-#include "support/random_tree.hpp"
-#include "support/test_device.hpp"
-#include "support/tolerance.hpp"
+#include "tests/support/random_tree.hpp"
+#include "tests/support/test_device.hpp"
+#include "tests/support/tolerance.hpp"
 
 namespace fpdist::kernels {
 namespace {

@@ -5,7 +5,6 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
-#include "fpdist/ops/partial_logprob.hpp"
 #include "kernels/composed.hpp"
 #include "kernels/linear/gemm_call.hpp"
 #include "kernels/linear/linear.hpp"
@@ -14,10 +13,11 @@
 #include "kernels/selected_logprob/chunked_logprob.hpp"
 #include "kernels/selected_logprob/selected_logprob.hpp"
 #include "kernels/swiglu/swiglu.hpp"
-#include "kernels/tree_attention/planned_attention.hpp"
+#include "kernels/tree_attention/library/planned_attention.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
-#include "support/meta_aten.hpp"
-#include "support/random_tree.hpp"
+#include "src/ops/partial_logprob.hpp"
+#include "tests/support/meta_aten.hpp"
+#include "tests/support/random_tree.hpp"
 
 namespace fpdist {
 namespace {

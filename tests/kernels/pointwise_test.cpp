@@ -10,10 +10,10 @@
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rotary/rotary.hpp"
 #include "kernels/swiglu/swiglu.hpp"
-#include "support/random_tensor.hpp"
-#include "support/random_tree.hpp"
-#include "support/test_device.hpp"
-#include "support/tolerance.hpp"
+#include "tests/support/random_tensor.hpp"
+#include "tests/support/random_tree.hpp"
+#include "tests/support/test_device.hpp"
+#include "tests/support/tolerance.hpp"
 
 namespace fpdist {
 namespace {

@@ -13,10 +13,10 @@
 #include <numeric>
 #include <vector>
 
-#include "comm/rank_values.hpp"
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
+#include "tests/comm/rank_values.hpp"
 
 namespace {
 

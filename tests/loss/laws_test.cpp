@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "fpdist/core/error.hpp"
-#include "loss/random_step.hpp"
+#include "tests/loss/random_step.hpp"
 
 namespace fpdist::loss {
 namespace {

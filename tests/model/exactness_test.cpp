@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "fpdist/core/rng.hpp"
-#include "model/support.hpp"
+#include "tests/model/support.hpp"
 
 namespace fpdist::model {
 namespace {
@@ -66,7 +66,7 @@ void expect_equal(const Result& got, const Result& expected) {
     EXPECT_LT(relative_error(got.gradient.at(name), gradient), 1e-10) << name;
 }
 
-class Exactness : public testing::TestWithParam<std::pair<Family, bool>> {};
+class Exactness : public testing::TestWithParam<std::pair<arch::Family, bool>> {};
 
 TEST_P(Exactness, SharedForestsEqualEachSampleAlone) {
   constexpr uint64_t kSeed = 20261121;
@@ -86,12 +86,12 @@ TEST_P(Exactness, SharedForestsEqualEachSampleAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Exactness,
-                         testing::Values(std::pair{Family::kLlama, false}, std::pair{Family::kQwen2, true},
-                                         std::pair{Family::kQwen3, false}));
+                         testing::Values(std::pair{arch::Family::kLlama, false}, std::pair{arch::Family::kQwen2, true},
+                                         std::pair{arch::Family::kQwen3, false}));
 
 TEST(Exactness, AnotherBranchesTokensChangeNoBitOfOurs) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
-    auto model = make_model(small_config(Family::kLlama), dtype);
+    auto model = make_model(small_config(arch::Family::kLlama), dtype);
     randomize(model, 3);
     const at::NoGradGuard no_grad;
     at::Tensor first;

@@ -7,7 +7,7 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
-#include "model/support.hpp"
+#include "tests/model/support.hpp"
 
 namespace fpdist::model {
 namespace {
@@ -25,7 +25,7 @@ void export_model(const Transformer& model, at::ScalarType dtype, const std::str
   for (const auto& parameter : model.parameters()) tensors.emplace_back(parameter->name, parameter->value.detach());
   const bool reward = tensors.back().first == kScoreWeight;
   checkpoint::export_hf_directory(folder, tensors,
-                                  {.config_json = export_config_json(model.config(), dtype_name(dtype), reward),
+                                  {.config_json = arch::export_config_json(model.config(), dtype_name(dtype), reward),
                                    .copy_from = from,
                                    .max_shard_bytes = 40000});
 }
@@ -44,7 +44,7 @@ void write_logits(Transformer& model, Head head, const std::string& folder) {
 void expect_round_trip(const Transformer& model, at::ScalarType dtype, Head head, const std::string& folder) {
   const checkpoint::HfDirectory directory(folder);
   EXPECT_EQ(directory.names().size(), model.parameters().size());
-  auto back = make_model(parse_model_config(directory.config_json(), directory.config_path()), dtype, head);
+  auto back = make_model(arch::parse_model_config(directory.config_json(), directory.config_path()), dtype, head);
   load(back, directory);
   for (size_t i = 0; i < back.parameters().size(); ++i)
     EXPECT_TRUE(at::equal(back.parameters()[i]->value, model.parameters()[i]->value)) << model.parameters()[i]->name;
@@ -56,7 +56,7 @@ TEST(ModelExport, ComesBackBitForBitInEveryDtype) {
   for (const char* name : {"llama", "llama_linear", "llama_llama3", "qwen2", "qwen3"}) {
     const std::string golden = std::string(FPDIST_SOURCE_DIR) + "/tests/golden/model_" + name;
     const checkpoint::HfDirectory directory(golden);
-    const ModelConfig config = parse_model_config(directory.config_json(), directory.config_path());
+    const arch::Model config = arch::parse_model_config(directory.config_json(), directory.config_path());
     for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
       for (const Head head : {Head::kLanguageModel, Head::kScore}) {
         auto model = make_model(config, dtype, head);
@@ -73,7 +73,7 @@ TEST(ModelExport, ComesBackBitForBitInEveryDtype) {
 }
 
 TEST(ModelExport, APresetIsAWholeDirectory) {
-  auto model = make_model(preset_config("tiny"), at::kFloat);
+  auto model = make_model(arch::preset_config("tiny"), at::kFloat);
   model.initialize(4);
   const std::string folder = (scratch() / "tiny-float32").string();
   export_model(model, at::kFloat, folder, "");
@@ -82,7 +82,7 @@ TEST(ModelExport, APresetIsAWholeDirectory) {
 }
 
 TEST(ModelExport, ATiedModelIgnoresAHeadInTheFile) {
-  auto model = make_model(small_config(Family::kQwen2, /*tied=*/true), at::kFloat);
+  auto model = make_model(small_config(arch::Family::kQwen2, /*tied=*/true), at::kFloat);
   model.initialize(1);
   for (const auto& parameter : model.parameters()) EXPECT_NE(parameter->name, "lm_head.weight");
 }

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
-#include "model/support.hpp"
-#include "src/model/rotary_table.hpp"
+#include "src/model/blocks/rotary_table.hpp"
+#include "tests/model/support.hpp"
 
 namespace fpdist::model {
 namespace {
@@ -14,7 +14,7 @@ class Golden : public testing::TestWithParam<const char*> {
   std::string folder() const { return std::string(FPDIST_SOURCE_DIR) + "/tests/golden/model_" + GetParam(); }
   Transformer load_model(at::ScalarType dtype) const {
     const checkpoint::HfDirectory directory(folder());
-    auto model = make_model(parse_model_config(directory.config_json(), directory.config_path()), dtype);
+    auto model = make_model(arch::parse_model_config(directory.config_json(), directory.config_path()), dtype);
     load(model, directory);
     return model;
   }
@@ -59,7 +59,7 @@ TEST_P(Golden, Float64LogitsEqualTransformers) {
 
 TEST_P(Golden, RotaryTablesAreThoseOfTransformers) {
   const checkpoint::HfDirectory directory(folder());
-  const ModelConfig config = parse_model_config(directory.config_json(), directory.config_path());
+  const arch::Model config = arch::parse_model_config(directory.config_json(), directory.config_path());
   const at::Tensor frequency = inverse_frequencies(config.rope, config.head_dim, at::kFloat, at::kCPU);
   EXPECT_TRUE(at::equal(frequency, expected_.tensor("inv_freq")));
   const RotaryTable table = rotary_table(frequency, at::tensor({0, 1, 1000, 4000}, at::kLong));

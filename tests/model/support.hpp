@@ -22,8 +22,8 @@ namespace fpdist::model {
 inline const bool kOneThread = (at::set_num_threads(1), true);
 
 /// A model small enough to differentiate hundreds of times, with everything a family has.
-inline ModelConfig small_config(Family family, bool tied = false) {
-  ModelConfig config;
+inline arch::Model small_config(arch::Family family, bool tied = false) {
+  arch::Model config;
   config.family = family;
   config.vocab_size = 23;
   config.hidden_size = 16;
@@ -33,8 +33,8 @@ inline ModelConfig small_config(Family family, bool tied = false) {
   config.num_key_value_heads = 2;
   config.head_dim = 6;
   config.initializer_range = 0.3;  // large enough that attention is far from uniform
-  config.attention_bias = family == Family::kLlama;
-  config.mlp_bias = family == Family::kLlama;
+  config.attention_bias = family == arch::Family::kLlama;
+  config.mlp_bias = family == arch::Family::kLlama;
   config.tie_word_embeddings = tied;
   return config;
 }
@@ -92,7 +92,7 @@ inline void load(Transformer& model, const checkpoint::HfDirectory& directory) {
   for (const auto& parameter : model.parameters()) directory.read_into(parameter->name, parameter->value);
 }
 
-inline Transformer make_model(const ModelConfig& config, at::ScalarType dtype, Head head = Head::kLanguageModel,
+inline Transformer make_model(const arch::Model& config, at::ScalarType dtype, Head head = Head::kLanguageModel,
                               bool trainable = true, bool checkpointing = false) {
   return Transformer(config,
                      {.dtype = dtype, .head = head, .trainable = trainable, .gradient_checkpointing = checkpointing});

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/model/whole_parameters.hpp"
-#include "model/support.hpp"
+#include "src/model/whole_parameters.hpp"
+#include "tests/model/support.hpp"
 
 namespace fpdist::model {
 namespace {
@@ -17,7 +17,7 @@ namespace {
 using Sum = ops::Sharding::Sum;
 
 struct Case {
-  ModelConfig config;
+  arch::Model config;
   Head head;
   std::vector<int> degrees;
 };
@@ -25,9 +25,9 @@ struct Case {
 /// Every family with 4 heads over 2, and with 6 heads over 3; a vocabulary of 23 and 20 inner columns leave remainders.
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const Family family : {Family::kLlama, Family::kQwen2, Family::kQwen3})
+  for (const arch::Family family : {arch::Family::kLlama, arch::Family::kQwen2, arch::Family::kQwen3})
     for (const Head head : {Head::kLanguageModel, Head::kScore}) {
-      all.push_back({small_config(family, /*tied=*/family == Family::kQwen3), head, {1, 2, 4}});
+      all.push_back({small_config(family, /*tied=*/family == arch::Family::kQwen3), head, {1, 2, 4}});
       all.push_back({small_config(family), head, {1, 3, 6}});
       all.back().config.num_attention_heads = 6;
       all.back().config.num_key_value_heads = 3;
@@ -75,7 +75,7 @@ TEST(Weights, SlicesOfAnyDegreeAreTheWholeAndEveryElementIsCountedOnce) {
 }
 
 TEST(Weights, ReplicatedGradientsAreMarkedByWhoMustSumThem) {
-  const Case of{small_config(Family::kLlama), Head::kScore, {}};
+  const Case of{small_config(arch::Family::kLlama), Head::kScore, {}};
   std::map<std::string, Sum> sum;
   const Weights weights = make(of, {3, 4});
   for (const auto& parameter : weights.all) sum[parameter->name] = parameter->sharding.sum;
@@ -90,8 +90,8 @@ TEST(Weights, ReplicatedGradientsAreMarkedByWhoMustSumThem) {
     EXPECT_EQ(sum[name], Sum::kNobody) << name;
   EXPECT_EQ(weights.block[0].k.weight->sharding.begin, 6);  // rank 3 of 4 shares the second of two heads with rank 2
   EXPECT_FALSE(weights.block[0].k.weight->sharding.counted);
-  EXPECT_EQ(key_value_replicas(of.config, 4), 2);
-  EXPECT_EQ(key_value_replicas(of.config, 2), 1);
+  EXPECT_EQ(arch::key_value_replicas(of.config, 4), 2);
+  EXPECT_EQ(arch::key_value_replicas(of.config, 2), 1);
 }
 
 TEST(Weights, OneRankHoldsEverythingUncut) {
@@ -106,7 +106,7 @@ TEST(Weights, OneRankHoldsEverythingUncut) {
 TEST(Weights, StagesTogetherHoldTheWholeModelInOrder) {
   for (const bool tied : {false, true})
     for (const Head head : {Head::kLanguageModel, Head::kScore}) {
-      const Case of{small_config(Family::kQwen2, tied), head, {}};
+      const Case of{small_config(arch::Family::kQwen2, tied), head, {}};
       const Weights whole = make(of);
       for (const int size : {1, 2}) {
         const TensorShard tp{size - 1, size};
@@ -144,9 +144,9 @@ TEST(Weights, ListOfTheWholeModelIsWhatOneRankHolds) {
   }
 }
 
-std::string refusal(const ModelConfig& config, int tp) {
+std::string refusal(const arch::Model& config, int tp) {
   try {
-    check_tensor_parallel(config, tp);
+    arch::check_tensor_parallel(config, tp);
   } catch (const ConfigError& error) {
     return error.what();
   }
@@ -154,7 +154,7 @@ std::string refusal(const ModelConfig& config, int tp) {
 }
 
 TEST(Weights, ADegreeThatDoesNotFitIsRefusedWithTheNearestOnes) {
-  ModelConfig config = small_config(Family::kLlama);
+  arch::Model config = small_config(arch::Family::kLlama);
   EXPECT_NE(refusal(config, 3).find("parallel.tp: 3 does not fit"), std::string::npos);
   EXPECT_NE(refusal(config, 3).find("use 2 or 4"), std::string::npos);
   EXPECT_TRUE(refusal(config, 8).ends_with("use 4")) << refusal(config, 8);
@@ -166,7 +166,7 @@ TEST(Weights, ADegreeThatDoesNotFitIsRefusedWithTheNearestOnes) {
 }
 
 TEST(Weights, LayersAndRanksThatAreNotThereAreRefused) {
-  const Case of{small_config(Family::kLlama), Head::kScore, {}};
+  const Case of{small_config(arch::Family::kLlama), Head::kScore, {}};
   EXPECT_THROW(make(of, {}, {.first = 1, .count = 2}), ShapeError);
   EXPECT_THROW(make(of, {}, {.first = -1, .count = 1}), ShapeError);
   EXPECT_THROW(make(of, {}, {.first = 3}), ShapeError);

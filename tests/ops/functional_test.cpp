@@ -5,10 +5,10 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/ops/partial_attention.hpp"
-#include "fpdist/ops/partial_embedding.hpp"
-#include "support/random_tensor.hpp"
-#include "support/random_tree.hpp"
+#include "src/ops/partial_attention.hpp"
+#include "src/ops/partial_embedding.hpp"
+#include "tests/support/random_tensor.hpp"
+#include "tests/support/random_tree.hpp"
 
 namespace fpdist::ops {
 namespace {

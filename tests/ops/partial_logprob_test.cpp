@@ -1,4 +1,4 @@
-#include "fpdist/ops/partial_logprob.hpp"
+#include "src/ops/partial_logprob.hpp"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
-#include "support/random_tree.hpp"
+#include "tests/support/random_tree.hpp"
 
 namespace fpdist::ops {
 namespace {

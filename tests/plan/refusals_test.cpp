@@ -8,10 +8,10 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
-#include "fpdist/plan/costs_file.hpp"
 #include "fpdist/plan/pipeline_plan.hpp"
 #include "fpdist/plan/step_plan.hpp"
-#include "tests/plan/random_lengths.hpp"
+#include "src/plan/costs/costs_file.hpp"
+#include "tests/support/random_lengths.hpp"
 
 namespace fpdist::plan {
 namespace {

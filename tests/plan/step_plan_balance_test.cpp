@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
-#include "tests/plan/step_groups.hpp"
+#include "tests/support/step_groups.hpp"
 
 namespace fpdist::plan {
 namespace {

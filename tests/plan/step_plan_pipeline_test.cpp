@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
-#include "tests/plan/step_groups.hpp"
-#include "tests/prefix/random_samples.hpp"
+#include "tests/support/random_samples.hpp"
+#include "tests/support/step_groups.hpp"
 
 namespace fpdist::plan {
 namespace {

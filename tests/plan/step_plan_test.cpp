@@ -15,8 +15,8 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
-#include "tests/plan/step_groups.hpp"
-#include "tests/prefix/random_samples.hpp"
+#include "tests/support/random_samples.hpp"
+#include "tests/support/step_groups.hpp"
 
 namespace fpdist::plan {
 namespace {

@@ -12,7 +12,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "fpdist/data/sample.hpp"
-#include "tests/prefix/random_samples.hpp"
+#include "tests/support/random_samples.hpp"
 
 namespace fpdist::prefix {
 namespace {

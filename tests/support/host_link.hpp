@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
-#include "src/comm/stream_link.hpp"
+#include "src/comm/device/stream_link.hpp"
 #include "src/comm/work.hpp"
 
 namespace fpdist::test {

@@ -12,7 +12,7 @@
 
 #include "fpdist/comm/device.hpp"
 #include "fpdist/core/error.hpp"
-#include "src/comm/routed_communicator.hpp"
+#include "src/comm/device/routed_communicator.hpp"
 #include "src/comm/work.hpp"
 
 namespace fpdist::test {

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "kernels/tree_attention/pieces.hpp"
+#include "kernels/tree_attention/mask/pieces.hpp"
 
 namespace fpdist::test {
 

@@ -1,5 +1,5 @@
-#include "support/run_ranks.hpp"
-#include "support/transport.hpp"
+#include "tests/support/run_ranks.hpp"
+#include "tests/support/transport.hpp"
 
 namespace fpdist::test {
 

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "support/run_ranks.hpp"
-#include "support/transport.hpp"
+#include "tests/support/run_ranks.hpp"
+#include "tests/support/transport.hpp"
 
 namespace fpdist::test {
 

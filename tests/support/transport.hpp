@@ -17,9 +17,9 @@
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/log.hpp"
-#include "src/comm/routed_communicator.hpp"
-#include "src/comm/stream_side.hpp"
-#include "support/host_link.hpp"
+#include "src/comm/device/routed_communicator.hpp"
+#include "src/comm/device/stream_side.hpp"
+#include "tests/support/host_link.hpp"
 
 namespace fpdist::test {
 

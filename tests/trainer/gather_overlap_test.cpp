@@ -19,9 +19,9 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/model/transformer.hpp"
 #include "fpdist/parallel/stage.hpp"
-#include "fpdist/parallel/zero_reducer.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/parallel/zero/zero_reducer.hpp"
 #include "tests/support/late_gathers.hpp"
 #include "tests/support/random_groups.hpp"
 
@@ -142,7 +142,7 @@ TEST(GatherOverlap, ForwardWaitsLayerByLayer) {
   comm::run_threads(2, [](comm::World& world) {
     const auto events = std::make_shared<test::Events>();
     test::LateGathers axis(world.communicator().split("dp", 0, world.rank()), events);
-    model::Transformer model(model::preset_config("tiny"), {});
+    model::Transformer model(arch::preset_config("tiny"), {});
     model.initialize(3);
     ops::FlatParameters flat(model.parameters());
     parallel::ZeroReducer reducer(flat, axis, flat.parameters().size(), 1);  // a bucket a parameter

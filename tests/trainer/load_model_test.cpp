@@ -33,11 +33,11 @@ class LoadModel : public ::testing::Test {
 
   /// Writes the tiny preset, less the tensor called `without`, and returns the config that loads it.
   Config exported(const std::string& without = "") {
-    const model::ModelConfig shape = read_model_config(preset_.model);
+    const arch::Model shape = config::read_model_config(preset_.model);
     checkpoint::NamedTensors tensors = tensors_of(*loaded_by(preset_));
     std::erase_if(tensors, [&](const auto& tensor) { return tensor.first == without; });
     checkpoint::export_hf_directory(
-        dir_.string(), tensors, {.config_json = model::export_config_json(shape, "float32", false), .copy_from = ""});
+        dir_.string(), tensors, {.config_json = arch::export_config_json(shape, "float32", false), .copy_from = ""});
     Config config;
     config.model.path = dir_.string();
     return config;
@@ -49,7 +49,7 @@ class LoadModel : public ::testing::Test {
     config.parallel.dp = 1;
     comm::run_threads(1, [&](comm::World& world) {
       const comm::Mesh mesh(world, config.parallel);
-      model = std::move(load_model(config, read_model_config(config.model), mesh, at::kCPU).front());
+      model = std::move(load_model(config, config::read_model_config(config.model), mesh, at::kCPU).front());
     });
     return model;
   }

@@ -20,14 +20,14 @@ namespace {
 
 /// One step's rows and bytes in flight on one stage.
 struct Held {
-  int64_t rows = 0;   ///< most whose forward has begun and whose last backward has not ended, chunks counted apart
+  int64_t rows = 0;   ///< most whose forward has begun and whose last backward has not ended, runs counted apart
   int64_t bytes = 0;  ///< most that was alive between two ops, above what was alive before the step
 };
 
 /// Counts what goes through a stage's work.
 class CountingWork final : public parallel::StepWork {
  public:
-  CountingWork(StepRun& run, std::vector<plan::Work> units, const plan::PipelineShape& shape, Held& held)
+  CountingWork(StepRun& run, std::vector<plan::Amount> units, const plan::PipelineShape& shape, Held& held)
       : run_(run), units_(std::move(units)), held_(held), start_(bench::thread_counter()->live()) {
     is_split_ = shape.schedule == plan::Schedule::kZeroBubble;
     for (const int slices : shape.slices) first_.push_back(next_), next_ += static_cast<size_t>(slices);
@@ -58,7 +58,7 @@ class CountingWork final : public parallel::StepWork {
     return result;
   }
   StepRun& run_;
-  std::vector<plan::Work> units_;
+  std::vector<plan::Amount> units_;
   std::vector<size_t> first_;
   size_t next_ = 0;
   bool is_split_ = false;
@@ -98,11 +98,11 @@ double ratio(int64_t a, int64_t b) { return static_cast<double>(a) / static_cast
 
 struct Job {
   plan::Schedule schedule;
-  int pp, chunks;
+  int pp, runs;
 };
 
 Measured measure(const Job& job, int slices) {
-  const int pp = job.pp, chunks = job.chunks;
+  const int pp = job.pp, runs = job.runs;
   static bench::CountingAllocator allocator;
   c10::SetCPUAllocator(&allocator, /*priority=*/1);
   at::set_num_threads(1);
@@ -110,7 +110,7 @@ Measured measure(const Job& job, int slices) {
   config.method = Method::kSft;
   config.model.preset = "tiny";
   config.data.path = {"unused"};
-  config.parallel.pp = pp, config.parallel.schedule = job.schedule, config.parallel.virtual_stages = chunks;
+  config.parallel.pp = pp, config.parallel.schedule = job.schedule, config.parallel.virtual_stages = runs;
   config.pack.max_tokens = 300, config.pack.slices = slices;
   const std::vector<data::Group> groups = long_groups(8);
   Measured measured;
@@ -127,7 +127,7 @@ Measured measure(const Job& job, int slices) {
       StepRun run(trainer, groups, planned.plan, true, ops, sums);
       CountingWork work(run, planned.forecast.work[0], planned.plan.pipeline(0),
                         measured.stage[static_cast<size_t>(world.rank())]);
-      parallel::execute(ops, chunks, work, {trainer.mesh.pp(), trainer.mesh.pp_gradient(), *trainer.device},
+      parallel::execute(ops, runs, work, {trainer.mesh.pp(), trainer.mesh.pp_gradient(), *trainer.device},
                         [&](size_t i) { run.before(i); });
       if (world.rank() == 0) measured.planned = planned.forecast;
     }
@@ -148,13 +148,13 @@ TEST(Memory, RowsAndBytesInFlightAreThoseOfThePlan) {
       int64_t most = 0;
       for (const Held& held : measured.stage) most = std::max(most, held.rows);
       EXPECT_EQ(most, measured.stage[0].rows) << "the first stage holds most";
-      EXPECT_EQ((most + job.chunks - 1) / job.chunks, measured.planned.peak_rows);
+      EXPECT_EQ((most + job.runs - 1) / job.runs, measured.planned.peak_rows);
     }
     const double planned = ratio(sliced.planned.peak_rows, whole.planned.peak_rows);
     const double bytes = ratio(sliced.stage[0].bytes, whole.stage[0].bytes);
     EXPECT_LT(planned, 0.6) << "slices are there to hold less";
     // With interleaving the first stage also sends gradients: kept until they have arrived, which is a matter of time.
-    EXPECT_NEAR(bytes / planned, 1, job.chunks == 1 ? 0.1 : 0.2);
+    EXPECT_NEAR(bytes / planned, 1, job.runs == 1 ? 0.1 : 0.2);
     std::cout << plan::name_of(job.schedule) << " pp " << job.pp << ": whole " << whole.stage[0].rows << " rows, "
               << whole.stage[0].bytes << " bytes; sliced " << sliced.stage[0].rows << " rows, " << sliced.stage[0].bytes
               << " bytes; bytes fall to " << bytes << ", planned " << planned << "\n";

@@ -15,7 +15,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
-#include "fpdist/plan/costs_file.hpp"
+#include "src/plan/costs/costs_file.hpp"
 #include "src/trainer/state.hpp"
 #include "tests/support/random_groups.hpp"
 #include "tests/support/scratch.hpp"

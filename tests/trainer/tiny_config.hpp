@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "fpdist/trainer/options.hpp"
+#include "fpdist/config/config.hpp"
 
 namespace fpdist::trainer {
 

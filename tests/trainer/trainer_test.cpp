@@ -13,6 +13,7 @@
 #include "fpdist/data/loader.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
+#include "src/config/describe_plan.hpp"
 #include "tests/support/random_groups.hpp"
 #include "tests/support/scratch.hpp"
 
@@ -249,17 +250,17 @@ TEST_F(TrainerTest, LogProbsForOnlySomeSamplesAreADataError) {
 
 TEST_F(TrainerTest, ThePlanIsDescribedWithoutTraining) {
   Config run = config(Method::kDpo, pairs());
-  const std::string plan = describe_plan(run, 4, log_);
+  const std::string plan = config::describe_plan(run, 4, log_);
   EXPECT_NE(plan.find("sharing ratio"), std::string::npos) << plan;
   EXPECT_NE(plan.find("memory a rank"), std::string::npos) << plan;
   EXPECT_FALSE(fs::exists(dir_ / "out"));
   run.parallel.dp = 3;
-  EXPECT_THROW(describe_plan(run, 4, log_), ConfigError);
+  EXPECT_THROW(config::describe_plan(run, 4, log_), ConfigError);
 }
 
 TEST_F(TrainerTest, TheMemoryEstimateCountsTheWeightsExactly) {
   Config run = config(Method::kDpo, pairs());
-  const std::string plan = describe_plan(run, 1, log_);
+  const std::string plan = config::describe_plan(run, 1, log_);
   int64_t weights = 0;
   comm::run_threads(1, [&](comm::World& world) { weights = Trainer(world, run, log_).parameters().size(); });
   EXPECT_NE(plan.find(text("(", weights, " parameters)")), std::string::npos) << plan;

@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "fpdist/checkpoint/config_json.hpp"
 #include "fpdist/checkpoint/safetensors.hpp"
 
 namespace fpdist::checkpoint {
@@ -21,7 +20,7 @@ class HfDirectory {
   /// Throws ModelFileError naming what is missing or does not fit together.
   explicit HfDirectory(const std::string& path);
   const std::string& config_json() const { return config_json_; }
-  std::string config_path() const { return config_json_path(path_); }
+  std::string config_path() const;
   bool contains(const std::string& name) const { return file_of_.count(name) != 0; }
   std::vector<std::string> names() const;
   /// Copies tensor `name` into `destination`, cast to its dtype (no gradient is recorded). Throws ModelFileError when

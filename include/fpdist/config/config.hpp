@@ -1,30 +1,32 @@
 #pragma once
-// config: YAML file and command line to trainer::Config. One table of keys feeds YAML, command line, --help and echo.
+// config: the whole configuration of a run as one plain struct: the sum of each room's options.
 
-#include <string>
-#include <vector>
-
+#include "fpdist/comm/options.hpp"
+#include "fpdist/core/types.hpp"
+#include "fpdist/data/options.hpp"
+#include "fpdist/loss/options.hpp"
+#include "fpdist/model/options.hpp"
+#include "fpdist/optim/options.hpp"
+#include "fpdist/plan/options.hpp"
 #include "fpdist/trainer/options.hpp"
 
 namespace fpdist::config {
 
-struct CommandLine {
-  trainer::Config config;
-  bool plan = false;          ///< --plan
-  bool print_config = false;  ///< --print-config
-  bool help = false;          ///< --help
+struct Config {
+  Method method = Method::kSft;
+  model::ModelOptions model;
+  data::DataOptions data;
+  loss::LossOptions loss;
+  trainer::TrainOptions train;
+  optim::OptimOptions optim;
+  plan::ParallelOptions parallel;
+  plan::PackOptions pack;
+  comm::DeviceOptions comm;
+  plan::PlanOptions plan;
 };
 
-/// [--config] FILE.yaml [--section.key value | --section.key=value ...] [--plan] [--print-config] [--help]; defaults <
-/// file < command line; '-' and '_' are alike; booleans also as --x and --no-x. Throws ConfigError with
-/// file:line:column (or the argument) and the nearest known key; all errors of a file are listed at once. Calls
-/// trainer::validate.
-CommandLine parse_command_line(const std::vector<std::string>& arguments);
-
-/// Text of `--help`: every key with its default and meaning.
-std::string help_text();
-
-/// The resolved configuration as YAML that parse_command_line reads back to the same value.
-std::string to_yaml(const trainer::Config& config);
+/// Checks ranges and combinations that need no file and no rank count; throws ConfigError naming section.key and the
+/// cure.
+void validate(const Config& config);
 
 }  // namespace fpdist::config

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "fpdist/model/config.hpp"
+#include "fpdist/arch/model.hpp"
 
 namespace fpdist::model {
 
@@ -19,13 +19,5 @@ struct StageLayers {
 struct TensorShard {
   int rank = 0, size = 1;
 };
-
-/// Throws ConfigError, naming parallel.tp and the nearest degrees that work, unless `tp` divides the attention heads
-/// and either divides the key/value heads or is a multiple of them.
-void check_tensor_parallel(const ModelConfig& config, int tp);
-
-/// Tensor-parallel ranks that hold the same key/value head: 1, or tp / heads where tp exceeds the heads. Ranks
-/// [i * replicas, (i + 1) * replicas) share one; they sum its gradients (ops::Sharding::Sum::kReplicas).
-int key_value_replicas(const ModelConfig& config, int tp);
 
 }  // namespace fpdist::model

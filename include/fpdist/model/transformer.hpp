@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fpdist/model/config.hpp"
+#include "fpdist/arch/model.hpp"
 #include "fpdist/model/options.hpp"
 #include "fpdist/model/stage_layers.hpp"
 #include "fpdist/ops/functional.hpp"
@@ -49,12 +49,12 @@ struct TransformerOptions {
 class Transformer final : public parallel::Stage {
  public:
   /// Allocates uninitialised weights. Not collective. Throws ConfigError when tp does not fit the heads.
-  Transformer(ModelConfig config, const TransformerOptions& options);
+  Transformer(arch::Model config, const TransformerOptions& options);
   ~Transformer() override;
   Transformer(Transformer&&) noexcept;
   Transformer& operator=(Transformer&&) noexcept;
 
-  const ModelConfig& config() const;
+  const arch::Model& config() const;
   const TransformerOptions& options() const;
   /// In Hugging Face order: embedding, blocks, norm, head (absent when tied and here already). Each value may be
   /// replaced by a view of the same shape (ops::FlatParameters does) between packs.

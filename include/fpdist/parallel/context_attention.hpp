@@ -15,7 +15,7 @@
 
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/comm/device.hpp"
-#include "fpdist/plan/dispatch.hpp"
+#include "fpdist/plan/context_plan.hpp"
 
 namespace fpdist::parallel {
 

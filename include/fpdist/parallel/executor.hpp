@@ -19,7 +19,7 @@ namespace fpdist::parallel {
 class StepWork {
  public:
   virtual ~StepWork() = default;
-  /// Rows of run `op.chunk` from the previous run's (undefined on the first run of the model). What it returns goes to
+  /// Rows of run `op.run` from the previous run's (undefined on the first run of the model). What it returns goes to
   /// the next run; the last run of the model may return an undefined tensor.
   virtual at::Tensor forward(const plan::Op& op, const at::Tensor& input) = 0;
   /// Gradient of forward's input from that of its output (undefined on the last run of the model); undefined on the
@@ -47,11 +47,11 @@ struct OpTime {
   double begin = 0, end = 0;
 };
 
-/// Collective over the axis in that every rank of it runs its own list of the same pipeline_ops. `chunks`: runs of
+/// Collective over the axis in that every rank of it runs its own list of the same pipeline_ops. `runs`: runs of
 /// layers a rank holds. `before(i)` is called ahead of op i. Every op is a range of its own in a profile. Returns when
 /// the device has done the last op. Throws what the work and the communicators throw; std::logic_error for a list that
 /// consumes what was never made.
-std::vector<OpTime> execute(std::span<const plan::Op> ops, int chunks, StepWork& work, const ExecutorAxes& axes,
+std::vector<OpTime> execute(std::span<const plan::Op> ops, int runs, StepWork& work, const ExecutorAxes& axes,
                             const std::function<void(size_t)>& before = {});
 
 }  // namespace fpdist::parallel

@@ -12,7 +12,7 @@
 #include "fpdist/comm/device.hpp"
 #include "fpdist/ops/attention_plan.hpp"
 #include "fpdist/parallel/context_attention.hpp"
-#include "fpdist/plan/dispatch.hpp"
+#include "fpdist/plan/context_plan.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::parallel {

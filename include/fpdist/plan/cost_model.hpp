@@ -3,18 +3,14 @@
 
 #include <cstdint>
 
+#include "fpdist/arch/model.hpp"
 #include "fpdist/plan/stage_costs.hpp"
 
 namespace fpdist::plan {
 
-/// The numbers of a decoder-only transformer that decide its cost.
-struct ModelShape {
-  int64_t layers = 1, hidden = 1, intermediate = 1, heads = 1, kv_heads = 1, head_dim = 1, vocab = 1;
-};
-
 /// Floating point operations of one layer forward: 2 per weight and row, 4*heads*head_dim a pair; 2*hidden*vocab an
 /// edge; attention's backward is 2.5 of its forward; the overhead is StageCosts' own.
-StageCosts stage_costs(const ModelShape& shape, bool recompute = false);
+StageCosts stage_costs(const arch::ModelShape& shape, bool recompute = false);
 
 /// The forward of a whole pack: rows*per_row + pairs*per_pair + edges*per_edge + per_pack.
 struct CostTable {

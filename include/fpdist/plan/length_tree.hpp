@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "fpdist/plan/work.hpp"
+#include "fpdist/plan/amount.hpp"
 
 namespace fpdist::plan {
 
@@ -15,7 +15,7 @@ struct LengthNode {
   int64_t rows = 0;
   int64_t above = 0;  ///< tokens of its ancestors
   int64_t edges = 0;  ///< of its last tokens, supervised in every sample that passes through: work that is shared too
-  Work work() const { return {rows, rows * above + rows * (rows + 1) / 2, edges}; }
+  Amount work() const { return {rows, rows * above + rows * (rows + 1) / 2, edges}; }
 };
 
 /// A sample is the path down to `node`; its last `edges` tokens are supervised, each predicted from the row before it,
@@ -33,7 +33,7 @@ struct LengthTree {
   std::vector<int64_t> id;  ///< [lines] what messages call a line; empty: its number
 
   /// Every node once, every edge.
-  Work unique() const;
+  Amount unique() const;
   /// Tokens of all samples, each with its whole path.
   int64_t tokens_logical() const;
 };

@@ -17,11 +17,11 @@ enum class OpKind {
   kOptimizerStep
 };
 
-/// `pack` counts the replica's packs, `slice` the pack's slices, `chunk` the rank's own runs of layers (0 without
-/// interleaving). `peer` is a pipeline rank, messages only. kReduceGradients names a chunk.
+/// `pack` counts the replica's packs, `slice` the pack's slices, `run` the rank's own runs of layers (0 without
+/// interleaving). `peer` is a pipeline rank, messages only. kReduceGradients names a run.
 struct Op {
   OpKind kind;
-  int pack = 0, slice = 0, chunk = 0;
+  int pack = 0, slice = 0, run = 0;
   int peer = -1;
   bool operator==(const Op&) const = default;
 };

@@ -34,7 +34,7 @@ struct PlannerOptions {
 /// One micro-batch of a replica.
 struct PlannedPack {
   std::vector<int32_t> sample;  ///< ascending
-  std::vector<Work> slice;      ///< at least one: runs of its rows in DFS pre-order of its samples
+  std::vector<Amount> slice;    ///< at least one: runs of its rows in DFS pre-order of its samples
 };
 
 struct PlannedReplica {
@@ -55,7 +55,7 @@ struct PipelinePlan {
 /// interleaving finds no multiple of pp units (the largest pp that does), and as stage_layers does.
 PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options);
 
-/// Rows in flight on a stage (from their forward to their weight gradient; with v chunks each counts 1/v), the limit
+/// Rows in flight on a stage (from their forward to their weight gradient; with v runs each counts 1/v), the limit
 /// that every plan keeps: max_in_flight, or what whole packs of max_tokens would need if that is less: pp * max_tokens,
 /// with interleaving ((v-1)*pp + 2*(pp-1) + 1) / v * max_tokens.
 int64_t most_rows_in_flight(const PlannerOptions& options);

@@ -1,5 +1,5 @@
 #pragma once
-// plan: pipeline schedules as op lists. p stages, v chunks (runs of layers) a stage: chunk c of stage s is run c*p + s
+// plan: pipeline schedules as op lists. p stages, v runs (runs of layers) a stage: run c of stage s is run c*p + s
 // of the model. Units (packs, or the slices of packs in pack order) go forward in order; backwards go pack by pack, a
 // pack's slices in reverse. Sources: 1F1B, Narayanan et al. 2021 (PipeDream-Flush); interleaved, Narayanan et al., SC
 // 2021; ZB-H1, Qi et al., "Zero Bubble Pipeline Parallelism" (ICLR 2024).
@@ -16,7 +16,7 @@ namespace fpdist::plan {
 struct PipelineShape {
   Schedule schedule = Schedule::k1F1B;
   int stages = 1;           ///< p
-  int chunks = 1;           ///< v; more than 1 only with kInterleaved
+  int runs = 1;             ///< v; more than 1 only with kInterleaved
   std::vector<int> slices;  ///< [packs] slices of each pack, 1 for a whole one
   int window = 1;           ///< K: extra forwards ahead of a backward, in units (at least 1)
 };
@@ -24,8 +24,8 @@ struct PipelineShape {
 /// Smallest change that makes the number of units fit: interleaving needs a multiple of p. Empty when it fits.
 std::string why_not(const PipelineShape& shape);
 
-/// [stages] op lists: compute ops with the messages they need, then kReduceGradients of each chunk after its last
-/// weight gradient (chunks in descending order), then kOptimizerStep. Rows are received right before the forward that
+/// [stages] op lists: compute ops with the messages they need, then kReduceGradients of each run after its last
+/// weight gradient (runs in descending order), then kOptimizerStep. Rows are received right before the forward that
 /// needs them and sent right after the one that made them; gradients likewise, around backward. A message between runs
 /// on the same rank is left out. BackwardWeight follows its BackwardInput at once (and the gradient leaves after both)
 /// except with kZeroBubble, where the gradient leaves first. No packs: only reductions and the step.
@@ -39,12 +39,12 @@ std::vector<std::vector<Op>> forward_ops(const PipelineShape& shape);
 /// up their rank) and checks: no deadlock, every unit once through every run forward and backward and weight, messages
 /// between two ranks received in the order in which they are sent (rows and gradients are two communicators), slices of
 /// a pack forward in order and backward in reverse, gradients reduced once, at most `window_units` units in flight on
-/// any stage (0: not checked; each of a unit's chunks counts 1/chunks, from its forward to its weight gradient).
+/// any stage (0: not checked; each of a unit's runs counts 1/runs, from its forward to its weight gradient).
 /// Lists without any backward, reduction or step are checked as a pass without gradients.
 /// Returns "" or what is wrong, naming stage, position and op.
 std::string validate_ops(const PipelineShape& shape, std::span<const std::vector<Op>> ops, int window_units = 0);
 
-/// An op for people: F3 B3 W3 are pack 3, F3.1 is its slice 1, F3@1 its chunk 1; S3>1 and R3<0 are rows to stage 1 and
+/// An op for people: F3 B3 W3 are pack 3, F3.1 is its slice 1, F3@1 its run 1; S3>1 and R3<0 are rows to stage 1 and
 /// from stage 0, SG and RG gradients; reduce@1; step.
 std::string to_string(const Op& op);
 

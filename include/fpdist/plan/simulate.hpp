@@ -15,7 +15,7 @@ namespace fpdist::plan {
 struct Simulation {
   int64_t makespan = 0;
   std::vector<int64_t> busy;  ///< [stages] time in operations
-  /// Most rows on any stage whose forward has started and whose weight gradient has not ended; each of v chunks' rows
+  /// Most rows on any stage whose forward has started and whose weight gradient has not ended; each of v runs' rows
   /// count 1/v, rounded up.
   int64_t peak_rows = 0;
   /// [stages] the same rows, each times the layers of its run: what activations are kept for.

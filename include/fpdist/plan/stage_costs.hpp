@@ -8,8 +8,8 @@
 #include <array>
 #include <cstdint>
 
+#include "fpdist/plan/amount.hpp"
 #include "fpdist/plan/stage_layers.hpp"
-#include "fpdist/plan/work.hpp"
 
 namespace fpdist::plan {
 
@@ -34,17 +34,17 @@ struct UnitCost {
   int64_t link = 0;  ///< time of a message with its rows or their gradients
 };
 
-UnitCost unit_cost(const StageCosts& costs, const Work& work);
+UnitCost unit_cost(const StageCosts& costs, const Amount& work);
 
 /// Layers and head of one step for the choice of stage_layers; all passes, without overhead and links.
-inline LayerWork layer_work(const StageCosts& costs, const Work& work) {
+inline LayerWork layer_work(const StageCosts& costs, const Amount& work) {
   const int64_t forward = costs.per_row * work.rows + costs.forward_pair * work.pairs;
   const int64_t backward = 2 * costs.per_row * work.rows + costs.backward_pair * work.pairs;
   return {costs.layers, forward * (costs.recompute ? 2 : 1) + backward, 0, 3 * costs.per_edge * work.edges};
 }
 
 /// The same for all layers and the head together: what must be computed at least.
-inline int64_t total_work(const StageCosts& costs, const Work& work) {
+inline int64_t total_work(const StageCosts& costs, const Amount& work) {
   const LayerWork parts = layer_work(costs, work);
   return parts.layers * parts.layer + parts.head;
 }

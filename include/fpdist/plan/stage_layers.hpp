@@ -1,5 +1,5 @@
 #pragma once
-// plan: which layers each pipeline stage holds. Run c*pp + s of the model is chunk c of stage s (see schedule.hpp).
+// plan: which layers each pipeline stage holds. Run c*pp + s of the model is run c of stage s (see schedule.hpp).
 
 #include <cstdint>
 #include <vector>

@@ -48,7 +48,7 @@ struct StepPlan {
   std::vector<std::vector<PackPlan>> replica;  ///< [dp][packs of that replica, in order]
   StepTotals totals;
   Schedule schedule = Schedule::k1F1B;
-  int stages = 1, chunks = 1;
+  int stages = 1, runs = 1;
   std::vector<int> window;  ///< [dp] forwards ahead of a backward, see PipelineShape
   uint64_t hash = 0;        ///< of everything above and of the context-parallel options
 

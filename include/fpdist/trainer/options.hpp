@@ -1,16 +1,7 @@
 #pragma once
-// trainer: the whole configuration of a run as one plain struct: the sum of each room's options.
 
 #include <cstdint>
 #include <string>
-
-#include "fpdist/comm/options.hpp"
-#include "fpdist/core/types.hpp"
-#include "fpdist/data/options.hpp"
-#include "fpdist/loss/options.hpp"
-#include "fpdist/model/options.hpp"
-#include "fpdist/optim/options.hpp"
-#include "fpdist/plan/options.hpp"
 
 namespace fpdist::trainer {
 
@@ -34,22 +25,5 @@ struct TrainOptions {
   /// Allow output_dir to hold an earlier run's files.
   bool overwrite_output_dir = false;
 };
-
-struct Config {
-  Method method = Method::kSft;
-  model::ModelOptions model;
-  data::DataOptions data;
-  loss::LossOptions loss;
-  TrainOptions train;
-  optim::OptimOptions optim;
-  plan::ParallelOptions parallel;
-  plan::PackOptions pack;
-  comm::DeviceOptions comm;
-  plan::PlanOptions plan;
-};
-
-/// Checks ranges and combinations that need no file and no rank count; throws ConfigError naming section.key and the
-/// cure.
-void validate(const Config& config);
 
 }  // namespace fpdist::trainer

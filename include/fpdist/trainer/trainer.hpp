@@ -11,14 +11,16 @@
 
 #include "fpdist/comm/device.hpp"
 #include "fpdist/comm/world.hpp"
+#include "fpdist/config/config.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/loss/loss.hpp"
 #include "fpdist/ops/parameter.hpp"
 #include "fpdist/plan/step_plan.hpp"
-#include "fpdist/trainer/options.hpp"
 
 namespace fpdist::trainer {
+
+using config::Config;
 
 /// One step's line of metrics.jsonl, on every rank the same.
 struct StepMetrics {
@@ -64,9 +66,5 @@ class Trainer {
  private:
   std::unique_ptr<Impl> impl_;
 };
-
-/// Not collective, trains nothing: what `--plan` prints for a job of `ranks` ranks: sharing, packs, balance and memory
-/// a rank. Reads config.json and the data; throws what they throw.
-std::string describe_plan(const Config& config, int ranks, LogSink& log);
 
 }  // namespace fpdist::trainer

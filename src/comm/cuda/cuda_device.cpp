@@ -23,8 +23,8 @@
 #include "fpdist/core/error.hpp"
 #include "src/comm/cuda/nccl_context.hpp"
 #include "src/comm/cuda/nccl_link.hpp"
-#include "src/comm/routed_communicator.hpp"
-#include "src/comm/stream_side.hpp"
+#include "src/comm/device/routed_communicator.hpp"
+#include "src/comm/device/stream_side.hpp"
 
 namespace fpdist::comm {
 namespace {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "src/comm/cuda/nccl_context.hpp"
-#include "src/comm/stream_link.hpp"
+#include "src/comm/device/stream_link.hpp"
 
 namespace fpdist::comm {
 

@@ -1,0 +1,30 @@
+#pragma once
+// config: YAML file and command line to Config. One table of keys feeds YAML, command line, --help and echo.
+
+#include <string>
+#include <vector>
+
+#include "fpdist/config/config.hpp"
+
+namespace fpdist::config {
+
+struct CommandLine {
+  Config config;
+  bool plan = false;          ///< --plan
+  bool print_config = false;  ///< --print-config
+  bool help = false;          ///< --help
+};
+
+/// [--config] FILE.yaml [--section.key value | --section.key=value ...] [--plan] [--print-config] [--help]; defaults <
+/// file < command line; '-' and '_' are alike; booleans also as --x and --no-x. Throws ConfigError with
+/// file:line:column (or the argument) and the nearest known key; all errors of a file are listed at once. Calls
+/// validate.
+CommandLine parse_command_line(const std::vector<std::string>& arguments);
+
+/// Text of `--help`: every key with its default and meaning.
+std::string help_text();
+
+/// The resolved configuration as YAML that parse_command_line reads back to the same value.
+std::string to_yaml(const Config& config);
+
+}  // namespace fpdist::config

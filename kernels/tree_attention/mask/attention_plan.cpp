@@ -1,0 +1,108 @@
+#include "kernels/tree_attention/mask/attention_plan.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <span>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::kernels {
+namespace {
+
+std::span<const int32_t> as_span(const at::Tensor& rows, const char* name) {
+  check(rows.defined() && rows.device().is_cpu() && rows.scalar_type() == at::kInt && rows.dim() == 1 &&
+            rows.is_contiguous(),
+        "attention plan: ", name, " must be a contiguous int32 vector on the CPU");
+  return {rows.const_data_ptr<int32_t>(), static_cast<size_t>(rows.numel())};
+}
+
+struct Segment {
+  int64_t begin, end;
+};
+
+/// The indices and offsets of all sets, side by side: two uploads in all.
+struct Arrays {
+  std::vector<int64_t> index;
+  std::vector<int32_t> offset;
+};
+
+/// Fills in the numbers and appends the arrays; the tensors follow once everything is on the device.
+RowSet describe(const std::vector<Segment>& segments, Arrays& arrays) {
+  RowSet rows;
+  rows.first = segments.front().begin;
+  rows.shortest = segments.front().end - segments.front().begin;
+  bool is_run = true;
+  arrays.offset.push_back(0);
+  for (const Segment& segment : segments) {
+    const int64_t length = segment.end - segment.begin;
+    is_run = is_run && segment.begin == rows.first + rows.count;
+    rows.count += length;
+    rows.longest = std::max(rows.longest, length);
+    rows.shortest = std::min(rows.shortest, length);
+    arrays.offset.push_back(static_cast<int32_t>(rows.count));
+  }
+  if (is_run) return rows;
+  rows.first = -1;
+  for (const Segment& segment : segments)
+    for (int64_t row = segment.begin; row < segment.end; ++row) arrays.index.push_back(row);
+  return rows;
+}
+
+template <typename T>
+at::Tensor upload(const std::vector<T>& values, at::ScalarType dtype, at::Device device) {
+  const at::Tensor host = at::from_blob(const_cast<T*>(values.data()), {static_cast<int64_t>(values.size())}, dtype);
+  if (!device.is_cuda()) return host.to(device, /*non_blocking=*/false, /*copy=*/true);
+  // Torch's pinned allocator keeps the memory until the copy is done.
+  return host.pin_memory().to(device, /*non_blocking=*/true);
+}
+
+}  // namespace
+
+at::Tensor RowSet::select(const at::Tensor& whole) const {
+  return index.defined() ? whole.index_select(0, index) : whole.narrow(0, first, count);
+}
+
+void RowSet::put(at::Tensor& whole, const at::Tensor& part) const {
+  index.defined() ? void(whole.index_copy_(0, index, part.to(whole.scalar_type())))
+                  : void(whole.narrow(0, first, count).copy_(part));
+}
+
+void RowSet::add(at::Tensor& whole, const at::Tensor& part) const {
+  index.defined() ? void(whole.index_add_(0, index, part.to(whole.scalar_type())))
+                  : void(whole.narrow(0, first, count).add_(part));
+}
+
+AttentionPlan::AttentionPlan(const at::Tensor& q_row, const at::Tensor& k_row, const at::Tensor& k_end,
+                             at::Device device, int64_t capability, bool deterministic)
+    : queries_(q_row.numel()),
+      keys_(k_row.numel()),
+      device_(device),
+      capability_(capability),
+      deterministic_(deterministic) {
+  check(k_row.numel() == k_end.numel(), "attention plan: ", k_row.numel(), " key rows, but ", k_end.numel(), " ends");
+  Arrays arrays;
+  for (Level& level : find_levels(as_span(q_row, "q_row"), as_span(k_row, "k_row"), as_span(k_end, "k_end"))) {
+    std::vector<Segment> q, k;
+    for (const Piece& piece : level.piece) {
+      q.push_back({piece.q_begin, piece.q_end});
+      k.push_back({piece.k_begin, piece.k_end});
+    }
+    RowSet queries = describe(q, arrays), keys = describe(k, arrays);
+    calls_.push_back({std::move(level), std::move(queries), std::move(keys)});
+  }
+  const at::Tensor index = upload(arrays.index, at::kLong, device), offset = upload(arrays.offset, at::kInt, device);
+  int64_t next_index = 0, next_offset = 0;
+  for (VarlenCall& call : calls_)
+    for (RowSet* rows : {&call.q, &call.k}) {
+      const auto offsets = static_cast<int64_t>(call.level.piece.size()) + 1;
+      rows->offset = offset.narrow(0, next_offset, offsets);
+      next_offset += offsets;
+      if (rows->first >= 0) continue;
+      rows->index = index.narrow(0, next_index, rows->count);
+      next_index += rows->count;
+    }
+  device_ = offset.device();  // with its number, as tensors name it
+}
+
+}  // namespace fpdist::kernels

@@ -1,0 +1,59 @@
+#pragma once
+// tree_attention on a GPU: a call's levels with everything they need on the device, made once per pack (or ring stage)
+// and used by all layers, forward and backward. Row numbers are int32 tensors on the CPU; nothing here waits for the
+// device: indices go up through pinned memory.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/tree_attention/mask/levels.hpp"
+
+namespace fpdist::kernels {
+
+/// Where the rows of a call's segments lie in a whole tensor: a run of it, or gathered.
+struct RowSet {
+  int64_t first = 0, count = 0;  ///< rows in all; first: the run's first row, where it is one
+  int64_t longest = 0;           ///< rows of the longest segment
+  int64_t shortest = 0;
+  at::Tensor index;   ///< [count] int64 on the device, ascending, each row once; undefined where the rows are one run
+  at::Tensor offset;  ///< [segments + 1] int32 on the device: where each segment begins in the gathered rows
+
+  at::Tensor select(const at::Tensor& whole) const;  ///< [count, ...], a view where the rows are one run
+  /// whole[rows] = part and whole[rows] += part, part in any dtype. A row occurs once in a set, so every element has
+  /// one writer and the bits do not depend on the order in which the device runs them, index_add_'s atomics or not.
+  void put(at::Tensor& whole, const at::Tensor& part) const;
+  void add(at::Tensor& whole, const at::Tensor& part) const;
+};
+
+/// One variable-length attention: segment i's queries see segment i's keys, all of them or, causal, those up to their
+/// own place (then both have the same length).
+struct VarlenCall {
+  Level level;
+  RowSet q, k;
+};
+
+class AttentionPlan {
+ public:
+  /// q_row [Tq], k_row [Tk], k_end [Tk] int32 on the CPU. `deterministic`: only kernels that give the same bits twice.
+  /// `capability`: of the device, 10 * major + minor; 0 for none, which leaves plain matrix products. Throws
+  /// ShapeError.
+  AttentionPlan(const at::Tensor& q_row, const at::Tensor& k_row, const at::Tensor& k_end, at::Device device,
+                int64_t capability, bool deterministic = true);
+  const std::vector<VarlenCall>& calls() const { return calls_; }
+  int64_t queries() const { return queries_; }
+  int64_t keys() const { return keys_; }
+  at::Device device() const { return device_; }
+  int64_t capability() const { return capability_; }
+  bool deterministic() const { return deterministic_; }
+
+ private:
+  std::vector<VarlenCall> calls_;
+  int64_t queries_, keys_;
+  at::Device device_;
+  int64_t capability_;
+  bool deterministic_;
+};
+
+}  // namespace fpdist::kernels

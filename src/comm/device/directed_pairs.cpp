@@ -1,0 +1,53 @@
+#include "src/comm/device/directed_pairs.hpp"
+
+#include <utility>
+
+#include "src/comm/work.hpp"
+
+namespace fpdist::comm {
+
+DirectedPairs::DirectedPairs(std::unique_ptr<Communicator> axis, int direction)
+    : axis_(std::move(axis)), direction_(direction) {
+  const int ranks = size();
+  // A pair bears its sender's number. Neighbouring pairs share a rank, so a split makes every other one; in a ring of
+  // an odd number the last has a split to itself.
+  const auto round_of = [&](int pair) { return ranks % 2 == 1 && pair == ranks - 1 ? 2 : pair % 2; };
+  for (int round = 0; round < (ranks % 2 == 1 ? 3 : 2); ++round) {
+    const bool sends = round_of(rank()) == round, receives = round_of(from_peer()) == round;
+    const int color = sends ? rank() : receives ? from_peer() : ranks + rank();
+    auto pair = axis_->split(axis_->axis(), color, sends ? 0 : 1);
+    if (sends)
+      to_ = std::move(pair);
+    else if (receives)
+      from_ = std::move(pair);
+  }
+}
+
+void DirectedPairs::group_begin() {
+  for (Communicator* part : {axis_.get(), to_.get(), from_.get()}) part->group_begin();
+}
+
+void DirectedPairs::send(const at::Tensor& tensor, int peer) {
+  peer == to_peer() ? to_->send(tensor, 1) : axis_->send(tensor, peer);
+}
+
+void DirectedPairs::receive(at::Tensor& tensor, int peer) {
+  peer == from_peer() ? from_->receive(tensor, 0) : axis_->receive(tensor, peer);
+}
+
+std::unique_ptr<Work> DirectedPairs::group_start() {
+  std::vector<std::unique_ptr<Work>> works;
+  for (Communicator* part : {axis_.get(), to_.get(), from_.get()}) works.push_back(part->group_start());
+  return std::make_unique<AllWork>(std::move(works));
+}
+
+Traffic DirectedPairs::traffic() const {
+  Traffic all;
+  for (const Communicator* part : {axis_.get(), to_.get(), from_.get()}) {
+    const Traffic own = part->traffic();
+    all.bytes += own.bytes, all.messages += own.messages;
+  }
+  return all;
+}
+
+}  // namespace fpdist::comm

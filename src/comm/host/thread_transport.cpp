@@ -1,0 +1,185 @@
+#include "src/comm/host/thread_transport.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <set>
+#include <utility>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::comm {
+namespace {
+
+using State = ThreadJob::Post::State;
+
+/// Nothing travels for an empty message whose header nobody wants.
+bool travels(const Message& message) { return message.checked || message.header.bytes > 0; }
+
+}  // namespace
+
+struct ThreadTransport::Flight {
+  struct Arrival {
+    bool is_here = false;
+    Turns* turns = nullptr;
+    int64_t turn = 0;
+  };
+  Exchange exchange;
+  std::vector<std::shared_ptr<ThreadJob::Post>> posts;
+  std::vector<Arrival> arrivals;  ///< [receives]
+
+  /// Under the job's lock, as are all that look at posts.
+  bool is_done() const {
+    return std::all_of(arrivals.begin(), arrivals.end(), [](const Arrival& arrival) { return arrival.is_here; }) &&
+           std::all_of(posts.begin(), posts.end(), [](const auto& post) { return post->state == State::kDone; });
+  }
+  std::vector<int> missing_peers() const {
+    std::set<int> peers;
+    for (size_t i = 0; i < arrivals.size(); ++i) {
+      if (!arrivals[i].is_here) peers.insert(exchange.receives[i].peer);
+    }
+    for (const auto& post : posts) {
+      if (post->state != State::kDone) peers.insert(post->message.peer);
+    }
+    return {peers.begin(), peers.end()};
+  }
+};
+
+class ThreadTransport::Started final : public Work {
+ public:
+  Started(ThreadTransport& transport, std::shared_ptr<Flight> flight)
+      : transport_(transport), flight_(std::move(flight)) {}
+  void wait() override { transport_.wait_for(*flight_); }
+  bool done() override {
+    const Lock lock(transport_.job_->mutex);
+    return flight_->is_done();
+  }
+
+ private:
+  ThreadTransport& transport_;
+  std::shared_ptr<Flight> flight_;
+};
+
+ThreadTransport::~ThreadTransport() {
+  Lock lock(job_->mutex);
+  std::erase_if(flights_, [](const auto& flight) { return flight->is_done(); });
+  if (!flights_.empty()) die(text(flights_.front()->exchange.place, ": never waited for"), lock);
+}
+
+void ThreadTransport::post(Flight& flight) {
+  for (const Message& message : flight.exchange.receives) {
+    Flight::Arrival arrival{.is_here = !travels(message)};
+    if (travels(message)) {
+      arrival.turns = &turns_[{flight.exchange.tag, message.peer}];
+      arrival.turn = arrival.turns->given++;
+    }
+    flight.arrivals.push_back(arrival);
+  }
+  for (const Message& message : flight.exchange.sends) {
+    if (!travels(message)) continue;
+    delay_message();
+    const std::lock_guard lock(job_->mutex);
+    flight.posts.push_back(std::make_shared<ThreadJob::Post>(ThreadJob::Post{.message = message}));
+    job_->boxes[{flight.exchange.tag, rank_, message.peer}].push_back(flight.posts.back());
+    job_->changed.notify_all();
+  }
+}
+
+std::unique_ptr<Work> ThreadTransport::start(Exchange exchange) {
+  {
+    const std::lock_guard lock(job_->mutex);
+    if (job_->dead) throw CommError(aborted_text(exchange.place, job_->reason));
+  }
+  const auto flight = std::make_shared<Flight>();
+  flight->exchange = std::move(exchange);
+  flights_.push_back(flight);
+  post(*flight);
+  return std::make_unique<Started>(*this, flight);
+}
+
+bool ThreadTransport::take_arrived(Flight& flight, Lock& lock, std::string& error) {
+  bool is_progress = false;
+  for (size_t i = 0; i < flight.arrivals.size() && error.empty(); ++i) {
+    const Message& mine = flight.exchange.receives[i];
+    Flight::Arrival& arrival = flight.arrivals[i];
+    if (arrival.is_here || arrival.turns->served != arrival.turn) continue;
+    auto& box = job_->boxes[{flight.exchange.tag, mine.peer, rank_}];
+    if (box.empty()) continue;
+    const std::shared_ptr<ThreadJob::Post> post = box.front();
+    box.pop_front();
+    const Header& theirs = post->message.header;
+    if (theirs.bytes != mine.header.bytes || (mine.checked && theirs != mine.header)) {
+      error = mismatch_text(flight.exchange, mine.peer, mine.header, theirs);
+    } else {
+      post->state = State::kTaken;  // its owner waits for us even after an abort: the buffer stays alive
+      lock.unlock();
+      if (mine.header.bytes > 0) std::memcpy(mine.data, post->message.data, mine.header.bytes);
+      lock.lock();
+      arrival.is_here = true;
+      ++arrival.turns->served;
+    }
+    post->state = State::kDone;
+    job_->changed.notify_all();
+    is_progress = true;
+  }
+  return is_progress;
+}
+
+/// Moves every exchange on; returns whether anything has happened, in which case the lock was open meanwhile.
+bool ThreadTransport::progress(Lock& lock, std::string& error) {
+  bool is_progress = false;
+  for (const auto& flight : flights_) {
+    is_progress = take_arrived(*flight, lock, error) || is_progress;
+    if (!error.empty()) return true;
+  }
+  std::erase_if(flights_, [](const auto& flight) { return flight->is_done(); });
+  return is_progress;
+}
+
+void ThreadTransport::wait_for(const Flight& flight) {
+  const auto deadline = std::chrono::steady_clock::now() + job_->options.timeout;
+  Lock lock(job_->mutex);
+  std::string error;
+  while (true) {
+    const bool is_progress = progress(lock, error);
+    if (!error.empty()) break;
+    if (flight.is_done()) return;
+    if (job_->dead) break;
+    if (is_progress) continue;
+    if (job_->changed.wait_until(lock, deadline) == std::cv_status::timeout &&
+        std::chrono::steady_clock::now() >= deadline && !job_->dead) {
+      const std::vector<int> missing = flight.missing_peers();
+      if (missing.empty()) return;
+      error = lost_text(flight.exchange, missing, job_->options);
+      break;
+    }
+  }
+  die(error, lock);
+  throw CommError(error.empty() ? aborted_text(flight.exchange.place, job_->reason) : error);
+}
+
+/// Ends the job, unless it has ended, and takes back what this rank has posted: its buffers are the caller's again.
+void ThreadTransport::die(const std::string& reason, Lock& lock) {
+  if (!job_->dead) {
+    job_->dead = true;
+    job_->reason = reason;
+  }
+  job_->changed.notify_all();
+  for (const auto& flight : flights_) {
+    for (const auto& post : flight->posts) {
+      if (post->state == State::kQueued) {
+        auto& box = job_->boxes[{flight->exchange.tag, rank_, post->message.peer}];
+        box.erase(std::find(box.begin(), box.end(), post));
+      }
+      job_->changed.wait(lock, [&] { return post->state != State::kTaken; });
+    }
+  }
+  flights_.clear();
+}
+
+void ThreadTransport::abort(const std::string& reason) noexcept {
+  Lock lock(job_->mutex);
+  die(abort_reason(*this, reason), lock);
+}
+
+}  // namespace fpdist::comm

@@ -1,0 +1,112 @@
+// --plan: what a job would do, from the data and the config alone. No weights, no ranks, no training.
+
+#include "src/config/describe_plan.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/data/loader.hpp"
+#include "fpdist/data/reader.hpp"
+#include "fpdist/data/tokenizer.hpp"
+#include "fpdist/loss/options.hpp"
+#include "fpdist/plan/step_plan.hpp"
+#include "src/config/planned_model.hpp"
+#include "src/plan/figures/step_volume.hpp"
+
+namespace fpdist::config {
+namespace {
+
+std::string mib(int64_t bytes) {
+  char buffer[64];
+  std::snprintf(buffer, sizeof buffer, "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
+  return buffer;
+}
+
+/// Number of weights of `shape`, as Transformer allocates them (biases and norms included).
+int64_t count_parameters(const arch::Model& c, bool score_head) {
+  const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
+  int64_t block = plan::layer_weights(c.shape()) + 2 * c.hidden_size;
+  if (c.qkv_bias()) block += q + 2 * kv;
+  if (c.attention_bias && c.family != arch::Family::kQwen2) block += c.hidden_size;
+  if (c.mlp_bias) block += 2 * c.intermediate_size + c.hidden_size;
+  if (c.qk_norm()) block += 2 * c.head_dim;
+  const int64_t head = score_head ? c.hidden_size : c.tie_word_embeddings ? 0 : c.vocab_size * c.hidden_size;
+  return c.num_hidden_layers * block + c.vocab_size * c.hidden_size + c.hidden_size + head;
+}
+
+/// Which ranks stand where: a line a pipeline stage of a replica, cp across, tp in brackets.
+std::string rank_map(const MeshShape& mesh) {
+  std::string lines;
+  for (int dp = 0; dp < mesh.dp; ++dp)
+    for (int pp = 0; pp < mesh.pp; ++pp) {
+      std::string ranks;
+      for (int cp = 0; cp < mesh.cp; ++cp) {
+        ranks += cp ? " [" : "[";
+        for (int tp = 0; tp < mesh.tp; ++tp) ranks += text(tp ? " " : "", rank_of({dp, pp, cp, tp}, mesh));
+        ranks += "]";
+      }
+      if (lines.size() < 2000) lines += text("  replica ", dp, " stage ", pp, "  ", ranks, "\n");
+    }
+  return lines;
+}
+
+std::string layer_map(const plan::ParallelOptions& parallel) {
+  if (parallel.pp == 1) return "";
+  std::string layers;
+  for (const int64_t run : parallel.layers) layers += text(layers.empty() ? "" : ",", run);
+  return text("schedule           ", plan::name_of(parallel.schedule), ", layers ", layers, "\n");
+}
+
+}  // namespace
+
+std::string describe_plan(const Config& given, int ranks, LogSink& log) {
+  validate(given);
+  const arch::Model model = read_model_config(given.model);
+  const Config config = settled(given, model, ranks);
+  const plan::ParallelOptions& mesh = config.parallel;
+  const plan::StageCosts costs = plan_costs(config, model);
+  const auto tokenizer = data::make_byte_tokenizer();
+  const data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, log);
+  check_vocabulary(dataset, model);
+  const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
+                            config.data.shuffle);
+  const int64_t steps = std::min({config.train.max_steps, loader.steps_per_epoch(), int64_t{16}});
+
+  int64_t logical = 0, computed = 0, packs = 0, largest = 0, busiest = 0, cost = 0;
+  for (int64_t step = 0; step < steps; ++step) {
+    const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
+    const plan::StepPlan plan = plan::make_step_plan(groups, config.method, mesh, costs, config.pack);
+    logical += plan.totals.tokens_logical, computed += plan.totals.tokens_computed;
+    int64_t busiest_now = 0;
+    for (const auto& replica : plan.replica) {
+      int64_t of_replica = 0;
+      for (const plan::PackPlan& pack : replica) of_replica += pack.cost, largest = std::max(largest, pack.rows);
+      packs += static_cast<int64_t>(replica.size()), cost += of_replica,
+          busiest_now = std::max(busiest_now, of_replica);
+    }
+    busiest += busiest_now;
+  }
+  const int64_t weights = count_parameters(model, config.method == Method::kReward);
+  plan::ModelBytes bytes = model_bytes(config, model);
+  bytes.has_reference = loss::needs_reference(config.method, config.loss);  // there for a while, if it is precomputed
+  // A stage holds up to pp packs of 1/pp of the layers.
+  const plan::StageMemory memory =
+      plan::rank_memory(bytes, mesh, weights / (mesh.pp * mesh.tp),
+                        {.row_layers = largest * model.num_hidden_layers, .unit_rows = largest});
+  const int64_t policy = memory.weights / (bytes.has_reference ? 2 : 1);
+  return text(
+      "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
+      "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(), " steps an epoch; the first ",
+      steps, " planned\n", "tokens             ", logical, " logical, ", computed, " computed\n", "sharing ratio      ",
+      static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
+      static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
+      config.pack.max_tokens, " rows\n", "balance            busiest replica ",
+      static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n", "memory a rank      ",
+      mib(memory.total()), "\n", "  weights          ", mib(policy), " (", mesh.pp * mesh.tp > 1 ? "its share of " : "",
+      weights, " parameters)\n", bytes.has_reference ? text("  reference        ", mib(policy), "\n") : "",
+      "  main grads       ", mib(memory.gradients), "\n", "  optimizer shard  ", mib(memory.optimizer), "\n",
+      "  activations      ", mib(memory.activations), " (estimate, largest pack)");
+}
+
+}  // namespace fpdist::config

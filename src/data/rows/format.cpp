@@ -1,0 +1,236 @@
+#include "src/data/rows/format.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::data {
+namespace {
+
+using enum Column;
+
+const MethodFormats kSftFormats{{{kInputIds, kLabels}, {}}, {{kPrompt, kCompletion}, {}}};
+const MethodFormats kPreferenceFormats{{{kPromptIds, kChosenIds, kRejectedIds}, {kMargin}},
+                                       {{kPrompt, kChosen, kRejected}, {kMargin}}};
+const MethodFormats kGrpoFormats{{{kPromptIds, kCompletions}, {}}, {{kPrompt, kCompletions}, {kRewards, kAdvantages}}};
+
+bool contains(const std::vector<Column>& columns, Column column) {
+  return std::find(columns.begin(), columns.end(), column) != columns.end();
+}
+bool contains(const RowFormat& format, Column column) {
+  return contains(format.required, column) || contains(format.optional, column);
+}
+
+std::string join(const std::vector<Column>& columns, const ColumnNames& names) {
+  std::string all;
+  for (const Column column : columns) all += text(all.empty() ? "" : " + ", names.in_file(column));
+  return all;
+}
+
+/// prompt + completion as one sample; every completion token is a target.
+Sample join_ids(const std::vector<int32_t>& prompt, const std::vector<int32_t>& completion) {
+  Sample sample;
+  sample.token = prompt;
+  sample.token.insert(sample.token.end(), completion.begin(), completion.end());
+  sample.target = sample.token;
+  sample.prompt_length = static_cast<int32_t>(prompt.size());
+  std::fill_n(sample.target.begin(), prompt.size(), kIgnore);
+  return sample;
+}
+
+/// Per-token values of a completion as values of the whole sample: 0 in the prompt.
+std::vector<double> behind_prompt(size_t prompt, const std::vector<double>& values) {
+  std::vector<double> all(prompt, 0.0);
+  all.insert(all.end(), values.begin(), values.end());
+  return all;
+}
+
+/// Builds one row's group.
+class OneRow {
+ public:
+  OneRow(const GroupMaker& maker, const Row& row) : maker_(maker), row_(row) {}
+
+  MadeGroup make() {
+    const RowFormat& format = recognise();
+    const bool is_text = &format == &formats_of(maker_.method).text;
+    is_text ? make_text() : make_tokens();
+    if (dropped_) return {};
+    if (row_.has(kMargin) && is_preference(maker_.method)) group_.margin = row_.get<double>(kMargin);
+    for (const Sample& sample : group_.sample) check_sample(sample, is_text);
+    return {std::move(group_), truncated_};
+  }
+
+ private:
+  const std::string& in_file(Column column) const { return maker_.names.in_file(column); }
+  [[noreturn]] void fail(size_t offset, std::string_view reason) const { fail_at(row_.place, offset, reason); }
+  void same_length(size_t offset, size_t length, std::string_view what, size_t wanted, std::string_view of) const {
+    if (length != wanted) fail(offset, text(what, " has ", length, " entries, ", of, " has ", wanted));
+  }
+
+  const RowFormat& recognise() const;
+  void make_tokens();
+  void make_text();
+  Sample token_rollout(const std::vector<int32_t>& prompt, const TokenCompletion& completion) const;
+  void text_rollouts();
+  void add_text(const std::string& completion);
+  void check_sample(const Sample& sample, bool is_text) const;
+
+  const GroupMaker& maker_;
+  const Row& row_;
+  Group group_;
+  std::vector<int32_t> prompt_;
+  int64_t truncated_ = 0;
+  bool dropped_ = false;
+};
+
+const RowFormat& OneRow::recognise() const {
+  const MethodFormats& formats = formats_of(maker_.method);
+  Column of_tokens{}, of_text{};
+  bool has_tokens = false, has_text = false;
+  for (const Column column : formats.all()) {
+    if (!row_.has(column)) continue;
+    const bool in_tokens = contains(formats.tokens, column), in_text = contains(formats.text, column);
+    if (in_tokens && !in_text) has_tokens = true, of_tokens = column;
+    if (in_text && !in_tokens) has_text = true, of_text = column;
+  }
+  if (has_tokens && has_text)
+    fail(row_.offset(of_tokens), text("'", in_file(of_tokens), "' is of pre-tokenised rows, '", in_file(of_text),
+                                      "' of text rows: keep the columns of one kind"));
+  const RowFormat& format = has_tokens ? formats.tokens : formats.text;
+  for (const Column column : format.required) {
+    if (row_.has(column)) continue;
+    std::string have;
+    for (const std::string& name : row_.names) have += text(have.empty() ? "" : ", ", name);
+    fail(0, text("missing column '", in_file(column), "': a ", name_of(maker_.method), " row has ",
+                 join(formats.tokens.required, maker_.names), " (token ids) or ",
+                 join(formats.text.required, maker_.names), " (text); this one has ", have.empty() ? "none" : have));
+  }
+  return format;
+}
+
+void OneRow::make_tokens() {
+  using Ids = std::vector<int32_t>;
+  if (maker_.method == Method::kSft) {
+    Sample& sample = group_.sample.emplace_back();
+    sample.token = row_.get<Ids>(kInputIds);
+    sample.target = row_.get<Ids>(kLabels);
+    same_length(row_.offset(kLabels), sample.target.size(), in_file(kLabels), sample.token.size(), in_file(kInputIds));
+    return;
+  }
+  const Ids& prompt = row_.get<Ids>(kPromptIds);
+  if (is_preference(maker_.method)) {
+    for (const Column column : {kChosenIds, kRejectedIds})
+      group_.sample.push_back(join_ids(prompt, row_.get<Ids>(column)));
+    return;
+  }
+  const auto* completions =
+      std::get_if<std::vector<TokenCompletion>>(&row_.cell[static_cast<size_t>(kCompletions)]->value);
+  if (completions == nullptr)
+    fail(row_.offset(kCompletions),
+         "completions are texts, the prompt is token ids: give {ids, reward} objects or a text prompt");
+  for (const TokenCompletion& completion : *completions) {
+    const TokenCompletion& first = completions->front();
+    if (completion.reward.has_value() == completion.advantage.has_value())
+      fail(completion.offset,
+           text("a completion needs '", in_file(kReward), "' or '", in_file(kAdvantage), "', one of the two"));
+    if (completion.reward.has_value() != first.reward.has_value() ||
+        completion.old_logps.has_value() != first.old_logps.has_value() ||
+        completion.ref_logps.has_value() != first.ref_logps.has_value())
+      fail(completion.offset, "this completion has other fields than the row's first: write all of a row alike");
+    group_.sample.push_back(token_rollout(prompt, completion));
+  }
+}
+
+Sample OneRow::token_rollout(const std::vector<int32_t>& prompt, const TokenCompletion& completion) const {
+  Sample sample = join_ids(prompt, completion.ids);
+  sample.reward = completion.reward;
+  sample.advantage = completion.advantage;
+  const size_t length = completion.ids.size();
+  if (completion.old_logps) {
+    same_length(completion.offset, completion.old_logps->size(), in_file(kOldLogps), length, in_file(kIds));
+    sample.old_logp = behind_prompt(prompt.size(), *completion.old_logps);
+  }
+  if (completion.ref_logps) {
+    same_length(completion.offset, completion.ref_logps->size(), in_file(kRefLogps), length, in_file(kIds));
+    sample.ref_logp = behind_prompt(prompt.size(), *completion.ref_logps);
+  }
+  if (completion.mask) {
+    same_length(completion.offset, completion.mask->size(), in_file(kMask), length, in_file(kIds));
+    for (size_t t = 0; t < length; ++t)
+      if ((*completion.mask)[t] == 0) sample.target[prompt.size() + t] = kIgnore;
+  }
+  return sample;
+}
+
+void OneRow::make_text() {
+  prompt_ = maker_.tokenizer.encode(row_.get<std::string>(kPrompt));
+  if (maker_.method == Method::kGrpo) return text_rollouts();
+  dropped_ = static_cast<int64_t>(prompt_.size()) >= maker_.max_length;
+  if (dropped_) return;
+  if (maker_.method == Method::kSft) return add_text(row_.get<std::string>(kCompletion));
+  for (const Column column : {kChosen, kRejected}) add_text(row_.get<std::string>(column));
+}
+
+void OneRow::text_rollouts() {
+  const auto* texts = std::get_if<std::vector<std::string>>(&row_.cell[static_cast<size_t>(kCompletions)]->value);
+  if (texts == nullptr)
+    fail(row_.offset(kCompletions),
+         text("completions are objects, the prompt is text: give texts or '", in_file(kPromptIds), "'"));
+  if (row_.has(kRewards) == row_.has(kAdvantages))
+    fail(row_.offset(kCompletions),
+         text("a row needs '", in_file(kRewards), "' or '", in_file(kAdvantages), "', one of the two"));
+  const Column column = row_.has(kRewards) ? kRewards : kAdvantages;
+  const std::vector<double>& values = row_.get<std::vector<double>>(column);
+  same_length(row_.offset(column), values.size(), in_file(column), texts->size(), in_file(kCompletions));
+  dropped_ = static_cast<int64_t>(prompt_.size()) >= maker_.max_length;
+  for (size_t i = 0; i < texts->size() && !dropped_; ++i) {
+    add_text((*texts)[i]);
+    (column == kRewards ? group_.sample.back().reward : group_.sample.back().advantage) = values[i];
+  }
+}
+
+void OneRow::add_text(const std::string& completion) {
+  std::vector<int32_t> ids = maker_.tokenizer.encode(completion);
+  const int32_t eos = maker_.tokenizer.eos_id();
+  if (ids.empty() || ids.back() != eos) ids.push_back(eos);
+  const size_t room = static_cast<size_t>(maker_.max_length) - prompt_.size();
+  if (ids.size() > room) {
+    ids.resize(room);
+    ++truncated_;
+  }
+  group_.sample.push_back(join_ids(prompt_, ids));
+}
+
+void OneRow::check_sample(const Sample& sample, bool is_text) const {
+  if (!is_text && sample.length() > maker_.max_length)
+    fail(0, text("a sample of ", sample.length(), " tokens is longer than data.max_length ", maker_.max_length,
+                 " and pre-tokenised rows are never cut: raise it or shorten the row"));
+  if (maker_.method == Method::kReward && sample.token.empty())
+    fail(0, "a sample without any token has nothing to be scored: give a prompt or a completion");
+}
+
+}  // namespace
+
+std::vector<Column> MethodFormats::all() const {
+  std::vector<Column> columns;
+  for (const RowFormat* format : {&tokens, &text})
+    for (const std::vector<Column>* list : {&format->required, &format->optional})
+      for (const Column column : *list)
+        if (!contains(columns, column)) columns.push_back(column);
+  return columns;
+}
+
+const MethodFormats& formats_of(Method method) {
+  if (method == Method::kSft) return kSftFormats;
+  return method == Method::kGrpo ? kGrpoFormats : kPreferenceFormats;
+}
+
+MadeGroup GroupMaker::make(const Row& row) const { return OneRow(*this, row).make(); }
+
+}  // namespace fpdist::data

@@ -1,0 +1,149 @@
+#include "fpdist/data/reader.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "src/data/rows/format.hpp"
+#include "src/data/rows/row.hpp"
+
+namespace fpdist::data {
+namespace {
+
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+/// Lines of one file without their ends; says where each came from.
+class LineReader {
+ public:
+  explicit LineReader(const std::string& path) : file_(path, std::ios::binary) {
+    place_.file = path;
+    place_.line = 0;
+    check<DataError>(file_.is_open(), path, ":1:1: cannot open the file (", std::strerror(errno), "): check data.path");
+  }
+
+  bool next(std::string& line) {
+    errno = 0;
+    if (!std::getline(file_, line)) {
+      check<DataError>(!file_.bad(), place_.file, ":", place_.line + 1, ":1: cannot read the file (",
+                       std::strerror(errno), "): check data.path");
+      return false;
+    }
+    ++place_.line;
+    place_.first_byte = 1;
+    if (place_.line == 1 && line.starts_with(kByteOrderMark)) {
+      line.erase(0, kByteOrderMark.size());
+      place_.first_byte += kByteOrderMark.size();
+    }
+    if (line.ends_with('\r')) line.pop_back();
+    return true;
+  }
+
+  const LinePlace& place() const { return place_; }
+
+ private:
+  std::ifstream file_;
+  LinePlace place_;
+};
+
+bool is_blank(std::string_view line) { return line.find_first_not_of(" \t") == std::string_view::npos; }
+
+/// Optional per-token values must come with every sample of the data set or with none: packs mix rows freely.
+class AlikeCheck {
+ public:
+  void see(const Group& group, const LinePlace& place) {
+    for (const Sample& sample : group.sample) {
+      if (sample.token.empty()) continue;
+      one("old_logps", old_, !sample.old_logp.empty(), place);
+      one("ref_logps", ref_, !sample.ref_logp.empty(), place);
+    }
+  }
+
+ private:
+  static void one(std::string_view what, std::optional<bool>& first, bool has, const LinePlace& place) {
+    if (!first) first = has;
+    if (*first != has)
+      fail_at(place, 0,
+              text("this row ", has ? "has " : "lacks ", what, ", the rows before ", has ? "lack" : "have",
+                   " them: give them for every completion of the data set or for none"));
+  }
+  std::optional<bool> old_, ref_;
+};
+
+class DatasetReader {
+ public:
+  DatasetReader(const DataOptions& options, Method method, const Tokenizer& tokenizer)
+      : names_(options.columns),
+        parser_(names_),
+        wanted_(formats_of(method).all()),
+        maker_{method, names_, tokenizer, options.max_length} {}
+
+  void read_file(const std::string& path) {
+    LineReader lines(path);
+    std::string line;
+    std::optional<LinePlace> blank;
+    bool has_rows = false;
+    while (lines.next(line)) {
+      if (is_blank(line)) {
+        if (!blank) blank = lines.place();
+        continue;
+      }
+      if (blank) fail_at(*blank, 0, "a blank line between rows: remove it (at the end of the file they are fine)");
+      add(parser_.parse(line, lines.place(), wanted_));
+      has_rows = true;
+    }
+    check<DataError>(has_rows, path, ":1:1: the file has no rows: write one JSON object a line");
+  }
+
+  Dataset take() && { return std::move(dataset_); }
+
+ private:
+  void add(const Row& row) {
+    MadeGroup made = maker_.make(row);
+    if (!made.group) {
+      ++dataset_.dropped_rows;
+      return;
+    }
+    alike_.see(*made.group, row.place);
+    dataset_.truncated_samples += made.truncated_samples;
+    for (const Sample& sample : made.group->sample)
+      for (const auto* ids : {&sample.token, &sample.target})
+        for (const int32_t id : *ids) dataset_.max_token_id = std::max(dataset_.max_token_id, id);
+    made.group->id = static_cast<int64_t>(dataset_.group.size());
+    dataset_.group.push_back(std::move(*made.group));
+  }
+
+  ColumnNames names_;
+  RowParser parser_;
+  std::vector<Column> wanted_;
+  GroupMaker maker_;
+  AlikeCheck alike_;
+  Dataset dataset_;
+};
+
+}  // namespace
+
+Dataset read_dataset(const DataOptions& options, Method method, const Tokenizer& tokenizer, LogSink& log) {
+  check<ConfigError>(!options.path.empty(), "data.path is empty: name at least one JSONL file");
+  check<ConfigError>(options.max_length >= 1, "data.max_length is ", options.max_length, ": set it to 1 or more");
+  DatasetReader reader(options, method, tokenizer);
+  for (const std::string& path : options.path) reader.read_file(path);
+  Dataset dataset = std::move(reader).take();
+  check<DataError>(!dataset.group.empty(), options.path.front(), ":1:1: every row was dropped, ", dataset.dropped_rows,
+                   " prompts reach data.max_length ", options.max_length, ": raise it");
+  if (dataset.dropped_rows > 0)
+    log.warning(text("dropped ", dataset.dropped_rows, " rows whose prompt alone reaches data.max_length ",
+                     options.max_length));
+  if (dataset.truncated_samples > 0)
+    log.warning(text("cut ", dataset.truncated_samples, " samples at data.max_length ", options.max_length));
+  return dataset;
+}
+
+}  // namespace fpdist::data

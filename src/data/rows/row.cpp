@@ -1,0 +1,336 @@
+// simdjson's on-demand front end: values are visited once, in the order of the file, straight from the text. Nothing is
+// valid JSON until it was visited, so columns nobody wants are walked through as well.
+
+#include "src/data/rows/row.hpp"
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/data/sample.hpp"
+
+namespace fpdist::data {
+namespace {
+
+namespace json = simdjson::ondemand;
+
+constexpr std::array<std::string_view, kColumns> kNames{
+    "input_ids", "labels",     "prompt_ids", "chosen_ids", "rejected_ids", "margin",     "completions",
+    "prompt",    "completion", "chosen",     "rejected",   "rewards",      "advantages", "ids",
+    "reward",    "advantage",  "old_logps",  "ref_logps",  "mask"};
+/// Nesting of values that nobody wants; deeper ones are refused instead of recursed into.
+constexpr int kMaxDepth = 64;
+
+/// Length of the valid UTF-8 at the start of `line`, character by character: only errors come here.
+size_t valid_utf8_prefix(std::string_view line) {
+  size_t good = 0;
+  while (good < line.size()) {
+    const auto lead = static_cast<unsigned char>(line[good]);
+    const size_t length = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    if (good + length > line.size() || !simdjson::validate_utf8(line.data() + good, length)) break;
+    good += length;
+  }
+  return good;
+}
+
+}  // namespace
+
+std::string_view name_of(Column column) { return kNames[static_cast<size_t>(column)]; }
+
+void fail_at(const LinePlace& place, size_t offset, std::string_view reason) {
+  throw DataError(text(place.file, ":", place.line, ":", place.first_byte + offset, ": ", reason));
+}
+
+ColumnNames::ColumnNames(const std::map<std::string, std::string>& renames) {
+  std::copy(kNames.begin(), kNames.end(), names_.begin());
+  for (const auto& [ours, theirs] : renames) {
+    const auto found = std::find(kNames.begin(), kNames.end(), ours);
+    if (found == kNames.end()) {
+      std::string known;
+      for (const std::string_view name : kNames) known += text(known.empty() ? "" : ", ", name);
+      throw ConfigError(text("data.columns renames '", ours, "', which is no column of ours: use one of ", known));
+    }
+    names_[static_cast<size_t>(found - kNames.begin())] = theirs;
+  }
+  for (const auto& [ours, theirs] : renames)
+    check<ConfigError>(std::count(names_.begin(), names_.end(), theirs) == 1, "data.columns: two columns of ours are '",
+                       theirs, "' in the file: rename each to a column of its own");
+}
+
+std::optional<Column> ColumnNames::find(std::string_view name_in_file) const {
+  const auto found = std::find(names_.begin(), names_.end(), name_in_file);
+  if (found == names_.end()) return std::nullopt;
+  return static_cast<Column>(found - names_.begin());
+}
+
+/// One line on its way through simdjson.
+struct RowParser::Impl {
+  explicit Impl(const ColumnNames& column_names) : names(column_names) {}
+
+  const ColumnNames& names;
+  json::parser parser;
+  json::document document;
+  LinePlace place;
+  std::string_view line;
+  size_t value_offset = 0;  ///< of the value being read: where an error is when simdjson cannot say
+
+  [[noreturn]] void fail(std::string_view reason) const { fail_at(place, value_offset, reason); }
+
+  /// The value of a simdjson result, or the error with its place.
+  template <typename T>
+  T take(simdjson::simdjson_result<T> result, std::string_view what) {
+    T value{};
+    if (const simdjson::error_code error = std::move(result).get(value)) fail_json(error, what);
+    return value;
+  }
+  [[noreturn]] void fail_json(simdjson::error_code error, std::string_view what);
+
+  void start_value(json::value value) {
+    value_offset = static_cast<size_t>(value.raw_json_token().data() - line.data());
+  }
+
+  void skip(json::value value, int depth);
+  double number(json::value value, std::string_view what);
+  int32_t integer(json::value value, std::string_view what);
+  int32_t token_id(json::value value, Column column);
+  std::string string(json::value value, std::string_view what) {
+    start_value(value);
+    return std::string(take(value.get_string(), what));
+  }
+  template <typename T, typename Read>
+  std::vector<T> list(json::value value, std::string_view what, Read read) {
+    start_value(value);
+    std::vector<T> all;
+    json::array array = take(value.get_array(), what);
+    for (auto element : array) all.push_back(read(take(std::move(element), what)));
+    return all;
+  }
+  std::vector<int32_t> ids(json::value value, Column column) {
+    return list<int32_t>(value, text("a list of token ids in '", names.in_file(column), "'"),
+                         [&](json::value v) { return token_id(v, column); });
+  }
+  std::vector<double> numbers(json::value value, std::string_view what) {
+    return list<double>(value, "a list of numbers", [&](json::value v) { return number(v, what); });
+  }
+  TokenCompletion token_completion(json::value value);
+  void completions(json::value value, Cell& cell);
+  void read_cell(Column column, json::value value, Cell& cell);
+  /// Calls `read(column, value)` for each wanted field once, walks through the others.
+  template <typename Read>
+  void each_field(json::object object, const std::vector<Column>& wanted, std::vector<std::string>* seen, Read read);
+};
+
+void RowParser::Impl::fail_json(simdjson::error_code error, std::string_view what) {
+  if (error == simdjson::UTF8_ERROR) fail_at(place, valid_utf8_prefix(line), "invalid UTF-8: save the file as UTF-8");
+  if (error == simdjson::INCORRECT_TYPE) fail(text("wrong type: expected ", what));
+  if (error == simdjson::NUMBER_OUT_OF_RANGE) fail(text("number out of range: expected ", what));
+  if (error == simdjson::UNESCAPED_CHARS) {
+    const auto control = std::find_if(line.begin(), line.end(),
+                                      [](char c) { return static_cast<unsigned char>(c) < 0x20 && c != '\t'; });
+    fail_at(place, control == line.end() ? value_offset : static_cast<size_t>(control - line.begin()),
+            "bad JSON: a control character inside a string, write it as an escape");
+  }
+  if (error == simdjson::UNCLOSED_STRING)
+    fail_at(place, line.size(), "bad JSON: a string never ends (is the line cut?)");
+  if (error == simdjson::INCOMPLETE_ARRAY_OR_OBJECT)
+    fail_at(place, line.size(), "bad JSON: a bracket never closes (is the line cut?)");
+  if (error == simdjson::MEMALLOC)
+    throw OutOfMemoryError(text(place.file, ":", place.line, ": no memory to parse the line"));
+  const char* at = nullptr;  // the iterator has stopped where the structure broke; other errors are at the value
+  if (error == simdjson::TAPE_ERROR && document.current_location().get(at) == simdjson::SUCCESS && at >= line.data() &&
+      at < line.data() + line.size())
+    value_offset = static_cast<size_t>(at - line.data());
+  fail(text("bad JSON: ", simdjson::error_message(error), " (expected ", what, ")"));
+}
+
+void RowParser::Impl::skip(json::value value, int depth) {
+  start_value(value);
+  if (depth > kMaxDepth) fail(text("nested more than ", kMaxDepth, " deep"));
+  switch (take(value.type(), "a value")) {
+    case json::json_type::array:
+      for (auto element : take(value.get_array(), "an array")) skip(take(std::move(element), "a value"), depth + 1);
+      break;
+    case json::json_type::object:
+      for (auto field : take(value.get_object(), "an object")) {
+        json::field one = take(std::move(field), "a field");
+        take(one.unescaped_key(), "a key");
+        skip(one.value(), depth + 1);
+      }
+      break;
+    case json::json_type::string:
+      take(value.get_string(), "a string");
+      break;
+    case json::json_type::number:
+      take(value.get_double(), "a number");
+      break;
+    case json::json_type::boolean:
+      take(value.get_bool(), "true or false");
+      break;
+    case json::json_type::null:
+      if (!take(value.is_null(), "null")) fail("bad JSON: expected null");
+      break;
+    default:
+      fail("bad JSON: expected a value");
+  }
+}
+
+double RowParser::Impl::number(json::value value, std::string_view what) {
+  start_value(value);
+  const double read = take(value.get_double(), what);
+  if (!std::isfinite(read)) fail(text(what, " is not finite"));
+  return read;
+}
+
+int32_t RowParser::Impl::integer(json::value value, std::string_view what) {
+  start_value(value);
+  const int64_t read = take(value.get_int64(), what);
+  if (read > std::numeric_limits<int32_t>::max() || read < std::numeric_limits<int32_t>::min())
+    fail(text(read, " is out of range: expected ", what));
+  return static_cast<int32_t>(read);
+}
+
+int32_t RowParser::Impl::token_id(json::value value, Column column) {
+  const int32_t id = integer(value, "an integer token id");
+  if (id >= 0 || (column == Column::kLabels && id == kIgnore)) return id;
+  fail(text(names.in_file(column), " holds ", id, ": token ids are 0 or more",
+            column == Column::kLabels ? text(", ", kIgnore, " where nothing is supervised") : ""));
+}
+
+template <typename Read>
+void RowParser::Impl::each_field(json::object object, const std::vector<Column>& wanted, std::vector<std::string>* seen,
+                                 Read read) {
+  std::array<bool, kColumns> done{};
+  for (auto result : object) {
+    json::field field = take(std::move(result), "a field");
+    const std::string key(take(field.unescaped_key(), "a key"));
+    const std::optional<Column> column = names.find(key);
+    if (seen != nullptr) seen->push_back(key);
+    json::value value = field.value();
+    start_value(value);
+    if (!column || std::find(wanted.begin(), wanted.end(), *column) == wanted.end()) {
+      skip(value, 1);
+      continue;
+    }
+    if (std::exchange(done[static_cast<size_t>(*column)], true)) fail(text("column '", key, "' appears twice"));
+    read(*column, value);
+  }
+}
+
+TokenCompletion RowParser::Impl::token_completion(json::value value) {
+  static const std::vector<Column> kWanted{Column::kIds,      Column::kReward,   Column::kAdvantage,
+                                           Column::kOldLogps, Column::kRefLogps, Column::kMask};
+  start_value(value);
+  TokenCompletion one;
+  one.offset = value_offset;
+  bool has_ids = false;
+  each_field(take(value.get_object(), "a completion {ids, reward | advantage, ...}"), kWanted, nullptr,
+             [&](Column column, json::value v) {
+               if (column == Column::kIds) one.ids = ids(v, column), has_ids = true;
+               if (column == Column::kReward) one.reward = number(v, "a reward");
+               if (column == Column::kAdvantage) one.advantage = number(v, "an advantage");
+               if (column == Column::kOldLogps) one.old_logps = numbers(v, "a log-probability");
+               if (column == Column::kRefLogps) one.ref_logps = numbers(v, "a log-probability");
+               if (column == Column::kMask)
+                 one.mask = list<int32_t>(v, "a list of 0 and 1", [&](json::value m) {
+                   const int32_t bit = integer(m, "0 or 1");
+                   if (bit != 0 && bit != 1) fail(text(names.in_file(column), " holds ", bit, ": use 0 or 1"));
+                   return bit;
+                 });
+             });
+  if (!has_ids) fail_at(place, one.offset, text("a completion has no '", names.in_file(Column::kIds), "'"));
+  return one;
+}
+
+/// Objects or strings: the first element decides, the others must be alike.
+void RowParser::Impl::completions(json::value value, Cell& cell) {
+  std::vector<TokenCompletion> tokens;
+  std::vector<std::string> texts;
+  json::array array = take(value.get_array(), "a list of completions");
+  for (auto element : array) {
+    json::value one = take(std::move(element), "a completion");
+    start_value(one);
+    const bool is_text = take(one.type(), "a completion") == json::json_type::string;
+    if (is_text ? !tokens.empty() : !texts.empty()) fail("completions mixes texts and objects: write them all alike");
+    if (is_text)
+      texts.push_back(string(one, "a completion"));
+    else
+      tokens.push_back(token_completion(one));
+  }
+  if (tokens.empty() && texts.empty()) fail_at(place, cell.offset, "completions is empty: give at least one");
+  if (texts.empty())
+    cell.value = std::move(tokens);
+  else
+    cell.value = std::move(texts);
+}
+
+void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
+  start_value(value);
+  cell.offset = value_offset;
+  switch (column) {
+    case Column::kInputIds:
+    case Column::kLabels:
+    case Column::kPromptIds:
+    case Column::kChosenIds:
+    case Column::kRejectedIds:
+      cell.value = ids(value, column);
+      break;
+    case Column::kMargin:
+      cell.value = number(value, "a margin");
+      break;
+    case Column::kRewards:
+      cell.value = numbers(value, "a reward");
+      break;
+    case Column::kAdvantages:
+      cell.value = numbers(value, "an advantage");
+      break;
+    case Column::kCompletions:
+      completions(value, cell);
+      break;
+    default:
+      cell.value = string(value, text("a string in '", names.in_file(column), "'"));
+  }
+}
+
+RowParser::RowParser(const ColumnNames& names) : impl_(std::make_unique<Impl>(names)) {}
+RowParser::~RowParser() = default;
+
+Row RowParser::parse(std::string& line, const LinePlace& place, const std::vector<Column>& wanted) {
+  Impl& impl = *impl_;
+  const size_t length = line.size();
+  line.append(simdjson::SIMDJSON_PADDING, '\0');
+  impl.place = place;
+  impl.line = std::string_view(line.data(), length);
+  impl.value_offset = 0;
+  Row row;
+  row.place = place;
+  if (const auto error =
+          impl.parser.iterate(simdjson::padded_string_view(line.data(), length, line.size())).get(impl.document))
+    impl.fail_json(error, "an object");
+  json::object object;
+  if (const auto error = impl.document.get_object().get(object))
+    impl.fail_json(error, "a row {\"column\": value, ...}");
+  impl.each_field(object, wanted, &row.names, [&](Column column, json::value value) {
+    Cell& cell = row.cell[static_cast<size_t>(column)].emplace();
+    impl.read_cell(column, value, cell);
+  });
+  const char* rest = nullptr;
+  if (impl.document.current_location().get(rest) == simdjson::SUCCESS)  // an error here means: at the end
+    fail_at(place, static_cast<size_t>(rest - line.data()),
+            "bad JSON: more behind the row's object, one object a line");
+  return row;
+}
+
+}  // namespace fpdist::data

@@ -1,0 +1,21 @@
+#include "src/main/bench/peak_memory.hpp"
+
+#include <fstream>
+#include <string>
+
+namespace fpdist::bench {
+
+void reset_peak_memory(comm::Device& device) {
+  device.reset_peak_memory();
+  if (device.where().is_cpu()) std::ofstream("/proc/self/clear_refs") << "5";  // Linux: VmHWM starts anew
+}
+
+int64_t peak_memory(const comm::Device& device) {
+  if (!device.where().is_cpu()) return device.memory().peak;
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;)
+    if (int64_t kib = 0; word == "VmHWM:" && status >> kib) return kib * 1024;
+  return 0;
+}
+
+}  // namespace fpdist::bench

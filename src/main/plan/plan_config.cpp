@@ -1,0 +1,85 @@
+#include "src/main/plan/plan_config.hpp"
+
+#include <algorithm>
+#include <iostream>
+#include <utility>
+
+#include "fpdist/arch/model.hpp"
+#include "fpdist/config/command_line.hpp"
+#include "fpdist/core/error.hpp"
+#include "fpdist/core/log.hpp"
+#include "fpdist/data/loader.hpp"
+#include "fpdist/data/reader.hpp"
+#include "fpdist/plan/context_plan.hpp"
+#include "fpdist/plan/step_plan.hpp"
+#include "src/config/planned_model.hpp"
+
+namespace fpdist::main_program {
+namespace {
+
+class Warnings final : public LogSink {
+ public:
+  void write(LogLevel level, std::string_view line) override {
+    if (level != LogLevel::kInfo) std::cerr << "warning: " << line << '\n';
+  }
+};
+
+/// What the run trains with, once its mesh is in full.
+config::Config settled(config::Config config, const arch::Model& model) {
+  plan::ParallelOptions& parallel = config.parallel;
+  for (int* axis : {&parallel.dp, &parallel.pp, &parallel.cp, &parallel.tp}) *axis = std::max(1, *axis);
+  parallel.layers = config::run_layers(config, model);
+  return config;
+}
+
+/// Bytes between context-parallel ranks, from the very plans that the trainer makes for each pack.
+int64_t context_traffic(const std::vector<data::Group>& groups, const plan::StepPlan& step,
+                        const config::Config& config, const arch::Model& model) {
+  const plan::ParallelOptions& parallel = config.parallel;
+  if (parallel.cp == 1) return 0;
+  const plan::CpHeads heads = config::context_heads(config, model);
+  const plan::CpCosts costs = config::context_costs(config, model);
+  int64_t elements = 0;
+  for (const auto& packs : step.replica)
+    for (const plan::PackPlan& pack : packs) {
+      const prefix::TreeLayout layout = plan::lay_out(groups, pack, config.pack.share_prefix);
+      for (const plan::CpPlan& slice : plan::plan_context_slices(layout.node, pack.slice_end, parallel, costs)) {
+        const plan::CpTraffic traffic = plan::predict_traffic(slice, heads);
+        for (size_t rank = 0; rank < slice.rank_rows.size(); ++rank)
+          elements += traffic.forward_sent(rank) + traffic.backward_sent(rank);
+      }
+    }
+  return elements * model.num_hidden_layers * parallel.tp * config::model_bytes(config, model).value;
+}
+
+}  // namespace
+
+std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
+  config::CommandLine line = config::parse_command_line(wanted.arguments);
+  const arch::Model model = config::read_model_config(line.config.model);
+  if (!wanted.costs.empty()) line.config.plan.costs = wanted.costs;
+  const plan::StageCosts costs = config::plan_costs(line.config, model);
+  const config::Config config = settled(std::move(line.config), model);
+  Warnings log;
+  const data::Dataset dataset = data::read_dataset(config.data, config.method, *data::make_byte_tokenizer(), log);
+  const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
+                            config.data.shuffle);
+  std::vector<PlanRequest> requests;
+  for (int64_t step = 0; step < std::min(wanted.steps, config.train.max_steps); ++step) {
+    const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
+    const plan::StepPlan plan = plan::make_step_plan(groups, config.method, config.parallel, costs, config.pack);
+    plan::StepTree tree = plan::make_step_tree(groups, config.pack.share_prefix);
+    PlanRequest& request = requests.emplace_back();
+    request.costs = costs;
+    request.options = plan::planner_options(config.method, config.parallel, config.pack);
+    request.job =
+        JobModel{.bytes = config::model_bytes(config, model), .context_bytes = 0, .hash = plan.hash, .sample = {}};
+    request.job->context_bytes = context_traffic(groups, plan, config, model);
+    for (const plan::MemberRef& member : tree.member)
+      request.job->sample.push_back({groups[static_cast<size_t>(member.group)].id, member.index});
+    request.tree = std::move(tree.tree);
+  }
+  return requests;
+}
+
+}  // namespace fpdist::main_program

@@ -1,0 +1,187 @@
+#include <algorithm>
+#include <iomanip>
+#include <sstream>
+
+#include "fpdist/plan/schedule.hpp"
+#include "src/main/plan/plan_report.hpp"
+
+namespace fpdist::main_program {
+namespace {
+
+// Everything inline: the page works from a file, offline, anywhere.
+constexpr const char* kHead = R"(<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>fpdist plan</title>
+<meta name="viewport" content="width=device-width">
+<style>
+:root{--f:#3b7dd8;--b:#e8912d;--w:#3f9e6e;--ink:#1f2430;--faint:#6b7280;--line:#e3e6eb;--idle:#f1f3f6}
+*{box-sizing:border-box}
+body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);margin:0;background:#fff}
+main{max-width:1560px;margin:0 auto;padding:28px 32px 60px}
+h1{font-size:24px;margin:0}h2{font-size:17px;margin:34px 0 10px}
+.sub{color:var(--faint);margin:4px 0 20px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}
+.tile{border:1px solid var(--line);border-radius:10px;padding:12px 14px}
+.tile b{display:block;font-size:24px;font-weight:600;font-variant-numeric:tabular-nums}
+.tile span{color:var(--faint);font-size:13px}
+.legend{display:flex;flex-wrap:wrap;gap:6px 20px;color:var(--faint);font-size:13px;margin:0 0 8px}
+.legend i{display:inline-block;width:13px;height:13px;border-radius:3px;margin-right:6px;vertical-align:-2px}
+.F{fill:var(--f);background:var(--f)}.B{fill:var(--b);background:var(--b)}.W{fill:var(--w);background:var(--w)}
+.idle{fill:var(--idle);background:var(--idle)}i.idle{border:1px solid #cfd4dc}
+svg{display:block;width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:var(--faint)}
+svg .in{fill:#fff;text-anchor:middle;pointer-events:none;font-size:11px}
+rect.F:hover,rect.B:hover,rect.W:hover{stroke:#000;stroke-width:1.2}.odd{fill-opacity:.78}
+details{border-top:1px solid var(--line);padding:10px 0}summary{cursor:pointer;margin-bottom:8px}
+summary small{color:var(--faint)}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+th,td{padding:5px 16px 5px 0;text-align:right;border-bottom:1px solid var(--line)}
+th{color:var(--faint);font-weight:500;font-size:13px}th:first-child,td:first-child{text-align:left}
+.columns{display:flex;flex-wrap:wrap;gap:0 56px}
+pre{background:#f7f8fa;border-radius:8px;padding:14px;overflow:auto;font-size:13px}
+</style></head><body><main>
+)";
+constexpr double kLabel = 64, kWidth = 1400, kRow = 30;
+
+const char* css_class(plan::OpKind kind) {
+  return kind == plan::OpKind::kForward ? "F" : kind == plan::OpKind::kBackwardInput ? "B" : "W";
+}
+
+void write_tile(std::ostream& out, double value, int digits, const char* words, const char* unit = "") {
+  out << "<div class=\"tile\"><b>" << std::setprecision(digits) << value << unit << "</b><span>" << words
+      << "</span></div>\n";
+}
+
+void write_head(std::ostream& out, const Report& report) {
+  const plan::PlanFigures& f = report.step.figures;
+  const plan::PlannerOptions& options = report.request.options;
+  const MeshShape mesh = report.request.mesh();
+  out << "<h1>Planned step</h1>\n<p class=\"sub\">dp " << mesh.dp << " &times; pp " << mesh.pp << " &times; cp "
+      << mesh.cp << " &times; tp " << mesh.tp << ", " << plan::name_of(options.parallel.schedule) << ", "
+      << report.request.tree.sample.size() << " samples, packs of at most " << options.max_tokens
+      << " rows. Simulated from costs, not measured.</p>\n<div class=\"tiles\">\n";
+  write_tile(out, f.step_over_ideal, 3, "step / ideal");
+  write_tile(out, 100 * f.bubble, 1, "bubble, busiest stage", "%");
+  write_tile(out, 100 * f.idle, 1, "idle, all stages", "%");
+  write_tile(out, 100 * f.gap, 1, "above the lower bound", "%");
+  write_tile(out, f.replica_imbalance, 4, "slowest replica / mean");
+  write_tile(out, f.sharing_kept, 2, "logical tokens a computed one");
+  write_tile(out, static_cast<double>(f.packs), 0, "packs");
+  write_tile(out, static_cast<double>(f.units), 0, "slices in all");
+  write_tile(out, report.step.plan_ms, 1, "to plan, one thread", " ms");
+  out << "</div>\n";
+}
+
+void write_box(std::ostream& out, const plan::TimelineEvent& event, double step) {
+  const double left = kLabel + event.begin / step * kWidth, width = (event.end - event.begin) / step * kWidth;
+  const double top = event.rank * kRow + 3;
+  out << "<rect class=\"" << css_class(event.op.kind) << (event.op.pack % 2 ? " odd" : "") << "\" x=\"" << left
+      << "\" y=\"" << top << "\" width=\"" << std::max(0.3, width - 0.4) << "\" height=\"" << kRow - 6
+      << "\" rx=\"2\"><title>" << plan::to_string(event.op) << ", stage " << event.rank << ": " << std::setprecision(2)
+      << 100 * event.begin / step << "% to " << 100 * event.end / step << "% of the step" << std::setprecision(1)
+      << "</title></rect>\n";
+  if (width < 26) return;
+  out << "<text class=\"in\" x=\"" << left + width / 2 << "\" y=\"" << top + 16 << "\">" << event.op.pack;
+  if (event.op.slice) out << '.' << event.op.slice;
+  out << "</text>\n";
+}
+
+void draw(std::ostream& out, const std::vector<plan::TimelineEvent>& events, int stages, double step) {
+  const double height = kRow * stages;
+  out << "<svg viewBox=\"0 0 " << kLabel + kWidth << ' ' << height + 20 << "\">\n";
+  for (int stage = 0; stage < stages; ++stage)
+    out << "<text x=\"0\" y=\"" << stage * kRow + 19 << "\">stage " << stage << "</text><rect class=\"idle\" x=\""
+        << kLabel << "\" y=\"" << stage * kRow + 3 << "\" width=\"" << kWidth << "\" height=\"" << kRow - 6
+        << "\" rx=\"2\"/>\n";
+  for (const plan::TimelineEvent& event : events) write_box(out, event, step);
+  for (int percent = 0; percent <= 100; percent += 10)
+    out << "<text x=\"" << kLabel + kWidth * percent / 100 << "\" y=\"" << height + 15 << "\" text-anchor=\""
+        << (percent == 0     ? "start"
+            : percent == 100 ? "end"
+                             : "middle")
+        << "\">" << percent << "%</text>\n";
+  out << "</svg>\n";
+}
+
+void write_timelines(std::ostream& out, const Report& report) {
+  const int stages = report.request.options.parallel.pp;
+  const double step = static_cast<double>(report.step.plan.step);
+  out << "<h2>Timelines</h2>\n<div class=\"legend\"><span><i class=\"F\"></i>forward</span><span><i class=\"B\"></i>"
+      << (report.request.options.parallel.schedule == plan::Schedule::kZeroBubble
+              ? "backward, input gradient</span><span><i class=\"W\"></i>weight gradient"
+              : "backward")
+      << "</span><span><i class=\"idle\"></i>idle</span><span>numbers are pack.slice; every second pack is paler; the "
+         "width is the step</span></div>\n";
+  for (size_t d = 0; d < report.step.plan.replica.size(); ++d) {
+    const plan::PlannedReplica& replica = report.step.plan.replica[d];
+    size_t units = 0;
+    for (const plan::PlannedPack& pack : replica.pack) units += pack.slice.size();
+    out << "<details" << (d == 0 ? " open" : "") << "><summary>replica " << d << " <small>" << replica.pack.size()
+        << " packs, " << units << " slices, ends at " << 100 * static_cast<double>(replica.makespan) / step
+        << "% of the step</small></summary>\n";
+    draw(out, timeline_of(report.request, report.step.plan, d), stages, step);
+    out << "</details>\n";
+  }
+}
+
+void write_stages(std::ostream& out, const Report& report) {
+  const plan::PlanFigures& f = report.step.figures;
+  std::vector<plan::StageMemory> memory;
+  if (report.request.job) memory = stage_memory(report.request.job->bytes, report.request.mesh(), report.step.plan, f);
+  out << "<div><h2>Stages</h2><table><tr><th>stage</th><th>layers</th><th>busy / ideal</th><th>rows in flight &times; "
+         "layers</th>"
+      << (memory.empty() ? "" : "<th>MiB a rank</th><th>of it activations</th>") << "</tr>\n";
+  const size_t stages = f.stage_busy.size();
+  for (size_t s = 0; s < stages; ++s) {
+    out << "<tr><td>" << s << "</td><td>";
+    for (size_t run = s; run < report.step.plan.layers.size(); run += stages)
+      out << (run == s ? "" : " + ") << report.step.plan.layers[run];
+    out << "</td><td>" << std::setprecision(3) << report.step.over_ideal(f.stage_busy[s]) << "</td><td>"
+        << f.stage_peak_row_layers[s] << "</td>" << std::setprecision(1);
+    if (!memory.empty())
+      out << "<td>" << static_cast<double>(memory[s].total()) / (1 << 20) << "</td><td>"
+          << static_cast<double>(memory[s].activations) / (1 << 20) << "</td>";
+    out << "</tr>\n";
+  }
+  out << "</table></div>\n";
+}
+
+void write_others(std::ostream& out, const Report& report) {
+  out << std::setprecision(3);
+  if (!report.schedules.empty()) {
+    out << "<div><h2>Schedules</h2><table><tr><th>schedule</th><th>step / ideal</th><th>bubble</th></tr>\n";
+    for (const ScheduleTime& time : report.schedules)
+      if (time.refusal.empty())
+        out << "<tr><td>" << plan::name_of(time.schedule) << "</td><td>" << report.step.over_ideal(time.step)
+            << "</td><td>" << time.bubble << "</td></tr>\n";
+    out << "</table></div>\n";
+  }
+  if (!report.others.empty()) {
+    out << "<div><h2>How others pack</h2><table><tr><th>packing</th><th>cap</th><th>step / ideal</th></tr>\n";
+    for (const Comparison& other : report.others)
+      out << "<tr><td>" << other.name << "</td><td>" << other.best.cap << "</td><td>"
+          << report.step.over_ideal(other.best.step) << "</td></tr>\n";
+    out << "</table></div>\n";
+  }
+  if (!report.scaling.empty()) {
+    out << "<div><h2>Scaling</h2><table><tr><th>ranks</th><th>dp</th><th>step / ideal</th><th>efficiency</th></tr>\n";
+    for (const ScalePoint& point : report.scaling)
+      out << "<tr><td>" << point.ranks << "</td><td>" << point.replicas << "</td><td>" << point.step_over_ideal
+          << "</td><td>" << point.efficiency << "</td></tr>\n";
+    out << "</table></div>\n";
+  }
+}
+
+}  // namespace
+
+std::string to_html(const Report& report) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(1) << kHead;
+  write_head(out, report);
+  write_timelines(out, report);
+  out << "<div class=\"columns\">\n";
+  write_stages(out, report);
+  write_others(out, report);
+  out << "</div>\n<h2>In words</h2>\n<pre>" << to_text(report) << "</pre>\n</main></body></html>\n";
+  return out.str();
+}
+
+}  // namespace fpdist::main_program

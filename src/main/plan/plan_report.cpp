@@ -1,0 +1,98 @@
+#include "src/main/plan/plan_report.hpp"
+
+#include <ctime>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::main_program {
+namespace {
+
+double thread_cpu_ms() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+}
+
+}  // namespace
+
+PlannedStep plan_step(const PlanRequest& request) {
+  PlannedStep step;
+  const double begin = thread_cpu_ms();
+  step.plan = plan::plan_pipeline(request.tree, request.costs, request.options);
+  for (const plan::PlannedReplica& replica : step.plan.replica)
+    plan::pipeline_ops(plan::shape_of(request.options, replica));
+  step.plan_ms = thread_cpu_ms() - begin;
+  step.figures = plan::figures_of(request.tree, request.costs, request.options, step.plan);
+  return step;
+}
+
+std::vector<Comparison> compare(const PlanRequest& request, const plan::PipelinePlan& plan) {
+  const auto& [tree, costs, options, job] = request;
+  std::vector<Comparison> all;
+  all.push_back({"groups filled to the cap", price_baseline(plan::Baseline::kGroupFirstFit, tree, costs, options,
+                                                            plan.layers, options.max_tokens)});
+  for (const auto& [name, kind] : {std::pair{"groups, first fit decreasing", plan::Baseline::kGroupFirstFit},
+                                   std::pair{"first fit on each replica", plan::Baseline::kReplicaFirstFit},
+                                   std::pair{"nothing shared", plan::Baseline::kUnshared}})
+    all.push_back({name, best_baseline(kind, tree, costs, options, plan.layers)});
+  return all;
+}
+
+std::vector<ScheduleTime> time_schedules(const PlanRequest& request, const PlannedStep& planned) {
+  std::vector<ScheduleTime> all;
+  if (request.options.parallel.pp == 1) return all;
+  for (const plan::Schedule schedule :
+       {plan::Schedule::k1F1B, plan::Schedule::kInterleaved, plan::Schedule::kZeroBubble}) {
+    PlanRequest other = request;
+    plan::ParallelOptions& parallel = other.options.parallel;
+    ScheduleTime& time = all.emplace_back();
+    time.schedule = schedule;
+    if (schedule == parallel.schedule) {
+      time.step = planned.figures.step, time.bubble = planned.figures.bubble;
+      continue;
+    }
+    const int runs = schedule == plan::Schedule::kInterleaved ? 2 : 1;
+    if (runs != parallel.virtual_stages) parallel.layers.clear();
+    parallel.schedule = schedule, parallel.virtual_stages = runs;
+    try {
+      const plan::PlanFigures figures = plan_step(other).figures;
+      time.step = figures.step, time.bubble = figures.bubble;
+    } catch (const ConfigError& error) {
+      time.refusal = error.what();
+    }
+  }
+  return all;
+}
+
+std::vector<ScalePoint> scale(const PlanRequest& request, std::span<const int64_t> world_sizes) {
+  std::vector<ScalePoint> all;
+  const MeshShape mesh = request.mesh();
+  const int64_t replica = int64_t{mesh.pp} * mesh.cp * mesh.tp;
+  for (const int64_t ranks : world_sizes) {
+    check<ConfigError>(ranks >= replica && ranks % replica == 0, "--world-sizes ", ranks, " is no multiple of ",
+                       replica, ", the ranks of a replica (pp * cp * tp)");
+    PlanRequest other = request;
+    other.options.replicas = static_cast<int>(ranks / replica);
+    const plan::PlanFigures figures = plan_step(other).figures;
+    ScalePoint point{.ranks = ranks,
+                     .step = figures.step,
+                     .replicas = other.options.replicas,
+                     .step_over_ideal = figures.step_over_ideal,
+                     .sharing_kept = figures.sharing_kept,
+                     .efficiency = 1};
+    if (!all.empty())
+      point.efficiency = static_cast<double>(all[0].ranks) * static_cast<double>(all[0].step) /
+                         (static_cast<double>(ranks) * static_cast<double>(figures.step));
+    all.push_back(point);
+  }
+  return all;
+}
+
+std::vector<plan::TimelineEvent> timeline_of(const PlanRequest& request, const plan::PipelinePlan& plan, size_t d) {
+  const plan::PipelineShape shape = plan::shape_of(request.options, plan.replica[d]);
+  return plan::simulate(shape, plan::pipeline_ops(shape), plan::unit_costs(request.costs, plan.replica[d]), plan.layers,
+                        true)
+      .events;
+}
+
+}  // namespace fpdist::main_program

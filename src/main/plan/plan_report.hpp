@@ -1,0 +1,88 @@
+#pragma once
+// main: what fpdist_plan says about a plan, for people, for programs and as a picture.
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fpdist/plan/pipeline_plan.hpp"
+#include "fpdist/plan/timeline.hpp"
+#include "src/plan/figures/baselines.hpp"
+#include "src/plan/figures/plan_figures.hpp"
+#include "src/plan/figures/step_volume.hpp"
+
+namespace fpdist::main_program {
+
+/// What a config tells beyond lengths.
+struct JobModel {
+  plan::ModelBytes bytes;
+  int64_t context_bytes = 0;                          ///< between context-parallel ranks, all of them, in one step
+  uint64_t hash = 0;                                  ///< of the trainer's plan
+  std::vector<std::pair<int64_t, int32_t>> sample{};  ///< [tree.sample] group and index
+};
+
+/// What is planned, wherever it came from: a length file, or a step of a config.
+struct PlanRequest {
+  plan::LengthTree tree;
+  plan::StageCosts costs;
+  plan::PlannerOptions options;
+  std::optional<JobModel> job{};  ///< configs only
+  MeshShape mesh() const { return {options.replicas, options.parallel.pp, options.parallel.cp, options.parallel.tp}; }
+};
+
+struct PlannedStep {
+  plan::PipelinePlan plan;
+  plan::PlanFigures figures;
+  double plan_ms = 0;  ///< own CPU time of the thread: lengths to op lists
+  double over_ideal(int64_t time) const { return static_cast<double>(time) / static_cast<double>(figures.ideal); }
+};
+PlannedStep plan_step(const PlanRequest& request);
+
+struct Comparison {
+  std::string name;
+  plan::BaselineResult best;
+};
+std::vector<Comparison> compare(const PlanRequest& request, const plan::PipelinePlan& plan);
+
+/// The same step under another schedule.
+struct ScheduleTime {
+  plan::Schedule schedule;
+  int64_t step = 0;     ///< cost units
+  double bubble = 0;    ///< see PlanFigures
+  std::string refusal;  ///< why there is none; else empty
+};
+/// All schedules, each with layers by cost unless those given fit it too. Empty without a pipeline.
+std::vector<ScheduleTime> time_schedules(const PlanRequest& request, const PlannedStep& planned);
+
+/// The same step on more or fewer ranks, all of them replicas.
+struct ScalePoint {
+  int64_t ranks = 0, step = 0;
+  int replicas = 0;
+  double step_over_ideal = 0, sharing_kept = 0;
+  double efficiency = 0;  ///< ranks * step of the first point over ranks * step
+};
+/// Throws ConfigError for a number of ranks that is no multiple of pp * cp * tp.
+std::vector<ScalePoint> scale(const PlanRequest& request, std::span<const int64_t> world_sizes);
+
+/// All that is said about one step.
+struct Report {
+  PlanRequest request;
+  PlannedStep step;
+  std::vector<Comparison> others;
+  std::vector<ScheduleTime> schedules;
+  std::vector<ScalePoint> scaling;
+};
+nlohmann::json to_json(const Report& report);
+std::string to_text(const Report& report);
+
+/// Simulated events of replica `d`, in cost units.
+std::vector<plan::TimelineEvent> timeline_of(const PlanRequest& request, const plan::PipelinePlan& plan, size_t d);
+
+/// A page without any other file: figures, tables, and one picture a replica with a row a stage and a box an operation.
+std::string to_html(const Report& report);
+
+}  // namespace fpdist::main_program

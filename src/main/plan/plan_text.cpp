@@ -1,0 +1,78 @@
+#include <iomanip>
+#include <sstream>
+
+#include "src/main/plan/plan_report.hpp"
+
+namespace fpdist::main_program {
+namespace {
+
+double mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+void write_plan(std::ostream& out, const Report& report) {
+  const plan::PlanFigures& f = report.step.figures;
+  const plan::PlannerOptions& options = report.request.options;
+  const plan::ParallelOptions& parallel = options.parallel;
+  out << "mesh           dp " << options.replicas << ", pp " << parallel.pp;
+  if (parallel.cp > 1) out << ", cp " << parallel.cp;
+  if (parallel.tp > 1) out << ", tp " << parallel.tp;
+  out << ", " << plan::name_of(parallel.schedule) << " with " << parallel.virtual_stages
+      << " run(s) a stage\nlayers        ";
+  for (const int64_t layers : report.step.plan.layers) out << ' ' << layers;
+  out << "  (busiest stage / mean " << f.stage_floor << ")\n"
+      << "sharing        " << f.sharing_ratio << " logical tokens for a unique one, " << f.sharing_kept
+      << " for a computed one\n"
+      << "packs          " << f.packs << " of up to " << options.max_tokens << " rows (fill " << f.fill << "), in "
+      << f.units << " units\n"
+      << "step / ideal   " << f.step_over_ideal << "  (lower bound of these packs: gap " << f.gap << ")\n"
+      << "bubble         " << f.bubble << " of the busiest stage, " << f.idle << " of all\n"
+      << "replicas       slowest / mean " << f.replica_imbalance << "\n"
+      << "stage busy    ";
+  for (const int64_t busy : f.stage_busy) out << ' ' << report.step.over_ideal(busy);
+  out << "  (of ideal, busiest replica)\nrows in flight " << f.peak_tokens_in_flight << " of "
+      << f.most_tokens_in_flight << " allowed; times their layers, by stage:";
+  for (const int64_t rows : f.stage_peak_row_layers) out << ' ' << rows;
+  out << "\nrows sent      " << f.rows_sent << " forward, as many gradients back\nplanned in     "
+      << report.step.plan_ms << " ms of one thread\n";
+}
+
+void write_job(std::ostream& out, const Report& report) {
+  const JobModel& job = *report.request.job;
+  const MeshShape mesh = report.request.mesh();
+  out << "plan hash      " << job.hash << "\nmemory a rank  MiB of weights, gradients, optimizer, activations\n"
+      << std::setprecision(1);
+  const auto memory = stage_memory(job.bytes, mesh, report.step.plan, report.step.figures);
+  for (size_t s = 0; s < memory.size(); ++s)
+    out << "  stage " << s << "      " << mib(memory[s].weights) << ", " << mib(memory[s].gradients) << ", "
+        << mib(memory[s].optimizer) << ", " << mib(memory[s].activations) << " = " << mib(memory[s].total()) << '\n';
+  const plan::StepTraffic traffic = step_traffic(job.bytes, mesh, report.step.figures);
+  out << "sent a step    MiB, all ranks: pp " << mib(traffic.pipeline) << ", tp " << mib(traffic.tensor) << ", cp "
+      << mib(job.context_bytes) << ", dp " << mib(traffic.data) << '\n'
+      << std::setprecision(3);
+}
+
+}  // namespace
+
+std::string to_text(const Report& report) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(3);
+  write_plan(out, report);
+  if (report.request.job) write_job(out, report);
+  for (const ScheduleTime& time : report.schedules) {
+    out << "schedule       " << plan::name_of(time.schedule) << ": ";
+    if (time.refusal.empty())
+      out << "step / ideal " << report.step.over_ideal(time.step) << ", bubble " << time.bubble << '\n';
+    else
+      out << time.refusal << '\n';
+  }
+  for (const Comparison& other : report.others) {
+    const double over_ideal = report.step.over_ideal(other.best.step);
+    out << "compared       " << over_ideal << " (" << over_ideal / report.step.figures.step_over_ideal << "x)  "
+        << other.name << ", packs of " << other.best.cap << '\n';
+  }
+  for (const ScalePoint& point : report.scaling)
+    out << "world " << std::setw(8) << std::left << point.ranks << " dp " << point.replicas << ", step / ideal "
+        << point.step_over_ideal << ", step " << point.step << " cost units, efficiency " << point.efficiency << '\n';
+  return out.str();
+}
+
+}  // namespace fpdist::main_program

@@ -1,0 +1,84 @@
+// Legend: n rows of the cp rank, n_t of the tp rank's run, H hidden, Hq/Hkv query/key heads here, D head size, F
+// intermediate.
+#include "src/model/blocks/block.hpp"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "fpdist/ops/functional.hpp"
+#include "fpdist/parallel/context_attention.hpp"
+#include "fpdist/parallel/tensor_parallel.hpp"
+
+namespace fpdist::model {
+namespace {
+
+at::Tensor project(const at::Tensor& x, const Linear& linear) {
+  return ops::linear(x, *linear.weight, linear.bias.get());
+}
+
+/// residual [n_t,H] + the linear over a slice of the columns, summed over tp into the own rows. The bias is whole on
+/// every rank and joins the sum once.
+at::Tensor add_projected(const at::Tensor& residual, const at::Tensor& x, const Linear& linear,
+                         const PackContext& context) {
+  if (context.tp == nullptr || context.tp->size() == 1)
+    return ops::linear(x, *linear.weight, linear.bias.get(), residual);
+  // Several ranks sum products over all rows, the residual is of the own rows: after the sum it is there exactly once.
+  const ops::Parameter* bias = context.tp->rank() == 0 ? linear.bias.get() : nullptr;
+  const at::Tensor partial = ops::linear(x, *linear.weight, bias);
+  return residual + parallel::scatter_sum_rows(partial, *context.tp, context.tensors.shard_rows);
+}
+
+at::Tensor heads_of(const at::Tensor& x, const Linear& linear, int64_t head_dim) {
+  return project(x, linear).view({x.size(0), linear.weight->value.size(0) / head_dim, head_dim});
+}
+
+/// Projects to heads, normalises each head where the family does, and turns it by its row's depth.
+at::Tensor turned_heads(const at::Tensor& x, const Linear& linear, const ops::ParameterPtr& norm,
+                        const arch::Model& config, const RotaryTable& rotary) {
+  at::Tensor heads = heads_of(x, linear, config.head_dim);
+  if (norm) heads = ops::rms_norm(heads, *norm, config.rms_norm_eps);
+  return ops::rotary(heads, rotary.cos, rotary.sin);
+}
+
+/// Before the output projection: [n, Hq D].
+at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, const arch::Model& config,
+                     const PackContext& context, parallel::ResidentKeys* resident) {
+  const at::Tensor x = context.gathered(normed);
+  const at::Tensor q = turned_heads(x, weights.q, weights.q_norm, config, context.rotary);
+  const at::Tensor k = turned_heads(x, weights.k, weights.k_norm, config, context.rotary);
+  const at::Tensor v = heads_of(x, weights.v, config.head_dim);
+  const auto& tensors = context.tensors;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
+  const at::Tensor mixed = tensors.exchange
+                               ? parallel::context_attention(q, k, v, tensors.exchange, scale, resident)
+                               : std::get<0>(ops::tree_attention(q, k, v, tensors.row, tensors.row, tensors.subtree_end,
+                                                                 scale, tensors.attention));
+  return mixed.reshape({x.size(0), q.size(1) * q.size(2)});
+}
+
+/// The MLP before its down projection: [n, F].
+at::Tensor gated(const at::Tensor& normed, const BlockWeights& weights, const PackContext& context) {
+  const at::Tensor x = context.gathered(normed);
+  return ops::swiglu(project(x, weights.gate), project(x, weights.up));
+}
+
+}  // namespace
+
+at::Tensor PackContext::gathered(const at::Tensor& own) const {
+  return tp == nullptr ? own : parallel::gather_rows(own, *tp, tensors.shard_rows);
+}
+
+at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const arch::Model& config,
+                         const PackContext& context, size_t index) {
+  parallel::ResidentKeys* resident = context.keys == nullptr ? nullptr : &(*context.keys)[index];
+  const auto norm = [&](const at::Tensor& rows, const ops::ParameterPtr& weight) {
+    return ops::rms_norm(rows, *weight, config.rms_norm_eps);
+  };
+  // Nested, so that what attention leaves is gone before the MLP.
+  const at::Tensor mixed =
+      add_projected(x, attention(norm(x, weights.input_norm), weights, config, context, resident), weights.o, context);
+  return add_projected(mixed, gated(norm(mixed, weights.post_attention_norm), weights, context), weights.down, context);
+}
+
+}  // namespace fpdist::model

@@ -1,0 +1,32 @@
+#pragma once
+// One decoder block over the rows of a pack.
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "fpdist/arch/model.hpp"
+#include "fpdist/parallel/stage.hpp"
+#include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/model/blocks/rotary_table.hpp"
+#include "src/model/weights.hpp"
+
+namespace fpdist::model {
+
+/// What every block of a pack needs beside its input.
+struct PackContext {
+  parallel::PackTensors tensors;
+  RotaryTable rotary;
+  comm::Communicator* tp = nullptr;                     ///< null: one rank
+  std::vector<parallel::ResidentKeys>* keys = nullptr;  ///< [blocks] of a pack in slices; null: a whole pack
+
+  /// All rows of the cp rank from the own run of them.
+  at::Tensor gathered(const at::Tensor& own) const;
+};
+
+/// x [n_t,H] -> [n_t,H]: x + attention(norm(x)), then the same with the gated MLP. Differentiable in x and the weights.
+/// `index`: the block's number in its run of layers.
+at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const arch::Model& config,
+                         const PackContext& context, size_t index);
+
+}  // namespace fpdist::model

@@ -1,0 +1,33 @@
+#include "src/model/blocks/rotary_table.hpp"
+
+#include <ATen/ATen.h>
+
+#include <numbers>
+
+namespace fpdist::model {
+
+at::Tensor inverse_frequencies(const arch::RopeConfig& rope, int64_t head_dim, at::ScalarType dtype,
+                               at::Device device) {
+  const at::Tensor exponent = at::arange(0, head_dim, 2, at::TensorOptions(dtype)) / static_cast<double>(head_dim);
+  at::Tensor frequency = at::reciprocal(at::pow(rope.theta, exponent));
+  if (rope.type == arch::RopeConfig::Type::kLinear) frequency = frequency / rope.factor;
+  if (rope.type == arch::RopeConfig::Type::kLlama3) {
+    // Long waves are stretched by `factor`, short ones kept, those between are blended ("by parts", Llama 3.1).
+    const auto context = static_cast<double>(rope.original_max_position_embeddings);
+    const double longest = context / rope.low_freq_factor, shortest = context / rope.high_freq_factor;
+    const at::Tensor wave = 2 * std::numbers::pi * at::reciprocal(frequency);
+    const at::Tensor stretched = at::where(wave > longest, frequency / rope.factor, frequency);
+    const at::Tensor smooth =
+        (context * at::reciprocal(wave) - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+    const at::Tensor blended = (1 - smooth) * stretched / rope.factor + smooth * stretched;
+    frequency = at::where(at::logical_and(wave >= shortest, wave <= longest), blended, stretched);
+  }
+  return frequency.to(device);
+}
+
+RotaryTable rotary_table(const at::Tensor& inverse_frequency, const at::Tensor& depth) {
+  const at::Tensor angle = depth.to(inverse_frequency.scalar_type()).unsqueeze(1) * inverse_frequency.unsqueeze(0);
+  return {.cos = angle.cos(), .sin = angle.sin()};
+}
+
+}  // namespace fpdist::model

@@ -1,0 +1,115 @@
+#include "fpdist/plan/context_plan.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "src/plan/context/chunks.hpp"
+#include "src/plan/context/owners.hpp"
+#include "src/plan/context/rounds.hpp"
+
+namespace fpdist::plan {
+namespace {
+
+/// Chunks times groups up to which an unbalanced plan is tried again with chunks of half the rows.
+constexpr int64_t kFinerTries = 16384;
+
+/// Owners for one head split.
+struct Candidate {
+  int ulysses = 1;
+  ChunkTree tree;
+  Owners owners;
+};
+
+void check_options(const ParallelOptions& options, const CpCosts& costs) {
+  check<ConfigError>(options.cp >= 1, "parallel.cp is ", options.cp, " where a pack is planned; it must be at least 1");
+  check<ConfigError>(options.cp_chunk >= 1, "parallel.cp_chunk is ", options.cp_chunk, "; it must be at least 1");
+  check<ConfigError>(options.ulysses >= 0, "parallel.ulysses is ", options.ulysses,
+                     "; give a divisor of parallel.cp, or 0 to let the planner choose");
+  if (options.ulysses == 0) return;
+  check<ConfigError>(options.cp % options.ulysses == 0, "parallel.ulysses ", options.ulysses,
+                     " does not divide parallel.cp ", options.cp, "; choose a divisor, or 0 to let the planner choose");
+  check<ConfigError>(costs.max_ulysses % options.ulysses == 0, "parallel.ulysses ", options.ulysses,
+                     " does not divide the ", costs.max_ulysses,
+                     " key-value heads of a tensor-parallel rank; choose a divisor, or 0 to let the planner choose");
+}
+
+Candidate make_candidate(std::span<const prefix::Node> node, const ParallelOptions& options, int ulysses) {
+  const int groups = options.cp / ulysses;
+  const int64_t bound = received_bound(node, groups);
+  Candidate result{ulysses, make_chunks(node, options.cp_chunk, groups, options.cp), {}};
+  result.owners = choose_owners(result.tree, groups, bound);
+  for (int again = 0; again < 2 && result.owners.score.imbalance > kBalanceCapPercent; ++again) {
+    if (result.tree.most_rows == 1) break;
+    Candidate finer{ulysses, make_chunks(node, (result.tree.most_rows + 1) / 2, groups, options.cp), {}};
+    const auto chunks = static_cast<int64_t>(finer.tree.chunk.size());
+    if (chunks > 128 + 16 * options.cp || chunks * groups > kFinerTries) break;
+    finer.owners = choose_owners(finer.tree, groups, bound);
+    if (!(finer.owners.score < result.owners.score)) break;
+    result = std::move(finer);
+  }
+  result.tree.chunk = std::move(result.owners.chunk);
+  return result;
+}
+
+/// What the worst rank receives in a forward, times `common` to stay whole: key rows of its heads, and its share of the
+/// exchange of heads.
+int64_t forward_bytes(const Candidate& candidate, const CpCosts& costs, int ranks, int64_t common) {
+  const int64_t rows = (candidate.tree.rows + ranks - 1) / ranks, part = common / candidate.ulysses;
+  return part *
+         (candidate.owners.score.worst_rows * costs.key_bytes + rows * costs.head_bytes * (candidate.ulysses - 1));
+}
+
+Candidate choose_candidate(std::span<const prefix::Node> node, const ParallelOptions& options, const CpCosts& costs) {
+  if (options.ulysses >= 1) return make_candidate(node, options, options.ulysses);
+  const int most = std::gcd(options.cp, std::max(1, costs.max_ulysses));
+  if (options.cp_method == CpMethod::kUlysses) return make_candidate(node, options, most);
+  Candidate keys = make_candidate(node, options, 1);
+  if (options.cp_method != CpMethod::kAuto || most == 1) return keys;
+  Candidate heads = make_candidate(node, options, most);
+  const bool exchange = forward_bytes(heads, costs, options.cp, most) < forward_bytes(keys, costs, options.cp, most);
+  return exchange ? std::move(heads) : std::move(keys);
+}
+
+/// `parts` nearly equal runs of the rows, the longer ones first.
+std::vector<std::vector<RowRange>> split_rows(std::span<const RowRange> rows, int parts) {
+  const int64_t total = count_rows(rows);
+  std::vector<std::vector<RowRange>> result(at(parts));
+  size_t part = 0;
+  const auto room_of = [&](size_t p) { return total / parts + (static_cast<int64_t>(p) < total % parts); };
+  int64_t room = room_of(0);
+  for (RowRange left : rows) {
+    while (left.size() > 0) {
+      while (room == 0) room = room_of(++part);
+      const auto taken = static_cast<int32_t>(std::min<int64_t>(room, left.size()));
+      append(result[part], {left.begin, left.begin + taken});
+      left.begin += taken;
+      room -= taken;
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+CpPlan plan_context(std::span<const prefix::Node> node, const ParallelOptions& options, const CpCosts& costs) {
+  check_options(options, costs);
+  const Candidate chosen = choose_candidate(node, options, costs);
+  CpPlan plan;
+  plan.ranks = options.cp;
+  plan.ulysses = chosen.ulysses;
+  plan.method = options.cp_method;
+  plan.group_rows = rows_of_owners(chosen.tree, chosen.owners.owner, plan.groups());
+  plan.rank_rows.reserve(at(plan.ranks));
+  for (const std::vector<RowRange>& rows : plan.group_rows)
+    for (std::vector<RowRange>& part : split_rows(rows, plan.ulysses)) plan.rank_rows.push_back(std::move(part));
+  plan.stage = lower_to_stages(chosen.tree, chosen.owners.owner, plan.groups(), options.cp_method);
+  return plan;
+}
+
+}  // namespace fpdist::plan

@@ -1,0 +1,35 @@
+#pragma once
+// plan: lowering of an owner map to what travels when: rings and group-casts.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fpdist/plan/context_plan.hpp"
+#include "src/plan/context/chunks.hpp"
+
+namespace fpdist::plan {
+
+/// Appends `range` to ascending ranges, joined with the last one where they touch.
+inline void append(std::vector<RowRange>& rows, RowRange range) {
+  if (!rows.empty() && rows.back().end == range.begin)
+    rows.back().end = range.end;
+  else if (range.size() > 0)
+    rows.push_back(range);
+}
+
+/// Ascending, touching ranges joined.
+void normalise(std::vector<RowRange>& rows);
+
+int64_t count_rows(std::span<const RowRange> rows);
+
+/// The rows of each group, ascending, touching chunks joined.
+std::vector<std::vector<RowRange>> rows_of_owners(const ChunkTree& tree, std::span<const int32_t> owner, int groups);
+
+/// [groups][stages]; see CpPlan::stage. `method` kRing: every row goes round; kGroupCast: every needed row goes
+/// straight to its consumers; otherwise rows of root nodes that every group needs go round and the other needed rows
+/// straight.
+std::vector<std::vector<CpStage>> lower_to_stages(const ChunkTree& tree, std::span<const int32_t> owner, int groups,
+                                                  CpMethod method);
+
+}  // namespace fpdist::plan

@@ -1,0 +1,26 @@
+#include "fpdist/plan/cost_model.hpp"
+
+namespace fpdist::plan {
+
+StageCosts stage_costs(const arch::ModelShape& shape, bool recompute) {
+  const int64_t q_and_out = 2 * shape.hidden * shape.heads * shape.head_dim;
+  const int64_t k_and_v = 2 * shape.hidden * shape.kv_heads * shape.head_dim;
+  const int64_t mlp = 3 * shape.hidden * shape.intermediate;
+  StageCosts costs;
+  costs.layers = shape.layers;
+  costs.per_row = 2 * (q_and_out + k_and_v + mlp);
+  costs.forward_pair = 4 * shape.heads * shape.head_dim;
+  costs.backward_pair = costs.forward_pair * 5 / 2;
+  costs.per_edge = 2 * shape.hidden * shape.vocab;
+  costs.recompute = recompute;
+  return costs;
+}
+
+CostTable forward_cost(const StageCosts& costs) {
+  return {.per_row = costs.layers * costs.per_row,
+          .per_pair = costs.layers * costs.forward_pair,
+          .per_edge = costs.per_edge,
+          .per_pack = costs.layers * costs.per_row * costs.overhead_rows};
+}
+
+}  // namespace fpdist::plan

@@ -1,0 +1,116 @@
+#include "src/plan/costs/costs_file.hpp"
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::plan {
+namespace {
+
+using Field = int64_t StageCosts::*;
+constexpr std::array<std::pair<std::string_view, Field>, 8> kFields{{{"layers", &StageCosts::layers},
+                                                                     {"per_row", &StageCosts::per_row},
+                                                                     {"forward_pair", &StageCosts::forward_pair},
+                                                                     {"backward_pair", &StageCosts::backward_pair},
+                                                                     {"per_edge", &StageCosts::per_edge},
+                                                                     {"overhead_rows", &StageCosts::overhead_rows},
+                                                                     {"per_link", &StageCosts::per_link},
+                                                                     {"per_link_row", &StageCosts::per_link_row}}};
+/// Sums over millions of rows and their pairs must stay within int64.
+constexpr int64_t kMost = 100'000'000;
+
+std::string_view trimmed(std::string_view text) {
+  const size_t begin = text.find_first_not_of(" \t\r");
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
+}
+
+void set(StageCosts& costs, std::string_view key, std::string_view value, const std::string& place) {
+  if (key == "recompute") {
+    check<ConfigError>(value == "true" || value == "false", place, "recompute is '", value, "': use true or false");
+    costs.recompute = value == "true";
+    return;
+  }
+  std::string known;
+  for (const auto& [name, field] : kFields) {
+    known += std::string(name) + ", ";
+    if (name != key) continue;
+    int64_t number = -1;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    check<ConfigError>(error == std::errc() && end == value.data() + value.size() && number >= 0 && number <= kMost,
+                       place, key, " is '", value, "': use a whole number from 0 to ", kMost);
+    costs.*field = number;
+    return;
+  }
+  throw ConfigError(text(place, "unknown key '", key, "': use ", known, "recompute"));
+}
+
+}  // namespace
+
+StageCosts parse_costs(const std::string& text_of_file, const std::string& name) {
+  StageCosts costs;
+  std::set<std::string, std::less<>> seen;
+  std::istringstream lines(text_of_file);
+  std::string line;
+  for (int number = 1; std::getline(lines, line); ++number) {
+    const std::string_view content = trimmed(std::string_view(line).substr(0, line.find('#')));
+    if (content.empty()) continue;
+    const std::string place = text(name, ":", number, ": ");
+    const size_t colon = content.find(':');
+    check<ConfigError>(colon != std::string_view::npos, place, "expected 'key: value'");
+    const std::string_view key = trimmed(content.substr(0, colon));
+    check<ConfigError>(seen.emplace(key).second, place, "'", key, "' is given twice");
+    set(costs, key, trimmed(content.substr(colon + 1)), place);
+  }
+  check<ConfigError>(costs.layers >= 1 && costs.per_row >= 1, name, ": layers and per_row must be 1 or more");
+  return costs;
+}
+
+StageCosts read_costs(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  check<ConfigError>(file.is_open(), path, ": cannot open the cost file (", std::strerror(errno),
+                     "): check plan.costs");
+  std::ostringstream all;
+  all << file.rdbuf();
+  return parse_costs(all.str(), path);
+}
+
+std::string to_text(const StageCosts& costs, const std::string& comment) {
+  std::string result;
+  std::istringstream lines(comment);
+  for (std::string line; std::getline(lines, line);) result += text("# ", line, "\n");
+  for (const auto& [name, field] : kFields) result += text(name, ": ", costs.*field, "\n");
+  return result + (costs.recompute ? "recompute: true\n" : "recompute: false\n");
+}
+
+void write_costs(const StageCosts& costs, const std::string& comment, const std::string& path) {
+  std::ofstream file(path, std::ios::binary);
+  file << to_text(costs, comment) << std::flush;
+  check<DiskError>(file.good(), path, " could not be written: is the disk full?");
+}
+
+void check_costs_fit(const StageCosts& costs, int64_t model_layers, const std::string& path) {
+  check<ConfigError>(costs.layers == model_layers, path, " is for a model of ", costs.layers, " layers, this one has ",
+                     model_layers, ": give a cost file of this model (layers: ", model_layers,
+                     "), or none to count its operations");
+}
+
+StageCosts costs_of_model(const arch::ModelShape& model, bool recompute, const std::string& path) {
+  if (path.empty()) return stage_costs(model, recompute);
+  StageCosts costs = read_costs(path);
+  check_costs_fit(costs, model.layers, path);
+  costs.recompute = recompute;
+  return costs;
+}
+
+}  // namespace fpdist::plan

@@ -1,0 +1,74 @@
+#include "src/plan/figures/step_volume.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace fpdist::plan {
+namespace {
+
+/// Elements that a layer keeps of a row for its backward: the inputs of every operation.
+int64_t kept_elements(const arch::ModelShape& shape) {
+  const int64_t q = shape.heads * shape.head_dim, kv = shape.kv_heads * shape.head_dim;
+  return 6 * shape.hidden + 4 * q + 3 * kv + 3 * shape.intermediate;
+}
+
+int64_t all_weights(const ModelBytes& model) {
+  return model.shape.layers * layer_weights(model.shape) +
+         (model.ties_embedding ? 1 : 2) * model.shape.hidden * model.shape.vocab;
+}
+
+int64_t largest_unit(const PipelinePlan& plan) {
+  int64_t rows = 0;
+  for (const PlannedReplica& replica : plan.replica)
+    for (const PlannedPack& pack : replica.pack)
+      for (const Amount& slice : pack.slice) rows = std::max(rows, slice.rows);
+  return rows;
+}
+
+}  // namespace
+
+int64_t layer_weights(const arch::ModelShape& shape) {
+  const int64_t q = shape.heads * shape.head_dim, kv = shape.kv_heads * shape.head_dim;
+  return shape.hidden * (2 * q + 2 * kv + 3 * shape.intermediate);
+}
+
+StageMemory rank_memory(const ModelBytes& model, const MeshShape& mesh, int64_t weights, const KeptRows& kept) {
+  const int64_t shard = weights / (mesh.dp * mesh.cp), states = model.value < model.sum ? 3 : 2;
+  const int64_t layer = kept_elements(model.shape);
+  int64_t elements = kept.row_layers * layer;
+  if (model.recompute) elements = kept.row_layers * model.shape.hidden + kept.unit_rows * layer;
+  return {.weights = weights * model.value * (model.has_reference ? 2 : 1),
+          .gradients = weights * model.sum,
+          .optimizer = shard * model.sum * states,
+          .activations = elements * model.value / (mesh.cp * mesh.tp)};
+}
+
+std::vector<StageMemory> stage_memory(const ModelBytes& model, const MeshShape& mesh, const PipelinePlan& plan,
+                                      const PlanFigures& figures) {
+  const auto stages = static_cast<size_t>(mesh.pp);
+  const int64_t ends = model.shape.hidden * model.shape.vocab;
+  std::vector<StageMemory> all(stages);
+  for (size_t s = 0; s < stages; ++s) {
+    int64_t weights = 0;
+    for (size_t run = s; run < plan.layers.size(); run += stages) weights += plan.layers[run];
+    weights *= layer_weights(model.shape);
+    const bool is_first = s == 0, is_last = s + 1 == stages;
+    weights += (is_first ? ends : 0) + (is_last && !(is_first && model.ties_embedding) ? ends : 0);
+    all[s] = rank_memory(model, mesh, weights / mesh.tp,
+                         {.row_layers = figures.stage_peak_row_layers[s], .unit_rows = largest_unit(plan)});
+  }
+  return all;
+}
+
+StepTraffic step_traffic(const ModelBytes& model, const MeshShape& mesh, const PlanFigures& figures) {
+  const int64_t row = model.shape.hidden * model.value, sharers = mesh.dp * mesh.cp;
+  // Two gathers and two sums a layer, forward and backward (once more forward with recompute); one each at both ends.
+  const int64_t exchanges = (model.recompute ? 12 : 8) * model.shape.layers + 4;
+  return {.pipeline = 2 * figures.rows_sent * row,
+          .tensor = exchanges * figures.tokens_computed * row * (mesh.tp - 1),
+          .data = (sharers - 1) * all_weights(model) * (model.sum + model.value)};
+}
+
+}  // namespace fpdist::plan

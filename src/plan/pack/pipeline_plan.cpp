@@ -1,0 +1,145 @@
+#include "fpdist/plan/pipeline_plan.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "src/plan/pack/deal.hpp"
+#include "src/plan/pack/draft.hpp"
+#include "src/plan/pack/portfolio.hpp"
+#include "src/plan/pack/slicer.hpp"
+
+namespace fpdist::plan {
+namespace {
+
+size_t index(int32_t i) { return static_cast<size_t>(i); }
+
+Problem make_problem(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options) {
+  const ParallelOptions& parallel = options.parallel;
+  Problem problem{tree,
+                  costs,
+                  parallel.schedule,
+                  parallel.pp,
+                  parallel.virtual_stages,
+                  options.max_tokens,
+                  most_rows_in_flight(options),
+                  options.may_slice,
+                  false,
+                  stage_layers(layer_work(costs, tree.unique()), parallel),
+                  {},
+                  {}};
+  problem.atom_of = atoms_of(tree, options.atomic);
+  problem.cluster_of = clusters_of(tree, costs, options.replicas, options.max_tokens, problem.atom_of);
+  return problem;
+}
+
+void check_fits(const Problem& problem) {
+  Slicer slicer(problem.tree, problem.costs);
+  int64_t needed = 0;
+  int32_t line = 0;
+  for (const auto& atom : by_label(problem.atom_of, all_samples(problem.tree))) {
+    const int64_t rows = slicer.whole(atom).rows;
+    if (rows > needed) needed = rows, line = problem.tree.sample[index(atom[0])].line;
+  }
+  const int64_t name = problem.tree.id.empty() ? line : problem.tree.id[index(line)];
+  check<ConfigError>(needed <= problem.most_rows, "group ", name, " needs ", needed,
+                     " rows in one pack, pack.max_tokens is ", problem.most_rows, ": set pack.max_tokens to at least ",
+                     needed, " or drop the group");
+}
+
+/// The largest number of stages that interleaving could have, 1: none.
+int most_stages(const LengthTree& tree, const StageCosts& costs, PlannerOptions options) {
+  options.effort = 0;
+  options.search_layers = false;
+  options.parallel.layers.clear();
+  while (--options.parallel.pp > 1) {
+    Problem problem = make_problem(tree, costs, options);
+    Pricer pricer(problem);
+    if (best_portfolio(problem, pricer, options).makespan() != kNever) break;
+  }
+  return options.parallel.pp;
+}
+
+/// From what was refused before to what is accepted.
+int64_t rows_needed(const LengthTree& tree, const StageCosts& costs, PlannerOptions options, int64_t needed) {
+  options.effort = 0;
+  options.search_layers = false;
+  while (needed != kNever) {
+    options.max_in_flight = needed;
+    Problem problem = make_problem(tree, costs, options);
+    Pricer pricer(problem);
+    const Portfolio portfolio = best_portfolio(problem, pricer, options);
+    if (portfolio.makespan() != kNever) break;
+    needed = portfolio.rows_needed();
+  }
+  return needed;
+}
+
+[[noreturn]] void refuse(const Problem& problem, const Portfolio& portfolio, const PlannerOptions& options) {
+  const int64_t needed = rows_needed(problem.tree, problem.costs, options, portfolio.rows_needed());
+  check<ConfigError>(needed == kNever, "pack.max_in_flight is ", options.max_in_flight,
+                     ": no packs keep that few rows in flight, set it to at least ", needed);
+  const int most = most_stages(problem.tree, problem.costs, options);
+  throw ConfigError(text("no packs of at most ", options.max_tokens, " rows make a multiple of ", problem.stages,
+                         " units, which interleaving needs: ",
+                         most > 1 ? text("set parallel.pp to at most ", most) : "use the 1f1b or zb-h1 schedule",
+                         options.may_slice ? "" : ", or let packs be sliced"));
+}
+
+}  // namespace
+
+PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options) {
+  const std::string reason = why_not(shape_of(options, {}));
+  check<ConfigError>(reason.empty(), reason);
+  check<ConfigError>(options.replicas >= 1, "parallel.dp is ", options.replicas, ": set it to 1 or more");
+  Problem problem = make_problem(tree, costs, options);
+  check_fits(problem);
+  Pricer pricer(problem);
+  Portfolio best = best_portfolio(problem, pricer, options);
+  if (best.makespan() == kNever && options.may_fill_up && problem.schedule == Schedule::kInterleaved) {
+    problem.fills_up = true;
+    PlannerOptions quick = options;
+    quick.effort = 0;
+    best = best_portfolio(problem, pricer, quick);
+  }
+  if (best.makespan() == kNever) refuse(problem, best, options);
+  PipelinePlan plan;
+  plan.layers = problem.layers;
+  plan.step = best.makespan();
+  plan.effort = pricer.effort();
+  for (ReplicaDraft& draft : best.replica) {
+    PlannedReplica& replica = plan.replica.emplace_back();
+    replica.window = draft.window;
+    replica.makespan = draft.makespan;
+    for (PackDraft& pack : draft.pack) replica.pack.push_back({std::move(pack.sample), std::move(pack.work)});
+  }
+  return plan;
+}
+
+int64_t most_rows_in_flight(const PlannerOptions& options) {
+  const int64_t p = options.parallel.pp, v = options.parallel.virtual_stages;
+  const bool is_interleaved = options.parallel.schedule == Schedule::kInterleaved;
+  const int64_t whole_packs =
+      is_interleaved ? ((v - 1) * p + 2 * (p - 1) + 1) * options.max_tokens / v : p * options.max_tokens;
+  return options.max_in_flight > 0 ? std::min(options.max_in_flight, whole_packs) : whole_packs;
+}
+
+PipelineShape shape_of(const PlannerOptions& options, const PlannedReplica& replica) {
+  PipelineShape shape{
+      options.parallel.schedule, options.parallel.pp, options.parallel.virtual_stages, {}, replica.window};
+  for (const PlannedPack& pack : replica.pack) shape.slices.push_back(static_cast<int>(pack.slice.size()));
+  return shape;
+}
+
+std::vector<UnitCost> unit_costs(const StageCosts& costs, const PlannedReplica& replica) {
+  std::vector<UnitCost> units;
+  for (const PlannedPack& pack : replica.pack)
+    for (const Amount& slice : pack.slice) units.push_back(unit_cost(costs, slice));
+  return units;
+}
+
+}  // namespace fpdist::plan

@@ -1,0 +1,74 @@
+#pragma once
+// plan: packs, their order and their slices for the samples of one replica. A candidate is a handful of numbers; the
+// packs follow from them, and the simulator says what they are worth. Numbers are then changed one at a time.
+
+#include <cstdint>
+#include <set>
+#include <span>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "src/plan/pack/draft.hpp"
+#include "src/plan/pack/pieces.hpp"
+
+namespace fpdist::plan {
+
+/// units == packs: whole packs; more: slices, handed to packs by their cost.
+struct Candidate {
+  int units = 1, packs = 1;
+  int front = 0, back = 0;  ///< how many units the first and the last ones take to grow to full size
+  int slack = 0;            ///< index of kSlack: how far a group may exceed a pack before it is torn
+  bool is_wide = false;     ///< window of the longest pack's slices instead of 1
+  bool operator==(const Candidate&) const = default;
+  auto key() const { return std::tie(units, packs, front, back, slack, is_wide); }
+  bool operator<(const Candidate& other) const { return key() < other.key(); }
+};
+
+struct Found {
+  Candidate candidate;
+  ReplicaDraft draft;
+};
+
+class ReplicaSearch {
+ public:
+  ReplicaSearch(const Problem& problem, Pricer& pricer, std::span<const int32_t> samples);
+
+  /// What descents from starts of its own find, the best first. Whole packs and slices are far apart: from one the
+  /// other is seldom found.
+  std::vector<Found> run(bool sliced, int tries, int64_t most_effort);
+  /// Downhill from the best of the starts, one number of the candidate at a time. Ends after `tries` more candidates,
+  /// or when the pricer's effort reaches `most_effort` and something was found. The makespan is kNever when none is
+  /// allowed.
+  Found descend(std::span<const Candidate> starts, int tries, int64_t most_effort);
+  int64_t take_rows_needed() { return pricer_.take_rows_needed(); }
+
+ private:
+  struct Cluster {
+    std::vector<std::vector<int32_t>> atoms;
+    std::vector<std::vector<Piece>> split;  ///< [pieces - 1], made when asked for
+  };
+  const std::vector<Piece>& split(Cluster& cluster, size_t pieces);
+  std::vector<const Piece*> pieces(int64_t most_cost);
+  int64_t fewest_packs();
+  int64_t balanced_units() const;
+  int most_packs() const;
+  int most_units() const;
+  /// Groups of starts, each good for a descent of its own.
+  std::vector<std::vector<Candidate>> starts(bool sliced);
+  std::vector<Candidate> neighbours(const Candidate& at) const;
+  bool consider(const Candidate& candidate, Found& best);
+  /// The draft of a candidate; kNever when its makespan exceeds `most`.
+  ReplicaDraft build(const Candidate& candidate, int64_t most);
+  void slice(ReplicaDraft& draft, const Candidate& candidate, std::span<const int64_t> cost) const;
+
+  const Problem& problem_;
+  Pricer& pricer_;
+  Scope scope_;
+  std::vector<Cluster> cluster_;
+  int32_t atoms_ = 0;
+  std::set<Candidate> tried_;
+  int tries_left_ = 0;
+};
+
+}  // namespace fpdist::plan

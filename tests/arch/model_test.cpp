@@ -1,0 +1,172 @@
+#include "fpdist/arch/model.hpp"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::arch {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json llama() {
+  return {{"model_type", "llama"},   {"vocab_size", 128256},       {"hidden_size", 4096},
+          {"num_hidden_layers", 32}, {"intermediate_size", 14336}, {"num_attention_heads", 32}};
+}
+
+std::string refusal(const Json& json) {
+  try {
+    parse_model_config(json.dump(), "dir/config.json");
+  } catch (const ModelFileError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+Json with(const char* field, Json value) {
+  Json json = llama();
+  json[field] = std::move(value);
+  return json;
+}
+
+void expect_refused(const Json& json, const std::string& field) {
+  const std::string what = refusal(json);
+  EXPECT_NE(what.find("dir/config.json"), std::string::npos) << what;
+  EXPECT_NE(what.find("\"" + field + "\""), std::string::npos) << what << " should name " << field;
+}
+
+TEST(Model, DefaultsAreThoseOfTransformers) {
+  const arch::Model config = parse_model_config(llama().dump(), "c");
+  EXPECT_EQ(config.num_key_value_heads, 32);
+  EXPECT_EQ(config.head_dim, 128);
+  EXPECT_EQ(config.max_position_embeddings, 2048);
+  EXPECT_EQ(config.rms_norm_eps, 1e-6);
+  EXPECT_EQ(config.rope.theta, 10000.0);
+  EXPECT_EQ(config.rope.type, RopeConfig::Type::kDefault);
+  EXPECT_FALSE(config.qkv_bias() || config.qk_norm() || config.tie_word_embeddings);
+  EXPECT_EQ(config.shape().vocab, 128256);
+  Json qwen3 = llama();
+  qwen3["model_type"] = "qwen3";
+  EXPECT_EQ(parse_model_config(qwen3.dump(), "c").head_dim, 128);
+  EXPECT_TRUE(parse_model_config(qwen3.dump(), "c").qk_norm());
+  Json qwen2 = llama();
+  qwen2["model_type"] = "qwen2";
+  qwen2["num_attention_heads"] = 64;  // absent: the family's 32; null: as many as query heads
+  EXPECT_EQ(parse_model_config(qwen2.dump(), "c").num_key_value_heads, 32);
+  qwen2["num_key_value_heads"] = nullptr;
+  EXPECT_EQ(parse_model_config(qwen2.dump(), "c").num_key_value_heads, 64);
+  EXPECT_TRUE(parse_model_config(qwen2.dump(), "c").qkv_bias());
+}
+
+TEST(Model, OldAndNewSpellingsOfRotaryAgree) {
+  const Json llama3 = {{"rope_type", "llama3"},
+                       {"factor", 8.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
+                       {"original_max_position_embeddings", 4096}};
+  Json old_spelling = with("rope_theta", 500000.0), new_spelling = llama();
+  old_spelling["rope_scaling"] = llama3;
+  new_spelling["rope_parameters"] = llama3;
+  new_spelling["rope_parameters"]["rope_theta"] = 500000.0;
+  for (const Json& json : {old_spelling, new_spelling}) {
+    const RopeConfig rope = parse_model_config(json.dump(), "c").rope;
+    EXPECT_EQ(rope.type, RopeConfig::Type::kLlama3);
+    EXPECT_EQ(rope.theta, 500000.0);
+    EXPECT_EQ(rope.factor, 8.0);
+    EXPECT_EQ(rope.original_max_position_embeddings, 4096);
+  }
+  const RopeConfig linear =
+      parse_model_config(with("rope_scaling", {{"type", "linear"}, {"factor", 2}}).dump(), "c").rope;
+  EXPECT_EQ(linear.type, RopeConfig::Type::kLinear);
+  EXPECT_EQ(linear.factor, 2.0);
+  EXPECT_EQ(parse_model_config(with("rope_scaling", nullptr).dump(), "c").rope.type, RopeConfig::Type::kDefault);
+}
+
+TEST(Model, MissingAndSenselessFieldsAreNamed) {
+  for (const char* field :
+       {"vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads"}) {
+    Json json = llama();
+    json.erase(field);
+    expect_refused(json, field);
+    for (const Json& bad : {Json(0), Json(-4), Json(1.5), Json("8"), Json(uint64_t{1} << 40), Json::array()})
+      expect_refused(with(field, bad), field);
+  }
+  expect_refused(with("num_key_value_heads", 5), "num_key_value_heads");
+  expect_refused(with("head_dim", 7), "head_dim");
+  expect_refused(with("num_attention_heads", 33), "hidden_size");
+  expect_refused(with("rms_norm_eps", 0), "rms_norm_eps");
+  expect_refused(with("rope_theta", "big"), "rope_theta");
+  expect_refused(with("tie_word_embeddings", 1), "tie_word_embeddings");
+  expect_refused(with("model_type", "gpt2"), "model_type");
+  expect_refused(with("model_type", nullptr), "model_type");
+  EXPECT_NE(refusal(Json::array()).find("not a JSON object"), std::string::npos);
+  EXPECT_THROW(parse_model_config("{", "c"), ModelFileError);
+  EXPECT_THROW(parse_model_config("{\"a\":" + std::string(1000, '[') + std::string(1000, ']') + "}", "c"),
+               ModelFileError);
+}
+
+TEST(Model, WhatWouldChangeTheModelIsRefusedByName) {
+  expect_refused(with("hidden_act", "gelu"), "hidden_act");
+  expect_refused(with("use_sliding_window", true), "use_sliding_window");
+  expect_refused(with("layer_types", {"full_attention", "sliding_attention"}), "layer_types");
+  expect_refused(with("quantization_config", {{"bits", 4}}), "quantization_config");
+  expect_refused(with("attention_dropout", 0.1), "attention_dropout");
+  expect_refused(with("partial_rotary_factor", 0.5), "partial_rotary_factor");
+  expect_refused(with("rope_scaling", {{"type", "yarn"}, {"factor", 2.0}}), "rope_type");
+  expect_refused(with("rope_scaling", {{"type", "linear"}}), "factor");
+  expect_refused(with("rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}), "low_freq_factor");
+  expect_refused(with("rope_scaling", 3), "rope_scaling");
+  expect_refused(with("rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}), "full_attention");
+  EXPECT_EQ(refusal(with("use_sliding_window", false)), "accepted");
+}
+
+TEST(Model, ExportKeepsUnknownFieldsAndTheirOrder) {
+  Json json = with("from_the_future", {{"kept", {1, 2.5, nullptr}}});
+  json["torch_dtype"] = "bfloat16";
+  const arch::Model config = parse_model_config(json.dump(), "c");
+  const Json out = Json::parse(arch::export_config_json(config, "float32", /*reward_head=*/false));
+  Json expected = json;
+  expected["torch_dtype"] = "float32";
+  expected["architectures"] = Json::array({"LlamaForCausalLM"});
+  EXPECT_EQ(out.dump().substr(0, 60), expected.dump().substr(0, 60));  // same order
+  EXPECT_EQ(nlohmann::json(out), nlohmann::json(expected));
+}
+
+TEST(Model, ExportWritesDtypeInTheSpellingOfTheInput) {
+  Json json = with("dtype", "bfloat16");
+  Json out = Json::parse(arch::export_config_json(parse_model_config(json.dump(), "c"), "float64", false));
+  EXPECT_EQ(out["dtype"], "float64");
+  EXPECT_FALSE(out.contains("torch_dtype"));
+  out = Json::parse(arch::export_config_json(parse_model_config(llama().dump(), "c"), "float64", false));
+  EXPECT_EQ(out["torch_dtype"], "float64");
+}
+
+TEST(Model, ARewardModelIsASequenceClassifierWithOneLabel) {
+  const Json out = Json::parse(arch::export_config_json(parse_model_config(llama().dump(), "c"), "float32", true));
+  EXPECT_EQ(out["architectures"], Json::array({"LlamaForSequenceClassification"}));
+  EXPECT_EQ(out["num_labels"], 1);
+  EXPECT_EQ(out["id2label"], (Json{{"0", "LABEL_0"}}));
+}
+
+TEST(Model, APresetsExportParsesBackToItself) {
+  const arch::Model tiny = arch::preset_config("tiny");
+  const arch::Model back = parse_model_config(arch::export_config_json(tiny, "float32", false), "c");
+  EXPECT_EQ(back.hidden_size, tiny.hidden_size);
+  EXPECT_EQ(back.vocab_size, tiny.vocab_size);
+  EXPECT_EQ(back.num_key_value_heads, tiny.num_key_value_heads);
+  EXPECT_EQ(back.head_dim, tiny.head_dim);
+  EXPECT_EQ(back.rms_norm_eps, tiny.rms_norm_eps);
+  EXPECT_EQ(back.max_position_embeddings, tiny.max_position_embeddings);
+  EXPECT_GE(tiny.vocab_size, 257);
+  try {
+    arch::preset_config("huge");
+    FAIL() << "an unknown preset was accepted";
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find("tiny"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace fpdist::arch
