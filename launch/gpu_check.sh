@@ -4,7 +4,7 @@
 # usage: launch/gpu_check.sh [--pairs FILE.jsonl] [--peers peers_gpu.py] [--only PART,PART] [--tests REGEX]
 #                            [--limit SECONDS] [--build DIR] [--out DIR] [--emulated LIBRARY]
 #   --pairs  preference pairs for the loss curve (GSM8K's, say); --peers needs a Python with torch: FPDIST_PYTHON
-#   --limit  seconds for each part (600);  --tests  only the tests whose names match
+#   --limit  seconds for each part (600; tests: 1800, ranks that share a card take turns);  --tests  only tests of such names
 #   --emulated build/release/emulated_gpu/libcuda.so.1  on a GPU that the CPU emulates, with tiny sizes: no GPU is needed
 #            and none is measured, but everything here takes the way that it takes on one
 # Parts: tests sanitizer same_bits curve gemm step comm peers. One that fails or takes too long does not stop the others.
@@ -13,7 +13,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 say() { printf 'gpu_check: %s\n' "$*" >&2; }
-check_emulated='' check_build='' check_pairs='' check_peers='' check_tests='' check_limit=600 out='' only=
+check_emulated='' check_build='' check_pairs='' check_peers='' check_tests='' check_limit=600 given_limit='' out='' only=
 while (($#)); do
   case $1 in
     --emulated) check_emulated=$(realpath "$2") && shift ;;
@@ -21,7 +21,7 @@ while (($#)); do
     --build) check_build=$(realpath "$2") && shift ;;
     --pairs) check_pairs=$(realpath "$2") && shift ;;
     --peers) check_peers=$(realpath "$2") && shift ;;
-    --limit) check_limit=$2 && shift ;;
+    --limit) check_limit=$2 given_limit=1 && shift ;;
     --only) only=,$2, && shift ;;
     --out) out=$2 && shift ;;
     --help) sed -n '2,12s/^# //p' "${BASH_SOURCE[0]}" && exit 0 ;;
@@ -72,7 +72,9 @@ for part in tests sanitizer same_bits curve gemm step comm peers; do
   if [[ -n $only && $only != *,$part,* ]]; then continue; fi
   begin=$(date +%s.%N)
   code=0
-  timeout --kill-after=15 "$check_limit" bash "$here/gpu_parts.sh" "$part" >"$check_work/$part.log" 2>&1 </dev/null || code=$?
+  limit=$check_limit
+  if [[ $part == tests && -z $given_limit ]]; then limit=1800; fi
+  timeout --kill-after=15 "$limit" bash "$here/gpu_parts.sh" "$part" >"$check_work/$part.log" 2>&1 </dev/null || code=$?
   case $code in
     0) state=passed ;;
     77) state=skipped ;;

@@ -45,6 +45,14 @@ def run(test, arguments):
         return None, process.communicate()[0]
 
 
+def excerpt(output, before=2, after=14, most=160):
+    """What GoogleTest says of failures, wherever it stands in a long output, then the end."""
+    lines = output.splitlines()
+    said = [i for i, line in enumerate(lines) if ": Failure" in line or ": error" in line][:8]
+    shown = sorted({j for i in said for j in range(max(0, i - before), min(len(lines), i + after))})[:most]
+    return "\n".join([lines[i] for i in shown] + ["..."] + lines[-40:])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("list", type=pathlib.Path)
@@ -70,7 +78,7 @@ def main():
         failed, skipped = failed + (code not in (0, 77)), skipped + (code == 77)
         print(f"{number}/{len(tests)} {test['name']}: {state}, {time.monotonic() - started:.1f} s", flush=True)
         if code not in (0, 77):
-            print(output[-4000:], flush=True)
+            print(excerpt(output), flush=True)
     print(f"{len(tests) - failed - skipped} of {len(tests)} tests passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 77 if skipped == len(tests) else 0
 
