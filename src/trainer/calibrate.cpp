@@ -19,19 +19,6 @@ constexpr double kDoubtful = 0.25;  // mean error beyond which a fit says little
 constexpr int64_t kFields = 7;      // of an op that travels: pass, layers, head, rows, pairs, edges, seconds
 constexpr int64_t kMostOps = int64_t{1} << 17;  // that one fit asks for
 
-/// Ops whose last backward reduces gradients over other ranks.
-std::vector<bool> reducing(std::span<const plan::Op> ops, plan::OpKind last_kind, const MeshShape& mesh) {
-  std::vector<bool> reduces(ops.size(), false);
-  if (mesh.dp * mesh.cp == 1) return reduces;
-  std::vector<int> seen;
-  for (size_t i = ops.size(); i-- > 0;) {
-    if (ops[i].kind != last_kind || std::find(seen.begin(), seen.end(), ops[i].run) != seen.end()) continue;
-    seen.push_back(ops[i].run);
-    reduces[i] = true;
-  }
-  return reduces;
-}
-
 std::string percent(double share) {
   char buffer[32];
   std::snprintf(buffer, sizeof buffer, "%.1f %%", 100 * share);
@@ -45,7 +32,7 @@ std::vector<plan::TimedOp> timed_ops(const PlannedStep& planned, const MeshShape
                                      std::span<const parallel::OpTime> times) {
   using plan::OpKind;
   const bool is_split = planned.plan.schedule == plan::Schedule::kZeroBubble;
-  const auto reduces = reducing(ops, is_split ? OpKind::kBackwardWeight : OpKind::kBackwardInput, mesh);
+  const bool has_sharers = mesh.dp * mesh.cp > 1;
   const std::vector<plan::Amount>& work = planned.forecast.work.at(static_cast<size_t>(at.dp));
   std::vector<size_t> first_unit{0};
   for (const int slices : planned.plan.pipeline(at.dp).slices)
@@ -53,8 +40,9 @@ std::vector<plan::TimedOp> timed_ops(const PlannedStep& planned, const MeshShape
   std::vector<plan::TimedOp> timed;
   for (size_t i = 0; i < ops.size(); ++i) {
     const bool is_weight = ops[i].kind == OpKind::kBackwardWeight;
-    if (ops[i].kind > OpKind::kBackwardWeight || reduces[i]) continue;
-    if (is_weight && !is_split) continue;  // done inside BackwardInput
+    if (ops[i].kind > OpKind::kBackwardWeight) continue;
+    if (ops[i].completes && has_sharers) continue;  // its time is the reduction's too
+    if (is_weight && !is_split) continue;           // done inside BackwardInput
     const auto run = static_cast<size_t>(ops[i].run * mesh.pp + at.pp);
     timed.push_back({.pass = ops[i].kind == OpKind::kForward ? plan::TimedPass::kForward
                              : is_weight                     ? plan::TimedPass::kBackwardWeight

@@ -38,8 +38,9 @@ std::vector<std::vector<Op>> forward_ops(const PipelineShape& shape);
 /// Runs the lists with rendezvous sends (a send ends only when its receive has begun; sends are posted and do not hold
 /// up their rank) and checks: no deadlock, every unit once through every run forward and backward and weight, messages
 /// between two ranks received in the order in which they are sent (rows and gradients are two communicators), slices of
-/// a pack forward in order and backward in reverse, gradients reduced once, at most `window_units` units in flight on
-/// any stage (0: not checked; each of a unit's runs counts 1/runs, from its forward to its weight gradient).
+/// a pack forward in order and backward in reverse, each run's gradients completed by the op that says so and reduced
+/// once after it, at most `window_units` units in flight on any stage (0: not checked; each of a unit's runs counts
+/// 1/runs, from its forward to its weight gradient).
 /// Lists without any backward, reduction or step are checked as a pass without gradients.
 /// Returns "" or what is wrong, naming stage, position and op.
 std::string validate_ops(const PipelineShape& shape, std::span<const std::vector<Op>> ops, int window_units = 0);

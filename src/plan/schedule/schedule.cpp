@@ -24,11 +24,11 @@ class StageWriter {
     add(OpKind::kForward, op);
     if (run_of(op) < last_run()) add(OpKind::kSend, op, downstream());
   }
-  void backward_input(const ComputeOp& op) {
+  void backward_input(const ComputeOp& op, bool completes) {
     if (run_of(op) < last_run()) add(OpKind::kReceiveGradient, op, downstream());
-    add(OpKind::kBackwardInput, op);
+    add(OpKind::kBackwardInput, op, -1, completes);
   }
-  void backward_weight(const ComputeOp& op) { add(OpKind::kBackwardWeight, op); }
+  void backward_weight(const ComputeOp& op, bool completes) { add(OpKind::kBackwardWeight, op, -1, completes); }
   void send_gradient(const ComputeOp& op) {
     if (run_of(op) > 0) add(OpKind::kSendGradient, op, upstream());
   }
@@ -41,10 +41,10 @@ class StageWriter {
   int last_run() const { return shape_.runs * shape_.stages - 1; }
   int upstream() const { return (stage_ + shape_.stages - 1) % shape_.stages; }
   int downstream() const { return (stage_ + 1) % shape_.stages; }
-  void add(OpKind kind, const ComputeOp& op, int peer = -1) {
+  void add(OpKind kind, const ComputeOp& op, int peer = -1, bool completes = false) {
     if (peer == stage_) return;
     const UnitRef unit = order_.unit[static_cast<size_t>(op.unit)];
-    ops_.push_back({kind, unit.pack, unit.slice, op.run, peer});
+    ops_.push_back({kind, unit.pack, unit.slice, op.run, peer, completes});
   }
 
   const PipelineShape& shape_;
@@ -63,13 +63,14 @@ std::vector<Op> stage_ops(const PipelineShape& shape, const UnitOrder& order, st
   };
   const bool splits_backward = shape.schedule == Schedule::kZeroBubble;
   for (const ComputeOp& op : compute) {
+    const bool is_last = weights_left[static_cast<size_t>(op.run)] == 1;  // of its run's backwards
     if (op.kind == OpKind::kForward) writer.forward(op);
     if (op.kind == OpKind::kBackwardInput) {
-      writer.backward_input(op);
+      writer.backward_input(op, is_last && !splits_backward);
       if (splits_backward) writer.send_gradient(op);
     }
     if (op.kind == OpKind::kBackwardWeight) {
-      writer.backward_weight(op);
+      writer.backward_weight(op, is_last && splits_backward);
       if (!splits_backward) writer.send_gradient(op);
       --weights_left[static_cast<size_t>(op.run)];
       reduce_finished();

@@ -35,7 +35,7 @@ class Validator {
     all_runs_ = shape.stages * shape.runs;
     progress_.resize(size(units_) * size(all_runs_));
     stage_.resize(size(shape.stages));
-    for (Stage& stage : stage_) stage.to_reduce = shape.runs;
+    for (Stage& stage : stage_) stage.to_reduce = shape.runs, stage.completed.resize(size(shape.runs));
     for (auto& channels : channel_) channels.resize(size(shape.stages) * size(shape.stages));
     only_forward_ = std::all_of(ops.begin(), ops.end(), [](const std::vector<Op>& list) {
       return std::all_of(list.begin(), list.end(), [](const Op& op) { return is_forward_kind(op.kind); });
@@ -67,6 +67,7 @@ class Validator {
     size_t next = 0;
     int in_flight = 0, to_reduce = 0;
     bool stepped = false;
+    std::vector<bool> completed;  ///< [runs] an op has said that the run's gradients are all there
   };
   struct Message {
     int unit, run;  ///< the run that receives
@@ -87,6 +88,8 @@ class Validator {
   std::string step(const Op& op) {
     if (stage_[size(at_)].stepped) return "comes after the optimizer step";
     if (op.run < 0 || op.run >= shape_.runs) return text("there is no run ", op.run);
+    const std::string wrong = completion(op);
+    if (!wrong.empty()) return wrong;
     if (op.kind == OpKind::kReduceGradients) return reduce(op.run);
     if (op.kind == OpKind::kOptimizerStep) return optimizer_step();
     if (op.pack < 0 || size(op.pack) >= shape_.slices.size()) return text("there is no pack ", op.pack);
@@ -108,6 +111,16 @@ class Validator {
       default:
         return receive(op, kGradients, run_of(op) + 1);
     }
+  }
+
+  std::string completion(const Op& op) {
+    const bool splits_backward = shape_.schedule == Schedule::kZeroBubble;
+    if (op.kind != (splits_backward ? OpKind::kBackwardWeight : OpKind::kBackwardInput))
+      return op.completes ? "cannot complete its run's gradients" : "";
+    std::vector<bool>& completed = stage_[size(at_)].completed;
+    if (completed[size(op.run)]) return "comes after the op that completes its run's gradients";
+    completed[size(op.run)] = op.completes;
+    return "";
   }
 
   std::string forward(const Op& op) {
@@ -185,6 +198,7 @@ class Validator {
     if (run != stage.to_reduce - 1) return "gradients are reduced once, runs in descending order";
     for (int unit = 0; unit < units_; ++unit)
       if (!progress(unit, run * shape_.stages + at_).weight) return "reduces before the last weight gradient";
+    if (units_ > 0 && !stage.completed[size(run)]) return "reduces gradients that no op completes";
     --stage.to_reduce;
     return "";
   }

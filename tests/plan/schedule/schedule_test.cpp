@@ -68,6 +68,25 @@ TEST(Schedule, ForwardListsHoldTheForwardsAndTheirMessagesOnly) {
   });
 }
 
+TEST(Schedule, TheLastBackwardOfARunCompletesItsGradientsAndNoOtherOpDoes) {
+  const auto law = [](const PipelineShape& shape) {
+    const bool is_split = shape.schedule == Schedule::kZeroBubble;
+    for (const std::vector<Op>& list : pipeline_ops(shape)) {
+      std::vector<size_t> last(static_cast<size_t>(shape.runs), list.size());
+      for (size_t i = 0; i < list.size(); ++i)
+        if (list[i].kind == (is_split ? OpKind::kBackwardWeight : OpKind::kBackwardInput))
+          last[static_cast<size_t>(list[i].run)] = i;
+      for (size_t i = 0; i < list.size(); ++i)
+        ASSERT_EQ(list[i].completes, i == last[static_cast<size_t>(list[i].run)])
+            << describe(shape) << ", op " << i << ' ' << to_string(list[i]);
+    }
+    for (const std::vector<Op>& list : forward_ops(shape))
+      for (const Op& op : list) ASSERT_FALSE(op.completes);
+  };
+  for_whole_packs(law);
+  for_sliced_packs(law);
+}
+
 TEST(Schedule, ListsAreThePublishedOnes) {
   EXPECT_EQ(to_text(pipeline_ops(whole_packs(Schedule::k1F1B, 2, 3))),
             "stage 0: F0 S0>1 F1 S1>1 RG0<1 B0 W0 F2 S2>1 RG1<1 B1 W1 RG2<1 B2 W2 reduce@0 step\n"
@@ -165,6 +184,11 @@ TEST(ScheduleValidator, RefusesBrokenListsWithTheRightWords) {
        [](Lists& ops) { ops[1][find(ops[1], "SG0>0")] = {OpKind::kBackwardWeight}; });
   says("(S0>1): is sent a second time", [](Lists& ops) { ops[0][find(ops[0], "F1")] = {OpKind::kSend, 0, 0, 0, 1}; });
   says("(reduce@0): reduces before the last weight gradient", [](Lists& ops) { drop(ops[0], "W1"); });
+  says("(reduce@0): reduces gradients that no op completes",
+       [](Lists& ops) { ops[0][find(ops[0], "B2")].completes = false; });
+  says("(B2): comes after the op that completes its run's gradients",
+       [](Lists& ops) { ops[0][find(ops[0], "B1")].completes = true; });
+  says("(W2): cannot complete its run's gradients", [](Lists& ops) { ops[0][find(ops[0], "W2")].completes = true; });
   says("(step): steps before run 0 is reduced", [](Lists& ops) { drop(ops[0], "reduce@0"); });
   says("stage 0, end of list: no optimizer step", [](Lists& ops) { drop(ops[0], "step"); });
   says("comes after the optimizer step", [](Lists& ops) { ops[0].push_back({OpKind::kForward}); });
