@@ -1,5 +1,6 @@
 #include "kernels/linear/linear.hpp"
 
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "kernels/common/checks.hpp"
@@ -78,6 +79,31 @@ void check_linear_backward_bias(const at::Tensor& grad_out, const at::Tensor& gr
   check_sizes(kName, "grad_bias", grad_bias, {grad_out.size(1)});
 }
 
+namespace {
+
+at::Tensor linear_meta(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                       const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
+                       const std::optional<at::Tensor>& residual) {
+  check_linear(x, weight, bias, residual);
+  return at::empty({x.size(0), weight.size(0)}, x.options());
+}
+
+at::Tensor linear_backward_input_meta(const at::Tensor& grad_out, const at::Tensor& weight) {
+  check_linear_backward_input(grad_out, weight);
+  return at::empty({grad_out.size(0), weight.size(1)}, grad_out.options());
+}
+
+void linear_backward_weight_meta(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight) {
+  check_linear_backward_weight(grad_out, x, grad_weight);
+}
+
+void linear_backward_weight_bias_meta(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
+                                      at::Tensor& grad_bias) {
+  check_linear_backward_weight(grad_out, x, grad_weight);
+  check_linear_backward_bias(grad_out, grad_bias);
+}
+
+}  // namespace
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
@@ -87,4 +113,11 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
   m.def("linear_backward_input(Tensor grad_out, Tensor weight) -> Tensor");
   m.def("linear_backward_weight(Tensor grad_out, Tensor x, Tensor(a!) grad_weight) -> ()");
   m.def("linear_backward_weight_bias(Tensor grad_out, Tensor x, Tensor(a!) grad_weight, Tensor(b!) grad_bias) -> ()");
+}
+
+TORCH_LIBRARY_IMPL(fpdist, Meta, m) {
+  m.impl("linear", fpdist::kernels::linear_meta);
+  m.impl("linear_backward_input", fpdist::kernels::linear_backward_input_meta);
+  m.impl("linear_backward_weight", fpdist::kernels::linear_backward_weight_meta);
+  m.impl("linear_backward_weight_bias", fpdist::kernels::linear_backward_weight_bias_meta);
 }

@@ -3,8 +3,8 @@
 #include <torch/library.h>
 
 #include "kernels/common/checks.hpp"
-#include "kernels/composed.hpp"
 #include "kernels/linear/linear.hpp"
+#include "kernels/linear/linear_composed.hpp"
 
 namespace fpdist::kernels {
 namespace {

@@ -2,9 +2,9 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
-#include "kernels/composed.hpp"
 #include "kernels/linear/cublaslt.hpp"
 #include "kernels/linear/linear.hpp"
+#include "kernels/linear/linear_composed.hpp"
 
 namespace fpdist::kernels {
 namespace {

@@ -1,9 +1,11 @@
 #include "kernels/rms_norm/rms_norm.hpp"
 
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "kernels/common/checks.hpp"
 #include "kernels/common/dispatch.hpp"
+#include "kernels/common/wide.hpp"
 
 namespace fpdist::kernels {
 
@@ -33,9 +35,28 @@ void check_rms_norm_backward(const at::Tensor& grad_out, const at::Tensor& x, co
   check_sizes("rms_norm_backward", "grad_out", grad_out, x.sizes());
 }
 
+namespace {
+
+at::Tensor rms_norm_meta(const at::Tensor& x, const at::Tensor& weight, double, const std::optional<at::Tensor>&) {
+  check_rms_norm(x, weight);
+  return at::empty(x.sizes(), x.options());
+}
+
+std::tuple<at::Tensor, at::Tensor> rms_norm_backward_meta(const at::Tensor& grad_out, const at::Tensor& x,
+                                                          const at::Tensor& weight, double) {
+  check_rms_norm_backward(grad_out, x, weight);
+  return {at::empty(x.sizes(), x.options()), wide_like(x, weight.sizes())};
+}
+
+}  // namespace
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
   m.def("rms_norm(Tensor x, Tensor weight, float eps, Tensor? weight_main_grad=None) -> Tensor");
   m.def("rms_norm_backward(Tensor grad_out, Tensor x, Tensor weight, float eps) -> (Tensor dx, Tensor dw)");
+}
+
+TORCH_LIBRARY_IMPL(fpdist, Meta, m) {
+  m.impl("rms_norm", fpdist::kernels::rms_norm_meta);
+  m.impl("rms_norm_backward", fpdist::kernels::rms_norm_backward_meta);
 }

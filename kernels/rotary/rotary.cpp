@@ -1,5 +1,6 @@
 #include "kernels/rotary/rotary.hpp"
 
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <utility>
@@ -24,6 +25,16 @@ void check_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
   }
 }
 
+namespace {
+
+at::Tensor rotary_meta(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool) {
+  check_rotary(x, cos, sin);
+  return at::empty(x.sizes(), x.options());
+}
+
+}  // namespace
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) { m.def("rotary(Tensor x, Tensor cos, Tensor sin, bool inverse=False) -> Tensor"); }
+
+TORCH_LIBRARY_IMPL(fpdist, Meta, m) { m.impl("rotary", fpdist::kernels::rotary_meta); }

@@ -1,9 +1,11 @@
 #include "kernels/selected_logprob/selected_logprob.hpp"
 
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "kernels/common/checks.hpp"
 #include "kernels/common/dispatch.hpp"
+#include "kernels/common/wide.hpp"
 
 namespace fpdist::kernels {
 
@@ -55,6 +57,37 @@ void check_main_grad(const std::optional<at::Tensor>& grad_weight, const at::Ten
   check_sizes("selected_logprob", "grad_weight", *grad_weight, weight.sizes());
 }
 
+namespace {
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> partial_logprob_meta(const at::Tensor& hidden,
+                                                                                            const at::Tensor& weight,
+                                                                                            const at::Tensor& score_row,
+                                                                                            const at::Tensor& target,
+                                                                                            double temperature) {
+  check_selected_logprob(hidden, weight, score_row, target, temperature);
+  const int64_t rows = hidden.size(0);
+  return {wide_like(hidden, score_row.sizes()), wide_like(hidden, {rows}), wide_like(hidden, {rows}),
+          wide_like(hidden, {rows}), at::empty({rows}, score_row.options())};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob_meta(
+    const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
+    double temperature, const std::optional<at::Tensor>&) {
+  const auto [logp, lse, entropy, best, argmax] = partial_logprob_meta(hidden, weight, score_row, target, temperature);
+  return {logp, entropy, argmax, lse};
+}
+
+at::Tensor selected_logprob_backward_meta(const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
+                                          const at::Tensor& hidden, const at::Tensor& weight,
+                                          const at::Tensor& score_row, const at::Tensor& target, const at::Tensor&,
+                                          const at::Tensor&, double temperature,
+                                          const std::optional<at::Tensor>& grad_weight) {
+  check_selected_logprob(hidden, weight, score_row, target, temperature);
+  check_main_grad(grad_weight, weight);
+  return at::empty(hidden.sizes(), hidden.options());
+}
+
+}  // namespace
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
@@ -68,4 +101,10 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
       "selected_logprob_backward(Tensor? grad_logp, Tensor? grad_entropy, Tensor hidden, Tensor weight,"
       " Tensor score_row, Tensor target, Tensor lse, Tensor entropy, float temperature, Tensor(a!)? grad_weight)"
       " -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(fpdist, Meta, m) {
+  m.impl("partial_logprob", fpdist::kernels::partial_logprob_meta);
+  m.impl("selected_logprob", fpdist::kernels::selected_logprob_meta);
+  m.impl("selected_logprob_backward", fpdist::kernels::selected_logprob_backward_meta);
 }

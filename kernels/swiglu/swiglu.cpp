@@ -1,5 +1,6 @@
 #include "kernels/swiglu/swiglu.hpp"
 
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "kernels/common/checks.hpp"
@@ -31,9 +32,28 @@ void check_swiglu_backward(const at::Tensor& grad_out, const at::Tensor& gate, c
   check_sizes("swiglu_backward", "grad_out", grad_out, gate.sizes());
 }
 
+namespace {
+
+at::Tensor swiglu_meta(const at::Tensor& gate, const at::Tensor& up) {
+  check_swiglu(gate, up);
+  return at::empty(gate.sizes(), gate.options());
+}
+
+std::tuple<at::Tensor, at::Tensor> swiglu_backward_meta(const at::Tensor& grad_out, const at::Tensor& gate,
+                                                        const at::Tensor& up) {
+  check_swiglu_backward(grad_out, gate, up);
+  return {at::empty(gate.sizes(), gate.options()), at::empty(gate.sizes(), gate.options())};
+}
+
+}  // namespace
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
   m.def("swiglu(Tensor gate, Tensor up) -> Tensor");
   m.def("swiglu_backward(Tensor grad_out, Tensor gate, Tensor up) -> (Tensor d_gate, Tensor d_up)");
+}
+
+TORCH_LIBRARY_IMPL(fpdist, Meta, m) {
+  m.impl("swiglu", fpdist::kernels::swiglu_meta);
+  m.impl("swiglu_backward", fpdist::kernels::swiglu_backward_meta);
 }

@@ -4,6 +4,7 @@
 
 #include "kernels/common/checks.hpp"
 #include "kernels/common/dispatch.hpp"
+#include "kernels/common/wide.hpp"
 
 namespace fpdist::kernels {
 namespace {
@@ -69,6 +70,24 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> tree_attention_backward(const at:
   return op.call(grad_out, q, k, v, out, lse, q_row, k_row, k_end, scale);
 }
 
+namespace {
+
+std::tuple<at::Tensor, at::Tensor> tree_attention_meta(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                       const at::Tensor& q_row, const at::Tensor& k_row,
+                                                       const at::Tensor& k_end, double) {
+  check_tree_attention(q, k, v, q_row, k_row, k_end);
+  return {wide_like(q, q.sizes()), wide_like(q, {q.size(0), q.size(1)})};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> tree_attention_backward_meta(
+    const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
+    const at::Tensor& lse, const at::Tensor& q_row, const at::Tensor& k_row, const at::Tensor& k_end, double) {
+  check_tree_attention(q, k, v, q_row, k_row, k_end);
+  check_tree_attention_backward(grad_out, q, out, lse);
+  return {wide_like(q, q.sizes()), wide_like(q, k.sizes()), wide_like(q, v.sizes())};
+}
+
+}  // namespace
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
@@ -78,4 +97,9 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
   m.def(
       "tree_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor q_row,"
       " Tensor k_row, Tensor k_end, float scale) -> (Tensor dq, Tensor dk, Tensor dv)");
+}
+
+TORCH_LIBRARY_IMPL(fpdist, Meta, m) {
+  m.impl("tree_attention", fpdist::kernels::tree_attention_meta);
+  m.impl("tree_attention_backward", fpdist::kernels::tree_attention_backward_meta);
 }

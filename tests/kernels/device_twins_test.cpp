@@ -6,14 +6,16 @@
 #include <algorithm>
 
 #include "fpdist/core/error.hpp"
-#include "kernels/composed.hpp"
 #include "kernels/linear/gemm_call.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
+#include "kernels/rms_norm/rms_norm_composed.hpp"
 #include "kernels/rotary/rotary.hpp"
+#include "kernels/rotary/rotary_composed.hpp"
 #include "kernels/selected_logprob/chunked_logprob.hpp"
 #include "kernels/selected_logprob/selected_logprob.hpp"
 #include "kernels/swiglu/swiglu.hpp"
+#include "kernels/swiglu/swiglu_composed.hpp"
 #include "tests/support/random_tree.hpp"
 
 namespace fpdist::kernels {

@@ -12,9 +12,9 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "fpdist/ops/functional.hpp"
-#include "kernels/composed.hpp"
 #include "kernels/linear/gemm_call.hpp"
 #include "kernels/linear/linear.hpp"
+#include "kernels/linear/linear_composed.hpp"
 #include "tests/support/random_tree.hpp"
 #include "tests/support/test_device.hpp"
 
