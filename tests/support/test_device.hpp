@@ -6,6 +6,8 @@
 #include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/tolerance.hpp"
+
 namespace fpdist::test {
 
 /// Where the operators under test run.
@@ -18,5 +20,8 @@ inline at::Tensor here(const at::Tensor& result) {
   EXPECT_EQ(result.device().type(), where().type()) << "the result lies where no operator under test ran";
   return result.to(at::kCPU);
 }
+
+/// How far a result from there may be from float64.
+inline double tolerance(Made made, at::ScalarType dtype = at::kDouble) { return tolerance(made, dtype, where()); }
 
 }  // namespace fpdist::test

@@ -10,7 +10,6 @@
 #include "fpdist/core/error.hpp"
 #include "tests/support/random_tree.hpp"
 #include "tests/support/test_device.hpp"
-#include "tests/support/tolerance.hpp"
 
 namespace fpdist {
 namespace {
@@ -74,7 +73,7 @@ Result run_dense(const Problem& p, bool with_entropy = true) {
 void expect_dense(const Problem& p, bool with_entropy = true) {
   const Result own = run(p, with_entropy), dense = run_dense(p, with_entropy);
   const auto dtype = p.hidden.scalar_type(), sums = dtype == at::kDouble ? at::kDouble : at::kFloat;
-  const auto limit = [&](Made made) { return test::tolerance(made, dtype, test::where()); };
+  const auto limit = [&](Made made) { return test::tolerance(made, dtype); };
   EXPECT_LT(test::relative_error(own.logp, dense.logp), limit(Made::kSum));
   EXPECT_LT(test::relative_error(own.entropy, dense.entropy), limit(Made::kSum));
   EXPECT_TRUE(at::equal(own.argmax, dense.argmax));

@@ -10,7 +10,6 @@
 #include "fpdist/core/error.hpp"
 #include "tests/support/random_tree.hpp"
 #include "tests/support/test_device.hpp"
-#include "tests/support/tolerance.hpp"
 
 namespace fpdist {
 namespace {
@@ -73,20 +72,18 @@ Result run_dense(const Problem& p) {
   return {out.detach(), lse.detach(), grads[0], grads[1], grads[2]};
 }
 
-double tolerance(Made made, at::ScalarType dtype) { return test::tolerance(made, dtype, test::where()); }
-
 /// The device's results against float64, which has that of p's dtype to allow.
 void expect_dense(const Problem& p) {
   const Result own = run(p), dense = run_dense(p);
   const auto dtype = p.q.scalar_type();
   for (const at::Tensor& x : {own.out, own.lse, own.dq, own.dk, own.dv})
     EXPECT_EQ(x.scalar_type(), dtype == at::kDouble ? at::kDouble : at::kFloat);
-  EXPECT_LT(test::relative_error(own.out, dense.out), tolerance(Made::kAttention, dtype));
+  EXPECT_LT(test::relative_error(own.out, dense.out), test::tolerance(Made::kAttention, dtype));
   EXPECT_TRUE(at::equal(at::isinf(own.lse), at::isinf(dense.lse)));
-  EXPECT_LT(test::relative_error(at::exp(own.lse), at::exp(dense.lse)), tolerance(Made::kSum, dtype));
+  EXPECT_LT(test::relative_error(at::exp(own.lse), at::exp(dense.lse)), test::tolerance(Made::kSum, dtype));
   for (const auto& [gradient, expected] :
        {std::pair{own.dq, dense.dq}, std::pair{own.dk, dense.dk}, std::pair{own.dv, dense.dv}})
-    EXPECT_LT(test::relative_error(gradient, expected), tolerance(Made::kAttentionGradient, dtype));
+    EXPECT_LT(test::relative_error(gradient, expected), test::tolerance(Made::kAttentionGradient, dtype));
 }
 
 /// Of float64, where a law is about nothing else.

@@ -1,0 +1,78 @@
+// The log-probabilities in chunks, as a GPU makes them, against the CPU twin.
+#include "kernels/selected_logprob/chunked_logprob.hpp"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "kernels/selected_logprob/selected_logprob.hpp"
+#include "tests/support/random_tree.hpp"
+
+namespace fpdist::kernels {
+namespace {
+
+struct Scores {
+  at::Tensor hidden, weight, row, target, grad_logp, grad_entropy;
+};
+
+Scores random_scores(uint64_t seed, int64_t rows, int64_t vocabulary, int64_t scores, at::ScalarType dtype) {
+  at::manual_seed(seed);
+  const auto wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor target = at::randint(-1, vocabulary, {scores}, at::kLong);
+  return {at::randn({rows, 12}, at::kDouble).to(dtype),
+          at::randn({vocabulary, 12}, at::kDouble).to(dtype),
+          std::get<0>(at::randint(0, rows, {scores}, at::kLong).sort()),
+          vocabulary == 0 ? at::full({scores}, -1, at::kLong) : target,
+          at::randn({scores}, wide),
+          at::randn({rows}, wide)};
+}
+
+void expect_chunked_equals_twin(const Scores& s, double temperature, int64_t chunk_bytes, double tolerance,
+                                double gradient_tolerance) {
+  const auto [logit, lse, entropy, best, argmax] = partial_logprob(s.hidden, s.weight, s.row, s.target, temperature);
+  const auto own = chunked_logprob(s.hidden, s.weight, s.row, s.target, temperature, aten_product, chunk_bytes);
+  EXPECT_TRUE(at::equal(at::isneginf(std::get<0>(own)), at::isneginf(logit)));
+  EXPECT_LT(test::relative_error(at::exp(std::get<0>(own)), at::exp(logit)), tolerance);
+  EXPECT_TRUE(at::equal(at::isneginf(std::get<1>(own)), at::isneginf(lse)));
+  EXPECT_LT(test::relative_error(at::exp(std::get<1>(own)), at::exp(lse)), tolerance);
+  EXPECT_LT(test::relative_error(std::get<2>(own), entropy), tolerance);
+  EXPECT_LT(test::relative_error(at::exp(std::get<3>(own)), at::exp(best)), tolerance);
+  EXPECT_TRUE(at::equal(std::get<4>(own), argmax));
+  using Grad = std::optional<at::Tensor>;
+  for (const Grad& grad_logp : {Grad(), Grad(s.grad_logp)}) {
+    for (const Grad& grad_entropy : {Grad(), Grad(s.grad_entropy)}) {
+      at::Tensor dw = at::ones(s.weight.sizes(), lse.options()), own_dw = dw.clone();
+      const at::Tensor dh = selected_logprob_backward(grad_logp, grad_entropy, s.hidden, s.weight, s.row, s.target, lse,
+                                                      entropy, temperature, dw);
+      const at::Tensor own_dh = chunked_logprob_backward(grad_logp, grad_entropy, s.hidden, s.weight, s.row, s.target,
+                                                         lse, entropy, temperature, own_dw, aten_product, chunk_bytes);
+      EXPECT_LT(test::relative_error(own_dh, dh), gradient_tolerance);
+      EXPECT_LT(test::relative_error(own_dw, dw), gradient_tolerance);
+      EXPECT_EQ(own_dh.scalar_type(), s.hidden.scalar_type());
+    }
+  }
+}
+
+TEST(ChunkedLogprob, EqualsTheTwinInFloat64ForAnyChunk) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    const auto rows = static_cast<int64_t>(1 + seed), scores = static_cast<int64_t>(seed * 3);
+    const int64_t vocabulary = seed % 5 == 4 ? 0 : 37;
+    expect_chunked_equals_twin(random_scores(seed, rows, vocabulary, scores, at::kDouble), seed % 2 ? 1.0 : 0.7,
+                               (1 + static_cast<int64_t>(seed % 4)) * 3 * 37 * 8, 1e-12, 1e-12);
+  }
+}
+
+TEST(ChunkedLogprob, LowerDtypesStayWithinTheirRounding) {
+  expect_chunked_equals_twin(random_scores(1, 20, 301, 30, at::kFloat), 1.0, 7 * 301 * 4, 1e-5, 1e-5);
+  // The logits' gradient is rounded to bfloat16 for its products: 2^-9 of the largest, on 30 terms.
+  expect_chunked_equals_twin(random_scores(2, 20, 301, 30, at::kBFloat16), 1.0, 7 * 301 * 4, 1e-5, 8e-3);
+}
+
+TEST(ChunkedLogprob, RepeatedScoresAddUp) {
+  Scores s = random_scores(3, 6, 11, 24, at::kDouble);
+  s.row = at::arange(24, at::kLong).floor_divide(4), s.target = s.target.clamp_min(0).floor_divide(6);
+  expect_chunked_equals_twin(s, 1.0, 4 * 11 * 8, 1e-12, 1e-12);
+}
+
+}  // namespace
+}  // namespace fpdist::kernels
