@@ -9,7 +9,7 @@
 #include "fpdist/data/loader.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
-#include "fpdist/loss/options.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/step_plan.hpp"
 #include "src/config/planned_model.hpp"
 #include "src/plan/figures/step_volume.hpp"
@@ -89,7 +89,8 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   }
   const int64_t weights = count_parameters(model, config.method == Method::kReward);
   plan::ModelBytes bytes = model_bytes(config, model);
-  bytes.has_reference = loss::needs_reference(config.method, config.loss);  // there for a while, if it is precomputed
+  bytes.has_reference =
+      loss::needs_of(config.method, config.loss).reference;  // there for a while, if it is precomputed
   // A stage holds up to pp packs of 1/pp of the layers.
   const plan::StageMemory memory =
       plan::rank_memory(bytes, mesh, weights / (mesh.pp * mesh.tp),

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/loss/options.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/context_plan.hpp"
 #include "fpdist/plan/stage_layers.hpp"
 #include "src/arch/config_json.hpp"
@@ -54,7 +54,7 @@ plan::ModelBytes model_bytes(const Config& config, const arch::Model& model) {
           .value = bytes_of(config.model.dtype),
           .sum = std::max<int64_t>(4, bytes_of(config.model.dtype)),
           .recompute = config.model.gradient_checkpointing,
-          .has_reference = loss::needs_reference(config.method, config.loss) && !drops_reference,
+          .has_reference = loss::needs_of(config.method, config.loss).reference && !drops_reference,
           .ties_embedding = model.tie_word_embeddings};
 }
 

@@ -6,7 +6,7 @@
 #include "fpdist/arch/model.hpp"
 #include "fpdist/config/config.hpp"
 #include "fpdist/core/error.hpp"
-#include "fpdist/loss/options.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "fpdist/optim/schedule.hpp"
 
 namespace fpdist::config {

@@ -1,26 +1,26 @@
 #include "fpdist/loss/loss.hpp"
 
-#include "fpdist/core/error.hpp"
-#include "src/loss/families.hpp"
+#include <array>
+
+#include "src/loss/losses.hpp"
 
 namespace fpdist::loss {
+namespace {
+
+template <typename... Known>
+constexpr std::array<Function*, sizeof...(Known)> functions_of(List<Known...>) {
+  return {&Known::kFunction...};
+}
+constexpr std::array kFunctions = functions_of(Losses());  // [specs()]
+
+}  // namespace
 
 LossFunction make_loss(Method method, const LossOptions& options) {
   const LossOptions known = resolved(method, options);
-  const auto bind = [&](auto family) {
-    return [family, known](const Edges& edges, const plan::StepTotals& totals) { return family(edges, totals, known); };
+  const auto place = static_cast<size_t>(&spec_of(method, known) - specs().data());
+  return [function = kFunctions.at(place), known](const Edges& edges, const plan::StepTotals& totals) {
+    return function(edges, totals, known);
   };
-  switch (method) {
-    case Method::kSft:
-      return sft_loss;
-    case Method::kDpo:
-      return bind(dpo_loss);
-    case Method::kReward:
-      return bind(reward_loss);
-    case Method::kGrpo:
-      return bind(grpo_loss);
-  }
-  throw ConfigError("unknown method");
 }
 
 }  // namespace fpdist::loss

@@ -1,8 +1,9 @@
+#include "src/loss/reward.hpp"
+
 #include <ATen/ATen.h>
 
 #include <algorithm>
 
-#include "src/loss/families.hpp"
 #include "src/loss/segments.hpp"
 
 namespace fpdist::loss {

@@ -1,13 +1,14 @@
+#include "src/loss/sft.hpp"
+
 #include <ATen/ATen.h>
 
 #include <algorithm>
 
-#include "src/loss/families.hpp"
 #include "src/loss/segments.hpp"
 
 namespace fpdist::loss {
 
-LossOutput sft_loss(const Edges& edges, const plan::StepTotals& totals) {
+LossOutput sft_loss(const Edges& edges, const plan::StepTotals& totals, const LossOptions&) {
   const int64_t count = edges.sample.numel();
   require(edges.logp, count, "logp", "sft");
   require(edges.entropy, count, "entropy", "sft");

@@ -57,7 +57,7 @@ Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::uni
       optimizer(make_optimizers(flat, reducer, config.optim)),
       loss(loss::make_loss(config.method, config.loss)) {
   kv_replicas = split_kv_replicas(mesh, model_config);
-  if (loss::needs_reference(config.method, config.loss)) reference = clone_frozen(policy);
+  if (loss::needs_of(config.method, config.loss).reference) reference = clone_frozen(policy);
   reducer.set_order_of_use(ordered.by_use);
   for (const auto& run : policy) {
     run->set_use_hook([this](std::span<const ops::ParameterPtr> used) { await_weights(used); });

@@ -49,12 +49,12 @@ TEST(LossOptions, NumbersOutOfRangeAreRefusedByKey) {
 }
 
 TEST(LossOptions, OnlyDpoAndGrpoWithBetaNeedAReference) {
-  EXPECT_FALSE(needs_reference(Method::kSft, {.beta = 0.1}));
-  EXPECT_FALSE(needs_reference(Method::kReward, {.beta = 0.1}));
-  EXPECT_TRUE(needs_reference(Method::kDpo, {}));
-  EXPECT_FALSE(needs_reference(Method::kGrpo, {}));
-  EXPECT_FALSE(needs_reference(Method::kGrpo, {.beta = 0.0}));
-  EXPECT_TRUE(needs_reference(Method::kGrpo, {.beta = 0.04}));
+  EXPECT_FALSE(needs_of(Method::kSft, {.beta = 0.1}).reference);
+  EXPECT_FALSE(needs_of(Method::kReward, {.beta = 0.1}).reference);
+  EXPECT_TRUE(needs_of(Method::kDpo, {}).reference);
+  EXPECT_FALSE(needs_of(Method::kGrpo, {}).reference);
+  EXPECT_FALSE(needs_of(Method::kGrpo, {.beta = 0.0}).reference);
+  EXPECT_TRUE(needs_of(Method::kGrpo, {.beta = 0.04}).reference);
 }
 
 }  // namespace

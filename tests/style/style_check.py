@@ -33,7 +33,7 @@ ROOMS = {
     "optim": {"core", "comm", "ops"},
 }
 OPTIONS = {f"{room}/options.hpp" for room in (*ROOMS, "trainer")}
-ROOMS["config"] = {"core", "files", "arch", "data", "prefix", "plan", "optim/schedule.hpp"} | OPTIONS
+ROOMS["config"] = {"core", "files", "arch", "data", "prefix", "plan", "loss/spec.hpp", "optim/schedule.hpp"} | OPTIONS
 ROOMS["trainer"] = set(ROOMS)
 PLANNING = {"core", "files", "arch", "data", "prefix", "plan", "config"}
 # A room's face towards other rooms of the house: seams that no user of the library needs.
@@ -44,6 +44,7 @@ FACES = {
     "data/made/generate.hpp",
     "files/files.hpp",
     "files/strict_json.hpp",
+    "loss/score_columns.hpp",
     "model/whole_parameters.hpp",
     "ops/partial_attention.hpp",
     "ops/partial_embedding.hpp",

@@ -15,6 +15,9 @@ Method method_from_name(std::string_view name);  ///< throws ConfigError listing
 /// Whether a method's loss is non-linear across the samples of a group, so that a group may not be torn apart.
 constexpr bool is_preference(Method method) { return method == Method::kDpo || method == Method::kReward; }
 
+/// What a model ends in: log-probs of tokens over the vocabulary, or one score a sample (reward models).
+enum class Head { kLanguageModel, kScore };
+
 /// Dtype of weights and activations. Masters, main grads and loss are float32, or float64 when this is float64.
 enum class DType { kFloat32, kBFloat16, kFloat64 };
 std::string_view name_of(DType dtype);

@@ -1,7 +1,7 @@
 #pragma once
 // loss: losses over edges. A loss is one plain differentiable function: the edges of one pack in, a scalar and metric
 // sums out. The scalar is the pack's share of the step's loss: shares of all packs and ranks simply add up, because
-// every normaliser is global and known from the plan. To add a loss, write one such function and name it in make_loss.
+// every normaliser is global and known from the plan. What the system knows of a loss beside it is its LossSpec.
 
 #include <ATen/core/Tensor.h>
 
@@ -13,6 +13,7 @@
 #include "fpdist/core/types.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/loss/options.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/step_plan.hpp"
 
 namespace fpdist::loss {

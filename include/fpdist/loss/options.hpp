@@ -2,13 +2,11 @@
 #include <cstdint>
 #include <string>
 
-#include "fpdist/core/types.hpp"
-
 namespace fpdist::loss {
 
 /// TRL 1.16's names and defaults.
 struct LossOptions {
-  /// SFT: nll. DPO: sigmoid. GRPO: dapo | grpo | dr_grpo. Empty: the first of these (TRL's defaults). Reward: empty.
+  /// Name of one of the method's losses, see specs(). Empty: the method's first (TRL's default), or its only one.
   std::string loss_type = "";
   /// DPO: strength of the reference; GRPO: weight of the k3 KL (0: no reference model). Unset (-1): 0.1 for dpo, 0 for
   /// grpo.
@@ -29,11 +27,5 @@ struct LossOptions {
   /// dr_grpo: divides by samples * max_completion_length.
   int64_t max_completion_length = 512;
 };
-
-/// `options` checked for `method`, with what was left out filled in; throws ConfigError naming loss.<key>.
-LossOptions resolved(Method method, LossOptions options);
-
-/// Whether the loss needs reference log-probs (DPO; GRPO with beta != 0).
-bool needs_reference(Method method, const LossOptions& options);
 
 }  // namespace fpdist::loss

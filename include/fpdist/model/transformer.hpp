@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "fpdist/arch/model.hpp"
+#include "fpdist/core/types.hpp"
 #include "fpdist/model/options.hpp"
 #include "fpdist/model/stage_layers.hpp"
 #include "fpdist/ops/functional.hpp"
@@ -23,7 +24,7 @@
 
 namespace fpdist::model {
 
-enum class Head { kLanguageModel, kScore };
+using fpdist::Head;
 
 /// Name of a reward model's score head [1,H]; a base model's directory lacks it.
 inline constexpr const char* kScoreWeight = "score.weight";

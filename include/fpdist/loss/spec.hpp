@@ -1,0 +1,65 @@
+#pragma once
+// loss: what the rest of the system knows of a loss: its name, what it reads, what its groups are, what progress shows
+// of it. Needs no tensors: configs and plans ask here too. To add a loss, write its header (a LossSpec) and its source
+// (one function over Edges) in src/loss, and give the two a line in src/loss/losses.hpp.
+
+#include <span>
+#include <string_view>
+
+#include "fpdist/core/types.hpp"
+#include "fpdist/loss/options.hpp"
+#include "fpdist/plan/pipeline_plan.hpp"
+
+namespace fpdist::loss {
+
+/// What must be there before a loss can be taken. Fields of Edges have the same names.
+struct Needs {
+  Head head = Head::kLanguageModel;  ///< log-probs of edges, or a score of each sample and nothing else
+  /// Beside each log-prob of a language model; a loss of one's own in the method's place may read them as well.
+  bool entropy = true, correct = true;
+  bool mean_logit = false;
+  bool reference = false;  ///< ref_logp: from a frozen copy of the first weights where the data have none
+  bool old_logp = false;   ///< where the data have them
+  bool advantage = false;  ///< fill_advantages goes ahead of the step
+};
+
+/// Samples of a group.
+enum class GroupShape {
+  kSingle,  ///< one
+  kPair,    ///< chosen, then rejected; the loss is not linear across the two
+  kAny      ///< any number, each with terms of its own
+};
+
+/// A metric beside the loss on a line of progress, of steps that have it; nothing without a label.
+struct Shown {
+  std::string_view label, metric;
+};
+
+/// A loss without its function, see make_loss.
+struct LossSpec {
+  Method method;
+  std::string_view name;  ///< loss.loss_type; empty: the method has this loss only
+  GroupShape group;
+  Shown shown = {};
+  /// Of options that are checked.
+  Needs (*needs)(const LossOptions& options) = [](const LossOptions&) { return Needs{}; };
+  /// Checks what the loss reads and fills in what was left out; throws ConfigError naming loss.<key>.
+  void (*check)(LossOptions& options) = [](LossOptions&) {};
+
+  /// What may not be torn over packs: every group of a loss that is not linear across its samples.
+  plan::Atomic atomic() const { return group == GroupShape::kPair ? plan::Atomic::kLines : plan::Atomic::kSamples; }
+};
+
+/// Every loss; the first of a method is its default.
+std::span<const LossSpec> specs();
+
+/// The method's loss that options.loss_type names; throws ConfigError with the names that there are.
+const LossSpec& spec_of(Method method, const LossOptions& options);
+
+/// `options` checked for `method`, with what was left out filled in; throws ConfigError naming loss.<key>.
+LossOptions resolved(Method method, LossOptions options);
+
+/// What the method's loss needs with these options; throws as resolved() does.
+Needs needs_of(Method method, const LossOptions& options);
+
+}  // namespace fpdist::loss

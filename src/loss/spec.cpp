@@ -1,0 +1,66 @@
+#include "fpdist/loss/spec.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "src/loss/losses.hpp"
+
+namespace fpdist::loss {
+namespace {
+
+constexpr double kUnset = -1.0;
+
+template <typename... Known>
+constexpr std::array<LossSpec, sizeof...(Known)> specs_of(List<Known...>) {
+  return {Known::kSpec...};
+}
+constexpr std::array kSpecs = specs_of(Losses());
+
+}  // namespace
+
+std::span<const LossSpec> specs() { return kSpecs; }
+
+const LossSpec& spec_of(Method method, const LossOptions& options) {
+  std::vector<std::string_view> names;
+  for (const LossSpec& spec : kSpecs)
+    if (spec.method == method) names.push_back(spec.name);
+  std::string name = options.loss_type;
+  check<ConfigError>(name.empty() || !names.front().empty(), "loss.loss_type is '", name, "', but method ",
+                     name_of(method), " has one loss only: leave it out");
+  settle_name(name, "loss_type", method, names);
+  return *std::find_if(kSpecs.begin(), kSpecs.end(),
+                       [&](const LossSpec& spec) { return spec.method == method && spec.name == name; });
+}
+
+LossOptions resolved(Method method, LossOptions options) {
+  const LossSpec& spec = spec_of(method, options);
+  options.loss_type = spec.name;
+  spec.check(options);
+  return options;
+}
+
+Needs needs_of(Method method, const LossOptions& options) {
+  const LossOptions known = resolved(method, options);
+  return spec_of(method, known).needs(known);
+}
+
+void settle_name(std::string& value, std::string_view key, Method method, const std::vector<std::string_view>& known) {
+  if (value.empty()) value = known.front();
+  if (std::find(known.begin(), known.end(), value) != known.end()) return;
+  std::string names;
+  for (const std::string_view name : known) names += text(names.empty() ? "" : " | ", name);
+  throw ConfigError(
+      text("loss.", key, " '", value, "' is unknown for method ", name_of(method), ": this version has ", names));
+}
+
+void settle_number(double& value, std::string_view key, double standard) {
+  if (value == kUnset) value = standard;
+  check<ConfigError>(std::isfinite(value) && value >= 0, "loss.", key, " is ", value,
+                     ": use a finite number of 0 or more, or leave it out");
+}
+
+}  // namespace fpdist::loss
