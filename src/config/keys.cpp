@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "fpdist/loss/spec.hpp"
+
 namespace fpdist::config {
 namespace {
 
@@ -14,7 +16,7 @@ namespace {
   }
 
 // clang-format off
-constexpr std::array kKeys = {
+const std::array kKeys = {
     FPDIST_KEY(method, "what is trained", "sft | dpo | reward | grpo"),
     FPDIST_KEY(model.path, "Hugging Face directory; give this or model.preset", ""),
     FPDIST_KEY(model.preset, "built-in shape with seeded random weights", "tiny"),
@@ -27,7 +29,7 @@ constexpr std::array kKeys = {
     FPDIST_KEY(data.max_length, "longest sample in tokens; longer text rows lose their end", ">= 2"),
     FPDIST_KEY(data.shuffle, "shuffle every epoch by (seed, epoch); false keeps file order", ""),
     FPDIST_KEY(data.columns, "our column's name -> the file's, e.g. chosen=preferred", ""),
-    FPDIST_KEY(loss.loss_type, "empty: the method's first", "sft: nll; dpo: sigmoid; grpo: dapo | grpo | dr_grpo"),
+    FPDIST_KEY(loss.loss_type, "empty: the method's first", loss::names_by_method()),
     FPDIST_KEY(loss.beta, "weight of the reference; -1: 0.1 for dpo, 0 for grpo", ">= 0 or -1"),
     FPDIST_KEY(loss.precompute_ref_log_probs, "dpo: reference log-probs of all data before the first step, then no reference model", ""),
     FPDIST_KEY(loss.center_rewards_coefficient, "reward: weight of mean((r_chosen + r_rejected)^2)", ">= 0"),

@@ -12,22 +12,22 @@ namespace fpdist::loss {
 namespace {
 
 /// A column by its names here and there; without a need it is always there. Columns travel in this order.
-struct Column {
+struct NamedColumn {
   at::Tensor ScoreColumns::*of_score;
   at::Tensor Edges::*of_edge;
   bool Needs::*need;
 };
-constexpr std::array<Column, 5> kColumns{{{&ScoreColumns::logp, &Edges::logp, nullptr},
-                                          {&ScoreColumns::entropy, &Edges::entropy, &Needs::entropy},
-                                          {&ScoreColumns::correct, &Edges::correct, &Needs::correct},
-                                          {&ScoreColumns::mean_logit, &Edges::mean_logit, &Needs::mean_logit},
-                                          {&ScoreColumns::ref_logp, &Edges::ref_logp, &Needs::reference}}};
+constexpr std::array<NamedColumn, 5> kColumns{{{&ScoreColumns::logp, &Edges::logp, nullptr},
+                                               {&ScoreColumns::entropy, &Edges::entropy, &Needs::entropy},
+                                               {&ScoreColumns::correct, &Edges::correct, &Needs::correct},
+                                               {&ScoreColumns::mean_logit, &Edges::mean_logit, &Needs::mean_logit},
+                                               {&ScoreColumns::ref_logp, &Edges::ref_logp, &Needs::reference}}};
 
 }  // namespace
 
 at::Tensor stack(const ScoreColumns& scores) {
   std::vector<at::Tensor> there;
-  for (const Column& column : kColumns)
+  for (const NamedColumn& column : kColumns)
     if ((scores.*column.of_score).defined()) there.push_back((scores.*column.of_score).detach());
   return at::stack(there, 1);
 }
@@ -35,7 +35,7 @@ at::Tensor stack(const ScoreColumns& scores) {
 ScoreColumns unstack(const at::Tensor& stacked, const Needs& needs) {
   ScoreColumns scores;
   int64_t next = 0;
-  for (const Column& column : kColumns) {
+  for (const NamedColumn& column : kColumns) {
     if (column.need != nullptr && !(needs.*column.need)) continue;
     check(next < stacked.size(1), "the head gave ", stacked.size(1), " columns, its loss needs more");
     scores.*column.of_score = stacked.select(1, next++);
@@ -45,7 +45,7 @@ ScoreColumns unstack(const at::Tensor& stacked, const Needs& needs) {
 }
 
 void give_to_edges(const ScoreColumns& scores, const at::Tensor& edge_score, Edges& edges) {
-  for (const Column& column : kColumns)
+  for (const NamedColumn& column : kColumns)
     if ((scores.*column.of_score).defined())
       edges.*column.of_edge = ops::pick_rows(scores.*column.of_score, edge_score);
 }

@@ -24,6 +24,23 @@ constexpr std::array kSpecs = specs_of(Losses());
 
 std::span<const LossSpec> specs() { return kSpecs; }
 
+std::string_view names_by_method() {
+  static const std::string names = [] {
+    std::string all;
+    const LossSpec* last = nullptr;
+    for (const LossSpec& spec : kSpecs) {
+      if (spec.name.empty()) continue;
+      if (last != nullptr && last->method == spec.method)
+        all += text(" | ", spec.name);
+      else
+        all += text(all.empty() ? "" : "; ", name_of(spec.method), ": ", spec.name);
+      last = &spec;
+    }
+    return all;
+  }();
+  return names;
+}
+
 const LossSpec& spec_of(Method method, const LossOptions& options) {
   std::vector<std::string_view> names;
   for (const LossSpec& spec : kSpecs)

@@ -100,9 +100,10 @@ void expect_case(const Json& golden, const LossOutput& output, const at::Tensor&
 void expect_file(const std::string& name, Method method) {
   const Json file = read(name);
   const Edges edges = edges_of(file.at("samples"));
-  const plan::StepTotals totals{.groups = edges.length.size(0) / (is_preference(method) ? 2 : 4),
-                                .samples = edges.length.size(0),
-                                .edges = edges.logp.numel()};
+  const plan::StepTotals totals{
+      .groups = edges.length.size(0) / (spec_of(method, {}).group == GroupShape::kPair ? 2 : 4),
+      .samples = edges.length.size(0),
+      .edges = edges.logp.numel()};
   ASSERT_FALSE(file.at("cases").empty());
   for (const Json& golden : file.at("cases")) {
     SCOPED_TRACE(golden.at("options").dump());

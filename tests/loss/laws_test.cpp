@@ -67,7 +67,7 @@ TEST_P(EveryLoss, IsTheSameHoweverAStepIsCutIntoPacks) {
     whole_metrics.add(whole.metrics);
 
     Rng rng(seed, 7);
-    const int64_t unit = is_preference(method) ? 2 : 1;
+    const int64_t unit = spec_of(method, GetParam().options).group == GroupShape::kPair ? 2 : 1;
     std::vector<std::vector<int64_t>> packs(4);  // some of them empty, as on a rank without packs
     for (int64_t first = 0; first < step.samples(); first += unit) {
       std::vector<int64_t>& pack = packs[rng.below(packs.size())];

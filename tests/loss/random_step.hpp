@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
@@ -20,24 +21,39 @@ struct Variant {
   loss::LossOptions options;
 };
 
+/// The GRPO loss of that name at both levels, with and without the reference.
+inline std::vector<Variant> grpo_variants(const std::string& type) {
+  std::vector<Variant> variants;
+  for (const char* level : {"token", "sequence"})
+    for (const double beta : {0.0, 0.1})
+      for (const bool corrected : {true, false}) {
+        if (beta == 0 && !corrected) continue;
+        loss::LossOptions options;
+        options.loss_type = type;
+        options.importance_sampling_level = level;
+        options.beta = beta;
+        options.use_bias_correction_kl = corrected;
+        options.epsilon_high = 0.28;
+        options.max_completion_length = 9;
+        variants.push_back(
+            {type + "/" + level + (beta > 0 ? "/kl" : "") + (corrected ? "" : "/plain"), Method::kGrpo, options});
+      }
+  return variants;
+}
+
+/// Every loss that is registered.
 inline std::vector<Variant> all_variants() {
-  std::vector<Variant> variants{{"sft", Method::kSft, {}}, {"dpo", Method::kDpo, {}}, {"reward", Method::kReward, {}}};
-  variants.back().options.center_rewards_coefficient = 0.3;
-  for (const char* type : {"grpo", "dapo", "dr_grpo"})
-    for (const char* level : {"token", "sequence"})
-      for (const double beta : {0.0, 0.1})
-        for (const bool corrected : {true, false}) {
-          if (beta == 0 && !corrected) continue;
-          loss::LossOptions options;
-          options.loss_type = type;
-          options.importance_sampling_level = level;
-          options.beta = beta;
-          options.use_bias_correction_kl = corrected;
-          options.epsilon_high = 0.28;
-          options.max_completion_length = 9;
-          variants.push_back({std::string(type) + "/" + level + (beta > 0 ? "/kl" : "") + (corrected ? "" : "/plain"),
-                              Method::kGrpo, options});
-        }
+  std::vector<Variant> variants;
+  for (const loss::LossSpec& spec : loss::specs()) {
+    const std::string name(spec.name);
+    if (spec.method == Method::kGrpo) {
+      for (Variant& variant : grpo_variants(name)) variants.push_back(std::move(variant));
+    } else {
+      variants.push_back({std::string(name_of(spec.method)) + (name.empty() ? "" : "/" + name),
+                          spec.method,
+                          {.loss_type = name, .center_rewards_coefficient = 0.3}});
+    }
+  }
   return variants;
 }
 

@@ -8,7 +8,7 @@
 
 #include "fpdist/core/types.hpp"
 #include "fpdist/loss/options.hpp"
-#include "fpdist/plan/pipeline_plan.hpp"
+#include "fpdist/plan/options.hpp"
 
 namespace fpdist::loss {
 
@@ -52,6 +52,9 @@ struct LossSpec {
 
 /// Every loss; the first of a method is its default.
 std::span<const LossSpec> specs();
+
+/// Their names by method, as --help gives them: "sft: nll; dpo: sigmoid; ..."; a method's only loss needs no name.
+std::string_view names_by_method();
 
 /// The method's loss that options.loss_type names; throws ConfigError with the names that there are.
 const LossSpec& spec_of(Method method, const LossOptions& options);

@@ -18,6 +18,10 @@ enum class CpMethod { kAuto, kRing, kGroupCast, kUlysses };
 std::string_view name_of(CpMethod method);
 CpMethod cp_method_from_name(std::string_view name);  ///< throws ConfigError listing the valid names
 
+/// What may not be torn over packs: single samples only, groups of exactly two samples, or every group. A loss that is
+/// not linear across the samples of a group needs the group whole.
+enum class Atomic { kSamples, kPairs, kLines };
+
 /// The mesh, and what runs on its axes.
 struct ParallelOptions : MeshShape {
   Schedule schedule = Schedule::k1F1B;

@@ -15,10 +15,6 @@
 
 namespace fpdist::plan {
 
-/// What may not be torn over packs: single samples only, lines (groups) of exactly two samples, or every line.
-/// Preference losses are not linear across the samples of a group.
-enum class Atomic { kSamples, kPairs, kLines };
-
 struct PlannerOptions {
   int replicas = 1;
   ParallelOptions parallel;   ///< pp, schedule, virtual_stages, layers

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,10 +16,16 @@ namespace {
 
 using enum Column;
 
-const MethodFormats kSftFormats{{{kInputIds, kLabels}, {}}, {{kPrompt, kCompletion}, {}}};
-const MethodFormats kPreferenceFormats{{{kPromptIds, kChosenIds, kRejectedIds}, {kMargin}},
-                                       {{kPrompt, kChosen, kRejected}, {kMargin}}};
-const MethodFormats kGrpoFormats{{{kPromptIds, kCompletions}, {}}, {{kPrompt, kCompletions}, {kRewards, kAdvantages}}};
+const MethodFormats kSftFormats{
+    .tokens = {{kInputIds, kLabels}, {}}, .text = {{kPrompt, kCompletion}, {}}, .group = RowGroup::kSample};
+const MethodFormats kDpoFormats{.tokens = {{kPromptIds, kChosenIds, kRejectedIds}, {kMargin}},
+                                .text = {{kPrompt, kChosen, kRejected}, {kMargin}},
+                                .group = RowGroup::kPair};
+const MethodFormats kRewardFormats{
+    .tokens = kDpoFormats.tokens, .text = kDpoFormats.text, .group = RowGroup::kPair, .scores_samples = true};
+const MethodFormats kGrpoFormats{.tokens = {{kPromptIds, kCompletions}, {}},
+                                 .text = {{kPrompt, kCompletions}, {kRewards, kAdvantages}},
+                                 .group = RowGroup::kRollouts};
 
 bool contains(const std::vector<Column>& columns, Column column) {
   return std::find(columns.begin(), columns.end(), column) != columns.end();
@@ -54,14 +61,14 @@ std::vector<double> behind_prompt(size_t prompt, const std::vector<double>& valu
 /// Builds one row's group.
 class OneRow {
  public:
-  OneRow(const GroupMaker& maker, const Row& row) : maker_(maker), row_(row) {}
+  OneRow(const GroupMaker& maker, const Row& row) : maker_(maker), formats_(formats_of(maker.method)), row_(row) {}
 
   MadeGroup make() {
     const RowFormat& format = recognise();
-    const bool is_text = &format == &formats_of(maker_.method).text;
+    const bool is_text = &format == &formats_.text;
     is_text ? make_text() : make_tokens();
     if (dropped_) return {};
-    if (row_.has(kMargin) && is_preference(maker_.method)) group_.margin = row_.get<double>(kMargin);
+    if (row_.has(kMargin)) group_.margin = row_.get<double>(kMargin);
     for (const Sample& sample : group_.sample) check_sample(sample, is_text);
     return {std::move(group_), truncated_};
   }
@@ -75,6 +82,7 @@ class OneRow {
 
   const RowFormat& recognise() const;
   void make_tokens();
+  void token_rollouts(const std::vector<int32_t>& prompt);
   void make_text();
   Sample token_rollout(const std::vector<int32_t>& prompt, const TokenCompletion& completion) const;
   void text_rollouts();
@@ -82,6 +90,7 @@ class OneRow {
   void check_sample(const Sample& sample, bool is_text) const;
 
   const GroupMaker& maker_;
+  const MethodFormats& formats_;
   const Row& row_;
   Group group_;
   std::vector<int32_t> prompt_;
@@ -90,33 +99,32 @@ class OneRow {
 };
 
 const RowFormat& OneRow::recognise() const {
-  const MethodFormats& formats = formats_of(maker_.method);
   Column of_tokens{}, of_text{};
   bool has_tokens = false, has_text = false;
-  for (const Column column : formats.all()) {
+  for (const Column column : formats_.all()) {
     if (!row_.has(column)) continue;
-    const bool in_tokens = contains(formats.tokens, column), in_text = contains(formats.text, column);
+    const bool in_tokens = contains(formats_.tokens, column), in_text = contains(formats_.text, column);
     if (in_tokens && !in_text) has_tokens = true, of_tokens = column;
     if (in_text && !in_tokens) has_text = true, of_text = column;
   }
   if (has_tokens && has_text)
     fail(row_.offset(of_tokens), text("'", in_file(of_tokens), "' is of pre-tokenised rows, '", in_file(of_text),
                                       "' of text rows: keep the columns of one kind"));
-  const RowFormat& format = has_tokens ? formats.tokens : formats.text;
+  const RowFormat& format = has_tokens ? formats_.tokens : formats_.text;
   for (const Column column : format.required) {
     if (row_.has(column)) continue;
     std::string have;
     for (const std::string& name : row_.names) have += text(have.empty() ? "" : ", ", name);
     fail(0, text("missing column '", in_file(column), "': a ", name_of(maker_.method), " row has ",
-                 join(formats.tokens.required, maker_.names), " (token ids) or ",
-                 join(formats.text.required, maker_.names), " (text); this one has ", have.empty() ? "none" : have));
+                 join(formats_.tokens.required, maker_.names), " (token ids) or ",
+                 join(formats_.text.required, maker_.names), " (text); this one has ", have.empty() ? "none" : have));
   }
   return format;
 }
 
 void OneRow::make_tokens() {
   using Ids = std::vector<int32_t>;
-  if (maker_.method == Method::kSft) {
+  if (formats_.group == RowGroup::kSample) {
     Sample& sample = group_.sample.emplace_back();
     sample.token = row_.get<Ids>(kInputIds);
     sample.target = row_.get<Ids>(kLabels);
@@ -124,11 +132,12 @@ void OneRow::make_tokens() {
     return;
   }
   const Ids& prompt = row_.get<Ids>(kPromptIds);
-  if (is_preference(maker_.method)) {
-    for (const Column column : {kChosenIds, kRejectedIds})
-      group_.sample.push_back(join_ids(prompt, row_.get<Ids>(column)));
-    return;
-  }
+  if (formats_.group == RowGroup::kRollouts) return token_rollouts(prompt);
+  for (const Column column : {kChosenIds, kRejectedIds})
+    group_.sample.push_back(join_ids(prompt, row_.get<Ids>(column)));
+}
+
+void OneRow::token_rollouts(const std::vector<int32_t>& prompt) {
   const auto* completions =
       std::get_if<std::vector<TokenCompletion>>(&row_.cell[static_cast<size_t>(kCompletions)]->value);
   if (completions == nullptr)
@@ -170,10 +179,10 @@ Sample OneRow::token_rollout(const std::vector<int32_t>& prompt, const TokenComp
 
 void OneRow::make_text() {
   prompt_ = maker_.tokenizer.encode(row_.get<std::string>(kPrompt));
-  if (maker_.method == Method::kGrpo) return text_rollouts();
+  if (formats_.group == RowGroup::kRollouts) return text_rollouts();
   dropped_ = static_cast<int64_t>(prompt_.size()) >= maker_.max_length;
   if (dropped_) return;
-  if (maker_.method == Method::kSft) return add_text(row_.get<std::string>(kCompletion));
+  if (formats_.group == RowGroup::kSample) return add_text(row_.get<std::string>(kCompletion));
   for (const Column column : {kChosen, kRejected}) add_text(row_.get<std::string>(column));
 }
 
@@ -211,7 +220,7 @@ void OneRow::check_sample(const Sample& sample, bool is_text) const {
   if (!is_text && sample.length() > maker_.max_length)
     fail(0, text("a sample of ", sample.length(), " tokens is longer than data.max_length ", maker_.max_length,
                  " and pre-tokenised rows are never cut: raise it or shorten the row"));
-  if (maker_.method == Method::kReward && sample.token.empty())
+  if (formats_.scores_samples && sample.token.empty())
     fail(0, "a sample without any token has nothing to be scored: give a prompt or a completion");
 }
 
@@ -227,8 +236,17 @@ std::vector<Column> MethodFormats::all() const {
 }
 
 const MethodFormats& formats_of(Method method) {
-  if (method == Method::kSft) return kSftFormats;
-  return method == Method::kGrpo ? kGrpoFormats : kPreferenceFormats;
+  switch (method) {
+    case Method::kSft:
+      return kSftFormats;
+    case Method::kDpo:
+      return kDpoFormats;
+    case Method::kReward:
+      return kRewardFormats;
+    case Method::kGrpo:
+      return kGrpoFormats;
+  }
+  throw std::logic_error("a method without rows");
 }
 
 MadeGroup GroupMaker::make(const Row& row) const { return OneRow(*this, row).make(); }

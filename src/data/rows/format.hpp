@@ -17,9 +17,18 @@ struct RowFormat {
   std::vector<Column> required, optional;
 };
 
-/// The two kinds of rows that a method reads.
+/// What becomes of a row's group.
+enum class RowGroup {
+  kSample,   ///< one sample
+  kPair,     ///< chosen, then rejected
+  kRollouts  ///< a sample for each completion
+};
+
+/// The two kinds of rows that a method reads. All that this room knows of a method.
 struct MethodFormats {
   RowFormat tokens, text;
+  RowGroup group;
+  bool scores_samples = false;  ///< every sample needs a token to be scored at
   std::vector<Column> all() const;
 };
 const MethodFormats& formats_of(Method method);
