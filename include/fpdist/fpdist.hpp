@@ -4,6 +4,7 @@
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/config/config.hpp"
+#include "fpdist/config/settled.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/reader.hpp"

@@ -5,13 +5,14 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "fpdist/config/settled.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/step_plan.hpp"
-#include "src/config/planned_model.hpp"
+#include "src/config/model_size.hpp"
 #include "src/plan/figures/step_volume.hpp"
 
 namespace fpdist::config {
@@ -61,14 +62,12 @@ std::string layer_map(const plan::ParallelOptions& parallel) {
 }  // namespace
 
 std::string describe_plan(const Config& given, int ranks, LogSink& log) {
-  validate(given);
-  const arch::Model model = read_model_config(given.model);
-  const Config config = settled(given, model, ranks);
+  const Settled job = settle(given, ranks);
+  const Config& config = job.config;
   const plan::ParallelOptions& mesh = config.parallel;
-  const plan::StageCosts costs = plan_costs(config, model);
   const auto tokenizer = data::make_byte_tokenizer();
   const data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, log);
-  check_vocabulary(dataset, model);
+  check_vocabulary(dataset, job.model);
   const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
                             config.data.shuffle);
   const int64_t steps = std::min({config.train.max_steps, loader.steps_per_epoch(), int64_t{16}});
@@ -76,7 +75,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   int64_t logical = 0, computed = 0, packs = 0, largest = 0, busiest = 0, cost = 0;
   for (int64_t step = 0; step < steps; ++step) {
     const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
-    const plan::StepPlan plan = plan::make_step_plan(groups, config.method, mesh, costs, config.pack);
+    const plan::StepPlan plan = plan::make_step_plan(groups, config.method, mesh, job.costs, config.pack);
     logical += plan.totals.tokens_logical, computed += plan.totals.tokens_computed;
     int64_t busiest_now = 0;
     for (const auto& replica : plan.replica) {
@@ -87,14 +86,14 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
     }
     busiest += busiest_now;
   }
-  const int64_t weights = count_parameters(model, config.method == Method::kReward);
-  plan::ModelBytes bytes = model_bytes(config, model);
+  const int64_t weights = count_parameters(job.model, config.method == Method::kReward);
+  plan::ModelBytes bytes = model_bytes(job);
   bytes.has_reference =
       loss::needs_of(config.method, config.loss).reference;  // there for a while, if it is precomputed
   // A stage holds up to pp packs of 1/pp of the layers.
   const plan::StageMemory memory =
       plan::rank_memory(bytes, mesh, weights / (mesh.pp * mesh.tp),
-                        {.row_layers = largest * model.num_hidden_layers, .unit_rows = largest});
+                        {.row_layers = largest * job.model.num_hidden_layers, .unit_rows = largest});
   const int64_t policy = memory.weights / (bytes.has_reference ? 2 : 1);
   return text(
       "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),

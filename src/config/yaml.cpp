@@ -8,8 +8,10 @@
 #include <iterator>
 #include <set>
 #include <string_view>
+#include <type_traits>
 
 #include "fpdist/config/command_line.hpp"
+#include "fpdist/config/settled.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/config/keys.hpp"
 #include "src/config/names.hpp"
@@ -174,6 +176,38 @@ struct Emit {
   }
 };
 
+/// Whether a field holds "" or -1: nothing yet, or in a settled configuration nothing at all.
+bool is_unset(const Field& field) {
+  return std::visit(
+      [](const auto* value) {
+        using Value = std::remove_cvref_t<decltype(*value)>;
+        if constexpr (std::is_same_v<Value, std::string>) return value->empty();
+        if constexpr (std::is_signed_v<Value>) return *value < 0;
+        return false;
+      },
+      field);
+}
+
+std::string to_yaml(Config config, bool with_unset) {
+  YAML::Emitter out;
+  out << YAML::BeginMap;
+  std::string_view section;
+  for (const Key& key : keys()) {
+    const Field field = key.field(config);
+    if (!with_unset && is_unset(field)) continue;
+    if (section_of(key) != section) {
+      if (!section.empty()) out << YAML::EndMap;
+      section = section_of(key);
+      out << YAML::Key << std::string(section) << YAML::Value << YAML::BeginMap;
+    }
+    out << YAML::Key << std::string(leaf_of(key)) << YAML::Value;
+    std::visit(Emit{out}, field);
+  }
+  if (!section.empty()) out << YAML::EndMap;
+  out << YAML::EndMap;
+  return std::string(out.c_str()) + "\n";
+}
+
 }  // namespace
 
 std::vector<std::string> read_yaml(const std::string& file, Config& config) {
@@ -182,23 +216,7 @@ std::vector<std::string> read_yaml(const std::string& file, Config& config) {
   return reader.take_problems();
 }
 
-std::string to_yaml(const Config& config) {
-  Config copy = config;  // the table hands out writable fields
-  YAML::Emitter out;
-  out << YAML::BeginMap;
-  std::string_view section;
-  for (const Key& key : keys()) {
-    if (section_of(key) != section) {
-      if (!section.empty()) out << YAML::EndMap;
-      section = section_of(key);
-      out << YAML::Key << std::string(section) << YAML::Value << YAML::BeginMap;
-    }
-    out << YAML::Key << std::string(leaf_of(key)) << YAML::Value;
-    std::visit(Emit{out}, key.field(copy));
-  }
-  if (!section.empty()) out << YAML::EndMap;
-  out << YAML::EndMap;
-  return std::string(out.c_str()) + "\n";
-}
+std::string to_yaml(const Config& config) { return to_yaml(config, true); }
+std::string to_yaml(const Settled& job) { return to_yaml(job.config, false); }
 
 }  // namespace fpdist::config

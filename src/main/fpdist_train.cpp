@@ -6,6 +6,7 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/config/command_line.hpp"
+#include "fpdist/config/settled.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "src/config/describe_plan.hpp"
@@ -15,21 +16,28 @@ namespace {
 
 using namespace fpdist;
 
-/// Needs neither MPI nor mpirun: a mesh that is given in full says how many ranks the job would have.
+/// A mesh that is given in full says how many ranks the job would have, without MPI or mpirun.
+bool has_mesh(const config::Config& config) {
+  const MeshShape& mesh = config.parallel;
+  return mesh.dp > 0 && mesh.pp > 0 && mesh.cp > 0 && mesh.tp > 0;
+}
+
+void print_config(const config::Config& config) {
+  std::cout << (has_mesh(config) ? to_yaml(config::settle(config, config.parallel.size())) : to_yaml(config));
+}
+
 void print_plan(const config::Config& config) {
   if (main_program::launched_rank() != 0) return;
-  const bool given =
-      config.parallel.dp > 0 && config.parallel.pp > 0 && config.parallel.cp > 0 && config.parallel.tp > 0;
   main_program::ConsoleLog console;
   if (!config.model.path.empty()) (void)checkpoint::HfDirectory(config.model.path);  // the weights are looked at first
-  std::cout << config::describe_plan(config, given ? config.parallel.size() : main_program::launched_size(), console)
-            << std::endl;
+  const int ranks = has_mesh(config) ? config.parallel.size() : main_program::launched_size();
+  std::cout << config::describe_plan(config, ranks, console) << std::endl;
 }
 
 void train(comm::World& world, const config::Config& config) {
   main_program::ConsoleLog console;
   trainer::Trainer trainer(world, config, console);
-  trainer.train(config::to_yaml(config));
+  trainer.train();
 }
 
 }  // namespace
@@ -40,7 +48,7 @@ int main(int argc, char** argv) {
   const int parsed = main_program::run([&] { line = config::parse_command_line({argv + 1, argv + argc}); });
   if (parsed != 0) return parsed;
   if (line->help) return std::cout << config::help_text(), 0;
-  if (line->print_config) return std::cout << config::to_yaml(line->config), 0;
+  if (line->print_config) return main_program::run([&] { print_config(line->config); });
 
   if (line->plan) return main_program::run([&] { print_plan(line->config); });
 

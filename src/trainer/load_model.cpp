@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
@@ -23,9 +24,9 @@ at::ScalarType scalar_type(DType dtype) {
   throw std::logic_error("enum value without a scalar type");
 }
 
-arch::Model checked_model_config(const model::ModelOptions& options) {
-  if (!options.path.empty()) (void)checkpoint::HfDirectory(options.path);
-  return config::read_model_config(options);
+config::Settled settle_with_weights(Config config, int ranks) {
+  if (!config.model.path.empty()) (void)checkpoint::HfDirectory(config.model.path);
+  return config::settle(std::move(config), ranks);
 }
 
 model::Head head_of(Method method) {
@@ -36,8 +37,7 @@ bool ties_stages(const Config& config, const arch::Model& model) {
   return model.tie_word_embeddings && head_of(config.method) == model::Head::kLanguageModel && config.parallel.pp > 1;
 }
 
-std::vector<model::StageLayers> split_layers(const Config& config, const arch::Model& model) {
-  const std::vector<int64_t> layers = config::run_layers(config, model);
+std::vector<model::StageLayers> split_layers(const std::vector<int64_t>& layers) {
   std::vector<model::StageLayers> runs;
   int64_t first = 0;
   for (size_t i = 0; i < layers.size(); ++i) {
@@ -71,7 +71,7 @@ std::string read_weights(const checkpoint::HfDirectory& directory, uint64_t seed
 
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const arch::Model& shape,
                                                             const comm::Mesh& mesh, at::Device where) {
-  const std::vector<model::StageLayers> all = split_layers(config, shape);
+  const std::vector<model::StageLayers> all = split_layers(config.parallel.layers);
   std::vector<std::unique_ptr<model::Transformer>> own;
   std::optional<checkpoint::HfDirectory> directory;
   if (!config.model.path.empty()) directory.emplace(config.model.path);

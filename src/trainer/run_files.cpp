@@ -35,7 +35,7 @@ Found make_directories(const TrainOptions& options, const std::string& resolved_
   if (occupied && !options.overwrite_output_dir) return Found::kOccupied;
   for (const char* old : {"metrics.jsonl", "logs", "final", "config.resolved.yaml"}) fs::remove_all(dir / old, error);
   fs::create_directories(dir / "logs", error);
-  if (!resolved_config.empty()) std::ofstream(dir / "config.resolved.yaml") << resolved_config;
+  std::ofstream(dir / "config.resolved.yaml") << resolved_config;
   return error ? Found::kCannotWrite : Found::kReady;
 }
 

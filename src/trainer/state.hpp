@@ -9,6 +9,7 @@
 
 #include "fpdist/comm/device.hpp"
 #include "fpdist/comm/mesh.hpp"
+#include "fpdist/config/settled.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
 #include "fpdist/loss/loss.hpp"
@@ -18,7 +19,6 @@
 #include "fpdist/parallel/executor.hpp"
 #include "fpdist/plan/context_plan.hpp"
 #include "fpdist/trainer/trainer.hpp"
-#include "src/config/planned_model.hpp"
 #include "src/parallel/zero/zero_reducer.hpp"
 #include "src/trainer/calibrate.hpp"
 #include "src/trainer/metric_sums.hpp"
@@ -31,14 +31,14 @@ at::ScalarType scalar_type(DType dtype);
 
 model::Head head_of(Method method);
 
-/// read_model_config where the weights are there too; ModelFileError where they are missing or do not fit together.
-arch::Model checked_model_config(const model::ModelOptions& options);
+/// config::settle where the weights are there too; ModelFileError where they are missing or do not fit together.
+config::Settled settle_with_weights(Config config, int ranks);
 
 /// Whether the embedding serves as the head on another stage, whose copy's gradients must be added.
 bool ties_stages(const Config& config, const arch::Model& model);
 
-/// Runs of layers of the whole pipeline, in model order: pp * virtual_stages of them.
-std::vector<model::StageLayers> split_layers(const Config& config, const arch::Model& model);
+/// Runs of layers of the whole pipeline, in model order; `layers`: of each.
+std::vector<model::StageLayers> split_layers(const std::vector<int64_t>& layers);
 
 /// The runs of layers of this rank, with their weights loaded or seeded; only the own slices are read.
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const arch::Model& shape,
@@ -97,14 +97,15 @@ struct Trainer::Impl {
   Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device = nullptr);
 
   comm::World& world;
-  arch::Model model_config;
-  Config config;
+  config::Settled job;
+  const arch::Model& model_config = job.model;
+  const Config& config = job.config;
   LogSink& log;
   std::unique_ptr<comm::Device> device;
   comm::Mesh mesh;
   std::unique_ptr<comm::Communicator> kv_replicas;  ///< tp ranks that hold the same KV heads
   plan::StageCosts costs;
-  plan::CpCosts cp_costs;
+  const plan::CpCosts& cp_costs = job.cp_costs;
   std::vector<std::unique_ptr<model::Transformer>> policy;     ///< own runs of layers
   std::vector<std::unique_ptr<model::Transformer>> reference;  ///< only where the loss asks for it
   OrderedParameters ordered;
@@ -176,8 +177,8 @@ struct Trainer::Impl {
   std::map<std::string, comm::Traffic> traffic_before;  ///< by axis, at the end of the last step
 
   // trainer.cpp
-  void train(const std::string& resolved_config);
-  void train_steps(const std::string& resolved_config);
+  void train();
+  void train_steps();
 
   // save.cpp
   void save(const std::string& directory);

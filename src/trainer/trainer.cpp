@@ -34,28 +34,25 @@ std::vector<optim::AdamW> make_optimizers(ops::FlatParameters& flat, const paral
 /// Rank 0 says for all which device it is.
 std::unique_ptr<comm::Device> open_device(const Config& config, const comm::World& world, LogSink& log) {
   NullLog quiet;
-  comm::DeviceOptions options = config.comm;
-  options.deterministic = config.model.deterministic;
-  return comm::open_device(config.model.device, world, options, world.rank() == 0 ? log : quiet);
+  return comm::open_device(config.model.device, world, config.comm, world.rank() == 0 ? log : quiet);
 }
 
 }  // namespace
 
 Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::unique_ptr<comm::Device> device_)
     : world(world_),
-      model_config(checked_model_config(config_.model)),
-      config(config::settled(std::move(config_), model_config, world.size())),
+      job(settle_with_weights(std::move(config_), world.size())),
       log(log_),
       device(device_ ? std::move(device_) : open_device(config, world, log)),
       mesh(world, config.parallel, device.get()),
-      costs(config::plan_costs(config, model_config)),
-      cp_costs(config::context_costs(config, model_config)),
+      costs(job.costs),
       policy(load_model(config, model_config, mesh, device->where())),
       ordered(order_parameters(policy, ties_stages(config, model_config))),
       flat(ordered.all),
       reducer(flat, mesh.dp_cp(), ordered.late),
       optimizer(make_optimizers(flat, reducer, config.optim)),
       loss(loss::make_loss(config.method, config.loss)) {
+  job.config.model.device = device->where().is_cpu() ? "cpu" : "cuda";  // what auto has come to
   kv_replicas = split_kv_replicas(mesh, model_config);
   if (loss::needs_of(config.method, config.loss).reference) reference = clone_frozen(policy);
   reducer.set_order_of_use(ordered.by_use);
@@ -69,16 +66,16 @@ Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::uni
   }
 }
 
-void Trainer::Impl::train(const std::string& resolved_config) {
+void Trainer::Impl::train() {
   try {
-    train_steps(resolved_config);
+    train_steps();
   } catch (const std::exception& error) {
     write_flight_record(config.train, world, error.what());
     throw;
   }
 }
 
-void Trainer::Impl::train_steps(const std::string& resolved_config) {
+void Trainer::Impl::train_steps() {
   const std::string& dir = config.train.output_dir;
   const bool first_rank = world.rank() == 0;
   // What can be wrong with the data is found before anything is written: the next try finds output_dir as it was.
@@ -89,7 +86,7 @@ void Trainer::Impl::train_steps(const std::string& resolved_config) {
   const auto groups_in_data = static_cast<int64_t>(dataset.group.size());
   const data::Loader loader(groups_in_data, config.train.groups_per_step, config.train.seed, config.data.shuffle);
 
-  prepare_output_dir(config.train, resolved_config, world.communicator());
+  prepare_output_dir(config.train, config::to_yaml(job), world.communicator());
   RankLog rank_log(log, text(dir, "/logs/rank_", world.rank(), ".log"), first_rank);
   rank_log.info(text("rank ", world.rank(), " of ", world.size(), ", mesh ", to_string(mesh.shape()), ", ", flat.size(),
                      " parameters here, ", name_of(config.model.dtype), " on ", device->description()));
@@ -149,7 +146,7 @@ Trainer::~Trainer() = default;
 void Trainer::set_loss(loss::LossFunction loss) { impl_->loss = std::move(loss); }
 void Trainer::set_hook(std::function<void(const StepMetrics&)> hook) { impl_->hook = std::move(hook); }
 StepMetrics Trainer::step(std::span<const data::Group> groups) { return impl_->step(groups, impl_->log, nullptr); }
-void Trainer::train(const std::string& resolved_config) { impl_->train(resolved_config); }
+void Trainer::train() { impl_->train(); }
 void Trainer::save(const std::string& directory) { impl_->save(directory); }
 std::map<std::string, at::Tensor> Trainer::gather_weights() { return impl_->gather_weights(); }
 std::map<std::string, at::Tensor> Trainer::gather_gradients() { return impl_->gather_gradients(); }

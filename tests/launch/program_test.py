@@ -8,7 +8,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from support import ROOT, Folder, main, mesh, steps, train
+from support import ROOT, Folder, main, mesh, steps, steps_without_times, train
 
 DATA = ROOT.parent / "shared" / "data"
 
@@ -69,12 +69,27 @@ class Runs(Folder):
 
     def test_the_resolved_config_repeats_the_run(self):
         data, _ = self.pairs()
-        code, text = train(2, self.config(data))
-        self.assertEqual(code, 0, text)
-        code, text = train(2, self.dir / "out/config.resolved.yaml", "--train.output_dir", self.dir / "again")
-        self.assertEqual(code, 0, text)
-        self.assertEqual((self.dir / "out/final/model.safetensors").read_bytes(),
-                         (self.dir / "again/final/model.safetensors").read_bytes())
+        for ranks, arguments in ((2, ()), (4, ("--parallel.pp", 2, "--model.device", "auto", "--pack.max_tokens", 64))):
+            first, again = self.dir / f"first{ranks}", self.dir / f"again{ranks}"
+            self.train(ranks, self.config(data), "--train.output_dir", first, *arguments)
+            resolved = (first / "config.resolved.yaml").read_text()
+            for open_word in ("-1", '""', "auto\n", "[]"):
+                self.assertNotIn(open_word, resolved.replace("cp_method: auto", ""))
+            self.train(ranks, first / "config.resolved.yaml", "--train.output_dir", again)
+            self.assertEqual((again / "config.resolved.yaml").read_text(), resolved.replace(str(first), str(again)))
+            self.assertEqual(steps_without_times(first), steps_without_times(again))
+            self.assertEqual((first / "final/model.safetensors").read_bytes(), (again / "final/model.safetensors").read_bytes())
+
+    def test_a_printed_config_is_resolved_once_its_mesh_is_given(self):
+        data, _ = self.pairs()
+        config = self.config(data)
+        open_mesh, full = self.train(0, config, "--print-config"), self.train(0, config, "--print-config", *mesh(dp=2, pp=2))
+        for words, given in (("dp: -1", "dp: 2"), ("layers: []", "layers: [2, 2]"), ("beta: -1", "beta: 0.1")):
+            self.assertIn(words, open_mesh)
+            self.assertIn(given, full)
+        code, text = train(0, config, "--print-config", *mesh(tp=3))
+        self.assertEqual(code, 2, text)
+        self.assertIn("parallel.tp: 3 does not fit", text)
 
     def test_verify_steps_pass(self):
         data, _ = self.pairs()

@@ -40,7 +40,6 @@ PLANNING = {"core", "files", "arch", "data", "prefix", "plan", "config"}
 FACES = {
     "arch/config_json.hpp",
     "config/describe_plan.hpp",
-    "config/planned_model.hpp",
     "data/made/generate.hpp",
     "files/files.hpp",
     "files/strict_json.hpp",

@@ -33,7 +33,7 @@ class LoadModel : public ::testing::Test {
 
   /// Writes the tiny preset, less the tensor called `without`, and returns the config that loads it.
   Config exported(const std::string& without = "") {
-    const arch::Model shape = config::read_model_config(preset_.model);
+    const arch::Model shape = config::settle(preset_, 1).model;
     checkpoint::NamedTensors tensors = tensors_of(*loaded_by(preset_));
     std::erase_if(tensors, [&](const auto& tensor) { return tensor.first == without; });
     checkpoint::export_hf_directory(
@@ -46,10 +46,10 @@ class LoadModel : public ::testing::Test {
   /// The one run of layers of a job of one rank.
   static std::unique_ptr<model::Transformer> loaded_by(Config config) {
     std::unique_ptr<model::Transformer> model;
-    config.parallel.dp = 1;
+    const config::Settled job = config::settle(std::move(config), 1);
     comm::run_threads(1, [&](comm::World& world) {
-      const comm::Mesh mesh(world, config.parallel);
-      model = std::move(load_model(config, config::read_model_config(config.model), mesh, at::kCPU).front());
+      const comm::Mesh mesh(world, job.config.parallel);
+      model = std::move(load_model(job.config, job.model, mesh, at::kCPU).front());
     });
     return model;
   }

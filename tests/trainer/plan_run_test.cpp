@@ -139,7 +139,7 @@ TEST_F(PlanRun, ACalibratedRunStoresCostsThatRepeatItsPlans) {
   comm::run_threads(2, [&](comm::World& world) {
     Trainer::Impl trainer(world, run, log_);
     if (world.rank() == 0) by_flops = plan::to_text(trainer.costs);
-    trainer.train("");
+    trainer.train();
     EXPECT_EQ(trainer.costs_version, 1);
     if (world.rank() == 0) measured = hashes(trainer);
   });
@@ -154,7 +154,7 @@ TEST_F(PlanRun, ACalibratedRunStoresCostsThatRepeatItsPlans) {
     run.train.output_dir += "_again";
     comm::run_threads(2, [&](comm::World& world) {
       Trainer::Impl trainer(world, run, log_);
-      trainer.train("");
+      trainer.train();
       if (world.rank() == 0) again = hashes(trainer);
     });
   }

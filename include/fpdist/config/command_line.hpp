@@ -24,7 +24,7 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments);
 /// Text of `--help`: every key with its default and meaning.
 std::string help_text();
 
-/// The resolved configuration as YAML that parse_command_line reads back to the same value.
+/// The configuration, every key of it, as YAML that parse_command_line reads back to the same value.
 std::string to_yaml(const Config& config);
 
 }  // namespace fpdist::config

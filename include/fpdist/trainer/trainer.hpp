@@ -47,9 +47,9 @@ class Trainer {
   /// order, on every rank, ready for step(). Ids are given anew, 0, 1, ... in that order. A rank may give none; ranks
   /// that work on the same rollouts (tp, cp and pp ranks of one engine) give them once, not each.
   std::vector<data::Group> gather_groups(std::span<const data::Group> own) const;
-  /// Collective. Reads the data, trains max_steps steps, writes metrics.jsonl, logs, checkpoints and final/ into
-  /// output_dir, and `resolved_config` (the configuration as text, config::to_yaml) as config.resolved.yaml.
-  void train(const std::string& resolved_config = "");
+  /// Collective. Reads the data, trains max_steps steps, writes config.resolved.yaml (from which as many ranks
+  /// repeat the run), metrics.jsonl, logs, checkpoints and final/ into output_dir.
+  void train();
   /// Collective. Writes the weights as a Hugging Face directory.
   void save(const std::string& directory);
   /// Collective, for inspection and tests: every whole weight, or the last step's whole clipped gradient, by Hugging

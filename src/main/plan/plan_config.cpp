@@ -4,15 +4,15 @@
 #include <iostream>
 #include <utility>
 
-#include "fpdist/arch/model.hpp"
 #include "fpdist/config/command_line.hpp"
+#include "fpdist/config/settled.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/plan/context_plan.hpp"
 #include "fpdist/plan/step_plan.hpp"
-#include "src/config/planned_model.hpp"
+#include "src/config/model_size.hpp"
 
 namespace fpdist::main_program {
 namespace {
@@ -24,42 +24,40 @@ class Warnings final : public LogSink {
   }
 };
 
-/// What the run trains with, once its mesh is in full.
-config::Config settled(config::Config config, const arch::Model& model) {
-  plan::ParallelOptions& parallel = config.parallel;
-  for (int* axis : {&parallel.dp, &parallel.pp, &parallel.cp, &parallel.tp}) *axis = std::max(1, *axis);
-  parallel.layers = config::run_layers(config, model);
-  return config;
+/// The job that `wanted` asks for, of as many ranks as its mesh has.
+config::Settled settle(const ConfigRequest& wanted) {
+  config::Config config = config::parse_command_line(wanted.arguments).config;
+  if (!wanted.costs.empty()) config.plan.costs = wanted.costs;
+  plan::ParallelOptions& mesh = config.parallel;
+  for (int* axis : {&mesh.dp, &mesh.pp, &mesh.cp, &mesh.tp}) *axis = std::max(1, *axis);
+  const int ranks = mesh.size();
+  return config::settle(std::move(config), ranks);
 }
 
 /// Bytes between context-parallel ranks, from the very plans that the trainer makes for each pack.
 int64_t context_traffic(const std::vector<data::Group>& groups, const plan::StepPlan& step,
-                        const config::Config& config, const arch::Model& model) {
-  const plan::ParallelOptions& parallel = config.parallel;
+                        const config::Settled& job) {
+  const plan::ParallelOptions& parallel = job.config.parallel;
   if (parallel.cp == 1) return 0;
-  const plan::CpHeads heads = config::context_heads(config, model);
-  const plan::CpCosts costs = config::context_costs(config, model);
+  const plan::CpHeads heads = config::context_heads(job.model, parallel.tp);
   int64_t elements = 0;
   for (const auto& packs : step.replica)
     for (const plan::PackPlan& pack : packs) {
-      const prefix::TreeLayout layout = plan::lay_out(groups, pack, config.pack.share_prefix);
-      for (const plan::CpPlan& slice : plan::plan_context_slices(layout.node, pack.slice_end, parallel, costs)) {
+      const prefix::TreeLayout layout = plan::lay_out(groups, pack, job.config.pack.share_prefix);
+      for (const plan::CpPlan& slice : plan::plan_context_slices(layout.node, pack.slice_end, parallel, job.cp_costs)) {
         const plan::CpTraffic traffic = plan::predict_traffic(slice, heads);
         for (size_t rank = 0; rank < slice.rank_rows.size(); ++rank)
           elements += traffic.forward_sent(rank) + traffic.backward_sent(rank);
       }
     }
-  return elements * model.num_hidden_layers * parallel.tp * config::model_bytes(config, model).value;
+  return elements * job.model.num_hidden_layers * parallel.tp * config::model_bytes(job).value;
 }
 
 }  // namespace
 
 std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
-  config::CommandLine line = config::parse_command_line(wanted.arguments);
-  const arch::Model model = config::read_model_config(line.config.model);
-  if (!wanted.costs.empty()) line.config.plan.costs = wanted.costs;
-  const plan::StageCosts costs = config::plan_costs(line.config, model);
-  const config::Config config = settled(std::move(line.config), model);
+  const config::Settled job = settle(wanted);
+  const config::Config& config = job.config;
   Warnings log;
   const data::Dataset dataset = data::read_dataset(config.data, config.method, *data::make_byte_tokenizer(), log);
   const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
@@ -67,14 +65,13 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   std::vector<PlanRequest> requests;
   for (int64_t step = 0; step < std::min(wanted.steps, config.train.max_steps); ++step) {
     const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
-    const plan::StepPlan plan = plan::make_step_plan(groups, config.method, config.parallel, costs, config.pack);
+    const plan::StepPlan plan = plan::make_step_plan(groups, config.method, config.parallel, job.costs, config.pack);
     plan::StepTree tree = plan::make_step_tree(groups, config.pack.share_prefix);
     PlanRequest& request = requests.emplace_back();
-    request.costs = costs;
+    request.costs = job.costs;
     request.options = plan::planner_options(config.method, config.parallel, config.pack);
-    request.job =
-        JobModel{.bytes = config::model_bytes(config, model), .context_bytes = 0, .hash = plan.hash, .sample = {}};
-    request.job->context_bytes = context_traffic(groups, plan, config, model);
+    request.job = JobModel{.bytes = config::model_bytes(job), .context_bytes = 0, .hash = plan.hash, .sample = {}};
+    request.job->context_bytes = context_traffic(groups, plan, job);
     for (const plan::MemberRef& member : tree.member)
       request.job->sample.push_back({groups[static_cast<size_t>(member.group)].id, member.index});
     request.tree = std::move(tree.tree);

@@ -1,0 +1,28 @@
+#include "src/config/model_size.hpp"
+
+#include <algorithm>
+
+#include "fpdist/loss/spec.hpp"
+
+namespace fpdist::config {
+
+int64_t bytes_of(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
+
+plan::CpHeads context_heads(const arch::Model& model, int tp) {
+  return {.query = std::max<int64_t>(1, model.num_attention_heads / tp),
+          .key = std::max<int64_t>(1, model.num_key_value_heads / tp),
+          .dim = model.head_dim};
+}
+
+plan::ModelBytes model_bytes(const Settled& job) {
+  const Config& config = job.config;
+  const bool drops_reference = config.method == Method::kDpo && config.loss.precompute_ref_log_probs;
+  return {.shape = job.model.shape(),
+          .value = bytes_of(config.model.dtype),
+          .sum = std::max<int64_t>(4, bytes_of(config.model.dtype)),
+          .recompute = config.model.gradient_checkpointing,
+          .has_reference = loss::needs_of(config.method, config.loss).reference && !drops_reference,
+          .ties_embedding = job.model.tie_word_embeddings};
+}
+
+}  // namespace fpdist::config

@@ -1,0 +1,64 @@
+#include "fpdist/config/settled.hpp"
+
+#include <utility>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/data/reader.hpp"
+#include "fpdist/loss/spec.hpp"
+#include "fpdist/plan/stage_layers.hpp"
+#include "src/arch/config_json.hpp"
+#include "src/config/model_size.hpp"
+#include "src/plan/costs/costs_file.hpp"
+
+namespace fpdist::config {
+namespace {
+
+/// The preset, or model.path's config.json; weights are not looked at.
+arch::Model read_model(const model::ModelOptions& options) {
+  if (options.path.empty()) return arch::preset_config(options.preset);
+  return arch::parse_model_config(arch::read_config_json(options.path), arch::config_json_path(options.path));
+}
+
+plan::CpCosts context_costs(const Config& config, const arch::Model& model) {
+  const plan::CpHeads heads = context_heads(model, config.parallel.tp);
+  const int64_t head_bytes = heads.dim * bytes_of(config.model.dtype);
+  return {.key_bytes = 2 * heads.key * head_bytes,
+          .head_bytes = 2 * (heads.query + heads.key) * head_bytes,
+          .max_ulysses = static_cast<int>(heads.key)};
+}
+
+/// Layers of each run of the pipeline, see plan::stage_layers: a layer's work on one row against the head's. What the
+/// weights are split by is what steps are planned with, so FLOPs decide even where costs were measured.
+std::vector<int64_t> run_layers(const Config& config, const arch::Model& model) {
+  const plan::StageCosts costs = plan::stage_costs(model.shape());
+  // Every row is taken to have an edge; a reward model's head is nothing.
+  const int64_t head = config.method == Method::kReward ? 0 : costs.per_edge;
+  return plan::stage_layers({.layers = model.num_hidden_layers, .layer = costs.per_row, .embedding = 0, .head = head},
+                            config.parallel);
+}
+
+}  // namespace
+
+Settled settle(Config config, int ranks) {
+  Settled job;
+  job.model = read_model(config.model);
+  static_cast<MeshShape&>(config.parallel) = resolve_mesh(config.parallel, ranks);
+  arch::check_tensor_parallel(job.model, config.parallel.tp);
+  job.cp_costs = context_costs(config, job.model);
+  (void)plan::plan_context({}, config.parallel, job.cp_costs);  // refuses a head split that the model has not
+  config.parallel.layers = run_layers(config, job.model);
+  config.loss = loss::resolved(config.method, config.loss);
+  config.comm.deterministic = config.model.deterministic;
+  job.costs = plan::costs_of_model(job.model.shape(), config.model.gradient_checkpointing, config.plan.costs);
+  job.config = std::move(config);
+  return job;
+}
+
+void check_vocabulary(const data::Dataset& dataset, const arch::Model& model) {
+  check<DataError>(dataset.max_token_id < model.vocab_size, "the data holds token id ", dataset.max_token_id,
+                   ", the model's vocabulary has ", model.vocab_size,
+                   " tokens: use the tokenizer that the model was made with");
+}
+
+}  // namespace fpdist::config
