@@ -22,6 +22,17 @@ constexpr std::string_view kCopied[] = {
     "tokenizer", "vocab", "merges", "special_tokens_map", "added_tokens", "generation_config", "chat_template"};
 constexpr size_t kMaxCopiedBytes = size_t{1} << 30;
 
+/// Weights of an export, which a loader might take for a later one's.
+bool is_weights(const std::string& name) {
+  return name == "model.safetensors" || name == "model.safetensors.index.json" ||
+         (name.starts_with("model-") && name.ends_with(".safetensors"));
+}
+
+/// Beside the weights and config.json: the tokenizer's and the generation's files.
+bool is_companion(const std::string& name) {
+  return std::any_of(std::begin(kCopied), std::end(kCopied), [&](auto prefix) { return name.starts_with(prefix); });
+}
+
 template <typename Call>
 void disk(const fs::path& path, const char* action, Call call) {
   std::error_code error;
@@ -57,14 +68,11 @@ class Staging {
   }
 
  private:
-  /// Weights of an earlier export that a loader might take for this one's.
   std::vector<std::string> stale_weights(const std::set<std::string>& written) const {
     std::vector<std::string> stale;
     for (const auto& entry : fs::directory_iterator(target_)) {
       const std::string name = entry.path().filename().string();
-      const bool weights = name == "model.safetensors" || name == "model.safetensors.index.json" ||
-                           (name.starts_with("model-") && name.ends_with(".safetensors"));
-      if (weights && written.count(name) == 0) stale.push_back(name);
+      if (is_weights(name) && written.count(name) == 0) stale.push_back(name);
     }
     return stale;
   }
@@ -82,9 +90,7 @@ void copy_companions(const std::string& from, const Staging& staging) {
   check<ModelFileError>(!error, from, ": its tokenizer files cannot be listed: ", error.message());
   for (const auto& entry : entries) {
     const std::string name = entry.path().filename().string();
-    const bool wanted =
-        std::any_of(std::begin(kCopied), std::end(kCopied), [&](auto p) { return name.starts_with(p); });
-    if (wanted && entry.is_regular_file(error))
+    if (is_companion(name) && entry.is_regular_file(error))
       files::write(staging.file(name), files::read(entry.path().string(), kMaxCopiedBytes));
   }
 }
@@ -142,6 +148,22 @@ void export_hf_directory(const std::string& path, std::span<const TensorSpec> sp
   write_weights(specs, fetch, options.max_shard_bytes, staging);
   files::write(staging.file("config.json"), options.config_json);
   staging.publish();
+}
+
+void remove_hf_export(const std::string& path) {
+  const fs::path folder(path), staging(path + ".tmp");
+  disk(staging, "cannot be removed", [&](auto& error) { fs::remove_all(staging, error); });
+  if (std::error_code ignored; !fs::is_directory(folder, ignored)) return;
+  std::vector<fs::path> written;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_directory() && (name == "config.json" || is_weights(name) || is_companion(name)))
+      written.push_back(entry.path());
+  }
+  for (const fs::path& file : written) disk(file, "cannot be removed", [&](auto& error) { fs::remove(file, error); });
+  // A link to a folder is the user's own.
+  if (fs::is_empty(folder) && !fs::is_symlink(folder))
+    disk(folder, "cannot be removed", [&](auto& error) { fs::remove(folder, error); });
 }
 
 void export_hf_directory(const std::string& path, const NamedTensors& tensors, const ExportOptions& options) {

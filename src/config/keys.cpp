@@ -48,7 +48,7 @@ const std::array kKeys = {
     FPDIST_KEY(train.profile_steps, "write planned and measured timelines of the first n steps as trace-<step>.json", ">= 0"),
     FPDIST_KEY(train.peak_tflops, "peak of one rank's processor, for mfu; 0: unknown", ">= 0"),
     FPDIST_KEY(train.comm_timeout_seconds, "a longer wait for another rank is a lost rank", ">= 1"),
-    FPDIST_KEY(train.overwrite_output_dir, "allow output_dir to hold an earlier run's files", ""),
+    FPDIST_KEY(train.overwrite_output_dir, "allow output_dir to hold an earlier run's files: they are removed first", ""),
     FPDIST_KEY(optim.learning_rate, "peak learning rate", ">= 0"),
     FPDIST_KEY(optim.adam_beta1, "AdamW's decay of the mean", "0 <= x < 1"),
     FPDIST_KEY(optim.adam_beta2, "AdamW's decay of the variance", "0 <= x < 1"),

@@ -1,5 +1,6 @@
 #pragma once
-// Files that are either whole or not there.
+// files: the only room that writes files. Whole files are there whole or not at all; files that grow do it by whole
+// lines. Every failure to write is a DiskError: the file, the system's reason, the cure.
 
 #include <cstddef>
 #include <cstdint>
@@ -25,8 +26,8 @@ class FileHandle {
 };
 
 /// Writes `path` through `path`.tmp: append and write_at, then commit (fsync, rename, fsync of the folder). Without a
-/// commit the destructor removes the temporary file. Every failure is a DiskError naming the file and the system's
-/// reason.
+/// commit the destructor removes the temporary file. Throws DiskError. A link is followed; what is no regular file (a
+/// terminal, a pipe) is written as it comes.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);
@@ -37,16 +38,31 @@ class AtomicFile {
   void commit();
 
  private:
-  template <typename Write>
-  void write_all(const void* data, size_t bytes, Write write);
-  [[noreturn]] void fail(const char* action) const;
-  std::string path_, temporary_;
+  std::string path_, temporary_;  // the same where there is nothing to rename
   FileHandle file_;
   bool committed_ = false;
 };
 
+/// `bytes` as the whole of `path`: an AtomicFile. Throws DiskError and then leaves what was there.
 void write(const std::string& path, std::string_view bytes);
-/// fsync of a directory, so that the names in it survive a power loss.
+
+/// A file that grows by lines, for one writer at a time. A line is with the system when line() returns, so the end of
+/// the process loses none; of a line that did not fit nothing stays. Throws DiskError.
+class AppendFile {
+ public:
+  enum class Start { kEmpty, kGoOn };  ///< what the file held before goes, or stays
+  AppendFile(const std::string& path, Start start);
+  /// Writes `line` and a newline in one call.
+  void line(std::string_view line);
+  /// fsync and close: what a file system says only now is thrown too. The destructor closes without a word.
+  void close();
+
+ private:
+  std::string path_;
+  FileHandle file_;
+};
+
+/// fsync of a directory, so that the names in it survive a power loss. Throws DiskError.
 void sync_directory(const std::string& path);
 /// No JSON that comes with a model is larger.
 constexpr size_t kMaxJsonBytes = size_t{64} << 20;

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <boost/program_options.hpp>
 #include <charconv>
-#include <fstream>
 #include <iomanip>
 #include <iostream>
 #include <string>
@@ -15,6 +14,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/types.hpp"
+#include "src/files/files.hpp"
 #include "src/main/plan/plan_config.hpp"
 #include "src/main/plan/plan_report.hpp"
 #include "src/plan/costs/costs_file.hpp"
@@ -146,12 +146,7 @@ std::vector<PlanRequest> read_requests(int argc, char** argv, Arguments& argumen
 }
 
 void write_file(const std::string& path, const std::string& content) {
-  if (path.empty()) return;
-  std::ofstream file(path, std::ios::binary);
-  check<DiskError>(file.is_open(), "cannot write ", path, ": check the path and its permissions");
-  file << content;
-  file.close();
-  check<DiskError>(!file.fail(), "cannot write ", path, ": is the disk full?");
+  if (!path.empty()) files::write(path, content);
 }
 
 /// The steps after the first, a line each.

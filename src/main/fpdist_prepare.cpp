@@ -4,13 +4,12 @@
 
 #include <boost/program_options.hpp>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
-#include <sstream>
 #include <string>
 
 #include "fpdist/core/error.hpp"
 #include "src/data/made/generate.hpp"
+#include "src/files/files.hpp"
 #include "src/main/program.hpp"
 
 namespace {
@@ -42,9 +41,9 @@ po::options_description options_for(Request& request) {
   return options;
 }
 
-void generate(const Request& request, std::ostream& out) {
-  if (request.generator == "many-shot") return data::generate_many_shot(out, request.many_shot);
-  data::generate_arithmetic_pairs(out, request.pairs, request.shots, request.many_shot.seed);
+std::string rows_of(const Request& request) {
+  if (request.generator == "many-shot") return data::many_shot_rows(request.many_shot);
+  return data::arithmetic_pairs(request.pairs, request.shots, request.many_shot.seed);
 }
 
 void check_request(const Request& request) {
@@ -72,17 +71,11 @@ void prepare(int argc, char** argv) {
     throw ConfigError(text(error.what(), "; see fpdist_prepare --help"));
   }
   check_request(request);
-  std::ostringstream rows;  // whole before the file is touched: an error leaves what was there
-  generate(request, rows);
-  const std::string& output = request.output;
-  const auto parent = std::filesystem::path(output).parent_path();
+  const std::string rows = rows_of(request);  // before the folder is made: an error leaves nothing
+  const auto parent = std::filesystem::path(request.output).parent_path();
   std::error_code made;
   if (!parent.empty()) std::filesystem::create_directories(parent, made);
-  std::ofstream file(output);
-  check<DiskError>(file.is_open(), "cannot write ", output, ": check the path and its permissions");
-  file << rows.str();
-  file.close();
-  check<DiskError>(!file.fail(), "cannot write ", output, ": is the disk full?");
+  files::write(request.output, rows);
 }
 
 }  // namespace

@@ -2,27 +2,22 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/comm/broadcast_text.hpp"
 #include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
 
 void throw_together(const std::string& own, comm::Communicator& world) {
-  constexpr int64_t kLongest = 512;
   at::Tensor speaker = at::full({1}, own.empty() ? -1 : world.rank(), at::kLong);
   world.all_reduce(speaker, comm::ReduceOp::kMax);
   const auto root = static_cast<int>(speaker.item<int64_t>());
   if (root < 0) return;
-  at::Tensor message = at::zeros({kLongest}, at::kByte);
-  if (world.rank() == root)
-    std::copy_n(own.begin(), std::min<size_t>(own.size(), kLongest - 1), message.mutable_data_ptr<uint8_t>());
-  world.broadcast(message, root);
-  throw NumericsError(reinterpret_cast<const char*>(message.const_data_ptr<uint8_t>()));
+  throw NumericsError(comm::broadcast_text(own, root, world));
 }
 
 double Trainer::Impl::read_results(StepSums& sums) {

@@ -3,11 +3,11 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <fstream>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/simulate.hpp"
 #include "fpdist/plan/timeline.hpp"
+#include "src/files/files.hpp"
 #include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
@@ -70,22 +70,16 @@ Events planned_events(const Trainer::Impl& trainer, const PlannedStep& planned, 
   return events;
 }
 
-void write(const std::string& path, const std::string& content) {
-  std::ofstream file(path);
-  file << content << std::endl;
-  check<DiskError>(file.good(), path, " could not be written: is the disk full?");
-}
-
 }  // namespace
 
 void Trainer::Impl::write_timelines(const PlannedStep& planned_step, std::span<const parallel::OpTime> times) {
   const Events measured = measured_events(*this, planned_step.plan, times);
   if (world.rank() != 0) return;
   const std::string base = text(config.train.output_dir, "/trace-", steps_done);
-  write(base + ".json", plan::to_trace_json(measured));
+  files::write(base + ".json", plan::to_trace_json(measured) + "\n");
   const Events planned = planned_events(*this, planned_step, measured);
-  write(base + ".planned.json", plan::to_trace_json(planned));
-  write(base + ".txt", text("measured\n", plan::to_text(measured), "planned\n", plan::to_text(planned)));
+  files::write(base + ".planned.json", plan::to_trace_json(planned) + "\n");
+  files::write(base + ".txt", text("measured\n", plan::to_text(measured), "planned\n", plan::to_text(planned), "\n"));
 }
 
 }  // namespace fpdist::trainer

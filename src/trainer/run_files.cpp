@@ -1,7 +1,5 @@
 #include "src/trainer/run_files.hpp"
 
-#include <ATen/ops/zeros.h>
-
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -9,6 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "fpdist/core/error.hpp"
+#include "src/comm/broadcast_text.hpp"
+#include "src/trainer/old_run.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -25,40 +25,60 @@ std::string number(const char* format, double value) {
   return buffer;
 }
 
-/// What rank 0 found, agreed on by all ranks.
-enum class Found : int64_t { kReady = 0, kOccupied = 1, kCannotWrite = 2 };
+constexpr char kOccupied = 'o', kCannotWrite = 'w';
 
-Found make_directories(const TrainOptions& options, const std::string& resolved_config) {
-  const fs::path dir(options.output_dir);
+/// What rank 0 has to refuse: one of the letters and, with kCannotWrite, the words. Nothing where all is ready.
+std::string make_output_dir(const config::Config& config, const std::string& resolved_config) {
+  const fs::path dir(config.train.output_dir);
   std::error_code error;
-  const bool occupied = fs::exists(dir, error) && !fs::is_empty(dir, error);
-  if (occupied && !options.overwrite_output_dir) return Found::kOccupied;
-  for (const char* old : {"metrics.jsonl", "logs", "final", "config.resolved.yaml"}) fs::remove_all(dir / old, error);
-  fs::create_directories(dir / "logs", error);
-  std::ofstream(dir / "config.resolved.yaml") << resolved_config;
-  return error ? Found::kCannotWrite : Found::kReady;
+  const bool is_occupied = fs::exists(dir, error) && !fs::is_empty(dir, error);
+  if (is_occupied && !config.train.overwrite_output_dir) return {kOccupied};
+  try {
+    if (is_occupied) remove_old_run(config);
+    fs::create_directories(dir / "logs", error);
+    check<DiskError>(!error, "cannot make ", config.train.output_dir, "/logs: check the path and its permissions");
+    files::write((dir / "config.resolved.yaml").string(), resolved_config);
+  } catch (const DiskError& failure) {
+    return kCannotWrite + std::string(failure.what());
+  }
+  return "";
 }
 
 }  // namespace
 
-void prepare_output_dir(const TrainOptions& options, const std::string& resolved_config, comm::Communicator& world) {
-  at::Tensor found = at::zeros({1}, at::kLong);
-  if (world.rank() == 0) found.fill_(static_cast<int64_t>(make_directories(options, resolved_config)));
-  world.broadcast(found, 0);
-  const auto state = static_cast<Found>(found.item<int64_t>());
-  check<ConfigError>(state != Found::kOccupied, "train.output_dir ", options.output_dir,
+void prepare_output_dir(const config::Config& config, const std::string& resolved_config, comm::Communicator& world) {
+  const std::string refusal =
+      comm::broadcast_text(world.rank() == 0 ? make_output_dir(config, resolved_config) : "", 0, world);
+  if (refusal.empty()) return;
+  check<ConfigError>(refusal[0] != kOccupied, "train.output_dir ", config.train.output_dir,
                      " is not empty: choose another, or set train.overwrite_output_dir: true");
-  check<DiskError>(state != Found::kCannotWrite, "cannot make ", options.output_dir,
-                   "/logs: check the path and its permissions");
+  throw DiskError(refusal.substr(1));
 }
 
 RankLog::RankLog(LogSink& sink, const std::string& path, bool to_sink)
-    : sink_(sink), to_sink_(to_sink), file_(path, std::ios::app), start_(now_seconds()) {}
+    : sink_(sink), to_sink_(to_sink), start_(now_seconds()) {
+  use_file([&] { file_.emplace(path, files::AppendFile::Start::kGoOn); });
+}
+
+RankLog::~RankLog() {
+  if (file_) use_file([&] { file_->close(); });
+}
+
+template <typename Use>
+void RankLog::use_file(Use use) {
+  try {
+    use();
+  } catch (const DiskError& error) {
+    file_.reset();
+    sink_.error(text(error.what(), ": no more lines go there, training goes on"));
+  }
+}
 
 void RankLog::to_file(LogLevel level, std::string_view line) {
   const std::lock_guard lock(mutex_);
+  if (!file_) return;
   const char* name = level == LogLevel::kInfo ? "info" : level == LogLevel::kWarning ? "warning" : "error";
-  file_ << number("%9.3f ", now_seconds() - start_) << name << ' ' << line << std::endl;
+  use_file([&] { file_->line(text(number("%9.3f ", now_seconds() - start_), name, ' ', line)); });
 }
 
 void RankLog::write(LogLevel level, std::string_view line) {
@@ -71,25 +91,24 @@ void RankLog::progress(std::string_view line) {
   if (to_sink_) sink_.progress(line);
 }
 
-MetricsFile::MetricsFile(const std::string& path) : path_(path), file_(path, std::ios::trunc) {
-  check<DiskError>(file_.is_open(), "cannot write ", path, ": check the path and its permissions");
-}
+MetricsFile::MetricsFile(const std::string& path) : file_(path, files::AppendFile::Start::kEmpty) {}
 
 void MetricsFile::write(const StepMetrics& metrics) {
   std::string line = text("{\"step\": ", metrics.step);
   for (const auto& [name, value] : metrics.values)
     line += text(", \"", name, "\": ", std::isfinite(value) ? number("%.17g", value) : "null");
-  file_ << line << "}\n" << std::flush;
-  check<DiskError>(file_.good(), "cannot write ", path_, ": is the disk full?");
+  file_.line(line + "}");
 }
 
-void write_flight_record(const TrainOptions& options, const comm::World& world, const std::string& error) noexcept {
+void write_flight_record(const TrainOptions& options, const comm::World& world, const std::string& error,
+                         LogSink& log) noexcept {
   try {
     nlohmann::ordered_json record = nlohmann::ordered_json::parse(world.flight_record());
     record["error"] = error;
-    std::ofstream file(text(options.output_dir, "/logs/rank_", world.rank(), ".flight.json"));
-    file << record.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << std::endl;
-  } catch (const std::exception&) {  // the error itself is what the user must see
+    files::write(text(options.output_dir, "/logs/rank_", world.rank(), ".flight.json"),
+                 record.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  } catch (const std::exception& failure) {  // the error itself is what the user must see
+    log.warning(text("no flight record: ", failure.what()));
   }
 }
 

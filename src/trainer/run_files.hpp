@@ -1,32 +1,40 @@
 #pragma once
 // trainer (private): what a run writes into output_dir, besides the weights.
 
-#include <fstream>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "fpdist/comm/world.hpp"
+#include "fpdist/config/config.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/files/files.hpp"
 
 namespace fpdist::trainer {
 
-/// Collective. Rank 0 makes output_dir and logs/ and writes config.resolved.yaml; ConfigError on every rank when it
-/// holds an earlier run and train.overwrite_output_dir is false.
-void prepare_output_dir(const TrainOptions& options, const std::string& resolved_config, comm::Communicator& world);
+/// Collective. Rank 0 removes what an earlier run wrote (but what `config` reads), makes output_dir and logs/ and
+/// writes config.resolved.yaml. Throws on every rank, with the same words: ConfigError when output_dir holds anything
+/// and train.overwrite_output_dir is false, DiskError.
+void prepare_output_dir(const config::Config& config, const std::string& resolved_config, comm::Communicator& world);
 
-/// logs/rank_N.log and the caller's sink at once. The file gets every line with the seconds since the start.
+/// logs/rank_N.log and the caller's sink at once. The file gets every line with the seconds since the start. When it
+/// cannot be written, the sink gets one error that says so, and from then on the lines that it gets anyway: training
+/// goes on.
 class RankLog final : public LogSink {
  public:
   RankLog(LogSink& sink, const std::string& path, bool to_sink);
+  ~RankLog() override;
   void write(LogLevel level, std::string_view line) override;
   void progress(std::string_view line) override;
 
  private:
+  template <typename Use>
+  void use_file(Use use);
   void to_file(LogLevel level, std::string_view line);
   LogSink& sink_;
   bool to_sink_;
-  std::ofstream file_;
+  std::optional<files::AppendFile> file_;  ///< empty once it cannot be written
   std::mutex mutex_;
   double start_;
 };
@@ -36,14 +44,16 @@ class MetricsFile {
  public:
   explicit MetricsFile(const std::string& path);  ///< throws DiskError
   void write(const StepMetrics& metrics);         ///< throws DiskError when the line could not be written whole
+  void close() { file_.close(); }                 ///< throws DiskError for what the disk says only now
 
  private:
-  std::string path_;
-  std::ofstream file_;
+  files::AppendFile file_;
 };
 
-/// Not collective, never throws: logs/rank_N.flight.json, what this rank was doing when `error` ended it.
-void write_flight_record(const TrainOptions& options, const comm::World& world, const std::string& error) noexcept;
+/// Not collective, never throws: logs/rank_N.flight.json, what this rank was doing when `error` ended it. `log` hears
+/// when it cannot be written.
+void write_flight_record(const TrainOptions& options, const comm::World& world, const std::string& error,
+                         LogSink& log) noexcept;
 
 /// "step 12/100  loss 0.512  ...  eta 1:05": the few numbers a person watches.
 std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double elapsed_seconds, Method method);

@@ -70,7 +70,7 @@ void Trainer::Impl::train() {
   try {
     train_steps();
   } catch (const std::exception& error) {
-    write_flight_record(config.train, world, error.what());
+    if (writes_files) write_flight_record(config.train, world, error.what(), log);
     throw;
   }
 }
@@ -86,7 +86,8 @@ void Trainer::Impl::train_steps() {
   const auto groups_in_data = static_cast<int64_t>(dataset.group.size());
   const data::Loader loader(groups_in_data, config.train.groups_per_step, config.train.seed, config.data.shuffle);
 
-  prepare_output_dir(config.train, config::to_yaml(job), world.communicator());
+  prepare_output_dir(config, config::to_yaml(job), world.communicator());
+  writes_files = true;
   RankLog rank_log(log, text(dir, "/logs/rank_", world.rank(), ".log"), first_rank);
   rank_log.info(text("rank ", world.rank(), " of ", world.size(), ", mesh ", to_string(mesh.shape()), ", ", flat.size(),
                      " parameters here, ", name_of(config.model.dtype), " on ", device->description()));
@@ -96,7 +97,6 @@ void Trainer::Impl::train_steps() {
 
   std::optional<MetricsFile> metrics_file;
   if (first_rank) metrics_file.emplace(dir + "/metrics.jsonl");
-  writes_files = true;
   const auto start = std::chrono::steady_clock::now();
   double logical = 0, computed = 0;
   const auto groups_of = [&](int64_t step_index) {
@@ -132,6 +132,7 @@ void Trainer::Impl::train_steps() {
     if (!last && config.train.save_steps > 0 && metrics.step % config.train.save_steps == 0)
       save(text(dir, "/checkpoint-", metrics.step));
   }
+  if (metrics_file) metrics_file->close();
   save(dir + "/final");
   rank_log.info(text("done: ", static_cast<int64_t>(computed), " tokens computed for ", static_cast<int64_t>(logical),
                      ": sharing ratio ", logical / computed, "; weights in ", dir, "/final"));

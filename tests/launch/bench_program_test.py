@@ -54,6 +54,7 @@ class Comm(Bench):
     def test_a_file_that_cannot_be_written_is_named(self):
         output = self.bench(0, "comm", "--device", "cpu", "--to", "1K", "--json", self.dir / "no/such/folder", code=DISK)
         self.assertIn("no/such/folder", output)
+        self.assertIn("disk full", self.bench(0, "comm", "--device", "cpu", "--to", "1K", "--json", "/dev/full", code=DISK))
 
     def test_errors_name_option_and_cure(self):
         for arguments, words in ((["--collectives", "all_redcue"], "all_redcue is unknown"), (["--from", "1X"], "--from"),
@@ -166,6 +167,8 @@ class Scaling(Bench):
         self.file.write_text('{"bench": "comm"}\n{"bench": "scaling", "np": 2}\n')
         self.assertIn("scaling.jsonl:2: no positive number 'tokens_per_second'",
                       self.bench(0, "scaling", "--report", self.file, code=DATA))
+        self.file.write_text('{"bench": "scaling", "np": 2, "tokens_per_second": 1}\n')
+        self.assertIn("disk full", self.bench(0, "scaling", "--report", self.file, "--html", "/dev/full", code=DISK))
         self.file.write_text("[]\n")
         self.assertIn("scaling.jsonl:1: not a JSON object", self.scale(1, "--json", self.file, code=DATA))
 

@@ -191,7 +191,8 @@ class Plans(unittest.TestCase):
                 (2, "check plan.costs", ("--lengths", self.lengths, "--costs", "none.yaml")),
                 (2, "no multiple of 2, the ranks of a replica", ("--lengths", self.lengths, "--parallel.pp", 2, "--world-sizes", 3)),
                 (2, "set it to at least", ("--lengths", self.lengths, "--parallel.pp", 2, "--pack.max_in_flight", 3)),
-                (7, "cannot write", ("--lengths", self.lengths, "--json", self.folder / "none" / "x.json"))):
+                (7, "cannot write", ("--lengths", self.lengths, "--json", self.folder / "none" / "x.json")),
+                *((7, "disk full", ("--lengths", self.lengths, page, "/dev/full")) for page in ("--json", "--html", "--trace"))):
             with self.subTest(words=words):
                 done = self.run_program(*arguments)
                 self.assertEqual(done.returncode, code, done.stderr)

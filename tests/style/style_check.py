@@ -39,6 +39,7 @@ PLANNING = {"core", "files", "arch", "data", "prefix", "plan", "config"}
 # A room's face towards other rooms of the house: seams that no user of the library needs.
 FACES = {
     "arch/config_json.hpp",
+    "comm/broadcast_text.hpp",
     "config/describe_plan.hpp",
     "data/made/generate.hpp",
     "files/files.hpp",
@@ -72,6 +73,7 @@ CALLS = (
     (re.compile(r"\b(?:secure_)?(?:getenv|setenv|putenv|unsetenv)\s*\("), "reads or writes the environment", ("src/main/", "tests/")),
     (re.compile(r"(?<![\w.>])(?:std::|::)?(?:(?:exit|_exit|_Exit|quick_exit)\s*\(|(?:abort|terminate)\s*\(\s*\))"), "ends the process", SPEAKERS),
     (re.compile(r"\bstd::(?:cout|cerr|clog)\b|(?<![\w])(?:std::)?(?:f?printf|puts|fputs|putchar)\s*\("), "prints", SPEAKERS),
+    (re.compile(r"\bstd::(?:basic_)?o?fstream\b|(?<![\w])(?:std::)?fopen\s*\(|\bO_(?:WRONLY|RDWR|CREAT)\b"), "writes a file", ("src/files/", "tests/")),
     (re.compile(r"\b(?:MPI_[A-Z]\w*|nccl[A-Z]\w*)\b"), "talks to MPI or NCCL", ("src/comm/", "tests/support/", "tests/emulation/", "tests/comm/")),
 )
 # A declaration of that name ends nothing.

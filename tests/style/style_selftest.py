@@ -86,6 +86,10 @@ class Style(unittest.TestCase):
         for call in ('std::getenv("X")', 'setenv("X", "", 1)', "exit(1)", "std::exit(1)", "abort()", "::_exit(1)",
                      "std::cout << 1", "std::cerr << 1", 'printf("")', 'std::fprintf(stderr, "")', "MPI_Barrier(x)", "ncclSend(x)"):
             self.expect("call", source("core", f"int f() {{ return {call}; }}"))
+        for call in ('std::ofstream("a")', 'std::fstream("a")', 'fopen("a", "w")', '::open("a", O_WRONLY)', '::open("a", O_RDWR)'):
+            self.expect("call", source("trainer", f"auto f() {{ return {call}; }}"))
+            self.allow(source("files", f"auto f() {{ return {call}; }}"))
+        self.allow(source("trainer", 'auto f() { return std::pair(std::ifstream("a"), ::open("a", O_RDONLY)); }'))
         self.allow(source("main", 'int f() { return getenv("X") ? exit(1) : std::cout << 1; }'))
         self.allow(source("trainer", "void f() { world.abort(1), abort(reason); }"))
         self.allow(source("comm", "int f() { return MPI_Barrier(x); }"))

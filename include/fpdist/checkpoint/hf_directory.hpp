@@ -59,4 +59,8 @@ void export_hf_directory(const std::string& path, std::span<const TensorSpec> sp
 /// The same for tensors that are all in memory.
 void export_hf_directory(const std::string& path, const NamedTensors& tensors, const ExportOptions& options);
 
+/// Removes from the directory `path` every file that an export writes, `path` itself where nothing else is in it, and
+/// `path`.tmp, which a killed export leaves. Throws DiskError.
+void remove_hf_export(const std::string& path);
+
 }  // namespace fpdist::checkpoint

@@ -22,7 +22,7 @@ struct TrainOptions {
   int64_t profile_steps = 0;
   /// Seconds after which a wait for another rank is a lost peer.
   int64_t comm_timeout_seconds = 600;
-  /// Allow output_dir to hold an earlier run's files.
+  /// Allow output_dir to hold an earlier run's files: they are removed first, all others stay.
   bool overwrite_output_dir = false;
 };
 

@@ -1,7 +1,6 @@
 #include "src/data/made/generate.hpp"
 
 #include <cstdint>
-#include <ostream>
 #include <string>
 
 #include "fpdist/core/error.hpp"
@@ -42,7 +41,7 @@ std::string wrong_answer(const Sum& sum) {
 
 }  // namespace
 
-void generate_arithmetic_pairs(std::ostream& out, int64_t pairs, int shots, uint64_t seed) {
+std::string arithmetic_pairs(int64_t pairs, int shots, uint64_t seed) {
   check<ConfigError>(pairs >= 0 && shots >= 0, "cannot generate ", pairs, " pairs behind ", shots,
                      " worked examples: both must be 0 or more");
   Rng rng(seed, kGenerateStream);
@@ -51,12 +50,13 @@ void generate_arithmetic_pairs(std::ostream& out, int64_t pairs, int shots, uint
     const Sum sum = draw_sum(rng);
     preamble += question(sum) + right_answer(sum) + "\\n\\n";
   }
+  std::string rows;
   for (int64_t pair = 0; pair < pairs; ++pair) {
     const Sum sum = draw_sum(rng);
-    out << R"({"prompt": ")" << preamble << question(sum) << R"(", "chosen": ")" << right_answer(sum)
-        << R"(", "rejected": ")" << wrong_answer(sum) << "\"}\n";
+    rows += text(R"({"prompt": ")", preamble, question(sum), R"(", "chosen": ")", right_answer(sum),
+                 R"(", "rejected": ")", wrong_answer(sum), "\"}\n");
   }
-  check<DiskError>(static_cast<bool>(out), "writing the generated pairs failed: free disk space and start again");
+  return rows;
 }
 
 }  // namespace fpdist::data

@@ -2,36 +2,34 @@
 // data: data sets that the project makes itself, for the quickstart, for long contexts and for tests.
 
 #include <cstdint>
-#include <iosfwd>
 #include <string>
 
 namespace fpdist::data {
 
-/// Writes `pairs` preference rows (`prompt`, `chosen`, `rejected`) about integer arithmetic: every prompt is the same
-/// few-shot preamble of `shots` worked examples followed by one question; `chosen` is right, `rejected` is wrong.
+/// `pairs` JSON lines, preference rows (`prompt`, `chosen`, `rejected`) about integer arithmetic: every prompt is the
+/// same few-shot preamble of `shots` worked examples followed by one question; `chosen` is right, `rejected` is wrong.
 /// Every sum needs a carry: `chosen` works column by column and carries, `rejected` forgets the carry and writes the
 /// column sums side by side, so the method can be told apart as well as the number. Five shots make some 350 bytes.
-/// Throws ConfigError for negative counts, DiskError when the stream fails.
-/// The same (pairs, shots, seed) give the same bytes everywhere.
-void generate_arithmetic_pairs(std::ostream& out, int64_t pairs, int shots, uint64_t seed);
+/// Throws ConfigError for negative counts. The same (pairs, shots, seed) give the same bytes everywhere.
+std::string arithmetic_pairs(int64_t pairs, int shots, uint64_t seed);
 
 struct ManyShotOptions {
   /// GRPO text rows (`prompt`, `completions`, `rewards`) that give both the questions and the worked examples.
   std::string input;
   /// Least tokens (bytes) of the worked examples in front of each question.
   int64_t tokens = 16384;
-  /// Rows to write.
+  /// Rows to make.
   int64_t questions = 4;
   uint64_t seed = 0;
 };
 
-/// Writes GRPO rows (`prompt`, `completions`, `rewards`) with a long prompt: the same many-shot preamble of worked
-/// examples, then a question of its own with that question's completions and rewards. A worked example is a prompt
-/// with its completion of highest reward, which must be above 0; a question has completions of different rewards. No
-/// question is worked in the preamble. Which rows become what is drawn from the seed.
-/// Throws DataError for an input that is missing or no GRPO text file; ConfigError for counts below 1 and when
-/// the input holds too few questions or too few examples (the text says how many tokens there are); DiskError when the
-/// stream fails. The same options and input give the same bytes everywhere.
-void generate_many_shot(std::ostream& out, const ManyShotOptions& options);
+/// GRPO rows as JSON lines (`prompt`, `completions`, `rewards`) with a long prompt: the same many-shot preamble of
+/// worked examples, then a question of its own with that question's completions and rewards. A worked example is a
+/// prompt with its completion of highest reward, which must be above 0; a question has completions of different
+/// rewards. No question is worked in the preamble. Which rows become what is drawn from the seed. Throws DataError for
+/// an input that is missing or no GRPO text file; ConfigError for counts below 1 and when the input holds too few
+/// questions or too few examples (the text says how many tokens there are). The same options and input give the same
+/// bytes everywhere.
+std::string many_shot_rows(const ManyShotOptions& options);
 
 }  // namespace fpdist::data

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <fstream>
 #include <limits>
-#include <ostream>
 #include <set>
 #include <string>
 #include <string_view>
@@ -111,20 +110,20 @@ std::string shortest(double number) {
   return {digits, std::to_chars(digits, digits + sizeof digits, number).ptr};
 }
 
-void write_row(std::ostream& out, const std::string& preamble, const Problem& problem) {
+std::string row_of(const std::string& preamble, const Problem& problem) {
   std::string completions, rewards;
   for (size_t i = 0; i < problem.completion.size(); ++i) {
     if (i > 0) completions += ", ", rewards += ", ";
     completions += quoted(problem.completion[i]);
     rewards += shortest(problem.reward[i]);
   }
-  out << R"({"prompt": )" << quoted(preamble + problem.prompt) << R"(, "completions": [)" << completions
-      << R"(], "rewards": [)" << rewards << "]}\n";
+  return text(R"({"prompt": )", quoted(preamble + problem.prompt), R"(, "completions": [)", completions,
+              R"(], "rewards": [)", rewards, "]}\n");
 }
 
 }  // namespace
 
-void generate_many_shot(std::ostream& out, const ManyShotOptions& options) {
+std::string many_shot_rows(const ManyShotOptions& options) {
   check<ConfigError>(options.tokens >= 1 && options.questions >= 1, "cannot put ", options.tokens,
                      " tokens of examples before ", options.questions, " questions: both must be 1 or more");
   const std::vector<Problem> problems = read_problems(options);
@@ -138,8 +137,9 @@ void generate_many_shot(std::ostream& out, const ManyShotOptions& options) {
                      question.size(), " questions with completions of different rewards, ", options.questions,
                      " are asked for: ask for fewer or give a longer input");
   const std::string preamble = make_preamble(problems, asked, options);
-  for (const Problem* problem : question) write_row(out, preamble, *problem);
-  check<DiskError>(static_cast<bool>(out), "writing the generated rows failed: free disk space and start again");
+  std::string rows;
+  for (const Problem* problem : question) rows += row_of(preamble, *problem);
+  return rows;
 }
 
 }  // namespace fpdist::data

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 #include <iomanip>
 #include <iostream>
 #include <sstream>
 
 #include "fpdist/core/error.hpp"
+#include "src/files/files.hpp"
 #include "src/main/program.hpp"
 
 namespace fpdist::bench {
@@ -100,9 +100,9 @@ void Table::add(const Json& result) {
   if (!is_here_) return;
   std::cout << value_line(columns_, result) << std::endl;
   if (json_path_.empty()) return;
-  std::ofstream file(json_path_, std::ios::app);
-  file << result.dump() << std::endl;
-  check<DiskError>(file.good(), "cannot write ", json_path_, ": check the path, its permissions and the disk");
+  files::AppendFile file(json_path_, files::AppendFile::Start::kGoOn);
+  file.line(result.dump());
+  file.close();
 }
 
 double median(std::vector<double> values) {

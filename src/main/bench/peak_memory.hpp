@@ -7,6 +7,7 @@
 
 namespace fpdist::bench {
 
+/// On a CPU whose kernel cannot, the peak stays that since the process began.
 void reset_peak_memory(comm::Device& device);
 /// Bytes; on the CPU of the whole process, 0 where the system does not say.
 int64_t peak_memory(const comm::Device& device);

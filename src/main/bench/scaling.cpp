@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <optional>
 
@@ -19,6 +18,7 @@
 #include "fpdist/data/tokenizer.hpp"
 #include "fpdist/plan/cost_model.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/files/files.hpp"
 #include "src/main/bench/bench.hpp"
 #include "src/main/bench/group_work.hpp"
 #include "src/main/bench/model_shape.hpp"
@@ -174,10 +174,7 @@ void report(const Options& options) {
     series = series_of(line);
     std::cout << value_line(scaling_columns(), line) << '\n';
   }
-  if (options.html.empty()) return;
-  std::ofstream page(options.html);
-  page << scaling_page(lines) << std::flush;
-  check<DiskError>(page.good(), "cannot write ", options.html, ": check the path, its permissions and the disk");
+  if (!options.html.empty()) files::write(options.html, scaling_page(lines));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "src/files/files.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -94,9 +95,7 @@ std::string to_text(const StageCosts& costs, const std::string& comment) {
 }
 
 void write_costs(const StageCosts& costs, const std::string& comment, const std::string& path) {
-  std::ofstream file(path, std::ios::binary);
-  file << to_text(costs, comment) << std::flush;
-  check<DiskError>(file.good(), path, " could not be written: is the disk full?");
+  files::write(path, to_text(costs, comment));
 }
 
 void check_costs_fit(const StageCosts& costs, int64_t model_layers, const std::string& path) {

@@ -14,14 +14,8 @@
 namespace fpdist::data {
 namespace {
 
-std::string generated(int64_t pairs, int shots, uint64_t seed) {
-  std::ostringstream out;
-  generate_arithmetic_pairs(out, pairs, shots, seed);
-  return out.str();
-}
-
 TEST(Generate, ChosenIsRightAndRejectedIsWrong) {
-  std::istringstream lines(generated(500, 5, 3));
+  std::istringstream lines(arithmetic_pairs(500, 5, 3));
   std::string line, preamble;
   std::set<std::string> questions;
   while (std::getline(lines, line)) {
@@ -41,26 +35,23 @@ TEST(Generate, ChosenIsRightAndRejectedIsWrong) {
 }
 
 TEST(Generate, TheSameArgumentsGiveTheSameBytes) {
-  EXPECT_EQ(generated(3, 2, 1), generated(3, 2, 1));
-  EXPECT_NE(generated(3, 2, 1), generated(3, 2, 2));
-  EXPECT_TRUE(generated(0, 2, 1).empty());
+  EXPECT_EQ(arithmetic_pairs(3, 2, 1), arithmetic_pairs(3, 2, 1));
+  EXPECT_NE(arithmetic_pairs(3, 2, 1), arithmetic_pairs(3, 2, 2));
+  EXPECT_TRUE(arithmetic_pairs(0, 2, 1).empty());
   EXPECT_EQ(
-      generated(1, 0, 0),
+      arithmetic_pairs(1, 0, 0),
       "{\"prompt\": \"Add the numbers column by column, from the right, and carry.\\n\\nQuestion: 35+55=\\nAnswer:\", "
       "\"chosen\": \" 5+5=10, write 0, carry 1. 3+5+1=9. So 90.\", \"rejected\": \" 5+5=10, write 10. 3+5=8. So "
       "810.\"}\n");
 }
 
-TEST(Generate, NegativeCountsAndFailedStreamsAreErrors) {
-  std::ostringstream out;
-  EXPECT_THROW(generate_arithmetic_pairs(out, -1, 2, 0), ConfigError);
-  EXPECT_THROW(generate_arithmetic_pairs(out, 1, -2, 0), ConfigError);
-  out.setstate(std::ios::badbit);
-  EXPECT_THROW(generate_arithmetic_pairs(out, 1, 2, 0), DiskError);
+TEST(Generate, NegativeCountsAreErrors) {
+  EXPECT_THROW(arithmetic_pairs(-1, 2, 0), ConfigError);
+  EXPECT_THROW(arithmetic_pairs(1, -2, 0), ConfigError);
 }
 
 TEST_F(ReaderTest, GeneratedPairsAreReadBack) {
-  const Dataset data = read(Method::kDpo, generated(40, 5, 0));
+  const Dataset data = read(Method::kDpo, arithmetic_pairs(40, 5, 0));
   EXPECT_EQ(data.group.size(), 40u);
   EXPECT_EQ(data.truncated_samples + data.dropped_rows, 0);
 }

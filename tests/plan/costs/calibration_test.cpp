@@ -207,6 +207,7 @@ TEST(Calibration, CostsComeBackFromTheirFile) {
   ++model.layers;
   EXPECT_THROW(costs_of_model(model, false, path), ConfigError);
   EXPECT_THROW(write_costs(kGiven, "", "/no/such/folder/costs.yaml"), DiskError);
+  EXPECT_THROW(write_costs(kGiven, "", "/dev/full"), DiskError);
 }
 
 }  // namespace

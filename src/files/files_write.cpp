@@ -1,0 +1,130 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "fpdist/core/error.hpp"
+#include "src/files/files.hpp"
+
+namespace fpdist::files {
+namespace {
+
+/// Throws for errno; `doing`: the step that failed, where the reason does not say enough ("" or "flushing: ").
+[[noreturn]] void fail(const std::string& path, const char* doing = "") {
+  const int reason = errno;
+  const bool is_full = reason == ENOSPC || reason == EDQUOT || reason == EFBIG;
+  throw DiskError(text("cannot write ", path, ": ", doing, std::strerror(reason),
+                       is_full ? ": is the disk full? free space or choose another output folder"
+                               : ": check the path and its permissions, or choose another output folder"));
+}
+
+/// All of `bytes` by write(next, length), which may take less than it is given.
+template <typename Write>
+void write_all(const std::string& path, const void* data, size_t bytes, Write write) {
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t written = write(next, std::min(bytes, size_t{1} << 30));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail(path);
+    next += written;
+    bytes -= static_cast<size_t>(written);
+  }
+}
+
+bool is_no_regular_file(const std::string& path) {
+  struct stat there {};
+  return ::stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode);
+}
+
+/// Where `path`'s links lead: a rename onto a link would replace the link.
+std::string followed(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_symlink(path, error)) return path;
+  const std::filesystem::path target = std::filesystem::canonical(path, error);
+  return error ? path : target.string();
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(const std::string& path)
+    : path_(is_no_regular_file(path) ? path : followed(path)),
+      temporary_(is_no_regular_file(path) ? path : path_ + ".tmp"),
+      file_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+  if (!file_.open()) fail(path_);
+}
+
+AtomicFile::~AtomicFile() {
+  if (!committed_ && temporary_ != path_) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::append(const void* data, size_t bytes) {
+  write_all(path_, data, bytes, [&](const char* next, size_t length) { return ::write(file_.get(), next, length); });
+}
+
+void AtomicFile::write_at(uint64_t offset, const void* data, size_t bytes) {
+  const char* begin = static_cast<const char*>(data);
+  write_all(path_, data, bytes, [&](const char* next, size_t length) {
+    return ::pwrite(file_.get(), next, length, static_cast<off_t>(offset + static_cast<uint64_t>(next - begin)));
+  });
+}
+
+void AtomicFile::commit() {
+  const bool renames = temporary_ != path_;
+  if (renames && ::fsync(file_.get()) != 0) fail(path_, "flushing it: ");
+  if (file_.close() != 0) fail(path_, "closing it: ");
+  if (!renames) return;
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail(path_, "renaming its .tmp: ");
+  committed_ = true;
+  const auto folder = std::filesystem::path(path_).parent_path();
+  sync_directory(folder.empty() ? "." : folder.string());
+}
+
+void write(const std::string& path, std::string_view bytes) {
+  AtomicFile file(path);
+  file.append(bytes.data(), bytes.size());
+  file.commit();
+}
+
+AppendFile::AppendFile(const std::string& path, Start start)
+    : path_(path),
+      file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (start == Start::kEmpty ? O_TRUNC : 0),
+                   0666)) {
+  if (!file_.open()) fail(path_);
+}
+
+void AppendFile::line(std::string_view line) {
+  const std::string whole = std::string(line) + '\n';
+  off_t written = 0;
+  try {
+    write_all(path_, whole.data(), whole.size(), [&](const char* next, size_t length) {
+      const ssize_t took = ::write(file_.get(), next, length);
+      written += std::max<ssize_t>(took, 0);
+      return took;
+    });
+  } catch (const DiskError&) {
+    // O_APPEND has left the place behind what was written. A device has no place, and nothing to cut.
+    const off_t end = ::lseek(file_.get(), 0, SEEK_CUR);
+    [[maybe_unused]] const int cut = end >= written && written > 0 ? ::ftruncate(file_.get(), end - written) : 0;
+    throw;
+  }
+}
+
+void AppendFile::close() {
+  // What cannot be synced, such as a terminal, says EINVAL.
+  if (::fsync(file_.get()) != 0 && errno != EINVAL) fail(path_, "flushing it: ");
+  if (file_.close() != 0) fail(path_, "closing it: ");
+}
+
+void sync_directory(const std::string& path) {
+  FileHandle folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Some file systems cannot sync a directory and say EINVAL: then there is nothing to do.
+  const bool synced = folder.open() && (::fsync(folder.get()) == 0 || errno == EINVAL);
+  check<DiskError>(synced, path, ": the folder cannot be flushed: ", std::strerror(errno));
+}
+
+}  // namespace fpdist::files

@@ -1,0 +1,119 @@
+#include "src/trainer/old_run.hpp"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/trainer/trainer.hpp"
+#include "tests/support/error_of.hpp"
+#include "tests/support/scratch.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+class OldRun : public ::testing::Test {
+ protected:
+  OldRun() {
+    at::set_num_threads(1);
+    config_.train.output_dir = scratch_ / "out";
+  }
+  void spill(const std::string& name) {
+    fs::create_directories(fs::path(scratch_ / "out/" + name).parent_path());
+    test::spill(scratch_ / "out/" + name, "x");
+  }
+  /// Every file below output_dir, and every empty folder.
+  std::vector<std::string> left() const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::recursive_directory_iterator(scratch_ / "out"))
+      if (!entry.is_directory() || fs::is_empty(entry.path()))
+        names.push_back(fs::relative(entry.path(), scratch_ / "out").string());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  const test::Scratch scratch_;
+  config::Config config_;
+};
+
+TEST_F(OldRun, NothingThatARunWritesStays) {
+  test::spill(scratch_ / "data.jsonl", R"({"prompt_ids":[1,2,3],"chosen_ids":[7,8],"rejected_ids":[7,9]}
+{"prompt_ids":[1,2,4],"chosen_ids":[7,8,9],"rejected_ids":[7]})");
+  config_.method = Method::kDpo;
+  config_.model.preset = "tiny";
+  config_.data.path = {scratch_ / "data.jsonl"};
+  config_.train.groups_per_step = 2, config_.train.max_steps = 3;
+  config_.train.save_steps = 1, config_.train.profile_steps = 1;
+  config_.plan.calibrate_steps = 2;
+  NullLog log;
+  const auto run = [&](const config::Config& config, bool fails) {
+    comm::run_threads(2, [&](comm::World& world) {
+      Trainer trainer(world, config, log);
+      trainer.set_hook(
+          [&](const StepMetrics& step) { check<NumericsError>(!fails || step.step < 3, "a run that fails"); });
+      trainer.train();
+    });
+  };
+  run(config_, false);
+  const std::vector<std::string> first = left();
+  for (const char* name :
+       {"checkpoint-1/model.safetensors", "checkpoint-2/config.json", "config.resolved.yaml", "costs.yaml",
+        "final/config.json", "logs/rank_1.log", "metrics.jsonl", "trace-1.json", "trace-1.planned.json", "trace-1.txt"})
+    EXPECT_TRUE(std::binary_search(first.begin(), first.end(), name)) << name;
+  config_.train.overwrite_output_dir = true;
+  EXPECT_THROW(run(config_, true), NumericsError);
+  EXPECT_TRUE(fs::exists(scratch_ / "out/logs/rank_0.flight.json"));
+  EXPECT_FALSE(fs::exists(scratch_ / "out/final"));
+  config::Config less = config_;
+  less.train.save_steps = less.train.profile_steps = less.plan.calibrate_steps = 0;
+  run(less, false);
+  EXPECT_EQ(left(), (std::vector<std::string>{"config.resolved.yaml", "final/config.json", "final/model.safetensors",
+                                              "logs/rank_0.log", "logs/rank_1.log", "metrics.jsonl"}));
+  remove_old_run(config_);
+  EXPECT_EQ(left(), std::vector<std::string>{"logs"});
+}
+
+TEST_F(OldRun, WhatIsNoFileOfARunStays) {
+  const std::vector<std::string> users = {"checkpoint-1/notes.md",  "checkpoint-best/model.safetensors",
+                                          "final/eval/config.json", "final/scores.json",
+                                          "logs/rank_0.log.gz",     "logs/run/rank_0.log",
+                                          "metrics.jsonl.bak",      "notes.txt",
+                                          "trace-1.json.gz",        "trace-one.json"};
+  for (const std::string& name : users) spill(name);
+  for (const char* name :
+       {"checkpoint-1/model-00001-of-00002.safetensors", "checkpoint-1/config.json", "checkpoint-12/tokenizer.json",
+        "checkpoint-12.tmp/model.safetensors.tmp", "final/config.json", "final.tmp/config.json", "metrics.jsonl",
+        "config.resolved.yaml.tmp", "logs/rank_12.flight.json", "trace-10.planned.json"})
+    spill(name);
+  remove_old_run(config_);
+  EXPECT_EQ(left(), users);
+}
+
+TEST_F(OldRun, WhatTheNextRunReadsStays) {
+  for (const char* name : {"final/config.json", "final/model.safetensors", "checkpoint-3/model.safetensors",
+                           "costs.yaml", "trace-1.txt", "metrics.jsonl"})
+    spill(name);
+  config_.model.path = scratch_ / "out/./final";
+  config_.plan.costs = scratch_ / "out/costs.yaml";
+  config_.data.path = {scratch_ / "out/trace-1.txt"};
+  remove_old_run(config_);
+  EXPECT_EQ(left(),
+            (std::vector<std::string>{"costs.yaml", "final/config.json", "final/model.safetensors", "trace-1.txt"}));
+}
+
+TEST_F(OldRun, ALinkToAFolderLosesOurFilesOnly) {
+  fs::create_directories(scratch_ / "elsewhere");
+  test::spill(scratch_ / "elsewhere/model.safetensors", "x");
+  spill("metrics.jsonl");
+  fs::create_directory_symlink(scratch_ / "elsewhere", scratch_ / "out/final");
+  remove_old_run(config_);
+  EXPECT_TRUE(fs::is_symlink(scratch_ / "out/final"));
+  EXPECT_TRUE(fs::is_empty(scratch_ / "elsewhere"));
+}
+
+}  // namespace
+}  // namespace fpdist::trainer
