@@ -1,5 +1,4 @@
-// The CUDA runtime's calls that torch and fpdist make, on host memory. A kernel's launch ends the process with a word:
-// every operator that would launch one is to be redispatched (redispatch.cpp).
+// The CUDA runtime's calls that torch and fpdist make, on host memory; launches are kernels.cpp's.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/emulation/cuda/memory.hpp"
 #include "tests/emulation/cuda/streams.hpp"
 
 namespace fpdist::emulated {
@@ -56,7 +56,7 @@ class Memory {
     void* const address = std::aligned_alloc(512, rounded);
     if (address == nullptr) return nullptr;
     std::memset(address, 0xff, rounded);
-    block_[static_cast<char*>(address)] = {rounded, type, current};
+    block_[static_cast<char*>(address)] = {rounded, bytes, type, current};
     if (type == cudaMemoryTypeDevice) used_ += rounded;
     return address;
   }
@@ -70,7 +70,7 @@ class Memory {
     return true;
   }
   struct Block {
-    size_t bytes = 0;
+    size_t bytes = 0, asked = 0;
     cudaMemoryType type = cudaMemoryTypeUnregistered;
     int device = 0;
   };
@@ -80,6 +80,13 @@ class Memory {
     if (after == block_.begin()) return {};
     --after;
     return static_cast<const char*>(address) < after->first + after->second.bytes ? after->second : Block{};
+  }
+  std::pair<uint64_t, uint64_t> allocation_before(uint64_t address) {
+    const std::lock_guard lock(mutex_);
+    const auto after = block_.upper_bound(reinterpret_cast<const char*>(address));
+    if (after == block_.begin()) return {1, 0};
+    const auto& [begin, block] = *std::prev(after);
+    return {reinterpret_cast<uint64_t>(begin), reinterpret_cast<uint64_t>(begin) + block.asked};
   }
   size_t used() {
     const std::lock_guard lock(mutex_);
@@ -106,12 +113,10 @@ cudaError_t release(void* address) {
 using EventHandle = std::shared_ptr<Event>;
 EventHandle& event_of(cudaEvent_t handle) { return *reinterpret_cast<EventHandle*>(handle); }
 
-[[noreturn]] void no_kernels() {
-  std::fputs("emulated GPU: a kernel was launched; its operator is not redispatched to the CPU\n", stderr);
-  std::abort();
-}
-
 }  // namespace
+
+std::pair<uint64_t, uint64_t> allocation_before(uint64_t address) { return Memory::get().allocation_before(address); }
+
 }  // namespace fpdist::emulated
 
 using namespace fpdist::emulated;
@@ -244,8 +249,5 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEve
   *milliseconds = std::chrono::duration<float, std::milli>(event_of(end)->when() - event_of(begin)->when()).count();
   return cudaSuccess;
 }
-
-cudaError_t __cudaLaunchKernel(void*, dim3, dim3, void**, size_t, cudaStream_t) { no_kernels(); }
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t*, const void*, void**) { no_kernels(); }
 
 }  // extern "C"
