@@ -1,0 +1,108 @@
+// Mistakes planted in the kernels' sources (plant_fault.py), each of which the PTX machine has to report. On a GPU most
+// of them would give the right result most of the time.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "kernels/rms_norm/cuda/rms_norm_kernel.hpp"
+#include "kernels/rotary/cuda/rotary_kernel.hpp"
+#include "kernels/swiglu/cuda/swiglu_kernel.hpp"
+#include "tests/kernels/cuda/matrix.hpp"
+
+namespace fpdist::kernels {
+namespace {
+
+using test::fresh_launches, test::launches, test::Matrix;
+
+/// From here on the kernels with that fault run.
+void plant(const std::string& fault) {
+  std::ifstream file(std::string(FPDIST_FAULTS_DIR) + "/" + fault + ".ptx");
+  ASSERT_TRUE(file) << fault;
+  std::stringstream text;
+  text << file.rdbuf();
+  fresh_launches();
+  launches().faulty = ptx::parse(text.str());
+}
+
+template <typename Run>
+std::string report_of(const Run& run) {
+  try {
+    run();
+  } catch (const ptx::Fault& fault) {
+    return fault.what();
+  }
+  return "nothing was reported";
+}
+
+void swiglu(int64_t rows, int64_t width, int64_t gap) {
+  const Matrix gate(Element::kFloat32, rows, width, 1, gap), up(Element::kFloat32, rows, width, 2, gap);
+  const Matrix out(Element::kFloat32, rows, width);
+  launch_swiglu({gate.data(), up.data(), out.data(), rows, width, gate.stride(), up.stride()}, Element::kFloat32,
+                nullptr);
+}
+
+void rms_norm(int64_t rows, int64_t width, bool is_backward) {
+  const auto element = Element::kFloat32;
+  const Matrix x(element, rows, width, 1), dy(element, rows, width, 2), weight(element, 1, width, 3);
+  const Matrix y(element, rows, width), dw(element, 1, width);
+  const RmsNormShape shape = shape_of_rms_norm(rows, width, element, true);
+  const Matrix partial(element, shape.blocks, width);
+  const auto columns = static_cast<uint32_t>(width);
+  if (!is_backward)
+    launch_rms_norm({x.data(), weight.data(), y.data(), rows, width, columns, 1e-6f}, shape, nullptr);
+  else
+    launch_rms_norm_backward({dy.data(), x.data(), weight.data(), y.data(), static_cast<float*>(partial.data()),
+                              static_cast<float*>(dw.data()), rows, width, width, columns, 1e-6f},
+                             shape, nullptr);
+}
+
+void rotary(int64_t rows, int heads, int half) {
+  const Matrix x(Element::kFloat32, rows, 2 * heads * half, 1), out(Element::kFloat32, rows, 2 * heads * half);
+  const Matrix cos(Element::kFloat32, rows, half, 2), sin(Element::kFloat32, rows, half, 3);
+  const RotaryArguments arguments{.x = x.data(),
+                                  .cos = static_cast<const float*>(cos.data()),
+                                  .sin = static_cast<const float*>(sin.data()),
+                                  .out = out.data(),
+                                  .rows = rows,
+                                  .row_stride = 2 * heads * half,
+                                  .head_stride = 2 * half,
+                                  .heads = heads,
+                                  .half = half,
+                                  .is_inverse = false};
+  launch_rotary(arguments, Element::kFloat32, nullptr);
+}
+
+struct Planted {
+  std::string fault;
+  std::function<void()> run;
+  std::string report;
+};
+
+TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
+  const std::vector<Planted> all = {
+      {"swiglu_tail", [] { swiglu(1, 70, 0); }, "reads outside every allocation"},
+      {"swiglu_rows", [] { swiglu(3, 64, 4); }, "reads outside every allocation"},
+      {"rms_norm_before", [] { rms_norm(520, 1024, true); }, "races: "},
+      {"rms_norm_after", [] { rms_norm(2, 1024, false); }, "shared"},
+      {"rms_norm_width", [] { rms_norm(1, 120, false); }, "reads outside every allocation"},
+      {"rms_norm_row", [] { rms_norm(5, 120, false); }, "reads outside every allocation"},
+      {"rms_norm_early", [] { rms_norm(5, 32, false); }, "names lanes that have exited"},
+      {"rms_norm_columns", [] { rms_norm(20, 32, true); }, "shared"},
+      {"rms_norm_partial", [] { rms_norm(20, 32, true); }, "shared"},
+      {"rotary_head", [] { rotary(3, 3, 8); }, "allocation"},
+      {"rotary_row", [] { rotary(3, 3, 8); }, "reads outside every allocation"}};
+  for (const Planted& planted : all) {
+    SCOPED_TRACE(planted.fault);
+    fresh_launches();
+    EXPECT_EQ(report_of(planted.run), "nothing was reported");
+    plant(planted.fault);
+    const std::string report = report_of(planted.run);
+    EXPECT_THAT(report, testing::HasSubstr(planted.report));
+    EXPECT_THAT(report, testing::HasSubstr(".cu:"));
+  }
+}
+
+}  // namespace
+}  // namespace fpdist::kernels

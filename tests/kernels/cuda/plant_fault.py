@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+"""Copies a kernel's source with one mistake in it. Usage: plant_fault.py SOURCE COPY FAULT; the faults stand below."""
+import pathlib
+import sys
+
+# Name: the file, what stands in it once, and what a mistaken author would have written.
+FAULTS = {
+    "swiglu_tail": ("swiglu.cu", "if (begin + N <= a.width)", "if (begin < a.width)"),
+    "swiglu_rows": ("swiglu.cu", "row < a.rows; row += gridDim.y", "row <= a.rows; row += gridDim.y"),
+    "rms_norm_before": ("rms_norm.cu", "  __syncthreads();  // the sums of the row before have been read\n", ""),
+    "rms_norm_after": ("rms_norm.cu", "  __syncthreads();\n#pragma unroll\n  for (int i = 0; i < N; ++i) value[i] = 0.0f;",
+                       "#pragma unroll\n  for (int i = 0; i < N; ++i) value[i] = 0.0f;"),
+    "rms_norm_width": ("rms_norm.cu", "if (is_row && column_of<N>(k) < a.width)", "if (is_row && column_of<N>(k) <= a.width)"),
+    "rms_norm_row": ("rms_norm.cu", "const bool is_row = row < a.rows;", "const bool is_row = row <= a.rows;"),
+    "rms_norm_early": ("rms_norm.cu", "  Bits<T, N> held[kAccessesOfLane] = {};\n  float sum[1]",
+                       "  if (!is_row) return;\n  Bits<T, N> held[kAccessesOfLane] = {};\n  float sum[1]"),
+    "rms_norm_columns": ("rms_norm.cu", "    __syncthreads();\n    for (uint32_t column", "    for (uint32_t column"),
+    "rms_norm_partial": ("rms_norm.cu", "  __syncthreads();\n  if (threadIdx.y != 0", "  if (threadIdx.y != 0"),
+    "rotary_head": ("rotary.cu", "slot + k * slots; head < a.heads)", "slot + k * slots; head <= a.heads)"),
+    "rotary_row": ("rotary.cu", "if (row >= a.rows) return;", "if (row > a.rows) return;"),
+}
+
+
+def main():
+    source, copy, fault = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
+    name, right, wrong = FAULTS[fault]
+    text = source.read_text()
+    if source.name != name or text.count(right) != 1:
+        sys.exit(f"plant_fault: {source} does not hold once: {right!r}")
+    copy.write_text(text.replace(right, wrong))
+
+
+if __name__ == "__main__":
+    main()
