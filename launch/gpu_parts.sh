@@ -77,6 +77,11 @@ part_gemm() {
   if [[ -n ${check_emulated:-} ]]; then sizes=(--shapes '64,64' --rows 64 --rounds 1 --calls 1); fi
   program fpdist_bench gemm --device cuda "${sizes[@]}" --json "$check_work/gemm.jsonl"
 }
+part_pointwise() {
+  local sizes=()
+  if [[ -n ${check_emulated:-} ]]; then sizes=(--model small --rows 8 --rounds 1 --calls 1); fi
+  program fpdist_bench pointwise --device cuda "${sizes[@]}" --json "$check_work/pointwise.jsonl"
+}
 part_step() {
   local sizes=(--layers 4 --gradient-checkpointing) # as the peers' decoder layers
   if [[ -n ${check_emulated:-} ]]; then sizes=(--model small --layers 1 --grid '32,8,2' --rounds 1); fi
@@ -103,6 +108,7 @@ case $1 in
   same_bits) part_same_bits ;;
   curve) part_curve ;;
   gemm) part_gemm ;;
+  pointwise) part_pointwise ;;
   step) part_step ;;
   comm) part_comm ;;
   peers) part_peers ;;

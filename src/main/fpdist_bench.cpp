@@ -1,6 +1,7 @@
 // fpdist_bench: what the parts cost on this machine, each with its baseline in the same run.
 //   mpirun -np 8 fpdist_bench comm --from 1K --to 64M        collectives, in nccl-tests' terms
 //   fpdist_bench gemm                                        linear layers against ATen's GEMM
+//   fpdist_bench pointwise                                   the kernels between them against ATen's operations
 //   fpdist_bench step --layers 4                             forward and backward, shared against unshared
 //   mpirun -np 8 fpdist_bench scaling run.yaml --parallel.dp 8 --json FILE      one point of a scaling curve
 //   fpdist_bench scaling --report FILE --html PAGE           the curve
@@ -18,16 +19,18 @@ namespace {
 using namespace fpdist;
 
 constexpr const char* kUsage =
-    "fpdist_bench comm | gemm | step | scaling [options]; fpdist_bench SUBCOMMAND --help lists them\n"
-    "  comm     collectives: bandwidth by size and whether the results are right; under mpirun\n"
-    "  gemm     linear forward, input gradient and weight gradient against ATen's GEMM\n"
-    "  step     forward and backward of a model shape, shared against unshared\n"
-    "  scaling  a training step on any mesh: one line a job; --report draws the curve\n";
+    "fpdist_bench comm | gemm | pointwise | step | scaling [options]; fpdist_bench SUBCOMMAND --help lists them\n"
+    "  comm       collectives: bandwidth by size and whether the results are right; under mpirun\n"
+    "  gemm       linear forward, input gradient and weight gradient against ATen's GEMM\n"
+    "  pointwise  swiglu, rms_norm and rotary both ways against ATen's operations\n"
+    "  step       forward and backward of a model shape, shared against unshared\n"
+    "  scaling    a training step on any mesh: one line a job; --report draws the curve\n";
 
 bench::Body prepare(const bench::Arguments& arguments) {
   const std::map<std::string, bench::Body (*)(const bench::Arguments&)> subcommands = {
       {"comm", bench::prepare_comm},
       {"gemm", bench::prepare_gemm},
+      {"pointwise", bench::prepare_pointwise},
       {"step", bench::prepare_step},
       {"scaling", bench::prepare_scaling}};
   if (!arguments.empty() && arguments[0] == "--help") {

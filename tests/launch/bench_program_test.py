@@ -66,6 +66,16 @@ class Comm(Bench):
 
 
 class Kernels(Bench):
+    def test_pointwise_reports_every_kernel_and_agrees_with_aten(self):
+        file = self.dir / "pointwise.jsonl"
+        self.bench(0, "pointwise", "--device", "cpu", "--model", "small", "--rows", 16, "--rounds", 1, "--calls", 1, "--json", file)
+        lines = {line["kernel"]: line for line in self.lines(file)}
+        kernels = ["swiglu", "rms_norm", "rotary_q", "rotary_k", "head_norm"]
+        self.assertLessEqual({name + back for name in kernels for back in ("", "_back")}, set(lines))
+        for name, line in lines.items():
+            self.assertLess(line["difference"], 1e-5, name)
+            self.assertGreater(line["ratio"], 0)
+
     def test_gemm_reports_three_products_a_shape(self):
         file = self.dir / "gemm.jsonl"
         self.bench(0, "gemm", "--device", "cpu", "--shapes", "64,96", "48,32", "--rows", 128, "--rounds", 2, "--calls", 1,

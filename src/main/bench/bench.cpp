@@ -105,6 +105,13 @@ void Table::add(const Json& result) {
   file.close();
 }
 
+double seconds_a_call(comm::Device& device, int64_t calls, const std::function<void()>& call) {
+  device.mark();
+  for (int64_t i = 0; i < calls; ++i) call();
+  device.mark();
+  return device.seconds().back() / static_cast<double>(calls);
+}
+
 double median(std::vector<double> values) {
   check<ConfigError>(!values.empty(), "nothing was measured: ask for at least one round");
   std::sort(values.begin(), values.end());

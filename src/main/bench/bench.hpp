@@ -24,6 +24,7 @@ using Body = std::function<void(comm::World&)>;
 /// Throw ConfigError for arguments that make no sense.
 Body prepare_comm(const Arguments& arguments);
 Body prepare_gemm(const Arguments& arguments);
+Body prepare_pointwise(const Arguments& arguments);
 Body prepare_step(const Arguments& arguments);
 Body prepare_scaling(const Arguments& arguments);
 
@@ -75,6 +76,9 @@ std::string title_line(const std::vector<Table::Column>& columns);
 std::string value_line(const std::vector<Table::Column>& columns, const nlohmann::ordered_json& result);
 
 double median(std::vector<double> values);
+
+/// Of one of `calls` calls, by the device's clock.
+double seconds_a_call(comm::Device& device, int64_t calls, const std::function<void()>& call);
 
 /// A number with K, M or G behind it, in powers of 1024. Throws ConfigError.
 int64_t bytes_of(const std::string& text, std::string_view option);

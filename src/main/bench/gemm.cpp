@@ -48,13 +48,6 @@ struct Product {
   std::function<void()> ours, aten;
 };
 
-double seconds_a_call(comm::Device& device, int64_t calls, const std::function<void()>& call) {
-  device.mark();
-  for (int64_t i = 0; i < calls; ++i) call();
-  device.mark();
-  return device.seconds().back() / static_cast<double>(calls);
-}
-
 /// ATen's GEMM libraries on this device; the CPU has one.
 std::vector<at::BlasBackend> libraries(const comm::Device& device) {
   if (device.where().is_cpu()) return {at::BlasBackend::Default};
