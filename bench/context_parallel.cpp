@@ -11,7 +11,7 @@
 //   the bytes of all CPU tensors a rank allocates from the start of forward on:
 //     kept: alive after forward: q, k, v, out and log-sum-exp of each attention and all other activations that backward
 //           needs, and the hidden rows returned. The worst rank must hold at most 1.15 / 8 of the single rank's.
-//     peak: most alive at any time in forward and backward: with the keys of the stages under way, and gradients.
+//     peak: most alive at any time in forward and backward: with the keys of the rounds under way, and gradients.
 //   Reported apart: index tensors, made once a pack. Not counted: weights and their gradients, which cp does not split.
 // Exits with 1 when a figure is not as it must be.
 
@@ -110,7 +110,7 @@ bool compare_traffic(const plan::NamedTree& tree, plan::CpMethod method) {
   const auto forward = [](const Sent& one) { return one.forward; };
   const auto backward = [](const Sent& one) { return one.backward + one.gradients; };
   std::cout << std::left << std::setw(26) << tree.name << std::setw(10) << plan::name_of(method) << std::right
-            << std::setw(3) << plan.ulysses << std::setw(4) << plan.stage.front().size() << std::setw(11)
+            << std::setw(3) << plan.ulysses << std::setw(4) << plan.round.front().size() << std::setw(11)
             << worst(wanted, forward) << std::setw(11) << worst(got, forward) << std::setw(12)
             << worst(wanted, backward) << std::setw(12) << worst(got, backward) << "  "
             << (got == wanted ? "equal" : "DIFFERENT") << std::endl;
@@ -121,7 +121,7 @@ bool traffic_part() {
   std::cout
       << "Bytes that the worst of " << kRanks << " cp ranks sends in one layer; lengths and chunk / " << kScale << "; "
       << kHeads.query << " query and " << kHeads.key << " key-value heads x " << kHeads.dim
-      << ", float32. U: ranks that exchange heads; st: stages.\n\n"
+      << ", float32. U: ranks that exchange heads; rd: rounds.\n\n"
       << "tree (before the division) method     U  st  fwd planned   measured bwd planned    measured  all ranks\n";
   bool good = true;
   for (const plan::NamedTree& tree : plan::design_trees())

@@ -45,7 +45,7 @@ void report(const NamedTree& tree, CpMethod method) {
             << plan.ulysses << std::fixed << std::setprecision(3) << std::setw(7)
             << over_mean(load.pairs, load.total_pairs) << std::setw(7) << over_mean(load.rows, load.total_rows)
             << std::setw(8) << *std::max_element(load.received.begin(), load.received.end()) << std::setw(8)
-            << received_bound(tree.node, plan.groups()) << std::setw(4) << plan.stage.front().size()
+            << received_bound(tree.node, plan.teams()) << std::setw(4) << plan.round.front().size()
             << std::setprecision(1) << std::setw(8) << static_cast<double>(forward) / 1e6 << std::setw(8)
             << static_cast<double>(backward) / 1e6 << std::setprecision(2) << std::setw(7) << took.count() << "\n";
 }
@@ -55,7 +55,7 @@ void report(const NamedTree& tree, CpMethod method) {
 int main() {
   std::cout
       << "8 cp ranks, chunk 256, 32 query and 8 key-value heads x 128. U: ranks that exchange heads; pairs, rows: "
-         "max/mean;\nreceived, bound: key rows of the worst group; st: stages; fwd, bwd: million elements that the "
+         "max/mean;\nreceived, bound: key rows of the worst team; rd: rounds; fwd, bwd: million elements that the "
          "worst rank sends.\n\n"
       << "tree                      method     U  pairs   rows received   bound  st     fwd     bwd     ms\n";
   for (const NamedTree& tree : design_trees())

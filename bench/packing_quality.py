@@ -30,11 +30,11 @@ FILES = {
 LONG_PREFIXES = ("long_prompt", "mixed", "mixed_128", "agent_tree")
 
 
-def plan(program, lengths, dp, pp, cap, schedule, chunks, more=()):
+def plan(program, lengths, dp, pp, cap, schedule, runs, more=()):
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "plan.json"
         subprocess.run([program, "--lengths", lengths, "--parallel.dp", str(dp), "--parallel.pp", str(pp), "--pack.max_tokens", str(cap),
-                        "--parallel.schedule", schedule, "--parallel.virtual_stages", str(chunks), "--json", out, *more],
+                        "--parallel.schedule", schedule, "--parallel.virtual_stages", str(runs), "--json", out, *more],
                        check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         return json.loads(out.read_text())
 
@@ -54,12 +54,12 @@ def main():
         if options.only not in (None, name):
             continue
         lengths = options.data / f"{name}.jsonl"
-        for (schedule, chunks), limit in zip(SCHEDULES, limits):
-            result = plan(options.program, lengths, dp, pp, cap, schedule, chunks, ["--compare"] if options.compare else [])
+        for (schedule, runs), limit in zip(SCHEDULES, limits):
+            result = plan(options.program, lengths, dp, pp, cap, schedule, runs, ["--compare"] if options.compare else [])
             check(lengths, result, keep_lines=name == "gsm8k_pairs")
             times = [result["plan_ms"]]
             for _ in range(2):
-                again = plan(options.program, lengths, dp, pp, cap, schedule, chunks)
+                again = plan(options.program, lengths, dp, pp, cap, schedule, runs)
                 assert again["plan"] == result["plan"], "another plan the second time"
                 times.append(again["plan_ms"])
             value = result["step_over_ideal"]

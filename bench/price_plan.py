@@ -92,7 +92,7 @@ def slices_of(tree, pack):
 
 
 def op_list(schedule, p, v, device, counts, window):
-    """[(kind, unit, chunk)] of a device; counts: slices of each pack."""
+    """[(kind, unit, the device's own run)] of a device; counts: slices of each pack."""
     n = sum(counts)
     backward, upto, first = [], [], 0
     for count in counts:
@@ -110,11 +110,11 @@ def op_list(schedule, p, v, device, counts, window):
         fs, bs = [(u, 0) for u in range(n)], [(u, 0) for u in backward]
         wanted = [min(n, max(upto[j], j + window) + p - 1 - device) for j in range(n)]
     ops, done, weights = [], 0, 0
-    for j, (unit, chunk) in enumerate(bs):
+    for j, (unit, run) in enumerate(bs):
         while done < wanted[j]:
             ops.append(("F",) + fs[done])
             done += 1
-        ops.append(("B", unit, chunk))
+        ops.append(("B", unit, run))
         while schedule == "zb-h1" and j + 1 - weights > device:
             ops.append(("W",) + bs[weights])
             weights += 1
@@ -143,8 +143,8 @@ def simulate(schedule, p, v, layers, costs, packs, window):
         moved = False
         for d in range(p):
             while at[d] < len(lists[d]):
-                kind, unit, chunk = lists[d][at[d]]
-                run = chunk * p + d
+                kind, unit, own = lists[d][at[d]]
+                run = own * p + d
                 needs = ("F", unit, run - 1) if kind == "F" and run else ("B", unit, run + 1) if kind == "B" and run + 1 < p * v else None
                 if needs and needs not in end:
                     break

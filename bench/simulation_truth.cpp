@@ -15,7 +15,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "fpdist/parallel/executor.hpp"
-#include "fpdist/plan/simulate.hpp"
+#include "src/plan/schedule/simulate.hpp"
 
 namespace {
 

@@ -15,6 +15,7 @@
 
 #include "fpdist/core/rng.hpp"
 #include "fpdist/plan/step_plan.hpp"
+#include "src/plan/costs/unit_cost.hpp"
 
 namespace {
 

@@ -6,10 +6,10 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/loss/spec.hpp"
-#include "fpdist/plan/stage_layers.hpp"
 #include "src/arch/config_json.hpp"
 #include "src/config/model_size.hpp"
 #include "src/plan/costs/costs_file.hpp"
+#include "src/plan/costs/stage_layers.hpp"
 
 namespace fpdist::config {
 namespace {

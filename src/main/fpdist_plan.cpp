@@ -150,10 +150,10 @@ void write_file(const std::string& path, const std::string& content) {
 }
 
 /// The steps after the first, a line each.
-nlohmann::json plan_more_steps(const std::vector<PlanRequest>& requests, const PlannedStep& first) {
+nlohmann::json plan_more_steps(const std::vector<PlanRequest>& requests, const PricedStep& first) {
   nlohmann::json all = nlohmann::json::array();
   for (size_t s = 0; s < requests.size(); ++s) {
-    const PlannedStep later = s == 0 ? PlannedStep{} : plan_step(requests[s]);
+    const PricedStep later = s == 0 ? PricedStep{} : plan_step(requests[s]);
     const plan::PlanFigures& f = s == 0 ? first.figures : later.figures;
     all.push_back({{"step_over_ideal", f.step_over_ideal},
                    {"step", f.step},

@@ -11,7 +11,8 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/plan/cost_model.hpp"
+#include "src/plan/costs/unit_cost.hpp"
+#include "src/plan/step_tree.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -26,8 +27,8 @@ bool by_group(const MemberRef& a, const MemberRef& b) {
 /// has no tokens, with the first pack of all.
 class Riders {
  public:
-  Riders(const StepTree& step, size_t groups) : waiting_(groups) {
-    std::vector<bool> has_tokens(groups, false);
+  explicit Riders(const StepTree& step) : waiting_(index(step.tree.lines)) {
+    std::vector<bool> has_tokens(waiting_.size(), false);
     for (const MemberRef& member : step.member) has_tokens[index(member.group)] = true;
     for (const MemberRef& rider : step.empty)
       (has_tokens[index(rider.group)] ? waiting_[index(rider.group)] : homeless_).push_back(rider);
@@ -126,12 +127,6 @@ uint64_t hash_of(const StepPlan& plan, const ParallelOptions& parallel) {
 
 }  // namespace
 
-int64_t count_edges(const data::Sample& sample) {
-  if (sample.target.empty()) return 0;
-  return std::count_if(sample.target.begin() + 1, sample.target.end(),
-                       [](int32_t target) { return target != data::kIgnore; });
-}
-
 PipelineShape StepPlan::pipeline(int d) const {
   PipelineShape shape{
       .schedule = schedule, .stages = stages, .runs = runs, .slices = {}, .window = window.at(index(d))};
@@ -154,17 +149,21 @@ PlannerOptions planner_options(Method method, const ParallelOptions& parallel, c
 
 StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
                         const StageCosts& costs, const PackOptions& options) {
+  return make_step_plan(make_step_tree(groups, options.share_prefix), method, parallel, costs, options);
+}
+
+StepPlan make_step_plan(const StepTree& step, Method method, const ParallelOptions& parallel, const StageCosts& costs,
+                        const PackOptions& options) {
   check<ConfigError>(parallel.dp >= 1, "parallel.dp is ", parallel.dp,
                      ": resolve the mesh against the number of ranks first");
   check<ConfigError>(options.max_tokens >= 1, "pack.max_tokens is ", options.max_tokens, ": set it to 1 or more");
-  const StepTree step = make_step_tree(groups, options.share_prefix);
   const PipelinePlan planned = plan_pipeline(step.tree, costs, planner_options(method, parallel, options));
 
   StepPlan plan;
   plan.totals = step.totals;
   plan.schedule = parallel.schedule, plan.stages = parallel.pp, plan.runs = parallel.virtual_stages;
   const CostTable forward = forward_cost(costs);
-  Riders riders(step, groups.size());
+  Riders riders(step);
   for (const PlannedReplica& replica : planned.replica) {
     plan.window.push_back(replica.window);
     std::vector<PackPlan>& packs = plan.replica.emplace_back();

@@ -1,4 +1,4 @@
-// A step's samples as the planner sees them: the radix forest with what each node costs the head.
+#include "src/plan/step_tree.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -7,7 +7,6 @@
 #include <span>
 #include <vector>
 
-#include "fpdist/plan/step_plan.hpp"
 #include "fpdist/prefix/forest.hpp"
 
 namespace fpdist::plan {
@@ -15,21 +14,21 @@ namespace {
 
 size_t index(int64_t i) { return static_cast<size_t>(i); }
 
-/// Targets of a sample's tokens in [from, to) that are edges; a sample's first token is predicted from nowhere.
+/// Targets of a sample's tokens in [from, to); its first token is predicted from nowhere.
 std::span<const int32_t> targets(const data::Sample& sample, int64_t from, int64_t to) {
-  if (sample.target.empty()) return {};
   from = std::max<int64_t>(from, 1);
-  return std::span(sample.target).subspan(index(from), index(std::max<int64_t>(0, to - from)));
-}
-
-int64_t supervised(std::span<const int32_t> target) {
-  return static_cast<int64_t>(target.size()) - std::count(target.begin(), target.end(), data::kIgnore);
+  to = std::min(to, static_cast<int64_t>(sample.target.size()));
+  return from < to ? std::span(sample.target).subspan(index(from), index(to - from)) : std::span<const int32_t>();
 }
 
 /// Edges go to nodes where all samples that pass through want the same targets, else to the samples.
 void count_scores(LengthTree& tree, const prefix::Forest& forest, std::span<const data::Sample* const> samples) {
+  const auto end = [&](size_t n) { return forest.node[n].depth + forest.node[n].length; };
   const auto range = [&](const data::Sample& sample, size_t n) {
-    return targets(sample, forest.node[n].depth, forest.node[n].depth + forest.node[n].length);
+    return targets(sample, forest.node[n].depth, end(n));
+  };
+  const auto edges = [&](const data::Sample& sample, size_t n) {
+    return count_edges(sample, forest.node[n].depth, end(n));
   };
   std::vector<bool> is_common(tree.node.size(), true);
   for (size_t b = 0; b < samples.size(); ++b)
@@ -40,16 +39,21 @@ void count_scores(LengthTree& tree, const prefix::Forest& forest, std::span<cons
         is_common[index(n)] = false;
     }
   for (size_t n = 0; n < tree.node.size(); ++n)
-    if (is_common[n]) tree.node[n].edges = supervised(range(*samples[index(forest.node[n].sample)], n));
+    if (is_common[n]) tree.node[n].edges = edges(*samples[index(forest.node[n].sample)], n);
   for (LengthSample& sample : tree.sample) {
     const size_t b = index(sample.edges);  // until now: which sample of the step
     sample.edges = 0;
     for (int32_t n = sample.node; n >= 0; n = tree.node[index(n)].parent)
-      if (!is_common[index(n)]) sample.edges += supervised(range(*samples[b], index(n)));
+      if (!is_common[index(n)]) sample.edges += edges(*samples[b], index(n));
   }
 }
 
 }  // namespace
+
+int64_t count_edges(const data::Sample& sample, int64_t from, int64_t to) {
+  const std::span<const int32_t> target = targets(sample, from, to);
+  return static_cast<int64_t>(target.size()) - std::count(target.begin(), target.end(), data::kIgnore);
+}
 
 StepTree make_step_tree(std::span<const data::Group> groups, bool share) {
   StepTree step;
@@ -73,6 +77,8 @@ StepTree make_step_tree(std::span<const data::Group> groups, bool share) {
   step.totals.groups = step.tree.lines;
   step.totals.samples = static_cast<int64_t>(samples.size());
   const prefix::Forest forest = prefix::make_forest(tokens, share);
+  // What sharing could save is told also where it is off.
+  step.totals.tokens_unique = share ? forest.tokens() : prefix::make_forest(tokens).tokens();
   for (const prefix::ForestNode& node : forest.node)
     step.tree.node.push_back({.parent = node.parent, .rows = node.length, .above = node.depth});
   std::vector<int32_t> order(members.size());

@@ -48,8 +48,9 @@ void Trainer::Impl::add_plan_metrics(std::map<std::string, double>& values, cons
   values["replica_imbalance"] = over_mean(measured.replica);
   values["planned_replica_imbalance"] = over_mean(forecast.replica);
   values["stage_imbalance"] = over_mean(measured.stage);
-  const auto unique = static_cast<double>(planned.unique_tokens);
-  values["sharing_possible"] = unique > 0 ? static_cast<double>(planned.plan.totals.tokens_logical) / unique : 1.0;
+  const plan::StepTotals& totals = planned.plan.totals;
+  const auto unique = static_cast<double>(totals.tokens_unique);
+  values["sharing_possible"] = unique > 0 ? static_cast<double>(totals.tokens_logical) / unique : 1.0;
   values["plan_seconds"] = planning[0].item<double>();
   values["plan_wait_seconds"] = planning[1].item<double>();
 }

@@ -4,8 +4,7 @@
 #include <array>
 #include <chrono>
 
-#include "fpdist/plan/simulate.hpp"
-#include "fpdist/prefix/forest.hpp"
+#include "src/plan/schedule/simulate.hpp"
 #include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
@@ -14,7 +13,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// Of every slice of a pack.
+/// Work of every slice of a pack.
 std::vector<plan::Amount> slice_work(std::span<const data::Group> groups, const plan::PackPlan& pack, bool share) {
   const prefix::TreeLayout layout = plan::lay_out(groups, pack, share);
   std::vector<plan::Amount> work(pack.slice_end.size());
@@ -28,14 +27,6 @@ std::vector<plan::Amount> slice_work(std::span<const data::Group> groups, const 
   }
   for (const int32_t row : layout.score_row) ++work[slice_of(row)].edges;
   return work;
-}
-
-/// Of a forest over all samples.
-int64_t unique_tokens(std::span<const data::Group> groups) {
-  std::vector<prefix::TokenSpan> samples;
-  for (const data::Group& group : groups)
-    for (const data::Sample& sample : group.sample) samples.emplace_back(sample.token);
-  return prefix::make_forest(samples).tokens();
 }
 
 }  // namespace
@@ -85,7 +76,6 @@ PlannedStep plan_step(std::span<const data::Group> groups, const Config& config,
   PlannedStep planned;
   planned.plan = plan::make_step_plan(groups, config.method, config.parallel, costs, config.pack);
   planned.forecast = forecast_step(groups, planned.plan, config, costs);
-  planned.unique_tokens = unique_tokens(groups);
   planned.costs_version = costs_version;
   planned.seconds = seconds_since(start);
   return planned;

@@ -8,8 +8,8 @@
 
 #include "fpdist/comm/device.hpp"
 #include "fpdist/config/config.hpp"
-#include "fpdist/plan/amount.hpp"
 #include "fpdist/plan/step_plan.hpp"
+#include "src/plan/costs/amount.hpp"
 
 namespace fpdist::trainer {
 
@@ -35,7 +35,6 @@ class Packs;
 struct PlannedStep {
   plan::StepPlan plan;
   Forecast forecast;
-  int64_t unique_tokens = 0;  ///< rows that one pack of all groups would have, sharing on
   double seconds = 0;         ///< of the thread that planned
   double waited = 0;          ///< of the step that needed it
   int64_t costs_version = 0;  ///< Trainer::Impl::costs_version that it was planned with

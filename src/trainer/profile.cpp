@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/plan/simulate.hpp"
-#include "fpdist/plan/timeline.hpp"
 #include "src/files/files.hpp"
+#include "src/plan/schedule/simulate.hpp"
+#include "src/plan/schedule/timeline.hpp"
 #include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {

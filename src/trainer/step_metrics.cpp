@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "src/plan/costs/unit_cost.hpp"
 #include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {

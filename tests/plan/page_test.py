@@ -12,7 +12,7 @@ import unittest
 
 PROGRAM = sys.argv.pop(1)
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
-SCHEDULES = (("1f1b", 2), ("interleaved", 2), ("zb-h1", 3))  # operations of a unit on a stage, two chunks being two
+SCHEDULES = (("1f1b", 2), ("interleaved", 2), ("zb-h1", 3))  # operations of a unit on a stage, two runs being two
 
 
 class Page(unittest.TestCase):
@@ -35,9 +35,9 @@ class Page(unittest.TestCase):
             with self.subTest(schedule=schedule):
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertNotIn("CONSOLE", done.stderr)
-                chunks = plan["virtual_stages"]
+                runs = plan["virtual_stages"]
                 boxes = len(re.findall(r'<rect class="[FBW]( odd)?"', done.stdout))
-                self.assertEqual(boxes, operations * chunks * plan["pp"] * plan["units"])
+                self.assertEqual(boxes, operations * runs * plan["pp"] * plan["units"])
                 self.assertEqual(done.stdout.count('<rect class="idle"'), plan["dp"] * plan["pp"])
                 self.assertIn(f"{plan['step_over_ideal']:.3f}", done.stdout)
                 self.assertIn(f"{100 * plan['bubble']:.1f}%", done.stdout)

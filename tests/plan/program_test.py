@@ -48,10 +48,10 @@ class Plans(unittest.TestCase):
     def test_an_independent_pricer_finds_the_same_figures(self):
         for seed in range(6):
             self.write(seed, 20)
-            for schedule, chunks in SCHEDULES:
+            for schedule, runs in SCHEDULES:
                 for dp, pp in ((1, 1), (3, 2), (2, 4)):
                     result, _ = self.plan("--parallel.dp", dp, "--parallel.pp", pp, "--pack.max_tokens", 4096, "--method", "grpo",
-                                          "--parallel.schedule", schedule, "--parallel.virtual_stages", chunks)
+                                          "--parallel.schedule", schedule, "--parallel.virtual_stages", runs)
                     with self.subTest(seed=seed, schedule=schedule, dp=dp, pp=pp):
                         price_plan.check(self.lengths, result)
 

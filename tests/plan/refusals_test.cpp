@@ -8,9 +8,9 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
-#include "fpdist/plan/pipeline_plan.hpp"
 #include "fpdist/plan/step_plan.hpp"
 #include "src/plan/costs/costs_file.hpp"
+#include "src/plan/pack/pipeline_plan.hpp"
 #include "tests/support/random_lengths.hpp"
 
 namespace fpdist::plan {

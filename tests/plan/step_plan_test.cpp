@@ -15,6 +15,8 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
+#include "src/plan/costs/unit_cost.hpp"
+#include "src/plan/step_tree.hpp"
 #include "tests/support/random_samples.hpp"
 #include "tests/support/step_groups.hpp"
 

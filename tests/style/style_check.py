@@ -51,11 +51,16 @@ FACES = {
     "ops/partial_logprob.hpp",
     "ops/segments.hpp",
     "parallel/zero/zero_reducer.hpp",
+    "plan/costs/amount.hpp",
     "plan/costs/calibration.hpp",
     "plan/costs/costs_file.hpp",
+    "plan/costs/stage_layers.hpp",
+    "plan/costs/unit_cost.hpp",
     "plan/figures/baselines.hpp",
     "plan/figures/plan_figures.hpp",
     "plan/figures/step_volume.hpp",
+    "plan/schedule/simulate.hpp",
+    "plan/schedule/timeline.hpp",
 }
 
 # Libraries: (what an include starts with, where it may stand).

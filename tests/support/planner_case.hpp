@@ -1,7 +1,7 @@
 #pragma once
 // Tests: what plan_pipeline is asked.
 
-#include "fpdist/plan/pipeline_plan.hpp"
+#include "src/plan/pack/pipeline_plan.hpp"
 
 namespace fpdist::plan {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "fpdist/core/rng.hpp"
-#include "fpdist/plan/length_tree.hpp"
+#include "src/plan/pack/length_tree.hpp"
 
 namespace fpdist::plan {
 

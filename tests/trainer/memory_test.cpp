@@ -12,7 +12,7 @@
 
 #include "bench/counting_allocator.hpp"
 #include "fpdist/core/rng.hpp"
-#include "fpdist/plan/simulate.hpp"
+#include "src/plan/schedule/simulate.hpp"
 #include "src/trainer/step_run.hpp"
 
 namespace fpdist::trainer {

@@ -19,11 +19,11 @@ constexpr int kGroups = 23, kPerStep = 6, kSteps = 12;  // three epochs, the las
 constexpr uint64_t kSeed = 5;
 const plan::StageCosts kCosts{.layers = 8};
 
-plan::ParallelOptions mesh(int dp, int pp, int cp, plan::Schedule schedule = plan::Schedule::k1F1B, int chunks = 1) {
+plan::ParallelOptions mesh(int dp, int pp, int cp, plan::Schedule schedule = plan::Schedule::k1F1B, int runs = 1) {
   plan::ParallelOptions options;
   options.dp = dp, options.pp = pp, options.cp = cp;
-  options.schedule = schedule, options.virtual_stages = chunks;
-  options.layers.assign(static_cast<size_t>(pp * chunks), 8 / (pp * chunks));
+  options.schedule = schedule, options.virtual_stages = runs;
+  options.layers.assign(static_cast<size_t>(pp * runs), 8 / (pp * runs));
   return options;
 }
 

@@ -21,7 +21,8 @@ struct PipelineShape {
   int window = 1;           ///< K: extra forwards ahead of a backward, in units (at least 1)
 };
 
-/// Smallest change that makes the number of units fit: interleaving needs a multiple of p. Empty when it fits.
+/// Why a shape has no op lists, with the smallest change that makes it fit (interleaving needs a multiple of p units);
+/// empty when it fits.
 std::string why_not(const PipelineShape& shape);
 
 /// [stages] op lists: compute ops with the messages they need, then kReduceGradients of each run after its last
@@ -49,7 +50,7 @@ std::string validate_ops(const PipelineShape& shape, std::span<const std::vector
 /// from stage 0, SG and RG gradients; reduce@1; step.
 std::string to_string(const Op& op);
 
-/// One line a stage: "stage 0: F0 S0>1 F1 ...".
+/// Op lists for people, one line a stage: "stage 0: F0 S0>1 F1 ...".
 std::string to_text(std::span<const std::vector<Op>> ops);
 
 }  // namespace fpdist::plan

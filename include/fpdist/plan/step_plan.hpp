@@ -8,11 +8,9 @@
 
 #include "fpdist/core/types.hpp"
 #include "fpdist/data/sample.hpp"
-#include "fpdist/plan/cost_model.hpp"
-#include "fpdist/plan/length_tree.hpp"
 #include "fpdist/plan/options.hpp"
-#include "fpdist/plan/pipeline_plan.hpp"
 #include "fpdist/plan/schedule.hpp"
+#include "fpdist/plan/stage_costs.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::plan {
@@ -23,7 +21,7 @@ struct MemberRef {
   bool operator==(const MemberRef&) const = default;
 };
 
-/// One micro-batch.
+/// One pack (micro-batch) of a replica.
 struct PackPlan {
   std::vector<MemberRef> member;  ///< by group, then index
   int64_t rows = 0;               ///< T of its layout
@@ -41,6 +39,7 @@ struct StepTotals {
   int64_t samples_with_edges = 0;
   int64_t tokens_logical = 0;   ///< sum of sample lengths: what would be computed without sharing
   int64_t tokens_computed = 0;  ///< sum of pack rows
+  int64_t tokens_unique = 0;    ///< rows of one pack of all samples, sharing on whatever the options: the fewest
   double sharing_ratio() const { return tokens_computed ? double(tokens_logical) / double(tokens_computed) : 1.0; }
 };
 
@@ -50,35 +49,18 @@ struct StepPlan {
   Schedule schedule = Schedule::k1F1B;
   int stages = 1, runs = 1;
   std::vector<int> window;  ///< [dp] forwards ahead of a backward, see PipelineShape
-  uint64_t hash = 0;        ///< of everything above and of the context-parallel options
+  uint64_t hash = 0;        ///< of packs, order and totals (but tokens_unique) and of the context-parallel options
 
   /// How replica `d` goes through the pipeline.
   PipelineShape pipeline(int d) const;
 };
 
-/// Edges that a sample contributes: positions t >= 1 with target[t] != data::kIgnore.
-int64_t count_edges(const data::Sample& sample);
-
-/// The samples of a step as plan_pipeline takes them.
-struct StepTree {
-  LengthTree tree;                ///< a line for each group, called by Group::id
-  std::vector<MemberRef> member;  ///< [tree.sample]
-  std::vector<int64_t> edges;     ///< [tree.sample]
-  std::vector<MemberRef> empty;   ///< samples without tokens, which the tree lacks
-  StepTotals totals;              ///< tokens_computed is 0
-};
-/// `share` false: every sample is a root of its own. Edges count at a node where all samples that pass through it want
-/// the same targets there; only where they differ are they counted for each of them.
-StepTree make_step_tree(std::span<const data::Group> groups, bool share);
-
-/// What a config's keys ask of plan_pipeline. Preference groups are never torn apart, packs are sliced on pipelines
-/// only, empty packs may fill up what interleaving lacks.
-PlannerOptions planner_options(Method method, const ParallelOptions& parallel, const PackOptions& options);
-
-/// Plans one optimizer step over `parallel.dp` replicas: plan_pipeline's packs, order, slices and windows, by simulated
-/// step time. A replica has no packs when there are fewer pieces than replicas; no pack is without rows unless the
-/// whole step is, or interleaving needs a multiple of pp units. `costs`: of the model that will run. Not collective.
-/// Throws ConfigError as plan_pipeline does.
+/// Plans one optimizer step over `parallel.dp` replicas: packs, their order, slices and windows, by simulated step
+/// time. Preference groups are never torn apart. A replica has no packs when there is less to deal than replicas; no
+/// pack is without rows unless the whole step is, or interleaving needs a multiple of pp units. `costs`: of the model
+/// that will run. Not collective. Throws ConfigError with the smallest change that works: when a sample (or a group
+/// that may not be torn) has more rows than max_tokens (the group and the rows it needs), when no packs keep to
+/// max_in_flight (the rows that would do), and when parallel.layers or pp do not fit the model's layers.
 StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
                         const StageCosts& costs, const PackOptions& options);
 

@@ -9,6 +9,9 @@
 
 namespace fpdist::prefix {
 
+/// Visible (query, key) pairs of `rows` queries in a row, the first of which has `depth` tokens above it.
+inline int64_t visible_pairs(int64_t depth, int64_t rows) { return rows * depth + rows * (rows + 1) / 2; }
+
 /// A run of tokens shared by the same samples. Roots have parent -1; there may be many roots.
 struct ForestNode {
   int32_t parent;  ///< index in Forest::node, -1 for a root; parent < own index (DFS pre-order)
@@ -16,7 +19,7 @@ struct ForestNode {
   int64_t depth;   ///< tokens above the node: the run is token[depth .. depth+length) of that sample
   int64_t length;  ///< > 0
   /// (query, visible key) pairs of its tokens as queries.
-  int64_t visible_pairs() const { return length * depth + length * (length + 1) / 2; }
+  int64_t visible_pairs() const { return prefix::visible_pairs(depth, length); }
 };
 
 struct Forest {

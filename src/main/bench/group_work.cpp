@@ -1,20 +1,13 @@
 #include "src/main/bench/group_work.hpp"
 
-#include <vector>
-
-#include "fpdist/plan/step_plan.hpp"
-#include "fpdist/prefix/forest.hpp"
+#include "src/plan/step_tree.hpp"
 
 namespace fpdist::bench {
 
 plan::Amount work_of(std::span<const data::Group> groups, bool share) {
-  std::vector<prefix::TokenSpan> samples;
-  int64_t edges = 0;
-  for (const data::Group& group : groups)
-    for (const data::Sample& sample : group.sample)
-      samples.emplace_back(sample.token), edges += plan::count_edges(sample);
-  const prefix::Forest forest = prefix::make_forest(samples, share);
-  return {forest.tokens(), forest.visible_pairs(), edges};
+  const plan::StepTree step = plan::make_step_tree(groups, share);
+  const plan::Amount unique = step.tree.unique();
+  return {unique.rows, unique.pairs, step.totals.edges};
 }
 
 }  // namespace fpdist::bench

@@ -4,7 +4,7 @@
 #include <span>
 
 #include "fpdist/data/sample.hpp"
-#include "fpdist/plan/amount.hpp"
+#include "src/plan/costs/amount.hpp"
 
 namespace fpdist::bench {
 

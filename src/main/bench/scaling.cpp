@@ -16,7 +16,6 @@
 #include "fpdist/data/loader.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
-#include "fpdist/plan/cost_model.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "src/files/files.hpp"
 #include "src/main/bench/bench.hpp"
@@ -24,6 +23,7 @@
 #include "src/main/bench/model_shape.hpp"
 #include "src/main/bench/scaling_file.hpp"
 #include "src/main/program.hpp"
+#include "src/plan/costs/unit_cost.hpp"
 
 namespace fpdist::bench {
 namespace {

@@ -4,9 +4,10 @@
 #include <ATen/core/grad_mode.h>
 
 #include "fpdist/core/rng.hpp"
-#include "fpdist/plan/cost_model.hpp"
 #include "src/main/bench/group_work.hpp"
 #include "src/ops/segments.hpp"
+#include "src/plan/costs/unit_cost.hpp"
+#include "src/plan/step_tree.hpp"
 
 namespace fpdist::bench {
 namespace {

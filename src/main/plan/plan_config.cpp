@@ -11,8 +11,8 @@
 #include "fpdist/data/loader.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/plan/context_plan.hpp"
-#include "fpdist/plan/step_plan.hpp"
 #include "src/config/model_size.hpp"
+#include "src/plan/step_tree.hpp"
 
 namespace fpdist::main_program {
 namespace {
@@ -65,8 +65,8 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   std::vector<PlanRequest> requests;
   for (int64_t step = 0; step < std::min(wanted.steps, config.train.max_steps); ++step) {
     const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
-    const plan::StepPlan plan = plan::make_step_plan(groups, config.method, config.parallel, job.costs, config.pack);
     plan::StepTree tree = plan::make_step_tree(groups, config.pack.share_prefix);
+    const plan::StepPlan plan = plan::make_step_plan(tree, config.method, config.parallel, job.costs, config.pack);
     PlanRequest& request = requests.emplace_back();
     request.costs = job.costs;
     request.options = plan::planner_options(config.method, config.parallel, config.pack);

@@ -18,7 +18,7 @@ nlohmann::json plan_json(const plan::PipelinePlan& plan) {
   return {{"layers", plan.layers}, {"replicas", replicas}};
 }
 
-nlohmann::json figures_json(const PlannedStep& step) {
+nlohmann::json figures_json(const PricedStep& step) {
   const plan::PlanFigures& f = step.figures;
   return {{"step_over_ideal", f.step_over_ideal},
           {"plan_ms", step.plan_ms},

@@ -15,8 +15,8 @@ double thread_cpu_ms() {
 
 }  // namespace
 
-PlannedStep plan_step(const PlanRequest& request) {
-  PlannedStep step;
+PricedStep plan_step(const PlanRequest& request) {
+  PricedStep step;
   const double begin = thread_cpu_ms();
   step.plan = plan::plan_pipeline(request.tree, request.costs, request.options);
   for (const plan::PlannedReplica& replica : step.plan.replica)
@@ -38,7 +38,7 @@ std::vector<Comparison> compare(const PlanRequest& request, const plan::Pipeline
   return all;
 }
 
-std::vector<ScheduleTime> time_schedules(const PlanRequest& request, const PlannedStep& planned) {
+std::vector<ScheduleTime> time_schedules(const PlanRequest& request, const PricedStep& planned) {
   std::vector<ScheduleTime> all;
   if (request.options.parallel.pp == 1) return all;
   for (const plan::Schedule schedule :

@@ -9,11 +9,11 @@
 #include <utility>
 #include <vector>
 
-#include "fpdist/plan/pipeline_plan.hpp"
-#include "fpdist/plan/timeline.hpp"
 #include "src/plan/figures/baselines.hpp"
 #include "src/plan/figures/plan_figures.hpp"
 #include "src/plan/figures/step_volume.hpp"
+#include "src/plan/pack/pipeline_plan.hpp"
+#include "src/plan/schedule/timeline.hpp"
 
 namespace fpdist::main_program {
 
@@ -34,13 +34,13 @@ struct PlanRequest {
   MeshShape mesh() const { return {options.replicas, options.parallel.pp, options.parallel.cp, options.parallel.tp}; }
 };
 
-struct PlannedStep {
+struct PricedStep {
   plan::PipelinePlan plan;
   plan::PlanFigures figures;
   double plan_ms = 0;  ///< own CPU time of the thread: lengths to op lists
   double over_ideal(int64_t time) const { return static_cast<double>(time) / static_cast<double>(figures.ideal); }
 };
-PlannedStep plan_step(const PlanRequest& request);
+PricedStep plan_step(const PlanRequest& request);
 
 struct Comparison {
   std::string name;
@@ -56,7 +56,7 @@ struct ScheduleTime {
   std::string refusal;  ///< why there is none; else empty
 };
 /// All schedules, each with layers by cost unless those given fit it too. Empty without a pipeline.
-std::vector<ScheduleTime> time_schedules(const PlanRequest& request, const PlannedStep& planned);
+std::vector<ScheduleTime> time_schedules(const PlanRequest& request, const PricedStep& planned);
 
 /// The same step on more or fewer ranks, all of them replicas.
 struct ScalePoint {
@@ -71,7 +71,7 @@ std::vector<ScalePoint> scale(const PlanRequest& request, std::span<const int64_
 /// All that is said about one step.
 struct Report {
   PlanRequest request;
-  PlannedStep step;
+  PricedStep step;
   std::vector<Comparison> others;
   std::vector<ScheduleTime> schedules;
   std::vector<ScalePoint> scaling;

@@ -42,7 +42,7 @@ RowMessage message(int peer, const std::vector<int64_t>& places) {
 /// All rows that group `g` receives in stage `s`, ascending.
 Rows received_rows(const plan::CpPlan& plan, int g, size_t s) {
   Rows rows;
-  for (const plan::KeyMessage& part : plan.stage[index(g)][s].receive) {
+  for (const plan::KeyMessage& part : plan.round[index(g)][s].receive) {
     const Rows more = rows_of(part.rows);
     rows.insert(rows.end(), more.begin(), more.end());
   }
@@ -51,7 +51,7 @@ Rows received_rows(const plan::CpPlan& plan, int g, size_t s) {
 }
 
 /// Sends of stage s: own rows stand first in the source, then the rows received one stage before.
-void fill_sends(ExchangeStage& stage, const plan::CpStage& planned, const ContextExchange::Impl& exchange,
+void fill_sends(ExchangeStage& stage, const plan::CpRound& planned, const ContextExchange::Impl& exchange,
                 const Rows& own, const Rows& before) {
   for (const plan::KeyMessage& part : planned.send) {
     std::vector<int64_t> places;
@@ -69,7 +69,7 @@ void fill_sends(ExchangeStage& stage, const plan::CpStage& planned, const Contex
   }
 }
 
-void fill_receives(ExchangeStage& stage, const plan::CpStage& planned, const ContextExchange::Impl& exchange,
+void fill_receives(ExchangeStage& stage, const plan::CpRound& planned, const ContextExchange::Impl& exchange,
                    const Rows& received, const std::vector<int32_t>& subtree_end) {
   stage.row = int32s(received), stage.end = int32s(ends_of(received, subtree_end));
   stage.received = static_cast<int64_t>(received.size());
@@ -83,7 +83,7 @@ void fill_receives(ExchangeStage& stage, const plan::CpStage& planned, const Con
 /// Gradients go from every consumer to the owner, in the stage of their rows.
 void fill_gradients(ExchangeStage& stage, const plan::CpPlan& plan, size_t s, const ContextExchange::Impl& exchange,
                     const std::vector<Rows>& owned, const Rows& received) {
-  for (int g = 0; g < plan.groups(); ++g) {
+  for (int g = 0; g < plan.teams(); ++g) {
     if (g == exchange.group) continue;
     std::vector<int64_t> give, take;
     for (size_t i = 0; i < received.size(); ++i)
@@ -118,22 +118,22 @@ ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std:
     for (const plan::RowRange& range : plan.rank_rows[index(impl_->group * plan.ulysses + m)]) rows += range.size();
     impl_->member_rows.push_back(rows);
   }
-  std::vector<Rows> owned(plan.group_rows.size());
+  std::vector<Rows> owned(plan.team_rows.size());
   for (const plan::CpPlan& earlier : plans)
     for (size_t g = 0; g < owned.size(); ++g) {
-      const Rows more = rows_of(earlier.group_rows[g]);
+      const Rows more = rows_of(earlier.team_rows[g]);
       owned[g].insert(owned[g].end(), more.begin(), more.end());
     }
   const Rows& own = owned[index(impl_->group)];
-  impl_->row = int32s(rows_of(plan.group_rows[index(impl_->group)]));
+  impl_->row = int32s(rows_of(plan.team_rows[index(impl_->group)]));
   impl_->key_row = int32s(own), impl_->key_end = int32s(ends_of(own, subtree_end));
   impl_->sliced = plans.size() > 1;
   if (device != nullptr)
     impl_->plan =
         ops::prepare_attention(impl_->row, impl_->key_row, impl_->key_end, device->where(), device->deterministic());
   Rows before;
-  for (size_t s = 0; s < plan.stage[index(impl_->group)].size(); ++s) {
-    const plan::CpStage& planned = plan.stage[index(impl_->group)][s];
+  for (size_t s = 0; s < plan.round[index(impl_->group)].size(); ++s) {
+    const plan::CpRound& planned = plan.round[index(impl_->group)][s];
     const Rows received = received_rows(plan, impl_->group, s);
     ExchangeStage& stage = impl_->stage.emplace_back();
     fill_sends(stage, planned, *impl_, own, before);

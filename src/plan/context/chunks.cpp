@@ -9,7 +9,7 @@
 namespace fpdist::plan {
 namespace {
 
-constexpr int64_t kChunksPerGroup = 8;
+constexpr int64_t kChunksPerTeam = 8;
 
 int64_t parts_of(const prefix::Node& node, int64_t most_rows) {
   return (node.end - node.begin + most_rows - 1) / most_rows;
@@ -32,10 +32,10 @@ std::vector<int32_t> subtree_ends(std::span<const prefix::Node> node) {
   return end;
 }
 
-ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int groups, int ranks) {
+ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int teams, int ranks) {
   const int64_t most_chunks = 128 + 16 * ranks;
   int64_t count = count_chunks(node, most_rows);
-  while (most_rows > 1 && count < kChunksPerGroup * groups) {
+  while (most_rows > 1 && count < kChunksPerTeam * teams) {
     const int64_t finer = count_chunks(node, (most_rows + 1) / 2);
     if (finer > most_chunks) break;
     most_rows = (most_rows + 1) / 2;
@@ -53,12 +53,12 @@ ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int
     tree.node_depth.push_back(node[v].depth);
     tree.node_rows.push_back(node[v].end - node[v].begin);
     tree.subtree_rows.push_back(tree.node_rows.back());
-    tree.subtree_pairs.push_back(visible_pairs(tree.node_rows.back(), node[v].depth));
+    tree.subtree_pairs.push_back(prefix::visible_pairs(node[v].depth, tree.node_rows.back()));
     tree.first_chunk.push_back(static_cast<int32_t>(tree.chunk.size()));
     // Whole chunks first, the rest last: a short tail is better for the kernel than many odd sizes.
     for (int32_t begin = node[v].begin; begin < node[v].end;) {
       const auto end = static_cast<int32_t>(std::min<int64_t>(node[v].end, begin + most_rows));
-      const int64_t pairs = visible_pairs(end - begin, node[v].depth + begin - node[v].begin);
+      const int64_t pairs = prefix::visible_pairs(node[v].depth + begin - node[v].begin, end - begin);
       tree.chunk.push_back({begin, end, static_cast<int32_t>(v), pairs});
       tree.pairs += pairs;
       begin = end;
@@ -74,8 +74,8 @@ ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int
   return tree;
 }
 
-ConsumerSets::ConsumerSets(const ChunkTree& tree, std::span<const int32_t> owner, int groups)
-    : groups_(groups), words_((groups + 63) / 64), bits_(tree.chunk.size() * at(words_)) {
+ConsumerSets::ConsumerSets(const ChunkTree& tree, std::span<const int32_t> owner, int teams)
+    : teams_(teams), words_((teams + 63) / 64), bits_(tree.chunk.size() * at(words_)) {
   // From the back, every node collects the owners of what lies after and below.
   std::vector<uint64_t> below(tree.parent.size() * at(words_));
   for (int64_t v = static_cast<int64_t>(tree.parent.size()); v-- > 0;) {
@@ -93,11 +93,11 @@ ConsumerSets::ConsumerSets(const ChunkTree& tree, std::span<const int32_t> owner
 bool ConsumerSets::everyone(int64_t chunk, int64_t owner) const {
   int64_t others = 0;
   for (int64_t w = 0; w < words_; ++w) others += __builtin_popcountll(word(chunk)[w]);
-  return others - has(chunk, owner) == groups_ - 1;
+  return others - has(chunk, owner) == teams_ - 1;
 }
 
 std::vector<int64_t> ConsumerSets::received_rows(std::span<const Chunk> chunk, std::span<const int32_t> owner) const {
-  std::vector<int64_t> rows(at(groups_));
+  std::vector<int64_t> rows(at(teams_));
   for (size_t c = 0; c < chunk.size(); ++c)
     for_each(static_cast<int64_t>(c), owner[c], [&](int64_t g) { rows[at(g)] += chunk[c].rows(); });
   return rows;

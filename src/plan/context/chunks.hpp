@@ -1,11 +1,12 @@
 #pragma once
-// plan: the chunks of a pack, what context parallelism hands out, and which groups need the keys of each of them.
+// plan: the chunks of a pack, what context parallelism hands out, and which teams need the keys of each of them.
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "fpdist/prefix/forest.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::plan {
@@ -32,39 +33,36 @@ struct ChunkTree {
   int64_t most_rows = 0;  ///< of a chunk
 };
 
-/// Visible pairs of `rows` queries in a row, the first of which has `depth` tokens above it.
-inline int64_t visible_pairs(int64_t rows, int64_t depth) { return rows * (depth + 1) + rows * (rows - 1) / 2; }
-
 /// One past the last node of each subtree; nodes in pre-order.
 std::vector<int32_t> subtree_ends(std::span<const prefix::Node> node);
 
-/// Cuts every node into chunks of `most_rows` rows, the last one shorter; less, halving, while a group would get fewer
+/// Cuts every node into chunks of `most_rows` rows, the last one shorter; less, halving, while a team would get fewer
 /// than 8 chunks and the count stays below 128 + 16 `ranks`.
-ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int groups, int ranks);
+ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int teams, int ranks);
 
-/// For each chunk the groups that own a later query below it: those that need its keys, the owner among them or not.
+/// For each chunk the teams that own a later query below it: those that need its keys, the owner among them or not.
 class ConsumerSets {
  public:
-  ConsumerSets(const ChunkTree& tree, std::span<const int32_t> owner, int groups);
+  ConsumerSets(const ChunkTree& tree, std::span<const int32_t> owner, int teams);
 
-  bool has(int64_t chunk, int64_t group) const { return word(chunk)[group / 64] >> (group % 64) & 1; }
-  /// Do all groups but the owner need the chunk?
+  bool has(int64_t chunk, int64_t team) const { return word(chunk)[team / 64] >> (team % 64) & 1; }
+  /// Do all teams but the owner need the chunk?
   bool everyone(int64_t chunk, int64_t owner) const;
 
-  /// Calls visit(group) for every consumer but `owner`, ascending.
+  /// Calls visit(team) for every consumer but `owner`, ascending.
   template <typename Visit>
   void for_each(int64_t chunk, int64_t owner, Visit visit) const {
     for (int64_t w = 0; w < words_; ++w)
       for (uint64_t left = word(chunk)[w]; left != 0; left &= left - 1)
-        if (const int64_t group = 64 * w + __builtin_ctzll(left); group != owner) visit(group);
+        if (const int64_t team = 64 * w + __builtin_ctzll(left); team != owner) visit(team);
   }
 
-  /// Rows of other groups' keys that each group needs.
+  /// Rows of other teams' keys that each team needs.
   std::vector<int64_t> received_rows(std::span<const Chunk> chunk, std::span<const int32_t> owner) const;
 
  private:
   const uint64_t* word(int64_t chunk) const { return bits_.data() + chunk * words_; }
-  int64_t groups_, words_;
+  int64_t teams_, words_;
   std::vector<uint64_t> bits_;  ///< [chunks][words]
 };
 

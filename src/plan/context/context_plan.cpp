@@ -16,11 +16,11 @@
 namespace fpdist::plan {
 namespace {
 
-/// Chunks times groups up to which an unbalanced plan is tried again with chunks of half the rows.
+/// Chunks times teams up to which an unbalanced plan is tried again with chunks of half the rows.
 constexpr int64_t kFinerTries = 16384;
 
 /// Owners for one head split.
-struct Candidate {
+struct HeadSplit {
   int ulysses = 1;
   ChunkTree tree;
   Owners owners;
@@ -39,17 +39,17 @@ void check_options(const ParallelOptions& options, const CpCosts& costs) {
                      " key-value heads of a tensor-parallel rank; choose a divisor, or 0 to let the planner choose");
 }
 
-Candidate make_candidate(std::span<const prefix::Node> node, const ParallelOptions& options, int ulysses) {
-  const int groups = options.cp / ulysses;
-  const int64_t bound = received_bound(node, groups);
-  Candidate result{ulysses, make_chunks(node, options.cp_chunk, groups, options.cp), {}};
-  result.owners = choose_owners(result.tree, groups, bound);
+HeadSplit split_heads(std::span<const prefix::Node> node, const ParallelOptions& options, int ulysses) {
+  const int teams = options.cp / ulysses;
+  const int64_t bound = received_bound(node, teams);
+  HeadSplit result{ulysses, make_chunks(node, options.cp_chunk, teams, options.cp), {}};
+  result.owners = choose_owners(result.tree, teams, bound);
   for (int again = 0; again < 2 && result.owners.score.imbalance > kBalanceCapPercent; ++again) {
     if (result.tree.most_rows == 1) break;
-    Candidate finer{ulysses, make_chunks(node, (result.tree.most_rows + 1) / 2, groups, options.cp), {}};
+    HeadSplit finer{ulysses, make_chunks(node, (result.tree.most_rows + 1) / 2, teams, options.cp), {}};
     const auto chunks = static_cast<int64_t>(finer.tree.chunk.size());
-    if (chunks > 128 + 16 * options.cp || chunks * groups > kFinerTries) break;
-    finer.owners = choose_owners(finer.tree, groups, bound);
+    if (chunks > 128 + 16 * options.cp || chunks * teams > kFinerTries) break;
+    finer.owners = choose_owners(finer.tree, teams, bound);
     if (!(finer.owners.score < result.owners.score)) break;
     result = std::move(finer);
   }
@@ -59,19 +59,18 @@ Candidate make_candidate(std::span<const prefix::Node> node, const ParallelOptio
 
 /// What the worst rank receives in a forward, times `common` to stay whole: key rows of its heads, and its share of the
 /// exchange of heads.
-int64_t forward_bytes(const Candidate& candidate, const CpCosts& costs, int ranks, int64_t common) {
-  const int64_t rows = (candidate.tree.rows + ranks - 1) / ranks, part = common / candidate.ulysses;
-  return part *
-         (candidate.owners.score.worst_rows * costs.key_bytes + rows * costs.head_bytes * (candidate.ulysses - 1));
+int64_t forward_bytes(const HeadSplit& split, const CpCosts& costs, int ranks, int64_t common) {
+  const int64_t rows = (split.tree.rows + ranks - 1) / ranks, part = common / split.ulysses;
+  return part * (split.owners.score.worst_rows * costs.key_bytes + rows * costs.head_bytes * (split.ulysses - 1));
 }
 
-Candidate choose_candidate(std::span<const prefix::Node> node, const ParallelOptions& options, const CpCosts& costs) {
-  if (options.ulysses >= 1) return make_candidate(node, options, options.ulysses);
+HeadSplit choose_heads(std::span<const prefix::Node> node, const ParallelOptions& options, const CpCosts& costs) {
+  if (options.ulysses >= 1) return split_heads(node, options, options.ulysses);
   const int most = std::gcd(options.cp, std::max(1, costs.max_ulysses));
-  if (options.cp_method == CpMethod::kUlysses) return make_candidate(node, options, most);
-  Candidate keys = make_candidate(node, options, 1);
+  if (options.cp_method == CpMethod::kUlysses) return split_heads(node, options, most);
+  HeadSplit keys = split_heads(node, options, 1);
   if (options.cp_method != CpMethod::kAuto || most == 1) return keys;
-  Candidate heads = make_candidate(node, options, most);
+  HeadSplit heads = split_heads(node, options, most);
   const bool exchange = forward_bytes(heads, costs, options.cp, most) < forward_bytes(keys, costs, options.cp, most);
   return exchange ? std::move(heads) : std::move(keys);
 }
@@ -99,16 +98,16 @@ std::vector<std::vector<RowRange>> split_rows(std::span<const RowRange> rows, in
 
 CpPlan plan_context(std::span<const prefix::Node> node, const ParallelOptions& options, const CpCosts& costs) {
   check_options(options, costs);
-  const Candidate chosen = choose_candidate(node, options, costs);
+  const HeadSplit chosen = choose_heads(node, options, costs);
   CpPlan plan;
   plan.ranks = options.cp;
   plan.ulysses = chosen.ulysses;
   plan.method = options.cp_method;
-  plan.group_rows = rows_of_owners(chosen.tree, chosen.owners.owner, plan.groups());
+  plan.team_rows = rows_of_owners(chosen.tree, chosen.owners.owner, plan.teams());
   plan.rank_rows.reserve(at(plan.ranks));
-  for (const std::vector<RowRange>& rows : plan.group_rows)
+  for (const std::vector<RowRange>& rows : plan.team_rows)
     for (std::vector<RowRange>& part : split_rows(rows, plan.ulysses)) plan.rank_rows.push_back(std::move(part));
-  plan.stage = lower_to_stages(chosen.tree, chosen.owners.owner, plan.groups(), options.cp_method);
+  plan.round = lower_to_rounds(chosen.tree, chosen.owners.owner, plan.teams(), options.cp_method);
   return plan;
 }
 

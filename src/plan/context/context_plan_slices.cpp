@@ -1,5 +1,5 @@
 // Slices of a pack over context-parallel ranks: each slice is balanced as a forest of its own whose roots know how deep
-// they lie; keys then go from their owners to the groups whose queries see them.
+// they lie; keys then go from their owners to the teams whose queries see them.
 
 #include <algorithm>
 #include <cstddef>
@@ -9,14 +9,10 @@
 #include <vector>
 
 #include "fpdist/plan/context_plan.hpp"
+#include "src/plan/context/rounds.hpp"
 
 namespace fpdist::plan {
 namespace {
-
-constexpr int64_t kRowsAStage = 4096;  // fewer do not fill a link
-constexpr int64_t kMostStages = 4;
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 /// The parts of the nodes that lie in rows [begin, end), numbered from `begin`.
 std::vector<prefix::Node> nodes_between(std::span<const prefix::Node> node, int32_t begin, int32_t end) {
@@ -66,40 +62,33 @@ std::vector<RowRange> common(const std::vector<RowRange>& a, const std::vector<R
   std::vector<RowRange> rows;
   for (size_t i = 0, j = 0; i < a.size() && j < b.size();) {
     const RowRange part{std::max({a[i].begin, b[j].begin, begin}), std::min({a[i].end, b[j].end, end})};
-    if (part.begin < part.end) {
-      if (!rows.empty() && rows.back().end == part.begin)
-        rows.back().end = part.end;
-      else
-        rows.push_back(part);
-    }
+    if (part.begin < part.end) append(rows, part);
     (a[i].end < b[j].end ? i : j)++;
   }
   return rows;
 }
 
-/// Stages by row number, the same cuts for every group.
-void fill_stages(CpPlan& plan, std::span<const prefix::Node> node, const std::vector<std::vector<RowRange>>& owned,
+/// Rounds by row number, the same cuts for every team.
+void fill_rounds(CpPlan& plan, std::span<const prefix::Node> node, const std::vector<std::vector<RowRange>>& owned,
                  int32_t rows) {
-  const size_t groups = plan.group_rows.size();
+  const size_t teams = plan.team_rows.size();
   std::vector<std::vector<RowRange>> visible;
   int64_t most = 0;
-  for (size_t g = 0; g < groups; ++g) {
-    visible.push_back(visible_rows(node, plan.group_rows[g]));
-    int64_t wanted = 0;
-    for (const RowRange& range : visible.back()) wanted += range.size();
-    most = std::max(most, wanted);
+  for (size_t g = 0; g < teams; ++g) {
+    visible.push_back(visible_rows(node, plan.team_rows[g]));
+    most = std::max(most, count_rows(visible.back()));
   }
-  const int64_t stages = std::clamp<int64_t>(most / kRowsAStage, 1, kMostStages);
-  plan.stage.assign(groups, std::vector<CpStage>(at(groups > 1 ? stages : 0)));
-  for (size_t to = 0; to < groups; ++to)
-    for (size_t from = 0; from < groups; ++from) {
+  const int64_t rounds = rounds_for(most);
+  plan.round.assign(teams, std::vector<CpRound>(at(teams > 1 ? rounds : 0)));
+  for (size_t to = 0; to < teams; ++to)
+    for (size_t from = 0; from < teams; ++from) {
       if (from == to) continue;
-      for (int64_t s = 0; s < stages; ++s) {
-        const auto cut = [&](int64_t stage) { return static_cast<int32_t>(int64_t{rows} * stage / stages); };
+      for (int64_t s = 0; s < rounds; ++s) {
+        const auto cut = [&](int64_t round) { return static_cast<int32_t>(int64_t{rows} * round / rounds); };
         std::vector<RowRange> part = common(visible[to], owned[from], cut(s), cut(s + 1));
         if (part.empty()) continue;
-        plan.stage[from][at(s)].send.push_back({static_cast<int32_t>(to), part});
-        plan.stage[to][at(s)].receive.push_back({static_cast<int32_t>(from), std::move(part)});
+        plan.round[from][at(s)].send.push_back({static_cast<int32_t>(to), part});
+        plan.round[to][at(s)].receive.push_back({static_cast<int32_t>(from), std::move(part)});
       }
     }
 }
@@ -117,10 +106,10 @@ std::vector<CpPlan> plan_context_slices(std::span<const prefix::Node> node, std:
   int32_t begin = 0;
   for (const int32_t end : slice_end) {
     CpPlan plan = plan_context(nodes_between(node, begin, end), fixed, costs);
-    shift(plan.rank_rows, begin), shift(plan.group_rows, begin);
+    shift(plan.rank_rows, begin), shift(plan.team_rows, begin);
     for (size_t g = 0; g < owned.size(); ++g)
-      owned[g].insert(owned[g].end(), plan.group_rows[g].begin(), plan.group_rows[g].end());
-    fill_stages(plan, node, owned, end);
+      owned[g].insert(owned[g].end(), plan.team_rows[g].begin(), plan.team_rows[g].end());
+    fill_rounds(plan, node, owned, end);
     plans.push_back(std::move(plan));
     begin = end;
   }

@@ -11,26 +11,26 @@
 namespace fpdist::plan {
 namespace {
 
-/// Rows that the groups' messages carry; [groups] each.
-struct GroupRows {
+/// Rows that the teams' messages carry; [teams] each.
+struct TeamRows {
   std::vector<int64_t> sent, received;  ///< key rows
-  std::vector<int64_t> returned;        ///< rows of this group whose gradients come back, once a consumer
+  std::vector<int64_t> returned;        ///< rows of this team whose gradients come back, once a consumer
 };
 
-GroupRows rows_of_messages(const CpPlan& plan) {
-  const size_t groups = plan.group_rows.size();
-  GroupRows result{std::vector<int64_t>(groups), std::vector<int64_t>(groups), std::vector<int64_t>(groups)};
+TeamRows rows_of_messages(const CpPlan& plan) {
+  const size_t teams = plan.team_rows.size();
+  TeamRows result{std::vector<int64_t>(teams), std::vector<int64_t>(teams), std::vector<int64_t>(teams)};
   int32_t rows = 0;
-  for (const std::vector<RowRange>& own : plan.group_rows)
+  for (const std::vector<RowRange>& own : plan.team_rows)
     if (!own.empty()) rows = std::max(rows, own.back().end);
   std::vector<size_t> owner(at(rows));
-  for (size_t g = 0; g < groups; ++g)
-    for (const RowRange& range : plan.group_rows[g])
+  for (size_t g = 0; g < teams; ++g)
+    for (const RowRange& range : plan.team_rows[g])
       std::fill(owner.begin() + range.begin, owner.begin() + range.end, g);
-  for (size_t g = 0; g < groups; ++g) {
-    for (const CpStage& stage : plan.stage[g]) {
-      for (const KeyMessage& message : stage.send) result.sent[g] += count_rows(message.rows);
-      for (const KeyMessage& message : stage.receive) {
+  for (size_t g = 0; g < teams; ++g) {
+    for (const CpRound& round : plan.round[g]) {
+      for (const KeyMessage& message : round.send) result.sent[g] += count_rows(message.rows);
+      for (const KeyMessage& message : round.receive) {
         result.received[g] += count_rows(message.rows);
         for (const RowRange& range : message.rows)
           for (int32_t row = range.begin; row < range.end; ++row) ++result.returned[owner[at(row)]];
@@ -47,18 +47,18 @@ CpTraffic predict_traffic(const CpPlan& plan, const CpHeads& heads) {
   check<ConfigError>(heads.query % members == 0 && heads.key % members == 0, "the plan splits heads over ", members,
                      " ranks, which does not divide ", heads.query, " query heads and ", heads.key,
                      " key-value heads; set parallel.ulysses to a common divisor");
-  const GroupRows rows = rows_of_messages(plan);
+  const TeamRows rows = rows_of_messages(plan);
   const int64_t query = heads.query / members * heads.dim, key = heads.key / members * heads.dim;
   CpTraffic traffic;
   for (size_t rank = 0; rank < plan.rank_rows.size(); ++rank) {
-    const size_t group = rank / at(members);
-    traffic.forward_keys_sent.push_back(rows.sent[group] * 2 * key);
-    traffic.forward_keys_received.push_back(rows.received[group] * 2 * key);
-    traffic.gradients_sent.push_back(rows.received[group] * 2 * key);
-    traffic.gradients_received.push_back(rows.returned[group] * 2 * key);
+    const size_t team = rank / at(members);
+    traffic.forward_keys_sent.push_back(rows.sent[team] * 2 * key);
+    traffic.forward_keys_received.push_back(rows.received[team] * 2 * key);
+    traffic.gradients_sent.push_back(rows.received[team] * 2 * key);
+    traffic.gradients_received.push_back(rows.returned[team] * 2 * key);
     // Its own rows once to each other member; the other members' rows once each.
     const int64_t own = count_rows(plan.rank_rows[rank]);
-    const int64_t out = own * (members - 1), in = count_rows(plan.group_rows[group]) - own;
+    const int64_t out = own * (members - 1), in = count_rows(plan.team_rows[team]) - own;
     traffic.forward_heads_sent.push_back(out * (query + 2 * key) + in * query);
     traffic.forward_heads_received.push_back(in * (query + 2 * key) + out * query);
     traffic.backward_heads_sent.push_back(out * query + in * (query + 2 * key));

@@ -17,14 +17,14 @@ namespace {
 /// Work of all searches for one pack, and of one local search, in examined moves: about half a millisecond together.
 constexpr int64_t kBudget = 70000, kBudgetOfOne = 10000;
 
-/// Placing and judging one chunk on one group costs as much as examining so many moves.
+/// Placing and judging one chunk on one team costs as much as examining so many moves.
 constexpr int64_t kMovesPerPlacing = 2;
 
 /// One way to place the units first.
 struct Start {
-  int64_t split_percent;  ///< subtrees up to this much of a group's share stay whole
+  int64_t split_percent;  ///< subtrees up to this much of a team's share stay whole
   int64_t near;           ///< quarters of a row to carry that a row to receive counts
-  bool fold;              ///< chunks of root nodes in two runs a group, early (cheap) and late (dear) queries paired
+  bool fold;              ///< chunks of root nodes in two runs a team, early (cheap) and late (dear) queries paired
 };
 
 /// In the order of what they won on random trees: every threshold early, with and without folding.
@@ -49,12 +49,12 @@ void place_folded(Placement& placement) {
   std::vector<size_t> roots;
   for (size_t u = 0; u < placement.units().size(); ++u)
     if (placement.units()[u].root) roots.push_back(u);
-  const int64_t groups = placement.groups(), count = static_cast<int64_t>(roots.size());
+  const int64_t teams = placement.teams(), count = static_cast<int64_t>(roots.size());
   size_t next = 0;
-  const auto share = [&](int64_t g) { return count / groups + (g < count % groups); };
-  for (int64_t g = 0; g < groups; ++g)
+  const auto share = [&](int64_t g) { return count / teams + (g < count % teams); };
+  for (int64_t g = 0; g < teams; ++g)
     for (int64_t i = 0; i < (share(g) + 1) / 2; ++i) placement.add(roots[next++], g);
-  for (int64_t g = groups; g-- > 0;)
+  for (int64_t g = teams; g-- > 0;)
     for (int64_t i = 0; i < share(g) / 2; ++i) placement.add(roots[next++], g);
 }
 
@@ -62,16 +62,16 @@ void place_longest_first(Placement& placement, int64_t near, int64_t rows) {
   std::vector<size_t> order;
   const std::vector<Unit>& units = placement.units();
   for (size_t u = 0; u < units.size(); ++u)
-    if (placement.group_of(u) < 0) order.push_back(u);
+    if (placement.team_of(u) < 0) order.push_back(u);
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return units[a].share.load() > units[b].share.load(); });
-  // Nearness must not empty a group: it counts at most a quarter of what a group carries.
-  const int64_t row = Share::kWhole / rows, most_near = Share::kWhole / placement.groups() / 4;
-  std::vector<int64_t> added(at(placement.groups()));
+  // Nearness must not empty a team: it counts at most a quarter of what a team carries.
+  const int64_t row = Share::kWhole / rows, most_near = Share::kWhole / placement.teams() / 4;
+  std::vector<int64_t> added(at(placement.teams()));
   for (const size_t u : order) {
     if (near > 0) placement.added_rows(u, added);
     int64_t best = 0, best_cost = 0;
-    for (int64_t g = 0; g < placement.groups(); ++g) {
+    for (int64_t g = 0; g < placement.teams(); ++g) {
       const int64_t cost =
           (placement.load(g) + units[u].share).load() + std::min(added[at(g)] * row * near / 4, most_near);
       if (g == 0 || cost < best_cost) best = g, best_cost = cost;
@@ -80,11 +80,11 @@ void place_longest_first(Placement& placement, int64_t near, int64_t rows) {
   }
 }
 
-Owners search_from(const ChunkTree& tree, const ShareScale& scale, int groups, const Start& start,
+Owners search_from(const ChunkTree& tree, const ShareScale& scale, int teams, const Start& start,
                    SearchBudget& budget) {
-  const int64_t mean = Share::kWhole / groups;
+  const int64_t mean = Share::kWhole / teams;
   const std::vector<Unit> units = make_units(tree, scale, start.split_percent * mean / 100);
-  Placement placement(tree, units, groups);
+  Placement placement(tree, units, teams);
   if (start.fold) place_folded(placement);
   place_longest_first(placement, start.near, tree.rows);
   balance(placement, mean * 1010 / 1000, budget);
@@ -92,12 +92,12 @@ Owners search_from(const ChunkTree& tree, const ShareScale& scale, int groups, c
   Owners result{tree.chunk, std::vector<int32_t>(tree.chunk.size()), {}};
   for (size_t u = 0; u < units.size(); ++u)
     std::fill(result.owner.begin() + units[u].begin, result.owner.begin() + units[u].end,
-              static_cast<int32_t>(placement.group_of(u)));
+              static_cast<int32_t>(placement.team_of(u)));
   OwnerScore& score = result.score;
-  score.worst_load = level_boundaries(tree, scale, result.owner, groups, mean * 1002 / 1000, result.chunk);
+  score.worst_load = level_boundaries(tree, scale, result.owner, teams, mean * 1002 / 1000, result.chunk);
   score.imbalance = std::max(kBalanceCapPercent, (score.worst_load * 100 + mean - 1) / mean);
   const std::vector<int64_t> received =
-      ConsumerSets(tree, result.owner, groups).received_rows(result.chunk, result.owner);
+      ConsumerSets(tree, result.owner, teams).received_rows(result.chunk, result.owner);
   score.worst_rows = *std::max_element(received.begin(), received.end());
   score.all_rows = std::accumulate(received.begin(), received.end(), int64_t{0});
   return result;
@@ -105,16 +105,16 @@ Owners search_from(const ChunkTree& tree, const ShareScale& scale, int groups, c
 
 }  // namespace
 
-Owners choose_owners(const ChunkTree& tree, int groups, int64_t bound) {
+Owners choose_owners(const ChunkTree& tree, int teams, int64_t bound) {
   Owners best{tree.chunk, std::vector<int32_t>(tree.chunk.size()), {}};
-  if (tree.chunk.empty() || groups == 1) return best;
+  if (tree.chunk.empty() || teams == 1) return best;
   const ShareScale scale(tree);
   int64_t left = kBudget;
   for (size_t i = 0; i < kStarts.size() && (i == 0 || left > 0); ++i) {
     SearchBudget budget{kBudgetOfOne};
-    Owners found = search_from(tree, scale, groups, kStarts[i], budget);
+    Owners found = search_from(tree, scale, teams, kStarts[i], budget);
     left -= kBudgetOfOne - budget.left;
-    left -= static_cast<int64_t>(tree.chunk.size()) * groups * kMovesPerPlacing;
+    left -= static_cast<int64_t>(tree.chunk.size()) * teams * kMovesPerPlacing;
     if (i == 0 || found.score < best.score) best = std::move(found);
     if (best.score.imbalance <= kBalanceCapPercent && best.score.worst_rows <= bound) break;
   }

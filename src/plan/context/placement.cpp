@@ -34,44 +34,44 @@ std::vector<Unit> make_units(const ChunkTree& tree, const ShareScale& scale, int
   return units;
 }
 
-Placement::Placement(const ChunkTree& tree, const std::vector<Unit>& units, int64_t groups)
+Placement::Placement(const ChunkTree& tree, const std::vector<Unit>& units, int64_t teams)
     : tree_(tree),
       units_(units),
-      group_of_(units.size(), -1),
-      units_of_(at(groups)),
-      load_(at(groups)),
-      needed_(at(groups)),
-      users_(tree.parent.size() * at(groups)) {}
+      team_of_(units.size(), -1),
+      units_of_(at(teams)),
+      load_(at(teams)),
+      needed_(at(teams)),
+      users_(tree.parent.size() * at(teams)) {}
 
-void Placement::add(size_t unit, int64_t group) {
+void Placement::add(size_t unit, int64_t team) {
   const Unit& u = units_[unit];
-  group_of_[unit] = group;
-  units_of_[at(group)].push_back(unit);
-  load_[at(group)] += u.share;
-  needed_[at(group)] -= u.rows;
+  team_of_[unit] = team;
+  units_of_[at(team)].push_back(unit);
+  load_[at(team)] += u.share;
+  needed_[at(team)] -= u.rows;
   for (int32_t v = u.needs; v >= 0; v = tree_.parent[at(v)]) {
-    if (users(v, group)++ > 0) break;
-    needed_[at(group)] += tree_.node_rows[at(v)];
+    if (users(v, team)++ > 0) break;
+    needed_[at(team)] += tree_.node_rows[at(v)];
   }
 }
 
 void Placement::remove(size_t unit) {
   const Unit& u = units_[unit];
-  const int64_t group = group_of_[unit];
-  group_of_[unit] = -1;
-  std::vector<size_t>& of_group = units_of_[at(group)];
-  of_group.erase(std::find(of_group.begin(), of_group.end(), unit));
-  load_[at(group)] -= u.share;
-  needed_[at(group)] += u.rows;
+  const int64_t team = team_of_[unit];
+  team_of_[unit] = -1;
+  std::vector<size_t>& of_team = units_of_[at(team)];
+  of_team.erase(std::find(of_team.begin(), of_team.end(), unit));
+  load_[at(team)] -= u.share;
+  needed_[at(team)] += u.rows;
   for (int32_t v = u.needs; v >= 0; v = tree_.parent[at(v)]) {
-    if (--users(v, group) > 0) break;
-    needed_[at(group)] -= tree_.node_rows[at(v)];
+    if (--users(v, team) > 0) break;
+    needed_[at(team)] -= tree_.node_rows[at(v)];
   }
 }
 
-int64_t Placement::added_rows(size_t unit, int64_t group) const {
+int64_t Placement::added_rows(size_t unit, int64_t team) const {
   int64_t rows = 0;
-  for (int32_t v = units_[unit].needs; v >= 0 && users(v, group) == 0; v = tree_.parent[at(v)])
+  for (int32_t v = units_[unit].needs; v >= 0 && users(v, team) == 0; v = tree_.parent[at(v)])
     rows += tree_.node_rows[at(v)];
   return rows;
 }
@@ -79,23 +79,23 @@ int64_t Placement::added_rows(size_t unit, int64_t group) const {
 void Placement::added_rows(size_t unit, std::vector<int64_t>& rows) const {
   std::fill(rows.begin(), rows.end(), 0);
   for (int32_t v = units_[unit].needs; v >= 0; v = tree_.parent[at(v)]) {
-    const int32_t* const used = users_.data() + v * groups();
+    const int32_t* const used = users_.data() + v * teams();
     const int64_t of_node = tree_.node_rows[at(v)];
     for (size_t g = 0; g < rows.size(); ++g) rows[g] += used[g] == 0 ? of_node : 0;
   }
 }
 
 int64_t Placement::saved_rows(size_t unit) const {
-  const int64_t group = group_of_[unit];
+  const int64_t team = team_of_[unit];
   int64_t rows = -units_[unit].rows;
-  for (int32_t v = units_[unit].needs; v >= 0 && users(v, group) == 1; v = tree_.parent[at(v)])
+  for (int32_t v = units_[unit].needs; v >= 0 && users(v, team) == 1; v = tree_.parent[at(v)])
     rows += tree_.node_rows[at(v)];
   return rows;
 }
 
 int64_t Placement::heaviest() const {
   int64_t worst = 0;
-  for (int64_t g = 1; g < groups(); ++g)
+  for (int64_t g = 1; g < teams(); ++g)
     if (load(g).load() > load(worst).load()) worst = g;
   return worst;
 }

@@ -1,5 +1,5 @@
 #pragma once
-// plan: a placement of units on groups while it is being searched: what each group carries, and which nodes' keys it
+// plan: a placement of units on teams while it is being searched: what each team carries, and which nodes' keys it
 // needs. A unit is a whole subtree or one chunk of a node that was split.
 
 #include <algorithm>
@@ -49,39 +49,39 @@ std::vector<Unit> make_units(const ChunkTree& tree, const ShareScale& scale, int
 
 class Placement {
  public:
-  Placement(const ChunkTree& tree, const std::vector<Unit>& units, int64_t groups);
+  Placement(const ChunkTree& tree, const std::vector<Unit>& units, int64_t teams);
 
-  void add(size_t unit, int64_t group);
+  void add(size_t unit, int64_t team);
   void remove(size_t unit);
-  /// Key rows that `group` would have to receive in addition (the unit's own not counted).
-  int64_t added_rows(size_t unit, int64_t group) const;
-  /// The same for every group at once; `rows` [groups] is overwritten.
+  /// Key rows that `team` would have to receive in addition (the unit's own not counted).
+  int64_t added_rows(size_t unit, int64_t team) const;
+  /// The same for every team at once; `rows` [teams] is overwritten.
   void added_rows(size_t unit, std::vector<int64_t>& rows) const;
-  /// Key rows that its group would no longer have to receive without the unit, which would then be one of others'.
+  /// Key rows that its team would no longer have to receive without the unit, which would then be one of others'.
   int64_t saved_rows(size_t unit) const;
 
-  int64_t groups() const { return static_cast<int64_t>(load_.size()); }
+  int64_t teams() const { return static_cast<int64_t>(load_.size()); }
   const std::vector<Unit>& units() const { return units_; }
-  int64_t group_of(size_t unit) const { return group_of_[unit]; }
-  const std::vector<size_t>& units_of(int64_t group) const { return units_of_[at(group)]; }
-  const Share& load(int64_t group) const { return load_[at(group)]; }
-  /// Rows of all nodes that the group needs, less its own: an upper bound of what it receives, exact but for the end of
+  int64_t team_of(size_t unit) const { return team_of_[unit]; }
+  const std::vector<size_t>& units_of(int64_t team) const { return units_of_[at(team)]; }
+  const Share& load(int64_t team) const { return load_[at(team)]; }
+  /// Rows of all nodes that the team needs, less its own: an upper bound of what it receives, exact but for the end of
   /// the lowest nodes.
-  int64_t received(int64_t group) const { return needed_[at(group)]; }
-  int64_t heaviest() const;  ///< group with the largest load
+  int64_t received(int64_t team) const { return needed_[at(team)]; }
+  int64_t heaviest() const;  ///< team with the largest load
   int64_t worst_load() const { return load_[at(heaviest())].load(); }
 
  private:
-  int32_t& users(int64_t node, int64_t group) { return users_[at(node * groups() + group)]; }
-  int32_t users(int64_t node, int64_t group) const { return users_[at(node * groups() + group)]; }
+  int32_t& users(int64_t node, int64_t team) { return users_[at(node * teams() + team)]; }
+  int32_t users(int64_t node, int64_t team) const { return users_[at(node * teams() + team)]; }
 
   const ChunkTree& tree_;
   const std::vector<Unit>& units_;
-  std::vector<int64_t> group_of_;              ///< [units] -1: nowhere
-  std::vector<std::vector<size_t>> units_of_;  ///< [groups]
-  std::vector<Share> load_;                    ///< [groups]
-  std::vector<int64_t> needed_;                ///< [groups]
-  std::vector<int32_t> users_;  ///< [nodes][groups] the group's units at and child nodes below that need it
+  std::vector<int64_t> team_of_;               ///< [units] -1: nowhere
+  std::vector<std::vector<size_t>> units_of_;  ///< [teams]
+  std::vector<Share> load_;                    ///< [teams]
+  std::vector<int64_t> needed_;                ///< [teams]
+  std::vector<int32_t> users_;  ///< [nodes][teams] the team's units at and child nodes below that need it
 };
 
 }  // namespace fpdist::plan

@@ -16,16 +16,16 @@ struct SearchBudget {
   bool spend(int64_t moves) { return (left -= moves) > 0; }
 };
 
-/// Moves and swaps units of the heaviest group until its load is at most `target` or nothing helps.
+/// Moves and swaps units of the heaviest team until its load is at most `target` or nothing helps.
 void balance(Placement& placement, int64_t target, SearchBudget& budget);
 
-/// Moves and swaps units of the group that receives most, so that it receives less and no group carries more than
+/// Moves and swaps units of the team that receives most, so that it receives less and no team carries more than
 /// `most` or receives more than it did.
 void reduce_received(Placement& placement, int64_t most, SearchBudget& budget);
 
-/// Shifts boundaries between chunks of one node that have different owners until no group's load exceeds `target` or
+/// Shifts boundaries between chunks of one node that have different owners until no team's load exceeds `target` or
 /// nothing helps. Returns the worst load.
-int64_t level_boundaries(const ChunkTree& tree, const ShareScale& scale, std::span<const int32_t> owner, int groups,
+int64_t level_boundaries(const ChunkTree& tree, const ShareScale& scale, std::span<const int32_t> owner, int teams,
                          int64_t target, std::vector<Chunk>& chunk);
 
 }  // namespace fpdist::plan

@@ -11,63 +11,60 @@
 namespace fpdist::plan {
 namespace {
 
-/// Without a ring: stages of at least this many rows (for the worst receiver), and at most so many stages.
-constexpr int64_t kRowsPerStage = 4096, kMostStages = 4;
-
 class Lowering {
  public:
-  Lowering(const ChunkTree& tree, std::span<const int32_t> owner, int groups, CpMethod method);
-  std::vector<std::vector<CpStage>> take();
+  Lowering(const ChunkTree& tree, std::span<const int32_t> owner, int teams, CpMethod method);
+  std::vector<std::vector<CpRound>> take();
 
  private:
-  int64_t left_of(int64_t group, int64_t steps) const { return (group - steps % groups_ + groups_) % groups_; }
+  int64_t left_of(int64_t team, int64_t steps) const { return (team - steps % teams_ + teams_) % teams_; }
   void split_ring_and_direct(CpMethod method);
-  void choose_stages();
-  std::vector<int64_t> room_in_stages(int64_t group) const;
-  void receive_ring(int64_t group);
-  void receive_direct(int64_t group);
+  void choose_rounds();
+  std::vector<int64_t> room_in_rounds(int64_t team) const;
+  void receive_ring(int64_t team);
+  void receive_direct(int64_t team);
   void mirror_sends();
 
   const ChunkTree& tree_;
   std::span<const int32_t> owner_;
-  int64_t groups_;
-  int64_t stages_ = 0;
+  int64_t teams_;
+  int64_t rounds_ = 0;
   ConsumerSets consumers_;
-  std::vector<std::vector<RowRange>> ring_;  ///< [groups] rows of each group that go round
-  std::vector<int64_t> ring_rows_;           ///< [groups] and how many
+  std::vector<std::vector<RowRange>> ring_;  ///< [teams] rows of each team that go round
+  std::vector<int64_t> ring_rows_;           ///< [teams] and how many
   /// Chunks that go straight, by (receiver, steps to the left): those of pair p are [direct_begin_[p],
   /// direct_begin_[p+1])
   std::vector<int32_t> direct_, direct_begin_;
   std::vector<int64_t> direct_rows_;  ///< [receiver]
-  std::vector<std::vector<CpStage>> stage_;
+  std::vector<std::vector<CpRound>> round_;
 };
 
-Lowering::Lowering(const ChunkTree& tree, std::span<const int32_t> owner, int groups, CpMethod method)
+Lowering::Lowering(const ChunkTree& tree, std::span<const int32_t> owner, int teams, CpMethod method)
     : tree_(tree),
       owner_(owner),
-      groups_(groups),
-      consumers_(tree, owner, groups),
-      ring_(at(groups)),
-      ring_rows_(at(groups)),
-      direct_begin_(at(groups) * at(groups) + 1),
-      direct_rows_(at(groups)),
-      stage_(at(groups)) {
+      teams_(teams),
+      consumers_(tree, owner, teams),
+      ring_(at(teams)),
+      ring_rows_(at(teams)),
+      direct_begin_(at(teams) * at(teams) + 1),
+      direct_rows_(at(teams)),
+      round_(at(teams)) {
   split_ring_and_direct(method);
-  choose_stages();
+  choose_rounds();
 }
 
 void Lowering::split_ring_and_direct(CpMethod method) {
   const auto pair_of = [&](int64_t receiver, int64_t owner) {
-    return at(receiver * groups_ + receiver - owner + (receiver < owner ? groups_ : 0));
+    return at(receiver * teams_ + receiver - owner + (receiver < owner ? teams_ : 0));
   };
   std::vector<int32_t> straight;
   for (size_t c = 0; c < tree_.chunk.size(); ++c) {
     const Chunk& chunk = tree_.chunk[c];
     const auto id = static_cast<int64_t>(c);
     const int64_t owner = owner_[c];
-    // What every group needs costs the same rows either way; round the ring no rank sends a row twice. Between two
-    // groups a ring is one message straight across, which stages only spread.
-    const bool may_circle = groups_ > 2 && tree_.parent[at(chunk.node)] < 0;
+    // What every team needs costs the same rows either way; round the ring no rank sends a row twice. Between two
+    // teams a ring is one message straight across, which rounds only spread.
+    const bool may_circle = teams_ > 2 && tree_.parent[at(chunk.node)] < 0;
     if (method == CpMethod::kRing || (method != CpMethod::kGroupCast && may_circle && consumers_.everyone(id, owner))) {
       append(ring_[at(owner)], {chunk.begin, chunk.end});
       ring_rows_[at(owner)] += chunk.rows();
@@ -87,57 +84,57 @@ void Lowering::split_ring_and_direct(CpMethod method) {
                         [&](int64_t receiver) { direct_[at(next[pair_of(receiver, owner_[at(c)])]++)] = c; });
 }
 
-void Lowering::choose_stages() {
-  if (groups_ == 1) return;
+void Lowering::choose_rounds() {
+  if (teams_ == 1) return;
   const auto any = [](int64_t rows) { return rows > 0; };
   if (std::any_of(ring_rows_.begin(), ring_rows_.end(), any)) {
-    stages_ = groups_ - 1;
+    rounds_ = teams_ - 1;
   } else if (const int64_t worst = *std::max_element(direct_rows_.begin(), direct_rows_.end()); worst > 0) {
-    stages_ = std::clamp<int64_t>(worst / kRowsPerStage, 1, kMostStages);
+    rounds_ = rounds_for(worst);
   }
 }
 
-/// How many straight rows each stage takes so that all stages of the group, ring included, bring nearly equal rows.
-std::vector<int64_t> Lowering::room_in_stages(int64_t group) const {
-  std::vector<int64_t> ring(at(stages_));
-  for (int64_t s = 0; s < stages_; ++s) ring[at(s)] = ring_rows_[at(left_of(group, s + 1))];
+/// How many straight rows each round takes so that all rounds of the team, ring included, bring nearly equal rows.
+std::vector<int64_t> Lowering::room_in_rounds(int64_t team) const {
+  std::vector<int64_t> ring(at(rounds_));
+  for (int64_t s = 0; s < rounds_; ++s) ring[at(s)] = ring_rows_[at(left_of(team, s + 1))];
   std::vector<int64_t> order = ring;
   std::sort(order.begin(), order.end());
-  // The lowest level up to which the stages hold all straight rows.
+  // The lowest level up to which the rounds hold all straight rows.
   int64_t below = 0, level = 0;
-  for (int64_t used = 1; used <= stages_; ++used) {
+  for (int64_t used = 1; used <= rounds_; ++used) {
     below += order[at(used - 1)];
-    level = (direct_rows_[at(group)] + below + used - 1) / used;
-    if (used == stages_ || level <= order[at(used)]) break;
+    level = (direct_rows_[at(team)] + below + used - 1) / used;
+    if (used == rounds_ || level <= order[at(used)]) break;
   }
   for (int64_t& rows : ring) rows = std::max<int64_t>(0, level - rows);
   return ring;
 }
 
-/// Stage s brings what the left neighbour got in stage s - 1.
-void Lowering::receive_ring(int64_t group) {
-  const size_t straight = direct_rows_[at(group)] > 0 ? at(groups_ / stages_ + 1) : 0;
-  for (int64_t s = 0; s < stages_; ++s) {
-    stage_[at(group)][at(s)].receive.reserve(1 + straight);
-    const std::vector<RowRange>& rows = ring_[at(left_of(group, s + 1))];
-    if (!rows.empty()) stage_[at(group)][at(s)].receive.push_back({static_cast<int32_t>(left_of(group, 1)), rows});
+/// Round s brings what the left neighbour got in round s - 1.
+void Lowering::receive_ring(int64_t team) {
+  const size_t straight = direct_rows_[at(team)] > 0 ? at(teams_ / rounds_ + 1) : 0;
+  for (int64_t s = 0; s < rounds_; ++s) {
+    round_[at(team)][at(s)].receive.reserve(1 + straight);
+    const std::vector<RowRange>& rows = ring_[at(left_of(team, s + 1))];
+    if (!rows.empty()) round_[at(team)][at(s)].receive.push_back({static_cast<int32_t>(left_of(team, 1)), rows});
   }
 }
 
-/// Nearest left neighbours first: in each stage the groups then ask different senders.
-void Lowering::receive_direct(int64_t group) {
-  if (direct_rows_[at(group)] == 0) return;
-  std::vector<int64_t> room = room_in_stages(group);
+/// Nearest left neighbours first: in each round the teams then ask different senders.
+void Lowering::receive_direct(int64_t team) {
+  if (direct_rows_[at(team)] == 0) return;
+  std::vector<int64_t> room = room_in_rounds(team);
   size_t s = 0;
-  for (int64_t steps = 1; steps < groups_; ++steps) {
-    const auto peer = static_cast<int32_t>(left_of(group, steps));
-    const int32_t* const begin = direct_begin_.data() + group * groups_ + steps;
+  for (int64_t steps = 1; steps < teams_; ++steps) {
+    const auto peer = static_cast<int32_t>(left_of(team, steps));
+    const int32_t* const begin = direct_begin_.data() + team * teams_ + steps;
     for (int32_t i = begin[0]; i < begin[1]; ++i) {
       RowRange left{tree_.chunk[at(direct_[at(i)])].begin, tree_.chunk[at(direct_[at(i)])].end};
       while (left.size() > 0) {
         while (room[s] == 0) ++s;
         const auto taken = static_cast<int32_t>(std::min<int64_t>(room[s], left.size()));
-        std::vector<KeyMessage>& receive = stage_[at(group)][s].receive;
+        std::vector<KeyMessage>& receive = round_[at(team)][s].receive;
         if (receive.empty() || receive.back().peer != peer) {
           receive.push_back({peer, {}});
           receive.back().rows.reserve(at(begin[1] - i));
@@ -148,38 +145,43 @@ void Lowering::receive_direct(int64_t group) {
       }
     }
   }
-  for (CpStage& stage : stage_[at(group)]) {
-    for (KeyMessage& message : stage.receive)
-      if (message.peer == left_of(group, 1)) normalise(message.rows);  // ring and straight rows
-    std::sort(stage.receive.begin(), stage.receive.end(),
+  for (CpRound& round : round_[at(team)]) {
+    for (KeyMessage& message : round.receive)
+      if (message.peer == left_of(team, 1)) normalise(message.rows);  // ring and straight rows
+    std::sort(round.receive.begin(), round.receive.end(),
               [](const KeyMessage& a, const KeyMessage& b) { return a.peer < b.peer; });
   }
 }
 
 void Lowering::mirror_sends() {
-  std::vector<size_t> sends(at(groups_));
-  for (size_t s = 0; s < at(stages_); ++s) {
+  std::vector<size_t> sends(at(teams_));
+  for (size_t s = 0; s < at(rounds_); ++s) {
     std::fill(sends.begin(), sends.end(), 0);
-    for (const auto& group : stage_)
-      for (const KeyMessage& message : group[s].receive) ++sends[at(message.peer)];
-    for (size_t g = 0; g < at(groups_); ++g) stage_[g][s].send.reserve(sends[g]);
-    for (size_t receiver = 0; receiver < at(groups_); ++receiver)
-      for (const KeyMessage& message : stage_[receiver][s].receive)
-        stage_[at(message.peer)][s].send.push_back({static_cast<int32_t>(receiver), message.rows});
+    for (const auto& team : round_)
+      for (const KeyMessage& message : team[s].receive) ++sends[at(message.peer)];
+    for (size_t g = 0; g < at(teams_); ++g) round_[g][s].send.reserve(sends[g]);
+    for (size_t receiver = 0; receiver < at(teams_); ++receiver)
+      for (const KeyMessage& message : round_[receiver][s].receive)
+        round_[at(message.peer)][s].send.push_back({static_cast<int32_t>(receiver), message.rows});
   }
 }
 
-std::vector<std::vector<CpStage>> Lowering::take() {
-  for (int64_t group = 0; group < groups_; ++group) {
-    stage_[at(group)].resize(at(stages_));
-    receive_ring(group);
-    receive_direct(group);
+std::vector<std::vector<CpRound>> Lowering::take() {
+  for (int64_t team = 0; team < teams_; ++team) {
+    round_[at(team)].resize(at(rounds_));
+    receive_ring(team);
+    receive_direct(team);
   }
   mirror_sends();
-  return std::move(stage_);
+  return std::move(round_);
 }
 
 }  // namespace
+
+int64_t rounds_for(int64_t rows) {
+  constexpr int64_t kRowsPerRound = 4096, kMostRounds = 4;
+  return std::clamp<int64_t>(rows / kRowsPerRound, 1, kMostRounds);
+}
 
 void normalise(std::vector<RowRange>& rows) {
   std::sort(rows.begin(), rows.end(), [](const RowRange& a, const RowRange& b) { return a.begin < b.begin; });
@@ -199,15 +201,15 @@ int64_t count_rows(std::span<const RowRange> rows) {
   return count;
 }
 
-std::vector<std::vector<RowRange>> rows_of_owners(const ChunkTree& tree, std::span<const int32_t> owner, int groups) {
-  std::vector<std::vector<RowRange>> rows(at(groups));
+std::vector<std::vector<RowRange>> rows_of_owners(const ChunkTree& tree, std::span<const int32_t> owner, int teams) {
+  std::vector<std::vector<RowRange>> rows(at(teams));
   for (size_t c = 0; c < tree.chunk.size(); ++c) append(rows[at(owner[c])], {tree.chunk[c].begin, tree.chunk[c].end});
   return rows;
 }
 
-std::vector<std::vector<CpStage>> lower_to_stages(const ChunkTree& tree, std::span<const int32_t> owner, int groups,
+std::vector<std::vector<CpRound>> lower_to_rounds(const ChunkTree& tree, std::span<const int32_t> owner, int teams,
                                                   CpMethod method) {
-  return Lowering(tree, owner, groups, method).take();
+  return Lowering(tree, owner, teams, method).take();
 }
 
 }  // namespace fpdist::plan

@@ -11,6 +11,8 @@
 #include <tuple>
 #include <vector>
 
+#include "src/plan/costs/unit_cost.hpp"
+
 namespace fpdist::plan {
 namespace {
 

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <span>
 
-#include "fpdist/plan/amount.hpp"
 #include "fpdist/plan/stage_costs.hpp"
+#include "src/plan/costs/amount.hpp"
 
 namespace fpdist::plan {
 

@@ -3,7 +3,6 @@
 
 #include <string>
 
-#include "fpdist/plan/cost_model.hpp"
 #include "fpdist/plan/stage_costs.hpp"
 
 namespace fpdist::plan {

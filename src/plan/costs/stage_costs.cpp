@@ -2,13 +2,18 @@
 
 namespace fpdist::plan {
 
-UnitCost unit_cost(const StageCosts& costs, const Amount& work) {
-  const int64_t linear = costs.per_row * (work.rows + costs.overhead_rows), head = costs.per_edge * work.edges;
-  const int64_t again = costs.recompute ? costs.per_row * work.rows + costs.forward_pair * work.pairs : 0;
-  return {{linear + costs.forward_pair * work.pairs, linear + costs.backward_pair * work.pairs + again, linear},
-          {head, head, head},
-          work.rows,
-          costs.per_link + costs.per_link_row * work.rows};
+StageCosts stage_costs(const arch::ModelShape& shape, bool recompute) {
+  const int64_t q_and_out = 2 * shape.hidden * shape.heads * shape.head_dim;
+  const int64_t k_and_v = 2 * shape.hidden * shape.kv_heads * shape.head_dim;
+  const int64_t mlp = 3 * shape.hidden * shape.intermediate;
+  StageCosts costs;
+  costs.layers = shape.layers;
+  costs.per_row = 2 * (q_and_out + k_and_v + mlp);
+  costs.forward_pair = 4 * shape.heads * shape.head_dim;
+  costs.backward_pair = costs.forward_pair * 5 / 2;
+  costs.per_edge = 2 * shape.hidden * shape.vocab;
+  costs.recompute = recompute;
+  return costs;
 }
 
 }  // namespace fpdist::plan

@@ -1,4 +1,4 @@
-#include "fpdist/plan/stage_layers.hpp"
+#include "src/plan/costs/stage_layers.hpp"
 
 #include <algorithm>
 #include <cstddef>

@@ -8,7 +8,7 @@
 #include <numeric>
 #include <vector>
 
-#include "src/plan/pack/pieces.hpp"
+#include "src/plan/pack/bundle.hpp"
 #include "src/plan/pack/slicer.hpp"
 #include "src/plan/schedule/program.hpp"
 
@@ -64,12 +64,12 @@ class Baseliner {
         scope_(tree, costs, numbered()) {}
 
   int64_t step(const std::vector<int64_t>& layers) {
-    const std::vector<Piece> pieces = pieces_that_fit();
-    if (pieces.empty()) return 0;
+    const std::vector<Bundle> bundles = bundles_that_fit();
+    if (bundles.empty()) return 0;
     int64_t slowest = 0;
     Slicer slicer(tree_, costs_);
     std::vector<std::vector<Samples>> replicas =
-        kind_ == Baseline::kReplicaFirstFit ? in_turn(pieces) : dealt(first_fit(pieces, true));
+        kind_ == Baseline::kReplicaFirstFit ? in_turn(bundles) : dealt(first_fit(bundles, true));
     for (std::vector<Samples>& packs : replicas) {
       std::vector<UnitCost> units;
       for (const Samples& pack : packs) units.push_back(unit_cost(costs_, slicer.whole(pack)));
@@ -90,15 +90,15 @@ class Baseliner {
     return everything_;
   }
 
-  std::vector<Piece> pieces_that_fit() {
-    std::vector<Piece> all;
-    const auto fits = [&](const Piece& piece) { return piece.alone.rows <= cap_; };
+  std::vector<Bundle> bundles_that_fit() {
+    std::vector<Bundle> all;
+    const auto fits = [&](const Bundle& bundle) { return bundle.alone.rows <= cap_; };
     for (const Samples& group : groups_of(tree_)) {
       std::vector<Samples> atoms;
       for (const int32_t s : group) atoms.push_back({s});
       const bool stays = options_.atomic == Atomic::kLines || (options_.atomic == Atomic::kPairs && group.size() == 2);
       if (stays) atoms = {group};
-      std::vector<Piece> parts = split_evenly(scope_, atoms, 1);
+      std::vector<Bundle> parts = split_evenly(scope_, atoms, 1);
       for (size_t count = 2; count <= atoms.size() && !std::all_of(parts.begin(), parts.end(), fits); ++count)
         parts = split_evenly(scope_, atoms, count);
       if (!std::all_of(parts.begin(), parts.end(), fits)) return {};
@@ -107,40 +107,40 @@ class Baseliner {
     return all;
   }
 
-  std::vector<Samples> first_fit(std::vector<Piece> pieces, bool decreasing) {
+  std::vector<Samples> first_fit(std::vector<Bundle> bundles, bool decreasing) {
     if (decreasing)
-      std::stable_sort(pieces.begin(), pieces.end(),
-                       [](const Piece& a, const Piece& b) { return a.alone.rows > b.alone.rows; });
-    struct Pack {
+      std::stable_sort(bundles.begin(), bundles.end(),
+                       [](const Bundle& a, const Bundle& b) { return a.alone.rows > b.alone.rows; });
+    struct OpenPack {
       Samples sample;
       std::vector<bool> has;
       int64_t rows = 0;
     };
-    std::vector<Pack> packs;
-    for (const Piece& piece : pieces) {
-      const auto added = [&](const Pack& pack) {
-        int64_t rows = piece.own.rows;
-        for (const int32_t node : piece.shared) rows += pack.has[index(node)] ? 0 : scope_.shared()[index(node)].rows;
+    std::vector<OpenPack> packs;
+    for (const Bundle& bundle : bundles) {
+      const auto added = [&](const OpenPack& pack) {
+        int64_t rows = bundle.own.rows;
+        for (const int32_t node : bundle.shared) rows += pack.has[index(node)] ? 0 : scope_.shared()[index(node)].rows;
         return rows;
       };
-      auto at =
-          std::find_if(packs.begin(), packs.end(), [&](const Pack& pack) { return pack.rows + added(pack) <= cap_; });
+      auto at = std::find_if(packs.begin(), packs.end(),
+                             [&](const OpenPack& pack) { return pack.rows + added(pack) <= cap_; });
       if (at == packs.end()) at = packs.insert(at, {{}, std::vector<bool>(scope_.shared().size()), 0});
       at->rows += added(*at);
-      for (const int32_t node : piece.shared) at->has[index(node)] = true;
-      at->sample.insert(at->sample.end(), piece.sample.begin(), piece.sample.end());
+      for (const int32_t node : bundle.shared) at->has[index(node)] = true;
+      at->sample.insert(at->sample.end(), bundle.sample.begin(), bundle.sample.end());
     }
     std::vector<Samples> result;
-    for (Pack& pack : packs) {
+    for (OpenPack& pack : packs) {
       std::sort(pack.sample.begin(), pack.sample.end());
       result.push_back(std::move(pack.sample));
     }
     return result;
   }
 
-  std::vector<std::vector<Samples>> in_turn(const std::vector<Piece>& pieces) {
-    std::vector<std::vector<Piece>> dealt(index(options_.replicas));
-    for (size_t i = 0; i < pieces.size(); ++i) dealt[i % dealt.size()].push_back(pieces[i]);
+  std::vector<std::vector<Samples>> in_turn(const std::vector<Bundle>& bundles) {
+    std::vector<std::vector<Bundle>> dealt(index(options_.replicas));
+    for (size_t i = 0; i < bundles.size(); ++i) dealt[i % dealt.size()].push_back(bundles[i]);
     std::vector<std::vector<Samples>> replicas;
     for (auto& mine : dealt) replicas.push_back(first_fit(std::move(mine), false));
     return replicas;

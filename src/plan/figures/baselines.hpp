@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
-#include "fpdist/plan/length_tree.hpp"
-#include "fpdist/plan/pipeline_plan.hpp"
 #include "fpdist/plan/stage_costs.hpp"
+#include "src/plan/pack/length_tree.hpp"
+#include "src/plan/pack/pipeline_plan.hpp"
 
 namespace fpdist::plan {
 

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "fpdist/arch/model.hpp"
 #include "fpdist/core/types.hpp"
-#include "fpdist/plan/cost_model.hpp"
 #include "src/plan/figures/plan_figures.hpp"
 
 namespace fpdist::plan {

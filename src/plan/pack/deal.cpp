@@ -10,24 +10,24 @@
 #include <utility>
 #include <vector>
 
-#include "src/plan/pack/pieces.hpp"
+#include "src/plan/pack/bundle.hpp"
 
 namespace fpdist::plan {
 namespace {
 
 size_t index(int32_t i) { return static_cast<size_t>(i); }
 
-/// A cluster in pieces of at most `most_cost` that fit. One that no pack holds is torn for good: its pieces have all of
-/// their ancestors to themselves, as that is what they will cost.
-std::vector<Piece> pieces_of(Scope& scope, const Problem& problem, const std::vector<std::vector<int32_t>>& atoms,
-                             int64_t most_cost, bool& is_torn) {
-  const auto fits = [&](const Piece& piece) { return piece.alone.rows <= problem.most_rows; };
-  const auto is_small = [&](const Piece& piece) { return fits(piece) && piece.alone.cost <= most_cost; };
-  std::vector<Piece> parts = split_evenly(scope, atoms, 1);
+/// A cluster in bundles of at most `most_cost` that fit. One that no pack holds is torn for good: its bundles have all
+/// of their ancestors to themselves, as that is what they will cost.
+std::vector<Bundle> bundles_of(Scope& scope, const PackProblem& problem, const std::vector<std::vector<int32_t>>& atoms,
+                               int64_t most_cost, bool& is_torn) {
+  const auto fits = [&](const Bundle& bundle) { return bundle.alone.rows <= problem.most_rows; };
+  const auto is_small = [&](const Bundle& bundle) { return fits(bundle) && bundle.alone.cost <= most_cost; };
+  std::vector<Bundle> parts = split_evenly(scope, atoms, 1);
   is_torn = !fits(parts[0]);
   for (size_t count = 2; count <= atoms.size() && !std::all_of(parts.begin(), parts.end(), is_small); ++count)
     parts = split_evenly(scope, atoms, count);
-  for (Piece& part : parts)
+  for (Bundle& part : parts)
     if (is_torn && parts.size() > 1) part.own = part.alone, part.shared.clear();
   return parts;
 }
@@ -112,22 +112,22 @@ std::vector<int32_t> all_samples(const LengthTree& tree) {
 
 namespace {
 
-/// One way to deal: clusters in pieces of at most `most_cost`, longest first, then single atoms to even out the rest.
+/// One way to deal: clusters in bundles of at most `most_cost`, longest first, then single atoms to even out the rest.
 class Deal {
  public:
-  Deal(const Problem& problem, Scope& scope, int replicas, int64_t most_cost)
+  Deal(const PackProblem& problem, Scope& scope, int replicas, int64_t most_cost)
       : share_(index(replicas)), fine_(scope.shared(), share_, kNever) {
     const std::vector<int32_t> all = all_samples(problem.tree);
     for (const auto& samples : by_label(problem.cluster_of, all)) add_cluster(problem, scope, samples, most_cost);
-    std::vector<const Piece*> pointers;
-    for (const Piece& piece : whole_) pointers.push_back(&piece);
+    std::vector<const Bundle*> pointers;
+    for (const Bundle& bundle : whole_) pointers.push_back(&bundle);
     Bins coarse(scope.shared(), share_, kNever);
     coarse.fill(pointers);
     coarse.refine(8 * replicas);
     std::vector<size_t> bin_of(all.size());
     for (size_t bin = 0; bin < share_.size(); ++bin)
       for (const int32_t s : coarse.samples(bin)) bin_of[index(s)] = bin;
-    for (const Piece& piece : single_) fine_.add(piece, bin_of[index(piece.sample[0])]);
+    for (const Bundle& bundle : single_) fine_.add(bundle, bin_of[index(bundle.sample[0])]);
     fine_.refine(4 * replicas);
   }
   int64_t slowest() const {
@@ -143,34 +143,34 @@ class Deal {
   }
 
  private:
-  void add_cluster(const Problem& problem, Scope& scope, const std::vector<int32_t>& samples, int64_t most_cost) {
+  void add_cluster(const PackProblem& problem, Scope& scope, const std::vector<int32_t>& samples, int64_t most_cost) {
     std::vector<std::vector<int32_t>> atoms = by_label(problem.atom_of, samples);
     bool is_torn = false;
-    std::vector<Piece> parts = pieces_of(scope, problem, atoms, most_cost, is_torn);
+    std::vector<Bundle> parts = bundles_of(scope, problem, atoms, most_cost, is_torn);
     if (atoms.size() > 1)
-      for (const Piece& part : parts) largest_ = std::max(largest_, part.alone.cost);
+      for (const Bundle& part : parts) largest_ = std::max(largest_, part.alone.cost);
     if (is_torn)
       single_.insert(single_.end(), parts.begin(), parts.end());
     else
-      for (auto& atom : atoms) single_.push_back(scope.piece(std::move(atom)));
+      for (auto& atom : atoms) single_.push_back(scope.bundle(std::move(atom)));
     std::move(parts.begin(), parts.end(), std::back_inserter(whole_));
   }
 
   std::vector<int64_t> share_;
-  std::vector<Piece> whole_, single_;
+  std::vector<Bundle> whole_, single_;
   Bins fine_;
   int64_t largest_ = 0;
 };
 
 }  // namespace
 
-std::vector<std::vector<int32_t>> deal(const Problem& problem, int replicas) {
+std::vector<std::vector<int32_t>> deal(const PackProblem& problem, int replicas) {
   const std::vector<int32_t> all = all_samples(problem.tree);
   Scope scope(problem.tree, problem.costs, all);
   Deal whole(problem, scope, replicas, kNever);
   std::vector<std::vector<int32_t>> best = whole.samples();
   int64_t slowest = whole.slowest();
-  // A cluster that is much of a replica's share leaves the others waiting; in pieces, each has its own ancestors.
+  // A cluster that is much of a replica's share leaves the others waiting; in bundles, each has its own ancestors.
   const int64_t share = scope.total().cost / replicas;
   for (const int64_t most_cost : {share, share / 2, share / 4}) {
     if (whole.largest() <= most_cost) continue;

@@ -5,9 +5,9 @@
 #include <span>
 #include <vector>
 
-#include "fpdist/plan/length_tree.hpp"
-#include "fpdist/plan/pipeline_plan.hpp"
 #include "src/plan/pack/draft.hpp"
+#include "src/plan/pack/length_tree.hpp"
+#include "src/plan/pack/pipeline_plan.hpp"
 
 namespace fpdist::plan {
 
@@ -23,8 +23,8 @@ std::vector<int32_t> clusters_of(const LengthTree& tree, const StageCosts& costs
 std::vector<std::vector<int32_t>> by_label(const std::vector<int32_t>& label, std::span<const int32_t> samples);
 std::vector<int32_t> all_samples(const LengthTree& tree);
 
-/// [replicas] samples. Clusters by cost, longest first, whole or in pieces, whichever gets more even; then, where they
-/// may be torn, single samples to even out what is left. A cluster that no pack holds is dealt in pieces that fit.
-std::vector<std::vector<int32_t>> deal(const Problem& problem, int replicas);
+/// [replicas] samples. Clusters by cost, longest first, whole or in bundles, whichever gets more even; then, where they
+/// may be torn, single samples to even out what is left. A cluster that no pack holds is dealt in bundles that fit.
+std::vector<std::vector<int32_t>> deal(const PackProblem& problem, int replicas);
 
 }  // namespace fpdist::plan

@@ -8,16 +8,16 @@
 #include <utility>
 #include <vector>
 
-#include "fpdist/plan/length_tree.hpp"
 #include "fpdist/plan/options.hpp"
-#include "fpdist/plan/stage_costs.hpp"
+#include "src/plan/costs/unit_cost.hpp"
+#include "src/plan/pack/length_tree.hpp"
 #include "src/plan/pack/slicer.hpp"
 #include "src/plan/schedule/program.hpp"
 
 namespace fpdist::plan {
 
 /// What all replicas of a step have in common.
-struct Problem {
+struct PackProblem {
   const LengthTree& tree;
   StageCosts costs;
   Schedule schedule;
@@ -52,7 +52,7 @@ int longest(const ReplicaDraft& draft);
 /// Prices drafts. Programs are kept: candidates of one shape differ in their costs only.
 class Pricer {
  public:
-  explicit Pricer(const Problem& problem) : problem_(problem), slicer_(problem.tree, problem.costs) {}
+  explicit Pricer(const PackProblem& problem) : problem_(problem), slicer_(problem.tree, problem.costs) {}
 
   /// Fills work and cost.
   void price(PackDraft& pack);
@@ -68,7 +68,7 @@ class Pricer {
  private:
   Program& program(const ReplicaDraft& draft);
 
-  const Problem& problem_;
+  const PackProblem& problem_;
   Slicer slicer_;
   std::map<std::vector<int>, Program> program_;  ///< by window and slices
   std::vector<int> key_;

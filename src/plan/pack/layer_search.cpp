@@ -7,7 +7,7 @@
 
 namespace fpdist::plan {
 
-void improve_layers(Problem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas) {
+void improve_layers(PackProblem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas) {
   const int most_passes = problem.layers.size() > 8 ? 1 : 2;  // a pass is as many runs squared simulations
   // Replicas are alike: a few of them judge for all, one where there are many runs to try.
   std::vector<int64_t>& layers = problem.layers;

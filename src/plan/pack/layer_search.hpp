@@ -9,6 +9,6 @@
 namespace fpdist::plan {
 
 /// Changes problem.layers and, with them, every replica's makespan.
-void improve_layers(Problem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas);
+void improve_layers(PackProblem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas);
 
 }  // namespace fpdist::plan

@@ -1,4 +1,4 @@
-#include "fpdist/plan/length_tree.hpp"
+#include "src/plan/pack/length_tree.hpp"
 
 #include <simdjson.h>
 

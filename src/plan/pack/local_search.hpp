@@ -12,7 +12,7 @@ namespace fpdist::plan {
 
 class LocalSearch {
  public:
-  LocalSearch(const Problem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas)
+  LocalSearch(const PackProblem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas)
       : problem_(problem), pricer_(pricer), replicas_(replicas), rng_(0, 5) {}
 
   /// Goes on until `operations` more have been simulated.
@@ -36,7 +36,7 @@ class LocalSearch {
   bool shift_end(PackDraft& pack);
   bool move_slice(PackDraft& from, PackDraft& to);
 
-  const Problem& problem_;
+  const PackProblem& problem_;
   Pricer& pricer_;
   std::vector<ReplicaDraft>& replicas_;
   Rng rng_;

@@ -1,4 +1,4 @@
-#include "fpdist/plan/pipeline_plan.hpp"
+#include "src/plan/pack/pipeline_plan.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -18,26 +18,26 @@ namespace {
 
 size_t index(int32_t i) { return static_cast<size_t>(i); }
 
-Problem make_problem(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options) {
+PackProblem make_problem(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options) {
   const ParallelOptions& parallel = options.parallel;
-  Problem problem{tree,
-                  costs,
-                  parallel.schedule,
-                  parallel.pp,
-                  parallel.virtual_stages,
-                  options.max_tokens,
-                  most_rows_in_flight(options),
-                  options.may_slice,
-                  false,
-                  stage_layers(layer_work(costs, tree.unique()), parallel),
-                  {},
-                  {}};
+  PackProblem problem{tree,
+                      costs,
+                      parallel.schedule,
+                      parallel.pp,
+                      parallel.virtual_stages,
+                      options.max_tokens,
+                      most_rows_in_flight(options),
+                      options.may_slice,
+                      false,
+                      stage_layers(layer_work(costs, tree.unique()), parallel),
+                      {},
+                      {}};
   problem.atom_of = atoms_of(tree, options.atomic);
   problem.cluster_of = clusters_of(tree, costs, options.replicas, options.max_tokens, problem.atom_of);
   return problem;
 }
 
-void check_fits(const Problem& problem) {
+void check_fits(const PackProblem& problem) {
   Slicer slicer(problem.tree, problem.costs);
   int64_t needed = 0;
   int32_t line = 0;
@@ -57,7 +57,7 @@ int most_stages(const LengthTree& tree, const StageCosts& costs, PlannerOptions 
   options.search_layers = false;
   options.parallel.layers.clear();
   while (--options.parallel.pp > 1) {
-    Problem problem = make_problem(tree, costs, options);
+    PackProblem problem = make_problem(tree, costs, options);
     Pricer pricer(problem);
     if (best_portfolio(problem, pricer, options).makespan() != kNever) break;
   }
@@ -70,7 +70,7 @@ int64_t rows_needed(const LengthTree& tree, const StageCosts& costs, PlannerOpti
   options.search_layers = false;
   while (needed != kNever) {
     options.max_in_flight = needed;
-    Problem problem = make_problem(tree, costs, options);
+    PackProblem problem = make_problem(tree, costs, options);
     Pricer pricer(problem);
     const Portfolio portfolio = best_portfolio(problem, pricer, options);
     if (portfolio.makespan() != kNever) break;
@@ -79,7 +79,7 @@ int64_t rows_needed(const LengthTree& tree, const StageCosts& costs, PlannerOpti
   return needed;
 }
 
-[[noreturn]] void refuse(const Problem& problem, const Portfolio& portfolio, const PlannerOptions& options) {
+[[noreturn]] void refuse(const PackProblem& problem, const Portfolio& portfolio, const PlannerOptions& options) {
   const int64_t needed = rows_needed(problem.tree, problem.costs, options, portfolio.rows_needed());
   check<ConfigError>(needed == kNever, "pack.max_in_flight is ", options.max_in_flight,
                      ": no packs keep that few rows in flight, set it to at least ", needed);
@@ -96,7 +96,7 @@ PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, cons
   const std::string reason = why_not(shape_of(options, {}));
   check<ConfigError>(reason.empty(), reason);
   check<ConfigError>(options.replicas >= 1, "parallel.dp is ", options.replicas, ": set it to 1 or more");
-  Problem problem = make_problem(tree, costs, options);
+  PackProblem problem = make_problem(tree, costs, options);
   check_fits(problem);
   Pricer pricer(problem);
   Portfolio best = best_portfolio(problem, pricer, options);

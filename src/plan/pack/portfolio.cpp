@@ -20,7 +20,7 @@ namespace {
 constexpr int64_t kEffort = 2300000, kEffortOfSample = 700;
 constexpr int64_t kFew = 24;  // samples: so few that a search can be stuck
 
-int64_t effort_of(const Problem& problem) {
+int64_t effort_of(const PackProblem& problem) {
   const auto samples = static_cast<int64_t>(problem.tree.sample.size());
   const int64_t effort =
       std::min(kEffort, samples * kEffort / 16) + std::max<int64_t>(0, samples - 1024) * kEffortOfSample;
@@ -30,7 +30,7 @@ int64_t effort_of(const Problem& problem) {
 }
 
 /// No packing without a pipeline takes less: the costliest atom alone, and everything once, evenly spread. 0 with one.
-int64_t flat_bound(const Problem& problem, int64_t replicas) {
+int64_t flat_bound(const PackProblem& problem, int64_t replicas) {
   if (problem.stages > 1) return 0;
   const auto time_of = [&](const Amount& work, int64_t packs) {
     return total_work(problem.costs, work) +
@@ -58,7 +58,7 @@ void drop_hopeless(std::vector<Portfolio>& portfolios, int64_t parts) {
 }
 
 /// Candidates for every replica, whole and sliced, with at most `effort` operations.
-std::vector<Portfolio> all_portfolios(const Problem& problem, Pricer& pricer, const PlannerOptions& options,
+std::vector<Portfolio> all_portfolios(const PackProblem& problem, Pricer& pricer, const PlannerOptions& options,
                                       int64_t effort) {
   std::vector<Portfolio> portfolios;
   for (const bool sliced : {false, true})
@@ -93,15 +93,15 @@ void Portfolio::add(ReplicaSearch* search, int64_t most_effort) {
   constexpr int kTries = 6;
   constexpr size_t kStarts = 3;
   search->take_rows_needed();
-  Found found = search->descend(won_, kTries, most_effort);
+  Descent found = search->descend(won_, kTries, most_effort);
   if (found.draft.makespan == kNever) {
-    std::vector<Found> all = search->run(sliced_, 16 * kTries, most_effort);
+    std::vector<Descent> all = search->run(sliced_, 16 * kTries, most_effort);
     if (all.empty() && sliced_) all = search->run(false, 16 * kTries, most_effort);  // too few rows to slice
     if (all.empty()) {
       rows_needed_ = std::max(rows_needed_, search->take_rows_needed());
       return;
     }
-    for (const Found& one : all)
+    for (const Descent& one : all)
       if (!is_hopeless(one.draft.makespan, all[0].draft.makespan, 50)) won_.push_back(one.candidate);
     found = std::move(all[0]);
   }
@@ -113,7 +113,7 @@ void Portfolio::add(ReplicaSearch* search, int64_t most_effort) {
   draft = std::move(found.draft);
 }
 
-Portfolio best_portfolio(Problem& problem, Pricer& pricer, const PlannerOptions& options) {
+Portfolio best_portfolio(PackProblem& problem, Pricer& pricer, const PlannerOptions& options) {
   const int64_t effort = effort_of(problem);
   std::vector<Portfolio> portfolios = all_portfolios(problem, pricer, options, effort * 2 / 3);
   const bool improves_layers = options.search_layers && options.parallel.layers.empty();

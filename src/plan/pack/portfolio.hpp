@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "fpdist/plan/pipeline_plan.hpp"
 #include "src/plan/pack/draft.hpp"
+#include "src/plan/pack/pipeline_plan.hpp"
 #include "src/plan/pack/replica_search.hpp"
 
 namespace fpdist::plan {
@@ -32,6 +32,6 @@ class Portfolio {
 
 /// The better portfolio after a local search; problem.layers are its layers. The makespan is kNever when nothing is
 /// allowed.
-Portfolio best_portfolio(Problem& problem, Pricer& pricer, const PlannerOptions& options);
+Portfolio best_portfolio(PackProblem& problem, Pricer& pricer, const PlannerOptions& options);
 
 }  // namespace fpdist::plan

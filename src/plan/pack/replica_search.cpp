@@ -57,7 +57,7 @@ std::vector<size_t> by_size(const std::vector<int64_t>& target) {
 
 }  // namespace
 
-ReplicaSearch::ReplicaSearch(const Problem& problem, Pricer& pricer, std::span<const int32_t> samples)
+ReplicaSearch::ReplicaSearch(const PackProblem& problem, Pricer& pricer, std::span<const int32_t> samples)
     : problem_(problem), pricer_(pricer), scope_(problem.tree, problem.costs, samples) {
   for (const auto& of_cluster : by_label(problem.cluster_of, samples)) {
     Cluster& cluster = cluster_.emplace_back();
@@ -67,25 +67,25 @@ ReplicaSearch::ReplicaSearch(const Problem& problem, Pricer& pricer, std::span<c
   }
 }
 
-const std::vector<Piece>& ReplicaSearch::split(Cluster& cluster, size_t pieces) {
-  std::vector<Piece>& result = cluster.split[pieces - 1];
-  if (result.empty()) result = split_evenly(scope_, cluster.atoms, pieces);
+const std::vector<Bundle>& ReplicaSearch::split(Cluster& cluster, size_t bundles) {
+  std::vector<Bundle>& result = cluster.split[bundles - 1];
+  if (result.empty()) result = split_evenly(scope_, cluster.atoms, bundles);
   return result;
 }
 
-std::vector<const Piece*> ReplicaSearch::pieces(int64_t most_cost) {
-  std::vector<const Piece*> all;
-  const auto fits = [&](const Piece& piece) {
-    return piece.alone.cost <= most_cost && piece.alone.rows <= problem_.most_rows;
+std::vector<const Bundle*> ReplicaSearch::bundles(int64_t most_cost) {
+  std::vector<const Bundle*> all;
+  const auto fits = [&](const Bundle& bundle) {
+    return bundle.alone.cost <= most_cost && bundle.alone.rows <= problem_.most_rows;
   };
   for (Cluster& cluster : cluster_) {
     size_t count = 1;
     while (count < cluster.atoms.size()) {
-      const std::vector<Piece>& parts = split(cluster, count);
+      const std::vector<Bundle>& parts = split(cluster, count);
       if (std::all_of(parts.begin(), parts.end(), fits)) break;
       ++count;
     }
-    for (const Piece& piece : split(cluster, count)) all.push_back(&piece);
+    for (const Bundle& bundle : split(cluster, count)) all.push_back(&bundle);
   }
   return all;
 }
@@ -103,7 +103,7 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
 
   Bins bins(scope_.shared(), target, problem_.most_rows);
   const int64_t mean = scope_.total().cost / candidate.packs;
-  const std::vector<const Piece*> parts = pieces(scaled(mean, kSlack[index(candidate.slack)], 100));
+  const std::vector<const Bundle*> parts = bundles(scaled(mean, kSlack[index(candidate.slack)], 100));
   pricer_.count(static_cast<int64_t>(parts.size() * (16 + target.size() / 2)));
   if (!bins.fill(parts)) {
     // The cap binds. MULTIFIT (first fit under a target, by bisection) has been tried here: what it packs, the search
@@ -152,7 +152,7 @@ void ReplicaSearch::slice(ReplicaDraft& draft, const Candidate& candidate, std::
   if (candidate.is_wide) draft.window = longest(draft);
 }
 
-bool ReplicaSearch::consider(const Candidate& candidate, Found& best) {
+bool ReplicaSearch::consider(const Candidate& candidate, Descent& best) {
   if (!tried_.insert(candidate).second) return false;
   --tries_left_;
   ReplicaDraft draft = build(candidate, best.draft.makespan);
@@ -163,14 +163,14 @@ bool ReplicaSearch::consider(const Candidate& candidate, Found& best) {
 
 /// By rows, first fit decreasing: as few packs as the cap allows without tearing what fits.
 int64_t ReplicaSearch::fewest_packs() {
-  const std::vector<const Piece*> parts = pieces(kNever);
+  const std::vector<const Bundle*> parts = bundles(kNever);
   int64_t rows = 0;
-  for (const Piece* part : parts) rows += part->alone.rows;
-  // Of two packs of a first fit, the second's first piece did not fit into the first: together they exceed one.
+  for (const Bundle* part : parts) rows += part->alone.rows;
+  // Of two packs of a first fit, the second's first bundle did not fit into the first: together they exceed one.
   const auto enough = static_cast<size_t>(2 * rows / problem_.most_rows + 2);
   Bins bins(scope_.shared(), std::vector<int64_t>(enough), problem_.most_rows);
   bins.fill_by_rows(parts);
-  const auto is_used = [](const std::vector<const Piece*>& content) { return !content.empty(); };
+  const auto is_used = [](const std::vector<const Bundle*>& content) { return !content.empty(); };
   return std::count_if(bins.content().begin(), bins.content().end(), is_used);
 }
 
@@ -219,8 +219,8 @@ std::vector<std::vector<Candidate>> ReplicaSearch::starts(bool sliced) {
   return groups;
 }
 
-std::vector<Found> ReplicaSearch::run(bool sliced, int tries, int64_t most_effort) {
-  std::vector<Found> all;
+std::vector<Descent> ReplicaSearch::run(bool sliced, int tries, int64_t most_effort) {
+  std::vector<Descent> all;
   for (const std::vector<Candidate>& group : starts(sliced)) {
     all.push_back(descend(group, tries, most_effort));
     if (all.back().draft.makespan == kNever) all.pop_back();
@@ -231,7 +231,7 @@ std::vector<Found> ReplicaSearch::run(bool sliced, int tries, int64_t most_effor
     if (all.back().draft.makespan == kNever) all.pop_back();
   }
   std::stable_sort(all.begin(), all.end(),
-                   [](const Found& a, const Found& b) { return a.draft.makespan < b.draft.makespan; });
+                   [](const Descent& a, const Descent& b) { return a.draft.makespan < b.draft.makespan; });
   return all;
 }
 
@@ -271,8 +271,8 @@ std::vector<Candidate> ReplicaSearch::neighbours(const Candidate& at) const {
   return all;
 }
 
-Found ReplicaSearch::descend(std::span<const Candidate> starts, int tries, int64_t most_effort) {
-  Found best;
+Descent ReplicaSearch::descend(std::span<const Candidate> starts, int tries, int64_t most_effort) {
+  Descent best;
   tries_left_ = tries + static_cast<int>(starts.size());
   const auto is_over = [&] {
     return best.draft.makespan != kNever && (tries_left_ <= 0 || pricer_.effort() >= most_effort);

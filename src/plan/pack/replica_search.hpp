@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "src/plan/pack/bundle.hpp"
 #include "src/plan/pack/draft.hpp"
-#include "src/plan/pack/pieces.hpp"
 
 namespace fpdist::plan {
 
@@ -25,31 +25,31 @@ struct Candidate {
   bool operator<(const Candidate& other) const { return key() < other.key(); }
 };
 
-struct Found {
+struct Descent {
   Candidate candidate;
   ReplicaDraft draft;
 };
 
 class ReplicaSearch {
  public:
-  ReplicaSearch(const Problem& problem, Pricer& pricer, std::span<const int32_t> samples);
+  ReplicaSearch(const PackProblem& problem, Pricer& pricer, std::span<const int32_t> samples);
 
   /// What descents from starts of its own find, the best first. Whole packs and slices are far apart: from one the
   /// other is seldom found.
-  std::vector<Found> run(bool sliced, int tries, int64_t most_effort);
+  std::vector<Descent> run(bool sliced, int tries, int64_t most_effort);
   /// Downhill from the best of the starts, one number of the candidate at a time. Ends after `tries` more candidates,
   /// or when the pricer's effort reaches `most_effort` and something was found. The makespan is kNever when none is
   /// allowed.
-  Found descend(std::span<const Candidate> starts, int tries, int64_t most_effort);
+  Descent descend(std::span<const Candidate> starts, int tries, int64_t most_effort);
   int64_t take_rows_needed() { return pricer_.take_rows_needed(); }
 
  private:
   struct Cluster {
     std::vector<std::vector<int32_t>> atoms;
-    std::vector<std::vector<Piece>> split;  ///< [pieces - 1], made when asked for
+    std::vector<std::vector<Bundle>> split;  ///< [bundles - 1], made when asked for
   };
-  const std::vector<Piece>& split(Cluster& cluster, size_t pieces);
-  std::vector<const Piece*> pieces(int64_t most_cost);
+  const std::vector<Bundle>& split(Cluster& cluster, size_t bundles);
+  std::vector<const Bundle*> bundles(int64_t most_cost);
   int64_t fewest_packs();
   int64_t balanced_units() const;
   int most_packs() const;
@@ -57,12 +57,12 @@ class ReplicaSearch {
   /// Groups of starts, each good for a descent of its own.
   std::vector<std::vector<Candidate>> starts(bool sliced);
   std::vector<Candidate> neighbours(const Candidate& at) const;
-  bool consider(const Candidate& candidate, Found& best);
+  bool consider(const Candidate& candidate, Descent& best);
   /// The draft of a candidate; kNever when its makespan exceeds `most`.
   ReplicaDraft build(const Candidate& candidate, int64_t most);
   void slice(ReplicaDraft& draft, const Candidate& candidate, std::span<const int64_t> cost) const;
 
-  const Problem& problem_;
+  const PackProblem& problem_;
   Pricer& pricer_;
   Scope scope_;
   std::vector<Cluster> cluster_;

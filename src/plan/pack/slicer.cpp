@@ -6,7 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "src/plan/pack/pieces.hpp"
+#include "src/plan/costs/unit_cost.hpp"
+#include "src/plan/pack/bundle.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -15,15 +16,15 @@ size_t index(int32_t i) { return static_cast<size_t>(i); }
 
 }  // namespace
 
-Amount Slicer::Run::until(int64_t row) const {
-  Amount work{row, row * above + row * (row + 1) / 2, 0};
+Amount Slicer::LaidNode::until(int64_t row) const {
+  Amount work{row, prefix::visible_pairs(above, row), 0};
   if (edge_rows > 0) work.edges = edges * std::clamp<int64_t>(row - (rows - 1 - edge_rows), 0, edge_rows) / edge_rows;
   if (row == rows) work.edges += last_edges;
   return work;
 }
 
 void Slicer::lay_out(std::span<const int32_t> samples) {
-  run_.clear();
+  laid_.clear();
   ++visit_;
   for (const int32_t s : samples) {
     const LengthSample& sample = tree_.sample[index(s)];
@@ -32,8 +33,8 @@ void Slicer::lay_out(std::span<const int32_t> samples) {
       path_.push_back(n);
     for (; !path_.empty(); path_.pop_back()) {
       const LengthNode& node = tree_.node[index(path_.back())];
-      seen_[index(path_.back())] = {visit_, static_cast<int32_t>(run_.size())};
-      run_.push_back({node.rows, node.above, 0, 0, 0});
+      seen_[index(path_.back())] = {visit_, static_cast<int32_t>(laid_.size())};
+      laid_.push_back({node.rows, node.above, 0, 0, 0});
       if (node.edges > 0) supervise(path_.back(), node.edges);
     }
     supervise(sample.node, sample.edges);
@@ -41,14 +42,14 @@ void Slicer::lay_out(std::span<const int32_t> samples) {
 }
 
 void Slicer::supervise(int32_t node, int64_t edges) {
-  Run& own = run_[index(seen_[index(node)].second)];
+  LaidNode& own = laid_[index(seen_[index(node)].second)];
   const int64_t inside = std::min(edges, std::max<int64_t>(0, own.rows - 1));
   own.edges += inside;
   own.edge_rows = std::max(own.edge_rows, inside);
   // The first token of a branch is predicted from the last row above it.
   int32_t above = tree_.node[index(node)].parent;
   while (above >= 0 && tree_.node[index(above)].rows == 0) above = tree_.node[index(above)].parent;
-  (above >= 0 ? run_[index(seen_[index(above)].second)] : own).last_edges += edges - inside;
+  (above >= 0 ? laid_[index(seen_[index(above)].second)] : own).last_edges += edges - inside;
 }
 
 Amount Slicer::whole(std::span<const int32_t> samples) {
@@ -57,40 +58,40 @@ Amount Slicer::whole(std::span<const int32_t> samples) {
   return slices[0];
 }
 
-Amount Slicer::until(size_t run, int64_t row) const {
-  Amount work = before_[run];
-  return work += run_[run].until(row);
+Amount Slicer::until(size_t node, int64_t row) const {
+  Amount work = before_[node];
+  return work += laid_[node].until(row);
 }
 
-int64_t Slicer::row_at(int64_t wanted, size_t& run) const {
-  while (run + 1 < run_.size() && total_work(costs_, before_[run + 1]) <= wanted) ++run;
-  int64_t low = 0, high = run_[run].rows;
+int64_t Slicer::row_at(int64_t wanted, size_t& node) const {
+  while (node + 1 < laid_.size() && total_work(costs_, before_[node + 1]) <= wanted) ++node;
+  int64_t low = 0, high = laid_[node].rows;
   while (low < high) {
     const int64_t middle = low + (high - low + 1) / 2;
-    if (total_work(costs_, until(run, middle)) <= wanted) {
+    if (total_work(costs_, until(node, middle)) <= wanted) {
       low = middle;
     } else {
       high = middle - 1;
     }
   }
-  return before_[run].rows + low;
+  return before_[node].rows + low;
 }
 
 void Slicer::cut(std::span<const int32_t> samples, std::span<const int64_t> ends, std::vector<Amount>& slices) {
   lay_out(samples);
   before_.assign(1, Amount{});
-  for (size_t run = 0; run < run_.size(); ++run) before_.push_back(until(run, run_[run].rows));
+  for (size_t node = 0; node < laid_.size(); ++node) before_.push_back(until(node, laid_[node].rows));
   const Amount all = before_.back();
   const int64_t total = total_work(costs_, all);
   Amount done;
-  size_t run = 0;
+  size_t node = 0;
   for (size_t i = 0; i < ends.size(); ++i) {
-    int64_t row = row_at(scaled(total, ends[i], kWholePack), run);
+    int64_t row = row_at(scaled(total, ends[i], kWholePack), node);
     // One row at least here, and one for each slice that follows.
     row = std::max(std::min(row, all.rows - static_cast<int64_t>(ends.size() - i)), std::min(done.rows + 1, all.rows));
-    size_t at = run;
+    size_t at = node;
     while (at > 0 && before_[at].rows > row) --at;
-    while (at + 1 < run_.size() && before_[at + 1].rows < row) ++at;
+    while (at + 1 < laid_.size() && before_[at + 1].rows < row) ++at;
     const Amount end = until(at, row - before_[at].rows);
     slices.push_back(end);
     slices.back() -= done;

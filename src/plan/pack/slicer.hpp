@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "fpdist/plan/length_tree.hpp"
 #include "fpdist/plan/stage_costs.hpp"
+#include "src/plan/pack/length_tree.hpp"
 
 namespace fpdist::plan {
 
@@ -25,25 +25,26 @@ class Slicer {
   Amount whole(std::span<const int32_t> samples);
 
  private:
-  /// A node of the pack. Its edges leave the `edge_rows` rows before its last one and, `last_edges`, the last one.
-  struct Run {
+  /// A node as it lies in the pack. Its edges leave the `edge_rows` rows before its last one and, `last_edges`, the
+  /// last one.
+  struct LaidNode {
     int64_t rows, above, edges, edge_rows, last_edges;
     Amount until(int64_t row) const;
   };
   void lay_out(std::span<const int32_t> samples);
   /// The last `edges` tokens of a node that is laid out, each from the row before it.
   void supervise(int32_t node, int64_t edges);
-  /// Of the pack up to row `row` of run `run`.
-  Amount until(size_t run, int64_t row) const;
-  /// The last row of the pack at which `wanted` is not exceeded; `run` only grows.
-  int64_t row_at(int64_t wanted, size_t& run) const;
+  /// Work of the pack up to row `row` of its `node`-th node.
+  Amount until(size_t node, int64_t row) const;
+  /// The last row of the pack at which `wanted` is not exceeded; `node` only grows.
+  int64_t row_at(int64_t wanted, size_t& node) const;
 
   const LengthTree& tree_;
   StageCosts costs_;
-  std::vector<std::pair<int32_t, int32_t>> seen_;  ///< by node: (visit, run)
+  std::vector<std::pair<int32_t, int32_t>> seen_;  ///< by node of the tree: (visit, place in laid_)
   int32_t visit_ = 0;
-  std::vector<Run> run_;
-  std::vector<Amount> before_;  ///< [runs + 1]
+  std::vector<LaidNode> laid_;  ///< nodes of the pack, in DFS pre-order
+  std::vector<Amount> before_;  ///< [laid nodes + 1]
   std::vector<int32_t> path_;
 };
 

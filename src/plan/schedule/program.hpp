@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "fpdist/plan/schedule.hpp"
-#include "fpdist/plan/simulate.hpp"
-#include "fpdist/plan/stage_costs.hpp"
+#include "src/plan/costs/unit_cost.hpp"
 #include "src/plan/schedule/compute_order.hpp"
+#include "src/plan/schedule/simulate.hpp"
 
 namespace fpdist::plan {
 

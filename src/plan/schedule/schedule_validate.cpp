@@ -35,7 +35,7 @@ class Validator {
     all_runs_ = shape.stages * shape.runs;
     progress_.resize(size(units_) * size(all_runs_));
     stage_.resize(size(shape.stages));
-    for (Stage& stage : stage_) stage.to_reduce = shape.runs, stage.completed.resize(size(shape.runs));
+    for (StageState& stage : stage_) stage.to_reduce = shape.runs, stage.completed.resize(size(shape.runs));
     for (auto& channels : channel_) channels.resize(size(shape.stages) * size(shape.stages));
     only_forward_ = std::all_of(ops.begin(), ops.end(), [](const std::vector<Op>& list) {
       return std::all_of(list.begin(), list.end(), [](const Op& op) { return is_forward_kind(op.kind); });
@@ -63,13 +63,13 @@ class Validator {
   }
 
  private:
-  struct Stage {
+  struct StageState {
     size_t next = 0;
     int in_flight = 0, to_reduce = 0;
     bool stepped = false;
     std::vector<bool> completed;  ///< [runs] an op has said that the run's gradients are all there
   };
-  struct Message {
+  struct Sent {
     int unit, run;  ///< the run that receives
   };
   enum Direction { kRows, kGradients };
@@ -79,7 +79,7 @@ class Validator {
   int unit_of(const Op& op) const { return first_unit_[size(op.pack)] + op.slice; }
   int run_of(const Op& op) const { return op.run * shape_.stages + at_; }
   Progress& progress(int unit, int run) { return progress_[size(unit) * size(all_runs_) + size(run)]; }
-  std::deque<Message>& channel(Direction direction, int from, int to) {
+  std::deque<Sent>& channel(Direction direction, int from, int to) {
     return channel_[direction][size(from * shape_.stages + to)];
   }
   /// Same rank: nothing travels.
@@ -131,7 +131,7 @@ class Validator {
     if (!arrived) return "its rows have not been received";
     if (op.slice > 0 && !progress(unit - 1, run).forward) return "the slice before it has not gone forward";
     state.forward = true;
-    Stage& stage = stage_[size(at_)];
+    StageState& stage = stage_[size(at_)];
     ++stage.in_flight;
     if (most_in_flight_ > 0 && !only_forward_ && stage.in_flight > most_in_flight_)
       return text("makes ", stage.in_flight, " runs of units in flight, the window is ", most_in_flight_);
@@ -178,10 +178,10 @@ class Validator {
     if (is_local() || from_run < 0 || from_run >= all_runs_) return "no other stage sends it";
     if (op.peer != from_run % shape_.stages)
       return text("waits for stage ", op.peer, ", stage ", from_run % shape_.stages, " sends it");
-    std::deque<Message>& messages = channel(direction, op.peer, at_);
+    std::deque<Sent>& messages = channel(direction, op.peer, at_);
     waits_ = messages.empty();
     if (waits_) return "";
-    const Message first = messages.front();
+    const Sent first = messages.front();
     if (first.unit != unit_of(op) || first.run != run_of(op)) {
       const UnitRef unit = order_.unit[size(first.unit)];
       return text("stage ", op.peer, " sends pack ", unit.pack, " slice ", unit.slice, " for run ",
@@ -194,7 +194,7 @@ class Validator {
   }
 
   std::string reduce(int run) {
-    Stage& stage = stage_[size(at_)];
+    StageState& stage = stage_[size(at_)];
     if (run != stage.to_reduce - 1) return "gradients are reduced once, runs in descending order";
     for (int unit = 0; unit < units_; ++unit)
       if (!progress(unit, run * shape_.stages + at_).weight) return "reduces before the last weight gradient";
@@ -204,7 +204,7 @@ class Validator {
   }
 
   std::string optimizer_step() {
-    Stage& stage = stage_[size(at_)];
+    StageState& stage = stage_[size(at_)];
     if (stage.to_reduce > 0) return text("steps before run ", stage.to_reduce - 1, " is reduced");
     stage.stepped = true;
     return "";
@@ -254,8 +254,8 @@ class Validator {
   bool only_forward_ = false, waits_ = false;
   std::vector<int> first_unit_;
   std::vector<Progress> progress_;
-  std::vector<Stage> stage_;
-  std::array<std::vector<std::deque<Message>>, 2> channel_;
+  std::vector<StageState> stage_;
+  std::array<std::vector<std::deque<Sent>>, 2> channel_;
 };
 
 }  // namespace

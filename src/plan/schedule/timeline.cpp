@@ -1,4 +1,4 @@
-#include "fpdist/plan/timeline.hpp"
+#include "src/plan/schedule/timeline.hpp"
 
 #include <algorithm>
 #include <iomanip>
@@ -57,7 +57,7 @@ std::string to_trace_json(std::span<const TimelineEvent> events) {
     out << comma << R"({"name":")" << to_string(event.op) << R"(","cat":")" << category(event.op.kind)
         << R"(","ph":"X","pid":0,"tid":)" << event.rank << ",\"ts\":" << event.begin * 1e6
         << ",\"dur\":" << (event.end - event.begin) * 1e6 << R"(,"args":{"pack":)" << event.op.pack
-        << ",\"slice\":" << event.op.slice << ",\"chunk\":" << event.op.run << "}}";
+        << ",\"slice\":" << event.op.slice << ",\"run\":" << event.op.run << "}}";
     comma = ",\n";
   }
   out << "\n]}\n";

@@ -27,7 +27,7 @@ inline Case random_case(uint64_t seed) {
   Case one;
   one.node = random_forest(rng, seed % 5 == 0 ? 2 : 30, seed % 7 == 0 ? 90 : 12);
   one.options.cp =
-      static_cast<int>(seed % 40 == 0 ? 65 + rng.below(9) : 1 + rng.below(9));  // more than a word of groups
+      static_cast<int>(seed % 40 == 0 ? 65 + rng.below(9) : 1 + rng.below(9));  // more than a word of teams
   one.options.cp_method = static_cast<CpMethod>(rng.below(4));
   one.options.cp_chunk = static_cast<int64_t>(1 + rng.below(rng.below(2) ? 8 : 64));
   const int heads = 1 << rng.below(3);

@@ -48,18 +48,18 @@ void for_visible(const Case& one, int32_t node, int32_t row, Visit visit) {
     for (int32_t key = one.node[at(v)].begin; key < one.node[at(v)].end; ++key) visit(key);
 }
 
-/// [groups][rows] how often a query of the group sees the key.
+/// [teams][rows] how often a query of the team sees the key.
 std::vector<std::vector<int>> needed_keys(const Case& one, const CpPlan& plan) {
   const std::vector<int32_t> node = node_of_rows(one);
-  std::vector<std::vector<int>> needed(plan.group_rows.size(), std::vector<int>(at(one.rows())));
-  for (size_t g = 0; g < plan.group_rows.size(); ++g)
-    for (const RowRange& range : plan.group_rows[g])
+  std::vector<std::vector<int>> needed(plan.team_rows.size(), std::vector<int>(at(one.rows())));
+  for (size_t g = 0; g < plan.team_rows.size(); ++g)
+    for (const RowRange& range : plan.team_rows[g])
       for (int32_t row = range.begin; row < range.end; ++row)
         for_visible(one, node[at(row)], row, [&](int32_t key) { ++needed[g][at(key)]; });
   return needed;
 }
 
-TEST(Dispatch, EveryRowIsOwnedExactlyOnceByAGroupAndByARankOfIt) {
+TEST(ContextPlan, EveryRowIsOwnedExactlyOnceByATeamAndByARankOfIt) {
   for_random_plans([](const Case& one, const CpPlan& plan) {
     EXPECT_EQ(plan.ranks, one.options.cp);
     EXPECT_EQ(plan.ranks % plan.ulysses, 0);
@@ -67,15 +67,15 @@ TEST(Dispatch, EveryRowIsOwnedExactlyOnceByAGroupAndByARankOfIt) {
     if (one.options.ulysses > 0) {
       EXPECT_EQ(plan.ulysses, one.options.ulysses);
     }
-    ASSERT_EQ(plan.group_rows.size(), at(plan.groups()));
+    ASSERT_EQ(plan.team_rows.size(), at(plan.teams()));
     ASSERT_EQ(plan.rank_rows.size(), at(plan.ranks));
-    ASSERT_EQ(plan.stage.size(), at(plan.groups()));
-    std::vector<int> by_groups(at(one.rows())), by_ranks(at(one.rows()));
-    for (size_t g = 0; g < plan.group_rows.size(); ++g) {
-      expect_ascending(plan.group_rows[g]);
-      count(plan.group_rows[g], by_groups);
-      std::vector<int> of_group(at(one.rows())), of_members(at(one.rows()));
-      count(plan.group_rows[g], of_group);
+    ASSERT_EQ(plan.round.size(), at(plan.teams()));
+    std::vector<int> by_teams(at(one.rows())), by_ranks(at(one.rows()));
+    for (size_t g = 0; g < plan.team_rows.size(); ++g) {
+      expect_ascending(plan.team_rows[g]);
+      count(plan.team_rows[g], by_teams);
+      std::vector<int> of_team(at(one.rows())), of_members(at(one.rows()));
+      count(plan.team_rows[g], of_team);
       int64_t least = one.rows(), most = 0;
       int32_t last = 0;
       for (size_t r = g * at(plan.ulysses); r < (g + 1) * at(plan.ulysses); ++r) {
@@ -90,48 +90,48 @@ TEST(Dispatch, EveryRowIsOwnedExactlyOnceByAGroupAndByARankOfIt) {
         last = rows.back().end;
       }
       EXPECT_LE(most - least, 1);
-      EXPECT_EQ(of_members, of_group);
-      count(plan.group_rows[g], by_ranks);
+      EXPECT_EQ(of_members, of_team);
+      count(plan.team_rows[g], by_ranks);
     }
-    EXPECT_EQ(by_groups, std::vector<int>(at(one.rows()), 1));
-    EXPECT_EQ(by_ranks, by_groups);
+    EXPECT_EQ(by_teams, std::vector<int>(at(one.rows()), 1));
+    EXPECT_EQ(by_ranks, by_teams);
   });
 }
 
-TEST(Dispatch, EveryVisibleKeyIsThereExactlyOnceAndNothingElseTravelsButOnRings) {
+TEST(ContextPlan, EveryVisibleKeyIsThereExactlyOnceAndNothingElseTravelsButOnRings) {
   for_random_plans([](const Case& one, const CpPlan& plan) {
     const std::vector<std::vector<int>> needed = needed_keys(one, plan);
     const std::vector<int32_t> node = node_of_rows(one);
-    for (int g = 0; g < plan.groups(); ++g) {
+    for (int g = 0; g < plan.teams(); ++g) {
       std::vector<int> held(at(one.rows()));
-      for (int s = -1; s < static_cast<int>(plan.stage[at(g)].size()); ++s) {
-        const std::vector<RowRange> keys = keys_of_stage(plan, g, s);
+      for (int s = -1; s < static_cast<int>(plan.round[at(g)].size()); ++s) {
+        const std::vector<RowRange> keys = keys_of_round(plan, g, s);
         expect_ascending(keys);
         count(keys, held);
       }
       for (int32_t key = 0; key < one.rows(); ++key) {
         if (needed[at(g)][at(key)] > 0) {
-          ASSERT_EQ(held[at(key)], 1) << "key " << key << " of group " << g;
+          ASSERT_EQ(held[at(key)], 1) << "key " << key << " of team " << g;
         }
-        ASSERT_LE(held[at(key)], 1) << "key " << key << " of group " << g;
+        ASSERT_LE(held[at(key)], 1) << "key " << key << " of team " << g;
       }
       if (one.options.cp_method == CpMethod::kRing) continue;
       std::vector<int> owned(at(one.rows()));
-      count(plan.group_rows[at(g)], owned);
+      count(plan.team_rows[at(g)], owned);
       for (int32_t key = 0; key < one.rows(); ++key)
         ASSERT_FALSE(held[at(key)] && !owned[at(key)] && !needed[at(g)][at(key)])
-            << "group " << g << " has no use for key " << key;
+            << "team " << g << " has no use for key " << key;
     }
   });
 }
 
-TEST(Dispatch, SendsMirrorReceivesWithOneMessageAPeerAndStage) {
+TEST(ContextPlan, SendsMirrorReceivesWithOneMessageAPeerAndRound) {
   for_random_plans([](const Case&, const CpPlan& plan) {
-    const size_t stages = plan.stage.front().size();
-    for (int g = 0; g < plan.groups(); ++g) {
-      ASSERT_EQ(plan.stage[at(g)].size(), stages);
-      for (size_t s = 0; s < stages; ++s) {
-        const CpStage& mine = plan.stage[at(g)][s];
+    const size_t rounds = plan.round.front().size();
+    for (int g = 0; g < plan.teams(); ++g) {
+      ASSERT_EQ(plan.round[at(g)].size(), rounds);
+      for (size_t s = 0; s < rounds; ++s) {
+        const CpRound& mine = plan.round[at(g)][s];
         for (const auto* messages : {&mine.send, &mine.receive}) {
           for (size_t i = 0; i < messages->size(); ++i) {
             EXPECT_NE((*messages)[i].peer, g);
@@ -143,11 +143,11 @@ TEST(Dispatch, SendsMirrorReceivesWithOneMessageAPeerAndStage) {
           }
         }
         for (const KeyMessage& message : mine.send) {
-          const std::vector<KeyMessage>& theirs = plan.stage[at(message.peer)][s].receive;
+          const std::vector<KeyMessage>& theirs = plan.round[at(message.peer)][s].receive;
           EXPECT_EQ(std::count(theirs.begin(), theirs.end(), KeyMessage{g, message.rows}), 1);
         }
         for (const KeyMessage& message : mine.receive) {
-          const std::vector<KeyMessage>& theirs = plan.stage[at(message.peer)][s].send;
+          const std::vector<KeyMessage>& theirs = plan.round[at(message.peer)][s].send;
           EXPECT_EQ(std::count(theirs.begin(), theirs.end(), KeyMessage{g, message.rows}), 1);
         }
       }
@@ -155,38 +155,38 @@ TEST(Dispatch, SendsMirrorReceivesWithOneMessageAPeerAndStage) {
   });
 }
 
-TEST(Dispatch, OnlyOwnedRowsAndThoseOfThePreviousStageAreSent) {
+TEST(ContextPlan, OnlyOwnedRowsAndThoseOfThePreviousRoundAreSent) {
   for_random_plans([](const Case& one, const CpPlan& plan) {
-    for (int g = 0; g < plan.groups(); ++g) {
-      for (size_t s = 0; s < plan.stage[at(g)].size(); ++s) {
+    for (int g = 0; g < plan.teams(); ++g) {
+      for (size_t s = 0; s < plan.round[at(g)].size(); ++s) {
         std::vector<int> held(at(one.rows()));
-        count(plan.group_rows[at(g)], held);
-        if (s > 0) count(keys_of_stage(plan, g, static_cast<int>(s) - 1), held);
-        for (const KeyMessage& message : plan.stage[at(g)][s].send)
+        count(plan.team_rows[at(g)], held);
+        if (s > 0) count(keys_of_round(plan, g, static_cast<int>(s) - 1), held);
+        for (const KeyMessage& message : plan.round[at(g)][s].send)
           for (const RowRange& range : message.rows)
             for (int32_t row = range.begin; row < range.end; ++row)
-              ASSERT_GT(held[at(row)], 0) << "group " << g << " sends row " << row << " in stage " << s;
+              ASSERT_GT(held[at(row)], 0) << "team " << g << " sends row " << row << " in round " << s;
       }
     }
   });
 }
 
-TEST(Dispatch, MethodsKeepTheirShape) {
+TEST(ContextPlan, MethodsKeepTheirShape) {
   for_random_plans([](const Case& one, const CpPlan& plan) {
-    const int stages = static_cast<int>(plan.stage.front().size());
-    if (plan.groups() == 1) {
-      EXPECT_EQ(stages, 0);
+    const int rounds = static_cast<int>(plan.round.front().size());
+    if (plan.teams() == 1) {
+      EXPECT_EQ(rounds, 0);
     }
     const CpLoad load = load_of(plan, one.node);
     switch (one.options.cp_method) {
       case CpMethod::kRing:
-        for (int g = 0; g < plan.groups(); ++g)
-          EXPECT_EQ(load.received[at(g)], plan.groups() == 1 ? 0 : one.rows() - load.rows[at(g)]);
-        for (const std::vector<CpStage>& group : plan.stage)
-          for (const CpStage& stage : group) EXPECT_LE(stage.receive.size(), 1u);
+        for (int g = 0; g < plan.teams(); ++g)
+          EXPECT_EQ(load.received[at(g)], plan.teams() == 1 ? 0 : one.rows() - load.rows[at(g)]);
+        for (const std::vector<CpRound>& team : plan.round)
+          for (const CpRound& round : team) EXPECT_LE(round.receive.size(), 1u);
         break;
       case CpMethod::kGroupCast:
-        EXPECT_LE(stages, 4);
+        EXPECT_LE(rounds, 4);
         break;
       case CpMethod::kUlysses:
         if (one.options.ulysses == 0) {
@@ -194,21 +194,21 @@ TEST(Dispatch, MethodsKeepTheirShape) {
         }
         break;
       case CpMethod::kAuto:
-        EXPECT_TRUE(stages <= 4 || stages == plan.groups() - 1);
+        EXPECT_TRUE(rounds <= 4 || rounds == plan.teams() - 1);
         break;
     }
   });
 }
 
-TEST(Dispatch, LoadsAreCountedRowByRow) {
+TEST(ContextPlan, LoadsAreCountedRowByRow) {
   for_random_plans([](const Case& one, const CpPlan& plan) {
     const std::vector<std::vector<int>> needed = needed_keys(one, plan);
     const CpLoad load = load_of(plan, one.node);
-    for (size_t g = 0; g < plan.group_rows.size(); ++g) {
+    for (size_t g = 0; g < plan.team_rows.size(); ++g) {
       EXPECT_EQ(load.pairs[g], std::accumulate(needed[g].begin(), needed[g].end(), int64_t{0}));
       int64_t received = 0;
-      for (size_t s = 0; s < plan.stage[g].size(); ++s)
-        for (const RowRange& range : keys_of_stage(plan, static_cast<int>(g), static_cast<int>(s)))
+      for (size_t s = 0; s < plan.round[g].size(); ++s)
+        for (const RowRange& range : keys_of_round(plan, static_cast<int>(g), static_cast<int>(s)))
           received += range.size();
       EXPECT_EQ(load.received[g], received);
     }
@@ -219,24 +219,24 @@ TEST(Dispatch, LoadsAreCountedRowByRow) {
   });
 }
 
-TEST(Dispatch, TheSameInputsGiveTheSamePlan) {
+TEST(ContextPlan, TheSameInputsGiveTheSamePlan) {
   for_random_plans([](const Case& one, const CpPlan& plan) {
     const CpPlan again = plan_context(one.node, one.options, one.costs);
     EXPECT_EQ(again.ulysses, plan.ulysses);
     EXPECT_EQ(again.rank_rows, plan.rank_rows);
-    EXPECT_EQ(again.group_rows, plan.group_rows);
-    ASSERT_EQ(again.stage.size(), plan.stage.size());
-    for (size_t g = 0; g < plan.stage.size(); ++g) {
-      ASSERT_EQ(again.stage[g].size(), plan.stage[g].size());
-      for (size_t s = 0; s < plan.stage[g].size(); ++s) {
-        EXPECT_EQ(again.stage[g][s].send, plan.stage[g][s].send);
-        EXPECT_EQ(again.stage[g][s].receive, plan.stage[g][s].receive);
+    EXPECT_EQ(again.team_rows, plan.team_rows);
+    ASSERT_EQ(again.round.size(), plan.round.size());
+    for (size_t g = 0; g < plan.round.size(); ++g) {
+      ASSERT_EQ(again.round[g].size(), plan.round[g].size());
+      for (size_t s = 0; s < plan.round[g].size(); ++s) {
+        EXPECT_EQ(again.round[g][s].send, plan.round[g][s].send);
+        EXPECT_EQ(again.round[g][s].receive, plan.round[g][s].receive);
       }
     }
   });
 }
 
-TEST(Dispatch, AutoTakesTheHeadSplitThatMovesFewerBytes) {
+TEST(ContextPlan, AutoTakesTheHeadSplitThatMovesFewerBytes) {
   int split = 0, whole = 0;
   for (uint64_t seed = 0; seed < 300; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
@@ -262,14 +262,14 @@ TEST(Dispatch, AutoTakesTheHeadSplitThatMovesFewerBytes) {
   EXPECT_GT(whole, 10);
 }
 
-TEST(Dispatch, SmallPacksLeaveRanksWithoutRows) {
+TEST(ContextPlan, SmallPacksLeaveRanksWithoutRows) {
   for (const CpMethod method : {CpMethod::kAuto, CpMethod::kRing, CpMethod::kGroupCast, CpMethod::kUlysses}) {
     ParallelOptions options;
     options.cp = 8;
     options.cp_method = method;
     const CpPlan none = plan_context({}, options, {});
     EXPECT_EQ(none.rank_rows, std::vector<std::vector<RowRange>>(8));
-    EXPECT_TRUE(none.stage.front().empty());
+    EXPECT_TRUE(none.round.front().empty());
     const CpPlan one_row = plan_context(star(1, {}), options, {});
     EXPECT_EQ(load_of(one_row, star(1, {})).rows, (std::vector<int64_t>{1, 0, 0, 0, 0, 0, 0, 0}));
     const std::vector<prefix::Node> few = star(2, {1, 1, 1});
@@ -278,35 +278,35 @@ TEST(Dispatch, SmallPacksLeaveRanksWithoutRows) {
     options.cp = 1;
     const CpPlan alone = plan_context(few, options, {});
     EXPECT_EQ(alone.rank_rows, (std::vector<std::vector<RowRange>>{{{0, 5}}}));
-    EXPECT_TRUE(alone.stage.front().empty());
+    EXPECT_TRUE(alone.round.front().empty());
   }
 }
 
-TEST(Dispatch, RowsThatEveryGroupNeedsGoRoundAndOthersStraight) {
-  // Every group gets a leaf: the whole prefix is needed by all, the leaves by nobody else.
+TEST(ContextPlan, RowsThatEveryTeamNeedsGoRoundAndOthersStraight) {
+  // Every team gets a leaf: the whole prefix is needed by all, the leaves by nobody else.
   const std::vector<prefix::Node> tree = star(64, std::vector<int32_t>(4, 64));
   ParallelOptions options;
   options.cp = 4;
   options.ulysses = 1;
   const CpPlan plan = plan_context(tree, options, {});
   for (size_t g = 0; g < 4; ++g) {
-    ASSERT_EQ(plan.stage[g].size(), 3u);
-    for (const CpStage& stage : plan.stage[g]) {
-      ASSERT_EQ(stage.receive.size(), 1u);
-      EXPECT_EQ(stage.receive[0].peer, static_cast<int32_t>((g + 3) % 4));
-      EXPECT_LE(stage.receive[0].rows.back().end, 64) << "leaves stay at home";
+    ASSERT_EQ(plan.round[g].size(), 3u);
+    for (const CpRound& round : plan.round[g]) {
+      ASSERT_EQ(round.receive.size(), 1u);
+      EXPECT_EQ(round.receive[0].peer, static_cast<int32_t>((g + 3) % 4));
+      EXPECT_LE(round.receive[0].rows.back().end, 64) << "leaves stay at home";
     }
   }
   options.cp_method = CpMethod::kGroupCast;
   const CpPlan direct = plan_context(tree, options, {});
   for (size_t g = 0; g < 4; ++g) {
-    ASSERT_EQ(direct.stage[g].size(), 1u);
-    EXPECT_EQ(direct.stage[g][0].receive.size(), 3u);
+    ASSERT_EQ(direct.round[g].size(), 1u);
+    EXPECT_EQ(direct.round[g][0].receive.size(), 3u);
   }
   EXPECT_EQ(load_of(plan, tree).received, load_of(direct, tree).received);
 }
 
-TEST(Dispatch, TheBoundIsNeverAboveWhatPerfectlyBalancedPlansReceive) {
+TEST(ContextPlan, TheBoundIsNeverAboveWhatPerfectlyBalancedPlansReceive) {
   // One chain over n ranks: whoever holds its end needs all the rest.
   EXPECT_EQ(received_bound(star(800, {}), 8), 700);
   EXPECT_EQ(received_bound(star(800, {}), 1), 0);
@@ -315,7 +315,7 @@ TEST(Dispatch, TheBoundIsNeverAboveWhatPerfectlyBalancedPlansReceive) {
   EXPECT_EQ(received_bound(star(8192, std::vector<int32_t>(64, 2048)), 8), 7168);
 }
 
-TEST(Dispatch, BadOptionsAreRefusedByName) {
+TEST(ContextPlan, BadOptionsAreRefusedByName) {
   const std::vector<prefix::Node> node = star(8, {2, 2});
   const auto refuse = [&](int cp, int ulysses, int64_t chunk, const char* word) {
     ParallelOptions options;

@@ -33,8 +33,8 @@ double over_mean(const std::vector<int64_t>& part, int64_t total) {
          static_cast<double>(total);
 }
 
-TEST(DispatchQuality, DesignTreesAreBalancedAndNearTheBound) {
-  std::cout << "R = 8, chunk 256          pairs  rows  received worst/mean  bound  stages\n";
+TEST(ContextPlanQuality, DesignTreesAreBalancedAndNearTheBound) {
+  std::cout << "R = 8, chunk 256          pairs  rows  received worst/mean  bound  rounds\n";
   for (const NamedTree& tree : design_trees()) {
     SCOPED_TRACE(tree.name);
     const CpPlan plan = plan_context(tree.node, options_of(8, 256), {});
@@ -45,7 +45,7 @@ TEST(DispatchQuality, DesignTreesAreBalancedAndNearTheBound) {
     for (const int64_t received : load.received) all += received;
     const int64_t bound = received_bound(tree.node, 8);
     std::cout << std::left << std::setw(26) << tree.name << std::right << std::fixed << std::setprecision(3) << pairs
-              << "  " << rows << "  " << worst << "/" << all / 8 << "  " << bound << "  " << plan.stage[0].size()
+              << "  " << rows << "  " << worst << "/" << all / 8 << "  " << bound << "  " << plan.round[0].size()
               << "\n";
     EXPECT_LE(pairs, 1.02);
     EXPECT_LE(rows, 1.02);
@@ -60,7 +60,7 @@ std::vector<int32_t> random_lengths(Rng& rng, uint64_t least_count, uint64_t mos
   return rows;
 }
 
-TEST(DispatchQuality, OddTreesAreBalancedAndNearTheBound) {
+TEST(ContextPlanQuality, OddTreesAreBalancedAndNearTheBound) {
   constexpr int kTrees = 40;
   for (const auto& [name, least_leaves, most_leaves, most_rows] :
        {std::tuple{"groups of 8-64 answers", 8, 64, 3000}, std::tuple{"pairs of long answers", 2, 2, 8000}}) {
@@ -85,7 +85,7 @@ TEST(DispatchQuality, OddTreesAreBalancedAndNearTheBound) {
   }
 }
 
-TEST(DispatchQuality, PlanningTakesAMillisecond) {
+TEST(ContextPlanQuality, PlanningTakesAMillisecond) {
   constexpr int kChunk = 256;
   const std::vector<std::pair<const char*, std::vector<prefix::Node>>> trees = {
       {"256 prefix chunks, 64 leaves of 4", star(256 * kChunk, std::vector<int32_t>(64, 4 * kChunk))},
@@ -99,15 +99,15 @@ TEST(DispatchQuality, PlanningTakesAMillisecond) {
   for (const auto& [name, node] : trees) {
     for (const CpMethod method : {CpMethod::kAuto, CpMethod::kGroupCast}) {
       double best = 1e9;
-      size_t stages = 0;
+      size_t rounds = 0;
       for (int run = 0; run < 60; ++run) {
         const auto start = std::chrono::steady_clock::now();
         const CpPlan plan = plan_context(node, options_of(64, kChunk, method), {});
         const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
         best = std::min(best, took.count());
-        stages = plan.stage[0].size();
+        rounds = plan.round[0].size();
       }
-      std::cout << "64 ranks, " << name << ", " << name_of(method) << " (" << stages << " stages): " << best << " ms\n";
+      std::cout << "64 ranks, " << name << ", " << name_of(method) << " (" << rounds << " rounds): " << best << " ms\n";
 #ifdef NDEBUG
       EXPECT_LE(best, 2.0) << name << ": 1 ms is the figure of an idle machine; test machines are shared";
 #endif

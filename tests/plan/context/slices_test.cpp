@@ -24,45 +24,45 @@ std::vector<int> marked(const std::vector<RowRange>& ranges, size_t rows) {
 void expect_law(const std::vector<prefix::Node>& node, const std::vector<int32_t>& slice_end,
                 const std::vector<CpPlan>& plans) {
   const std::vector<int32_t> end = row_ends(node);
-  const size_t rows = end.size(), groups = plans[0].group_rows.size();
+  const size_t rows = end.size(), teams = plans[0].team_rows.size();
   ASSERT_EQ(plans.size(), slice_end.size());
-  std::vector<std::vector<int>> owned(groups, std::vector<int>(rows));
+  std::vector<std::vector<int>> owned(teams, std::vector<int>(rows));
   int32_t begin = 0;
   for (size_t s = 0; s < plans.size(); ++s) {
     const CpPlan& plan = plans[s];
     EXPECT_EQ(plan.ulysses, plans[0].ulysses);
     std::vector<int> owners(rows);
-    for (size_t g = 0; g < groups; ++g) {
-      const auto own = marked(plan.group_rows[g], rows);
+    for (size_t g = 0; g < teams; ++g) {
+      const auto own = marked(plan.team_rows[g], rows);
       for (size_t row = 0; row < rows; ++row) owned[g][row] += own[row], owners[row] += own[row];
     }
     for (size_t row = 0; row < rows; ++row)
       EXPECT_EQ(owners[row], static_cast<int32_t>(row) >= begin && static_cast<int32_t>(row) < slice_end[s]);
-    for (size_t g = 0; g < groups; ++g) {
+    for (size_t g = 0; g < teams; ++g) {
       std::vector<int> arrives(rows);
-      ASSERT_EQ(plan.stage[g].size(), plan.stage[0].size());
-      for (size_t stage = 0; stage < plan.stage[g].size(); ++stage)
-        for (const KeyMessage& message : plan.stage[g][stage].receive) {
+      ASSERT_EQ(plan.round[g].size(), plan.round[0].size());
+      for (size_t round = 0; round < plan.round[g].size(); ++round)
+        for (const KeyMessage& message : plan.round[g][round].receive) {
           const auto part = marked(message.rows, rows);
           for (size_t row = 0; row < rows; ++row) {
             arrives[row] += part[row];
-            EXPECT_LE(part[row], owned[at(message.peer)][row]) << "sent by a group that does not own it";
+            EXPECT_LE(part[row], owned[at(message.peer)][row]) << "sent by a team that does not own it";
           }
-          const auto& sends = plan.stage[at(message.peer)][stage].send;
+          const auto& sends = plan.round[at(message.peer)][round].send;
           EXPECT_EQ(std::count(sends.begin(), sends.end(), KeyMessage{static_cast<int32_t>(g), message.rows}), 1);
         }
-      const auto queries = marked(plan.group_rows[g], rows);
+      const auto queries = marked(plan.team_rows[g], rows);
       for (size_t key = 0; key < rows; ++key) {
         bool is_seen = false;
         for (size_t i = key; i < at(end[key]); ++i) is_seen = is_seen || queries[i];
-        EXPECT_EQ(arrives[key], is_seen && !owned[g][key]) << "key " << key << " of group " << g << ", slice " << s;
+        EXPECT_EQ(arrives[key], is_seen && !owned[g][key]) << "key " << key << " of team " << g << ", slice " << s;
       }
     }
     begin = slice_end[s];
   }
 }
 
-TEST(DispatchSlices, EveryVisibleKeyComesOnceFromItsOwner) {
+TEST(ContextPlanSlices, EveryVisibleKeyComesOnceFromItsOwner) {
   for (uint64_t seed = 0; seed < 150; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 91);
@@ -82,7 +82,7 @@ TEST(DispatchSlices, EveryVisibleKeyComesOnceFromItsOwner) {
   }
 }
 
-TEST(DispatchSlices, RowsOfEverySliceAreSharedOut) {
+TEST(ContextPlanSlices, RowsOfEverySliceAreSharedOut) {
   const std::vector<prefix::Node> node{{0, 4096, -1, 0}, {4096, 5120, 0, 4096}, {5120, 6144, 0, 4096}};
   ParallelOptions options;
   options.cp = 4, options.cp_chunk = 64;

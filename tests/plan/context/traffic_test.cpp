@@ -29,8 +29,8 @@ int64_t rows_in(const std::vector<RowRange>& ranges) {
 }
 
 size_t owner_of(const CpPlan& plan, int32_t row) {
-  for (size_t g = 0; g < plan.group_rows.size(); ++g)
-    for (const RowRange& range : plan.group_rows[g])
+  for (size_t g = 0; g < plan.team_rows.size(); ++g)
+    for (const RowRange& range : plan.team_rows[g])
       if (range.begin <= row && row < range.end) return g;
   ADD_FAILURE() << "nobody owns row " << row;
   return 0;
@@ -41,14 +41,14 @@ Counted count_elements(const CpPlan& plan, const CpHeads& heads) {
   const Matrix none(ranks, std::vector<int64_t>(ranks));
   Counted counted{none, none, none, none};
   const int64_t query = heads.query / plan.ulysses * heads.dim, key = heads.key / plan.ulysses * heads.dim;
-  for (size_t g = 0; g < plan.group_rows.size(); ++g) {
+  for (size_t g = 0; g < plan.team_rows.size(); ++g) {
     for (size_t m = 0; m < members; ++m) {
       const size_t me = g * members + m;
-      // Ranks of different groups that hold the same heads have the same member number.
-      for (const CpStage& stage : plan.stage[g]) {
-        for (const KeyMessage& message : stage.send)
+      // Ranks of different teams that hold the same heads have the same member number.
+      for (const CpRound& round : plan.round[g]) {
+        for (const KeyMessage& message : round.send)
           counted.keys[me][at(message.peer) * members + m] += rows_in(message.rows) * 2 * key;
-        for (const KeyMessage& message : stage.receive)
+        for (const KeyMessage& message : round.receive)
           for (const RowRange& range : message.rows)
             for (int32_t row = range.begin; row < range.end; ++row)
               counted.gradients[me][owner_of(plan, row) * members + m] += 2 * key;
@@ -77,7 +77,7 @@ void expect_sums(const Matrix& counted, const std::vector<int64_t>& sent, const 
   }
 }
 
-TEST(DispatchTraffic, IsWhatEveryRankHandsToEveryOther) {
+TEST(ContextPlanTraffic, IsWhatEveryRankHandsToEveryOther) {
   for_random_plans([](const Case& one, const CpPlan& plan) {
     const CpHeads heads{3 * one.costs.max_ulysses, one.costs.max_ulysses, 5};
     const CpTraffic traffic = predict_traffic(plan, heads);
@@ -94,7 +94,7 @@ TEST(DispatchTraffic, IsWhatEveryRankHandsToEveryOther) {
   });
 }
 
-TEST(DispatchTraffic, RingAndHeadExchangeOfAnEvenTreeAreTheClosedForms) {
+TEST(ContextPlanTraffic, RingAndHeadExchangeOfAnEvenTreeAreTheClosedForms) {
   constexpr int64_t kRanks = 8, kRows = 32 * 1024, kEach = kRows / kRanks;
   const std::vector<prefix::Node> tree = star(16 * 1024, std::vector<int32_t>(16, 1024));
   const CpHeads heads{32, 8, 128};
@@ -112,7 +112,7 @@ TEST(DispatchTraffic, RingAndHeadExchangeOfAnEvenTreeAreTheClosedForms) {
   }
 }
 
-TEST(DispatchTraffic, HeadsThatThePlanCannotSplitAreRefused) {
+TEST(ContextPlanTraffic, HeadsThatThePlanCannotSplitAreRefused) {
   ParallelOptions options;
   options.cp = 4;
   options.ulysses = 4;

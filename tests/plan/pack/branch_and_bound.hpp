@@ -8,8 +8,8 @@
 #include <numeric>
 #include <vector>
 
-#include "fpdist/plan/length_tree.hpp"
-#include "fpdist/plan/stage_costs.hpp"
+#include "src/plan/costs/unit_cost.hpp"
+#include "src/plan/pack/length_tree.hpp"
 
 namespace fpdist::plan {
 

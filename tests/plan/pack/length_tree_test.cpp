@@ -1,4 +1,4 @@
-#include "fpdist/plan/length_tree.hpp"
+#include "src/plan/pack/length_tree.hpp"
 
 #include <gtest/gtest.h>
 
@@ -9,6 +9,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/plan/costs/costs_file.hpp"
+#include "src/plan/costs/unit_cost.hpp"
 
 namespace fpdist::plan {
 namespace {

@@ -16,8 +16,8 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
-#include "fpdist/plan/pipeline_plan.hpp"
 #include "src/plan/figures/plan_figures.hpp"
+#include "src/plan/pack/pipeline_plan.hpp"
 #include "src/plan/pack/slicer.hpp"
 #include "src/plan/schedule/program.hpp"
 #include "tests/plan/pack/branch_and_bound.hpp"

@@ -1,4 +1,4 @@
-#include "fpdist/plan/pipeline_plan.hpp"
+#include "src/plan/pack/pipeline_plan.hpp"
 
 #include <gtest/gtest.h>
 

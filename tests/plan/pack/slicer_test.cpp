@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
+#include "src/plan/costs/unit_cost.hpp"
 #include "tests/support/random_lengths.hpp"
 
 namespace fpdist::plan {

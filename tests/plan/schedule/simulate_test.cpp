@@ -1,4 +1,4 @@
-#include "fpdist/plan/simulate.hpp"
+#include "src/plan/schedule/simulate.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "fpdist/plan/timeline.hpp"
+#include "src/plan/schedule/timeline.hpp"
 
 #include <gtest/gtest.h>
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "fpdist/plan/schedule.hpp"
-#include "fpdist/plan/stage_costs.hpp"
-#include "fpdist/plan/timeline.hpp"
+#include "src/plan/costs/unit_cost.hpp"
+#include "src/plan/schedule/timeline.hpp"
 
 namespace fpdist::plan {
 

@@ -2,16 +2,16 @@
 // plan: the pipeline-aware prefix packer. Packs, their order, their slices and their replicas are chosen by simulated
 // step time under the schedule that will run them. A pure function of lengths, mesh and costs; integers only.
 // A group is kept whole, sliced, or torn with its ancestors computed again, whichever simulates shorter. Context
-// parallelism is no fourth way: it is an axis of the mesh, and every pack is spread over it (see dispatch.hpp).
+// parallelism is no fourth way: it is an axis of the mesh, and every pack is spread over it (see context_plan.hpp).
 
 #include <cstdint>
 #include <vector>
 
-#include "fpdist/plan/length_tree.hpp"
 #include "fpdist/plan/options.hpp"
 #include "fpdist/plan/schedule.hpp"
-#include "fpdist/plan/simulate.hpp"
-#include "fpdist/plan/stage_costs.hpp"
+#include "src/plan/costs/unit_cost.hpp"
+#include "src/plan/pack/length_tree.hpp"
+#include "src/plan/schedule/simulate.hpp"
 
 namespace fpdist::plan {
 

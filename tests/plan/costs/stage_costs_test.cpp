@@ -1,6 +1,6 @@
-#include "fpdist/plan/cost_model.hpp"
-
 #include <gtest/gtest.h>
+
+#include "src/plan/costs/unit_cost.hpp"
 
 namespace fpdist::plan {
 namespace {

@@ -1,13 +1,13 @@
 #pragma once
-// plan: what the packer moves around, and the bins it puts it in. A piece is a set of samples that stay together. Nodes
-// that other pieces pass through too are computed once in a bin, however many of its pieces need them.
+// plan: what the packer moves around, and the bins it puts it in. A bundle is a set of samples that stay together.
+// Nodes that other bundles pass through too are computed once in a bin, however many of its bundles need them.
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "fpdist/plan/length_tree.hpp"
 #include "fpdist/plan/stage_costs.hpp"
+#include "src/plan/pack/length_tree.hpp"
 
 namespace fpdist::plan {
 
@@ -18,7 +18,7 @@ struct Weight {
   Weight& operator-=(const Weight& other) { return rows -= other.rows, cost -= other.cost, *this; }
 };
 
-struct Piece {
+struct Bundle {
   std::vector<int32_t> sample;  ///< ascending
   std::vector<int32_t> shared;  ///< nodes of the scope that several of its samples pass through
   Weight own;                   ///< all other nodes, and the edges
@@ -29,7 +29,7 @@ struct Piece {
 class Scope {
  public:
   Scope(const LengthTree& tree, const StageCosts& costs, std::span<const int32_t> samples);
-  Piece piece(std::vector<int32_t> samples);
+  Bundle bundle(std::vector<int32_t> samples);
   const std::vector<Weight>& shared() const { return shared_; }
   /// Every node once.
   const Weight& total() const { return total_; }
@@ -48,25 +48,25 @@ class Bins {
  public:
   Bins(const std::vector<Weight>& shared, std::vector<int64_t> targets, int64_t most_rows);
 
-  /// Longest processing time first: the costliest piece goes where the most of the target would be left. False when a
-  /// piece finds no bin with room. Source: Graham, "Bounds on multiprocessing timing anomalies" (1969).
-  bool fill(std::span<const Piece* const> pieces);
-  /// Where the cap binds: the longest piece goes to the first bin with room, targets or not.
-  bool fill_by_rows(std::span<const Piece* const> pieces);
+  /// Longest processing time first: the costliest bundle goes where the most of the target would be left. False when a
+  /// bundle finds no bin with room. Source: Graham, "Bounds on multiprocessing timing anomalies" (1969).
+  bool fill(std::span<const Bundle* const> bundles);
+  /// Where the cap binds: the longest bundle goes to the first bin with room, targets or not.
+  bool fill_by_rows(std::span<const Bundle* const> bundles);
   void clear();
-  void add(const Piece& piece, size_t bin);
-  void remove(const Piece& piece, size_t bin);
+  void add(const Bundle& bundle, size_t bin);
+  void remove(const Bundle& bundle, size_t bin);
   /// Moves and swaps between the bins that are furthest above and below their targets until the gap no longer narrows.
   void refine(int rounds);
 
   const std::vector<Weight>& load() const { return load_; }
-  /// [bins] the pieces of each, in the order in which they came.
-  const std::vector<std::vector<const Piece*>>& content() const { return content_; }
+  /// [bins] the bundles of each, in the order in which they came.
+  const std::vector<std::vector<const Bundle*>>& content() const { return content_; }
   std::vector<int32_t> samples(size_t bin) const;
 
  private:
-  Weight added(const Piece& piece, size_t bin) const;
-  Weight freed(const Piece& piece, size_t bin) const;
+  Weight added(const Bundle& bundle, size_t bin) const;
+  Weight freed(const Bundle& bundle, size_t bin) const;
   int64_t excess(size_t bin) const { return load_[bin].cost - target_[bin]; }
   bool move_one(size_t high, size_t low);
   bool swap_one(size_t high, size_t low);
@@ -76,11 +76,11 @@ class Bins {
   int64_t most_rows_;
   std::vector<Weight> load_;
   std::vector<int32_t> users_;  ///< [bins][shared]
-  std::vector<std::vector<const Piece*>> content_;
+  std::vector<std::vector<const Bundle*>> content_;
 };
 
-/// Sets of samples that stay together, as at most `count` pieces of like cost.
-std::vector<Piece> split_evenly(Scope& scope, std::span<const std::vector<int32_t>> atoms, size_t count);
+/// Sets of samples that stay together, as at most `count` bundles of like cost.
+std::vector<Bundle> split_evenly(Scope& scope, std::span<const std::vector<int32_t>> atoms, size_t count);
 
 /// a * b / c for non-negative numbers; what does not fit is the largest number.
 int64_t scaled(int64_t a, int64_t b, int64_t c);

@@ -11,10 +11,10 @@
 namespace fpdist::plan {
 namespace {
 
-/// Sweeps over all boundaries, times groups: load seeps from group to group, and many groups have many boundaries.
-constexpr int kSweepsTimesGroups = 320, kFewestSweeps = 4;
+/// Sweeps over all boundaries, times teams: load seeps from team to team, and many teams have many boundaries.
+constexpr int kSweepsTimesTeams = 320, kFewestSweeps = 4;
 
-/// Rows and pairs of one group.
+/// Rows and pairs of one team.
 struct Carried {
   int64_t rows = 0, pairs = 0;
   void add(const Chunk& chunk) { rows += chunk.rows(), pairs += chunk.pairs; }
@@ -23,22 +23,22 @@ struct Carried {
 
 class Leveller {
  public:
-  Leveller(const ChunkTree& tree, const ShareScale& scale, std::span<const int32_t> owner, int groups,
+  Leveller(const ChunkTree& tree, const ShareScale& scale, std::span<const int32_t> owner, int teams,
            std::vector<Chunk>& chunk)
-      : tree_(tree), scale_(scale), owner_(owner), chunk_(chunk), carried_(at(groups)) {
+      : tree_(tree), scale_(scale), owner_(owner), chunk_(chunk), carried_(at(teams)) {
     for (size_t c = 0; c < chunk.size(); ++c) carried_[at(owner[c])].add(chunk[c]);
   }
 
   int64_t worst() const {
     int64_t most = 0;
-    for (const Carried& group : carried_) most = std::max(most, share(group).load());
+    for (const Carried& team : carried_) most = std::max(most, share(team).load());
     return most;
   }
 
   bool sweep(int64_t target);
 
  private:
-  Share share(const Carried& group) const { return scale_(group.rows, group.pairs); }
+  Share share(const Carried& team) const { return scale_(team.rows, team.pairs); }
   int64_t keys_at(const Chunk& chunk, int32_t row) const {
     return tree_.node_depth[at(chunk.node)] + row - tree_.node_begin[at(chunk.node)];
   }
@@ -49,10 +49,10 @@ class Leveller {
   const ShareScale& scale_;
   std::span<const int32_t> owner_;
   std::vector<Chunk>& chunk_;
-  std::vector<Carried> carried_;  ///< [groups]
+  std::vector<Carried> carried_;  ///< [teams]
 };
 
-/// How many of `room` rows, each with about `keys` keys, should go from the heavier to the lighter group.
+/// How many of `room` rows, each with about `keys` keys, should go from the heavier to the lighter team.
 int64_t Leveller::rows_to_shift(const Share& high, const Share& low, int64_t keys, int64_t room) const {
   constexpr int kBits = 10;  // shares of 2^10 rows, against rounding
   const Share step = scale_(int64_t{1} << kBits, keys << kBits);
@@ -77,7 +77,7 @@ void Leveller::cut_at(size_t before, int32_t row) {
     Chunk& chunk = chunk_[c];
     carried_[at(owner_[c])].take(chunk);
     (c == before ? chunk.end : chunk.begin) = row;
-    chunk.pairs = visible_pairs(chunk.rows(), keys_at(chunk, chunk.begin));
+    chunk.pairs = prefix::visible_pairs(keys_at(chunk, chunk.begin), chunk.rows());
     carried_[at(owner_[c])].add(chunk);
   }
 }
@@ -103,10 +103,10 @@ bool Leveller::sweep(int64_t target) {
 
 }  // namespace
 
-int64_t level_boundaries(const ChunkTree& tree, const ShareScale& scale, std::span<const int32_t> owner, int groups,
+int64_t level_boundaries(const ChunkTree& tree, const ShareScale& scale, std::span<const int32_t> owner, int teams,
                          int64_t target, std::vector<Chunk>& chunk) {
-  Leveller leveller(tree, scale, owner, groups, chunk);
-  const int sweeps = std::max(kFewestSweeps, kSweepsTimesGroups / groups);
+  Leveller leveller(tree, scale, owner, teams, chunk);
+  const int sweeps = std::max(kFewestSweeps, kSweepsTimesTeams / teams);
   for (int i = 0; i < sweeps && leveller.worst() > target; ++i)
     if (!leveller.sweep(target)) break;
   return leveller.worst();

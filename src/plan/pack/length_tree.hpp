@@ -6,7 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "fpdist/plan/amount.hpp"
+#include "fpdist/prefix/forest.hpp"
+#include "src/plan/costs/amount.hpp"
 
 namespace fpdist::plan {
 
@@ -15,7 +16,7 @@ struct LengthNode {
   int64_t rows = 0;
   int64_t above = 0;  ///< tokens of its ancestors
   int64_t edges = 0;  ///< of its last tokens, supervised in every sample that passes through: work that is shared too
-  Amount work() const { return {rows, rows * above + rows * (rows + 1) / 2, edges}; }
+  Amount work() const { return {rows, prefix::visible_pairs(above, rows), edges}; }
 };
 
 /// A sample is the path down to `node`; its last `edges` tokens are supervised, each predicted from the row before it,

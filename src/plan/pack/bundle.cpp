@@ -1,4 +1,4 @@
-#include "src/plan/pack/pieces.hpp"
+#include "src/plan/pack/bundle.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -7,6 +7,8 @@
 #include <span>
 #include <utility>
 #include <vector>
+
+#include "src/plan/costs/unit_cost.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -39,25 +41,25 @@ Scope::Scope(const LengthTree& tree, const StageCosts& costs, std::span<const in
   }
 }
 
-Piece Scope::piece(std::vector<int32_t> samples) {
-  Piece piece;
+Bundle Scope::bundle(std::vector<int32_t> samples) {
+  Bundle bundle;
   ++visit_;
   for (const int32_t s : samples) {
     const LengthSample& sample = tree_.sample[index(s)];
-    piece.own += weight(costs_, {0, 0, sample.edges});
+    bundle.own += weight(costs_, {0, 0, sample.edges});
     for (int32_t n = sample.node; n >= 0 && seen_[index(n)] != visit_; n = tree_.node[index(n)].parent) {
       seen_[index(n)] = visit_;
       if (number_[index(n)] >= 0) {
-        piece.shared.push_back(number_[index(n)]);
+        bundle.shared.push_back(number_[index(n)]);
       } else {
-        piece.own += weight(costs_, tree_.node[index(n)].work());
+        bundle.own += weight(costs_, tree_.node[index(n)].work());
       }
     }
   }
-  piece.alone = piece.own;
-  for (const int32_t node : piece.shared) piece.alone += shared_[index(node)];
-  piece.sample = std::move(samples);
-  return piece;
+  bundle.alone = bundle.own;
+  for (const int32_t node : bundle.shared) bundle.alone += shared_[index(node)];
+  bundle.sample = std::move(samples);
+  return bundle;
 }
 
 Bins::Bins(const std::vector<Weight>& shared, std::vector<int64_t> targets, int64_t most_rows)
@@ -68,62 +70,62 @@ Bins::Bins(const std::vector<Weight>& shared, std::vector<int64_t> targets, int6
       users_(target_.size() * shared.size()),
       content_(target_.size()) {}
 
-Weight Bins::added(const Piece& piece, size_t bin) const {
-  Weight sum = piece.own;
-  for (const int32_t node : piece.shared)
+Weight Bins::added(const Bundle& bundle, size_t bin) const {
+  Weight sum = bundle.own;
+  for (const int32_t node : bundle.shared)
     if (users_[bin * shared_.size() + index(node)] == 0) sum += shared_[index(node)];
   return sum;
 }
 
-Weight Bins::freed(const Piece& piece, size_t bin) const {
-  Weight sum = piece.own;
-  for (const int32_t node : piece.shared)
+Weight Bins::freed(const Bundle& bundle, size_t bin) const {
+  Weight sum = bundle.own;
+  for (const int32_t node : bundle.shared)
     if (users_[bin * shared_.size() + index(node)] == 1) sum += shared_[index(node)];
   return sum;
 }
 
-void Bins::add(const Piece& piece, size_t bin) {
-  load_[bin] += added(piece, bin);
-  for (const int32_t node : piece.shared) ++users_[bin * shared_.size() + index(node)];
-  content_[bin].push_back(&piece);
+void Bins::add(const Bundle& bundle, size_t bin) {
+  load_[bin] += added(bundle, bin);
+  for (const int32_t node : bundle.shared) ++users_[bin * shared_.size() + index(node)];
+  content_[bin].push_back(&bundle);
 }
 
-void Bins::remove(const Piece& piece, size_t bin) {
-  load_[bin] -= freed(piece, bin);
-  for (const int32_t node : piece.shared) --users_[bin * shared_.size() + index(node)];
-  content_[bin].erase(std::find(content_[bin].begin(), content_[bin].end(), &piece));
+void Bins::remove(const Bundle& bundle, size_t bin) {
+  load_[bin] -= freed(bundle, bin);
+  for (const int32_t node : bundle.shared) --users_[bin * shared_.size() + index(node)];
+  content_[bin].erase(std::find(content_[bin].begin(), content_[bin].end(), &bundle));
 }
 
-bool Bins::fill(std::span<const Piece* const> pieces) {
-  std::vector<const Piece*> order(pieces.begin(), pieces.end());
-  std::sort(order.begin(), order.end(), [](const Piece* a, const Piece* b) {
+bool Bins::fill(std::span<const Bundle* const> bundles) {
+  std::vector<const Bundle*> order(bundles.begin(), bundles.end());
+  std::sort(order.begin(), order.end(), [](const Bundle* a, const Bundle* b) {
     return std::pair(-a->alone.cost, a->sample[0]) < std::pair(-b->alone.cost, b->sample[0]);
   });
-  for (const Piece* piece : order) {
+  for (const Bundle* bundle : order) {
     size_t best = target_.size();
     int64_t most_left = std::numeric_limits<int64_t>::min();
     for (size_t bin = 0; bin < target_.size(); ++bin) {
-      if (-excess(bin) - piece->own.cost <= most_left) continue;
-      const Weight sum = added(*piece, bin);
+      if (-excess(bin) - bundle->own.cost <= most_left) continue;
+      const Weight sum = added(*bundle, bin);
       const int64_t left = -excess(bin) - sum.cost;
       if (left > most_left && load_[bin].rows + sum.rows <= most_rows_) best = bin, most_left = left;
     }
     if (best == target_.size()) return false;
-    add(*piece, best);
+    add(*bundle, best);
   }
   return true;
 }
 
-bool Bins::fill_by_rows(std::span<const Piece* const> pieces) {
-  std::vector<const Piece*> order(pieces.begin(), pieces.end());
-  std::sort(order.begin(), order.end(), [](const Piece* a, const Piece* b) {
+bool Bins::fill_by_rows(std::span<const Bundle* const> bundles) {
+  std::vector<const Bundle*> order(bundles.begin(), bundles.end());
+  std::sort(order.begin(), order.end(), [](const Bundle* a, const Bundle* b) {
     return std::pair(-a->alone.rows, a->sample[0]) < std::pair(-b->alone.rows, b->sample[0]);
   });
-  for (const Piece* piece : order) {
+  for (const Bundle* bundle : order) {
     size_t bin = 0;
-    while (bin < target_.size() && load_[bin].rows + added(*piece, bin).rows > most_rows_) ++bin;
+    while (bin < target_.size() && load_[bin].rows + added(*bundle, bin).rows > most_rows_) ++bin;
     if (bin == target_.size()) return false;
-    add(*piece, bin);
+    add(*bundle, bin);
   }
   return true;
 }
@@ -131,7 +133,7 @@ bool Bins::fill_by_rows(std::span<const Piece* const> pieces) {
 void Bins::clear() {
   std::fill(load_.begin(), load_.end(), Weight{});
   std::fill(users_.begin(), users_.end(), 0);
-  for (auto& pieces : content_) pieces.clear();
+  for (auto& bundles : content_) bundles.clear();
 }
 
 void Bins::refine(int rounds) {
@@ -146,12 +148,12 @@ void Bins::refine(int rounds) {
 }
 
 bool Bins::move_one(size_t high, size_t low) {
-  const Piece* best = nullptr;
+  const Bundle* best = nullptr;
   int64_t best_excess = excess(high);
-  for (const Piece* piece : content_[high]) {
-    const Weight to = added(*piece, low);
-    const int64_t worse = std::max(excess(high) - freed(*piece, high).cost, excess(low) + to.cost);
-    if (worse < best_excess && load_[low].rows + to.rows <= most_rows_) best = piece, best_excess = worse;
+  for (const Bundle* bundle : content_[high]) {
+    const Weight to = added(*bundle, low);
+    const int64_t worse = std::max(excess(high) - freed(*bundle, high).cost, excess(low) + to.cost);
+    if (worse < best_excess && load_[low].rows + to.rows <= most_rows_) best = bundle, best_excess = worse;
   }
   if (!best) return false;
   remove(*best, high);
@@ -159,11 +161,11 @@ bool Bins::move_one(size_t high, size_t low) {
   return true;
 }
 
-/// Looks for the two pieces whose difference comes nearest to half the gap, judged by what each frees where it lies.
+/// Looks for the two bundles whose difference comes nearest to half the gap, judged by what each frees where it lies.
 bool Bins::swap_one(size_t high, size_t low) {
   const auto by_freed = [&](size_t bin) {
-    std::vector<std::pair<int64_t, const Piece*>> all;
-    for (const Piece* piece : content_[bin]) all.emplace_back(freed(*piece, bin).cost, piece);
+    std::vector<std::pair<int64_t, const Bundle*>> all;
+    for (const Bundle* bundle : content_[bin]) all.emplace_back(freed(*bundle, bin).cost, bundle);
     std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
       return std::pair(a.first, a.second->sample[0]) < std::pair(b.first, b.second->sample[0]);
     });
@@ -171,20 +173,20 @@ bool Bins::swap_one(size_t high, size_t low) {
   };
   const auto from_high = by_freed(high), from_low = by_freed(low);
   const int64_t half = (excess(high) - excess(low)) / 2;
-  std::pair<const Piece*, const Piece*> best{nullptr, nullptr};
+  std::pair<const Bundle*, const Bundle*> best{nullptr, nullptr};
   int64_t best_miss = half;
-  for (const auto& [cost, piece] : from_high) {
+  for (const auto& [cost, bundle] : from_high) {
     auto other = std::lower_bound(from_low.begin(), from_low.end(), cost - half,
                                   [](const auto& entry, int64_t wanted) { return entry.first < wanted; });
     if (other != from_low.begin()) --other;
     for (int tried = 0; tried < 2 && other != from_low.end(); ++tried, ++other) {
       const int64_t difference = cost - other->first, miss = std::max(difference - half, half - difference);
-      if (difference > 0 && miss < best_miss) best_miss = miss, best = {piece, other->second};
+      if (difference > 0 && miss < best_miss) best_miss = miss, best = {bundle, other->second};
     }
   }
   if (!best.first) return false;
   const int64_t before = excess(high);
-  const auto exchange = [&](const Piece& to_low, const Piece& to_high) {
+  const auto exchange = [&](const Bundle& to_low, const Bundle& to_high) {
     remove(to_low, high), remove(to_high, low);
     add(to_low, low), add(to_high, high);
   };
@@ -197,20 +199,20 @@ bool Bins::swap_one(size_t high, size_t low) {
 
 std::vector<int32_t> Bins::samples(size_t bin) const {
   std::vector<int32_t> all;
-  for (const Piece* piece : content_[bin]) all.insert(all.end(), piece->sample.begin(), piece->sample.end());
+  for (const Bundle* bundle : content_[bin]) all.insert(all.end(), bundle->sample.begin(), bundle->sample.end());
   std::sort(all.begin(), all.end());
   return all;
 }
 
-std::vector<Piece> split_evenly(Scope& scope, std::span<const std::vector<int32_t>> atoms, size_t count) {
-  std::vector<Piece> single, parts;
-  std::vector<const Piece*> pointers;
-  for (const auto& atom : atoms) single.push_back(scope.piece(atom));
-  for (const Piece& atom : single) pointers.push_back(&atom);
+std::vector<Bundle> split_evenly(Scope& scope, std::span<const std::vector<int32_t>> atoms, size_t count) {
+  std::vector<Bundle> single, parts;
+  std::vector<const Bundle*> pointers;
+  for (const auto& atom : atoms) single.push_back(scope.bundle(atom));
+  for (const Bundle& atom : single) pointers.push_back(&atom);
   Bins bins(scope.shared(), std::vector<int64_t>(count), std::numeric_limits<int64_t>::max());
   bins.fill(pointers);
   for (size_t bin = 0; bin < count; ++bin)
-    if (!bins.content()[bin].empty()) parts.push_back(scope.piece(bins.samples(bin)));
+    if (!bins.content()[bin].empty()) parts.push_back(scope.bundle(bins.samples(bin)));
   return parts;
 }
 

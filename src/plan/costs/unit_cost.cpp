@@ -1,0 +1,21 @@
+#include "src/plan/costs/unit_cost.hpp"
+
+namespace fpdist::plan {
+
+UnitCost unit_cost(const StageCosts& costs, const Amount& work) {
+  const int64_t linear = costs.per_row * (work.rows + costs.overhead_rows), head = costs.per_edge * work.edges;
+  const int64_t again = costs.recompute ? costs.per_row * work.rows + costs.forward_pair * work.pairs : 0;
+  return {{linear + costs.forward_pair * work.pairs, linear + costs.backward_pair * work.pairs + again, linear},
+          {head, head, head},
+          work.rows,
+          costs.per_link + costs.per_link_row * work.rows};
+}
+
+CostTable forward_cost(const StageCosts& costs) {
+  return {.per_row = costs.layers * costs.per_row,
+          .per_pair = costs.layers * costs.forward_pair,
+          .per_edge = costs.per_edge,
+          .per_pack = costs.layers * costs.per_row * costs.overhead_rows};
+}
+
+}  // namespace fpdist::plan
