@@ -71,21 +71,21 @@ class Steps {
 
 struct Kind {
   std::string name;
-  Method method;
+  plan::Atomic atomic;
   int64_t max_tokens;
   std::vector<data::Group> groups;
 };
 
 std::vector<Kind> kinds(uint64_t seed) {
   Steps steps(seed);
-  return {{"pairs, short", Method::kDpo, 8192, steps.make(64, 2, 0, 200, 150)},
-          {"pairs, system prompt", Method::kDpo, 8192, steps.make(64, 2, 1500, 200, 300)},
-          {"rollouts x 8", Method::kGrpo, 16384, steps.make(32, 8, 0, 800, 800)},
-          {"rollouts, long prompt", Method::kGrpo, 32768, steps.make(16, 8, 0, 6000, 500)},
-          {"rollouts, system prompt", Method::kGrpo, 16384, steps.make(24, 4, 3000, 300, 500)},
-          {"questions asked twice", Method::kDpo, 8192, steps.make(64, 2, 500, 600, 300, 2)},
-          {"few large rollouts", Method::kGrpo, 8192, steps.make(6, 8, 0, 1000, 900)},
-          {"nothing shared", Method::kSft, 8192, steps.make(256, 1, 0, 300, 300)}};
+  return {{"pairs, short", plan::Atomic::kLines, 8192, steps.make(64, 2, 0, 200, 150)},
+          {"pairs, system prompt", plan::Atomic::kLines, 8192, steps.make(64, 2, 1500, 200, 300)},
+          {"rollouts x 8", plan::Atomic::kSamples, 16384, steps.make(32, 8, 0, 800, 800)},
+          {"rollouts, long prompt", plan::Atomic::kSamples, 32768, steps.make(16, 8, 0, 6000, 500)},
+          {"rollouts, system prompt", plan::Atomic::kSamples, 16384, steps.make(24, 4, 3000, 300, 500)},
+          {"questions asked twice", plan::Atomic::kLines, 8192, steps.make(64, 2, 500, 600, 300, 2)},
+          {"few large rollouts", plan::Atomic::kSamples, 8192, steps.make(6, 8, 0, 1000, 900)},
+          {"nothing shared", plan::Atomic::kSamples, 8192, steps.make(256, 1, 0, 300, 300)}};
 }
 
 struct Row {
@@ -104,10 +104,10 @@ Row measure(const Kind& kind, int dp) {
   plan::PackOptions options;
   options.max_tokens = kind.max_tokens;
   const auto begin = std::chrono::steady_clock::now();
-  const plan::StepPlan plan = make_step_plan(kind.groups, kind.method, parallel, costs, options);
+  const plan::StepPlan plan = make_step_plan(kind.groups, kind.atomic, parallel, costs, options);
   const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
   parallel.dp = 1, options.max_tokens = 1 << 30;
-  const plan::StepPlan whole = make_step_plan(kind.groups, kind.method, parallel, costs, options);
+  const plan::StepPlan whole = make_step_plan(kind.groups, kind.atomic, parallel, costs, options);
   int64_t ideal = 0, most = 0, sum = 0, packs = 0;
   for (const plan::PackPlan& pack : whole.replica[0]) ideal += work_of(costs, pack, 0);
   for (const auto& replica : plan.replica) {

@@ -75,7 +75,8 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   int64_t logical = 0, computed = 0, packs = 0, largest = 0, busiest = 0, cost = 0;
   for (int64_t step = 0; step < steps; ++step) {
     const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
-    const plan::StepPlan plan = plan::make_step_plan(groups, config.method, mesh, job.costs, config.pack);
+    const plan::StepPlan plan =
+        plan::make_step_plan(groups, loss::spec_of(config.method, config.loss).atomic(), mesh, job.costs, config.pack);
     logical += plan.totals.tokens_logical, computed += plan.totals.tokens_computed;
     int64_t busiest_now = 0;
     for (const auto& replica : plan.replica) {
@@ -86,10 +87,10 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
     }
     busiest += busiest_now;
   }
-  const int64_t weights = count_parameters(job.model, config.method == Method::kReward);
+  const loss::Needs needs = loss::needs_of(config.method, config.loss);
+  const int64_t weights = count_parameters(job.model, needs.head == Head::kScore);
   plan::ModelBytes bytes = model_bytes(job);
-  bytes.has_reference =
-      loss::needs_of(config.method, config.loss).reference;  // there for a while, if it is precomputed
+  bytes.has_reference = needs.reference;  // there for a while, if it is precomputed
   // A stage holds up to pp packs of 1/pp of the layers.
   const plan::StageMemory memory =
       plan::rank_memory(bytes, mesh, weights / (mesh.pp * mesh.tp),

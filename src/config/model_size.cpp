@@ -16,12 +16,12 @@ plan::CpHeads context_heads(const arch::Model& model, int tp) {
 
 plan::ModelBytes model_bytes(const Settled& job) {
   const Config& config = job.config;
-  const bool drops_reference = config.method == Method::kDpo && config.loss.precompute_ref_log_probs;
+  const bool keeps_reference = !config.loss.precompute_ref_log_probs;
   return {.shape = job.model.shape(),
           .value = bytes_of(config.model.dtype),
           .sum = std::max<int64_t>(4, bytes_of(config.model.dtype)),
           .recompute = config.model.gradient_checkpointing,
-          .has_reference = loss::needs_of(config.method, config.loss).reference && !drops_reference,
+          .has_reference = loss::needs_of(config.method, config.loss).reference && keeps_reference,
           .ties_embedding = job.model.tie_word_embeddings};
 }
 

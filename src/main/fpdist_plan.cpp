@@ -14,6 +14,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/types.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "src/files/files.hpp"
 #include "src/main/plan/plan_config.hpp"
 #include "src/main/plan/plan_report.hpp"
@@ -103,9 +104,8 @@ PlanRequest read_length_file(Arguments& arguments) {
   options.parallel.layers = numbers(arguments.layers, "--parallel.layers");
   if (!arguments.costs.empty()) arguments.request.costs = plan::read_costs(arguments.costs);
   arguments.request.tree = plan::read_lengths(arguments.lengths);
-  options.atomic = arguments.method == "auto"                          ? plan::Atomic::kPairs
-                   : is_preference(method_from_name(arguments.method)) ? plan::Atomic::kLines
-                                                                       : plan::Atomic::kSamples;
+  options.atomic = arguments.method == "auto" ? plan::Atomic::kPairs
+                                              : loss::spec_of(method_from_name(arguments.method), {}).atomic();
   return arguments.request;
 }
 

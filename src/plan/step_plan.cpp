@@ -134,30 +134,30 @@ PipelineShape StepPlan::pipeline(int d) const {
   return shape;
 }
 
-PlannerOptions planner_options(Method method, const ParallelOptions& parallel, const PackOptions& options) {
+PlannerOptions planner_options(Atomic atomic, const ParallelOptions& parallel, const PackOptions& options) {
   PlannerOptions planner;
   planner.replicas = parallel.dp;
   planner.parallel = parallel;
   planner.max_tokens = std::min<int64_t>(options.max_tokens, std::numeric_limits<int32_t>::max());
   planner.max_in_flight = options.max_in_flight;
   planner.may_slice = options.slices == 0 && parallel.pp > 1;
-  planner.atomic = is_preference(method) ? Atomic::kLines : Atomic::kSamples;
+  planner.atomic = atomic;
   planner.may_fill_up = true;
   planner.search_layers = false;
   return planner;
 }
 
-StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
+StepPlan make_step_plan(std::span<const data::Group> groups, Atomic atomic, const ParallelOptions& parallel,
                         const StageCosts& costs, const PackOptions& options) {
-  return make_step_plan(make_step_tree(groups, options.share_prefix), method, parallel, costs, options);
+  return make_step_plan(make_step_tree(groups, options.share_prefix), atomic, parallel, costs, options);
 }
 
-StepPlan make_step_plan(const StepTree& step, Method method, const ParallelOptions& parallel, const StageCosts& costs,
+StepPlan make_step_plan(const StepTree& step, Atomic atomic, const ParallelOptions& parallel, const StageCosts& costs,
                         const PackOptions& options) {
   check<ConfigError>(parallel.dp >= 1, "parallel.dp is ", parallel.dp,
                      ": resolve the mesh against the number of ranks first");
   check<ConfigError>(options.max_tokens >= 1, "pack.max_tokens is ", options.max_tokens, ": set it to 1 or more");
-  const PipelinePlan planned = plan_pipeline(step.tree, costs, planner_options(method, parallel, options));
+  const PipelinePlan planned = plan_pipeline(step.tree, costs, planner_options(atomic, parallel, options));
 
   StepPlan plan;
   plan.totals = step.totals;

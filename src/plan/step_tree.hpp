@@ -28,12 +28,12 @@ struct StepTree {
 /// the same targets there; only where they differ are they counted for each of them.
 StepTree make_step_tree(std::span<const data::Group> groups, bool share);
 
-/// What a config's keys ask of plan_pipeline. Preference groups are never torn apart, packs are sliced on pipelines
-/// only, empty packs may fill up what interleaving lacks.
-PlannerOptions planner_options(Method method, const ParallelOptions& parallel, const PackOptions& options);
+/// What a config's keys ask of plan_pipeline: packs are sliced on pipelines only, empty packs may fill up what
+/// interleaving lacks.
+PlannerOptions planner_options(Atomic atomic, const ParallelOptions& parallel, const PackOptions& options);
 
 /// make_step_plan of the groups that `step` was made of, with options.share_prefix.
-StepPlan make_step_plan(const StepTree& step, Method method, const ParallelOptions& parallel, const StageCosts& costs,
+StepPlan make_step_plan(const StepTree& step, Atomic atomic, const ParallelOptions& parallel, const StageCosts& costs,
                         const PackOptions& options);
 
 }  // namespace fpdist::plan

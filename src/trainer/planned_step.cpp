@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 
+#include "fpdist/loss/spec.hpp"
 #include "src/plan/schedule/simulate.hpp"
 #include "src/trainer/state.hpp"
 
@@ -74,7 +75,8 @@ PlannedStep plan_step(std::span<const data::Group> groups, const Config& config,
                       int64_t costs_version) {
   const auto start = Clock::now();
   PlannedStep planned;
-  planned.plan = plan::make_step_plan(groups, config.method, config.parallel, costs, config.pack);
+  planned.plan = plan::make_step_plan(groups, loss::spec_of(config.method, config.loss).atomic(), config.parallel,
+                                      costs, config.pack);
   planned.forecast = forecast_step(groups, planned.plan, config, costs);
   planned.costs_version = costs_version;
   planned.seconds = seconds_since(start);

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "fpdist/optim/schedule.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
 #include "fpdist/plan/schedule.hpp"
@@ -85,7 +86,8 @@ StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& ste
 plan::StepPlan Trainer::Impl::make_plan(std::span<const data::Group> groups, bool share) const {
   plan::PackOptions options = config.pack;
   options.share_prefix = share;
-  return plan::make_step_plan(groups, config.method, config.parallel, costs, options);
+  return plan::make_step_plan(groups, loss::spec_of(config.method, config.loss).atomic(), config.parallel, costs,
+                              options);
 }
 
 std::vector<plan::Op> Trainer::Impl::ops_of(const plan::StepPlan& plan, const Coordinates& at) {

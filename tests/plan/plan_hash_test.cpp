@@ -61,7 +61,7 @@ StepPlan plan_on(const Mesh& mesh, const std::vector<data::Group>& groups) {
   parallel.schedule = mesh.schedule, parallel.layers = mesh.layers;
   PackOptions options;
   options.max_tokens = 1024;
-  return make_step_plan(groups, Method::kGrpo, parallel, kCosts, options);
+  return make_step_plan(groups, Atomic::kSamples, parallel, kCosts, options);
 }
 
 std::vector<int64_t> step_ids() { return data::Loader(64, 12, 5, true).step(3); }

@@ -121,7 +121,7 @@ TEST(Refusals, LayersThatDoNotFitTheModelAreNoReasonToPlanOtherwise) {
     parallel.layers = layers;
     const std::vector<data::Group> groups{group};
     try {
-      (void)make_step_plan(groups, Method::kSft, parallel, {}, {});
+      (void)make_step_plan(groups, Atomic::kSamples, parallel, {}, {});
       FAIL() << "accepted";
     } catch (const ConfigError& error) {
       EXPECT_NE(std::string(error.what()).find("parallel.layers"), std::string::npos) << error.what();
@@ -155,7 +155,7 @@ TEST(Refusals, GroupsWhoseSamplesInterleaveStayTwoGroups) {
   parallel.dp = 1, parallel.pp = 2;
   PackOptions options;
   options.max_tokens = 125;  // a pair is 120 rows, both together 140
-  const StepPlan plan = make_step_plan(groups, Method::kDpo, parallel, {}, options);
+  const StepPlan plan = make_step_plan(groups, Atomic::kLines, parallel, {}, options);
   ASSERT_EQ(plan.replica[0].size(), 2u);
   for (const PackPlan& pack : plan.replica[0]) {
     ASSERT_EQ(pack.member.size(), 2u);

@@ -27,7 +27,7 @@ TEST(StepPlan, ASharedPreambleIsCountedOncePerPack) {
       sample.target.insert(sample.target.begin(), 300, data::kIgnore);
     }
   }
-  const StepPlan plan = make_step_plan(groups, Method::kDpo, replicas(2), kCosts, {});
+  const StepPlan plan = make_step_plan(groups, Atomic::kLines, replicas(2), kCosts, {});
   for (const auto& packs : plan.replica) {
     ASSERT_EQ(packs.size(), 1u);
     EXPECT_EQ(packs[0].rows, 300 + 8 * 25);
@@ -37,12 +37,8 @@ TEST(StepPlan, ASharedPreambleIsCountedOncePerPack) {
 
 TEST(StepPlan, LargeRolloutGroupsAreTornWhenReplicasWouldWait) {
   const std::vector<data::Group> groups{group_of(0, {400, 400, 400, 400}, 10)};
-  const auto packs_in_use = [&](Method method) {
-    const StepPlan plan = make_step_plan(groups, method, replicas(4), kCosts, {});
-    return std::count_if(plan.replica.begin(), plan.replica.end(), [](const auto& packs) { return !packs.empty(); });
-  };
-  EXPECT_EQ(packs_in_use(Method::kGrpo), 4);
-  EXPECT_EQ(packs_in_use(Method::kSft), 4);
+  const StepPlan plan = make_step_plan(groups, Atomic::kSamples, replicas(4), kCosts, {});
+  EXPECT_TRUE(std::none_of(plan.replica.begin(), plan.replica.end(), [](const auto& packs) { return packs.empty(); }));
 }
 
 TEST(StepPlan, ReplicasEndUpWithinAFewPercent) {
@@ -56,7 +52,7 @@ TEST(StepPlan, ReplicasEndUpWithinAFewPercent) {
                                 static_cast<int64_t>(50 + rng.below(200))));
     PackOptions options;
     options.max_tokens = 2048;
-    const StepPlan plan = make_step_plan(groups, Method::kDpo, replicas(8), kCosts, options);
+    const StepPlan plan = make_step_plan(groups, Atomic::kLines, replicas(8), kCosts, options);
     int64_t most = 0, sum = 0;
     for (const auto& packs : plan.replica) {
       int64_t load = 0;
@@ -71,7 +67,7 @@ TEST(StepPlan, ASwapMendsWhatLongestFirstGetsWrong) {
   std::vector<data::Group> groups;  // longest first leaves 3+2+2 against 3+2; 3+3 against 2+2+2 is even
   for (const int64_t length : {300, 300, 200, 200, 200})
     groups.push_back(group_of(static_cast<int64_t>(groups.size()), {length}, 0));
-  const StepPlan plan = make_step_plan(groups, Method::kSft, replicas(2), kRowsOnly, {});
+  const StepPlan plan = make_step_plan(groups, Atomic::kSamples, replicas(2), kRowsOnly, {});
   for (const auto& packs : plan.replica) EXPECT_EQ(packs.at(0).cost, 600);
 }
 
@@ -87,7 +83,7 @@ TEST(StepPlan, TenThousandSamplesArePlannedInUnderASecond) {
     PackOptions options;
     options.share_prefix = share;
     const auto start = std::chrono::steady_clock::now();
-    const StepPlan plan = make_step_plan(groups, Method::kGrpo, replicas(8), kCosts, options);
+    const StepPlan plan = make_step_plan(groups, Atomic::kSamples, replicas(8), kCosts, options);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     RecordProperty(share ? "seconds_shared" : "seconds_unshared", std::to_string(seconds));
     std::cout << "planned 10,000 samples, share_prefix " << share << ": " << seconds << " s, sharing ratio "

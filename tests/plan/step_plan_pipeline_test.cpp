@@ -18,13 +18,13 @@ TEST(StepPlan, EveryPackGoesThroughThePipelineWhole) {
   const std::vector<data::Group> groups{group_of(0, {60}, 10), group_of(1, {60}, 10)};
   PackOptions options;
   options.max_tokens = 100;
-  const StepPlan plan = make_step_plan(groups, Method::kSft, replicas(1), kCosts, options);
+  const StepPlan plan = make_step_plan(groups, Atomic::kSamples, replicas(1), kCosts, options);
   std::vector<Op> wanted{{OpKind::kForward, 0},      {OpKind::kBackwardInput, 0}, {OpKind::kBackwardWeight, 0},
                          {OpKind::kForward, 1},      {OpKind::kBackwardInput, 1}, {OpKind::kBackwardWeight, 1},
                          {OpKind::kReduceGradients}, {OpKind::kOptimizerStep}};
   wanted[4].completes = true;
   EXPECT_EQ(pipeline_ops(plan.pipeline(0)).at(0), wanted);
-  const StepPlan idle = make_step_plan({}, Method::kSft, replicas(3), kCosts, {});
+  const StepPlan idle = make_step_plan({}, Atomic::kSamples, replicas(3), kCosts, {});
   EXPECT_EQ(pipeline_ops(idle.pipeline(2)).at(0),
             (std::vector<Op>{{OpKind::kReduceGradients}, {OpKind::kOptimizerStep}}));
   EXPECT_EQ(idle.totals.tokens_computed, 0);
@@ -38,7 +38,7 @@ TEST(StepPlan, InterleavingGetsAMultipleOfTheStages) {
   const std::vector<data::Group> groups{group_of(0, {60}, 10), group_of(1, {60}, 10), group_of(2, {90}, 10)};
   StageCosts costs = kCosts;
   costs.layers = 8;
-  const StepPlan plan = make_step_plan(groups, Method::kSft, options, costs, pack);
+  const StepPlan plan = make_step_plan(groups, Atomic::kSamples, options, costs, pack);
   for (int d = 0; d < 2; ++d) {
     int units = 0;
     for (const int slices : plan.pipeline(d).slices) units += slices;
@@ -46,15 +46,15 @@ TEST(StepPlan, InterleavingGetsAMultipleOfTheStages) {
     EXPECT_EQ(validate_ops(plan.pipeline(d), pipeline_ops(plan.pipeline(d))), "");
   }
   options.schedule = Schedule::k1F1B, options.virtual_stages = 1;
-  EXPECT_NE(make_step_plan(groups, Method::kSft, options, costs, pack).hash, plan.hash);
+  EXPECT_NE(make_step_plan(groups, Atomic::kSamples, options, costs, pack).hash, plan.hash);
 }
 
 TEST(StepPlan, PipelinePlansAreWholeAndTheirSlicesFit) {
   for (uint64_t seed = 0; seed < 250; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 78);
-    const Method method = rng.below(2) ? Method::kDpo : Method::kGrpo;
-    const auto groups = prefix::random_groups(seed, is_preference(method));
+    const Atomic atomic = rng.below(2) ? Atomic::kLines : Atomic::kSamples;
+    const auto groups = prefix::random_groups(seed, atomic == Atomic::kLines);
     ParallelOptions parallel = replicas(static_cast<int>(1 + rng.below(3)));
     parallel.pp = static_cast<int>(2 + rng.below(3));
     parallel.schedule = static_cast<Schedule>(rng.below(3));
@@ -70,8 +70,8 @@ TEST(StepPlan, PipelinePlansAreWholeAndTheirSlicesFit) {
       options.max_tokens =
           std::max(seed ? rows + static_cast<int64_t>(rng.below(30)) : rows, options.max_tokens % 8192);
     }
-    const StepPlan plan = make_step_plan(groups, method, parallel, costs, options);
-    EXPECT_EQ(make_step_plan(groups, method, parallel, costs, options).hash, plan.hash);
+    const StepPlan plan = make_step_plan(groups, atomic, parallel, costs, options);
+    EXPECT_EQ(make_step_plan(groups, atomic, parallel, costs, options).hash, plan.hash);
     std::vector<int> placed;
     for (const data::Group& group : groups) placed.insert(placed.end(), group.sample.size(), 0);
     std::vector<size_t> first{0};
@@ -87,7 +87,7 @@ TEST(StepPlan, PipelinePlansAreWholeAndTheirSlicesFit) {
         for (const MemberRef& member : pack.member)
           ++placed[first[static_cast<size_t>(member.group)] + static_cast<size_t>(member.index)];
         for (const MemberRef& member : pack.member) {  // pairs stay together
-          if (!is_preference(method)) continue;
+          if (atomic != Atomic::kLines) continue;
           const auto of_group = std::count_if(pack.member.begin(), pack.member.end(),
                                               [&](const MemberRef& other) { return other.group == member.group; });
           EXPECT_EQ(static_cast<size_t>(of_group), groups[static_cast<size_t>(member.group)].sample.size());
@@ -118,7 +118,7 @@ TEST(StepPlan, APipelineSharesWhatIsSharedByAll) {
   costs.layers = 4;
   PackOptions options;
   options.max_tokens = 2048;
-  EXPECT_GT(make_step_plan(groups, Method::kDpo, parallel, costs, options).totals.sharing_ratio(), 10.0);
+  EXPECT_GT(make_step_plan(groups, Atomic::kLines, parallel, costs, options).totals.sharing_ratio(), 10.0);
 }
 
 }  // namespace

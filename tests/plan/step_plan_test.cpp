@@ -31,7 +31,7 @@ int64_t pairs_of(const prefix::TreeLayout& layout) {
 
 struct Case {
   std::vector<data::Group> groups;
-  Method method;
+  Atomic atomic;
   int dp;
   PackOptions options;
 };
@@ -42,12 +42,12 @@ void for_random_plans(Law law) {
   for (uint64_t seed = 0; seed < 400; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 77);
-    const Method method = rng.below(2) ? Method::kDpo : Method::kGrpo;
-    Case one{prefix::random_groups(seed, is_preference(method)), method, static_cast<int>(1 + rng.below(9)), {}};
+    const Atomic atomic = rng.below(2) ? Atomic::kLines : Atomic::kSamples;
+    Case one{prefix::random_groups(seed, atomic == Atomic::kLines), atomic, static_cast<int>(1 + rng.below(9)), {}};
     one.options.share_prefix = rng.below(3) > 0;
     one.options.max_tokens =
-        static_cast<int64_t>((is_preference(method) ? 54 : 27) + rng.below(30));  // just above what fits
-    law(one, make_step_plan(one.groups, method, replicas(one.dp), kCosts, one.options));
+        static_cast<int64_t>((atomic == Atomic::kLines ? 54 : 27) + rng.below(30));  // just above what fits
+    law(one, make_step_plan(one.groups, atomic, replicas(one.dp), kCosts, one.options));
     if (::testing::Test::HasFatalFailure()) return;
   }
 }
@@ -67,7 +67,7 @@ TEST(StepPlan, EverySampleIsInExactlyOnePackAndPairsStayTogether) {
           return std::pair(a.group, a.index) < std::pair(b.group, b.index);
         }));
         for (const auto& [group, members] : members_of_group) {
-          EXPECT_TRUE(!is_preference(one.method) || members == 2) << "group " << group << " was torn apart";
+          EXPECT_TRUE(one.atomic != Atomic::kLines || members == 2) << "group " << group << " was torn apart";
         }
       }
     }
@@ -111,7 +111,7 @@ TEST(StepPlan, AScoreThatSamplesShareIsPaidForOnce) {
     group.sample.push_back(sample);
   }
   std::vector<data::Group> groups{group};
-  const auto pack = [&] { return make_step_plan(groups, Method::kGrpo, replicas(1), kCosts, {}).replica[0].at(0); };
+  const auto pack = [&] { return make_step_plan(groups, Atomic::kSamples, replicas(1), kCosts, {}).replica[0].at(0); };
   EXPECT_EQ(pack().edges, 3 * 25);
   EXPECT_EQ(pack().scores, 20 + 2 * 5);
   EXPECT_EQ(pack().scores, lay_out(groups, pack(), true).scores());
@@ -147,15 +147,15 @@ TEST(StepPlan, TotalsAreCountedOverTheStep) {
 
 TEST(StepPlan, TheSameStepHasTheSameHash) {
   for_random_plans([](const Case& one, const StepPlan& plan) {
-    EXPECT_EQ(make_step_plan(one.groups, one.method, replicas(one.dp), kCosts, one.options).hash, plan.hash);
+    EXPECT_EQ(make_step_plan(one.groups, one.atomic, replicas(one.dp), kCosts, one.options).hash, plan.hash);
   });
 }
 
 TEST(StepPlan, TheHashSeesATokenThatChangesTheShape) {
   std::vector<data::Group> groups{group_of(0, {5, 5}, 10), group_of(1, {5, 5}, 10)};
-  const uint64_t before = make_step_plan(groups, Method::kDpo, replicas(2), kCosts, {}).hash;
+  const uint64_t before = make_step_plan(groups, Atomic::kLines, replicas(2), kCosts, {}).hash;
   groups[1].sample[1].token[3] = 99;
-  EXPECT_NE(make_step_plan(groups, Method::kDpo, replicas(2), kCosts, {}).hash, before);
+  EXPECT_NE(make_step_plan(groups, Atomic::kLines, replicas(2), kCosts, {}).hash, before);
 }
 
 TEST(StepPlan, AGroupThatFitsNowhereNamesItselfAndTheCure) {
@@ -163,24 +163,25 @@ TEST(StepPlan, AGroupThatFitsNowhereNamesItselfAndTheCure) {
   PackOptions options;
   options.max_tokens = 100;
   try {
-    make_step_plan(groups, Method::kDpo, replicas(2), kCosts, options);
+    make_step_plan(groups, Atomic::kLines, replicas(2), kCosts, options);
     FAIL() << "a pair of 130 rows was put into 100";
   } catch (const ConfigError& error) {
     const std::string what = error.what();
     EXPECT_NE(what.find("group 42"), std::string::npos) << what;
     EXPECT_NE(what.find("set pack.max_tokens to at least 130"), std::string::npos) << what;
   }
-  EXPECT_NO_THROW(make_step_plan(groups, Method::kGrpo, replicas(2), kCosts, options)) << "rollouts may be torn apart";
+  EXPECT_NO_THROW(make_step_plan(groups, Atomic::kSamples, replicas(2), kCosts, options))
+      << "rollouts may be torn apart";
   options.max_tokens = 99;
   try {
-    make_step_plan(groups, Method::kGrpo, replicas(2), kCosts, options);
+    make_step_plan(groups, Atomic::kSamples, replicas(2), kCosts, options);
     FAIL() << "a sample of 100 rows was put into 99";
   } catch (const ConfigError& error) {
     EXPECT_NE(std::string(error.what()).find("at least 100"), std::string::npos) << error.what();
   }
   options.max_tokens = 0;
-  EXPECT_THROW(make_step_plan(groups, Method::kGrpo, replicas(2), kCosts, options), ConfigError);
-  EXPECT_THROW(make_step_plan(groups, Method::kGrpo, replicas(-1), kCosts, {}), ConfigError);
+  EXPECT_THROW(make_step_plan(groups, Atomic::kSamples, replicas(2), kCosts, options), ConfigError);
+  EXPECT_THROW(make_step_plan(groups, Atomic::kSamples, replicas(-1), kCosts, {}), ConfigError);
 }
 
 }  // namespace

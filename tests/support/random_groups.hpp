@@ -7,6 +7,7 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/core/types.hpp"
 #include "fpdist/data/sample.hpp"
+#include "fpdist/loss/spec.hpp"
 
 namespace fpdist::testing {
 
@@ -21,13 +22,14 @@ inline std::vector<data::Group> random_groups(Method method, int count, uint64_t
     return run;
   };
   const std::vector<int32_t> system = tokens(12);
+  const bool is_pair = loss::spec_of(method, {}).group == loss::GroupShape::kPair;
   std::vector<data::Group> groups;
   for (int g = 0; g < count; ++g) {
     data::Group group;
     group.id = g;
     std::vector<int32_t> prompt = rng.below(3) ? system : std::vector<int32_t>{};
     for (int32_t token : tokens(9)) prompt.push_back(token);
-    const uint64_t members = is_preference(method) ? 2 : method == Method::kSft ? 1 + rng.below(2) : 1 + rng.below(5);
+    const uint64_t members = is_pair ? 2 : method == Method::kSft ? 1 + rng.below(2) : 1 + rng.below(5);
     const std::vector<int32_t> trunk = tokens(5);  // first tokens that several completions share
     for (uint64_t m = 0; m < members; ++m) {
       data::Sample sample;
@@ -46,7 +48,7 @@ inline std::vector<data::Group> random_groups(Method method, int count, uint64_t
       if (sample.token.empty()) sample.token.push_back(1);
       sample.target.assign(sample.token.size(), data::kIgnore);
       for (size_t t = static_cast<size_t>(sample.prompt_length); t < sample.token.size(); ++t)
-        if (is_preference(method) || rng.below(8)) sample.target[t] = sample.token[t];
+        if (is_pair || rng.below(8)) sample.target[t] = sample.token[t];
       if (method == Method::kSft && rng.below(4) == 0) sample.target = sample.token;  // loss on the prompt too
       if (method == Method::kGrpo) {
         sample.reward = static_cast<double>(rng.below(3));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fpdist/data/loader.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/step_plan.hpp"
 #include "tests/support/random_groups.hpp"
 
@@ -51,7 +52,7 @@ std::vector<Step> run(const std::vector<data::Group>& data, Method method, const
     Step& step = steps.emplace_back();
     step.group = loader.step(s);
     for (const int64_t id : step.group) groups.push_back(data[static_cast<size_t>(id)]);
-    step.plan = plan::make_step_plan(groups, method, parallel, kCosts, {.max_tokens = 70});
+    step.plan = plan::make_step_plan(groups, loss::spec_of(method, {}).atomic(), parallel, kCosts, {.max_tokens = 70});
   }
   return steps;
 }

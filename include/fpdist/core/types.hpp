@@ -12,9 +12,6 @@ enum class Method { kSft, kDpo, kReward, kGrpo };
 std::string_view name_of(Method method);
 Method method_from_name(std::string_view name);  ///< throws ConfigError listing the valid names
 
-/// Whether a method's loss is non-linear across the samples of a group, so that a group may not be torn apart.
-constexpr bool is_preference(Method method) { return method == Method::kDpo || method == Method::kReward; }
-
 /// What a model ends in: log-probs of tokens over the vocabulary, or one score a sample (reward models).
 enum class Head { kLanguageModel, kScore };
 

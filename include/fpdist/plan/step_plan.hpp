@@ -56,12 +56,12 @@ struct StepPlan {
 };
 
 /// Plans one optimizer step over `parallel.dp` replicas: packs, their order, slices and windows, by simulated step
-/// time. Preference groups are never torn apart. A replica has no packs when there is less to deal than replicas; no
+/// time. What `atomic` says is never torn apart. A replica has no packs when there is less to deal than replicas; no
 /// pack is without rows unless the whole step is, or interleaving needs a multiple of pp units. `costs`: of the model
 /// that will run. Not collective. Throws ConfigError with the smallest change that works: when a sample (or a group
 /// that may not be torn) has more rows than max_tokens (the group and the rows it needs), when no packs keep to
 /// max_in_flight (the rows that would do), and when parallel.layers or pp do not fit the model's layers.
-StepPlan make_step_plan(std::span<const data::Group> groups, Method method, const ParallelOptions& parallel,
+StepPlan make_step_plan(std::span<const data::Group> groups, Atomic atomic, const ParallelOptions& parallel,
                         const StageCosts& costs, const PackOptions& options);
 
 /// A pack's samples laid out as trees, `sample[b]` being `pack.member[b]`; `share` as the step was planned.

@@ -68,8 +68,9 @@ StepModel::Pass StepModel::make_pass(const data::Group& group, bool share, int64
   plan::ParallelOptions one_rank;
   one_rank.dp = 1;
   const std::vector<data::Group> groups{group};
-  const plan::StepPlan plan = plan::make_step_plan(groups, Method::kGrpo, one_rank, plan::stage_costs(config_.shape()),
-                                                   {.max_tokens = max_tokens, .share_prefix = share, .slices = 1});
+  const plan::StepPlan plan =
+      plan::make_step_plan(groups, plan::Atomic::kSamples, one_rank, plan::stage_costs(config_.shape()),
+                           {.max_tokens = max_tokens, .share_prefix = share, .slices = 1});
   Pass pass{.pack = {}, .totals = plan.totals};
   for (const plan::PackPlan& planned : plan.replica[0]) {
     std::vector<double> length, advantage;

@@ -10,6 +10,7 @@
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/data/reader.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/context_plan.hpp"
 #include "src/config/model_size.hpp"
 #include "src/plan/step_tree.hpp"
@@ -62,14 +63,15 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   const data::Dataset dataset = data::read_dataset(config.data, config.method, *data::make_byte_tokenizer(), log);
   const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
                             config.data.shuffle);
+  const plan::Atomic atomic = loss::spec_of(config.method, config.loss).atomic();
   std::vector<PlanRequest> requests;
   for (int64_t step = 0; step < std::min(wanted.steps, config.train.max_steps); ++step) {
     const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
     plan::StepTree tree = plan::make_step_tree(groups, config.pack.share_prefix);
-    const plan::StepPlan plan = plan::make_step_plan(tree, config.method, config.parallel, job.costs, config.pack);
+    const plan::StepPlan plan = plan::make_step_plan(tree, atomic, config.parallel, job.costs, config.pack);
     PlanRequest& request = requests.emplace_back();
     request.costs = job.costs;
-    request.options = plan::planner_options(config.method, config.parallel, config.pack);
+    request.options = plan::planner_options(atomic, config.parallel, config.pack);
     request.job = JobModel{.bytes = config::model_bytes(job), .context_bytes = 0, .hash = plan.hash, .sample = {}};
     request.job->context_bytes = context_traffic(groups, plan, job);
     for (const plan::MemberRef& member : tree.member)

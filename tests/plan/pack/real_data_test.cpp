@@ -15,6 +15,7 @@
 #include "fpdist/core/types.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/step_plan.hpp"
 #include "fpdist/prefix/forest.hpp"
 
@@ -65,7 +66,7 @@ TEST_P(RealData, IsReadInFullAndSharesWhatANaiveCountSays) {
   PackOptions pack;
   pack.max_tokens = 1 << 20;  // one pack: the plan's ratio is the forest's
   const StepPlan plan =
-      make_step_plan(subset, GetParam().method, one_rank(),
+      make_step_plan(subset, loss::spec_of(GetParam().method, {}).atomic(), one_rank(),
                      {.layers = 1, .per_row = 1, .forward_pair = 0, .per_edge = 0, .overhead_rows = 0}, pack);
   EXPECT_EQ(plan.totals.tokens_logical, logical);
   EXPECT_EQ(plan.totals.tokens_computed, static_cast<int64_t>(prefixes.size()));
