@@ -148,7 +148,7 @@ class Colouring {
     };
     for (Op& op : kernel_.code) {
       for (Register* const reg : {&op.guard, &op.d, &op.d2, &op.a, &op.b, &op.c, &op.e}) rename(*reg);
-      for (auto* const list : {&op.to, &op.from, &op.from_b})
+      for (auto* const list : {&op.to, &op.from, &op.from_b, &op.from_c})
         for (Register& reg : *list) rename(reg);
     }
     for (auto& [reg, value] : kernel_.constant) rename(reg);

@@ -64,11 +64,21 @@ bool all_lanes_here(Warp& warp, const Op& op) {
   return false;
 }
 
-void exit_lanes(Warp& warp, const Op&) {
+void poll_again(Warp& warp) {
+  warp.others.push_back({warp.pc, warp.mask, Waiting::kPoll});
+  if (pick(warp)) return;
+  wake_pollers(warp);
+  pick(warp);
+  warp.state = WarpState::kPolls;
+}
+
+void exit_lanes(Warp& warp, const Op& op) {
   warp.live &= ~warp.exec, warp.mask &= ~warp.exec;
   // Who waited for these lanes looks again who is left.
   for (Group& group : warp.others) group.waiting = Waiting::kNo;
   if (warp.mask != 0 || pick(warp)) return;
+  land_copies(warp, 0);
+  if (!warp.tensor.in_flight.empty()) fail(warp, op, "ends a warp with a wgmma that was not waited for");
   warp.state = WarpState::kExited;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <set>
 
 namespace fpdist::ptx {
 namespace {
@@ -110,7 +111,8 @@ void Decoder::add_instruction(const std::string& text) {
   instruction.name = text.substr(begin, blank == std::string::npos ? blank : blank - begin);
   instruction.part = split(instruction.name, '.');
   if (blank != std::string::npos) instruction.operand = split(text.substr(blank), ',');
-  for (const auto decode : {decode_alu, decode_convert, decode_memory, decode_control, decode_warp}) {
+  for (const auto decode : {decode_alu, decode_convert, decode_memory, decode_control, decode_warp, decode_copies,
+                            decode_matrix, decode_mbarrier, decode_tma, decode_wgmma}) {
     if (!decode(*this, instruction, op)) continue;
     kernel_.code.push_back(std::move(op));
     return;
@@ -241,6 +243,21 @@ void Decoder::finish() {
     }
     if (!is_found) refuse("goes to a label that is not there");
   }
+  note_tensor_registers();
+}
+
+void Decoder::note_tensor_registers() {
+  std::set<Register> named;
+  for (const Op& op : kernel_.code) {
+    if (!op.is_tensor) continue;
+    kernel_.has_wgmma = true;
+    for (const auto* const list : {&op.reads, &op.writes})
+      for (const Register reg : *list)
+        if (reg.width == Width::k32) named.insert(reg);  // others are descriptors and predicates, read at once
+  }
+  for (Op& op : kernel_.code)
+    for (const Register reg : op.writes)
+      op.writes_tensor_registers = op.writes_tensor_registers || (!op.is_tensor && named.contains(reg));
 }
 
 namespace {

@@ -54,6 +54,7 @@ class Decoder {
   void add_instruction(const std::string& text);
   void add_registers(const std::string& text);
   void add_shared(const std::string& text);
+  void note_tensor_registers();
   Register named(const std::string& name) const;
   Register fresh(Width width);
   Register special(Special which);
@@ -82,6 +83,11 @@ bool decode_alu(Decoder& decoder, const Instruction& instruction, Op& op);
 bool decode_convert(Decoder& decoder, const Instruction& instruction, Op& op);
 bool decode_memory(Decoder& decoder, const Instruction& instruction, Op& op);
 bool decode_control(Decoder& decoder, const Instruction& instruction, Op& op);
+bool decode_copies(Decoder& decoder, const Instruction& instruction, Op& op);
+bool decode_matrix(Decoder& decoder, const Instruction& instruction, Op& op);
+bool decode_mbarrier(Decoder& decoder, const Instruction& instruction, Op& op);
+bool decode_tma(Decoder& decoder, const Instruction& instruction, Op& op);
+bool decode_wgmma(Decoder& decoder, const Instruction& instruction, Op& op);
 bool decode_warp(Decoder& decoder, const Instruction& instruction, Op& op);
 
 /// Names become colours: registers whose lives do not touch share one. Also finds what may be read before it is

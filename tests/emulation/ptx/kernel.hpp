@@ -44,13 +44,15 @@ struct Op {
   Register guard;
   bool is_guard_negated = false;
   Flow flow = Flow::kNext;
-  Register d, d2, a, b, c, e;              ///< as the instruction's file says
-  std::vector<Register> to, from, from_b;  ///< {…} operands
-  int64_t offset = 0;                      ///< of an address
-  int32_t n = 0, m = 0;                    ///< constants of the instruction
-  uint32_t target = 0;                     ///< of a branch: index of an Op
-  std::vector<Register> reads, writes;     ///< by the names that PTX gives, whatever the colours
-  std::string text, place;                 ///< the instruction; file:line of the source
+  Register d, d2, a, b, c, e;                      ///< as the instruction's file says
+  std::vector<Register> to, from, from_b, from_c;  ///< {…} operands
+  bool is_tensor = false;                          ///< of wgmma's family
+  bool writes_tensor_registers = false;            ///< those that a wgmma of the kernel names
+  int64_t offset = 0;                              ///< of an address
+  int32_t n = 0, m = 0;                            ///< constants of the instruction
+  uint32_t target = 0;                             ///< of a branch: index of an Op
+  std::vector<Register> reads, writes;             ///< by the names that PTX gives, whatever the colours
+  std::string text, place;                         ///< the instruction; file:line of the source
 };
 
 struct Parameter {
@@ -88,6 +90,7 @@ struct Kernel {
   std::vector<std::pair<Register, Special>> special;
   uint32_t shared_end = 0;  ///< of static shared memory
   uint32_t dynamic_alignment = 16;
+  bool has_wgmma = false;
   uint32_t max_threads = 0;                      ///< .maxntid; 0: not said
   std::vector<std::string> read_before_written;  ///< instructions that may read what nothing wrote
 };

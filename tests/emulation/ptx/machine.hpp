@@ -56,7 +56,8 @@ struct Counters {
   uint64_t global_requests = 0, global_bytes = 0;  ///< loads and stores of a warp; bytes their lanes asked for
   uint64_t global_sectors = 0, least_sectors = 0;  ///< 32 bytes each: touched, and what the distinct bytes fill
   uint64_t shared_requests = 0, shared_waves = 0, least_shared_waves = 0;
-  uint64_t barriers = 0;
+  uint64_t barriers = 0, matrix_loads = 0, mma = 0, wgmma = 0;
+  uint64_t tensor_flop = 0, tma_bytes = 0;
   std::map<std::string, uint64_t> by_instruction;  ///< warp instructions, where Options::counts_instructions
 };
 

@@ -16,6 +16,7 @@ constexpr uint32_t kMostShared = 228 << 10;  // of an SM, the system's part amon
 void take_turn(Warp& warp) {
   Block& block = *warp.block;
   const Op* const code = block.kernel->code.data();
+  const bool watches_tensor = block.kernel->has_wgmma && block.options->has_checks;
   uint64_t instructions = 0, lanes = 0;
   for (Group& group : warp.others)
     if (group.waiting == Waiting::kPoll) group.waiting = Waiting::kNo;
@@ -27,6 +28,7 @@ void take_turn(Warp& warp) {
     if (warp.exec != 0) {
       lanes += static_cast<uint64_t>(std::popcount(warp.exec));
       if (block.options->counts_instructions) ++block.counters->by_instruction[op.text.substr(0, op.text.find(' '))];
+      if (watches_tensor) check_tensor_registers(warp, op);
       op.run(warp, op);
     }
     if (!warp.others.empty() && warp.state == WarpState::kRuns) reconverge(warp);
@@ -51,6 +53,10 @@ void take_turn(Warp& warp) {
   throw Fault(story + " " + std::to_string(exited) + " warps have exited");
 }
 
+void land_one(Block& block) {
+  land_bulk_copy(block, block.options->seed != 0 ? block.random() % block.bulk_copies.size() : 0);
+}
+
 void run_block(Block& block) {
   std::vector<size_t> order(block.warp.size());
   std::iota(order.begin(), order.end(), 0);
@@ -68,10 +74,13 @@ void run_block(Block& block) {
       take_turn(warp);
       has_run = has_run || warp.polls == polls;
     }
-    if (is_over) return;
+    if (is_over) break;
     idle = has_run || block.has_progressed ? 0 : idle + 1;
+    if (idle > 0 && !block.bulk_copies.empty()) land_one(block), idle = 0;
     if (idle > 3) report_deadlock(block);
   }
+  while (!block.bulk_copies.empty()) land_one(block);
+  if (block.options->has_checks) check_phases(block);
 }
 
 uint32_t special_value(const Block& block, Special which, uint32_t warp, uint32_t lane) {
@@ -123,7 +132,7 @@ void start_block(Block& block, uint32_t shared_bytes) {
   block.shared.word.assign(words, {});
   block.shared.read_clock.assign(words * block.warp.size(), 0);
   block.shared.reader.assign(words, nullptr);
-  block.barrier = {};
+  block.barrier = {}, block.mbarrier.clear(), block.bulk_copies.clear();
   block.random.seed(block.options->seed * 7919 + block.number);
   uint32_t threads = block.size[0] * block.size[1] * block.size[2];
   for (size_t i = 0; i < block.warp.size(); ++i, threads -= std::min(threads, 32u)) {
@@ -132,7 +141,8 @@ void start_block(Block& block, uint32_t shared_bytes) {
     warp.state = WarpState::kRuns, warp.others.clear();
     warp.born = warp.live = warp.mask = threads >= 32 ? ~0u : (1u << threads) - 1;
     fill_registers(warp);
-    warp.seen.fill(0);
+    warp.open_copies.clear(), warp.copy_groups.clear(), warp.bulk_reads.clear(), warp.tensor = {};
+    warp.seen.fill(0), warp.seen_async.fill(0);
     warp.seen[i] = 1;
   }
 }

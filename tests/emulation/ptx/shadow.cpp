@@ -25,8 +25,10 @@ void fail(const Warp& warp, const Op& op, const std::string& what, int lane) {
 
 namespace {
 
-void check_shared_bounds(const Warp& warp, const Op& op, uint32_t address, uint32_t bytes, int lane) {
-  if (address % bytes != 0) fail(warp, op, "is misaligned: shared " + hex(address), lane);
+void check_shared_bounds(const Warp& warp, const Op& op, uint32_t address, uint32_t bytes, uint32_t alignment,
+                         int lane) {
+  if (address % alignment != 0)
+    fail(warp, op, "is misaligned: shared " + hex(address) + ", needs " + std::to_string(alignment), lane);
   if (address < kReservedShared || uint64_t{address} + bytes > warp.block->shared.bytes.size())
     fail(warp, op, "is outside the block's shared memory: " + hex(address), lane);
 }
@@ -37,6 +39,22 @@ uint8_t bytes_in_word(uint32_t word, uint32_t address, uint32_t bytes) {
   return static_cast<uint8_t>(((1u << to) - 1) & ~((1u << from) - 1));
 }
 
+std::string told(const SharedMemory::Word& word) {
+  const std::string who = word.writer < kWarps
+                              ? "warp " + std::to_string(word.writer) + " lane " + std::to_string(word.lane)
+                              : std::string("a bulk copy");
+  return who + " wrote at " + word.op->place;
+}
+
+void check_not_coming(const Warp& warp, const Op& op, uint32_t word, int lane, const char* does) {
+  const SharedMemory::Word& now = warp.block->shared.word[word];
+  if (!now.is_coming) return;
+  fail(
+      warp, op,
+      std::string(does) + " shared " + hex(word * 4) + " while a copy into it is under way, issued at " + now.op->place,
+      lane);
+}
+
 void check_seen(const Warp& warp, const Op& op, uint32_t word, int lane, const char* does) {
   const SharedMemory::Word& last = warp.block->shared.word[word];
   if (last.clock == 0) return;
@@ -44,48 +62,112 @@ void check_seen(const Warp& warp, const Op& op, uint32_t word, int lane, const c
   const bool is_ordered = is_own ? last.lane == lane || last.clock < warp.seen[static_cast<size_t>(warp.id)]
                                  : last.clock <= warp.seen[last.writer];
   if (is_ordered) return;
-  fail(warp, op,
-       std::string("races: ") + does + " shared " + hex(word * 4) + ", which warp " + std::to_string(last.writer) +
-           " lane " + std::to_string(last.lane) + " wrote at " + last.op->place + ", with no barrier between",
-       lane);
+  const std::string what = std::string("races: ") + does + " shared " + hex(word * 4);
+  fail(warp, op, what + ", which " + told(last) + ", with no barrier between", lane);
+}
+
+void check_read(const Warp& warp, const Op& op, uint32_t word, uint8_t needed, int lane) {
+  check_not_coming(warp, op, word, lane, "reads");
+  if ((warp.block->shared.word[word].written & needed) != needed)
+    fail(warp, op, "reads shared " + hex(word * 4) + ", which nobody has written", lane);
+  check_seen(warp, op, word, lane, "reads");
+}
+
+/// Nobody reads the word who is not known to be done.
+void check_not_read(const Warp& warp, const Op& op, uint32_t word, int lane) {
+  const SharedMemory& shared = warp.block->shared;
+  for (size_t other = 0; other < warp.block->warp.size(); ++other) {
+    const uint32_t clock = shared.read_clock[other * shared.word.size() + word];
+    const bool is_own = other == static_cast<size_t>(warp.id);
+    if (clock != SharedMemory::kUnderWay && (is_own || clock <= warp.seen[other])) continue;
+    const std::string which = "warp " + std::to_string(other), where = shared.reader[word]->place;
+    if (clock == SharedMemory::kUnderWay)
+      fail(warp, op,
+           "writes shared " + hex(word * 4) + " while " + which + "'s wgmma or bulk store at " + where +
+               " still reads it",
+           lane);
+    fail(warp, op,
+         "races: writes shared " + hex(word * 4) + ", which " + which + " reads at " + where +
+             ", with no barrier between",
+         lane);
+  }
 }
 
 }  // namespace
 
 void read_shared(Warp& warp, const Op& op, uint32_t address, uint32_t bytes, int lane) {
-  check_shared_bounds(warp, op, address, bytes, lane);
+  check_shared_bounds(warp, op, address, bytes, bytes, lane);
   if (!warp.block->options->has_checks) return;
   SharedMemory& shared = warp.block->shared;
   const auto self = static_cast<size_t>(warp.id);
   for (uint32_t word = address / 4; word < (address + bytes + 3) / 4; ++word) {
-    const uint8_t needed = bytes_in_word(word, address, bytes);
-    if ((shared.word[word].written & needed) != needed)
-      fail(warp, op, "reads shared " + hex(word * 4) + ", which nobody has written", lane);
-    check_seen(warp, op, word, lane, "reads");
-    shared.read_clock[self * shared.word.size() + word] = warp.seen[self];
-    shared.reader[word] = &op;
+    check_read(warp, op, word, bytes_in_word(word, address, bytes), lane);
+    uint32_t& clock = shared.read_clock[self * shared.word.size() + word];
+    if (clock == SharedMemory::kUnderWay) continue;
+    clock = warp.seen[self], shared.reader[word] = &op;
   }
 }
 
-void write_shared(Warp& warp, const Op& op, uint32_t address, uint32_t bytes, int lane) {
-  check_shared_bounds(warp, op, address, bytes, lane);
+void read_shared_async(Warp& warp, const Op& op, uint32_t address, uint32_t bytes, int lane) {
+  check_shared_bounds(warp, op, address, bytes, bytes, lane);
   if (!warp.block->options->has_checks) return;
   SharedMemory& shared = warp.block->shared;
-  const auto self = static_cast<size_t>(warp.id);
   for (uint32_t word = address / 4; word < (address + bytes + 3) / 4; ++word) {
-    if (bytes_in_word(word, address, bytes) == 15) check_seen(warp, op, word, lane, "overwrites");
-    for (size_t other = 0; other < warp.block->warp.size(); ++other) {
-      if (other == self || shared.read_clock[other * shared.word.size() + word] <= warp.seen[other]) continue;
+    check_read(warp, op, word, bytes_in_word(word, address, bytes), lane);
+    const SharedMemory::Word& last = shared.word[word];
+    if (!last.is_async && last.clock > warp.seen_async[last.writer])
       fail(warp, op,
-           "races: writes shared " + hex(word * 4) + ", which warp " + std::to_string(other) + " reads at " +
-               shared.reader[word]->place + ", with no barrier between",
+           "reads through the async proxy shared " + hex(word * 4) + ", which " + told(last) +
+               ", with no fence.proxy.async between",
            lane);
-    }
+    shared.reader[word] = &op;
+  }
+  mark_async_read(warp, {address, bytes});
+}
+
+void mark_async_read(Warp& warp, const SharedRange& range) {
+  SharedMemory& shared = warp.block->shared;
+  for (uint32_t word = range.address / 4; word < (range.address + range.bytes + 3) / 4; ++word)
+    shared.read_clock[static_cast<size_t>(warp.id) * shared.word.size() + word] = SharedMemory::kUnderWay;
+}
+
+void end_async_read(Warp& warp, const SharedRange& range) {
+  SharedMemory& shared = warp.block->shared;
+  const auto self = static_cast<size_t>(warp.id);
+  for (uint32_t word = range.address / 4; word < (range.address + range.bytes + 3) / 4; ++word)
+    shared.read_clock[self * shared.word.size() + word] = warp.seen[self];
+}
+
+void write_shared(Warp& warp, const Op& op, uint32_t address, uint32_t bytes, int lane) {
+  check_shared_bounds(warp, op, address, bytes, bytes, lane);
+  if (!warp.block->options->has_checks) return;
+  SharedMemory& shared = warp.block->shared;
+  for (uint32_t word = address / 4; word < (address + bytes + 3) / 4; ++word) {
+    check_not_coming(warp, op, word, lane, "writes");
+    if (bytes_in_word(word, address, bytes) == 15) check_seen(warp, op, word, lane, "overwrites");
+    check_not_read(warp, op, word, lane);
     SharedMemory::Word& now = shared.word[word];
     now.written |= bytes_in_word(word, address, bytes);
+    now.is_async = false, now.op = &op;
     now.writer = static_cast<uint16_t>(warp.id), now.lane = static_cast<uint8_t>(lane);
-    now.clock = warp.seen[self], now.op = &op;
+    now.clock = warp.seen[static_cast<size_t>(warp.id)];
   }
+}
+
+void start_copy(Warp& warp, const Op& op, uint32_t address, uint32_t bytes, int lane, uint32_t alignment) {
+  check_shared_bounds(warp, op, address, bytes, alignment, lane);
+  if (!warp.block->options->has_checks) return;
+  SharedMemory& shared = warp.block->shared;
+  for (uint32_t word = address / 4; word < (address + bytes) / 4; ++word) {
+    check_not_coming(warp, op, word, lane, "copies into");
+    check_seen(warp, op, word, lane, "copies into");
+    check_not_read(warp, op, word, lane);
+    shared.word[word].is_coming = true, shared.word[word].op = &op;
+  }
+}
+
+void end_copy(Block& block, uint32_t address, uint32_t bytes, const SharedMemory::Word& word) {
+  for (uint32_t at = address / 4; at < (address + bytes) / 4; ++at) block.shared.word[at] = word;
 }
 
 void count_shared(Warp& warp, const uint32_t* address, uint32_t mask, uint32_t bytes) {
@@ -93,26 +175,30 @@ void count_shared(Warp& warp, const uint32_t* address, uint32_t mask, uint32_t b
   ++counters.shared_requests;
   const int lanes = bytes >= 16 ? 8 : bytes == 8 ? 16 : 32;  // of a phase of 128 bytes
   for (int first = 0; first < 32; first += lanes) {
-    std::vector<uint32_t> words;
+    uint32_t word[32][32];  // [bank]: the distinct words asked of it
+    uint8_t count[32] = {};
+    uint8_t most = 0;
     each_lane(mask & (lanes == 32 ? ~0u : ((1u << lanes) - 1) << first), [&](int lane) {
-      for (uint32_t at = 0; at < std::max(bytes, 4u); at += 4) words.push_back((address[lane] + at) / 4);
+      for (uint32_t at = 0; at < std::max(bytes, 4u); at += 4) {
+        const uint32_t asked = (address[lane] + at) / 4, bank = asked % 32;
+        uint32_t* const begin = word[bank];
+        if (std::find(begin, begin + count[bank], asked) != begin + count[bank]) continue;
+        begin[count[bank]++] = asked;
+        most = std::max(most, count[bank]);
+      }
     });
-    if (words.empty()) continue;
-    std::sort(words.begin(), words.end());
-    words.erase(std::unique(words.begin(), words.end()), words.end());
-    std::array<uint64_t, 32> in_bank{};
-    for (const uint32_t word : words) ++in_bank[word % 32];
-    counters.shared_waves += *std::max_element(in_bank.begin(), in_bank.end());
-    ++counters.least_shared_waves;
+    counters.shared_waves += most, counters.least_shared_waves += most > 0;
   }
 }
 
 namespace {
 
 /// The allocation that holds the bytes; few are in use at once, and they are remembered.
-const Extent& extent_of(Warp& warp, const Op& op, uint64_t address, uint32_t bytes, int lane, const char* does) {
+const Extent& extent_of(Warp& warp, const Op& op, uint64_t address, uint32_t bytes, uint32_t alignment, int lane,
+                        const char* does) {
   Block& block = *warp.block;
-  if (address % bytes != 0) fail(warp, op, "is misaligned: global " + hex(address), lane);
+  if (address % alignment != 0)
+    fail(warp, op, "is misaligned: global " + hex(address) + ", needs " + std::to_string(alignment), lane);
   for (const Extent& extent : block.extent)
     if (extent.holds(address, bytes)) return extent;
   const Extent found = block.memory->find(address);
@@ -134,7 +220,11 @@ bool is_shared_with_others(uint32_t& note, uint32_t self) {
 }  // namespace
 
 void read_global(Warp& warp, const Op& op, uint64_t address, uint32_t bytes, int lane) {
-  const Extent& extent = extent_of(warp, op, address, bytes, lane, "reads");
+  read_global_aligned(warp, op, address, bytes, lane, bytes);
+}
+
+void read_global_aligned(Warp& warp, const Op& op, uint64_t address, uint32_t bytes, int lane, uint32_t alignment) {
+  const Extent& extent = extent_of(warp, op, address, bytes, alignment, lane, "reads");
   if (extent.shadow == nullptr || !warp.block->options->has_checks) return;
   const uint32_t self = warp.block->number + 1;
   for (uint64_t at = address - extent.begin; at < address - extent.begin + bytes; ++at) {
@@ -147,7 +237,7 @@ void read_global(Warp& warp, const Op& op, uint64_t address, uint32_t bytes, int
 }
 
 void write_global(Warp& warp, const Op& op, uint64_t address, uint32_t bytes, int lane) {
-  const Extent& extent = extent_of(warp, op, address, bytes, lane, "writes");
+  const Extent& extent = extent_of(warp, op, address, bytes, bytes, lane, "writes");
   if (extent.shadow == nullptr || !warp.block->options->has_checks) return;
   const uint32_t self = warp.block->number + 1;
   for (uint64_t at = address - extent.begin; at < address - extent.begin + bytes; ++at) {

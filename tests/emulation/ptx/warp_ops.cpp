@@ -18,17 +18,25 @@ void barrier_sync(Warp& warp, const Op& op) {
   if (barrier.arrived > 0 && barrier.expected != expected) fail(warp, op, "expects another number than those waiting");
   ++block.counters->barriers;
   barrier.expected = expected;
-  join(barrier.seen, warp.seen);
+  join(barrier.seen, warp.seen), join(barrier.seen_async, warp.seen_async);
   barrier.waiting.push_back(warp.id);
   warp.barrier = static_cast<int>(number), warp.state = WarpState::kAtBarrier;
   if (++barrier.arrived < expected) return;
   for (const int id : barrier.waiting) {
     Warp& other = block.warp[static_cast<size_t>(id)];
-    other.state = WarpState::kRuns, other.seen = barrier.seen;
+    other.state = WarpState::kRuns, other.seen = barrier.seen, other.seen_async = barrier.seen_async;
     ++other.seen[static_cast<size_t>(id)];
   }
   barrier = {};
   block.has_progressed = true;
+}
+
+void nothing(Warp&, const Op&) {}
+
+/// Of a cluster of one block: its barrier, and mbarriers are visible to the async proxy behind it.
+void cluster_wait(Warp& warp, const Op& op) {
+  for (auto& [address, barrier] : warp.block->mbarrier) barrier.is_fenced = true;
+  barrier_sync(warp, op);
 }
 
 /// Also ends the warp's clock: what its lanes wrote before is seen by all of them.
@@ -106,6 +114,10 @@ bool decode_warp(Decoder& decoder, const Instruction& instruction, Op& op) {
   const std::string& name = instruction.name;
   if (name == "bar.sync" || name == "barrier.sync" || name == "barrier.sync.aligned" || name == "barrier.cta.sync")
     return decode_barrier(decoder, instruction, op);
+  if (name == "barrier.cluster.arrive.aligned" || name == "barrier.cluster.arrive.release.aligned")
+    return op.run = nothing, true;
+  if (name == "barrier.cluster.wait.aligned" || name == "barrier.cluster.wait.acquire.aligned")
+    return op.run = cluster_wait, op.n = 16, true;
   if (name == "bar.warp.sync" && instruction.operand.size() == 1) {
     op.run = warp_sync, op.a = decoder.read(op, instruction.operand[0], Width::k32);
     return true;
