@@ -199,15 +199,11 @@ bool cublaslt_product_with(Epilogue epilogue, const at::Tensor& vector, const at
              vector.const_data_ptr());
 }
 
-bool cublaslt_sum(const at::Tensor& c, const std::optional<at::Tensor>& bias, const at::Tensor& a, bool transpose_a,
-                  const at::Tensor& b, bool transpose_b, at::Tensor& d) {
+bool cublaslt_sum(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,
+                  at::Tensor& d) {
   if (a.scalar_type() != at::kBFloat16 || a.numel() == 0 || b.numel() == 0 || !has_rows(d)) return false;
   const at::Tensor left = with_rows(a), right = with_rows(b), addend = with_rows(c);
-  const at::Tensor vector = bias ? bias->contiguous() : at::Tensor();
-  if (bias) check_vector(vector, d);
-  const Epilogue epilogue = bias ? Epilogue::kBias : Epilogue::kNone;
-  return run(plan_sum(addend, left, transpose_a, right, transpose_b, d, epilogue), left, right, addend, d,
-             bias ? vector.const_data_ptr() : nullptr);
+  return run(plan_sum(addend, left, transpose_a, right, transpose_b, d), left, right, addend, d, nullptr);
 }
 
 void set_sm_target(int64_t device, int64_t sms) { cublaslt_of(device).set_sms(sms); }

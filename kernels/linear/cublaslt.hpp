@@ -29,10 +29,10 @@ void cublaslt_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b
 bool cublaslt_product_with(Epilogue epilogue, const at::Tensor& vector, const at::Tensor& a, bool transpose_a,
                            const at::Tensor& b, bool transpose_b, at::Tensor& d, bool accumulates);
 
-/// d = c + op(a) op(b) (+ `bias` [N]), c [M,N] read where it lies and d only written: summed in float32, rounded once.
-/// c and bias in d's dtype. False, and nothing done, where a is not bfloat16 or cuBLASLt has no algorithm for it.
-bool cublaslt_sum(const at::Tensor& c, const std::optional<at::Tensor>& bias, const at::Tensor& a, bool transpose_a,
-                  const at::Tensor& b, bool transpose_b, at::Tensor& d);
+/// d = c + op(a) op(b), c [M,N] in d's dtype read where it lies and d only written: summed in float32, rounded once.
+/// False, and nothing done, where a is not bfloat16 or cuBLASLt has no algorithm for it.
+bool cublaslt_sum(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,
+                  at::Tensor& d);
 
 /// How many SMs of the device products may fill, 0: all. cuBLAS starts one block an SM and lets none go: while NCCL
 /// holds some, the last blocks would wait for a second wave.

@@ -56,8 +56,8 @@ GemmCall plan_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b
 }
 
 GemmCall plan_sum(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,
-                  const at::Tensor& d, Epilogue epilogue) {
-  GemmCall call = plan_product(a, transpose_a, b, transpose_b, d, /*accumulates=*/true, epilogue);
+                  const at::Tensor& d) {
+  GemmCall call = plan_product(a, transpose_a, b, transpose_b, d, /*accumulates=*/true);
   check(has_rows(c), "product: c ", c.sizes(), " needs rows of neighbouring elements; make it contiguous");
   check_sizes("product", "c", c, d.sizes());
   check_dtype("product", "c", c, d.scalar_type());

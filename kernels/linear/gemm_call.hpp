@@ -39,7 +39,7 @@ GemmCall plan_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b
 /// The call that makes the row-major `d` [M,N] = c [M,N] + op(a) op(b) and reads c where it lies; the rows of c and d
 /// may be any distance apart. c in d's dtype. As plan_product otherwise.
 GemmCall plan_sum(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,
-                  const at::Tensor& d, Epilogue epilogue = Epilogue::kNone);
+                  const at::Tensor& d);
 
 /// True where plan_product can read or write the matrix as it lies in memory.
 bool has_rows(const at::Tensor& matrix);

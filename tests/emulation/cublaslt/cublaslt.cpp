@@ -74,6 +74,8 @@ void compute(const Description& description, float alpha, const at::Tensor& a, c
   at::Tensor sum = at::mm(left, right).mul_(alpha);
   if (beta != 0) sum.add_(c.to(at::kFloat), beta);
   const auto dtype = description.vector_type == CUDA_R_16BF ? at::kBFloat16 : at::kFloat;
+  // Seen on an H100: beside a C the bias may come behind D's rounding, by a pass of its own.
+  if (description.epilogue == CUBLASLT_EPILOGUE_BIAS && beta != 0) sum = sum.to(d.scalar_type()).to(at::kFloat);
   if (description.epilogue == CUBLASLT_EPILOGUE_BIAS)
     sum.add_(at::from_blob(description.vector, {d.size(0)}, dtype).to(at::kFloat).unsqueeze(1));
   if (description.epilogue == CUBLASLT_EPILOGUE_BGRADB)
