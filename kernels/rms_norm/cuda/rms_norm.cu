@@ -36,6 +36,11 @@ __device__ __forceinline__ void sum_over_row(float (&value)[N], float (*scratch)
     for (int i = 0; i < N; ++i) value[i] += scratch[warp][i];
 }
 
+/// 1 / rms: the same bits forward and backward.
+__device__ __forceinline__ float scale_of(float sum_of_squares, uint32_t width, float eps) {
+  return 1.0f / sqrtf(sum_of_squares / static_cast<float>(width) + eps);
+}
+
 /// Where the lane's k-th access to a row begins. Unsigned: the sign's extension would cost registers.
 template <int N>
 __device__ __forceinline__ uint32_t column_of(int k) {
@@ -48,11 +53,14 @@ __global__ void __launch_bounds__(kMostThreads) rms_norm_forward(const __grid_co
   const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   const bool is_row = row < a.rows;
   const T* const x = static_cast<const T*>(a.x) + row * a.x_stride;
-  Bits<T, N> held[kAccessesOfLane] = {};
+  Bits<T, N> held[kAccessesOfLane] = {}, weight_bits[kAccessesOfLane];
   float sum[1] = {};
 #pragma unroll
   for (int k = 0; k < kAccessesOfLane; ++k)
-    if (is_row && column_of<N>(k) < a.width) held[k] = load<N>(x + column_of<N>(k));
+    if (is_row && column_of<N>(k) < a.width) {
+      held[k] = load<N>(x + column_of<N>(k));
+      weight_bits[k] = load<N>(static_cast<const T*>(a.weight) + column_of<N>(k));
+    }
 #pragma unroll
   for (int k = 0; k < kAccessesOfLane; ++k) {
     float value[N];
@@ -61,14 +69,13 @@ __global__ void __launch_bounds__(kMostThreads) rms_norm_forward(const __grid_co
     for (int i = 0; i < N; ++i) sum[0] += value[i] * value[i];
   }
   sum_over_row(sum, scratch);
-  const float scale = 1.0f / sqrtf(sum[0] / static_cast<float>(a.width) + a.eps);
+  const float scale = scale_of(sum[0], a.width, a.eps);
 #pragma unroll
   for (int k = 0; k < kAccessesOfLane; ++k) {
     const uint32_t column = column_of<N>(k);
     if (!is_row || column >= a.width) continue;
     float value[N], weight[N];
-    expand(held[k], value);
-    expand(load<N>(static_cast<const T*>(a.weight) + column), weight);
+    expand(held[k], value), expand(weight_bits[k], weight);
 #pragma unroll
     for (int i = 0; i < N; ++i) value[i] *= scale;
     round_to<T>(value);
@@ -111,9 +118,8 @@ __device__ __forceinline__ void backward_row(const RmsNormBackwardArguments& a, 
     for (int i = 0; i < N; ++i) sum[0] += x[i] * x[i], sum[1] += grad[i] * weight[i] * x[i];
   }
   sum_over_row(sum, scratch);
-  const float inverse_width = 1.0f / static_cast<float>(a.width);
-  const float scale = 1.0f / sqrtf(sum[0] * inverse_width + a.eps);
-  const float pull = sum[1] * scale * scale * scale * inverse_width;
+  const float scale = scale_of(sum[0], a.width, a.eps);
+  const float pull = sum[1] * scale * scale * scale / static_cast<float>(a.width);
 #pragma unroll
   for (int k = 0; k < kAccessesOfLane; ++k) {
     const uint32_t column = column_of<N>(k);

@@ -23,10 +23,12 @@ __device__ __forceinline__ void load_angles(const float* from, float (&to)[N]) {
   }
 }
 
+/// The two halves' elements of one head, turned, to where they belong.
 template <typename T, int N>
-__device__ __forceinline__ void turn(const T* in, T* out, int half, const float (&cos)[N], const float (&sin)[N]) {
+__device__ __forceinline__ void turn(Bits<T, N> low_bits, Bits<T, N> high_bits, T* out, int half, const float (&cos)[N],
+                                     const float (&sin)[N]) {
   float a[N], b[N];
-  expand(load<N>(in), a), expand(load<N>(in + half), b);
+  expand(low_bits, a), expand(high_bits, b);
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     const float low = a[i] * cos[i] - b[i] * sin[i];
@@ -53,10 +55,17 @@ __global__ void __launch_bounds__(kThreads) rotary_kernel(const __grid_constant_
     for (int i = 0; i < N; ++i) sin[i] = -sin[i];
   const T* const in = static_cast<const T*>(a.x) + row * a.row_stride + column;
   T* const out = static_cast<T*>(a.out) + row * a.heads * 2 * a.half + column;
+  Bits<T, N> low[kHeadsOfLane], high[kHeadsOfLane];  // all under way before the first is needed
+#pragma unroll
+  for (int k = 0; k < kHeadsOfLane; ++k)
+    if (const int head = slot + k * slots; head < a.heads) {
+      low[k] = load<N>(in + head * a.head_stride);
+      high[k] = load<N>(in + head * a.head_stride + a.half);
+    }
 #pragma unroll
   for (int k = 0; k < kHeadsOfLane; ++k)
     if (const int head = slot + k * slots; head < a.heads)
-      turn<T, N>(in + head * a.head_stride, out + static_cast<int64_t>(head) * 2 * a.half, a.half, cos, sin);
+      turn<T, N>(low[k], high[k], out + static_cast<int64_t>(head) * 2 * a.half, a.half, cos, sin);
 }
 
 }  // namespace

@@ -12,11 +12,10 @@ FAULTS = {
                        "#pragma unroll\n  for (int i = 0; i < N; ++i) value[i] = 0.0f;"),
     "rms_norm_width": ("rms_norm.cu", "if (is_row && column_of<N>(k) < a.width)", "if (is_row && column_of<N>(k) <= a.width)"),
     "rms_norm_row": ("rms_norm.cu", "const bool is_row = row < a.rows;", "const bool is_row = row <= a.rows;"),
-    "rms_norm_early": ("rms_norm.cu", "  Bits<T, N> held[kAccessesOfLane] = {};\n  float sum[1]",
-                       "  if (!is_row) return;\n  Bits<T, N> held[kAccessesOfLane] = {};\n  float sum[1]"),
+    "rms_norm_early": ("rms_norm.cu", "  float sum[1] = {};\n", "  float sum[1] = {};\n  if (!is_row) return;\n"),
     "rms_norm_columns": ("rms_norm.cu", "    __syncthreads();\n    for (uint32_t column", "    for (uint32_t column"),
     "rms_norm_partial": ("rms_norm.cu", "  __syncthreads();\n  if (threadIdx.y != 0", "  if (threadIdx.y != 0"),
-    "rotary_head": ("rotary.cu", "slot + k * slots; head < a.heads)", "slot + k * slots; head <= a.heads)"),
+    "rotary_head": ("rotary.cu", "head < a.heads) {", "head <= a.heads) {"),
     "rotary_row": ("rotary.cu", "if (row >= a.rows) return;", "if (row > a.rows) return;"),
 }
 
