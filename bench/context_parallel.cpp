@@ -122,7 +122,7 @@ bool traffic_part() {
       << "Bytes that the worst of " << kRanks << " cp ranks sends in one layer; lengths and chunk / " << kScale << "; "
       << kHeads.query << " query and " << kHeads.key << " key-value heads x " << kHeads.dim
       << ", float32. U: ranks that exchange heads; rd: rounds.\n\n"
-      << "tree (before the division) method     U  st  fwd planned   measured bwd planned    measured  all ranks\n";
+      << "tree (before the division) method     U  rd  fwd planned   measured bwd planned    measured  all ranks\n";
   bool good = true;
   for (const plan::NamedTree& tree : plan::design_trees())
     for (const plan::CpMethod method :

@@ -57,7 +57,7 @@ int main() {
       << "8 cp ranks, chunk 256, 32 query and 8 key-value heads x 128. U: ranks that exchange heads; pairs, rows: "
          "max/mean;\nreceived, bound: key rows of the worst team; rd: rounds; fwd, bwd: million elements that the "
          "worst rank sends.\n\n"
-      << "tree                      method     U  pairs   rows received   bound  st     fwd     bwd     ms\n";
+      << "tree                      method     U  pairs   rows received   bound  rd     fwd     bwd     ms\n";
   for (const NamedTree& tree : design_trees())
     for (const CpMethod method : {CpMethod::kRing, CpMethod::kGroupCast, CpMethod::kUlysses, CpMethod::kAuto})
       report(tree, method);

@@ -65,7 +65,7 @@ PackPlan pack_plan(const PlannedPack& planned, const StepTree& step, const CostT
   return pack;
 }
 
-/// Packs without a plan of their own: whole, or in (at most) `wanted` slices of like row counts.
+/// Cuts packs whose slices are not planned: whole, or in (at most) `wanted` slices of like row counts.
 void cut_packs(StepPlan& plan, int wanted) {
   for (size_t d = 0; d < plan.replica.size(); ++d)
     for (PackPlan& pack : plan.replica[d]) {
@@ -77,7 +77,7 @@ void cut_packs(StepPlan& plan, int wanted) {
     }
 }
 
-/// Interleaving takes a multiple of the stages: empty packs make up for what is missing.
+/// Adds empty packs where interleaving lacks a multiple of the stages.
 void fill_up(StepPlan& plan) {
   for (std::vector<PackPlan>& packs : plan.replica) {
     size_t units = 0;

@@ -21,7 +21,7 @@ std::span<const int32_t> targets(const data::Sample& sample, int64_t from, int64
   return from < to ? std::span(sample.target).subspan(index(from), index(to - from)) : std::span<const int32_t>();
 }
 
-/// Edges go to nodes where all samples that pass through want the same targets, else to the samples.
+/// Counts edges: at nodes where all samples that pass through want the same targets, else to the samples.
 void count_scores(LengthTree& tree, const prefix::Forest& forest, std::span<const data::Sample* const> samples) {
   const auto end = [&](size_t n) { return forest.node[n].depth + forest.node[n].length; };
   const auto range = [&](const data::Sample& sample, size_t n) {

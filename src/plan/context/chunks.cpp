@@ -9,6 +9,8 @@
 namespace fpdist::plan {
 namespace {
 
+/// Chunks of a team, at least: what can be moved to level it. 1 to 4: two more packs above the cap; 16: keys 1.59, in
+/// shorter runs of rows.
 constexpr int64_t kChunksPerTeam = 8;
 
 int64_t parts_of(const prefix::Node& node, int64_t most_rows) {
@@ -33,11 +35,10 @@ std::vector<int32_t> subtree_ends(std::span<const prefix::Node> node) {
 }
 
 ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int teams, int ranks) {
-  const int64_t most_chunks = 128 + 16 * ranks;
   int64_t count = count_chunks(node, most_rows);
   while (most_rows > 1 && count < kChunksPerTeam * teams) {
     const int64_t finer = count_chunks(node, (most_rows + 1) / 2);
-    if (finer > most_chunks) break;
+    if (finer > most_chunks(ranks)) break;
     most_rows = (most_rows + 1) / 2;
     count = finer;
   }

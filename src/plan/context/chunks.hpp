@@ -36,17 +36,21 @@ struct ChunkTree {
 /// One past the last node of each subtree; nodes in pre-order.
 std::vector<int32_t> subtree_ends(std::span<const prefix::Node> node);
 
+/// Most chunks that a pack is cut into for its teams' sake: a search takes as long as there are chunks, times teams.
+/// With 16 a rank alone, or 128 and 4, 13 packs instead of 7 end above the cap; more change hardly any plan.
+inline int64_t most_chunks(int ranks) { return 128 + 16 * int64_t{ranks}; }
+
 /// Cuts every node into chunks of `most_rows` rows, the last one shorter; less, halving, while a team would get fewer
-/// than 8 chunks and the count stays below 128 + 16 `ranks`.
+/// than 8 chunks and the count stays within most_chunks.
 ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int teams, int ranks);
 
-/// For each chunk the teams that own a later query below it: those that need its keys, the owner among them or not.
+/// Teams, for each chunk, that own a later query below it: those that need its keys, the owner among them or not.
 class ConsumerSets {
  public:
   ConsumerSets(const ChunkTree& tree, std::span<const int32_t> owner, int teams);
 
   bool has(int64_t chunk, int64_t team) const { return word(chunk)[team / 64] >> (team % 64) & 1; }
-  /// Do all teams but the owner need the chunk?
+  /// Whether all teams but the owner need the chunk.
   bool everyone(int64_t chunk, int64_t owner) const;
 
   /// Calls visit(team) for every consumer but `owner`, ascending.

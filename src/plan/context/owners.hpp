@@ -10,8 +10,8 @@
 
 namespace fpdist::plan {
 
-/// Percent of the mean that a team may carry. Balance within the cap is as good as perfect; the search itself aims
-/// lower, so that the cap is met with room.
+/// Percent of the mean that a team may carry, as received_bound takes it. Balance within the cap is as good as perfect;
+/// the search itself aims lower, so that the cap is met with room.
 inline constexpr int64_t kBalanceCapPercent = 102;
 
 /// What an owner map is judged by, in this order; smaller is better.

@@ -11,7 +11,8 @@
 
 namespace fpdist::plan {
 
-/// Rows (they drive the linear layers) and pairs (they drive attention), as shares of the pack's in units of 2^-30.
+/// Rows (they drive the linear layers) and pairs (they drive attention), as shares of the pack's in units of 2^-30:
+/// finer than a row of any pack.
 struct Share {
   static constexpr int64_t kWhole = int64_t{1} << 30;
   int64_t rows = 0, pairs = 0;
@@ -22,7 +23,7 @@ struct Share {
   friend Share operator-(Share a, const Share& b) { return a -= b; }
 };
 
-/// Turns rows and pairs into shares without overflow.
+/// Turns rows (below 2^31) and pairs (shifted below 2^33) into shares without overflow.
 class ShareScale {
  public:
   explicit ShareScale(const ChunkTree& tree);
@@ -55,7 +56,7 @@ class Placement {
   void remove(size_t unit);
   /// Key rows that `team` would have to receive in addition (the unit's own not counted).
   int64_t added_rows(size_t unit, int64_t team) const;
-  /// The same for every team at once; `rows` [teams] is overwritten.
+  /// added_rows for every team at once; `rows` [teams] is overwritten.
   void added_rows(size_t unit, std::vector<int64_t>& rows) const;
   /// Key rows that its team would no longer have to receive without the unit, which would then be one of others'.
   int64_t saved_rows(size_t unit) const;

@@ -11,7 +11,8 @@
 namespace fpdist::plan {
 namespace {
 
-/// Sweeps over all boundaries, times teams: load seeps from team to team, and many teams have many boundaries.
+/// Sweeps over all boundaries, times teams: load seeps from team to team, and many teams have many boundaries. A tenth
+/// of it changes 32 of 96 plans and their mean by 0.01 %; fewer than four, with more than 80 teams, the mean by 0.04 %.
 constexpr int kSweepsTimesTeams = 320, kFewestSweeps = 4;
 
 /// Rows and pairs of one team.

@@ -179,6 +179,9 @@ std::vector<std::vector<CpRound>> Lowering::take() {
 }  // namespace
 
 int64_t rounds_for(int64_t rows) {
+  // From systems that were measured on GPUs, not from here: 4096 rows of keys (8 heads x 128, bf16) are 16 MB, ten
+  // times what starting a message costs on a 400 Gb/s link; each round costs a launch and a merge, and one to four are
+  // used.
   constexpr int64_t kRowsPerRound = 4096, kMostRounds = 4;
   return std::clamp<int64_t>(rows / kRowsPerRound, 1, kMostRounds);
 }

@@ -173,7 +173,7 @@ class Fit {
     }
     return result;
   }
-  /// The same for the other unknowns when the overhead is known.
+  /// The system of the other unknowns when the overhead is known.
   System with_overhead(System given, double overhead) const {
     const double known = overhead * size_[kOverhead];
     for (size_t i = 0; i < kUnknowns; ++i) {

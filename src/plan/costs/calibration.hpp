@@ -10,10 +10,11 @@
 
 namespace fpdist::plan {
 
-/// What was timed; kBackward is input and weight gradient in one operation (every schedule but kZeroBubble).
+/// Kind of an operation that was timed; kBackward is input and weight gradient in one operation (every schedule but
+/// kZeroBubble).
 enum class TimedPass { kForward, kBackwardInput, kBackwardWeight, kBackward };
 
-/// One operation of a unit on a run of layers.
+/// One timed operation of a unit on a run of layers.
 struct TimedOp {
   TimedPass pass = TimedPass::kForward;
   int64_t layers = 0;
@@ -22,7 +23,7 @@ struct TimedOp {
   double seconds = 0;
 };
 
-/// What `costs` say it takes, in their unit.
+/// Time of an operation by `costs`, in their unit.
 int64_t units_of(const StageCosts& costs, const TimedOp& op);
 
 struct CostFit {

@@ -7,13 +7,13 @@
 
 namespace fpdist::plan {
 
-/// A flat YAML mapping: one `key: value` a line, '#' begins a comment; the keys are the fields of StageCosts, each at
-/// most once, absent ones keep their defaults. Throws ConfigError with file:line for an unknown or repeated key, a
-/// value that is not a number of 0 or more (recompute: true or false), and a file that cannot be read.
+/// Costs from a file, a flat YAML mapping: one `key: value` a line, '#' begins a comment; the keys are the fields of
+/// StageCosts, each at most once, absent ones keep their defaults. Throws ConfigError with file:line for an unknown or
+/// repeated key, a value that is not a number of 0 or more (recompute: true or false), and a file that cannot be read.
 StageCosts read_costs(const std::string& path);
 StageCosts parse_costs(const std::string& text, const std::string& name);
 
-/// The file's text: parse_costs reads the same costs back. `comment`, of any number of lines, stands ahead.
+/// A cost file's text: parse_costs reads the same costs back. `comment`, of any number of lines, stands ahead.
 std::string to_text(const StageCosts& costs, const std::string& comment = "");
 
 /// Writes to_text; throws DiskError.
@@ -22,8 +22,8 @@ void write_costs(const StageCosts& costs, const std::string& comment, const std:
 /// Throws ConfigError when costs of one model are used for another.
 void check_costs_fit(const StageCosts& costs, int64_t model_layers, const std::string& path);
 
-/// What a model is planned with: the file `path`, checked, or FLOP counts where it is empty. `recompute` is the run's,
-/// whatever the file says.
+/// Costs that a model is planned with: the file `path`, checked, or FLOP counts where it is empty. `recompute` is the
+/// run's, whatever the file says.
 StageCosts costs_of_model(const arch::ModelShape& model, bool recompute, const std::string& path);
 
 }  // namespace fpdist::plan

@@ -18,7 +18,7 @@ namespace {
 using Samples = std::vector<int32_t>;
 size_t index(int32_t i) { return static_cast<size_t>(i); }
 
-/// Every sample a line of its own: all tokens above its last node, then that node.
+/// The tree with every sample a line of its own: all tokens above its last node, then that node.
 LengthTree unshared(const LengthTree& tree) {
   LengthTree apart;
   for (const LengthSample& sample : tree.sample) {
@@ -162,7 +162,7 @@ class Baseliner {
     return replicas;
   }
 
-  /// Small ones at both ends.
+  /// Units in an order with small ones at both ends.
   static std::vector<UnitCost> hump(std::vector<UnitCost> units) {
     std::stable_sort(units.begin(), units.end(),
                      [](const UnitCost& a, const UnitCost& b) { return a.layer[kInputPass] < b.layer[kInputPass]; });

@@ -20,12 +20,13 @@ struct BaselineResult {
   int64_t step = 0;  ///< cost units; 0 when nothing fits
 };
 
-/// Step time at `cap` rows a pack. Groups above the cap are torn at their samples. Where interleaving needs a multiple
-/// of pp packs, empty ones fill up. `layers` [pp * virtual_stages].
+/// Step time of a baseline at `cap` rows a pack. Groups above the cap are torn at their samples. Where interleaving
+/// needs a multiple of pp packs, empty ones fill up. `layers` [pp * virtual_stages].
 BaselineResult price_baseline(Baseline kind, const LengthTree& tree, const StageCosts& costs,
                               const PlannerOptions& options, const std::vector<int64_t>& layers, int64_t cap);
 
-/// The best of caps from options.max_tokens down to the longest sample, each 0.84 of the one before.
+/// Step time of a baseline at the best of caps from options.max_tokens down to the longest sample, each 0.84 of the one
+/// before.
 BaselineResult best_baseline(Baseline kind, const LengthTree& tree, const StageCosts& costs,
                              const PlannerOptions& options, const std::vector<int64_t>& layers);
 

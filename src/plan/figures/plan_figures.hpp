@@ -10,8 +10,8 @@
 
 namespace fpdist::plan {
 
-/// ideal = work of every node once, without overhead, over dp*pp. No plan is faster; it knows neither bubbles nor
-/// overhead, copies or stage boundaries.
+/// Figures of a plan. ideal = work of every node once, without overhead, over dp*pp. No plan is faster; it knows
+/// neither bubbles nor overhead, copies or stage boundaries.
 struct PlanFigures {
   double step_over_ideal = 0;
   double stage_floor = 0;        ///< busiest stage over mean stage for these layers: what no packing wins back

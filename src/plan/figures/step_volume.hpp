@@ -18,7 +18,7 @@ struct ModelBytes {
   bool recompute = false, has_reference = false, ties_embedding = false;
 };
 
-/// Of one rank of a stage. `optimizer`: its share of both moments, and of the masters where weights are smaller.
+/// Bytes on one rank of a stage. `optimizer`: its share of both moments, and of the masters where weights are smaller.
 struct StageMemory {
   int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0;
   int64_t total() const { return weights + gradients + optimizer + activations; }
@@ -30,11 +30,11 @@ struct KeptRows {
   int64_t unit_rows = 0;   ///< of the largest unit
 };
 
-/// Of a rank that holds `weights` elements. Activations: the inputs of every operation of the layers of each row in
-/// flight (with recompute of the layers alone, and of one layer of the largest unit besides), over cp * tp ranks.
+/// Memory of a rank that holds `weights` elements. Activations: the inputs of every operation of the layers of each row
+/// in flight (with recompute of the layers alone, and of one layer of the largest unit besides), over cp * tp ranks.
 StageMemory rank_memory(const ModelBytes& model, const MeshShape& mesh, int64_t weights, const KeptRows& kept);
 
-/// [pp] for the replica that holds most.
+/// [pp] memory of a rank of each stage, in the replica that holds most.
 std::vector<StageMemory> stage_memory(const ModelBytes& model, const MeshShape& mesh, const PipelinePlan& plan,
                                       const PlanFigures& figures);
 
@@ -46,7 +46,7 @@ struct StepTraffic {
 };
 StepTraffic step_traffic(const ModelBytes& model, const MeshShape& mesh, const PlanFigures& figures);
 
-/// Weights of one layer's matrices.
+/// Elements of one layer's matrices.
 int64_t layer_weights(const arch::ModelShape& shape);
 
 }  // namespace fpdist::plan

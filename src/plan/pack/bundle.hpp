@@ -31,7 +31,7 @@ class Scope {
   Scope(const LengthTree& tree, const StageCosts& costs, std::span<const int32_t> samples);
   Bundle bundle(std::vector<int32_t> samples);
   const std::vector<Weight>& shared() const { return shared_; }
-  /// Every node once.
+  /// Work of the whole scope, every node once.
   const Weight& total() const { return total_; }
 
  private:
@@ -51,7 +51,7 @@ class Bins {
   /// Longest processing time first: the costliest bundle goes where the most of the target would be left. False when a
   /// bundle finds no bin with room. Source: Graham, "Bounds on multiprocessing timing anomalies" (1969).
   bool fill(std::span<const Bundle* const> bundles);
-  /// Where the cap binds: the longest bundle goes to the first bin with room, targets or not.
+  /// First fit by rows, where the cap binds: the longest bundle goes to the first bin with room, targets or not.
   bool fill_by_rows(std::span<const Bundle* const> bundles);
   void clear();
   void add(const Bundle& bundle, size_t bin);

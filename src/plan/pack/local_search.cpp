@@ -13,6 +13,13 @@ namespace {
 
 enum Change { kSwap, kExchange, kShift, kMoveSlice };
 
+/// Changes within one replica, drawn evenly. Whole packs: order and content; any mix of the two does (0.03 %). Slices:
+/// without shifted ends steps are 0.19 % longer in the mean, up to 2.6 %, without exchanges 0.10 %, without moved
+/// slices 0.05 % where there are 4 to 20 samples. Swapped packs and moved slices change the op lists, which costs more
+/// than to run them: one in eight each (two moves: 0.14 % longer).
+constexpr std::array<Change, 8> kWhole{kSwap, kSwap, kSwap, kSwap, kExchange, kExchange, kExchange, kExchange};
+constexpr std::array<Change, 8> kSliced{kShift, kShift, kShift, kExchange, kExchange, kExchange, kSwap, kMoveSlice};
+
 }  // namespace
 
 size_t LocalSearch::slowest() const {
@@ -52,6 +59,7 @@ bool LocalSearch::shift_end(PackDraft& pack) {
   if (pack.ends.empty()) return false;
   const size_t i = below(pack.ends.size());
   const int64_t low = i ? pack.ends[i - 1] : 0, high = i + 1 < pack.ends.size() ? pack.ends[i + 1] : kWholePack;
+  // By a half to a 32nd of the room: halves alone make small steps up to 2.6 % longer.
   const int64_t room = (high - low) >> (1 + below(5));
   pack.ends[i] += below(2) ? room : -room;
   if (pack.ends[i] <= low || pack.ends[i] >= high) return false;
@@ -89,10 +97,6 @@ void LocalSearch::exchange_with(ReplicaDraft& draft, ReplicaDraft& other) {
 }
 
 void LocalSearch::change_alone(ReplicaDraft& draft) {
-  // Swapped packs and moved slices change the op lists, which costs more than to run them: seldom where packs are cut.
-  static constexpr std::array<Change, 8> kWhole{kSwap, kSwap, kSwap, kSwap, kExchange, kExchange, kExchange, kExchange};
-  static constexpr std::array<Change, 8> kSliced{kShift,    kShift,    kShift, kExchange,
-                                                 kExchange, kExchange, kSwap,  kMoveSlice};
   const size_t i = below(draft.pack.size()), j = below(draft.pack.size());
   PackDraft &a = draft.pack[i], &b = draft.pack[j];
   const bool is_sliced = draft.window > 1 || !a.ends.empty();
@@ -136,7 +140,7 @@ std::vector<int32_t> LocalSearch::take_samples(ReplicaDraft& draft) {
   return picked;
 }
 
-/// Into a new pack or another one; false when that gets too long.
+/// Adds samples to a new pack or to another one; false when that gets too long.
 bool LocalSearch::give_samples(ReplicaDraft& draft, const std::vector<int32_t>& samples) {
   const size_t j = below(draft.pack.size() + 1);
   if (j == draft.pack.size() || below(2)) draft.pack.emplace(draft.pack.begin() + static_cast<std::ptrdiff_t>(j));
@@ -149,7 +153,7 @@ bool LocalSearch::give_samples(ReplicaDraft& draft, const std::vector<int32_t>& 
   return to.rows() <= problem_.most_rows;
 }
 
-/// The number of packs may change.
+/// Moves samples within a replica; the number of packs may change.
 void LocalSearch::change_packs(ReplicaDraft& draft) {
   ReplicaDraft next = draft;
   if (!give_samples(next, take_samples(next))) return;
@@ -159,7 +163,7 @@ void LocalSearch::change_packs(ReplicaDraft& draft) {
   if (next.makespan != kNever) draft = std::move(next);
 }
 
-/// The same from one replica to another.
+/// Moves samples from one replica to another.
 void LocalSearch::change_packs_of(ReplicaDraft& draft, ReplicaDraft& other) {
   ReplicaDraft next = draft, theirs = other;
   if (!give_samples(theirs, take_samples(next))) return;
@@ -173,6 +177,8 @@ void LocalSearch::change_packs_of(ReplicaDraft& draft, ReplicaDraft& other) {
 }
 
 void LocalSearch::run_with_shakes(int64_t operations, int64_t enough) {
+  // An eighth of each round is a shake: half makes steps of 4 to 20 samples 0.18 % longer, none 0.10 %; 12 to 200
+  // rounds do as well, 6 cost 0.03 %.
   constexpr int64_t kRounds = 48, kShake = 8;
   if (replicas_[slowest()].makespan <= enough) return;
   run(operations / kRounds);
@@ -188,19 +194,26 @@ void LocalSearch::run_with_shakes(int64_t operations, int64_t enough) {
 }
 
 void LocalSearch::run(int64_t operations) {
-  // A proposal costs something even when nothing is simulated.
+  // A proposal costs something even when nothing is simulated; that ends searches in which nothing can be.
   constexpr int64_t kProposal = 200;
+  // Two in sixteen exchange samples with another replica, one gives some to another pack of its own or to a new one,
+  // the rest change order, content or slices of what is there: 0 to 4 exchanges make no difference of 0.07 %, without
+  // new packs steps of 4 to 20 samples are 0.09 % longer. With one stage, where nothing but content counts, eight
+  // exchange, three give to another replica and three to themselves: with 12 exchanges, or nothing given, few large
+  // groups take up to 17 % longer.
+  constexpr size_t kKinds = 16;
   int64_t spent = -pricer_.effort();
   for (int64_t proposals = 0; spent + pricer_.effort() + proposals * kProposal < operations; ++proposals) {
     const size_t r = slowest();
     if (replicas_[r].pack.empty()) return;
-    const size_t kind = below(16), other = below(replicas_.size());
+    const size_t kind = below(kKinds), other = below(replicas_.size());
     const bool is_flat = problem_.stages == 1;  // no order: what counts is who has what
+    const bool is_within = kind == 2 || (is_flat && kind > 12);
     if (kind < (is_flat ? 8 : 2) && other != r) {
       exchange_with(replicas_[r], replicas_[other]);
     } else if (is_flat && kind < 11 && other != r) {
       change_packs_of(replicas_[r], replicas_[other]);
-    } else if ((kind == 2 || (is_flat && kind > 12)) && problem_.schedule != Schedule::kInterleaved) {
+    } else if (is_within && problem_.schedule != Schedule::kInterleaved) {
       change_packs(replicas_[r]);
     } else {
       change_alone(replicas_[r]);

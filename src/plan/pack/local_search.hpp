@@ -13,17 +13,19 @@ namespace fpdist::plan {
 class LocalSearch {
  public:
   LocalSearch(const PackProblem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas)
-      : problem_(problem), pricer_(pricer), replicas_(replicas), rng_(0, 5) {}
+      : problem_(problem), pricer_(pricer), replicas_(replicas) {}
 
-  /// Goes on until `operations` more have been simulated.
+  /// Changes drafts until `operations` more have been simulated.
   void run(int64_t operations);
-  /// The same in rounds, each of which first forgets a little of what was reached; for steps that are small enough to
-  /// be stuck otherwise. Ends before that when the step takes `enough` or less.
+  /// Changes drafts in rounds, each of which first forgets a little of what was reached; for steps that are small
+  /// enough to be stuck otherwise. Ends before that when the step takes `enough` or less.
   void run_with_shakes(int64_t operations, int64_t enough);
 
  private:
   size_t below(size_t bound) { return static_cast<size_t>(rng_.below(bound)); }
   size_t slowest() const;
+  /// What a change may make a replica slower by: an eighth in a shake. A half and a 32nd do as well; with none,
+  /// steps of 4 to 20 samples are 0.10 % longer.
   int64_t leeway(const ReplicaDraft& draft) const { return may_worsen_ ? draft.makespan / 8 : 0; }
   void change_alone(ReplicaDraft& draft);
   void change_packs(ReplicaDraft& draft);
@@ -39,7 +41,7 @@ class LocalSearch {
   const PackProblem& problem_;
   Pricer& pricer_;
   std::vector<ReplicaDraft>& replicas_;
-  Rng rng_;
+  Rng rng_{0, 5};  ///< any will do: a step gets up to 0.7 % longer or shorter by another one, 0.03 % in the mean of 24
   bool may_worsen_ = false;
 };
 

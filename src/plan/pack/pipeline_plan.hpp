@@ -27,7 +27,7 @@ struct PlannerOptions {
   int64_t effort = 1;         ///< multiplies the local search, 0: none
 };
 
-/// One micro-batch of a replica.
+/// One pack (micro-batch) of a replica.
 struct PlannedPack {
   std::vector<int32_t> sample;  ///< ascending
   std::vector<Amount> slice;    ///< at least one: runs of its rows in DFS pre-order of its samples
@@ -46,6 +46,7 @@ struct PipelinePlan {
   int64_t effort = 0;  ///< simulated operations
 };
 
+/// Plans a step. Not collective; a pure function.
 /// Throws ConfigError with the smallest change that works: when a sample (or a line that may not be torn) has more rows
 /// than max_tokens (the line and the rows it needs), when no packs keep to max_in_flight (the rows that would do), when
 /// interleaving finds no multiple of pp units (the largest pp that does), and as stage_layers does.
@@ -56,7 +57,7 @@ PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, cons
 /// with interleaving ((v-1)*pp + 2*(pp-1) + 1) / v * max_tokens.
 int64_t most_rows_in_flight(const PlannerOptions& options);
 
-/// The shape whose op lists replica `d` runs, and what its units cost.
+/// The shape whose op lists a planned replica runs, and what its units cost.
 PipelineShape shape_of(const PlannerOptions& options, const PlannedReplica& replica);
 std::vector<UnitCost> unit_costs(const StageCosts& costs, const PlannedReplica& replica);
 

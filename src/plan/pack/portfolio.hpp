@@ -18,7 +18,7 @@ class Portfolio {
   /// Plans one more replica (null: one without samples). What suited the replicas before is where the search starts.
   void add(ReplicaSearch* search, int64_t most_effort);
   int64_t makespan() const;
-  /// Where there is none: the rows in flight with which there would be; kNever when that is not what is missing.
+  /// Rows in flight with which there would be drafts where there are none; kNever when that is not what is missing.
   int64_t rows_needed() const { return rows_needed_; }
 
   std::vector<ReplicaDraft> replica;

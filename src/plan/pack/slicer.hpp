@@ -12,16 +12,17 @@
 
 namespace fpdist::plan {
 
-/// Shares are in 1/kWholePack.
+/// Shares of a pack's cost are in 1/kWholePack: finer than a row of the largest pack, and products fit 128 bits.
 constexpr int64_t kWholePack = int64_t{1} << 30;
 
 class Slicer {
  public:
   Slicer(const LengthTree& tree, const StageCosts& costs) : tree_(tree), costs_(costs), seen_(tree.node.size()) {}
 
-  /// The work of each slice is appended to `slices`. `ends` [slices - 1] are the shares at which all but the last end,
-  /// ascending; every slice gets at least one row as long as there are rows. `samples` ascending.
+  /// Cuts a pack; the work of each slice is appended to `slices`. `ends` [slices - 1] are the shares at which all but
+  /// the last end, ascending; every slice gets at least one row as long as there are rows. `samples` ascending.
   void cut(std::span<const int32_t> samples, std::span<const int64_t> ends, std::vector<Amount>& slices);
+  /// Work of a pack that is not cut.
   Amount whole(std::span<const int32_t> samples);
 
  private:

@@ -27,7 +27,7 @@ std::vector<Turn> by_groups(std::span<const int32_t> units, int p, int v, bool r
   return turns;
 }
 
-/// How many forwards an interleaved stage is ahead of its backwards. It has to be the same number all the way: where it
+/// Forwards that an interleaved stage is ahead of its backwards. It has to be the same number all the way: where it
 /// flattens out, a pack with many slices waits for itself.
 int32_t interleaved_lead(const PipelineShape& shape, std::span<const Turn> forward, std::span<const Turn> backward) {
   const int32_t v = shape.runs;

@@ -23,16 +23,16 @@ struct UnitOrder {
 };
 UnitOrder unit_order(std::span<const int> slices);
 
-/// kind is kForward, kBackwardInput or kBackwardWeight.
+/// One computation of a stage: kind is kForward, kBackwardInput or kBackwardWeight.
 struct ComputeOp {
   OpKind kind;
   int32_t unit, run;
 };
 
-/// [stages] what each computes. The shape must be one that why_not() accepts.
+/// [stages] what each stage computes, in order. The shape must be one that why_not() accepts.
 std::vector<std::vector<ComputeOp>> compute_order(const PipelineShape& shape, const UnitOrder& order);
 
-/// The same without gradients.
+/// What every stage computes in a pass without gradients.
 std::vector<ComputeOp> forward_order(const PipelineShape& shape, const UnitOrder& order);
 
 }  // namespace fpdist::plan

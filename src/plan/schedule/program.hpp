@@ -16,18 +16,18 @@ namespace fpdist::plan {
 class Program {
  public:
   Program() = default;
-  /// From the compute order of each stage.
+  /// The program of the compute order of each stage.
   Program(const PipelineShape& shape, std::span<const std::vector<ComputeOp>> order);
-  /// From the schedule itself.
+  /// The program of a schedule's own order.
   explicit Program(const PipelineShape& shape);
 
-  /// One pass; `layers` [stages * runs].
+  /// Makespan, in one pass; `layers` [stages * runs].
   int64_t makespan(std::span<const UnitCost> units, std::span<const int64_t> layers);
 
-  /// The same with everything else that a simulation tells.
+  /// Makespan with everything else that a simulation tells.
   Simulation simulate(std::span<const UnitCost> units, std::span<const int64_t> layers, bool with_events);
 
-  /// Depends on the order alone, not on costs. See Simulation::peak_rows.
+  /// Simulation::peak_rows and peak_row_layers: they depend on the order alone, not on costs.
   int64_t peak_rows(std::span<const UnitCost> units) const;
   std::vector<int64_t> peak_row_layers(std::span<const UnitCost> units, std::span<const int64_t> layers) const;
 

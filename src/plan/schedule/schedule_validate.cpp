@@ -82,7 +82,7 @@ class Validator {
   std::deque<Sent>& channel(Direction direction, int from, int to) {
     return channel_[direction][size(from * shape_.stages + to)];
   }
-  /// Same rank: nothing travels.
+  /// Whether all runs are on one rank, where nothing travels.
   bool is_local() const { return shape_.stages == 1; }
 
   std::string step(const Op& op) {

@@ -18,7 +18,7 @@ struct Simulation {
   /// Most rows on any stage whose forward has started and whose weight gradient has not ended; each of v runs' rows
   /// count 1/v, rounded up.
   int64_t peak_rows = 0;
-  /// [stages] the same rows, each times the layers of its run: what activations are kept for.
+  /// [stages] most rows on each stage, each times the layers of its run: what activations are kept for.
   std::vector<int64_t> peak_row_layers;
   std::vector<TimelineEvent> events;  ///< compute ops, times in cost units; only when asked for
 };

@@ -14,10 +14,10 @@ struct TimelineEvent {
   double begin = 0, end = 0;  ///< seconds from a common start
 };
 
-/// Chrome trace format: one track a rank, a slice an event; times in microseconds, three decimals.
+/// Events in Chrome's trace format: one track a rank, a slice an event; times in microseconds, three decimals.
 std::string to_trace_json(std::span<const TimelineEvent> events);
 
-/// One line an event, by begin, then rank: "0.001250 0.002500 stage 0 F3".
+/// Events for people, one line each, by begin, then rank: "0.001250 0.002500 stage 0 F3".
 std::string to_text(std::span<const TimelineEvent> events);
 
 }  // namespace fpdist::plan
