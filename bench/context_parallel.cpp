@@ -88,7 +88,7 @@ std::vector<Sent> measured(const plan::CpPlan& plan, const std::vector<int32_t>&
     const auto draw = [&](int64_t heads) { return at::randn({rows, heads, kHeads.dim}).set_requires_grad(true); };
     const at::Tensor q = draw(kHeads.query), k = draw(kHeads.key), v = draw(kHeads.key);
     const int64_t before = keys->traffic().bytes;
-    const at::Tensor out = parallel::context_attention(q, k, v, exchange, 0.5);
+    const at::Tensor out = parallel::context_attention({q, k, v}, exchange, {.scale = 0.5});
     const int64_t between = keys->traffic().bytes;
     out.backward(at::ones_like(out));
     sent[rank] = {between - before, keys->traffic().bytes - between, gradients->traffic().bytes};

@@ -185,7 +185,7 @@ void cublaslt_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b
   const at::Tensor left = with_rows(a), right = with_rows(b);
   if (a.scalar_type() != at::kBFloat16 || a.numel() == 0 || b.numel() == 0 || !has_rows(d))
     return aten_product(left, transpose_a, right, transpose_b, d, accumulates);
-  const GemmCall call = plan_product(left, transpose_a, right, transpose_b, d, accumulates);
+  const GemmCall call = product_call(left, transpose_a, right, transpose_b, d, accumulates);
   check(run(call, left, right, d, d, nullptr), "cuBLASLt has no algorithm for a product of ", a.sizes(), " and ",
         b.sizes(), " in bfloat16 into ", d.scalar_type(), ": use sizes that are multiples of 8");
 }
@@ -195,7 +195,7 @@ bool cublaslt_product_with(Epilogue epilogue, const at::Tensor& vector, const at
   if (a.scalar_type() != at::kBFloat16 || a.numel() == 0 || b.numel() == 0 || !has_rows(d)) return false;
   const at::Tensor left = with_rows(a), right = with_rows(b);
   check_vector(vector, d);
-  return run(plan_product(left, transpose_a, right, transpose_b, d, accumulates, epilogue), left, right, d, d,
+  return run(product_call(left, transpose_a, right, transpose_b, d, accumulates, epilogue), left, right, d, d,
              vector.const_data_ptr());
 }
 
@@ -203,7 +203,7 @@ bool cublaslt_sum(const at::Tensor& c, const at::Tensor& a, bool transpose_a, co
                   at::Tensor& d) {
   if (a.scalar_type() != at::kBFloat16 || a.numel() == 0 || b.numel() == 0 || !has_rows(d)) return false;
   const at::Tensor left = with_rows(a), right = with_rows(b), addend = with_rows(c);
-  return run(plan_sum(addend, left, transpose_a, right, transpose_b, d), left, right, addend, d, nullptr);
+  return run(sum_call(addend, left, transpose_a, right, transpose_b, d), left, right, addend, d, nullptr);
 }
 
 void set_sm_target(int64_t device, int64_t sms) { cublaslt_of(device).set_sms(sms); }

@@ -19,7 +19,7 @@ class CublasLtError : public Error {
   explicit CublasLtError(const std::string& what) : Error(ExitCode::kUsage, what) {}
 };
 
-/// d (+)= op(a) op(b) as plan_product has it, on the current stream of d's device, which it never waits for. bfloat16
+/// d (+)= op(a) op(b) as product_call has it, on the current stream of d's device, which it never waits for. bfloat16
 /// goes to cuBLASLt, summed in float32; float32 and float64 to ATen, whose TF32 stays off.
 void cublaslt_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, at::Tensor& d,
                       bool accumulates);

@@ -27,7 +27,7 @@ bool has_rows(const at::Tensor& matrix) {
          (matrix.size(0) <= 1 || matrix.stride(0) >= std::max<int64_t>(1, matrix.size(1)));
 }
 
-GemmCall plan_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, const at::Tensor& d,
+GemmCall product_call(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, const at::Tensor& d,
                       bool accumulates, Epilogue epilogue) {
   check(has_rows(a) && has_rows(b) && has_rows(d), "product: a ", a.sizes(), " b ", b.sizes(), " d ", d.sizes(),
         ": every matrix needs rows of neighbouring elements; make it contiguous");
@@ -55,9 +55,9 @@ GemmCall plan_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b
           .alignment_d = alignment_of(d)};
 }
 
-GemmCall plan_sum(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,
+GemmCall sum_call(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,
                   const at::Tensor& d) {
-  GemmCall call = plan_product(a, transpose_a, b, transpose_b, d, /*accumulates=*/true);
+  GemmCall call = product_call(a, transpose_a, b, transpose_b, d, /*accumulates=*/true);
   check(has_rows(c), "product: c ", c.sizes(), " needs rows of neighbouring elements; make it contiguous");
   check_sizes("product", "c", c, d.sizes());
   check_dtype("product", "c", c, d.scalar_type());

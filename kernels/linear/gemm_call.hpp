@@ -33,15 +33,15 @@ struct GemmCall {
 
 /// The call that makes the row-major `d` [M,N] (+)= op(a) [M,K] op(b) [K,N]. Note that the call's a is this b. Every
 /// tensor needs rows of neighbouring elements (stride 1 along dim 1). Throws ShapeError when the shapes do not fit.
-GemmCall plan_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, const at::Tensor& d,
+GemmCall product_call(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, const at::Tensor& d,
                       bool accumulates, Epilogue epilogue = Epilogue::kNone);
 
 /// The call that makes the row-major `d` [M,N] = c [M,N] + op(a) op(b) and reads c where it lies; the rows of c and d
-/// may be any distance apart. c in d's dtype. As plan_product otherwise.
-GemmCall plan_sum(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,
+/// may be any distance apart. c in d's dtype. As product_call otherwise.
+GemmCall sum_call(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,
                   const at::Tensor& d);
 
-/// True where plan_product can read or write the matrix as it lies in memory.
+/// True where product_call can read or write the matrix as it lies in memory.
 bool has_rows(const at::Tensor& matrix);
 
 /// How matrices are multiplied: the row-major d [M,N] (+)= op(a) op(b), summed and stored in d's dtype. a and b of one

@@ -5,6 +5,7 @@
 #include "kernels/common/checks.hpp"
 #include "kernels/common/dispatch.hpp"
 #include "kernels/common/wide.hpp"
+#include "kernels/tree_attention/schema.hpp"
 
 namespace fpdist::kernels {
 namespace {
@@ -15,12 +16,13 @@ void check_rows(const char* name, const at::Tensor& rows, int64_t size) {
   check(rows.defined() && rows.scalar_type() == at::kInt && rows.dim() == 1 && rows.size(0) == size, kName, ": ", name,
         " must be int32 of shape [", size, "], one number per row of its tensor");
   check(rows.device().is_cpu(), kName, ": ", name, " is on ", rows.device(),
-        ": row numbers stay on the CPU whatever the device of q, the host plans the call from them");
+        ": row numbers stay on the CPU whatever the device of q, the host lays the call out from them");
 }
 
 }  // namespace
 
-void check_attention_tensors(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+void check_attention_inputs(const AttentionInputs& in) {
+  const auto& [q, k, v] = in;
   check_model_tensor(kName, "q", q, 3);
   for (const auto& [name, tensor] : {std::pair{"k", &k}, {"v", &v}}) {
     check_model_tensor(kName, name, *tensor, 3);
@@ -33,16 +35,15 @@ void check_attention_tensors(const at::Tensor& q, const at::Tensor& k, const at:
         " key heads: the first must be a multiple of the second");
 }
 
-void check_tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& q_row,
-                          const at::Tensor& k_row, const at::Tensor& k_end) {
-  check_attention_tensors(q, k, v);
-  check_rows("q_row", q_row, q.size(0));
-  check_rows("k_row", k_row, k.size(0));
-  check_rows("k_end", k_end, k.size(0));
+void check_tree_attention(const AttentionInputs& in, const AttentionMask& mask) {
+  check_attention_inputs(in);
+  check_rows("q_row", mask.q_row, in.q.size(0));
+  check_rows("k_row", mask.k_row, in.k.size(0));
+  check_rows("k_end", mask.k_end, in.k.size(0));
 }
 
-void check_tree_attention_backward(const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& out,
-                                   const at::Tensor& lse) {
+void check_tree_attention_backward(const at::Tensor& grad_out, const at::Tensor& q, const AttentionOutput& merged) {
+  const auto& [out, lse] = merged;
   constexpr const char* kBackward = "tree_attention_backward";
   const auto dtype = accumulate_dtype_of(q.scalar_type());
   check_sizes(kBackward, "grad_out", grad_out, q.sizes());
@@ -54,37 +55,33 @@ void check_tree_attention_backward(const at::Tensor& grad_out, const at::Tensor&
     check_device(kBackward, name, *tensor, q);
 }
 
-std::tuple<at::Tensor, at::Tensor> tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                  const at::Tensor& q_row, const at::Tensor& k_row,
-                                                  const at::Tensor& k_end, double scale) {
-  static const auto op = find_operator<decltype(tree_attention)>("fpdist::tree_attention");
-  return op.call(q, k, v, q_row, k_row, k_end, scale);
+AttentionOutput tree_attention(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options) {
+  static const auto op = find_operator<FlatForward>("fpdist::tree_attention");
+  const auto [out, lse] = op.call(in.q, in.k, in.v, mask.q_row, mask.k_row, mask.k_end, options.scale);
+  return {out, lse};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> tree_attention_backward(const at::Tensor& grad_out, const at::Tensor& q,
-                                                                       const at::Tensor& k, const at::Tensor& v,
-                                                                       const at::Tensor& out, const at::Tensor& lse,
-                                                                       const at::Tensor& q_row, const at::Tensor& k_row,
-                                                                       const at::Tensor& k_end, double scale) {
-  static const auto op = find_operator<decltype(tree_attention_backward)>("fpdist::tree_attention_backward");
-  return op.call(grad_out, q, k, v, out, lse, q_row, k_row, k_end, scale);
+AttentionGradients tree_attention_backward(const at::Tensor& grad_out, const AttentionInputs& in,
+                                           const AttentionOutput& merged, const AttentionMask& mask,
+                                           const AttentionOptions& options) {
+  static const auto op = find_operator<FlatBackward>("fpdist::tree_attention_backward");
+  const auto [dq, dk, dv] =
+      op.call(grad_out, in.q, in.k, in.v, merged.out, merged.lse, mask.q_row, mask.k_row, mask.k_end, options.scale);
+  return {dq, dk, dv};
 }
 
 namespace {
 
-std::tuple<at::Tensor, at::Tensor> tree_attention_meta(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                       const at::Tensor& q_row, const at::Tensor& k_row,
-                                                       const at::Tensor& k_end, double) {
-  check_tree_attention(q, k, v, q_row, k_row, k_end);
-  return {wide_like(q, q.sizes()), wide_like(q, {q.size(0), q.size(1)})};
+AttentionOutput forward_meta(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions&) {
+  check_tree_attention(in, mask);
+  return {wide_like(in.q, in.q.sizes()), wide_like(in.q, {in.q.size(0), in.q.size(1)})};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> tree_attention_backward_meta(
-    const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
-    const at::Tensor& lse, const at::Tensor& q_row, const at::Tensor& k_row, const at::Tensor& k_end, double) {
-  check_tree_attention(q, k, v, q_row, k_row, k_end);
-  check_tree_attention_backward(grad_out, q, out, lse);
-  return {wide_like(q, q.sizes()), wide_like(q, k.sizes()), wide_like(q, v.sizes())};
+AttentionGradients backward_meta(const at::Tensor& grad_out, const AttentionInputs& in, const AttentionOutput& merged,
+                                 const AttentionMask& mask, const AttentionOptions&) {
+  check_tree_attention(in, mask);
+  check_tree_attention_backward(grad_out, in.q, merged);
+  return {wide_like(in.q, in.q.sizes()), wide_like(in.q, in.k.sizes()), wide_like(in.q, in.v.sizes())};
 }
 
 }  // namespace
@@ -100,6 +97,6 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
 }
 
 TORCH_LIBRARY_IMPL(fpdist, Meta, m) {
-  m.impl("tree_attention", fpdist::kernels::tree_attention_meta);
-  m.impl("tree_attention_backward", fpdist::kernels::tree_attention_backward_meta);
+  m.impl("tree_attention", fpdist::kernels::flat_forward<fpdist::kernels::forward_meta>);
+  m.impl("tree_attention_backward", fpdist::kernels::flat_backward<fpdist::kernels::backward_meta>);
 }

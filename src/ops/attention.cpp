@@ -8,80 +8,80 @@
 
 #include "fpdist/ops/functional.hpp"
 #include "kernels/common/dispatch.hpp"
-#include "kernels/tree_attention/library/planned_attention.hpp"
+#include "kernels/tree_attention/library/run_calls.hpp"
+#include "kernels/tree_attention/schema.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 
 namespace fpdist::ops {
 namespace {
 
-/// What lets a node of the graph hold a plan.
-struct HeldPlan : torch::CustomClassHolder {
-  explicit HeldPlan(AttentionPlanPtr plan) : plan(std::move(plan)) {}
-  AttentionPlanPtr plan;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// What lets a node of the graph hold all that is not differentiated.
+struct HeldAttention : torch::CustomClassHolder {
+  HeldAttention(AttentionMask mask, const AttentionOptions& options, AttentionCallsPtr calls)
+      : mask(std::move(mask)), options(options), calls(std::move(calls)) {}
+  AttentionMask mask;
+  AttentionOptions options;
+  AttentionCallsPtr calls;
 };
+using HeldAttentionPtr = c10::intrusive_ptr<HeldAttention>;
 
 struct TreeAttention : torch::autograd::Function<TreeAttention> {
-  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
-                                                const at::Tensor& k, const at::Tensor& v, const at::Tensor& q_row,
-                                                const at::Tensor& k_row, const at::Tensor& k_end, double scale,
-                                                const AttentionPlanPtr& plan) {
+  static variable_list forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                               const HeldAttentionPtr& held) {
     const at::AutoDispatchBelowAutograd below;
-    auto [out, lse] = plan ? kernels::planned_attention(q, k, v, *plan, scale)
-                           : kernels::tree_attention(q, k, v, q_row, k_row, k_end, scale);
-    if (plan) context->saved_data["plan"] = at::IValue::make_capsule(c10::make_intrusive<HeldPlan>(plan));
-    context->save_for_backward({q, k, v, q_row, k_row, k_end, out, lse});
-    context->saved_data["scale"] = scale;
+    const AttentionInputs in{q, k, v};
+    const auto [out, lse] = held->calls ? kernels::run_calls(in, *held->calls, held->options)
+                                        : kernels::tree_attention(in, held->mask, held->options);
+    context->saved_data["held"] = at::IValue::make_capsule(held);
+    context->save_for_backward({q, k, v, out, lse});
     context->mark_non_differentiable({lse});
     context->set_materialize_grads(false);
     return {out, lse};
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 const torch::autograd::variable_list& grads) {
-    if (!grads[0].defined()) return torch::autograd::variable_list(8);
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    if (!grads[0].defined()) return variable_list(4);
     const auto saved = context->get_saved_variables();
-    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2];
-    const double scale = context->saved_data["scale"].toDouble();
-    const auto held = context->saved_data.find("plan");
-    auto [dq, dk, dv] =
-        held == context->saved_data.end()
-            ? kernels::tree_attention_backward(grads[0], q, k, v, saved[6], saved[7], saved[3], saved[4], saved[5],
-                                               scale)
-            : kernels::planned_attention_backward(grads[0], q, k, v, saved[6], saved[7],
-                                                  *static_cast<HeldPlan*>(held->second.toCapsule().get())->plan, scale);
-    return {dq.to(q.scalar_type()), dk.to(k.scalar_type()), dv.to(v.scalar_type()), {}, {}, {}, {}, {}};
+    const AttentionInputs in{saved[0], saved[1], saved[2]};
+    const auto held = c10::static_intrusive_pointer_cast<HeldAttention>(context->saved_data["held"].toCapsule());
+    const AttentionOutput own{saved[3], saved[4]};
+    const auto [dq, dk, dv] = held->calls
+                                  ? kernels::run_calls_backward(grads[0], in, own, *held->calls, held->options)
+                                  : kernels::tree_attention_backward(grads[0], in, own, held->mask, held->options);
+    return {dq.to(in.q.scalar_type()), dk.to(in.k.scalar_type()), dv.to(in.v.scalar_type()), {}};
   }
 };
 
-std::tuple<at::Tensor, at::Tensor> tree_attention_autograd(const at::Tensor& q, const at::Tensor& k,
-                                                           const at::Tensor& v, const at::Tensor& q_row,
-                                                           const at::Tensor& k_row, const at::Tensor& k_end,
-                                                           double scale) {
-  const auto result = TreeAttention::apply(q, k, v, q_row, k_row, k_end, scale, AttentionPlanPtr());
+AttentionOutput differentiable(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options,
+                               const AttentionCallsPtr& calls) {
+  const auto result = TreeAttention::apply(in.q, in.k, in.v, c10::make_intrusive<HeldAttention>(mask, options, calls));
   return {result[0], result[1]};
+}
+
+AttentionOutput tree_attention_autograd(const AttentionInputs& in, const AttentionMask& mask,
+                                        const AttentionOptions& options) {
+  return differentiable(in, mask, options, nullptr);
 }
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor> tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                  const at::Tensor& q_row, const at::Tensor& k_row,
-                                                  const at::Tensor& k_end, double scale, const AttentionPlanPtr& plan) {
-  // The operator's schema knows tensors only, so a plan goes round it.
-  if (plan) {
-    const auto result = TreeAttention::apply(q, k, v, q_row, k_row, k_end, scale, plan);
-    return {result[0].to(q.scalar_type()), result[1]};
-  }
-  auto [out, lse] = kernels::tree_attention(q, k, v, q_row, k_row, k_end, scale);
-  return {out.to(q.scalar_type()), lse};
+AttentionOutput tree_attention(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options,
+                               const AttentionCallsPtr& calls) {
+  // The operator's schema knows tensors only, so calls go round it.
+  auto [out, lse] = calls ? differentiable(in, mask, options, calls) : kernels::tree_attention(in, mask, options);
+  return {out.to(in.q.scalar_type()), lse};
 }
 
-AttentionPlanPtr prepare_attention(const at::Tensor& q_row, const at::Tensor& k_row, const at::Tensor& k_end,
-                                   at::Device device, bool deterministic) {
+AttentionCallsPtr prepare_attention(const AttentionMask& mask, at::Device device) {
   if (!device.is_cuda()) return nullptr;
   const auto capability = kernels::find_operator<int64_t(int64_t)>("fpdist::compute_capability").call(device.index());
-  return std::make_shared<const kernels::AttentionPlan>(q_row.contiguous(), k_row.contiguous(), k_end.contiguous(),
-                                                        device, capability, deterministic);
+  return std::make_shared<const kernels::AttentionCalls>(mask, device, capability);
 }
 
 }  // namespace fpdist::ops
 
-TORCH_LIBRARY_IMPL(fpdist, Autograd, m) { m.impl("tree_attention", fpdist::ops::tree_attention_autograd); }
+TORCH_LIBRARY_IMPL(fpdist, Autograd, m) {
+  m.impl("tree_attention", fpdist::kernels::flat_forward<fpdist::ops::tree_attention_autograd>);
+}

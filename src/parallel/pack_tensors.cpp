@@ -62,7 +62,8 @@ void fill_rows(std::vector<PackTensors>& all, const prefix::TreeLayout& layout, 
   }
   for (size_t s = 0; s < all.size(); ++s) {
     all[s].token = int64s(of_slice[s].token), all[s].depth = int64s(of_slice[s].depth);
-    all[s].row = int32s(of_slice[s].row), all[s].subtree_end = int32s(of_slice[s].end);
+    const at::Tensor row = int32s(of_slice[s].row);
+    all[s].mask = {row, row, int32s(of_slice[s].end)};
     all[s].shard_rows = homes.shard_rows[s][index(share.cp_rank)];
   }
 }
@@ -188,10 +189,11 @@ std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, co
   fill_last_rows(all, layout, homes, share);
   if (device == nullptr) return all;
   upload(all, *device);
-  if (!share.slices.empty()) return all;  // an exchange plans its own attention
-  for (PackTensors& pack : all)
-    pack.attention =
-        ops::prepare_attention(pack.row, pack.row, pack.subtree_end, device->where(), device->deterministic());
+  for (PackTensors& pack : all) {
+    pack.deterministic = device->deterministic();
+    // An exchange lays its own attention out.
+    if (share.slices.empty()) pack.calls = ops::prepare_attention(pack.mask, device->where());
+  }
   return all;
 }
 

@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "fpdist/loss/spec.hpp"
+#include "fpdist/prefix/forest.hpp"
 #include "src/plan/schedule/simulate.hpp"
 #include "src/trainer/state.hpp"
 
@@ -24,7 +25,7 @@ std::vector<plan::Amount> slice_work(std::span<const data::Group> groups, const 
   };
   for (int32_t row = 0; row < static_cast<int32_t>(layout.rows()); ++row) {
     plan::Amount& slice = work[slice_of(row)];
-    ++slice.rows, slice.pairs += layout.depth[static_cast<size_t>(row)] + 1;
+    ++slice.rows, slice.pairs += prefix::visible_pairs(layout.depth[static_cast<size_t>(row)], 1);
   }
   for (const int32_t row : layout.score_row) ++work[slice_of(row)].edges;
   return work;

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "fpdist/ops/attention_plan.hpp"
+#include "fpdist/ops/attention_calls.hpp"
 #include "fpdist/optim/adamw.hpp"
 #include "kernels/common/dispatch.hpp"
 #include "kernels/linear/linear.hpp"
@@ -17,7 +17,7 @@
 #include "kernels/rotary/rotary.hpp"
 #include "kernels/selected_logprob/selected_logprob.hpp"
 #include "kernels/swiglu/swiglu.hpp"
-#include "kernels/tree_attention/library/planned_attention.hpp"
+#include "kernels/tree_attention/library/run_calls.hpp"
 #include "kernels/tree_attention/library/varlen.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 #include "tests/support/random_tree.hpp"
@@ -84,24 +84,14 @@ TEST_F(Gpu, NoOperatorWaitsForTheDevice) {
       selected_logprob_backward(logp, entropy, x, w, score, score, std::get<3>(scores), std::get<1>(scores), 0.8, dw);
     });
     const at::Tensor row = at::arange(64, at::kInt), end = test::int_tensor(test::fan_subtree_ends(24, 4, 10));
-    const auto plan = ops::prepare_attention(row, row, end, heads.device());
-    ASSERT_NE(plan, nullptr);
-    const auto attend = [&](auto call, auto backward) {
-      const auto [out, lse] = call();
-      backward(out, lse);
-    };
-    expect_no_waiting("tree_attention with a plan", [&] {
-      attend([&] { return planned_attention(heads, heads, heads, *plan, 0.2); },
-             [&](const at::Tensor& out, const at::Tensor& lse) {
-               planned_attention_backward(heads, heads, heads, heads, out, lse, *plan, 0.2);
-             });
-    });
-    expect_no_waiting("tree_attention", [&] {
-      attend([&] { return tree_attention(heads, heads, heads, row, row, end, 0.2); },
-             [&](const at::Tensor& out, const at::Tensor& lse) {
-               tree_attention_backward(heads, heads, heads, heads, out, lse, row, row, end, 0.2);
-             });
-    });
+    const AttentionInputs in{heads, heads, heads};
+    const AttentionMask mask{row, row, end};
+    const auto calls = ops::prepare_attention(mask, heads.device());
+    ASSERT_NE(calls, nullptr);
+    expect_no_waiting("tree_attention by its calls",
+                      [&] { run_calls_backward(heads, in, run_calls(in, *calls, {}), *calls, {}); });
+    expect_no_waiting("tree_attention",
+                      [&] { tree_attention_backward(heads, in, tree_attention(in, mask, {}), mask, {}); });
   }
 }
 
@@ -130,11 +120,9 @@ TEST_F(Gpu, Bfloat16WeightGradientsAddUpInFloat32OverManyCalls) {
   EXPECT_LT(test::relative_error(here(db), bias_sum), 1e-6);
 }
 
-struct Rows {
-  at::Tensor row, end;
-};
-Rows whole_pack(const std::vector<int32_t>& end) {
-  return {at::arange(static_cast<int64_t>(end.size()), at::kInt), test::int_tensor(end)};
+AttentionMask whole_pack(const std::vector<int32_t>& end) {
+  const at::Tensor row = at::arange(static_cast<int64_t>(end.size()), at::kInt);
+  return {row, row, test::int_tensor(end)};
 }
 
 int64_t capability() {
@@ -142,61 +130,48 @@ int64_t capability() {
   return ask.call(there(at::empty({1})).device().index());
 }
 
-AttentionPlan plan_of(const Rows& rows, bool deterministic) {
-  return {rows.row, rows.row, rows.end, there(at::empty({1})).device(), capability(), deterministic};
-}
-
-struct Inputs {
-  at::Tensor q, k, v, grad;
+struct Problem {
+  AttentionInputs in;
+  at::Tensor grad;
 };
-Inputs random_inputs(const Rows& rows, int64_t group, int64_t head_size) {
-  const int64_t count = rows.row.numel();
+Problem random_problem(const AttentionMask& mask, int64_t group, int64_t head_size) {
+  const int64_t count = mask.q_row.numel();
   const auto make = [&](int64_t heads) { return random({count, heads, head_size}, at::kBFloat16); };
-  return {make(2 * group), make(2), make(2), make(2 * group)};
+  return {{make(2 * group), make(2), make(2)}, make(2 * group)};
 }
 
 using Results = std::vector<at::Tensor>;  ///< out, lse, dq, dk, dv
-Results run_backend(Backend backend, const VarlenCall& call, const Inputs& in, double scale, bool deterministic) {
-  const auto results = [](const auto& forward, const auto& backward) -> Results {
-    return {std::get<0>(forward), std::get<1>(forward), std::get<0>(backward), std::get<1>(backward),
-            std::get<2>(backward)};
+Results run_backend(Backend backend, const VarlenCall& call, const Problem& p, const AttentionOptions& options) {
+  const AttentionInputs in{call.q.select(p.in.q), call.k.select(p.in.k), call.k.select(p.in.v)};
+  const at::Tensor grad = call.q.select(p.grad);
+  const auto run = [&](auto forward, auto backward) -> Results {
+    const AttentionOutput own = forward(in, call, options);
+    const auto dtype = in.q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    const AttentionOutput merged{own.out.to(dtype), own.lse.to(dtype)};  // as run_calls merges them
+    const auto [dq, dk, dv] = backward(grad, in, merged, call, options);
+    return {own.out, own.lse, dq, dk, dv};
   };
-  const at::Tensor q = call.q.select(in.q), k = call.k.select(in.k), v = call.k.select(in.v);
-  const at::Tensor grad = call.q.select(in.grad);
-  const auto wide = [&](const auto& forward) {  // as a plan merges them
-    const auto dtype = q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    return std::pair{std::get<0>(forward).to(dtype), std::get<1>(forward).to(dtype)};
-  };
-  if (backend == Backend::kMath) {
-    const auto forward = math_forward(q, k, v, call, scale);
-    const auto [out, lse] = wide(forward);
-    return results(forward, math_backward(grad, q, k, v, out, lse, call, scale));
-  }
-  if (backend == Backend::kFlash) {
-    const auto forward = flash_forward(q, k, v, call, scale);
-    const auto [out, lse] = wide(forward);
-    return results(forward, flash_backward(grad, q, k, v, out, lse, call, scale, deterministic));
-  }
-  const auto forward = cudnn_forward(q, k, v, call, scale);
-  const auto [out, lse] = wide(forward);
-  return results(forward, cudnn_backward(grad, q, k, v, out, lse, call, scale));
+  if (backend == Backend::kFlash) return run(flash_forward, flash_backward);
+  if (backend == Backend::kCudnn) return run(cudnn_forward, cudnn_backward);
+  return run([](const auto&... all) { return math_forward(all...); },
+             [](const auto&... all) { return math_backward(all...); });
 }
 
-/// Each call of the pack's plan on what the plan chooses and on plain products, against plain products in float64.
-/// Returns what was chosen. `slack` multiplies the tolerances.
-std::vector<Backend> expect_backends(const Rows& rows, const Inputs& in, double scale, bool deterministic,
+/// Each of the pack's calls on what is chosen for it and on plain products, against plain products in float64. Returns
+/// what was chosen. `slack` multiplies the tolerances.
+std::vector<Backend> expect_backends(const AttentionMask& mask, const Problem& p, const AttentionOptions& options,
                                      double slack = 1) {
   const auto wide = [](const at::Tensor& x) { return x.to(at::kDouble); };
-  const Inputs exact_in{wide(in.q), wide(in.k), wide(in.v), wide(in.grad)};
-  const AttentionPlan plan = plan_of(rows, deterministic);
+  const Problem exact_problem{{wide(p.in.q), wide(p.in.k), wide(p.in.v)}, wide(p.grad)};
+  const AttentionCalls calls(mask, p.in.q.device(), capability());
   std::vector<Backend> chosen;
-  for (const VarlenCall& call : plan.calls()) {
-    chosen.push_back(choose_backend(question_of(in.q, call, plan)));
-    const Results exact = run_backend(Backend::kMath, call, exact_in, scale, deterministic);
+  for (const VarlenCall& call : calls.list()) {
+    chosen.push_back(choose_backend(question_of(p.in.q, call, calls.capability(), options.deterministic)));
+    const Results exact = run_backend(Backend::kMath, call, exact_problem, options);
     for (const Backend backend : {Backend::kMath, chosen.back()}) {
       SCOPED_TRACE(testing::Message() << "backend " << static_cast<int>(backend) << ", causal "
                                       << call.level.is_causal);
-      const Results own = run_backend(backend, call, in, scale, deterministic);
+      const Results own = run_backend(backend, call, p, options);
       const auto device = backend == Backend::kMath ? at::Device(at::kCPU) : test::where();  // products: as the twin
       for (size_t i = 0; i < exact.size(); ++i) {
         const Made made = i == 0 ? Made::kAttention : i == 1 ? Made::kSum : Made::kAttentionGradient;
@@ -224,9 +199,9 @@ TEST_F(Gpu, EveryWayThroughAttentionIsThatOfFloat64) {
     for (const int64_t head_size : {64, 128}) {
       for (const bool deterministic : {true, false}) {
         SCOPED_TRACE(testing::Message() << what << ", head " << head_size << ", deterministic " << deterministic);
-        const Rows rows = whole_pack(end);
-        const Inputs in = random_inputs(rows, head_size == 64 ? 1 : 4, head_size);
-        const auto chosen = expect_backends(rows, in, 0.1, deterministic);
+        const AttentionMask mask = whole_pack(end);
+        const Problem p = random_problem(mask, head_size == 64 ? 1 : 4, head_size);
+        const auto chosen = expect_backends(mask, p, {.scale = 0.1, .deterministic = deterministic});
         for (const Backend backend : chosen) {
           EXPECT_EQ(backend == Backend::kMath, capability() < 80);
           EXPECT_FALSE(deterministic && backend == Backend::kCudnn);
@@ -241,25 +216,24 @@ TEST_F(Gpu, AttentionWithLogitsNearMinus120IsThatOfFloat64) {
   for (const int32_t length : {64, 63}) {
     for (const bool deterministic : {true, false}) {
       SCOPED_TRACE(testing::Message() << "length " << length << ", deterministic " << deterministic);
-      const Rows rows = whole_pack(test::fan_subtree_ends(3 * length, 3, length));
-      Inputs in = random_inputs(rows, 1, 64);
-      in.q = in.q * 0.1 + 3.87, in.k = in.k * 0.1 - 3.87;
+      const AttentionMask mask = whole_pack(test::fan_subtree_ends(3 * length, 3, length));
+      Problem p = random_problem(mask, 1, 64);
+      p.in.q = p.in.q * 0.1 + 3.87, p.in.k = p.in.k * 0.1 - 3.87;
       // Before it is scaled a score is near 1,000, where float32 is 6e-5 apart: exp passes that on to each weight.
-      expect_backends(rows, in, 0.125, deterministic, 10);
+      expect_backends(mask, p, {.scale = 0.125, .deterministic = deterministic}, 10);
     }
   }
 }
 
-TEST_F(Gpu, APlanMadeOnceGivesTheOperatorsBits) {
-  const Rows rows = whole_pack(test::fan_subtree_ends(100, 3, 30));
-  const Inputs in = random_inputs(rows, 2, 64);
-  const auto plan = ops::prepare_attention(rows.row, rows.row, rows.end, in.q.device());
-  const auto [out, lse] = tree_attention(in.q, in.k, in.v, rows.row, rows.row, rows.end, 0.1);
-  const auto [own_out, own_lse] = planned_attention(in.q, in.k, in.v, *plan, 0.1);
-  EXPECT_TRUE(at::equal(here(out), here(own_out)) && at::equal(here(lse), here(own_lse)));
-  const auto [dq, dk, dv] =
-      tree_attention_backward(in.grad, in.q, in.k, in.v, out, lse, rows.row, rows.row, rows.end, 0.1);
-  const auto [own_dq, own_dk, own_dv] = planned_attention_backward(in.grad, in.q, in.k, in.v, out, lse, *plan, 0.1);
+TEST_F(Gpu, CallsLaidOutOnceGiveTheOperatorsBits) {
+  const AttentionMask mask = whole_pack(test::fan_subtree_ends(100, 3, 30));
+  const auto [in, grad] = random_problem(mask, 2, 64);
+  const auto calls = ops::prepare_attention(mask, in.q.device());
+  const AttentionOptions options{.scale = 0.1};
+  const AttentionOutput whole = tree_attention(in, mask, options), own = run_calls(in, *calls, options);
+  EXPECT_TRUE(at::equal(here(whole.out), here(own.out)) && at::equal(here(whole.lse), here(own.lse)));
+  const auto [dq, dk, dv] = tree_attention_backward(grad, in, whole, mask, options);
+  const auto [own_dq, own_dk, own_dv] = run_calls_backward(grad, in, whole, *calls, options);
   EXPECT_TRUE(at::equal(here(dq), here(own_dq)) && at::equal(here(dk), here(own_dk)));
   EXPECT_TRUE(at::equal(here(dv), here(own_dv)));
 }

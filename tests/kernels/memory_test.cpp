@@ -28,9 +28,9 @@ TEST(TreeAttentionMemory, GrowsWithRowsNotWithTheirSquare) {
   const at::Tensor row_tensor = test::int_tensor(row), end_tensor = test::int_tensor(end);
   const at::Tensor grad = at::randn_like(q);
   const int64_t before = peak_bytes();
-  auto [out, lse] = kernels::tree_attention(q, k, v, row_tensor, row_tensor, end_tensor, 0.125);
-  auto [dq, dk, dv] =
-      kernels::tree_attention_backward(grad, q, k, v, out, lse, row_tensor, row_tensor, end_tensor, 0.125);
+  const kernels::AttentionMask mask{row_tensor, row_tensor, end_tensor};
+  const auto output = kernels::tree_attention({q, k, v}, mask, {.scale = 0.125});
+  const auto [dq, dk, dv] = kernels::tree_attention_backward(grad, {q, k, v}, output, mask, {.scale = 0.125});
   const int64_t extra = peak_bytes() - before;
   EXPECT_TRUE(at::isfinite(dq.sum() + dk.sum() + dv.sum()).item<bool>());
   RecordProperty("extra_mib", static_cast<int>(extra >> 20));

@@ -15,7 +15,7 @@
 #include "kernels/selected_logprob/selected_logprob.hpp"
 #include "kernels/swiglu/swiglu.hpp"
 #include "kernels/swiglu/swiglu_composed.hpp"
-#include "kernels/tree_attention/library/planned_attention.hpp"
+#include "kernels/tree_attention/library/run_calls.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 #include "src/ops/partial_logprob.hpp"
 #include "tests/support/meta_aten.hpp"
@@ -88,16 +88,16 @@ TEST_P(Meta, LogprobHasTheTwinsShapes) {
 TEST_P(Meta, TreeAttentionHasTheTwinsShapesAndKeepsItsRowNumbersOnTheCpu) {
   const at::Tensor end = test::int_tensor(test::fan_subtree_ends(5, 3, 4)), row = at::arange(17, at::kInt);
   const at::Tensor q = random({17, 4, 6}), k = random({17, 2, 6});
-  const auto [out, lse] = kernels::tree_attention(q, k, k, row, row, end, 0.5);
-  const auto [meta_out, meta_lse] = kernels::tree_attention(on_meta(q), on_meta(k), on_meta(k), row, row, end, 0.5);
-  expect_alike(meta_out, out);
-  expect_alike(meta_lse, lse);
-  const auto [dq, dk, dv] = kernels::tree_attention_backward(on_meta(q), on_meta(q), on_meta(k), on_meta(k), meta_out,
-                                                             meta_lse, row, row, end, 0.5);
+  const kernels::AttentionInputs meta{on_meta(q), on_meta(k), on_meta(k)};
+  const auto [out, lse] = kernels::tree_attention({q, k, k}, {row, row, end}, {});
+  const auto output = kernels::tree_attention(meta, {row, row, end}, {});
+  expect_alike(output.out, out);
+  expect_alike(output.lse, lse);
+  const auto [dq, dk, dv] = kernels::tree_attention_backward(meta.q, meta, output, {row, row, end}, {});
   expect_alike(dq, out);
   expect_alike(dk, at::zeros({17, 2, 6}, wide()));
   expect_alike(dv, at::zeros({17, 2, 6}, wide()));
-  EXPECT_THROW(kernels::tree_attention(on_meta(q), on_meta(k), on_meta(k), on_meta(row), row, end, 0.5), ShapeError);
+  EXPECT_THROW(kernels::tree_attention(meta, {on_meta(row), row, end}, {}), ShapeError);
 }
 
 TEST(MetaDevice, ABlockOfTheModelRunsForwardAndBackwardWithoutAskingForAValue) {
@@ -114,7 +114,7 @@ TEST(MetaDevice, ABlockOfTheModelRunsForwardAndBackwardWithoutAskingForAValue) {
   at::Tensor x = ops::embedding(on_meta(at::zeros({17}, at::kLong)), table);
   x = x + ops::linear(ops::rms_norm(x, norm, 1e-6), up, &bias);
   const at::Tensor heads = ops::rotary(x.view({17, 2, 4}), angle, angle);
-  x = x + std::get<0>(ops::tree_attention(heads, heads, heads, row, row, end, 0.5)).reshape({17, 8});
+  x = x + ops::tree_attention({heads, heads, heads}, {row, row, end}, {}).out.reshape({17, 8});
   x = ops::swiglu(x, x);
   const at::Tensor score = on_meta(at::zeros({6}, at::kLong));
   const auto scores = ops::selected_logprob(x, table, score, score);
@@ -127,11 +127,11 @@ TEST(MetaDevice, WhatAGpuRunsNeverAsksForAValue) {
     return on_meta(at::zeros(sizes, dtype));
   };
   const at::Tensor end = test::int_tensor(test::fan_subtree_ends(5, 3, 4)), row = at::arange(34, at::kInt);
-  const kernels::AttentionPlan plan(row, row, at::cat({end, end + 17}), at::kMeta, 0);  // two trees: rows are gathered
+  // Two trees: rows are gathered.
+  const kernels::AttentionCalls calls({row, row, at::cat({end, end + 17})}, at::kMeta, 0);
   const at::Tensor q = zeros({34, 4, 8}), k = zeros({34, 2, 8});
-  const auto [out, lse] = kernels::planned_attention(q, k, k, plan, 0.5);
-  const auto [dq, dk, dv] = kernels::planned_attention_backward(q, q, k, k, out, lse, plan, 0.5);
-  EXPECT_EQ(dk.sizes(), k.sizes());
+  const auto output = kernels::run_calls({q, k, k}, calls, {});
+  EXPECT_EQ(kernels::run_calls_backward(q, {q, k, k}, output, calls, {}).k.sizes(), k.sizes());
   const at::Tensor hidden = zeros({10, 8}), weight = zeros({16, 8}), ids = zeros({7}, at::kLong);
   const auto scores = kernels::chunked_logprob(hidden, weight, ids, ids, 0.7, kernels::aten_product, 3 * 16 * 4);
   const at::Tensor wide = std::get<1>(scores), dw = zeros({16, 8}, at::kFloat);

@@ -173,16 +173,16 @@ TEST(OpsTreeAttention, ReturnsTheModelDtypeAndDifferentiates) {
   const at::Tensor end = test::int_tensor(test::fan_subtree_ends(5, 3, 4)), row = at::arange(17, at::kInt);
   const at::Tensor q = random({17, 4, 6}).requires_grad_(true), k = random({17, 2, 6}).requires_grad_(true);
   const at::Tensor v = random({17, 2, 6}).requires_grad_(true), dy = random({17, 4, 6});
-  const auto dense = std::get<0>(test::dense_attention(q, k, v, row, row, end, 0.5));
+  const at::Tensor dense = test::dense_attention({q, k, v}, {row, row, end}, 0.5).out;
   const auto expected = torch::autograd::grad({dense}, {q, k, v}, {dy});
-  const auto [out, lse] = tree_attention(q, k, v, row, row, end, 0.5);
+  const auto [out, lse] = tree_attention({q, k, v}, {row, row, end}, {.scale = 0.5});
   out.backward(dy);
   EXPECT_LT(test::relative_error(q.grad(), expected[0]), 1e-12);
   EXPECT_LT(test::relative_error(k.grad(), expected[1]), 1e-12);
   EXPECT_LT(test::relative_error(v.grad(), expected[2]), 1e-12);
   EXPECT_FALSE(lse.requires_grad());
   const auto low = [](const at::Tensor& x) { return x.detach().to(at::kBFloat16); };
-  const auto [low_out, low_lse] = tree_attention(low(q), low(k), low(v), row, row, end, 0.5);
+  const auto [low_out, low_lse] = tree_attention({low(q), low(k), low(v)}, {row, row, end}, {.scale = 0.5});
   EXPECT_EQ(low_out.scalar_type(), at::kBFloat16);
   EXPECT_EQ(low_lse.scalar_type(), at::kFloat);
 }
@@ -191,19 +191,21 @@ TEST(OpsPartialAttention, MergesPartsAndKeepsRowsWithoutKeysEmpty) {
   at::manual_seed(6);
   const at::Tensor end = test::int_tensor(test::fan_subtree_ends(5, 3, 4)), row = at::arange(17, at::kInt);
   const at::Tensor q = random({17, 2, 6}), k = random({17, 2, 6}), v = random({17, 2, 6});
-  const auto [whole, whole_lse] = partial_attention(q, k, v, row, row, end, 0.5);
-  at::Tensor out = at::zeros_like(whole), lse = at::full_like(whole_lse, -INFINITY);
-  merge_attention(out, lse, at::zeros_like(whole), at::full_like(whole_lse, -INFINITY));
-  EXPECT_TRUE(at::equal(out, at::zeros_like(whole)));
+  const AttentionOptions options{.scale = 0.5};
+  const AttentionOutput whole = partial_attention({q, k, v}, {row, row, end}, options);
+  const AttentionOutput nothing{at::zeros_like(whole.out), at::full_like(whole.lse, -INFINITY)};
+  AttentionOutput sum{nothing.out.clone(), nothing.lse.clone()};
+  merge_attention(sum, nothing);
+  EXPECT_TRUE(at::equal(sum.out, nothing.out));
+  EXPECT_TRUE(at::equal(sum.lse, nothing.lse));
   for (const auto& [begin, stop] : {std::pair{9, 17}, {0, 4}, {4, 9}}) {
     const auto part = [begin = begin, stop = stop](const at::Tensor& x) { return x.slice(0, begin, stop); };
-    const auto [o, l] = partial_attention(q, part(k), part(v), row, part(row), part(end), 0.5);
-    merge_attention(out, lse, o, l);
+    merge_attention(sum, partial_attention({q, part(k), part(v)}, {row, part(row), part(end)}, options));
   }
-  EXPECT_LT(test::relative_error(out, whole), 1e-13);
-  EXPECT_LT(test::relative_error(lse, whole_lse), 1e-13);
-  EXPECT_THROW(merge_attention(out, lse, whole.slice(0, 1), whole_lse.slice(0, 1)), ShapeError);
-  EXPECT_THROW(merge_attention(out, lse, whole.to(at::kFloat), whole_lse), ShapeError);
+  EXPECT_LT(test::relative_error(sum.out, whole.out), 1e-13);
+  EXPECT_LT(test::relative_error(sum.lse, whole.lse), 1e-13);
+  EXPECT_THROW(merge_attention(sum, {whole.out.slice(0, 1), whole.lse.slice(0, 1)}), ShapeError);
+  EXPECT_THROW(merge_attention(sum, {whole.out.to(at::kFloat), whole.lse}), ShapeError);
 }
 
 TEST(OpsSelectedLogprob, SendsWeightGradientsToTheMainGrad) {

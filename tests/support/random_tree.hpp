@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <tuple>
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
+#include "fpdist/kernels/attention.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::test {
@@ -77,10 +77,11 @@ inline at::Tensor int_tensor(const std::vector<int32_t>& values) {
   return at::tensor(at::ArrayRef<int32_t>(values), at::kInt);
 }
 
-/// (out, lse) by the definition, in q's dtype: O(Tq Tk) memory, differentiable.
-inline std::tuple<at::Tensor, at::Tensor> dense_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                          const at::Tensor& q_row, const at::Tensor& k_row,
-                                                          const at::Tensor& k_end, double scale) {
+/// Attention by the definition, in q's dtype: O(Tq Tk) memory, differentiable.
+inline kernels::AttentionOutput dense_attention(const kernels::AttentionInputs& in, const kernels::AttentionMask& mask,
+                                                double scale) {
+  const auto& [q, k, v] = in;
+  const auto& [q_row, k_row, k_end] = mask;
   const int64_t group = q.size(1) / k.size(1);
   const at::Tensor keys = k.repeat_interleave(group, 1), values = v.repeat_interleave(group, 1);
   const at::Tensor row = q_row.unsqueeze(1);

@@ -7,7 +7,7 @@
 
 #include <tuple>
 
-#include "fpdist/ops/attention_plan.hpp"
+#include "fpdist/ops/attention_calls.hpp"
 #include "fpdist/ops/parameter.hpp"
 
 namespace fpdist::ops {
@@ -32,15 +32,11 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 /// Rotates the halves of each head: x [T,heads,D], cos and sin [T,D/2] in the accumulation dtype (Llama's convention).
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
-/// Attention over a pack. q [Tq,Hq,D], k and v [Tk,Hkv,D], Hq a multiple of Hkv; q_row [Tq], k_row [Tk] ascending row
-/// numbers and k_end [Tk] subtree ends, int32 on the CPU. Key j is visible to query i iff k_row[j] <= q_row[i] <
-/// k_end[j]. Returns (out [Tq,Hq,D] in q's dtype, lse [Tq,Hq] in the accumulation dtype, natural log, -inf for a row
-/// without keys). O(T) memory beside q, k, v and out. Differentiable in q, k, v (through out). `plan`:
-/// prepare_attention's for these rows, or null.
-std::tuple<at::Tensor, at::Tensor> tree_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                  const at::Tensor& q_row, const at::Tensor& k_row,
-                                                  const at::Tensor& k_end, double scale,
-                                                  const AttentionPlanPtr& plan = nullptr);
+/// Attention over a pack, out in q's dtype: shapes, dtypes and who sees whom in fpdist/kernels/attention.hpp. O(T)
+/// memory beside q, k, v and out. Differentiable in q, k, v (through out). `calls`: prepare_attention's for this mask,
+/// or null (then deterministic, whatever the options say).
+AttentionOutput tree_attention(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options,
+                               const AttentionCallsPtr& calls = nullptr);
 
 struct SelectedLogprob {
   at::Tensor logp;     ///< [S] accumulation dtype, differentiable

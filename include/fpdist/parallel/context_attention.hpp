@@ -15,6 +15,7 @@
 
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/comm/device.hpp"
+#include "fpdist/ops/attention_calls.hpp"
 #include "fpdist/plan/context_plan.hpp"
 
 namespace fpdist::parallel {
@@ -47,10 +48,10 @@ struct ResidentKeys {
 };
 
 /// Collective over the cp axis, forward and backward, also on a rank without rows. q [n,Hq,D], k and v [n,Hkv,D] of the
-/// rank's own rows in row order -> out [n,Hq,D]. With a Ulysses plan its degree must divide Hkv. With slices:
-/// q, k and v of this slice's own rows, and `resident`, which must outlive the graph. Differentiable in q, k and v.
-at::Tensor context_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                             std::shared_ptr<const ContextExchange> exchange, double scale,
-                             ResidentKeys* resident = nullptr);
+/// rank's own rows in row order -> out [n,Hq,D]; who sees whom, the exchange knows. With a Ulysses plan its degree must
+/// divide Hkv. With slices: q, k and v of this slice's own rows, and `resident`, which must outlive the graph.
+/// Differentiable in q, k and v.
+at::Tensor context_attention(const ops::AttentionInputs& in, std::shared_ptr<const ContextExchange> exchange,
+                             const ops::AttentionOptions& options, ResidentKeys* resident = nullptr);
 
 }  // namespace fpdist::parallel

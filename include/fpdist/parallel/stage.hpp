@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "fpdist/comm/device.hpp"
-#include "fpdist/ops/attention_plan.hpp"
+#include "fpdist/ops/attention_calls.hpp"
 #include "fpdist/parallel/context_attention.hpp"
 #include "fpdist/plan/context_plan.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
@@ -28,10 +28,8 @@ struct RowShare {
 /// n rows of the cp rank in the slice, in row order; its tp ranks hold runs of them.
 struct PackTensors {
   int slice = 0, slices = 1;
-  at::Tensor token;        ///< [n] int64
-  at::Tensor depth;        ///< [n] int64, rotary positions
-  at::Tensor row;          ///< [n] int32, row numbers in the pack; always on the CPU, where attention is laid out
-  at::Tensor subtree_end;  ///< [n] int32; always on the CPU
+  at::Tensor token;                 ///< [n] int64
+  at::Tensor depth;                 ///< [n] int64, rotary positions
   std::vector<int64_t> shard_rows;  ///< [tp] rows of each tp rank
 
   // Scores whose source row is one of the n.
@@ -55,11 +53,13 @@ struct PackTensors {
   bool has_empty_sample = false;
   int64_t samples = 0;
 
-  ops::AttentionPlanPtr attention;                  ///< of row and subtree_end, for a device; unused with an exchange
+  ops::AttentionMask mask;       ///< of the n rows over themselves; on the CPU, where attention is laid out
+  ops::AttentionCallsPtr calls;  ///< of the mask, for a device; neither is used with an exchange
+  bool deterministic = true;     ///< what the device promises, and so attention must
   std::shared_ptr<const ContextExchange> exchange;  ///< how keys reach this rank; null: all rows are here
   int64_t own_rows(int tp_rank) const { return shard_rows[static_cast<size_t>(tp_rank)]; }
 };
-/// One a slice; on `device` (null: the CPU), all but row and subtree_end.
+/// One a slice; on `device` (null: the CPU), all but the mask.
 std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, const RowShare& share,
                                             comm::Device* device = nullptr);
 /// A whole pack on one cp rank.

@@ -9,9 +9,11 @@
 #include <limits>
 #include <span>
 
-#include "kernels/common/checks.hpp"
+#include "kernels/common/wide.hpp"
 #include "kernels/tree_attention/cpu/small_piece.hpp"
 #include "kernels/tree_attention/mask/pieces.hpp"
+#include "kernels/tree_attention/merge.hpp"
+#include "kernels/tree_attention/schema.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 
 namespace fpdist::kernels {
@@ -21,8 +23,8 @@ std::span<const int32_t> as_span(const at::Tensor& rows) {
   return {rows.const_data_ptr<int32_t>(), static_cast<size_t>(rows.numel())};
 }
 
-std::vector<Piece> pieces_of(const at::Tensor& q_row, const at::Tensor& k_row, const at::Tensor& k_end) {
-  const at::Tensor q = q_row.contiguous(), k = k_row.contiguous(), end = k_end.contiguous();
+std::vector<Piece> pieces_of(const AttentionMask& mask) {
+  const at::Tensor q = mask.q_row.contiguous(), k = mask.k_row.contiguous(), end = mask.k_end.contiguous();
   return find_pieces(as_span(q), as_span(k), as_span(end));
 }
 
@@ -38,8 +40,9 @@ at::Tensor shared(const at::Tensor& x, int64_t group) {
 
 /// Rows with D contiguous elements a head and heads side by side: what the small-piece loops walk.
 template <typename A>
-HeadView<A> make_view(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
-                      const at::Tensor& lse, double scale) {
+HeadView<A> make_view(const AttentionInputs& in, const AttentionOutput& output, double scale) {
+  const auto& [q, k, v] = in;
+  const auto& [out, lse] = output;
   HeadView<A> view{};
   view.q = q.const_data_ptr<A>(), view.k = k.const_data_ptr<A>(), view.v = v.const_data_ptr<A>();
   view.out = out.data_ptr<A>(), view.lse = lse.data_ptr<A>();
@@ -84,78 +87,72 @@ void walk(std::span<const Piece> pieces, Small small, Large large) {
   }
 }
 
-void merge_piece(at::Tensor out, at::Tensor lse, const at::Tensor& part_out, const at::Tensor& part_lse,
-                 bool is_first) {
-  if (is_first) {
-    out.copy_(part_out);
-    lse.copy_(part_lse);
-    return;
-  }
-  const at::Tensor merged = at::logaddexp(lse, part_lse);
-  out.mul_(at::exp(lse - merged)).addcmul_(part_out, at::exp(part_lse - merged));
-  lse.copy_(merged);
+/// In the accumulation dtype, rows packed.
+AttentionInputs packed(const AttentionInputs& in) {
+  return {wide(in.q).contiguous(), wide(in.k).contiguous(), wide(in.v).contiguous()};
 }
 
-std::tuple<at::Tensor, at::Tensor> forward_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                               const at::Tensor& q_row, const at::Tensor& k_row,
-                                               const at::Tensor& k_end, double scale) {
-  check_tree_attention(q, k, v, q_row, k_row, k_end);
-  const auto dtype = accumulate_dtype_of(q.scalar_type());
+AttentionOutput forward_cpu(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options) {
+  check_tree_attention(in, mask);
+  const AttentionInputs all = packed(in);
+  const at::Tensor &q = all.q, &k = all.k;
   const int64_t heads = k.size(1), group = q.size(1) / heads;
-  const at::Tensor qc = q.to(dtype).contiguous(), kc = k.to(dtype).contiguous(), vc = v.to(dtype).contiguous();
-  at::Tensor out = at::zeros(qc.sizes(), qc.options());
-  at::Tensor lse = at::full({q.size(0), q.size(1)}, -std::numeric_limits<double>::infinity(), out.options());
-  const at::Tensor qa = grouped(qc, heads), ka = shared(kc, group), va = shared(vc, group);
-  const at::Tensor oa = grouped(out, heads), la = grouped(lse.unsqueeze(-1), heads);
+  AttentionOutput whole{at::zeros(q.sizes(), q.options()),
+                        at::full({q.size(0), q.size(1)}, -std::numeric_limits<double>::infinity(), q.options())};
+  const at::Tensor qa = grouped(q, heads), ka = shared(k, group), va = shared(all.v, group);
+  const at::Tensor oa = grouped(whole.out, heads), la = grouped(whole.lse.unsqueeze(-1), heads).squeeze(-1);
   int64_t first_untouched = 0;  // pieces may only overwrite what none before has reached
   const auto large = [&](const Piece& piece) {
     const auto [o, l] = at::_scaled_dot_product_flash_attention_for_cpu(
         qa.slice(2, piece.q_begin, piece.q_end), ka.slice(2, piece.k_begin, piece.k_end),
-        va.slice(2, piece.k_begin, piece.k_end), 0.0, piece.is_causal, {}, scale);
-    merge_piece(oa.slice(2, piece.q_begin, piece.q_end), la.slice(2, piece.q_begin, piece.q_end), o, l.unsqueeze(-1),
-                piece.q_begin >= first_untouched);
+        va.slice(2, piece.k_begin, piece.k_end), 0.0, piece.is_causal, {}, options.scale);
+    AttentionOutput rows{oa.slice(2, piece.q_begin, piece.q_end), la.slice(2, piece.q_begin, piece.q_end)};
+    if (piece.q_begin >= first_untouched)
+      rows.out.copy_(o), rows.lse.copy_(l);
+    else
+      merge_attention(rows, {o, l});
     first_untouched = std::max(first_untouched, piece.q_end);
   };
-  const std::vector<Piece> pieces = pieces_of(q_row, k_row, k_end);
-  AT_DISPATCH_FLOATING_TYPES(dtype, "tree_attention", [&] {
-    const auto view = make_view<scalar_t>(qc, kc, vc, out, lse, scale);
+  const std::vector<Piece> pieces = pieces_of(mask);
+  AT_DISPATCH_FLOATING_TYPES(q.scalar_type(), "tree_attention", [&] {
+    const auto view = make_view<scalar_t>(all, whole, options.scale);
     const auto small = [&](std::span<const Piece> run) {
       for_heads(view, heads, run, [](const auto& one, const Piece& piece) { small_piece_forward(one, piece); });
       for (const Piece& piece : run) first_untouched = std::max(first_untouched, piece.q_end);
     };
     walk(pieces, small, large);
   });
-  return {out, lse};
+  return whole;
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_cpu(const at::Tensor& grad_out, const at::Tensor& q,
-                                                            const at::Tensor& k, const at::Tensor& v,
-                                                            const at::Tensor& out, const at::Tensor& lse,
-                                                            const at::Tensor& q_row, const at::Tensor& k_row,
-                                                            const at::Tensor& k_end, double scale) {
-  check_tree_attention(q, k, v, q_row, k_row, k_end);
-  check_tree_attention_backward(grad_out, q, out, lse);
-  const auto dtype = accumulate_dtype_of(q.scalar_type());
+AttentionGradients backward_cpu(const at::Tensor& grad_out, const AttentionInputs& in, const AttentionOutput& merged,
+                                const AttentionMask& mask, const AttentionOptions& options) {
+  check_tree_attention(in, mask);
+  check_tree_attention_backward(grad_out, in.q, merged);
+  const AttentionInputs all = packed(in);
+  const at::Tensor &q = all.q, &k = all.k;
   const int64_t heads = k.size(1), group = q.size(1) / heads;
-  const at::Tensor qc = q.to(dtype).contiguous(), kc = k.to(dtype).contiguous(), vc = v.to(dtype).contiguous();
-  const at::Tensor gc = grad_out.to(dtype).contiguous(), oc = out.contiguous(), lc = lse.contiguous();
-  at::Tensor dq = at::zeros_like(qc), dk = at::zeros_like(kc), dv = at::zeros_like(kc);
-  const at::Tensor ga = grouped(gc, heads), qa = grouped(qc, heads), ka = shared(kc, group), va = shared(vc, group);
-  const at::Tensor oa = grouped(oc, heads), la = grouped(lc.unsqueeze(-1), heads).squeeze(-1);
+  const at::Tensor grad = wide(grad_out).contiguous();
+  const AttentionOutput whole{merged.out.contiguous(), merged.lse.contiguous()};
+  at::Tensor dq = at::zeros_like(q), dk = at::zeros_like(k), dv = at::zeros_like(all.v);
+  const at::Tensor ga = grouped(grad, heads), qa = grouped(q, heads);
+  const at::Tensor ka = shared(k, group), va = shared(all.v, group);
+  const at::Tensor oa = grouped(whole.out, heads), la = grouped(whole.lse.unsqueeze(-1), heads).squeeze(-1);
   const at::Tensor dqa = grouped(dq, heads), dka = dk.transpose(0, 1), dva = dv.transpose(0, 1);
   const auto large = [&](const Piece& piece) {
     const auto queries = [&piece](const at::Tensor& x) { return x.slice(2, piece.q_begin, piece.q_end); };
     const auto keys = [&piece](const at::Tensor& x, int64_t dim) { return x.slice(dim, piece.k_begin, piece.k_end); };
     const auto [pq, pk, pv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        queries(ga), queries(qa), keys(ka, 2), keys(va, 2), queries(oa), queries(la), 0.0, piece.is_causal, {}, scale);
+        queries(ga), queries(qa), keys(ka, 2), keys(va, 2), queries(oa), queries(la), 0.0, piece.is_causal, {},
+        options.scale);
     queries(dqa).add_(pq);
     keys(dka, 1).add_(group == 1 ? pk.squeeze(1) : pk.sum(1));
     keys(dva, 1).add_(group == 1 ? pv.squeeze(1) : pv.sum(1));
   };
-  const std::vector<Piece> pieces = pieces_of(q_row, k_row, k_end);
-  AT_DISPATCH_FLOATING_TYPES(dtype, "tree_attention_backward", [&] {
-    auto view = make_view<scalar_t>(qc, kc, vc, oc, lc, scale);
-    view.grad = gc.const_data_ptr<scalar_t>(), view.grad_stride = gc.stride(0), view.dkv_stride = dk.stride(0);
+  const std::vector<Piece> pieces = pieces_of(mask);
+  AT_DISPATCH_FLOATING_TYPES(q.scalar_type(), "tree_attention_backward", [&] {
+    auto view = make_view<scalar_t>(all, whole, options.scale);
+    view.grad = grad.const_data_ptr<scalar_t>(), view.grad_stride = grad.stride(0), view.dkv_stride = dk.stride(0);
     view.dq = dq.data_ptr<scalar_t>(), view.dk = dk.data_ptr<scalar_t>(), view.dv = dv.data_ptr<scalar_t>();
     const auto small = [&](std::span<const Piece> run) {
       for_heads(view, heads, run, [](const auto& one, const Piece& piece) { small_piece_backward(one, piece); });
@@ -169,6 +166,6 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_cpu(const at::Tensor& gr
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_IMPL(fpdist, CPU, m) {
-  m.impl("tree_attention", fpdist::kernels::forward_cpu);
-  m.impl("tree_attention_backward", fpdist::kernels::backward_cpu);
+  m.impl("tree_attention", fpdist::kernels::flat_forward<fpdist::kernels::forward_cpu>);
+  m.impl("tree_attention_backward", fpdist::kernels::flat_backward<fpdist::kernels::backward_cpu>);
 }

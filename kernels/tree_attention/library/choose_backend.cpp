@@ -30,11 +30,11 @@ Backend choose_backend(const BackendQuestion& question) {
   return question.capability >= 90 && cudnn_is_sound(question) ? Backend::kCudnn : Backend::kFlash;
 }
 
-BackendQuestion question_of(const at::Tensor& q, const VarlenCall& call, const AttentionPlan& plan) {
+BackendQuestion question_of(const at::Tensor& q, const VarlenCall& call, int64_t capability, bool deterministic) {
   return {.dtype = q.scalar_type(),
           .head_size = q.size(2),
-          .capability = plan.capability(),
-          .deterministic = plan.deterministic(),
+          .capability = capability,
+          .deterministic = deterministic,
           .segments = static_cast<int64_t>(call.level.piece.size()),
           .shortest_q = call.q.shortest,
           .longest_q = call.q.longest,

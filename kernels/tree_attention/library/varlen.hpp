@@ -1,15 +1,14 @@
 #pragma once
-// tree_attention on a GPU: who runs one call of a plan, and the three that can. All take gathered rows, q
-// [queries,Hq,D], k and v [keys,Hkv,D], and return out [queries,Hq,D] and lse [queries,Hq] (natural log), or dq, dk and
-// dv, each in a dtype of its own choice. Backward takes out and lse as merged over all calls, in the accumulation
-// dtype.
+// tree_attention on a GPU: who runs one of its calls, and the three that can. All take gathered rows, q
+// [queries,Hq,D], k and v [keys,Hkv,D], and return out and lse, or the gradients, each in a dtype of its own choice.
+// Backward takes out and lse as merged over all calls, in the accumulation dtype.
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <tuple>
 
-#include "kernels/tree_attention/mask/attention_plan.hpp"
+#include "fpdist/kernels/attention.hpp"
+#include "kernels/tree_attention/mask/attention_calls.hpp"
 
 namespace fpdist::kernels {
 
@@ -29,32 +28,23 @@ struct BackendQuestion {
   int64_t shortest_q = 1, longest_q = 1, longest_k = 1;
 };
 Backend choose_backend(const BackendQuestion& question);
-BackendQuestion question_of(const at::Tensor& q, const VarlenCall& call, const AttentionPlan& plan);
+BackendQuestion question_of(const at::Tensor& q, const VarlenCall& call, int64_t capability, bool deterministic);
 
 /// Of scores alive at a time in plain products: queries go in blocks.
 inline constexpr int64_t kScoreBytes = int64_t{256} << 20;
 
-std::tuple<at::Tensor, at::Tensor> math_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                const VarlenCall& call, double scale,
-                                                int64_t score_bytes = kScoreBytes);
-std::tuple<at::Tensor, at::Tensor, at::Tensor> math_backward(const at::Tensor& grad_out, const at::Tensor& q,
-                                                             const at::Tensor& k, const at::Tensor& v,
-                                                             const at::Tensor& out, const at::Tensor& lse,
-                                                             const VarlenCall& call, double scale,
-                                                             int64_t score_bytes = kScoreBytes);
+AttentionOutput math_forward(const AttentionInputs& in, const VarlenCall& call, const AttentionOptions& options,
+                             int64_t score_bytes = kScoreBytes);
+AttentionGradients math_backward(const at::Tensor& grad_out, const AttentionInputs& in, const AttentionOutput& merged,
+                                 const VarlenCall& call, const AttentionOptions& options,
+                                 int64_t score_bytes = kScoreBytes);
 
-std::tuple<at::Tensor, at::Tensor> flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                 const VarlenCall& call, double scale);
-std::tuple<at::Tensor, at::Tensor, at::Tensor> flash_backward(const at::Tensor& grad_out, const at::Tensor& q,
-                                                              const at::Tensor& k, const at::Tensor& v,
-                                                              const at::Tensor& out, const at::Tensor& lse,
-                                                              const VarlenCall& call, double scale, bool deterministic);
+AttentionOutput flash_forward(const AttentionInputs& in, const VarlenCall& call, const AttentionOptions& options);
+AttentionGradients flash_backward(const at::Tensor& grad_out, const AttentionInputs& in, const AttentionOutput& merged,
+                                  const VarlenCall& call, const AttentionOptions& options);
 
-std::tuple<at::Tensor, at::Tensor> cudnn_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                 const VarlenCall& call, double scale);
-std::tuple<at::Tensor, at::Tensor, at::Tensor> cudnn_backward(const at::Tensor& grad_out, const at::Tensor& q,
-                                                              const at::Tensor& k, const at::Tensor& v,
-                                                              const at::Tensor& out, const at::Tensor& lse,
-                                                              const VarlenCall& call, double scale);
+AttentionOutput cudnn_forward(const AttentionInputs& in, const VarlenCall& call, const AttentionOptions& options);
+AttentionGradients cudnn_backward(const at::Tensor& grad_out, const AttentionInputs& in, const AttentionOutput& merged,
+                                  const VarlenCall& call, const AttentionOptions& options);
 
 }  // namespace fpdist::kernels

@@ -1,4 +1,4 @@
-// One call of a plan in torch's fused attentions: FlashAttention 2 over segments, cuDNN for a call of one segment. Both
+// One call in torch's fused attentions: FlashAttention 2 over segments, cuDNN for a call of one segment. Both
 // take what was merged over all calls, out and lse, into their backward (kernels.md's sources: ring-flash-attention and
 // TransformerEngine do the same). They are private operators of torch: pinned to 2.11.
 #include <ATen/ATen.h>
@@ -50,45 +50,45 @@ at::Tensor no_random_state(const at::Tensor& like, at::IntArrayRef sizes, at::Sc
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor> flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                 const VarlenCall& call, double scale) {
+AttentionOutput flash_forward(const AttentionInputs& in, const VarlenCall& call, const AttentionOptions& options) {
+  const auto& [q, k, v] = in;
   const auto result = at::_flash_attention_forward(q, k, v, call.q.offset, call.k.offset, call.q.longest,
                                                    call.k.longest, /*dropout_p=*/0.0, call.level.is_causal,
-                                                   /*return_debug_mask=*/false, scale);
+                                                   /*return_debug_mask=*/false, options.scale);
   return {std::get<0>(result), lse_by_row(std::get<1>(result), q)};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> flash_backward(const at::Tensor& grad_out, const at::Tensor& q,
-                                                              const at::Tensor& k, const at::Tensor& v,
-                                                              const at::Tensor& out, const at::Tensor& lse,
-                                                              const VarlenCall& call, double scale,
-                                                              bool deterministic) {
-  const DeterministicScope scope(deterministic);
-  return at::_flash_attention_backward(
-      grad_out.to(q.scalar_type()), q, k, v, out.to(q.scalar_type()), lse.to(at::kFloat).t().contiguous(),
-      call.q.offset, call.k.offset, call.q.longest, call.k.longest, /*dropout_p=*/0.0, call.level.is_causal,
-      no_random_state(q, {2}, at::kUInt64), no_random_state(q, {}, at::kUInt64), scale);
+AttentionGradients flash_backward(const at::Tensor& grad_out, const AttentionInputs& in, const AttentionOutput& merged,
+                                  const VarlenCall& call, const AttentionOptions& options) {
+  const auto& [q, k, v] = in;
+  const DeterministicScope scope(options.deterministic);
+  const auto [dq, dk, dv] = at::_flash_attention_backward(
+      grad_out.to(q.scalar_type()), q, k, v, merged.out.to(q.scalar_type()), merged.lse.to(at::kFloat).t().contiguous(),
+      call.q.offset, call.k.offset, call.q.longest, call.k.longest,
+      /*dropout_p=*/0.0, call.level.is_causal, no_random_state(q, {2}, at::kUInt64),
+      no_random_state(q, {}, at::kUInt64), options.scale);
+  return {dq, dk, dv};
 }
 
-std::tuple<at::Tensor, at::Tensor> cudnn_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                 const VarlenCall& call, double scale) {
+AttentionOutput cudnn_forward(const AttentionInputs& in, const VarlenCall& call, const AttentionOptions& options) {
+  const auto& [q, k, v] = in;
   const auto result = at::_cudnn_attention_forward(as_batch(q), as_batch(k), as_batch(v), /*attn_bias=*/{},
                                                    /*cum_seq_q=*/{}, /*cum_seq_k=*/{}, call.q.longest, call.k.longest,
                                                    /*compute_log_sumexp=*/true, /*dropout_p=*/0.0, call.level.is_causal,
-                                                   /*return_debug_mask=*/false, scale);
+                                                   /*return_debug_mask=*/false, options.scale);
   return {as_rows(std::get<0>(result)), lse_by_row(std::get<1>(result), q)};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> cudnn_backward(const at::Tensor& grad_out, const at::Tensor& q,
-                                                              const at::Tensor& k, const at::Tensor& v,
-                                                              const at::Tensor& out, const at::Tensor& lse,
-                                                              const VarlenCall& call, double scale) {
-  const at::Tensor stats = lse.to(at::kFloat).t().contiguous().view({1, q.size(1), q.size(0), 1});
-  const auto [dq, dk, dv] = at::_cudnn_attention_backward(
-      as_batch(grad_out.to(q.scalar_type())), as_batch(q), as_batch(k), as_batch(v), as_batch(out.to(q.scalar_type())),
-      stats, no_random_state(q, {}, at::kLong), no_random_state(q, {}, at::kLong), /*attn_bias=*/at::Tensor(),
-      /*cum_seq_q=*/at::Tensor(), /*cum_seq_k=*/at::Tensor(), call.q.longest, call.k.longest, /*dropout_p=*/0.0,
-      call.level.is_causal, scale);
+AttentionGradients cudnn_backward(const at::Tensor& grad_out, const AttentionInputs& in, const AttentionOutput& merged,
+                                  const VarlenCall& call, const AttentionOptions& options) {
+  const auto& [q, k, v] = in;
+  const at::Tensor stats = merged.lse.to(at::kFloat).t().contiguous().view({1, q.size(1), q.size(0), 1});
+  const auto [dq, dk, dv] =
+      at::_cudnn_attention_backward(as_batch(grad_out.to(q.scalar_type())), as_batch(q), as_batch(k), as_batch(v),
+                                    as_batch(merged.out.to(q.scalar_type())), stats, no_random_state(q, {}, at::kLong),
+                                    no_random_state(q, {}, at::kLong), /*attn_bias=*/at::Tensor(),
+                                    /*cum_seq_q=*/at::Tensor(), /*cum_seq_k=*/at::Tensor(), call.q.longest,
+                                    call.k.longest, /*dropout_p=*/0.0, call.level.is_causal, options.scale);
   return {as_rows(dq), as_rows(dk), as_rows(dv)};
 }
 

@@ -1,4 +1,4 @@
-// One call of a plan in batched matrix products: exact in the accumulation dtype, the reference of the other two, and
+// One call in batched matrix products: exact in the accumulation dtype, the reference of the other two, and
 // what float32 and float64 run on. Grouped heads are folded into the rows, so keys are never repeated.
 // Legend: G query heads a key head, B queries in a block, N keys that the block sees.
 #include <ATen/ATen.h>
@@ -51,8 +51,9 @@ at::Tensor scores_of(const at::Tensor& q, const at::Tensor& k, int64_t group, in
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor> math_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                const VarlenCall& call, double scale, int64_t score_bytes) {
+AttentionOutput math_forward(const AttentionInputs& in, const VarlenCall& call, const AttentionOptions& options,
+                             int64_t score_bytes) {
+  const auto& [q, k, v] = in;
   const auto dtype = accumulate_dtype_of(q.scalar_type());
   const int64_t heads = k.size(1), group = q.size(1) / heads;
   const at::Tensor qa = q.to(dtype), ka = k.to(dtype).transpose(0, 1), va = v.to(dtype).transpose(0, 1);
@@ -61,7 +62,7 @@ std::tuple<at::Tensor, at::Tensor> math_forward(const at::Tensor& q, const at::T
       call, score_bytes / (q.size(1) * qa.element_size()),
       [&](int64_t first, int64_t count, int64_t key, int64_t keys, int64_t before) {
         const at::Tensor scores = scores_of(by_key_head(qa.narrow(0, first, count), heads), ka.narrow(1, key, keys),
-                                            group, before, call.level.is_causal, scale);
+                                            group, before, call.level.is_causal, options.scale);
         const at::Tensor sum = at::logsumexp(scores, {-1}, /*keepdim=*/true);  // [Hkv, G*B, 1]
         out.narrow(0, first, count).copy_(by_row(at::bmm(at::exp(scores - sum), va.narrow(1, key, keys)), group));
         lse.narrow(0, first, count).copy_(by_row(sum, group).squeeze(-1));
@@ -69,16 +70,14 @@ std::tuple<at::Tensor, at::Tensor> math_forward(const at::Tensor& q, const at::T
   return {out, lse};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> math_backward(const at::Tensor& grad_out, const at::Tensor& q,
-                                                             const at::Tensor& k, const at::Tensor& v,
-                                                             const at::Tensor& out, const at::Tensor& lse,
-                                                             const VarlenCall& call, double scale,
-                                                             int64_t score_bytes) {
+AttentionGradients math_backward(const at::Tensor& grad_out, const AttentionInputs& in, const AttentionOutput& merged,
+                                 const VarlenCall& call, const AttentionOptions& options, int64_t score_bytes) {
+  const auto& [q, k, v] = in;
   const auto dtype = accumulate_dtype_of(q.scalar_type());
   const int64_t heads = k.size(1), group = q.size(1) / heads;
   const at::Tensor qa = q.to(dtype), ka = k.to(dtype).transpose(0, 1), va = v.to(dtype).transpose(0, 1);
-  const at::Tensor grad = grad_out.to(dtype), delta = grad.mul(out).sum(-1, /*keepdim=*/true);  // [Tq,Hq,1]
-  const at::Tensor wide_lse = lse.to(dtype).unsqueeze(-1);
+  const at::Tensor grad = grad_out.to(dtype), delta = grad.mul(merged.out).sum(-1, /*keepdim=*/true);  // [Tq,Hq,1]
+  const at::Tensor wide_lse = merged.lse.to(dtype).unsqueeze(-1);
   at::Tensor dq = at::empty(q.sizes(), qa.options());
   at::Tensor dk = at::zeros({heads, k.size(0), k.size(2)}, qa.options()), dv = at::zeros_like(dk);
   for_blocks(call, score_bytes / (q.size(1) * qa.element_size()),
@@ -86,9 +85,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> math_backward(const at::Tensor& g
                const auto rows = [&](const at::Tensor& x) { return by_key_head(x.narrow(0, first, count), heads); };
                const at::Tensor block = rows(qa), dy = rows(grad), near = ka.narrow(1, key, keys);
                const at::Tensor p =
-                   at::exp(scores_of(block, near, group, before, call.level.is_causal, scale) - rows(wide_lse));
+                   at::exp(scores_of(block, near, group, before, call.level.is_causal, options.scale) - rows(wide_lse));
                const at::Tensor ds =
-                   at::bmm(dy, va.narrow(1, key, keys).transpose(1, 2)).sub_(rows(delta)).mul_(p).mul_(scale);
+                   at::bmm(dy, va.narrow(1, key, keys).transpose(1, 2)).sub_(rows(delta)).mul_(p).mul_(options.scale);
                dq.narrow(0, first, count).copy_(by_row(at::bmm(ds, near), group));
                dk.narrow(1, key, keys).add_(at::bmm(ds.transpose(1, 2), block));
                dv.narrow(1, key, keys).add_(at::bmm(p.transpose(1, 2), dy));

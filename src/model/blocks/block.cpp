@@ -49,11 +49,11 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
   const at::Tensor k = turned_heads(x, weights.k, weights.k_norm, config, context.rotary);
   const at::Tensor v = heads_of(x, weights.v, config.head_dim);
   const auto& tensors = context.tensors;
-  const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
+  const ops::AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim)),
+                                      .deterministic = tensors.deterministic};
   const at::Tensor mixed = tensors.exchange
-                               ? parallel::context_attention(q, k, v, tensors.exchange, scale, resident)
-                               : std::get<0>(ops::tree_attention(q, k, v, tensors.row, tensors.row, tensors.subtree_end,
-                                                                 scale, tensors.attention));
+                               ? parallel::context_attention({q, k, v}, tensors.exchange, options, resident)
+                               : ops::tree_attention({q, k, v}, tensors.mask, options, tensors.calls).out;
   return mixed.reshape({x.size(0), q.size(1) * q.size(2)});
 }
 

@@ -19,10 +19,12 @@ namespace {
 
 using Impl = ContextExchange::Impl;
 
-/// Holds the exchange in autograd's saved data.
+/// What autograd's saved data holds beside tensors.
 struct Holder final : torch::CustomClassHolder {
-  Holder(std::shared_ptr<const ContextExchange> held, ResidentKeys* keys) : exchange(std::move(held)), resident(keys) {}
+  Holder(std::shared_ptr<const ContextExchange> held, const ops::AttentionOptions& asked, ResidentKeys* keys)
+      : exchange(std::move(held)), options(asked), resident(keys) {}
   std::shared_ptr<const ContextExchange> exchange;
+  ops::AttentionOptions options;
   ResidentKeys* resident;
 };
 
@@ -129,25 +131,23 @@ at::Tensor own_gradient(const Impl& exchange, const at::Tensor& dkv, ResidentKey
 
 struct ContextAttention : torch::autograd::Function<ContextAttention> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& k,
-                            const at::Tensor& v, const c10::intrusive_ptr<Holder>& holder, double scale) {
+                            const at::Tensor& v, const c10::intrusive_ptr<Holder>& holder) {
     const at::AutoDispatchBelowAutograd below;
     const Impl& exchange = holder->exchange->impl();
     const auto mine = split_heads(exchange, {q, k, v});
     const at::Tensor kv = own_keys(exchange, mine[1], mine[2], holder->resident);
     KeyStream stream(exchange, kv);
-    auto [out, lse] = ops::partial_attention(mine[0], kv.select(1, 0), kv.select(1, 1), exchange.row, exchange.key_row,
-                                             exchange.key_end, scale, exchange.plan);
+    ops::AttentionOutput whole = ops::partial_attention({mine[0], kv.select(1, 0), kv.select(1, 1)}, exchange.mask,
+                                                        holder->options, exchange.calls);
     for (const ExchangeStage& stage : exchange.stage) {
       const auto [keys, values] = stream.next();
       if (stage.received == 0) continue;
-      const auto [part, part_lse] =
-          ops::partial_attention(mine[0], keys, values, exchange.row, stage.row, stage.end, scale, stage.plan);
-      ops::merge_attention(out, lse, part, part_lse);
+      ops::merge_attention(whole,
+                           ops::partial_attention({mine[0], keys, values}, stage.mask, holder->options, stage.calls));
     }
-    const at::Tensor rounded = out.to(q.scalar_type());
-    context->save_for_backward({mine[0], holder->resident == nullptr ? kv : at::Tensor(), rounded, lse});
+    const at::Tensor rounded = whole.out.to(q.scalar_type());
+    context->save_for_backward({mine[0], holder->resident == nullptr ? kv : at::Tensor(), rounded, whole.lse});
     context->saved_data["exchange"] = c10::IValue::make_capsule(holder);
-    context->saved_data["scale"] = scale;
     return join_heads(exchange, {rounded})[0];
   }
 
@@ -155,17 +155,15 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
                                                  const torch::autograd::variable_list& grads) {
     const auto holder = c10::static_intrusive_pointer_cast<Holder>(context->saved_data["exchange"].toCapsule());
     const Impl& exchange = holder->exchange->impl();
-    const double scale = context->saved_data["scale"].toDouble();
     const auto saved = context->get_saved_variables();
-    const at::Tensor &q = saved[0], &lse = saved[3];
+    const at::Tensor& q = saved[0];
     const at::Tensor kv =
         holder->resident == nullptr ? saved[1] : holder->resident->keys.narrow(0, 0, exchange.key_rows());
-    const at::Tensor out = saved[2].to(lse.scalar_type());
+    const ops::AttentionOutput whole{saved[2].to(saved[3].scalar_type()), saved[3]};
     const at::Tensor grad = split_heads(exchange, {grads[0].contiguous()})[0];
     KeyStream stream(exchange, kv);
-    auto [dq, dk, dv] =
-        ops::partial_attention_backward(grad, q, kv.select(1, 0), kv.select(1, 1), out, lse, exchange.row,
-                                        exchange.key_row, exchange.key_end, scale, exchange.plan);
+    auto [dq, dk, dv] = ops::partial_attention_backward(grad, {q, kv.select(1, 0), kv.select(1, 1)}, whole,
+                                                        exchange.mask, holder->options, exchange.calls);
     at::Tensor dkv = at::stack({dk, dv}, 1);
     GradientStream home(exchange, dkv);
     for (size_t s = 0; s < exchange.stage.size(); ++s) {
@@ -173,8 +171,8 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
       const auto [keys, values] = stream.next();
       at::Tensor share = at::zeros({stage.received, 2, dkv.size(2), dkv.size(3)}, dkv.options());
       if (stage.received > 0) {
-        const auto [dq_part, dk_part, dv_part] = ops::partial_attention_backward(
-            grad, q, keys, values, out, lse, exchange.row, stage.row, stage.end, scale, stage.plan);
+        const auto [dq_part, dk_part, dv_part] =
+            ops::partial_attention_backward(grad, {q, keys, values}, whole, stage.mask, holder->options, stage.calls);
         dq.add_(dq_part);
         share.select(1, 0).copy_(dk_part), share.select(1, 1).copy_(dv_part);
       }
@@ -183,21 +181,22 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
     home.finish();
     const at::Tensor own = own_gradient(exchange, dkv, holder->resident).to(q.scalar_type());
     const auto back = join_heads(exchange, {dq.to(q.scalar_type()), own.select(1, 0), own.select(1, 1)});
-    return {back[0], back[1], back[2], at::Tensor(), at::Tensor()};
+    return {back[0], back[1], back[2], at::Tensor()};
   }
 };
 
 }  // namespace
 
-at::Tensor context_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                             std::shared_ptr<const ContextExchange> exchange, double scale, ResidentKeys* resident) {
+at::Tensor context_attention(const ops::AttentionInputs& in, std::shared_ptr<const ContextExchange> exchange,
+                             const ops::AttentionOptions& options, ResidentKeys* resident) {
   check(exchange != nullptr, "context_attention: no exchange");
+  const auto& [q, k, v] = in;
   const Impl& impl = exchange->impl();
   const int64_t own = impl.member_rows[static_cast<size_t>(impl.member)];
   check(q.dim() == 3 && q.size(0) == own && k.size(0) == own && v.size(0) == own, "context_attention: q has ",
         q.size(0), " rows, the plan gives this rank ", own);
   check(!impl.sliced || resident != nullptr, "context_attention: a slice needs its pack's resident keys");
-  return ContextAttention::apply(q, k, v, c10::make_intrusive<Holder>(std::move(exchange), resident), scale);
+  return ContextAttention::apply(q, k, v, c10::make_intrusive<Holder>(std::move(exchange), options, resident));
 }
 
 }  // namespace fpdist::parallel

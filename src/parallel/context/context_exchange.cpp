@@ -71,7 +71,7 @@ void fill_sends(ExchangeStage& stage, const plan::CpRound& planned, const Contex
 
 void fill_receives(ExchangeStage& stage, const plan::CpRound& planned, const ContextExchange::Impl& exchange,
                    const Rows& received, const std::vector<int32_t>& subtree_end) {
-  stage.row = int32s(received), stage.end = int32s(ends_of(received, subtree_end));
+  stage.mask = {exchange.mask.q_row, int32s(received), int32s(ends_of(received, subtree_end))};
   stage.received = static_cast<int64_t>(received.size());
   for (const plan::KeyMessage& part : planned.receive) {
     std::vector<int64_t> places;
@@ -99,14 +99,8 @@ void fill_gradients(ExchangeStage& stage, const plan::CpPlan& plan, size_t s, co
 
 ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std::vector<int32_t>& subtree_end,
                                  comm::Communicator& keys, comm::Communicator& gradients, comm::Device* device)
-    : impl_(std::make_unique<Impl>(Impl{.keys = keys,
-                                        .gradients = gradients,
-                                        .member_rows = {},
-                                        .row = {},
-                                        .key_row = {},
-                                        .key_end = {},
-                                        .plan = {},
-                                        .stage = {}})) {
+    : impl_(std::make_unique<Impl>(
+          Impl{.keys = keys, .gradients = gradients, .member_rows = {}, .mask = {}, .calls = {}, .stage = {}})) {
   check(!plans.empty(), "an exchange needs a context plan");
   const plan::CpPlan& plan = plans.back();
   check(plan.ranks == keys.size() && keys.size() == gradients.size(), "a context plan for ", plan.ranks,
@@ -125,12 +119,9 @@ ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std:
       owned[g].insert(owned[g].end(), more.begin(), more.end());
     }
   const Rows& own = owned[index(impl_->group)];
-  impl_->row = int32s(rows_of(plan.team_rows[index(impl_->group)]));
-  impl_->key_row = int32s(own), impl_->key_end = int32s(ends_of(own, subtree_end));
+  impl_->mask = {int32s(rows_of(plan.team_rows[index(impl_->group)])), int32s(own), int32s(ends_of(own, subtree_end))};
   impl_->sliced = plans.size() > 1;
-  if (device != nullptr)
-    impl_->plan =
-        ops::prepare_attention(impl_->row, impl_->key_row, impl_->key_end, device->where(), device->deterministic());
+  if (device != nullptr) impl_->calls = ops::prepare_attention(impl_->mask, device->where());
   Rows before;
   for (size_t s = 0; s < plan.round[index(impl_->group)].size(); ++s) {
     const plan::CpRound& planned = plan.round[index(impl_->group)][s];
@@ -140,8 +131,7 @@ ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std:
     fill_receives(stage, planned, *impl_, received, subtree_end);
     fill_gradients(stage, plan, s, *impl_, owned, received);
     before = received;
-    if (device != nullptr)
-      stage.plan = ops::prepare_attention(impl_->row, stage.row, stage.end, device->where(), device->deterministic());
+    if (device != nullptr) stage.calls = ops::prepare_attention(stage.mask, device->where());
   }
   if (device == nullptr) return;
   std::vector<at::Tensor*> places;

@@ -6,7 +6,7 @@
 
 #include <vector>
 
-#include "fpdist/ops/attention_plan.hpp"
+#include "fpdist/ops/attention_calls.hpp"
 #include "fpdist/parallel/context_attention.hpp"
 
 namespace fpdist::parallel {
@@ -22,8 +22,8 @@ struct RowMessage {
 struct ExchangeStage {
   std::vector<RowMessage> send, receive;  ///< keys; a source is the own rows, then those received one stage before
   bool relays = false;                    ///< sends rows of the stage before
-  at::Tensor row, end;                    ///< [K] int32 of the received rows, ascending; on the CPU
-  ops::AttentionPlanPtr plan;             ///< of the own queries over them
+  ops::AttentionMask mask;                ///< of the own queries over the received rows
+  ops::AttentionCallsPtr calls;           ///< likewise
   int64_t received = 0;                   ///< K
   // Key gradients of this stage's rows on their way home.
   std::vector<RowMessage> give;  ///< places among the received rows, by owner
@@ -35,14 +35,13 @@ struct ContextExchange::Impl {
   comm::Communicator& gradients;
   int ulysses = 1, group = 0, member = 0;
   std::vector<int64_t> member_rows;  ///< [ulysses] rows of each member of the own group
-  at::Tensor row;                    ///< [N_g] int32
-  at::Tensor key_row, key_end;       ///< [K_g] int32
-  ops::AttentionPlanPtr plan;        ///< of the own queries over these
+  ops::AttentionMask mask;           ///< of the N_g own queries over the K_g own keys
+  ops::AttentionCallsPtr calls;      ///< likewise
   bool sliced = false;               ///< K_g may differ from N_g
   std::vector<ExchangeStage> stage;
 
-  int64_t rows() const { return row.size(0); }
-  int64_t key_rows() const { return key_row.size(0); }
+  int64_t rows() const { return mask.q_row.size(0); }
+  int64_t key_rows() const { return mask.k_row.size(0); }
   int rank_in(int other_group) const { return other_group * ulysses + member; }
 };
 

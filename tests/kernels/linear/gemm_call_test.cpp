@@ -53,7 +53,7 @@ TEST(GemmCall, ReadColumnMajorItMakesTheRowMajorProduct) {
     at::Tensor expected = at::matmul(left, tb ? b.t() : b);
     if (accumulates) expected += d;
     if (epilogue == Epilogue::kBias) expected += vector;
-    const GemmCall call = plan_product(a, ta, b, tb, d, accumulates, epilogue);
+    const GemmCall call = product_call(a, ta, b, tb, d, accumulates, epilogue);
     interpret(call, b.data_ptr<double>(), a.data_ptr<double>(), d.data_ptr<double>(), vector.data_ptr<double>());
     EXPECT_LT(test::relative_error(d, expected), 1e-13);
     if (epilogue == Epilogue::kBiasGradient) {
@@ -64,31 +64,31 @@ TEST(GemmCall, ReadColumnMajorItMakesTheRowMajorProduct) {
 
 TEST(GemmCall, ForTheThreeProductsOfALinearIsWhatThePaperSays) {
   const at::Tensor x = at::zeros({7, 3}), w = at::zeros({5, 3}), dy = at::zeros({7, 5}), dw = at::zeros({5, 3});
-  const GemmCall forward = plan_product(x, false, w, true, dy, false, Epilogue::kBias);
+  const GemmCall forward = product_call(x, false, w, true, dy, false, Epilogue::kBias);
   EXPECT_EQ(std::tuple(forward.m, forward.n, forward.k, forward.transpose_a, forward.transpose_b),
             std::tuple(5, 7, 3, true, false));
-  const GemmCall weight = plan_product(dy, true, x, false, dw, true, Epilogue::kBiasGradient);
+  const GemmCall weight = product_call(dy, true, x, false, dw, true, Epilogue::kBiasGradient);
   EXPECT_EQ(std::tuple(weight.m, weight.n, weight.k, weight.transpose_a, weight.transpose_b),
             std::tuple(3, 5, 7, false, true));
   EXPECT_EQ(std::tuple(weight.lda, weight.ldb, weight.ldd), std::tuple(3, 5, 3));
-  EXPECT_EQ(forward, plan_product(x, false, w, true, dy, false, Epilogue::kBias));
-  EXPECT_NE(forward, plan_product(x, false, w, true, dy, true, Epilogue::kBias));
+  EXPECT_EQ(forward, product_call(x, false, w, true, dy, false, Epilogue::kBias));
+  EXPECT_NE(forward, product_call(x, false, w, true, dy, true, Epilogue::kBias));
 }
 
 TEST(GemmCall, KnowsTheAlignmentOfItsPointers) {
   const at::Tensor x = at::zeros({64, 64}, at::kBFloat16), w = at::zeros({64, 64}, at::kBFloat16);
   at::Tensor y = at::zeros({64, 64}, at::kBFloat16);
   const at::Tensor odd = at::zeros({64, 65}, at::kBFloat16).slice(1, 1);
-  EXPECT_EQ(plan_product(odd, false, w, true, y, false).alignment_b, 2);
-  EXPECT_GE(plan_product(x, false, w, true, y, false).alignment_b, 64);
+  EXPECT_EQ(product_call(odd, false, w, true, y, false).alignment_b, 2);
+  EXPECT_GE(product_call(x, false, w, true, y, false).alignment_b, 64);
 }
 
 TEST(GemmCall, RefusesWhatDoesNotFitOrHasNoRows) {
   const at::Tensor x = at::zeros({7, 3}), w = at::zeros({5, 3}), y = at::zeros({7, 5});
-  EXPECT_THROW(plan_product(x, false, w, false, y, false), ShapeError);
-  EXPECT_THROW(plan_product(x, false, w, true, y.t(), false), ShapeError);
-  EXPECT_THROW(plan_product(x.to(at::kDouble), false, w, true, y, false), ShapeError);
-  EXPECT_THROW(plan_product(at::zeros({3, 7}).t(), false, w, true, y, false), ShapeError);
+  EXPECT_THROW(product_call(x, false, w, false, y, false), ShapeError);
+  EXPECT_THROW(product_call(x, false, w, true, y.t(), false), ShapeError);
+  EXPECT_THROW(product_call(x.to(at::kDouble), false, w, true, y, false), ShapeError);
+  EXPECT_THROW(product_call(at::zeros({3, 7}).t(), false, w, true, y, false), ShapeError);
   EXPECT_FALSE(has_rows(at::zeros({7}).expand({3, 7})));
   EXPECT_TRUE(has_rows(at::zeros({1, 7}).slice(1, 2, 5)));
 }

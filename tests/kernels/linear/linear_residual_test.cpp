@@ -266,7 +266,7 @@ TEST(PlanSum, ReadColumnMajorItMakesTheRowMajorSum) {
     const int64_t rows = size(), inner = size(), columns = size();
     const at::Tensor a = matrix(rows, inner), b = matrix(columns, inner), c = matrix(rows, columns);
     const at::Tensor d = matrix(rows, columns), before = c.clone(), expected = at::mm(a, b.t()) + c;
-    const GemmCall call = plan_sum(c, a, false, b, true, d);
+    const GemmCall call = sum_call(c, a, false, b, true, d);
     interpret(call, b.data_ptr<double>(), a.data_ptr<double>(), c.data_ptr<double>(), d.data_ptr<double>());
     EXPECT_TRUE(call.accumulates && call.separate_c);
     EXPECT_LT(test::relative_error(d, expected), 1e-13);
@@ -277,16 +277,16 @@ TEST(PlanSum, ReadColumnMajorItMakesTheRowMajorSum) {
 TEST(PlanSum, IsAnotherCallThanTheProductIntoItsOwnMatrixAndThanWithAnotherC) {
   const at::Tensor x = at::zeros({64, 64}, at::kBFloat16), w = at::zeros({64, 64}, at::kBFloat16), y = x.clone();
   const at::Tensor c = x.clone(), wider = at::zeros({64, 65}, at::kBFloat16);
-  const GemmCall own = plan_product(x, false, w, true, y, true), sum = plan_sum(c, x, false, w, true, y);
+  const GemmCall own = product_call(x, false, w, true, y, true), sum = sum_call(c, x, false, w, true, y);
   EXPECT_EQ(own.ldc, own.ldd);
   EXPECT_EQ(own.alignment_c, own.alignment_d);
   EXPECT_FALSE(own.separate_c);
   EXPECT_NE(own, sum);
-  EXPECT_EQ(sum, plan_sum(c, x, false, w, true, y));
-  const GemmCall apart = plan_sum(wider.slice(1, 0, 64), x, false, w, true, y);
+  EXPECT_EQ(sum, sum_call(c, x, false, w, true, y));
+  const GemmCall apart = sum_call(wider.slice(1, 0, 64), x, false, w, true, y);
   EXPECT_EQ(std::tuple(apart.ldc, apart.ldd), std::tuple(65, 64));
   EXPECT_NE(sum, apart);
-  const GemmCall odd = plan_sum(wider.slice(1, 1), x, false, w, true, y);
+  const GemmCall odd = sum_call(wider.slice(1, 1), x, false, w, true, y);
   EXPECT_EQ(odd.alignment_c, 2);
   EXPECT_GE(odd.alignment_d, 64);
   EXPECT_NE(odd, apart);
@@ -294,11 +294,11 @@ TEST(PlanSum, IsAnotherCallThanTheProductIntoItsOwnMatrixAndThanWithAnotherC) {
 
 TEST(PlanSum, RefusesACThatDoesNotFitOrHasNoRows) {
   const at::Tensor x = at::zeros({7, 3}), w = at::zeros({5, 3}), y = at::zeros({7, 5});
-  EXPECT_THROW(plan_sum(at::zeros({5, 7}), x, false, w, true, y), ShapeError);
-  EXPECT_THROW(plan_sum(at::zeros({5, 7}).t(), x, false, w, true, y), ShapeError);
-  EXPECT_THROW(plan_sum(at::zeros({5}).expand({7, 5}), x, false, w, true, y), ShapeError);
-  EXPECT_THROW(plan_sum(at::zeros({7, 5}, at::kDouble), x, false, w, true, y), ShapeError);
-  EXPECT_THROW(plan_sum(y.clone(), x, false, w, false, y), ShapeError);
+  EXPECT_THROW(sum_call(at::zeros({5, 7}), x, false, w, true, y), ShapeError);
+  EXPECT_THROW(sum_call(at::zeros({5, 7}).t(), x, false, w, true, y), ShapeError);
+  EXPECT_THROW(sum_call(at::zeros({5}).expand({7, 5}), x, false, w, true, y), ShapeError);
+  EXPECT_THROW(sum_call(at::zeros({7, 5}, at::kDouble), x, false, w, true, y), ShapeError);
+  EXPECT_THROW(sum_call(y.clone(), x, false, w, false, y), ShapeError);
 }
 
 }  // namespace

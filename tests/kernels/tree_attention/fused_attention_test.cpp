@@ -9,7 +9,7 @@
 #include <optional>
 #include <tuple>
 
-#include "kernels/tree_attention/library/planned_attention.hpp"
+#include "kernels/tree_attention/library/run_calls.hpp"
 #include "kernels/tree_attention/library/varlen.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 #include "tests/support/random_tree.hpp"
@@ -47,7 +47,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> flash_for
   for (const at::Tensor* x : {&q, &k, &v}) EXPECT_TRUE(x->scalar_type() == at::kBFloat16 && x->is_contiguous());
   expect_lengths(*q_offset, q, longest_q);
   expect_lengths(*k_offset, k, longest_k);
-  const auto [out, lse] = math_forward(q, k, v, call_of(*q_offset, *k_offset, is_causal), *scale);
+  const auto [out, lse] = math_forward({q, k, v}, call_of(*q_offset, *k_offset, is_causal), {.scale = *scale});
   return {out.to(q.scalar_type()), lse.t().contiguous(), q.new_empty({0}), q.new_empty({0}), q.new_empty({0})};
 }
 
@@ -65,8 +65,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> flash_backward_stand_in(
   EXPECT_TRUE(lse.is_contiguous() && lse.scalar_type() == at::kFloat);
   expect_lengths(q_offset, q, longest_q);
   expect_lengths(k_offset, k, longest_k);
-  const auto [dq, dk, dv] =
-      math_backward(grad_out, q, k, v, out.to(at::kFloat), lse.t(), call_of(q_offset, k_offset, is_causal), *scale);
+  const auto [dq, dk, dv] = math_backward(grad_out, {q, k, v}, {out.to(at::kFloat), lse.t()},
+                                          call_of(q_offset, k_offset, is_causal), {.scale = *scale});
   return {dq.to(q.scalar_type()), dk.to(q.scalar_type()), dv.to(q.scalar_type())};
 }
 
@@ -84,7 +84,8 @@ cudnn_forward_stand_in(const at::Tensor& q, const at::Tensor& k, const at::Tenso
   ++cudnn_calls;
   EXPECT_TRUE(wants_lse && !bias && !q_offset && !k_offset);
   EXPECT_EQ(std::tuple(longest_q, longest_k), std::tuple(q.size(2), k.size(2)));
-  const auto [out, lse] = math_forward(rows_of(q), rows_of(k), rows_of(v), whole_call(q, k, is_causal), *scale);
+  const auto [out, lse] =
+      math_forward({rows_of(q), rows_of(k), rows_of(v)}, whole_call(q, k, is_causal), {.scale = *scale});
   const at::Tensor none = q.new_empty({0});
   return {batch_of(out.to(q.scalar_type())),
           lse.t().contiguous().view({1, q.size(1), q.size(2), 1}),
@@ -107,9 +108,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> cudnn_backward_stand_in(
   EXPECT_EQ(std::tuple(longest_q, longest_k), std::tuple(q.size(2), k.size(2)));
   EXPECT_EQ(lse.sizes(), (at::IntArrayRef{1, q.size(1), q.size(2), 1}));
   EXPECT_TRUE(grad_out.scalar_type() == at::kBFloat16 && out.scalar_type() == at::kBFloat16);
-  const auto [dq, dk, dv] =
-      math_backward(rows_of(grad_out), rows_of(q), rows_of(k), rows_of(v), rows_of(out).to(at::kFloat),
-                    lse.view({q.size(1), q.size(2)}).t(), whole_call(q, k, is_causal), *scale);
+  const auto [dq, dk, dv] = math_backward(rows_of(grad_out), {rows_of(q), rows_of(k), rows_of(v)},
+                                          {rows_of(out).to(at::kFloat), lse.view({q.size(1), q.size(2)}).t()},
+                                          whole_call(q, k, is_causal), {.scale = *scale});
   const auto back = [&](const at::Tensor& x) { return batch_of(x.to(q.scalar_type())); };
   return {back(dq), back(dk), back(dv)};
 }
@@ -119,22 +120,23 @@ struct Sizes {
   bool deterministic;
 };
 
-/// The plan on the fused operators against the twin; bfloat16 parts are rounded once on the way out, so 2^-8 of the
+/// The calls on the fused operators against the twin; bfloat16 parts are rounded once on the way out, so 2^-8 of the
 /// largest, twice where a part is merged.
 void expect_twin(const std::vector<int32_t>& end, const Sizes& sizes) {
   at::manual_seed(3);
   const auto rows = static_cast<int64_t>(end.size());
   const auto random = [&](int64_t heads) { return at::randn({rows, heads, 16}).to(at::kBFloat16); };
-  const at::Tensor q = random(2 * sizes.group), k = random(2), v = random(2), grad = random(2 * sizes.group);
-  const at::Tensor row = at::arange(rows, at::kInt), ends = test::int_tensor(end);
-  const AttentionPlan plan(row, row, ends, at::kCPU, sizes.capability, sizes.deterministic);
-  const auto [out, lse] = tree_attention(q, k, v, row, row, ends, 0.2);
-  const auto [own, own_lse] = planned_attention(q, k, v, plan, 0.2);
-  EXPECT_EQ(own.scalar_type(), at::kFloat);
-  EXPECT_LT(test::relative_error(own, out), 1e-2);
-  EXPECT_LT(test::relative_error(own_lse, lse), 1e-5);
-  const auto [dq, dk, dv] = tree_attention_backward(grad, q, k, v, out, lse, row, row, ends, 0.2);
-  const auto [pq, pk, pv] = planned_attention_backward(grad, q, k, v, own, own_lse, plan, 0.2);
+  const AttentionInputs in{random(2 * sizes.group), random(2), random(2)};
+  const at::Tensor grad = random(2 * sizes.group), row = at::arange(rows, at::kInt);
+  const AttentionMask mask{row, row, test::int_tensor(end)};
+  const AttentionOptions options{.scale = 0.2, .deterministic = sizes.deterministic};
+  const AttentionCalls calls(mask, at::kCPU, sizes.capability);
+  const AttentionOutput twin = tree_attention(in, mask, options), own = run_calls(in, calls, options);
+  EXPECT_EQ(own.out.scalar_type(), at::kFloat);
+  EXPECT_LT(test::relative_error(own.out, twin.out), 1e-2);
+  EXPECT_LT(test::relative_error(own.lse, twin.lse), 1e-5);
+  const auto [dq, dk, dv] = tree_attention_backward(grad, in, twin, mask, options);
+  const auto [pq, pk, pv] = run_calls_backward(grad, in, own, calls, options);
   EXPECT_LT(test::relative_error(pq, dq), 2e-2);
   EXPECT_LT(test::relative_error(pk, dk), 2e-2);
   EXPECT_LT(test::relative_error(pv, dv), 2e-2);
@@ -153,13 +155,12 @@ TEST(FusedAttention, FlashTakesEverySegmentOfAPackAndGivesTheTwinsResults) {
   EXPECT_EQ(cudnn_calls, 0);
 }
 
-TEST(FusedAttention, CudnnTakesTheCallOfOneSegmentWhereThePlanAllowsIt) {
+TEST(FusedAttention, CudnnTakesTheCallOfOneSegmentWhereTheOptionsAllowIt) {
   flash_calls = cudnn_calls = 0;
-  const AttentionPlan plan(at::arange(50, at::kInt), at::arange(50, at::kInt),
-                           test::int_tensor(test::fan_subtree_ends(20, 3, 10)), at::kCPU, 90, false);
-  const at::Tensor q = at::randn({50, 2, 16}).to(at::kBFloat16);
-  EXPECT_EQ(choose_backend(question_of(q, plan.calls()[0], plan)), Backend::kFlash);
-  EXPECT_EQ(choose_backend(question_of(q, plan.calls()[1], plan)), Backend::kCudnn);
+  const at::Tensor row = at::arange(50, at::kInt), q = at::randn({50, 2, 16}).to(at::kBFloat16);
+  const AttentionCalls calls({row, row, test::int_tensor(test::fan_subtree_ends(20, 3, 10))}, at::kCPU, 90);
+  EXPECT_EQ(choose_backend(question_of(q, calls.list()[0], 90, /*deterministic=*/false)), Backend::kFlash);
+  EXPECT_EQ(choose_backend(question_of(q, calls.list()[1], 90, /*deterministic=*/false)), Backend::kCudnn);
   expect_twin(std::vector<int32_t>(40, 40), {3, 90, false});  // one node: the causal call has one segment
   EXPECT_EQ(cudnn_calls, 2);
   EXPECT_EQ(flash_calls, 0);

@@ -8,19 +8,26 @@
 #include <cmath>
 
 #include "fpdist/core/error.hpp"
+#include "kernels/tree_attention/merge.hpp"
 #include "tests/support/random_tree.hpp"
 #include "tests/support/test_device.hpp"
 
 namespace fpdist {
 namespace {
 
-using test::here, test::Made, test::there;
+using test::here, test::Made;
+
+using kernels::AttentionInputs, kernels::AttentionMask;
 
 /// On the CPU.
 struct Problem {
-  at::Tensor q, k, v, q_row, k_row, k_end, grad;
+  AttentionInputs in;
+  AttentionMask mask;
+  at::Tensor grad;
   double scale = 0.3;
 };
+
+AttentionInputs there(const AttentionInputs& in) { return {test::there(in.q), test::there(in.k), test::there(in.v)}; }
 
 /// Random tensors over the given rows; `end` is the whole forest's, by row number.
 Problem make_problem(const std::vector<int32_t>& end, const std::vector<int32_t>& q_row,
@@ -32,8 +39,9 @@ Problem make_problem(const std::vector<int32_t>& end, const std::vector<int32_t>
   const auto random = [&](int64_t rows, int64_t heads) {
     return at::randn({rows, heads, head_size}, at::kDouble).to(dtype);
   };
-  return {random(tq, key_heads * group), random(tk, key_heads),   random(tk, key_heads),        test::int_tensor(q_row),
-          test::int_tensor(k_row),       test::int_tensor(k_end), random(tq, key_heads * group)};
+  const AttentionInputs in{random(tq, key_heads * group), random(tk, key_heads), random(tk, key_heads)};
+  return {
+      in, {test::int_tensor(q_row), test::int_tensor(k_row), test::int_tensor(k_end)}, random(tq, key_heads * group)};
 }
 
 std::vector<int32_t> iota(int32_t rows) {
@@ -55,17 +63,17 @@ struct Result {
 
 /// Of the device's operators, on the CPU. Row numbers stay there throughout.
 Result run(const Problem& p) {
-  const at::Tensor q = there(p.q), k = there(p.k), v = there(p.v);
-  auto [out, lse] = kernels::tree_attention(q, k, v, p.q_row, p.k_row, p.k_end, p.scale);
-  auto [dq, dk, dv] =
-      kernels::tree_attention_backward(there(p.grad), q, k, v, out, lse, p.q_row, p.k_row, p.k_end, p.scale);
-  return {here(out), here(lse), here(dq), here(dk), here(dv)};
+  const AttentionInputs in = there(p.in);
+  const auto output = kernels::tree_attention(in, p.mask, {.scale = p.scale});
+  const auto [dq, dk, dv] =
+      kernels::tree_attention_backward(test::there(p.grad), in, output, p.mask, {.scale = p.scale});
+  return {here(output.out), here(output.lse), here(dq), here(dk), here(dv)};
 }
 
 Result run_dense(const Problem& p) {
   const auto leaf = [](const at::Tensor& x) { return x.to(at::kDouble).detach().clone().requires_grad_(true); };
-  const at::Tensor q = leaf(p.q), k = leaf(p.k), v = leaf(p.v);
-  auto [out, lse] = test::dense_attention(q, k, v, p.q_row, p.k_row, p.k_end, p.scale);
+  const at::Tensor q = leaf(p.in.q), k = leaf(p.in.k), v = leaf(p.in.v);
+  const auto [out, lse] = test::dense_attention({q, k, v}, p.mask, p.scale);
   if (out.numel() == 0 || k.numel() == 0)
     return {at::zeros_like(q), lse, at::zeros_like(q), at::zeros_like(k), at::zeros_like(v)};
   const auto grads = torch::autograd::grad({out}, {q, k, v}, {p.grad.to(at::kDouble)});
@@ -75,7 +83,7 @@ Result run_dense(const Problem& p) {
 /// The device's results against float64, which has that of p's dtype to allow.
 void expect_dense(const Problem& p) {
   const Result own = run(p), dense = run_dense(p);
-  const auto dtype = p.q.scalar_type();
+  const auto dtype = p.in.q.scalar_type();
   for (const at::Tensor& x : {own.out, own.lse, own.dq, own.dk, own.dv})
     EXPECT_EQ(x.scalar_type(), dtype == at::kDouble ? at::kDouble : at::kFloat);
   EXPECT_LT(test::relative_error(own.out, dense.out), test::tolerance(Made::kAttention, dtype));
@@ -136,28 +144,26 @@ TEST(TreeAttention, PartialKeySetsMergeToTheWhole) {
     const auto end = test::random_subtree_ends(rng, 60, 25);
     const Problem whole = make_problem(end, iota(60), iota(60), 2, 2, 8);
     const Result expected = run(whole);
-    const at::Tensor q = there(whole.q), grad = there(whole.grad), merged = there(expected.out);
-    const at::Tensor merged_lse = there(expected.lse);
+    const AttentionInputs all = there(whole.in);
+    const at::Tensor grad = test::there(whole.grad);
+    const kernels::AttentionOutput merged{test::there(expected.out), test::there(expected.lse)};
+    kernels::AttentionOutput sum{at::zeros_like(merged.out), at::full_like(merged.lse, -INFINITY)};
     std::vector<int64_t> part[2];
     for (int64_t row = 0; row < 60; ++row) part[rng.below(2)].push_back(row);
-    at::Tensor dq = at::zeros_like(whole.q), weight = at::zeros_like(expected.lse), out = at::zeros_like(expected.out);
+    at::Tensor dq = at::zeros_like(whole.in.q);
     for (const auto& rows : part) {
       const at::Tensor pick = at::tensor(at::ArrayRef<int64_t>(rows), at::kLong);
       const auto at_rows = [&](const at::Tensor& x) { return x.index_select(0, pick); };
-      const at::Tensor k = there(at_rows(whole.k)), v = there(at_rows(whole.v));
-      const at::Tensor row = at_rows(whole.k_row), e = at_rows(whole.k_end);
-      auto [o, l] = kernels::tree_attention(q, k, v, whole.q_row, row, e, whole.scale);
-      const at::Tensor share = at::exp(here(l) - expected.lse);
-      weight += share;
-      out += here(o) * share.unsqueeze(-1);
-      auto [pq, pk, pv] =
-          kernels::tree_attention_backward(grad, q, k, v, merged, merged_lse, whole.q_row, row, e, whole.scale);
+      const AttentionInputs in{all.q, test::there(at_rows(whole.in.k)), test::there(at_rows(whole.in.v))};
+      const AttentionMask mask{whole.mask.q_row, at_rows(whole.mask.k_row), at_rows(whole.mask.k_end)};
+      kernels::merge_attention(sum, kernels::tree_attention(in, mask, {.scale = whole.scale}));
+      const auto [pq, pk, pv] = kernels::tree_attention_backward(grad, in, merged, mask, {.scale = whole.scale});
       dq += here(pq);
       EXPECT_LT(test::relative_error(here(pk), at_rows(expected.dk)), kExact);
       EXPECT_LT(test::relative_error(here(pv), at_rows(expected.dv)), kExact);
     }
-    EXPECT_LT(test::relative_error(weight, at::ones_like(weight)), kExact);
-    EXPECT_LT(test::relative_error(out, expected.out), kExact);
+    EXPECT_LT(test::relative_error(here(sum.lse), expected.lse), kExact);
+    EXPECT_LT(test::relative_error(here(sum.out), expected.out), kExact);
     EXPECT_LT(test::relative_error(dq, expected.dq), kExact);
   }
 }
@@ -207,7 +213,8 @@ TEST(TreeAttention, ChangingOneBranchLeavesTheOthersBitIdentical) {
     const auto end = test::fan_subtree_ends(100, 4, 37);
     Problem p = make_problem(end, iota(248), iota(248), 2, 2, 16, dtype);
     const Result before = run(p);
-    for (const at::Tensor& x : {p.q, p.k, p.v, p.grad}) x.slice(0, 137, 174).copy_(at::randn({37, x.size(1), 16}) * 3);
+    for (const at::Tensor& x : {p.in.q, p.in.k, p.in.v, p.grad})
+      x.slice(0, 137, 174).copy_(at::randn({37, x.size(1), 16}) * 3);
     const Result after = run(p);
     for (const auto& [begin, stop] : {std::pair{0, 137}, {174, 248}}) {
       EXPECT_TRUE(same_bits(before.out.slice(0, begin, stop), after.out.slice(0, begin, stop)));
@@ -225,9 +232,9 @@ TEST(TreeAttention, StridedInputsGiveTheSameBits) {
   Problem p = make_problem(end, iota(83), iota(83), 2, 2, 16, at::kFloat);
   const Result whole = run(p);
   const auto strided = [](const at::Tensor& x) {  // there beforehand: on its way a tensor would be packed
-    return there(at::cat({x, at::randn_like(x)}, 1)).slice(1, 0, x.size(1));
+    return test::there(at::cat({x, at::randn_like(x)}, 1)).slice(1, 0, x.size(1));
   };
-  p.q = strided(p.q), p.k = strided(p.k), p.v = strided(p.v), p.grad = strided(p.grad);
+  p.in = {strided(p.in.q), strided(p.in.k), strided(p.in.v)}, p.grad = strided(p.grad);
   const Result parts = run(p);
   EXPECT_TRUE(same_bits(whole.out, parts.out) && same_bits(whole.dq, parts.dq) && same_bits(whole.dk, parts.dk));
 }
@@ -235,32 +242,30 @@ TEST(TreeAttention, StridedInputsGiveTheSameBits) {
 TEST(TreeAttention, RefusesWrongArguments) {
   const auto end = test::fan_subtree_ends(4, 2, 2);
   Problem good = make_problem(end, iota(8), iota(8), 2, 2, 4);
-  for (at::Tensor* x : {&good.q, &good.k, &good.v, &good.grad}) *x = there(*x);
+  good.in = there(good.in), good.grad = test::there(good.grad);
   const auto refuses = [&](const char* what, auto spoil) {
     Problem p = good;
     spoil(p);
-    EXPECT_THROW(kernels::tree_attention(p.q, p.k, p.v, p.q_row, p.k_row, p.k_end, p.scale), ShapeError) << what;
+    EXPECT_THROW(kernels::tree_attention(p.in, p.mask, {.scale = p.scale}), ShapeError) << what;
   };
-  refuses("mixed dtypes", [](Problem& p) { p.k = p.k.to(at::kFloat); });
-  refuses("integer q", [](Problem& p) { p.q = p.q.to(at::kInt); });
-  refuses("int64 rows", [](Problem& p) { p.q_row = p.q_row.to(at::kLong); });
-  refuses("too few rows", [](Problem& p) { p.k_end = p.k_end.slice(0, 1); });
-  refuses("heads not a multiple", [](Problem& p) { p.q = p.q.slice(1, 0, 3); });
-  refuses("other head size", [](Problem& p) { p.q = p.q.slice(2, 0, 3); });
-  refuses("k and v differ", [](Problem& p) { p.v = p.v.slice(0, 1); });
-  refuses("two dims", [](Problem& p) { p.q = p.q.select(1, 0); });
-  refuses("unsorted queries", [](Problem& p) { p.q_row = p.q_row.flip(0); });
-  refuses("repeated keys", [](Problem& p) { p.k_row = at::zeros({8}, at::kInt); });
-  refuses("end not above row", [](Problem& p) { p.k_end = p.k_row.clone(); });
-  refuses("k elsewhere", [](Problem& p) { p.k = p.k.to(at::kMeta); });
-  const auto [out, lse] =
-      kernels::tree_attention(good.q, good.k, good.v, good.q_row, good.k_row, good.k_end, good.scale);
-  EXPECT_THROW(kernels::tree_attention_backward(good.grad, good.q, good.k, good.v, out, lse.slice(0, 1), good.q_row,
-                                                good.k_row, good.k_end, 1.0),
-               ShapeError);
-  EXPECT_THROW(kernels::tree_attention_backward(good.grad, good.q, good.k, good.v, out.to(at::kFloat), lse, good.q_row,
-                                                good.k_row, good.k_end, 1.0),
-               ShapeError);
+  refuses("mixed dtypes", [](Problem& p) { p.in.k = p.in.k.to(at::kFloat); });
+  refuses("integer q", [](Problem& p) { p.in.q = p.in.q.to(at::kInt); });
+  refuses("int64 rows", [](Problem& p) { p.mask.q_row = p.mask.q_row.to(at::kLong); });
+  refuses("too few rows", [](Problem& p) { p.mask.k_end = p.mask.k_end.slice(0, 1); });
+  refuses("heads not a multiple", [](Problem& p) { p.in.q = p.in.q.slice(1, 0, 3); });
+  refuses("other head size", [](Problem& p) { p.in.q = p.in.q.slice(2, 0, 3); });
+  refuses("k and v differ", [](Problem& p) { p.in.v = p.in.v.slice(0, 1); });
+  refuses("two dims", [](Problem& p) { p.in.q = p.in.q.select(1, 0); });
+  refuses("unsorted queries", [](Problem& p) { p.mask.q_row = p.mask.q_row.flip(0); });
+  refuses("repeated keys", [](Problem& p) { p.mask.k_row = at::zeros({8}, at::kInt); });
+  refuses("end not above row", [](Problem& p) { p.mask.k_end = p.mask.k_row.clone(); });
+  refuses("k elsewhere", [](Problem& p) { p.in.k = p.in.k.to(at::kMeta); });
+  const auto [out, lse] = kernels::tree_attention(good.in, good.mask, {.scale = good.scale});
+  const auto backward = [&](const kernels::AttentionOutput& merged) {
+    return kernels::tree_attention_backward(good.grad, good.in, merged, good.mask, {});
+  };
+  EXPECT_THROW(backward({out, lse.slice(0, 1)}), ShapeError);
+  EXPECT_THROW(backward({out.to(at::kFloat), lse}), ShapeError);
 }
 
 }  // namespace

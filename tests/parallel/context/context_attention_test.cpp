@@ -14,7 +14,7 @@ namespace fpdist::parallel {
 namespace {
 
 constexpr int64_t kQueryHeads = 8, kKeyHeads = 4, kHeadDim = 6;
-constexpr double kScale = 0.4;
+constexpr ops::AttentionOptions kOptions{.scale = 0.4};
 
 struct Problem {
   std::vector<int32_t> subtree_end;
@@ -34,7 +34,7 @@ Problem make_problem(std::vector<int32_t> subtree_end, at::ScalarType dtype) {
   const at::Tensor row = at::arange(rows, at::kInt), end = test::int_tensor(problem.subtree_end);
   const auto leaf = [](const at::Tensor& x) { return x.clone().set_requires_grad(true); };
   const at::Tensor q = leaf(problem.q), k = leaf(problem.k), v = leaf(problem.v);
-  problem.out = std::get<0>(ops::tree_attention(q, k, v, row, row, end, kScale));
+  problem.out = ops::tree_attention({q, k, v}, {row, row, end}, kOptions).out;
   problem.out.backward(problem.grad);
   problem.dq = q.grad(), problem.dk = k.grad(), problem.dv = v.grad();
   return problem;
@@ -69,7 +69,7 @@ std::vector<at::Tensor> run_split(const Problem& problem, int ranks, plan::Paral
         const auto own = [&](const at::Tensor& x) { return x.index_select(0, rows); };
         const auto leaf = [&](const at::Tensor& x) { return own(x).set_requires_grad(true); };
         const at::Tensor q = leaf(problem.q), k = leaf(problem.k), v = leaf(problem.v);
-        const at::Tensor out = context_attention(q, k, v, exchange, kScale);
+        const at::Tensor out = context_attention({q, k, v}, exchange, kOptions);
         const int64_t item = static_cast<int64_t>(q.element_size());
         EXPECT_EQ(keys->traffic().bytes, traffic.forward_sent(rank) * item);
         out.backward(own(problem.grad));
@@ -152,8 +152,8 @@ TEST(ContextAttention, AWrongNumberOfRowsIsRefused) {
     const plan::CpPlan plan = plan::plan_context(problem.node, plan::ParallelOptions{}, {});
     const auto exchange = std::make_shared<const ContextExchange>(std::span(&plan, 1), problem.subtree_end,
                                                                   world.communicator(), world.communicator());
-    EXPECT_THROW(context_attention(problem.q.narrow(0, 0, 2), problem.k, problem.v, exchange, 1.0), ShapeError);
-    EXPECT_THROW(context_attention(problem.q, problem.k, problem.v, nullptr, 1.0), ShapeError);
+    EXPECT_THROW(context_attention({problem.q.narrow(0, 0, 2), problem.k, problem.v}, exchange, {}), ShapeError);
+    EXPECT_THROW(context_attention({problem.q, problem.k, problem.v}, nullptr, {}), ShapeError);
   });
 }
 

@@ -1,5 +1,5 @@
-// The levels and the plan that a GPU runs, tested on the CPU: same rows, same mask, same results as the twin.
-#include "kernels/tree_attention/mask/attention_plan.hpp"
+// The levels and the calls that a GPU runs, tested on the CPU: same rows, same mask, same results as the twin.
+#include "kernels/tree_attention/mask/attention_calls.hpp"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
-#include "kernels/tree_attention/library/planned_attention.hpp"
+#include "kernels/tree_attention/library/run_calls.hpp"
 #include "kernels/tree_attention/library/varlen.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 #include "src/ops/partial_attention.hpp"
@@ -133,7 +133,9 @@ TEST(Levels, RowsWithGapsTakeOneCausalCallAndInterleavedRunsOneCallPerHalving) {
 }
 
 struct Problem {
-  at::Tensor q, k, v, q_row, k_row, k_end, grad;
+  AttentionInputs in;
+  AttentionMask mask;
+  at::Tensor grad;
 };
 
 Problem random_problem(uint64_t seed, at::ScalarType dtype) {
@@ -145,70 +147,70 @@ Problem random_problem(uint64_t seed, at::ScalarType dtype) {
   const auto tq = static_cast<int64_t>(q_row.size()), tk = static_cast<int64_t>(k_row.size());
   const auto random = [&](int64_t count, int64_t heads) { return at::randn({count, heads, 8}, at::kDouble).to(dtype); };
   const int64_t group = seed % 2 ? 3 : 1;
-  return {random(tq, 2 * group),   random(tk, 2),           random(tk, 2),
-          test::int_tensor(q_row), test::int_tensor(k_row), test::int_tensor(ends_of(end, k_row)),
+  const AttentionInputs in{random(tq, 2 * group), random(tk, 2), random(tk, 2)};
+  return {in,
+          {test::int_tensor(q_row), test::int_tensor(k_row), test::int_tensor(ends_of(end, k_row))},
           random(tq, 2 * group)};
 }
 
-AttentionPlan plan_of(const Problem& p) { return {p.q_row, p.k_row, p.k_end, at::kCPU, 0}; }
+constexpr AttentionOptions kOptions{.scale = 0.3};
+
+AttentionCalls calls_of(const Problem& p) { return {p.mask, at::kCPU, 0}; }
 
 void expect_close(const at::Tensor& a, const at::Tensor& b, double tolerance) {
   EXPECT_EQ(a.scalar_type(), b.scalar_type());
   EXPECT_LT(test::relative_error(a, b), tolerance);
 }
 
-TEST(PlannedAttention, EqualsTheTwinForwardAndBackwardOnAnyRows) {
+TEST(RunCalls, EqualsTheTwinForwardAndBackwardOnAnyRows) {
   for (uint64_t seed = 0; seed < 60; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     const Problem p = random_problem(seed, at::kDouble);
-    const AttentionPlan plan = plan_of(p);
-    const auto [out, lse] = tree_attention(p.q, p.k, p.v, p.q_row, p.k_row, p.k_end, 0.3);
-    const auto [own_out, own_lse] = planned_attention(p.q, p.k, p.v, plan, 0.3);
+    const AttentionCalls calls = calls_of(p);
+    const auto [out, lse] = tree_attention(p.in, p.mask, kOptions);
+    const auto [own_out, own_lse] = run_calls(p.in, calls, kOptions);
     expect_close(own_out, out, 1e-13);
     EXPECT_TRUE(at::equal(at::isneginf(own_lse), at::isneginf(lse)));
     expect_close(at::exp(own_lse), at::exp(lse), 1e-13);
     // Merged with other keys out and lse are not those of this call alone; backward must not mind.
-    const at::Tensor merged_lse = lse + 0.5, merged_out = out * 0.7;
-    const auto [dq, dk, dv] =
-        tree_attention_backward(p.grad, p.q, p.k, p.v, merged_out, merged_lse, p.q_row, p.k_row, p.k_end, 0.3);
-    const auto [own_dq, own_dk, own_dv] =
-        planned_attention_backward(p.grad, p.q, p.k, p.v, merged_out, merged_lse, plan, 0.3);
+    const AttentionOutput merged{out * 0.7, lse + 0.5};
+    const auto [dq, dk, dv] = tree_attention_backward(p.grad, p.in, merged, p.mask, kOptions);
+    const auto [own_dq, own_dk, own_dv] = run_calls_backward(p.grad, p.in, merged, calls, kOptions);
     expect_close(own_dq, dq, 1e-13);
     expect_close(own_dk, dk, 1e-13);
     expect_close(own_dv, dv, 1e-13);
   }
 }
 
-TEST(PlannedAttention, LowerDtypesAddUpInFloat32AndRepeatBitForBit) {
+TEST(RunCalls, LowerDtypesAddUpInFloat32AndRepeatBitForBit) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     const Problem p = random_problem(5, dtype);
-    const AttentionPlan plan = plan_of(p);
-    const auto [out, lse] = tree_attention(p.q, p.k, p.v, p.q_row, p.k_row, p.k_end, 0.3);
-    const auto [own, own_lse] = planned_attention(p.q, p.k, p.v, plan, 0.3);
-    expect_close(own, out, 1e-5);
-    EXPECT_TRUE(at::equal(own, std::get<0>(planned_attention(p.q, p.k, p.v, plan, 0.3))));
-    const auto [dq, dk, dv] = planned_attention_backward(p.grad, p.q, p.k, p.v, own, own_lse, plan, 0.3);
-    const auto [eq, ek, ev] = tree_attention_backward(p.grad, p.q, p.k, p.v, out, lse, p.q_row, p.k_row, p.k_end, 0.3);
+    const AttentionCalls calls = calls_of(p);
+    const AttentionOutput twin = tree_attention(p.in, p.mask, kOptions), own = run_calls(p.in, calls, kOptions);
+    expect_close(own.out, twin.out, 1e-5);
+    EXPECT_TRUE(at::equal(own.out, run_calls(p.in, calls, kOptions).out));
+    const auto [dq, dk, dv] = run_calls_backward(p.grad, p.in, own, calls, kOptions);
+    const auto [eq, ek, ev] = tree_attention_backward(p.grad, p.in, twin, p.mask, kOptions);
     expect_close(dq, eq, 1e-5);
     expect_close(dk, ek, 1e-5);
     expect_close(dv, ev, 1e-5);
   }
 }
 
-TEST(PlannedAttention, QueriesInBlocksGiveWhatAllAtOnceGive) {
+TEST(RunCalls, QueriesInBlocksGiveWhatAllAtOnceGive) {
   at::manual_seed(2);
   const at::Tensor q = at::randn({60, 4, 8}, at::kDouble), k = at::randn({60, 2, 8}, at::kDouble);
   const at::Tensor row = at::arange(60, at::kInt), end = test::int_tensor(test::fan_subtree_ends(20, 2, 20));
-  const AttentionPlan plan(row, row, end, at::kCPU, 0);
-  for (const VarlenCall& call : plan.calls()) {
-    const at::Tensor qs = call.q.select(q), ks = call.k.select(k);
-    const auto [out, lse] = math_forward(qs, ks, ks, call, 0.3);
-    const auto [dq, dk, dv] = math_backward(qs, qs, ks, ks, out, lse, call, 0.3);
+  const AttentionCalls calls({row, row, end}, at::kCPU, 0);
+  for (const VarlenCall& call : calls.list()) {
+    const AttentionInputs in{call.q.select(q), call.k.select(k), call.k.select(k)};
+    const AttentionOutput all = math_forward(in, call, kOptions);
+    const auto [dq, dk, dv] = math_backward(in.q, in, all, call, kOptions);
     for (const int64_t pairs : {1, 20, 70, 333}) {
-      const auto [part_out, part_lse] = math_forward(qs, ks, ks, call, 0.3, pairs * 4 * 8);
-      const auto [pq, pk, pv] = math_backward(qs, qs, ks, ks, out, lse, call, 0.3, pairs * 4 * 8);
-      expect_close(part_out, out, 1e-14);
-      expect_close(part_lse, lse, 1e-14);
+      const AttentionOutput part = math_forward(in, call, kOptions, pairs * 4 * 8);
+      const auto [pq, pk, pv] = math_backward(in.q, in, all, call, kOptions, pairs * 4 * 8);
+      expect_close(part.out, all.out, 1e-14);
+      expect_close(part.lse, all.lse, 1e-14);
       expect_close(pq, dq, 1e-14);
       expect_close(pk, dk, 1e-13);
       expect_close(pv, dv, 1e-13);
@@ -216,49 +218,49 @@ TEST(PlannedAttention, QueriesInBlocksGiveWhatAllAtOnceGive) {
   }
 }
 
-TEST(PlannedAttention, RowsAloneInTheirSetsAreRunsAndTheOthersAreGathered) {
+TEST(AttentionCalls, RowsAloneInTheirSetsAreRunsAndTheOthersAreGathered) {
   const at::Tensor row = at::arange(260, at::kInt), end = test::int_tensor(test::fan_subtree_ends(100, 8, 20));
-  const AttentionPlan plan(row, row, end, at::kCPU, 0);
-  ASSERT_EQ(plan.calls().size(), 2U);
-  for (const VarlenCall& call : plan.calls()) EXPECT_FALSE(call.q.index.defined() || call.k.index.defined());
-  EXPECT_TRUE(at::equal(plan.calls()[1].q.offset, at::tensor({0, 160}, at::kInt)));
-  EXPECT_EQ(plan.calls()[0].q.longest, 100);
-  EXPECT_EQ(plan.calls()[0].q.shortest, 20);
+  const AttentionCalls calls({row, row, end}, at::kCPU, 0);
+  ASSERT_EQ(calls.list().size(), 2U);
+  for (const VarlenCall& call : calls.list()) EXPECT_FALSE(call.q.index.defined() || call.k.index.defined());
+  EXPECT_TRUE(at::equal(calls.list()[1].q.offset, at::tensor({0, 160}, at::kInt)));
+  EXPECT_EQ(calls.list()[0].q.longest, 100);
+  EXPECT_EQ(calls.list()[0].q.shortest, 20);
   const at::Tensor two = at::cat({end, end + 260}), both = at::arange(520, at::kInt);
-  const AttentionPlan trees(both, both, two, at::kCPU, 0);
-  ASSERT_EQ(trees.calls().size(), 2U);
-  EXPECT_TRUE(trees.calls()[1].q.index.defined());
-  EXPECT_EQ(trees.calls()[1].q.count, 320);
+  const AttentionCalls trees({both, both, two}, at::kCPU, 0);
+  ASSERT_EQ(trees.list().size(), 2U);
+  EXPECT_TRUE(trees.list()[1].q.index.defined());
+  EXPECT_EQ(trees.list()[1].q.count, 320);
 }
 
-TEST(PlannedAttention, GoesThroughTheDifferentiableOperation) {
+TEST(AttentionCalls, GoThroughTheDifferentiableOperation) {
   const Problem p = random_problem(7, at::kDouble);
   const auto leaf = [](const at::Tensor& x) { return x.detach().clone().requires_grad_(true); };
-  const auto plan = std::make_shared<const AttentionPlan>(plan_of(p));
+  const auto calls = std::make_shared<const AttentionCalls>(calls_of(p));
   at::Tensor grads[2][3];
-  for (const int planned : {0, 1}) {
-    const at::Tensor q = leaf(p.q), k = leaf(p.k), v = leaf(p.v);
-    const auto [out, lse] =
-        ops::tree_attention(q, k, v, p.q_row, p.k_row, p.k_end, 0.3, planned ? plan : ops::AttentionPlanPtr());
-    out.backward(p.grad);
-    grads[planned][0] = q.grad(), grads[planned][1] = k.grad(), grads[planned][2] = v.grad();
+  for (const int given : {0, 1}) {
+    const AttentionInputs in{leaf(p.in.q), leaf(p.in.k), leaf(p.in.v)};
+    ops::tree_attention(in, p.mask, kOptions, given ? calls : ops::AttentionCallsPtr()).out.backward(p.grad);
+    grads[given][0] = in.q.grad(), grads[given][1] = in.k.grad(), grads[given][2] = in.v.grad();
   }
   for (int i = 0; i < 3; ++i) expect_close(grads[1][i], grads[0][i], 1e-13);
-  const auto [out, lse] = ops::partial_attention(p.q, p.k, p.v, p.q_row, p.k_row, p.k_end, 0.3);
-  expect_close(std::get<0>(ops::partial_attention(p.q, p.k, p.v, p.q_row, p.k_row, p.k_end, 0.3, plan)), out, 1e-13);
-  EXPECT_EQ(ops::prepare_attention(p.q_row, p.k_row, p.k_end, at::kCPU), nullptr);
-  EXPECT_EQ(ops::prepare_attention(p.q_row, p.k_row, p.k_end, at::kMeta), nullptr);
+  const at::Tensor out = ops::partial_attention(p.in, p.mask, kOptions).out;
+  expect_close(ops::partial_attention(p.in, p.mask, kOptions, calls).out, out, 1e-13);
+  EXPECT_EQ(ops::prepare_attention(p.mask, at::kCPU), nullptr);
+  EXPECT_EQ(ops::prepare_attention(p.mask, at::kMeta), nullptr);
 }
 
-TEST(PlannedAttention, RefusesWhatThePlanIsNotFor) {
+TEST(AttentionCalls, RefuseWhatTheyAreNotFor) {
   const Problem p = random_problem(5, at::kDouble);
-  const AttentionPlan plan = plan_of(p);
-  EXPECT_THROW(planned_attention(p.q.slice(0, 1), p.k, p.v, plan, 1.0), ShapeError);
-  EXPECT_THROW(planned_attention(p.q.to(at::kMeta), p.k.to(at::kMeta), p.v.to(at::kMeta), plan, 1.0), ShapeError);
-  EXPECT_THROW(AttentionPlan(p.q_row.to(at::kLong), p.k_row, p.k_end, at::kCPU, 0), ShapeError);
-  EXPECT_THROW(AttentionPlan(p.q_row.flip(0).contiguous(), p.k_row, p.k_end, at::kCPU, 0), ShapeError);
-  EXPECT_THROW(AttentionPlan(p.q_row, p.k_row, p.k_end.slice(0, 1), at::kCPU, 0), ShapeError);
-  EXPECT_THROW(AttentionPlan(p.q_row, p.k_row.to(at::kMeta), p.k_end, at::kCPU, 0), ShapeError);
+  const AttentionCalls calls = calls_of(p);
+  const auto [q, k, v] = p.in;
+  EXPECT_THROW(run_calls({q.slice(0, 1), k, v}, calls, {}), ShapeError);
+  EXPECT_THROW(run_calls({q.to(at::kMeta), k.to(at::kMeta), v.to(at::kMeta)}, calls, {}), ShapeError);
+  const auto [q_row, k_row, k_end] = p.mask;
+  EXPECT_THROW(AttentionCalls({q_row.to(at::kLong), k_row, k_end}, at::kCPU, 0), ShapeError);
+  EXPECT_THROW(AttentionCalls({q_row.flip(0), k_row, k_end}, at::kCPU, 0), ShapeError);
+  EXPECT_THROW(AttentionCalls({q_row, k_row, k_end.slice(0, 1)}, at::kCPU, 0), ShapeError);
+  EXPECT_THROW(AttentionCalls({q_row, k_row.to(at::kMeta), k_end}, at::kCPU, 0), ShapeError);
 }
 
 BackendQuestion hopper() {

@@ -1,13 +1,14 @@
 #pragma once
-// tree_attention on a GPU: a call's levels with everything they need on the device, made once per pack (or ring stage)
-// and used by all layers, forward and backward. Row numbers are int32 tensors on the CPU; nothing here waits for the
-// device: indices go up through pinned memory.
+// tree_attention on a GPU: the mask's levels as calls of a variable-length attention, with everything that they need on
+// the device, made once per pack (or ring stage) and used by all layers, forward and backward. Row numbers are on the
+// CPU; nothing here waits for the device: indices go up through pinned memory.
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <vector>
 
+#include "fpdist/kernels/attention.hpp"
 #include "kernels/tree_attention/mask/levels.hpp"
 
 namespace fpdist::kernels {
@@ -34,26 +35,22 @@ struct VarlenCall {
   RowSet q, k;
 };
 
-class AttentionPlan {
+class AttentionCalls {
  public:
-  /// q_row [Tq], k_row [Tk], k_end [Tk] int32 on the CPU. `deterministic`: only kernels that give the same bits twice.
   /// `capability`: of the device, 10 * major + minor; 0 for none, which leaves plain matrix products. Throws
   /// ShapeError.
-  AttentionPlan(const at::Tensor& q_row, const at::Tensor& k_row, const at::Tensor& k_end, at::Device device,
-                int64_t capability, bool deterministic = true);
-  const std::vector<VarlenCall>& calls() const { return calls_; }
+  AttentionCalls(const AttentionMask& mask, at::Device device, int64_t capability);
+  const std::vector<VarlenCall>& list() const { return calls_; }  ///< in the order in which they run
   int64_t queries() const { return queries_; }
   int64_t keys() const { return keys_; }
   at::Device device() const { return device_; }
   int64_t capability() const { return capability_; }
-  bool deterministic() const { return deterministic_; }
 
  private:
   std::vector<VarlenCall> calls_;
-  int64_t queries_, keys_;
+  int64_t queries_ = 0, keys_ = 0;
   at::Device device_;
   int64_t capability_;
-  bool deterministic_;
 };
 
 }  // namespace fpdist::kernels

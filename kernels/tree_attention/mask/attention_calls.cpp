@@ -1,4 +1,4 @@
-#include "kernels/tree_attention/mask/attention_plan.hpp"
+#include "kernels/tree_attention/mask/attention_calls.hpp"
 
 #include <ATen/ATen.h>
 
@@ -10,10 +10,13 @@
 namespace fpdist::kernels {
 namespace {
 
-std::span<const int32_t> as_span(const at::Tensor& rows, const char* name) {
-  check(rows.defined() && rows.device().is_cpu() && rows.scalar_type() == at::kInt && rows.dim() == 1 &&
-            rows.is_contiguous(),
-        "attention plan: ", name, " must be a contiguous int32 vector on the CPU");
+at::Tensor checked(const at::Tensor& rows, const char* name) {
+  check(rows.defined() && rows.device().is_cpu() && rows.scalar_type() == at::kInt && rows.dim() == 1,
+        "tree_attention: ", name, " must be an int32 vector on the CPU");
+  return rows.contiguous();
+}
+
+std::span<const int32_t> as_span(const at::Tensor& rows) {
   return {rows.const_data_ptr<int32_t>(), static_cast<size_t>(rows.numel())};
 }
 
@@ -73,16 +76,14 @@ void RowSet::add(at::Tensor& whole, const at::Tensor& part) const {
                   : void(whole.narrow(0, first, count).add_(part));
 }
 
-AttentionPlan::AttentionPlan(const at::Tensor& q_row, const at::Tensor& k_row, const at::Tensor& k_end,
-                             at::Device device, int64_t capability, bool deterministic)
-    : queries_(q_row.numel()),
-      keys_(k_row.numel()),
-      device_(device),
-      capability_(capability),
-      deterministic_(deterministic) {
-  check(k_row.numel() == k_end.numel(), "attention plan: ", k_row.numel(), " key rows, but ", k_end.numel(), " ends");
+AttentionCalls::AttentionCalls(const AttentionMask& mask, at::Device device, int64_t capability)
+    : device_(device), capability_(capability) {
+  const at::Tensor q_row = checked(mask.q_row, "q_row"), k_row = checked(mask.k_row, "k_row");
+  const at::Tensor k_end = checked(mask.k_end, "k_end");
+  queries_ = q_row.numel(), keys_ = k_row.numel();
+  check(keys_ == k_end.numel(), "tree_attention: ", keys_, " key rows, but ", k_end.numel(), " ends");
   Arrays arrays;
-  for (Level& level : find_levels(as_span(q_row, "q_row"), as_span(k_row, "k_row"), as_span(k_end, "k_end"))) {
+  for (Level& level : find_levels(as_span(q_row), as_span(k_row), as_span(k_end))) {
     std::vector<Segment> q, k;
     for (const Piece& piece : level.piece) {
       q.push_back({piece.q_begin, piece.q_end});
