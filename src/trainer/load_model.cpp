@@ -12,23 +12,6 @@
 
 namespace fpdist::trainer {
 
-at::ScalarType scalar_type(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return at::kFloat;
-    case DType::kBFloat16:
-      return at::kBFloat16;
-    case DType::kFloat64:
-      return at::kDouble;
-  }
-  throw std::logic_error("enum value without a scalar type");
-}
-
-config::Settled settle_with_weights(Config config, int ranks) {
-  if (!config.model.path.empty()) (void)checkpoint::HfDirectory(config.model.path);
-  return config::settle(std::move(config), ranks);
-}
-
 model::Head head_of(Method method) {
   return method == Method::kReward ? model::Head::kScore : model::Head::kLanguageModel;
 }

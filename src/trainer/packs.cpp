@@ -74,7 +74,7 @@ const Pack& Packs::at(int number) {
   const bool exchanges = mesh.shape().cp > 1 || plan.slice_end.size() > 1;  // else all keys are in the slice, here
   std::vector<plan::CpPlan> plans;
   if (exchanges)
-    plans = plan::plan_context_slices(pack.layout.node, plan.slice_end, trainer_.config.parallel, trainer_.cp_costs);
+    plans = plan::plan_context_slices(pack.layout.node, plan.slice_end, trainer_.config.parallel, trainer_.settled.cp_costs);
   rows.slices = plans;
   pack.slice = parallel::make_slice_tensors(pack.layout, rows, trainer_.device.get());
   for (size_t s = 0; s < plans.size(); ++s)

@@ -42,7 +42,7 @@ class ReferenceRun final : public parallel::StepWork {
   }
   at::Tensor buffer(const plan::Op& op, bool) override {
     return at::empty({packs_.at(op.pack).slice[static_cast<size_t>(op.slice)].own_rows(trainer_.mesh.at().tp),
-                      trainer_.model_config.hidden_size},
+                      trainer_.model.hidden_size},
                      trainer_.tensor_options(scalar_type(trainer_.config.model.dtype)));
   }
   at::Tensor backward_input(const plan::Op&, const at::Tensor&) override { return unused(); }

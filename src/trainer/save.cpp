@@ -58,7 +58,7 @@ class Gatherer {
   Gatherer(Trainer::Impl& trainer, Part part)
       : world_(trainer.mesh.world()),
         device_(*trainer.device),
-        whole_(model::whole_parameters(trainer.model_config, head_of(trainer.config.method))),
+        whole_(model::whole_parameters(trainer.model, head_of(trainer.config.method))),
         own_(own_slices(trainer, whole_)),
         slices_(all_slices(own_, world_)),
         part_(part) {
@@ -128,7 +128,7 @@ void Trainer::Impl::save(const std::string& directory) {
     std::vector<checkpoint::TensorSpec> specs;
     for (const auto& [name, shape] : gatherer.whole()) specs.push_back({name, dtype, shape});
     checkpoint::export_hf_directory(directory, specs, [&](size_t tensor) { return gatherer.fetch(tensor, dtype); },
-                                    {.config_json = arch::export_config_json(model_config, name_of(config.model.dtype),
+                                    {.config_json = arch::export_config_json(model, name_of(config.model.dtype),
                                                                              config.method == Method::kReward),
                                      .copy_from = config.model.path});
   } else {

@@ -7,9 +7,6 @@
 #include <optional>
 #include <vector>
 
-#include "fpdist/comm/device.hpp"
-#include "fpdist/comm/mesh.hpp"
-#include "fpdist/config/settled.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
 #include "fpdist/loss/loss.hpp"
@@ -17,22 +14,17 @@
 #include "fpdist/ops/parameter.hpp"
 #include "fpdist/optim/adamw.hpp"
 #include "fpdist/parallel/executor.hpp"
-#include "fpdist/plan/context_plan.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "src/parallel/zero/zero_reducer.hpp"
 #include "src/trainer/calibrate.hpp"
+#include "src/trainer/job.hpp"
 #include "src/trainer/metric_sums.hpp"
 #include "src/trainer/plan_watch.hpp"
 #include "src/trainer/planned_step.hpp"
 
 namespace fpdist::trainer {
 
-at::ScalarType scalar_type(DType dtype);
-
 model::Head head_of(Method method);
-
-/// config::settle where the weights are there too; ModelFileError where they are missing or do not fit together.
-config::Settled settle_with_weights(Config config, int ranks);
 
 /// Whether the embedding serves as the head on another stage, whose copy's gradients must be added.
 bool ties_stages(const Config& config, const arch::Model& model);
@@ -93,19 +85,11 @@ struct WeightWait {
   size_t op = 0, begin = 0, end = 0;
 };
 
-struct Trainer::Impl {
+struct Trainer::Impl : Job {
   Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device = nullptr);
 
-  comm::World& world;
-  config::Settled job;
-  const arch::Model& model_config = job.model;
-  const Config& config = job.config;
-  LogSink& log;
-  std::unique_ptr<comm::Device> device;
-  comm::Mesh mesh;
   std::unique_ptr<comm::Communicator> kv_replicas;  ///< tp ranks that hold the same KV heads
   plan::StageCosts costs;
-  const plan::CpCosts& cp_costs = job.cp_costs;
   std::vector<std::unique_ptr<model::Transformer>> policy;     ///< own runs of layers
   std::vector<std::unique_ptr<model::Transformer>> reference;  ///< only where the loss asks for it
   OrderedParameters ordered;
@@ -122,9 +106,6 @@ struct Trainer::Impl {
   /// late as can be. All other readers of the weights call reducer.settle().
   void await_weights(std::span<const ops::ParameterPtr> parameters);
 
-  at::TensorOptions tensor_options(at::ScalarType dtype) const {
-    return at::TensorOptions(dtype).device(device->where());
-  }
   plan::StepPlan make_plan(std::span<const data::Group> groups, bool share) const;
   static std::vector<plan::Op> ops_of(const plan::StepPlan& plan, const Coordinates& at);
   void check_same_plan(const plan::StepPlan& plan);

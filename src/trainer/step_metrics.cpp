@@ -63,7 +63,7 @@ void Trainer::Impl::add_step_metrics(std::map<std::string, double>& values, cons
   values["tokens_computed"] = static_cast<double>(plan.totals.tokens_computed);
   values["sharing_ratio"] = plan.totals.sharing_ratio();
   values["tokens_per_second"] = static_cast<double>(plan.totals.tokens_logical) / values["seconds"];
-  plan::CostTable forward = plan::forward_cost(plan::stage_costs(model_config.shape()));  // FLOPs, not times
+  plan::CostTable forward = plan::forward_cost(plan::stage_costs(model.shape()));  // FLOPs, not times
   forward.per_pack = 0;                                                                   // overhead is no work
   int64_t flops = 0;  // forward; backward is twice that
   for (const auto& packs : plan.replica)

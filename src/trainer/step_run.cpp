@@ -61,7 +61,7 @@ bool StepRun::rides(const Pack& pack) const { return !trainer_.reference.empty()
 at::Tensor StepRun::buffer(const plan::Op& op, bool gradient) {
   const Pack& pack = packs_->at(op.pack);
   std::vector<int64_t> shape{pack.slice[static_cast<size_t>(op.slice)].own_rows(trainer_.mesh.at().tp),
-                             trainer_.model_config.hidden_size};
+                             trainer_.model.hidden_size};
   if (!gradient && rides(pack)) shape.insert(shape.begin(), 2);
   return at::empty(shape, trainer_.tensor_options(scalar_type(trainer_.config.model.dtype)));
 }

@@ -105,7 +105,7 @@ void Trainer::Impl::check_same_plan(const plan::StepPlan& plan) {
 
 void Trainer::Impl::finish_gradients() {
   parallel::sum_replicated_gradients(ordered.all, mesh.tp(), *kv_replicas);
-  if (ties_stages(config, model_config)) sum_tied_gradients(ordered.all, mesh.pp());
+  if (ties_stages(config, model)) sum_tied_gradients(ordered.all, mesh.pp());
   reducer.finish();
 }
 

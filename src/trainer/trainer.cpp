@@ -31,29 +31,18 @@ std::vector<optim::AdamW> make_optimizers(ops::FlatParameters& flat, const paral
   return all;
 }
 
-/// Rank 0 says for all which device it is.
-std::unique_ptr<comm::Device> open_device(const Config& config, const comm::World& world, LogSink& log) {
-  NullLog quiet;
-  return comm::open_device(config.model.device, world, config.comm, world.rank() == 0 ? log : quiet);
-}
-
 }  // namespace
 
 Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::unique_ptr<comm::Device> device_)
-    : world(world_),
-      job(settle_with_weights(std::move(config_), world.size())),
-      log(log_),
-      device(device_ ? std::move(device_) : open_device(config, world, log)),
-      mesh(world, config.parallel, device.get()),
-      costs(job.costs),
-      policy(load_model(config, model_config, mesh, device->where())),
-      ordered(order_parameters(policy, ties_stages(config, model_config))),
+    : Job(world_, std::move(config_), log_, std::move(device_)),
+      costs(settled.costs),
+      policy(load_model(config, model, mesh, device->where())),
+      ordered(order_parameters(policy, ties_stages(config, model))),
       flat(ordered.all),
       reducer(flat, mesh.dp_cp(), ordered.late),
       optimizer(make_optimizers(flat, reducer, config.optim)),
       loss(loss::make_loss(config.method, config.loss)) {
-  job.config.model.device = device->where().is_cpu() ? "cpu" : "cuda";  // what auto has come to
-  kv_replicas = split_kv_replicas(mesh, model_config);
+  kv_replicas = split_kv_replicas(mesh, model);
   if (loss::needs_of(config.method, config.loss).reference) reference = clone_frozen(policy);
   reducer.set_order_of_use(ordered.by_use);
   for (const auto& run : policy) {
@@ -82,11 +71,11 @@ void Trainer::Impl::train_steps() {
   NullLog quiet;
   const auto tokenizer = data::make_byte_tokenizer();
   data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, first_rank ? log : quiet);
-  config::check_vocabulary(dataset, model_config);
+  config::check_vocabulary(dataset, model);
   const auto groups_in_data = static_cast<int64_t>(dataset.group.size());
   const data::Loader loader(groups_in_data, config.train.groups_per_step, config.train.seed, config.data.shuffle);
 
-  prepare_output_dir(config, config::to_yaml(job), world.communicator());
+  prepare_output_dir(config, config::to_yaml(settled), world.communicator());
   writes_files = true;
   RankLog rank_log(log, text(dir, "/logs/rank_", world.rank(), ".log"), first_rank);
   rank_log.info(text("rank ", world.rank(), " of ", world.size(), ", mesh ", to_string(mesh.shape()), ", ", flat.size(),

@@ -1,0 +1,47 @@
+#pragma once
+// trainer (private): Job, what a training job is. Made once, written by nobody; every part of the trainer reads it.
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+
+#include "fpdist/comm/device.hpp"
+#include "fpdist/comm/mesh.hpp"
+#include "fpdist/comm/world.hpp"
+#include "fpdist/config/settled.hpp"
+#include "fpdist/core/log.hpp"
+
+namespace fpdist::trainer {
+
+using config::Config;
+
+at::ScalarType scalar_type(DType dtype);
+
+struct Job {
+  /// Collective over the world. `given`: where to compute; null: what model.device says. `log` and the world must
+  /// outlive it. Throws ModelFileError where the model's files are missing or do not fit together, and ConfigError as
+  /// config::settle does and where there is no such device.
+  Job(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> given = nullptr);
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  /// Of weights and activations, and of all that adds up: masters, main grads, losses.
+  at::ScalarType dtype() const { return scalar_type(config.model.dtype); }
+  at::ScalarType sum_dtype() const;
+  at::TensorOptions tensor_options(at::ScalarType dtype) const {
+    return at::TensorOptions(dtype).device(device->where());
+  }
+
+  comm::World& world;
+  LogSink& log;
+  const std::unique_ptr<comm::Device> device;
+  const config::Settled settled;  ///< model.device too: what auto has come to
+  const Config& config = settled.config;
+  const arch::Model& model = settled.model;
+  const comm::Mesh mesh;
+
+ private:
+  Job(comm::World& world, config::Settled settled, LogSink& log, std::unique_ptr<comm::Device> given);
+};
+
+}  // namespace fpdist::trainer
