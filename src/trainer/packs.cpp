@@ -8,18 +8,13 @@
 namespace fpdist::trainer {
 namespace {
 
-at::ScalarType loss_dtype(const Trainer::Impl& trainer) {
-  return ops::accumulate_dtype(scalar_type(trainer.config.model.dtype));
-}
-
 /// On the host still.
-at::Tensor from_doubles(const std::vector<double>& values, const Trainer::Impl& trainer) {
-  return at::tensor(values, at::kDouble).to(loss_dtype(trainer));
+at::Tensor from_doubles(const std::vector<double>& values, const Job& job) {
+  return at::tensor(values, at::kDouble).to(job.sum_dtype());
 }
 
 /// [E] values that the data gives per token, in the order of edges; undefined where no sample of the pack has them.
-at::Tensor per_edge(const Pack& pack, std::vector<double> data::Sample::*field, const char* name,
-                    const Trainer::Impl& trainer) {
+at::Tensor per_edge(const Pack& pack, std::vector<double> data::Sample::*field, const char* name, const Job& job) {
   size_t given = 0, with_tokens = 0;  // a sample without tokens has nothing to give
   for (const data::Sample* sample : pack.sample) {
     given += !(sample->*field).empty();
@@ -32,7 +27,7 @@ at::Tensor per_edge(const Pack& pack, std::vector<double> data::Sample::*field, 
   for (size_t e = 0; e < values.size(); ++e)
     values[e] = (pack.sample[static_cast<size_t>(pack.layout.edge_sample[e])]
                      ->*field)[static_cast<size_t>(pack.layout.edge_index[e])];
-  return from_doubles(values, trainer);
+  return from_doubles(values, job);
 }
 
 }  // namespace
@@ -44,11 +39,8 @@ std::string Pack::samples() const {
   return sample.size() > 8 ? text(ids, ", ... (", sample.size(), " in all)") : ids;
 }
 
-Packs::Packs(const Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share)
-    : trainer_(trainer),
-      groups_(groups),
-      plans_(plan.replica[static_cast<size_t>(trainer.mesh.at().dp)]),
-      share_(share) {}
+Packs::Packs(const Job& job, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share)
+    : job_(job), groups_(groups), plans_(plan.replica[static_cast<size_t>(job.mesh.at().dp)]), share_(share) {}
 
 const plan::PackPlan& Packs::plan_of(int pack) const { return plans_.at(static_cast<size_t>(pack)); }
 
@@ -69,21 +61,21 @@ const Pack& Packs::at(int number) {
     pack.lacks_reference = pack.lacks_reference && sample.ref_logp.empty();
   }
   pack.layout = plan::lay_out(groups_, plan, share_);
-  const comm::Mesh& mesh = trainer_.mesh;
+  const comm::Mesh& mesh = job_.mesh;
   parallel::RowShare rows{.slices = {}, .cp_rank = mesh.at().cp, .tp_rank = mesh.at().tp, .tp_size = mesh.shape().tp};
   const bool exchanges = mesh.shape().cp > 1 || plan.slice_end.size() > 1;  // else all keys are in the slice, here
   std::vector<plan::CpPlan> plans;
   if (exchanges)
-    plans = plan::plan_context_slices(pack.layout.node, plan.slice_end, trainer_.config.parallel, trainer_.settled.cp_costs);
+    plans = plan::plan_context_slices(pack.layout.node, plan.slice_end, job_.config.parallel, job_.settled.cp_costs);
   rows.slices = plans;
-  pack.slice = parallel::make_slice_tensors(pack.layout, rows, trainer_.device.get());
+  pack.slice = parallel::make_slice_tensors(pack.layout, rows, job_.device.get());
   for (size_t s = 0; s < plans.size(); ++s)
     pack.slice[s].exchange = std::make_shared<parallel::ContextExchange>(
-        std::span(plans.data(), s + 1), pack.layout.subtree_end, mesh.cp(), mesh.cp_gradient(), trainer_.device.get());
+        std::span(plans.data(), s + 1), pack.layout.subtree_end, mesh.cp(), mesh.cp_gradient(), job_.device.get());
   return pack;
 }
 
-loss::Edges data_edges(const Pack& pack, const Trainer::Impl& trainer) {
+loss::Edges data_edges(const Pack& pack, const Job& job) {
   std::vector<double> length, advantage, margin;
   bool has_margin = false;
   for (size_t b = 0; b < pack.sample.size(); ++b) {
@@ -94,19 +86,19 @@ loss::Edges data_edges(const Pack& pack, const Trainer::Impl& trainer) {
   }
   loss::Edges edges;
   edges.sample = pack.slice.front().edge_sample;
-  edges.length = from_doubles(length, trainer);
-  edges.advantage = from_doubles(advantage, trainer);
-  if (has_margin) edges.margin = from_doubles(margin, trainer);
-  edges.old_logp = per_edge(pack, &data::Sample::old_logp, "old_logps", trainer);
-  edges.ref_logp = per_edge(pack, &data::Sample::ref_logp, "ref_logps", trainer);
+  edges.length = from_doubles(length, job);
+  edges.advantage = from_doubles(advantage, job);
+  if (has_margin) edges.margin = from_doubles(margin, job);
+  edges.old_logp = per_edge(pack, &data::Sample::old_logp, "old_logps", job);
+  edges.ref_logp = per_edge(pack, &data::Sample::ref_logp, "ref_logps", job);
   std::vector<at::Tensor*> given{&edges.length, &edges.advantage, &edges.margin, &edges.old_logp, &edges.ref_logp};
   std::erase_if(given, [](const at::Tensor* tensor) { return !tensor->defined(); });
-  trainer.device->upload_all(given);
+  job.device->upload_all(given);
   return edges;
 }
 
-loss::Edges empty_edges(const Trainer::Impl& trainer) {
-  const at::Tensor none = at::zeros({0}, trainer.tensor_options(loss_dtype(trainer)));
+loss::Edges empty_edges(const Job& job) {
+  const at::Tensor none = at::zeros({0}, job.tensor_options(job.sum_dtype()));
   return {.logp = none,
           .entropy = none,
           .correct = none,

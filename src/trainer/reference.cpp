@@ -79,7 +79,7 @@ void Trainer::Impl::precompute_reference(std::vector<data::Group>& groups, LogSi
   const auto per_step = static_cast<size_t>(config.train.groups_per_step);
   for (size_t first = 0; first < groups.size(); first += per_step) {
     const std::span<data::Group> slice(groups.data() + first, std::min(per_step, groups.size() - first));
-    const plan::StepPlan plan = make_plan(slice, config.pack.share_prefix);
+    const plan::StepPlan plan = planner.plan(slice, config.pack.share_prefix);
     ReferenceRun run(*this, slice, plan);
     const auto ops = plan::forward_ops(plan.pipeline(mesh.at().dp))[static_cast<size_t>(mesh.at().pp)];
     parallel::execute(ops, static_cast<int>(reference.size()), run, {mesh.pp(), mesh.pp_gradient(), *device});

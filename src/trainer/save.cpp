@@ -127,10 +127,10 @@ void Trainer::Impl::save(const std::string& directory) {
     const at::ScalarType dtype = scalar_type(config.model.dtype);
     std::vector<checkpoint::TensorSpec> specs;
     for (const auto& [name, shape] : gatherer.whole()) specs.push_back({name, dtype, shape});
-    checkpoint::export_hf_directory(directory, specs, [&](size_t tensor) { return gatherer.fetch(tensor, dtype); },
-                                    {.config_json = arch::export_config_json(model, name_of(config.model.dtype),
-                                                                             config.method == Method::kReward),
-                                     .copy_from = config.model.path});
+    checkpoint::export_hf_directory(
+        directory, specs, [&](size_t tensor) { return gatherer.fetch(tensor, dtype); },
+        {.config_json = arch::export_config_json(model, name_of(config.model.dtype), config.method == Method::kReward),
+         .copy_from = config.model.path});
   } else {
     gatherer.give_all();
   }

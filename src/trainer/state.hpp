@@ -16,11 +16,10 @@
 #include "fpdist/parallel/executor.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "src/parallel/zero/zero_reducer.hpp"
-#include "src/trainer/calibrate.hpp"
 #include "src/trainer/job.hpp"
-#include "src/trainer/metric_sums.hpp"
-#include "src/trainer/plan_watch.hpp"
-#include "src/trainer/planned_step.hpp"
+#include "src/trainer/planning/step_planner.hpp"
+#include "src/trainer/report/metric_sums.hpp"
+#include "src/trainer/report/step_report.hpp"
 
 namespace fpdist::trainer {
 
@@ -89,7 +88,7 @@ struct Trainer::Impl : Job {
   Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device = nullptr);
 
   std::unique_ptr<comm::Communicator> kv_replicas;  ///< tp ranks that hold the same KV heads
-  plan::StageCosts costs;
+  StepPlanner planner;
   std::vector<std::unique_ptr<model::Transformer>> policy;     ///< own runs of layers
   std::vector<std::unique_ptr<model::Transformer>> reference;  ///< only where the loss asks for it
   OrderedParameters ordered;
@@ -106,17 +105,12 @@ struct Trainer::Impl : Job {
   /// late as can be. All other readers of the weights call reducer.settle().
   void await_weights(std::span<const ops::ParameterPtr> parameters);
 
-  plan::StepPlan make_plan(std::span<const data::Group> groups, bool share) const;
-  static std::vector<plan::Op> ops_of(const plan::StepPlan& plan, const Coordinates& at);
-  void check_same_plan(const plan::StepPlan& plan);
-
   // reference.cpp
   /// Reference log-probs of every pack of the data, stored in the samples; the reference model is dropped after it.
   void precompute_reference(std::vector<data::Group>& groups, LogSink& step_log);
 
   // train_step.cpp
-  /// `ready`: these groups' plan, made ahead; null: planned here.
-  StepMetrics step(std::span<const data::Group> groups, LogSink& step_log, std::future<PlannedStep>* ready);
+  StepMetrics step(std::span<const data::Group> groups, LogSink& step_log);
   void finish_gradients();  ///< sums over tp, tied copies and what ZeRO has not reduced yet
   void update(StepSums& sums);
 
@@ -124,38 +118,16 @@ struct Trainer::Impl : Job {
   /// NumericsError on every rank if a loss or the norm is not finite: then the update has changed nothing. Collective.
   double read_results(StepSums& sums);
 
-  /// verify.cpp: runs `groups` shared and alone; throws NumericsError with the worst difference if they disagree.
-  void verify(std::span<const data::Group> groups, LogSink& step_log);
+  /// verify.cpp: runs the step's groups shared and alone; throws NumericsError with the worst difference if they
+  /// disagree.
+  void verify(const PlannedStep& planned, LogSink& step_log);
 
   /// memory.cpp: throws OutOfMemoryError in place of torch's, `message`.
   [[noreturn]] void throw_out_of_memory(const std::string& message, const std::string& position,
                                         const comm::MemoryUse& before, const plan::StepPlan& plan) const;
 
-  /// planned_step.cpp: `ready`'s plan, or one made here where there is none or costs have changed since. The current
-  /// stream then waits for its packs, where it has any.
-  PlannedStep take_plan(std::span<const data::Group> groups, std::future<PlannedStep>* ready) const;
-
-  /// calibrate.cpp: after each step, holds its plan's time against `measured_seconds` (of the slowest rank), and
-  /// measures costs when it is time to. Collective.
-  void watch_plan(const PlannedStep& planned, std::span<const plan::Op> ops, std::span<const parallel::OpTime> times,
-                  double measured_seconds, LogSink& step_log);
-  /// Fits `costs` to op_history. Collective.
-  void calibrate(const std::string& why, LogSink& step_log);
-  int64_t costs_version = 0, steps_watched = 0;
-  PlanWatch plan_watch;
-  OpHistory op_history;
-
-  /// plan_metrics.cpp: planned beside measured; `busy`: this rank's seconds in operations. Collective.
-  void add_plan_metrics(std::map<std::string, double>& values, const PlannedStep& planned, double busy);
-
-  /// step_metrics.cpp: what the step cost, on every rank the same. Collective.
-  void add_step_metrics(std::map<std::string, double>& values, const PlannedStep& planned,
-                        std::span<const plan::Op> ops, std::span<const parallel::OpTime> times,
-                        double exchange_seconds);
-  /// profile.cpp: trace-<step>.json, .planned.json and .txt in output_dir. Collective.
-  void write_timelines(const PlannedStep& planned, std::span<const parallel::OpTime> times);
-  bool writes_files = false;                            ///< inside train(): output_dir is there
-  std::map<std::string, comm::Traffic> traffic_before;  ///< by axis, at the end of the last step
+  bool writes_files = false;  ///< inside train(): output_dir is there
+  TrafficMeter traffic;
 
   // trainer.cpp
   void train();

@@ -20,31 +20,20 @@ at::Tensor row_to_score(const at::Tensor& per_row, const parallel::PackTensors& 
   return per_row.index_select(0, tensors.score_row);
 }
 
-/// The op that completes each run's gradients; past the end for a run without packs.
-std::vector<size_t> last_uses(std::span<const plan::Op> ops, plan::OpKind kind, size_t runs) {
-  std::vector<size_t> last(runs, ops.size());
-  for (size_t i = 0; i < ops.size(); ++i)
-    if (ops[i].kind == kind) last[static_cast<size_t>(ops[i].run)] = i;
-  return last;
-}
-
 }  // namespace
 
-StepRun::StepRun(Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share,
-                 std::span<const plan::Op> ops, StepSums& sums, std::shared_ptr<Packs> packs)
+StepRun::StepRun(Trainer::Impl& trainer, const PlannedStep& planned, std::span<const plan::Op> ops, StepSums& sums)
     : trainer_(trainer),
-      plan_(plan),
+      plan_(planned.plan),
       ops_(ops),
-      last_use_(last_uses(
-          ops,
-          plan.schedule == plan::Schedule::kZeroBubble ? plan::OpKind::kBackwardWeight : plan::OpKind::kBackwardInput,
-          trainer.policy.size())),
       sums_(sums),
-      packs_(packs ? std::move(packs) : std::make_shared<Packs>(trainer, groups, plan, share)) {
+      packs_(planned.packs
+                 ? planned.packs
+                 : std::make_shared<Packs>(trainer, planned.groups.all, planned.plan, planned.shares_prefix)) {
   trainer_.flat.zero_gradients();
   trainer_.reducer.begin();
   trainer_.weight_waits.clear();
-  sums_.metrics.add(trainer_.loss(empty_edges(trainer_), plan.totals).metrics);
+  sums_.metrics.add(trainer_.loss(empty_edges(trainer_), plan_.totals).metrics);
   sums_.metrics.add("loss", loss::Combine::kSum, 0.0);
 }
 
@@ -53,7 +42,7 @@ void StepRun::before(size_t i) {
   position_ = text("step ", trainer_.steps_done + 1, ", op ", i + 1, " of ", ops_.size(), ": ", plan::to_string(op));
   trainer_.world.set_position(position_);
   trainer_.op_under_way = i;
-  trainer_.is_last_use = i == last_use_[static_cast<size_t>(op.run)];
+  trainer_.is_last_use = op.completes;
 }
 
 bool StepRun::rides(const Pack& pack) const { return !trainer_.reference.empty() && pack.lacks_reference; }

@@ -33,13 +33,13 @@ struct Pack {
 /// what it is moved into) must outlive it.
 class Packs {
  public:
-  Packs(const Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share);
+  Packs(const Job& job, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share);
   const Pack& at(int pack);
   void make_all();
   const plan::PackPlan& plan_of(int pack) const;
 
  private:
-  const Trainer::Impl& trainer_;
+  const Job& job_;
   std::span<const data::Group> groups_;
   const std::vector<plan::PackPlan>& plans_;
   bool share_;
@@ -47,10 +47,10 @@ class Packs {
 };
 
 /// What the loss sees besides the model's outputs.
-loss::Edges data_edges(const Pack& pack, const Trainer::Impl& trainer);
+loss::Edges data_edges(const Pack& pack, const Job& job);
 
 /// The edges of a pack with nothing in it: gives every rank the same metric names, and zeros.
-loss::Edges empty_edges(const Trainer::Impl& trainer);
+loss::Edges empty_edges(const Job& job);
 
 /// [S, columns] of all scores of the pack from this cp rank's, slice after slice. Collective over cp, not
 /// differentiable.
@@ -59,8 +59,7 @@ at::Tensor all_scores(const at::Tensor& own, const Pack& pack, const comm::Mesh&
 /// Policy forward and backward, with the reference beside it, and the loss at the end.
 class StepRun final : public parallel::StepWork {
  public:
-  StepRun(Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share,
-          std::span<const plan::Op> ops, StepSums& sums, std::shared_ptr<Packs> packs = nullptr);
+  StepRun(Trainer::Impl& trainer, const PlannedStep& planned, std::span<const plan::Op> ops, StepSums& sums);
   /// Ahead of op i: says where the rank stands and which runs of layers see their last gradients.
   void before(size_t i);
   /// "step 3, op 17 of 40: Receive pack 2".
@@ -98,7 +97,6 @@ class StepRun final : public parallel::StepWork {
   Trainer::Impl& trainer_;
   const plan::StepPlan& plan_;
   std::span<const plan::Op> ops_;
-  std::vector<size_t> last_use_;  ///< [runs] the op that completes the run's gradients
   StepSums& sums_;
   std::string position_;
   std::shared_ptr<Packs> packs_;

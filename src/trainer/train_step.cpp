@@ -10,6 +10,7 @@
 #include "fpdist/optim/schedule.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
 #include "fpdist/plan/schedule.hpp"
+#include "src/trainer/report/timelines.hpp"
 #include "src/trainer/step_run.hpp"
 
 namespace fpdist::trainer {
@@ -40,67 +41,41 @@ void sum_tied_gradients(const std::vector<ops::ParameterPtr>& parameters, comm::
 
 }  // namespace
 
-StepMetrics Trainer::Impl::step(std::span<const data::Group> given, LogSink& step_log,
-                                std::future<PlannedStep>* ready) {
+StepMetrics Trainer::Impl::step(std::span<const data::Group> groups, LogSink& step_log) {
   const auto start = Clock::now();
-  std::map<std::string, double> values;
-  std::vector<data::Group> filled;  // rollouts only: the caller's groups stay as they are
-  if (config.method == Method::kGrpo) {
-    filled.assign(given.begin(), given.end());
-    values = loss::fill_advantages(filled, config.loss);
-  }
-  const std::span<const data::Group> groups =
-      config.method == Method::kGrpo ? std::span<const data::Group>(filled) : given;
-  if (steps_done < config.pack.verify_steps && config.pack.share_prefix) verify(groups, step_log);
+  const PlannedStep planned = planner.take(groups, steps_done + 1);
+  if (steps_done < config.pack.verify_steps && config.pack.share_prefix) verify(planned, step_log);
 
-  const PlannedStep planned = take_plan(groups, ready);
   const plan::StepPlan& plan = planned.plan;
-  check_same_plan(plan);
   StepSums sums;
   sums.learning_rate = optim::learning_rate(config.optim, steps_done, config.train.max_steps);
-  const std::vector<plan::Op> ops = ops_of(plan, mesh.at());
-  StepRun run(*this, groups, plan, config.pack.share_prefix, ops, sums, planned.packs);
+  StepRecord record{.planned = planned, .ops = ops_of(plan, mesh.at())};
+  StepRun run(*this, planned, record.ops, sums);
   const comm::MemoryUse before = device->memory();
   device->reset_peak_memory();
-  std::vector<parallel::OpTime> times;
   try {
-    times = parallel::execute(ops, static_cast<int>(policy.size()), run, {mesh.pp(), mesh.pp_gradient(), *device},
-                              [&](size_t i) { run.before(i); });
+    record.times = parallel::execute(record.ops, static_cast<int>(policy.size()), run,
+                                     {mesh.pp(), mesh.pp_gradient(), *device}, [&](size_t i) { run.before(i); });
   } catch (const c10::OutOfMemoryError& error) {
     throw_out_of_memory(error.what_without_backtrace(), run.position(), before, plan);
   }
-  for (const auto& [op, seconds] : sums.waited) times[op].begin += seconds;
-
+  for (const auto& [op, seconds] : sums.waited) record.times[op].begin += seconds;
   ++steps_done;
   tokens_seen += plan.totals.tokens_logical;
-  values.merge(sums.metrics.reduce(mesh.world()));
-  values["grad_norm"] = sums.read_norm;
-  values["learning_rate"] = sums.learning_rate;
-  values["seconds"] = seconds_since(start);
-  add_step_metrics(values, planned, ops, times, sums.exchange_seconds);
-  if (writes_files && steps_done <= config.train.profile_steps) write_timelines(planned, times);
-  watch_plan(planned, ops, times, values["measured_seconds"], step_log);
-  return {.step = steps_done, .values = std::move(values)};
-}
+  record.metrics = planned.groups.metrics;
+  record.metrics.merge(sums.metrics.reduce(mesh.world()));
+  record.grad_norm = sums.read_norm, record.learning_rate = sums.learning_rate;
+  record.exchange_seconds = sums.exchange_seconds;
+  record.seconds = seconds_since(start);
+  record.traffic = traffic.since_last(mesh);
+  if (!device->where().is_cpu()) record.memory = device->memory();
 
-plan::StepPlan Trainer::Impl::make_plan(std::span<const data::Group> groups, bool share) const {
-  plan::PackOptions options = config.pack;
-  options.share_prefix = share;
-  return plan::make_step_plan(groups, loss::spec_of(config.method, config.loss).atomic(), config.parallel, costs,
-                              options);
-}
-
-std::vector<plan::Op> Trainer::Impl::ops_of(const plan::StepPlan& plan, const Coordinates& at) {
-  return plan::pipeline_ops(plan.pipeline(at.dp))[static_cast<size_t>(at.pp)];
-}
-
-void Trainer::Impl::check_same_plan(const plan::StepPlan& plan) {
-  at::Tensor low = at::zeros({1}, at::kLong), high = at::zeros({1}, at::kLong);
-  low.fill_(static_cast<int64_t>(plan.hash)), high.fill_(static_cast<int64_t>(plan.hash));
-  mesh.world().all_reduce(low, comm::ReduceOp::kMin);
-  mesh.world().all_reduce(high, comm::ReduceOp::kMax);
-  check<CommError>(low.item<int64_t>() == high.item<int64_t>(), "step ", steps_done + 1, ", rank ", world.rank(),
-                   ": the ranks planned different steps: give every rank the same groups, config and files");
+  const RankSums together = add_up(record, mesh);
+  if (writes_files && steps_done <= config.train.profile_steps)
+    write_timelines(record, *this, text(config.train.output_dir, "/trace-", steps_done));
+  planner.learn(planned, record.ops, record.times, together.measured_seconds, step_log);
+  const ReportFacts facts{.mesh = mesh.shape(), .model = model.shape(), .peak_tflops = config.train.peak_tflops};
+  return {.step = steps_done, .values = report_step(record, together, tokens_seen, facts)};
 }
 
 void Trainer::Impl::finish_gradients() {

@@ -17,6 +17,21 @@ namespace fpdist::trainer {
 
 namespace {
 
+/// Rollouts get their advantages; the caller's groups stay as they are.
+StepGroups prepared(std::span<const data::Group> groups, const Config& config) {
+  if (config.method != Method::kGrpo) return {.all = groups};
+  auto filled = std::make_shared<std::vector<data::Group>>(groups.begin(), groups.end());
+  StepGroups step{.all = *filled, .owner = filled};
+  step.metrics = loss::fill_advantages(*filled, config.loss);
+  return step;
+}
+
+/// Packs of a step ahead, on their way to the device.
+void lay_out(PlannedStep& planned, const Job& job) {
+  planned.packs = std::make_shared<Packs>(job, planned.groups.all, planned.plan, planned.shares_prefix);
+  planned.uploads = job.device->run_ahead([&] { planned.packs->make_all(); });
+}
+
 /// Ranks of one tp axis that hold the same KV heads: all of it apart while there are heads for every rank.
 std::unique_ptr<comm::Communicator> split_kv_replicas(const comm::Mesh& mesh, const arch::Model& model) {
   const int rank = mesh.at().tp;
@@ -35,7 +50,8 @@ std::vector<optim::AdamW> make_optimizers(ops::FlatParameters& flat, const paral
 
 Trainer::Impl::Impl(comm::World& world_, Config config_, LogSink& log_, std::unique_ptr<comm::Device> device_)
     : Job(world_, std::move(config_), log_, std::move(device_)),
-      costs(settled.costs),
+      planner(*this, {.prepare = [this](auto groups) { return prepared(groups, config); },
+                      .lay_out = [this](PlannedStep& planned) { lay_out(planned, *this); }}),
       policy(load_model(config, model, mesh, device->where())),
       ordered(order_parameters(policy, ties_stages(config, model))),
       flat(ordered.all),
@@ -86,29 +102,17 @@ void Trainer::Impl::train_steps() {
 
   std::optional<MetricsFile> metrics_file;
   if (first_rank) metrics_file.emplace(dir + "/metrics.jsonl");
+  planner.set_costs_file(dir + "/costs.yaml");
   const auto start = std::chrono::steady_clock::now();
   double logical = 0, computed = 0;
   const auto groups_of = [&](int64_t step_index) {
-    std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step_index));
-    if (config.method == Method::kGrpo) (void)loss::fill_advantages(groups, config.loss);
-    return std::make_shared<const std::vector<data::Group>>(std::move(groups));
+    return std::make_shared<const std::vector<data::Group>>(data::pick_groups(dataset, loader.step(step_index)));
   };
   auto next = groups_of(0);
-  std::future<PlannedStep> ahead;  // of the next step, made while this one runs
   for (int64_t step_index = 0; step_index < config.train.max_steps; ++step_index) {
     const auto groups = std::move(next);
-    std::future<PlannedStep> ready = std::move(ahead);
-    if (step_index + 1 < config.train.max_steps) {
-      next = groups_of(step_index + 1);
-      ahead = std::async(std::launch::async, [this, next, planning = planning_config(config, steps_watched + 1),
-                                              made_with = costs, version = costs_version] {
-        PlannedStep planned = plan_step(*next, planning, made_with, version);
-        planned.packs = std::make_shared<Packs>(*this, *next, planned.plan, config.pack.share_prefix);
-        planned.uploads = device->run_ahead([&] { planned.packs->make_all(); });
-        return planned;
-      });
-    }
-    StepMetrics metrics = step(*groups, rank_log, ready.valid() ? &ready : nullptr);
+    if (step_index + 1 < config.train.max_steps) planner.ahead(next = groups_of(step_index + 1));
+    StepMetrics metrics = step(*groups, rank_log);
     metrics.values["epoch"] = static_cast<double>(metrics.step) / static_cast<double>(loader.steps_per_epoch());
     logical += metrics.values["tokens_logical"], computed += metrics.values["tokens_computed"];
     if (hook) hook(metrics);
@@ -135,7 +139,7 @@ Trainer::~Trainer() = default;
 
 void Trainer::set_loss(loss::LossFunction loss) { impl_->loss = std::move(loss); }
 void Trainer::set_hook(std::function<void(const StepMetrics&)> hook) { impl_->hook = std::move(hook); }
-StepMetrics Trainer::step(std::span<const data::Group> groups) { return impl_->step(groups, impl_->log, nullptr); }
+StepMetrics Trainer::step(std::span<const data::Group> groups) { return impl_->step(groups, impl_->log); }
 void Trainer::train() { impl_->train(); }
 void Trainer::save(const std::string& directory) { impl_->save(directory); }
 std::map<std::string, at::Tensor> Trainer::gather_weights() { return impl_->gather_weights(); }

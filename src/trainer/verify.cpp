@@ -46,13 +46,16 @@ at::Tensor squares_of(const Trainer::Impl& trainer, const Measured& shared, cons
 
 }  // namespace
 
-void Trainer::Impl::verify(std::span<const data::Group> groups, LogSink& step_log) {
+void Trainer::Impl::verify(const PlannedStep& planned, LogSink& step_log) {
   const auto measure = [&](bool share) {
-    const plan::StepPlan plan = make_plan(groups, share);
-    std::vector<plan::Op> ops = ops_of(plan, mesh.at());
+    PlannedStep step;
+    step.groups.all = planned.groups.all;
+    step.plan = planner.plan(planned.groups.all, share);
+    step.shares_prefix = share;
+    std::vector<plan::Op> ops = ops_of(step.plan, mesh.at());
     std::erase_if(ops, [](const plan::Op& op) { return op.kind == plan::OpKind::kOptimizerStep; });
     StepSums sums;
-    StepRun run(*this, groups, plan, share, ops, sums);
+    StepRun run(*this, step, ops, sums);
     parallel::execute(ops, static_cast<int>(policy.size()), run, {mesh.pp(), mesh.pp_gradient(), *device},
                       [&](size_t i) { run.before(i); });
     finish_gradients();

@@ -1,4 +1,4 @@
-// train.profile_steps: what every rank did when, measured, and what the plan's simulation says, for Perfetto.
+#include "src/trainer/report/timelines.hpp"
 
 #include <ATen/ATen.h>
 
@@ -8,7 +8,6 @@
 #include "src/files/files.hpp"
 #include "src/plan/schedule/simulate.hpp"
 #include "src/plan/schedule/timeline.hpp"
-#include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -16,17 +15,17 @@ namespace {
 using Events = std::vector<plan::TimelineEvent>;
 
 /// On rank 0, every rank's ops and their times. Collective.
-Events measured_events(Trainer::Impl& trainer, const plan::StepPlan& plan, std::span<const parallel::OpTime> times) {
-  comm::Communicator& world = trainer.mesh.world();
+Events measured_events(const StepRecord& record, const comm::Mesh& mesh) {
+  comm::Communicator& world = mesh.world();
   std::vector<std::vector<plan::Op>> ops;
   std::vector<int64_t> counts;
   for (int rank = 0; rank < world.size(); ++rank) {
-    ops.push_back(Trainer::Impl::ops_of(plan, coordinates_of(rank, trainer.mesh.shape())));
+    ops.push_back(ops_of(record.planned.plan, coordinates_of(rank, mesh.shape())));
     counts.push_back(2 * static_cast<int64_t>(ops.back().size()));
   }
   at::Tensor own = at::empty({counts[static_cast<size_t>(world.rank())]}, at::kDouble);
   double* out = own.mutable_data_ptr<double>();
-  for (const parallel::OpTime& time : times) *out++ = time.begin, *out++ = time.end;
+  for (const parallel::OpTime& time : record.times) *out++ = time.begin, *out++ = time.end;
   int64_t total = 0;
   for (const int64_t count : counts) total += count;
   at::Tensor all = at::empty({total}, at::kDouble);
@@ -43,23 +42,22 @@ Events measured_events(Trainer::Impl& trainer, const plan::StepPlan& plan, std::
 
 /// The simulation of every replica's pipeline, one track a (replica, stage), scaled so that its compute takes as long
 /// in all as the measured compute.
-Events planned_events(const Trainer::Impl& trainer, const PlannedStep& planned, const Events& measured) {
-  const std::vector<int64_t>& layers = trainer.config.parallel.layers;
+Events planned_events(const PlannedStep& planned, const Config& config, const Events& measured) {
+  const MeshShape& mesh = config.parallel;
   Events events;
   double planned_work = 0, measured_work = 0;
-  for (int d = 0; d < trainer.mesh.shape().dp; ++d) {
+  for (int d = 0; d < mesh.dp; ++d) {
     const plan::PipelineShape shape = planned.plan.pipeline(d);
     std::vector<plan::UnitCost> units;
     for (const plan::Amount& work : planned.forecast.work[static_cast<size_t>(d)])
-      units.push_back(plan::unit_cost(trainer.costs, work));
+      units.push_back(plan::unit_cost(planned.costs, work));
     for (plan::TimelineEvent event :
-         plan::simulate(shape, plan::pipeline_ops(shape), units, layers, /*with_events=*/true).events) {
+         plan::simulate(shape, plan::pipeline_ops(shape), units, config.parallel.layers, /*with_events=*/true).events) {
       planned_work += event.end - event.begin;
-      event.rank += d * trainer.mesh.shape().pp;
+      event.rank += d * mesh.pp;
       events.push_back(event);
     }
   }
-  const MeshShape& mesh = trainer.mesh.shape();
   for (const plan::TimelineEvent& event : measured) {
     const Coordinates at = coordinates_of(event.rank, mesh);
     if (at.cp == 0 && at.tp == 0 && event.op.kind <= plan::OpKind::kBackwardWeight)
@@ -72,12 +70,11 @@ Events planned_events(const Trainer::Impl& trainer, const PlannedStep& planned, 
 
 }  // namespace
 
-void Trainer::Impl::write_timelines(const PlannedStep& planned_step, std::span<const parallel::OpTime> times) {
-  const Events measured = measured_events(*this, planned_step.plan, times);
-  if (world.rank() != 0) return;
-  const std::string base = text(config.train.output_dir, "/trace-", steps_done);
+void write_timelines(const StepRecord& record, const Job& job, const std::string& base) {
+  const Events measured = measured_events(record, job.mesh);
+  if (job.world.rank() != 0) return;
   files::write(base + ".json", plan::to_trace_json(measured) + "\n");
-  const Events planned = planned_events(*this, planned_step, measured);
+  const Events planned = planned_events(record.planned, job.config, measured);
   files::write(base + ".planned.json", plan::to_trace_json(planned) + "\n");
   files::write(base + ".txt", text("measured\n", plan::to_text(measured), "planned\n", plan::to_text(planned), "\n"));
 }

@@ -1,13 +1,14 @@
-#include "src/trainer/planned_step.hpp"
+#include "src/trainer/planning/planned_step.hpp"
 
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <utility>
 
 #include "fpdist/loss/spec.hpp"
+#include "fpdist/plan/schedule.hpp"
 #include "fpdist/prefix/forest.hpp"
 #include "src/plan/schedule/simulate.hpp"
-#include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -32,6 +33,10 @@ std::vector<plan::Amount> slice_work(std::span<const data::Group> groups, const 
 }
 
 }  // namespace
+
+std::vector<plan::Op> ops_of(const plan::StepPlan& plan, const Coordinates& at) {
+  return plan::pipeline_ops(plan.pipeline(at.dp))[static_cast<size_t>(at.pp)];
+}
 
 std::vector<plan::Amount> unit_work(std::span<const data::Group> groups, const plan::StepPlan& plan, int d,
                                     bool share) {
@@ -72,26 +77,16 @@ Config planning_config(const Config& config, int64_t step) {
   return planning;
 }
 
-PlannedStep plan_step(std::span<const data::Group> groups, const Config& config, const plan::StageCosts& costs,
-                      int64_t costs_version) {
+PlannedStep plan_step(StepGroups groups, const Config& config, const plan::StageCosts& costs, int64_t costs_version) {
   const auto start = Clock::now();
   PlannedStep planned;
-  planned.plan = plan::make_step_plan(groups, loss::spec_of(config.method, config.loss).atomic(), config.parallel,
+  planned.plan = plan::make_step_plan(groups.all, loss::spec_of(config.method, config.loss).atomic(), config.parallel,
                                       costs, config.pack);
-  planned.forecast = forecast_step(groups, planned.plan, config, costs);
-  planned.costs_version = costs_version;
+  planned.shares_prefix = config.pack.share_prefix;
+  planned.forecast = forecast_step(groups.all, planned.plan, config, costs);
+  planned.costs = costs, planned.costs_version = costs_version;
+  planned.groups = std::move(groups);
   planned.seconds = seconds_since(start);
-  return planned;
-}
-
-PlannedStep Trainer::Impl::take_plan(std::span<const data::Group> groups, std::future<PlannedStep>* ready) const {
-  const auto start = Clock::now();
-  PlannedStep planned;
-  if (ready != nullptr) planned = ready->get();
-  if (ready == nullptr || planned.costs_version != costs_version)
-    planned = plan_step(groups, planning_config(config, steps_watched), costs, costs_version);
-  if (planned.uploads) planned.uploads->wait();
-  planned.waited = seconds_since(start);
   return planned;
 }
 

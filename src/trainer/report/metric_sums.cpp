@@ -1,4 +1,4 @@
-#include "src/trainer/metric_sums.hpp"
+#include "src/trainer/report/metric_sums.hpp"
 
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>

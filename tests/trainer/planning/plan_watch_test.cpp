@@ -1,6 +1,6 @@
 // Planned against measured times, with a clock that says what the test wants.
 
-#include "src/trainer/plan_watch.hpp"
+#include "src/trainer/planning/plan_watch.hpp"
 
 #include <gtest/gtest.h>
 

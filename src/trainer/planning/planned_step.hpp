@@ -2,18 +2,30 @@
 // trainer (private): a step's plan, and what its costs say it will take. Made on a thread of its own, one step ahead.
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "fpdist/comm/device.hpp"
 #include "fpdist/config/config.hpp"
+#include "fpdist/core/types.hpp"
+#include "fpdist/plan/op.hpp"
 #include "fpdist/plan/step_plan.hpp"
 #include "src/plan/costs/amount.hpp"
 
 namespace fpdist::trainer {
 
 using config::Config;
+
+/// The groups of a step as it computes them.
+struct StepGroups {
+  std::span<const data::Group> all;
+  /// What `all` lies in; null: the caller's own, which outlive the step.
+  std::shared_ptr<const std::vector<data::Group>> owner = nullptr;
+  std::map<std::string, double> metrics = {};  ///< what was seen on the way here: rewards
+};
 
 /// In cost units, integers: nothing here has seen a clock.
 struct Forecast {
@@ -23,6 +35,28 @@ struct Forecast {
   int64_t peak_rows = 0;                        ///< most rows in flight on a stage of any replica
 };
 
+class Packs;
+
+struct PlannedStep {
+  StepGroups groups;
+  plan::StepPlan plan;
+  bool shares_prefix = true;  ///< `plan` was made so
+  int64_t number = 0;         ///< of the step in the run, 1-based
+  Forecast forecast;
+  double seconds = 0;           ///< of the thread that planned
+  double waited = 0;            ///< of the step that needed it
+  double expected_seconds = 0;  ///< of its pipeline; NaN while no step has told how long a cost unit takes
+  plan::StageCosts costs;       ///< that it was planned with
+  int64_t costs_version = 0;    ///< theirs, see StepPlanner
+  /// Laid out ahead and on their way to the device; null: laid out when they are asked for.
+  std::shared_ptr<Packs> packs;
+  /// Their way there; null with them. Behind them: it ends before they do.
+  std::unique_ptr<comm::Ahead> uploads;
+};
+
+/// What the rank at `at` does in the step.
+std::vector<plan::Op> ops_of(const plan::StepPlan& plan, const Coordinates& at);
+
 /// What each unit of replica `d` is made of; layouts are made for packs in slices only.
 std::vector<plan::Amount> unit_work(std::span<const data::Group> groups, const plan::StepPlan& plan, int d, bool share);
 
@@ -30,27 +64,12 @@ std::vector<plan::Amount> unit_work(std::span<const data::Group> groups, const p
 Forecast forecast_step(std::span<const data::Group> groups, const plan::StepPlan& plan, const Config& config,
                        const plan::StageCosts& costs);
 
-class Packs;
-
-struct PlannedStep {
-  plan::StepPlan plan;
-  Forecast forecast;
-  double seconds = 0;         ///< of the thread that planned
-  double waited = 0;          ///< of the step that needed it
-  int64_t costs_version = 0;  ///< Trainer::Impl::costs_version that it was planned with
-  /// Laid out ahead and on their way to the device; null: laid out when they are asked for.
-  std::shared_ptr<Packs> packs;
-  /// Their way there; null with them. Behind them: it ends before they do.
-  std::unique_ptr<comm::Ahead> uploads;
-};
-
 /// What step `step` (0-based, of this process) is planned with: while plan.calibrate_steps last, every other step's
 /// packs go through the pipeline in slices (of 4, 2 and 8 in turn), so that small operations are timed as well as whole
 /// packs. Without them a fit cannot tell what launching an operation costs, which is what decides whether slices pay.
 Config planning_config(const Config& config, int64_t step);
 
 /// Not collective.
-PlannedStep plan_step(std::span<const data::Group> groups, const Config& config, const plan::StageCosts& costs,
-                      int64_t costs_version);
+PlannedStep plan_step(StepGroups groups, const Config& config, const plan::StageCosts& costs, int64_t costs_version);
 
 }  // namespace fpdist::trainer

@@ -1,29 +1,17 @@
-#include "src/trainer/calibrate.hpp"
+#include "src/trainer/planning/calibrate.hpp"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <numeric>
 
-#include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
-#include "src/plan/costs/costs_file.hpp"
-#include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
-constexpr double kDoubtful = 0.25;  // mean error beyond which a fit says little
-constexpr int64_t kFields = 7;      // of an op that travels: pass, layers, head, rows, pairs, edges, seconds
-constexpr int64_t kMostOps = int64_t{1} << 17;  // that one fit asks for
-
-std::string percent(double share) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.1f %%", 100 * share);
-  return buffer;
-}
+constexpr int64_t kFields = 7;  // of an op that travels: pass, layers, head, rows, pairs, edges, seconds
 
 }  // namespace
 
@@ -124,52 +112,6 @@ std::vector<plan::TimedOp> OpHistory::all() const {
   std::vector<plan::TimedOp> all;
   for (const auto& ops : steps_) all.insert(all.end(), ops.begin(), ops.end());
   return all;
-}
-
-void Trainer::Impl::watch_plan(const PlannedStep& planned, std::span<const plan::Op> ops,
-                               std::span<const parallel::OpTime> times, double measured_seconds, LogSink& step_log) {
-  const int64_t calibrates = config.plan.calibrate_steps;
-  ++steps_watched;
-  if (calibrates > 0)
-    op_history.add(timed_ops(planned, mesh.shape(), mesh.at(), config.parallel.layers, ops, times),
-                   static_cast<size_t>(steps_watched <= calibrates ? calibrates : PlanWatch::kPatience));
-  const double planned_seconds = plan_watch.planned_seconds(planned.forecast.makespan);
-  const bool is_off = plan_watch.add(planned.forecast.makespan, measured_seconds);
-  const std::string why =
-      text("the last ", PlanWatch::kPatience, " steps took more than ", percent(PlanWatch::kTolerance),
-           " more or less than planned (this one ", measured_seconds, " s, planned ", planned_seconds, " s)");
-  if (steps_watched == calibrates)
-    calibrate("", step_log);
-  else if (is_off && calibrates > 0 && steps_watched > calibrates)
-    calibrate(why, step_log);
-  else if (is_off && calibrates == 0)
-    step_log.warning(text("step ", steps_done, ": ", why, ": plans are made for another machine than this; ",
-                          config.plan.costs.empty() ? "set" : "instead of plan.costs set",
-                          " plan.calibrate_steps: 5 to plan with costs measured here"));
-}
-
-void Trainer::Impl::calibrate(const std::string& why, LogSink& step_log) {
-  const auto ops = gather_ops(op_history.all(), kMostOps, static_cast<uint64_t>(steps_done), mesh.world());
-  const plan::CostFit fit = fit_together(ops, costs, mesh.world());
-  if (fit.ops == 0) {
-    step_log.warning(text("step ", steps_done, ": plan.calibrate_steps found no operation to measure; costs stay"));
-    return;
-  }
-  costs = fit.costs;
-  ++costs_version;  // plans under way are made again
-  plan_watch.fix(fit.seconds_per_unit);
-  const std::string path = config.train.output_dir + "/costs.yaml";
-  const std::string what =
-      text("costs fitted to ", fit.ops, " operations of ", world.size(), " ranks up to step ", steps_done,
-           ": mean error ", percent(fit.mean_error), ", worst ", percent(fit.worst_error),
-           " (fitted to every other operation, asked for the rest); ", fit.seconds_per_unit, " seconds a unit");
-  if (writes_files && world.rank() == 0) plan::write_costs(costs, what, path);
-  const bool is_doubtful = fit.mean_error > kDoubtful;
-  step_log.write(
-      why.empty() && !is_doubtful ? LogLevel::kInfo : LogLevel::kWarning,
-      text(why, why.empty() ? "" : ": ", what, "; plans use them from step ", steps_done + 1, " on",
-           writes_files ? text("; plan.costs: ", path, " repeats these plans") : "",
-           is_doubtful ? "; an error so large says that the machine was shared: measure with nothing beside" : ""));
 }
 
 }  // namespace fpdist::trainer

@@ -1,4 +1,4 @@
-#include "src/trainer/metric_sums.hpp"
+#include "src/trainer/report/metric_sums.hpp"
 
 #include <gtest/gtest.h>
 

@@ -4,19 +4,22 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <thread>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "fpdist/trainer/trainer.hpp"
 #include "src/plan/costs/costs_file.hpp"
-#include "src/trainer/state.hpp"
+#include "src/trainer/planning/step_planner.hpp"
 #include "tests/support/random_groups.hpp"
 #include "tests/support/scratch.hpp"
 
@@ -124,42 +127,84 @@ TEST_F(PlanRun, WithOnePackAllSharingIsKept) {
 }
 
 /// Hashes of the plans that costs give for some steps.
-std::vector<uint64_t> hashes(const Trainer::Impl& trainer) {
+std::vector<uint64_t> hashes(const StepPlanner& planner) {
   std::vector<uint64_t> all;
-  for (uint64_t s = 0; s < 5; ++s) all.push_back(trainer.make_plan(groups_of_step(s), true).hash);
+  for (uint64_t s = 0; s < 5; ++s) all.push_back(planner.plan(groups_of_step(s), true).hash);
   return all;
 }
 
-TEST_F(PlanRun, ACalibratedRunStoresCostsThatRepeatItsPlans) {
+/// Op times of a machine on which a unit of `truth` takes a nanosecond.
+std::vector<parallel::OpTime> times_on(const Job& job, const PlannedStep& planned, std::span<const plan::Op> ops,
+                                       const plan::StageCosts& truth) {
+  std::vector<parallel::OpTime> times(ops.size());
+  std::vector<size_t> compute;
+  for (size_t i = 0; i < ops.size(); ++i)
+    if (ops[i].kind == plan::OpKind::kForward || ops[i].kind == plan::OpKind::kBackwardInput) compute.push_back(i);
+  const auto timed = timed_ops(planned, job.mesh.shape(), job.mesh.at(), job.config.parallel.layers, ops, times);
+  EXPECT_EQ(timed.size(), compute.size());
+  for (size_t k = 0; k < compute.size(); ++k)
+    times[compute[k]] = {0, 1e-9 * static_cast<double>(plan::units_of(truth, timed[k]))};
+  return times;
+}
+
+/// Edges are dear and pairs cost nothing.
+plan::StageCosts foreign_costs(int64_t layers) {
+  return {.layers = layers,
+          .per_row = 40'000,
+          .forward_pair = 500,
+          .backward_pair = 900,
+          .per_edge = 300'000,
+          .overhead_rows = 40};
+}
+
+/// A step of the planner on such a machine, `measured` seconds long; 0: ten times what was planned.
+void learn_step(StepPlanner& planner, const Job& job, int64_t number, double measured, LogSink& log) {
+  const auto groups = groups_of_step(static_cast<uint64_t>(number));
+  const PlannedStep planned = planner.take(groups, number);
+  const auto ops = ops_of(planned.plan, job.mesh.at());
+  const auto times = times_on(job, planned, ops, foreign_costs(planner.costs().layers));
+  planner.learn(planned, ops, times, measured > 0 ? measured : 10 * planned.expected_seconds, log);
+}
+
+TEST_F(PlanRun, ACalibratedRunStoresItsCosts) {
   write_data(10, 2, 20);
   Config run = config(2);
   run.train.groups_per_step = 20, run.train.max_steps = 3, run.plan.calibrate_steps = 2;
-  std::vector<uint64_t> measured, repeated[2];
   std::string by_flops;
   comm::run_threads(2, [&](comm::World& world) {
-    Trainer::Impl trainer(world, run, log_);
-    if (world.rank() == 0) by_flops = plan::to_text(trainer.costs);
-    trainer.train();
-    EXPECT_EQ(trainer.costs_version, 1);
-    if (world.rank() == 0) measured = hashes(trainer);
+    const Job job(world, run, log_);
+    if (world.rank() == 0) by_flops = plan::to_text(StepPlanner(job).costs());
   });
+  comm::run_threads(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
   EXPECT_EQ(count(log_.said(), " costs fitted to"), 1) << log_.said();
   EXPECT_NE(log_.said().find("plans use them from step 3 on"), std::string::npos) << log_.said();
   EXPECT_NE(log_.said().find("mean error"), std::string::npos);
   const std::string path = (dir_ / "out/costs.yaml").string();
+  EXPECT_NE(log_.said().find("plan.costs: " + path + " repeats these plans"), std::string::npos) << log_.said();
   EXPECT_NE(plan::to_text(plan::read_costs(path)), by_flops);
+}
+
+TEST_F(PlanRun, StoredCostsRepeatThePlansOfTheRunThatMeasuredThem) {
+  Config run = config(2);
+  run.plan.calibrate_steps = 2;
+  const std::string path = (dir_ / "costs.yaml").string();
+  std::vector<uint64_t> by_flops, measured, repeated;
+  comm::run_threads(2, [&](comm::World& world) {
+    const Job job(world, run, log_);
+    StepPlanner planner(job);
+    planner.set_costs_file(path);
+    if (world.rank() == 0) by_flops = hashes(planner);
+    for (int64_t step = 1; step <= 2; ++step) learn_step(planner, job, step, 1.0, log_);
+    EXPECT_EQ(planner.costs_version(), 1);
+    if (world.rank() == 0) measured = hashes(planner);
+  });
+  EXPECT_NE(measured, by_flops);
   run.plan = {.costs = path, .calibrate_steps = 0};
-  run.train.max_steps = 1;
-  for (auto& again : repeated) {
-    run.train.output_dir += "_again";
-    comm::run_threads(2, [&](comm::World& world) {
-      Trainer::Impl trainer(world, run, log_);
-      trainer.train();
-      if (world.rank() == 0) again = hashes(trainer);
-    });
-  }
-  EXPECT_EQ(repeated[0], measured);
-  EXPECT_EQ(repeated[1], measured);
+  comm::run_threads(2, [&](comm::World& world) {
+    const Job job(world, run, log_);
+    if (world.rank() == 0) repeated = hashes(StepPlanner(job));
+  });
+  EXPECT_EQ(repeated, measured);
 }
 
 TEST_F(PlanRun, EveryOtherCalibrationStepGoesInSlices) {
@@ -187,61 +232,57 @@ TEST_F(PlanRun, ACostFileOfAnotherModelIsRefused) {
   comm::run_threads(1, [&](comm::World& world) { EXPECT_THROW(Trainer(world, run, log_), ConfigError); });
 }
 
-/// Op times of a machine on which edges are dear and pairs cost nothing.
-std::vector<parallel::OpTime> foreign_times(const Trainer::Impl& trainer, const PlannedStep& planned,
-                                            std::span<const plan::Op> ops, const plan::StageCosts& truth) {
-  std::vector<parallel::OpTime> times(ops.size());
-  std::vector<size_t> compute;
-  for (size_t i = 0; i < ops.size(); ++i)
-    if (ops[i].kind == plan::OpKind::kForward || ops[i].kind == plan::OpKind::kBackwardInput) compute.push_back(i);
-  const auto timed =
-      timed_ops(planned, trainer.mesh.shape(), trainer.mesh.at(), trainer.config.parallel.layers, ops, times);
-  EXPECT_EQ(timed.size(), compute.size());
-  for (size_t k = 0; k < compute.size(); ++k)
-    times[compute[k]] = {0, 1e-9 * static_cast<double>(plan::units_of(truth, timed[k]))};
-  return times;
-}
-
 TEST_F(PlanRun, WhenTimesDriftAwayACalibratedRunFitsAgain) {
   Config run = config(2);
   run.plan.calibrate_steps = 1;
   comm::run_threads(2, [&](comm::World& world) {
-    Trainer::Impl trainer(world, run, log_);
-    trainer.step(groups_of_step(0), log_, nullptr);
-    EXPECT_EQ(trainer.costs_version, 1);
-    const plan::StageCosts truth{.layers = trainer.costs.layers,
-                                 .per_row = 40'000,
-                                 .forward_pair = 500,
-                                 .backward_pair = 900,
-                                 .per_edge = 300'000,
-                                 .overhead_rows = 40};
-    for (uint64_t s = 0; s < PlanWatch::kPatience; ++s) {
-      EXPECT_EQ(trainer.costs_version, 1);
-      const PlannedStep planned = trainer.take_plan(groups_of_step(s), nullptr);
-      const auto ops = Trainer::Impl::ops_of(planned.plan, trainer.mesh.at());
-      trainer.watch_plan(planned, ops, foreign_times(trainer, planned, ops, truth),
-                         10 * trainer.plan_watch.planned_seconds(planned.forecast.makespan), log_);
+    const Job job(world, run, log_);
+    StepPlanner planner(job);
+    learn_step(planner, job, 1, 1.0, log_);
+    for (int64_t step = 2; step < 2 + PlanWatch::kPatience; ++step) {
+      EXPECT_EQ(planner.costs_version(), 1);
+      learn_step(planner, job, step, 0, log_);
     }
-    EXPECT_EQ(trainer.costs_version, 2);
-    EXPECT_NEAR(static_cast<double>(trainer.costs.per_edge) / static_cast<double>(trainer.costs.per_row), 7.5, 0.01);
-    EXPECT_NEAR(static_cast<double>(trainer.costs.overhead_rows), 40, 1);
-    EXPECT_NEAR(trainer.plan_watch.seconds_per_unit() * static_cast<double>(trainer.costs.per_row), 4e-5, 1e-8);
-    trainer.step(groups_of_step(1), log_, nullptr);  // the hash of its plan is compared
+    EXPECT_EQ(planner.costs_version(), 2);
+    const plan::StageCosts& costs = planner.costs();
+    EXPECT_NEAR(static_cast<double>(costs.per_edge) / static_cast<double>(costs.per_row), 7.5, 0.01);
+    EXPECT_NEAR(static_cast<double>(costs.overhead_rows), 40, 1);
+    EXPECT_NEAR(planner.seconds_per_unit() * static_cast<double>(costs.per_row), 4e-5, 1e-8);
+    (void)planner.take(groups_of_step(1), 2 + PlanWatch::kPatience);  // the hash of its plan is compared
   });
   EXPECT_EQ(count(log_.said(), "warning the last 20 steps took more than 10.0 % more or less than planned"), 2)
       << log_.said();  // one a rank
 }
 
-TEST_F(PlanRun, APlanMadeWithOldCostsIsMadeAgain) {
+TEST_F(PlanRun, APlanMadeAheadIsTakenByTheStepWithItsGroups) {
   comm::run_threads(1, [&](comm::World& world) {
-    Trainer::Impl trainer(world, config(1), log_);
-    const auto groups = groups_of_step(0);
-    std::future<PlannedStep> ahead =
-        std::async(std::launch::deferred, [&] { return plan_step(groups, trainer.config, trainer.costs, 0); });
-    trainer.costs.per_row *= 2, trainer.costs_version = 1;
-    const PlannedStep planned = trainer.take_plan(groups, &ahead);
+    const Job job(world, config(1), log_);
+    std::atomic<int> laid_out = 0;
+    StepPlanner planner(job, {.lay_out = [&](PlannedStep&) { ++laid_out; }});
+    const auto coming = std::make_shared<const std::vector<data::Group>>(groups_of_step(1));
+    const auto left_out = std::make_shared<const std::vector<data::Group>>(groups_of_step(2));
+    planner.ahead(left_out);
+    planner.ahead(coming);
+    (void)planner.take(groups_of_step(0), 1);  // of groups that were never announced
+    const PlannedStep planned = planner.take(*coming, 2);
+    EXPECT_EQ(planned.groups.all.data(), coming->data());
+    EXPECT_EQ(planned.plan.hash, planner.plan(*coming, true).hash);
+    EXPECT_EQ(laid_out, 2) << "each of the two ahead, and no other";
+  });
+}
+
+TEST_F(PlanRun, APlanMadeWithOldCostsIsMadeAgain) {
+  Config run = config(1);
+  run.plan.calibrate_steps = 1;
+  comm::run_threads(1, [&](comm::World& world) {
+    const Job job(world, run, log_);
+    StepPlanner planner(job);
+    const auto groups = std::make_shared<const std::vector<data::Group>>(groups_of_step(0));
+    planner.ahead(groups);
+    learn_step(planner, job, 1, 1.0, log_);
+    const PlannedStep planned = planner.take(*groups, 2);
     EXPECT_EQ(planned.costs_version, 1);
-    EXPECT_EQ(planned.plan.hash, trainer.make_plan(groups, true).hash);
+    EXPECT_EQ(planned.plan.hash, planner.plan(*groups, true).hash);
   });
 }
 

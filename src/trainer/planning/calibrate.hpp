@@ -8,7 +8,7 @@
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/parallel/executor.hpp"
 #include "src/plan/costs/calibration.hpp"
-#include "src/trainer/planned_step.hpp"
+#include "src/trainer/planning/planned_step.hpp"
 
 namespace fpdist::trainer {
 
@@ -18,7 +18,7 @@ std::vector<plan::TimedOp> timed_ops(const PlannedStep& planned, const MeshShape
                                      std::span<const int64_t> layers, std::span<const plan::Op> ops,
                                      std::span<const parallel::OpTime> times);
 
-/// Every rank's, in rank order, the same on all; of each rank `most` / ranks at most, drawn by `seed`. Collective.
+/// Every rank's ops, in rank order, the same on all; of each rank `most` / ranks at most, drawn by `seed`. Collective.
 std::vector<plan::TimedOp> gather_ops(std::vector<plan::TimedOp> own, int64_t most, uint64_t seed,
                                       comm::Communicator& world);
 

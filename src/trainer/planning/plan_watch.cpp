@@ -1,4 +1,4 @@
-#include "src/trainer/plan_watch.hpp"
+#include "src/trainer/planning/plan_watch.hpp"
 
 #include <algorithm>
 #include <cmath>

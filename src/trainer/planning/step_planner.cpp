@@ -1,0 +1,133 @@
+#include "src/trainer/planning/step_planner.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <utility>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/loss/spec.hpp"
+#include "src/plan/costs/costs_file.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+constexpr double kDoubtful = 0.25;              // mean error beyond which a fit says little
+constexpr int64_t kMostOps = int64_t{1} << 17;  // that one fit asks for
+
+std::string percent(double share) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%.1f %%", 100 * share);
+  return buffer;
+}
+
+}  // namespace
+
+StepPlanner::StepPlanner(const Job& job, PlannerHooks hooks)
+    : job_(job), hooks_(std::move(hooks)), costs_(job.settled.costs) {}
+
+StepGroups StepPlanner::prepared(std::span<const data::Group> groups) const {
+  return hooks_.prepare ? hooks_.prepare(groups) : StepGroups{.all = groups};
+}
+
+void StepPlanner::ahead(std::shared_ptr<const std::vector<data::Group>> groups) {
+  StepGroups ready = prepared(*groups);
+  if (!ready.owner) ready.owner = groups;
+  auto plan = [this, ready = std::move(ready), planning = planning_config(job_.config, steps_watched_ + 1),
+               made_with = costs_, version = costs_version_] {
+    PlannedStep planned = plan_step(ready, planning, made_with, version);
+    if (hooks_.lay_out) hooks_.lay_out(planned);
+    return planned;
+  };
+  coming_.push_back({std::move(groups), std::async(std::launch::async, std::move(plan))});
+}
+
+std::optional<PlannedStep> StepPlanner::take_coming(std::span<const data::Group> groups) {
+  const auto found = std::find_if(coming_.begin(), coming_.end(), [&](const Coming& step) {
+    return step.given->data() == groups.data() && step.given->size() == groups.size();
+  });
+  if (found == coming_.end()) return std::nullopt;
+  std::future<PlannedStep> planned = std::move(found->planned);
+  coming_.erase(coming_.begin(), found + 1);  // steps that were left out are not wanted any more
+  return planned.get();
+}
+
+PlannedStep StepPlanner::take(std::span<const data::Group> groups, int64_t number) {
+  const auto start = std::chrono::steady_clock::now();
+  std::optional<PlannedStep> made = take_coming(groups);
+  if (!made || made->costs_version != costs_version_)
+    made.emplace(plan_step(made ? made->groups : prepared(groups), planning_config(job_.config, steps_watched_), costs_,
+                           costs_version_));
+  PlannedStep planned = std::move(*made);
+  if (planned.uploads) planned.uploads->wait();
+  planned.waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  planned.number = number;
+  planned.expected_seconds = watch_.planned_seconds(planned.forecast.makespan);
+  check_same(planned);
+  return planned;
+}
+
+plan::StepPlan StepPlanner::plan(std::span<const data::Group> groups, bool share) const {
+  plan::PackOptions options = job_.config.pack;
+  options.share_prefix = share;
+  return plan::make_step_plan(groups, loss::spec_of(job_.config.method, job_.config.loss).atomic(), job_.config.parallel,
+                              costs_, options);
+}
+
+void StepPlanner::check_same(const PlannedStep& planned) const {
+  const auto hash = static_cast<int64_t>(planned.plan.hash);
+  at::Tensor low = at::full({1}, hash, at::kLong), high = at::full({1}, hash, at::kLong);
+  job_.mesh.world().all_reduce(low, comm::ReduceOp::kMin);
+  job_.mesh.world().all_reduce(high, comm::ReduceOp::kMax);
+  check<CommError>(low.item<int64_t>() == high.item<int64_t>(), "step ", planned.number, ", rank ", job_.world.rank(),
+                   ": the ranks planned different steps: give every rank the same groups, config and files");
+}
+
+void StepPlanner::learn(const PlannedStep& planned, std::span<const plan::Op> ops,
+                        std::span<const parallel::OpTime> times, double measured_seconds, LogSink& log) {
+  const int64_t calibrates = job_.config.plan.calibrate_steps;
+  ++steps_watched_;
+  if (calibrates > 0)
+    op_history_.add(timed_ops(planned, job_.mesh.shape(), job_.mesh.at(), job_.config.parallel.layers, ops, times),
+                    static_cast<size_t>(steps_watched_ <= calibrates ? calibrates : int64_t{PlanWatch::kPatience}));
+  const bool is_off = watch_.add(planned.forecast.makespan, measured_seconds);
+  const std::string why =
+      text("the last ", PlanWatch::kPatience, " steps took more than ", percent(PlanWatch::kTolerance),
+           " more or less than planned (this one ", measured_seconds, " s, planned ", planned.expected_seconds, " s)");
+  if (steps_watched_ == calibrates)
+    calibrate("", planned.number, log);
+  else if (is_off && calibrates > 0 && steps_watched_ > calibrates)
+    calibrate(why, planned.number, log);
+  else if (is_off && calibrates == 0)
+    log.warning(text("step ", planned.number, ": ", why, ": plans are made for another machine than this; ",
+                     job_.config.plan.costs.empty() ? "set" : "instead of plan.costs set",
+                     " plan.calibrate_steps: 5 to plan with costs measured here"));
+}
+
+void StepPlanner::calibrate(const std::string& why, int64_t step, LogSink& log) {
+  comm::Communicator& world = job_.mesh.world();
+  const auto ops = gather_ops(op_history_.all(), kMostOps, static_cast<uint64_t>(step), world);
+  const plan::CostFit fit = fit_together(ops, costs_, world);
+  if (fit.ops == 0) {
+    log.warning(text("step ", step, ": plan.calibrate_steps found no operation to measure; costs stay"));
+    return;
+  }
+  costs_ = fit.costs;
+  ++costs_version_;  // plans under way are made again
+  watch_.fix(fit.seconds_per_unit);
+  const std::string what =
+      text("costs fitted to ", fit.ops, " operations of ", job_.world.size(), " ranks up to step ", step,
+           ": mean error ", percent(fit.mean_error), ", worst ", percent(fit.worst_error),
+           " (fitted to every other operation, asked for the rest); ", fit.seconds_per_unit, " seconds a unit");
+  if (!costs_file_.empty() && job_.world.rank() == 0) plan::write_costs(costs_, what, costs_file_);
+  const bool is_doubtful = fit.mean_error > kDoubtful;
+  log.write(
+      why.empty() && !is_doubtful ? LogLevel::kInfo : LogLevel::kWarning,
+      text(why, why.empty() ? "" : ": ", what, "; plans use them from step ", step + 1, " on",
+           costs_file_.empty() ? "" : text("; plan.costs: ", costs_file_, " repeats these plans"),
+           is_doubtful ? "; an error so large says that the machine was shared: measure with nothing beside" : ""));
+}
+
+}  // namespace fpdist::trainer

@@ -1,0 +1,76 @@
+#pragma once
+// trainer (private): StepPlanner, the only one who writes what steps are planned with. It plans steps, ahead where it
+// is told what comes, holds their plans' times against the clock and measures costs when it is time to.
+
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fpdist/parallel/executor.hpp"
+#include "src/trainer/job.hpp"
+#include "src/trainer/planning/calibrate.hpp"
+#include "src/trainer/planning/plan_watch.hpp"
+#include "src/trainer/planning/planned_step.hpp"
+
+namespace fpdist::trainer {
+
+/// What others do to a step on its way through the planner.
+struct PlannerHooks {
+  /// Ahead of planning, on the caller's thread: the groups as the step computes them. Empty: as they are given.
+  std::function<StepGroups(std::span<const data::Group>)> prepare = {};
+  /// Behind the planning of a step ahead, on the planner's thread. Empty: nothing.
+  std::function<void(PlannedStep&)> lay_out = {};
+};
+
+class StepPlanner {
+ public:
+  /// `job` must outlive it, and what `hooks` use.
+  explicit StepPlanner(const Job& job, PlannerHooks hooks = {});
+
+  /// Not collective. Plans these groups, the step after the next, on a thread of their own with the costs as they are
+  /// now; take() is handed the same vector's elements.
+  void ahead(std::shared_ptr<const std::vector<data::Group>> groups);
+  /// Collective. The plan of step `number` (1-based): the one made ahead, or one made here where there is none or costs
+  /// have changed since. Where it has packs, the current stream waits for them. CommError when the ranks' plans differ.
+  PlannedStep take(std::span<const data::Group> groups, int64_t number);
+  /// Collective. After each step: holds its plan's time against `measured_seconds` (of the slowest rank), and fits
+  /// costs to `times` when it is time to; `log` hears of it.
+  void learn(const PlannedStep& planned, std::span<const plan::Op> ops, std::span<const parallel::OpTime> times,
+             double measured_seconds, LogSink& log);
+
+  /// Not collective: a plan alone, with the costs as they are now.
+  plan::StepPlan plan(std::span<const data::Group> groups, bool share) const;
+  const plan::StageCosts& costs() const { return costs_; }
+  int64_t costs_version() const { return costs_version_; }  ///< how often they were measured
+  double seconds_per_unit() const { return watch_.seconds_per_unit(); }
+  /// Where measured costs are written; "": nowhere.
+  void set_costs_file(std::string path) { costs_file_ = std::move(path); }
+
+ private:
+  /// A step that is planned ahead.
+  struct Coming {
+    std::shared_ptr<const std::vector<data::Group>> given;
+    std::future<PlannedStep> planned;
+  };
+  StepGroups prepared(std::span<const data::Group> groups) const;
+  std::optional<PlannedStep> take_coming(std::span<const data::Group> groups);
+  void check_same(const PlannedStep& planned) const;
+  void calibrate(const std::string& why, int64_t step, LogSink& log);
+
+  const Job& job_;
+  PlannerHooks hooks_;
+  plan::StageCosts costs_;
+  int64_t costs_version_ = 0, steps_watched_ = 0;
+  PlanWatch watch_;
+  OpHistory op_history_;
+  std::string costs_file_;
+  std::deque<Coming> coming_;  ///< last: their threads are waited for before anything else goes
+};
+
+}  // namespace fpdist::trainer
