@@ -45,8 +45,8 @@ struct Transformer::Impl {
   Impl(arch::Model model_config, const TransformerOptions& model_options)
       : config(std::move(model_config)),
         options(model_options),
-        weights(Weights::allocate(config, at::TensorOptions(options.dtype).device(options.device), options.head,
-                                  options.trainable, options.layers, shard())),
+        weights(RunWeights::allocate(config, at::TensorOptions(options.dtype).device(options.device), options.head,
+                                     options.trainable, options.layers, shard())),
         inverse_frequency(
             inverse_frequencies(config.rope, config.head_dim, ops::accumulate_dtype(options.dtype), options.device)) {
     if (options.tp != nullptr && options.tp->size() == 1) options.tp = nullptr;
@@ -145,7 +145,7 @@ struct Transformer::Impl {
 
   arch::Model config;
   TransformerOptions options;
-  Weights weights;
+  RunWeights weights;
   at::Tensor inverse_frequency;
   c10::intrusive_ptr<ops::WeightGradientQueue> queue;  // null: nothing is deferred
   std::vector<std::vector<ops::ParameterPtr>> segment_parameters;

@@ -112,8 +112,8 @@ BlockWeights allocate_block(const arch::Model& config, int64_t layer, const Tens
 
 }  // namespace
 
-Weights Weights::allocate(const arch::Model& config, at::TensorOptions options, Head head, bool trainable,
-                          const StageLayers& layers, const TensorShard& tp) {
+RunWeights RunWeights::allocate(const arch::Model& config, at::TensorOptions options, Head head, bool trainable,
+                                const StageLayers& layers, const TensorShard& tp) {
   arch::check_tensor_parallel(config, tp.size);
   const int64_t count = layers.count < 0 ? config.num_hidden_layers - layers.first : layers.count;
   check(layers.first >= 0 && count >= 0 && layers.first + count <= config.num_hidden_layers, "blocks [", layers.first,
@@ -121,7 +121,7 @@ Weights Weights::allocate(const arch::Model& config, at::TensorOptions options, 
   check(tp.rank >= 0 && tp.rank < tp.size, "rank ", tp.rank, " is not one of ", tp.size, " of tp");
   const std::vector<int64_t> table{config.vocab_size, config.hidden_size};
   const Run vocabulary = even_run(config.vocab_size, tp);
-  Weights weights;
+  RunWeights weights;
   Allocator allocator(options, trainable, tp, weights.all);
   if (layers.embedding) weights.embedding = allocator.cut(kEmbeddingWeight, table, 0, vocabulary);
   for (int64_t layer = layers.first; layer < layers.first + count; ++layer)
@@ -144,7 +144,7 @@ Weights Weights::allocate(const arch::Model& config, at::TensorOptions options, 
 std::vector<std::pair<std::string, std::vector<int64_t>>> whole_parameters(const arch::Model& config, Head head) {
   std::vector<std::pair<std::string, std::vector<int64_t>>> whole;
   const auto shapes_only = at::TensorOptions(at::kFloat).device(at::kMeta);
-  for (const auto& parameter : Weights::allocate(config, shapes_only, head, /*trainable=*/false).all)
+  for (const auto& parameter : RunWeights::allocate(config, shapes_only, head, /*trainable=*/false).all)
     whole.emplace_back(parameter->name, parameter->value.sizes().vec());
   return whole;
 }

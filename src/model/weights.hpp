@@ -31,7 +31,7 @@ struct BlockWeights {
 /// - embedding and lm_head along dim 0, as evenly as it goes;
 /// - norms, the score head and the biases of o and down whole on every rank, counted on rank 0, their gradients summed
 ///   over the axis: each rank has seen its own rows only. The bias of o (down) is added once, after the sum over ranks.
-struct Weights {
+struct RunWeights {
   ops::ParameterPtr embedding;  ///< null where another stage has it
   ops::ParameterPtr norm;       ///< null where another stage has the head
   /// lm_head [V,H] or score [1,H]. Tied: the embedding itself, or in another stage than the embedding's a copy by the
@@ -42,8 +42,8 @@ struct Weights {
 
   /// Uninitialised; with zeroed main grads when `trainable`. Throws ConfigError as check_tensor_parallel does,
   /// ShapeError for layers that the model has not.
-  static Weights allocate(const arch::Model& config, at::TensorOptions options, Head head, bool trainable,
-                          const StageLayers& layers = {}, const TensorShard& tp = {});
+  static RunWeights allocate(const arch::Model& config, at::TensorOptions options, Head head, bool trainable,
+                             const StageLayers& layers = {}, const TensorShard& tp = {});
 };
 
 /// Matrices normal(0, std), norms 1, biases 0. A draw depends on (seed, name, element of the whole weight) alone and is

@@ -36,8 +36,8 @@ std::vector<Case> cases() {
   return all;
 }
 
-Weights make(const Case& of, TensorShard tp = {}, StageLayers layers = {}) {
-  Weights weights = Weights::allocate(of.config, at::TensorOptions(at::kFloat), of.head, true, layers, tp);
+RunWeights make(const Case& of, TensorShard tp = {}, StageLayers layers = {}) {
+  RunWeights weights = RunWeights::allocate(of.config, at::TensorOptions(at::kFloat), of.head, true, layers, tp);
   for (const auto& parameter : weights.all) initialize(*parameter, 0.3, 17);
   return weights;
 }
@@ -50,13 +50,13 @@ at::Tensor place_in(const at::Tensor& whole, const ops::Parameter& slice) {
 
 TEST(Weights, SlicesOfAnyDegreeAreTheWholeAndEveryElementIsCountedOnce) {
   for (const Case& of : cases()) {
-    const Weights whole = make(of);
+    const RunWeights whole = make(of);
     for (const int size : of.degrees) {
       SCOPED_TRACE(testing::Message() << "family " << static_cast<int>(of.config.family) << " tp " << size);
       std::map<std::string, at::Tensor> counted;
       for (const auto& parameter : whole.all) counted[parameter->name] = at::zeros_like(parameter->main_grad);
       for (int rank = 0; rank < size; ++rank) {
-        const Weights mine = make(of, {rank, size});
+        const RunWeights mine = make(of, {rank, size});
         ASSERT_EQ(mine.all.size(), whole.all.size());
         for (size_t i = 0; i < mine.all.size(); ++i) {
           const ops::Parameter &slice = *mine.all[i], &parameter = *whole.all[i];
@@ -77,7 +77,7 @@ TEST(Weights, SlicesOfAnyDegreeAreTheWholeAndEveryElementIsCountedOnce) {
 TEST(Weights, ReplicatedGradientsAreMarkedByWhoMustSumThem) {
   const Case of{small_config(arch::Family::kLlama), Head::kScore, {}};
   std::map<std::string, Sum> sum;
-  const Weights weights = make(of, {3, 4});
+  const RunWeights weights = make(of, {3, 4});
   for (const auto& parameter : weights.all) sum[parameter->name] = parameter->sharding.sum;
   const std::string block = "model.layers.0.", attention = block + "self_attn.";
   for (const auto& name : {attention + "k_proj.weight", attention + "v_proj.bias"})
@@ -107,12 +107,12 @@ TEST(Weights, StagesTogetherHoldTheWholeModelInOrder) {
   for (const bool tied : {false, true})
     for (const Head head : {Head::kLanguageModel, Head::kScore}) {
       const Case of{small_config(arch::Family::kQwen2, tied), head, {}};
-      const Weights whole = make(of);
+      const RunWeights whole = make(of);
       for (const int size : {1, 2}) {
         const TensorShard tp{size - 1, size};
-        const Weights first = make(of, tp, {.first = 0, .count = 1, .embedding = true, .head = false});
-        const Weights middle = make(of, tp, {.first = 1, .count = 0, .embedding = false, .head = false});
-        const Weights last = make(of, tp, {.first = 1, .count = -1, .embedding = false, .head = true});
+        const RunWeights first = make(of, tp, {.first = 0, .count = 1, .embedding = true, .head = false});
+        const RunWeights middle = make(of, tp, {.first = 1, .count = 0, .embedding = false, .head = false});
+        const RunWeights last = make(of, tp, {.first = 1, .count = -1, .embedding = false, .head = true});
         EXPECT_FALSE(first.norm || first.head || last.embedding);
         EXPECT_TRUE(middle.all.empty());
         std::vector<ops::ParameterPtr> both = first.all;
@@ -134,7 +134,7 @@ TEST(Weights, StagesTogetherHoldTheWholeModelInOrder) {
 
 TEST(Weights, ListOfTheWholeModelIsWhatOneRankHolds) {
   for (const Case& of : cases()) {
-    const Weights whole = make(of);
+    const RunWeights whole = make(of);
     const auto list = whole_parameters(of.config, of.head);
     ASSERT_EQ(list.size(), whole.all.size());
     for (size_t i = 0; i < list.size(); ++i) {
@@ -162,7 +162,7 @@ TEST(Weights, ADegreeThatDoesNotFitIsRefusedWithTheNearestOnes) {
   config.num_attention_heads = 6;
   config.num_key_value_heads = 3;
   EXPECT_NE(refusal(config, 2).find("use 1 or 3"), std::string::npos);  // 2 divides the heads, but 3 would be cut
-  EXPECT_THROW(Weights::allocate(config, at::kFloat, Head::kScore, true, {}, {0, 2}), ConfigError);
+  EXPECT_THROW(RunWeights::allocate(config, at::kFloat, Head::kScore, true, {}, {0, 2}), ConfigError);
 }
 
 TEST(Weights, LayersAndRanksThatAreNotThereAreRefused) {
