@@ -11,7 +11,7 @@
 namespace fpdist::checkpoint {
 namespace {
 
-constexpr int64_t kFields = 5;  // of a piece that travels
+constexpr int64_t kFields = 5;  // of a slice that travels
 
 /// Everybody's numbers, rank after rank. Collective.
 at::Tensor gather_numbers(const std::vector<int64_t>& mine, comm::Communicator& world) {
@@ -43,8 +43,8 @@ Gatherer::Gatherer(std::vector<TensorSpec> whole, std::vector<TensorSlice> own, 
   const at::Tensor all = gather_numbers(mine, world_);
   const int64_t* field = all.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < all.numel(); i += kFields, field += kFields)
-    pieces_.push_back({field[0], field[1], field[2], field[3], field[4]});
-  std::sort(pieces_.begin(), pieces_.end());
+    slices_.push_back({field[0], field[1], field[2], field[3], field[4]});
+  std::sort(slices_.begin(), slices_.end());
 }
 
 at::Tensor Gatherer::on_host(const TensorSlice& slice) const { return device_.download(slice.value).contiguous(); }
@@ -60,17 +60,17 @@ void Gatherer::give_all() {
 at::Tensor Gatherer::fetch(size_t tensor) {
   const auto& [name, dtype, shape] = whole_[tensor];
   at::Tensor value = at::empty(shape, dtype);
-  for (const Piece& piece : pieces_) {
-    if (piece.tensor != static_cast<int64_t>(tensor)) continue;
-    at::Tensor place = value.narrow(piece.dim, piece.begin, piece.extent);
-    if (piece.rank == 0) {
+  for (const PlacedSlice& placed : slices_) {
+    if (placed.tensor != static_cast<int64_t>(tensor)) continue;
+    at::Tensor place = value.narrow(placed.dim, placed.begin, placed.extent);
+    if (placed.rank == 0) {
       for (const TensorSlice& slice : own_)
         if (slice.name == name) place.copy_(on_host(slice));
       continue;
     }
     at::Tensor arrived = at::empty(place.sizes(), dtype);
     world_.group_begin();
-    world_.receive(arrived, static_cast<int>(piece.rank));
+    world_.receive(arrived, static_cast<int>(placed.rank));
     world_.group_end();
     place.copy_(arrived);
   }

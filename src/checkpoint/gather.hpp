@@ -38,17 +38,17 @@ class Gatherer {
 
  private:
   /// A slice of a tensor and the rank that brings it.
-  struct Piece {
+  struct PlacedSlice {
     int64_t tensor, rank, dim, begin, extent;
-    auto operator<=>(const Piece&) const = default;
+    auto operator<=>(const PlacedSlice&) const = default;
   };
   at::Tensor on_host(const TensorSlice& slice) const;
 
   comm::Communicator& world_;
   comm::Device& device_;
   std::vector<TensorSpec> whole_;
-  std::vector<TensorSlice> own_;  // by their places in whole_
-  std::vector<Piece> pieces_;     // of all ranks, ascending
+  std::vector<TensorSlice> own_;     // by their places in whole_
+  std::vector<PlacedSlice> slices_;  // of all ranks, ascending
 };
 
 }  // namespace fpdist::checkpoint

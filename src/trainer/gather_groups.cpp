@@ -1,4 +1,4 @@
-// Samples that each rank made for itself, put together so that every rank has the whole step.
+#include "src/trainer/gather_groups.hpp"
 
 #include <ATen/ATen.h>
 
@@ -7,8 +7,6 @@
 #include <optional>
 #include <span>
 #include <vector>
-
-#include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -47,9 +45,9 @@ Flat flatten(std::span<const data::Group> groups) {
   return out;
 }
 
-class Reader {
+class FlatReader {
  public:
-  Reader(std::span<const int64_t> integers, std::span<const double> reals) : integers_(integers), reals_(reals) {}
+  FlatReader(std::span<const int64_t> integers, std::span<const double> reals) : integers_(integers), reals_(reals) {}
   bool done() const { return integers_.empty(); }
   int64_t integer() { return take(integers_, 1).front(); }
   void get(std::vector<int32_t>& values) {
@@ -77,7 +75,7 @@ class Reader {
   std::span<const double> reals_;
 };
 
-std::vector<data::Group> unflatten(Reader reader) {
+std::vector<data::Group> unflatten(FlatReader reader) {
   std::vector<data::Group> groups;
   while (!reader.done()) {
     data::Group& group = groups.emplace_back();
@@ -110,9 +108,8 @@ at::Tensor gather(const std::vector<T>& own, at::ScalarType dtype, comm::Communi
 
 }  // namespace
 
-std::vector<data::Group> Trainer::gather_groups(std::span<const data::Group> own) const {
+std::vector<data::Group> gather_groups(std::span<const data::Group> own, comm::Communicator& world) {
   const Flat mine = flatten(own);
-  comm::Communicator& world = impl_->mesh.world();
   const at::Tensor integers = gather(mine.integers, at::kLong, world), reals = gather(mine.reals, at::kDouble, world);
   return unflatten({{integers.const_data_ptr<int64_t>(), static_cast<size_t>(integers.numel())},
                     {reals.const_data_ptr<double>(), static_cast<size_t>(reals.numel())}});

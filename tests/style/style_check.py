@@ -39,6 +39,7 @@ PLANNING = {"core", "files", "arch", "data", "prefix", "plan", "config"}
 # A room's face towards other rooms of the house: seams that no user of the library needs.
 FACES = {
     "arch/config_json.hpp",
+    "checkpoint/gather.hpp",
     "comm/broadcast_text.hpp",
     "config/describe_plan.hpp",
     "data/made/generate.hpp",

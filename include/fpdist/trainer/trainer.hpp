@@ -1,6 +1,7 @@
 #pragma once
-// trainer: one optimizer step after another. train_step is the whole system in one screen:
-// plan -> execute -> reduce -> clip -> update -> metrics.
+// trainer: one optimizer step after another. Trainer::step is the whole system in one screen: plan -> execute -> learn
+// -> report. Trainer::train is a loop over data of its own, written with nothing but what stands here: a loop that
+// makes its samples as it goes is written the same way.
 
 #include <functional>
 #include <map>
@@ -10,8 +11,10 @@
 #include <vector>
 
 #include "fpdist/comm/device.hpp"
+#include "fpdist/comm/mesh.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/config/config.hpp"
+#include "fpdist/config/settled.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/loss/loss.hpp"
@@ -37,12 +40,25 @@ class Trainer {
 
   /// Replaces the configured method's loss by your own; same calls on every rank.
   void set_loss(loss::LossFunction loss);
-  /// Called after every step on every rank.
+  /// Called after every step of train() on every rank.
   void set_hook(std::function<void(const StepMetrics&)> hook);
+  /// From now on step() writes into this folder, which must be there: costs.yaml whenever it has measured costs, and
+  /// trace-N.json, .planned.json and .txt of the first train.profile_steps steps.
+  void set_output_dir(std::string directory);
 
-  /// Collective. One optimizer step on these groups: the same groups in the same order on every rank.
+  /// Collective. One optimizer step on these groups: the same groups in the same order on every rank. `log` hears what
+  /// happens on the way; without it the trainer's own does.
   /// Throws NumericsError naming step, rank and samples when loss or gradients are not finite.
-  StepMetrics step(std::span<const data::Group> groups);
+  StepMetrics step(std::span<const data::Group> groups, LogSink& log);
+  StepMetrics step(std::span<const data::Group> groups) { return step(groups, log()); }
+  /// Not collective. The next step's groups are known while this one's are still to be stepped on: call it on every
+  /// rank ahead of step() with those of the step after it, whose plan and tensors are then made beside that step, on
+  /// threads of their own. The later step() must be given the elements of this very vector.
+  void plan_ahead(std::shared_ptr<const std::vector<data::Group>> groups);
+  /// Collective, ahead of the first step. `groups` are all that will be stepped on: where every sample brings the
+  /// reference's log-probs, or where loss.precompute_ref_log_probs asks to compute them once and store them here, the
+  /// frozen model is dropped.
+  void prepare_reference(std::span<data::Group> groups, LogSink& log);
   /// Collective over the world. For loops in which every rank makes samples of its own: all ranks' groups, in rank
   /// order, on every rank, ready for step(). Ids are given anew, 0, 1, ... in that order. A rank may give none; ranks
   /// that work on the same rollouts (tp, cp and pp ranks of one engine) give them once, not each.
@@ -61,10 +77,17 @@ class Trainer {
   /// over a step does not.
   ops::FlatParameters& parameters();
 
-  struct Impl;  ///< the library's own
+  /// What it was made of, and what that has come to.
+  const config::Settled& settled() const;
+  comm::World& world() const;
+  const comm::Mesh& mesh() const;
+  comm::Device& device() const;
+  LogSink& log() const;
 
  private:
+  struct Impl;
   std::unique_ptr<Impl> impl_;
+  std::function<void(const StepMetrics&)> hook_;
 };
 
 }  // namespace fpdist::trainer

@@ -72,8 +72,8 @@ PlannedStep StepPlanner::take(std::span<const data::Group> groups, int64_t numbe
 plan::StepPlan StepPlanner::plan(std::span<const data::Group> groups, bool share) const {
   plan::PackOptions options = job_.config.pack;
   options.share_prefix = share;
-  return plan::make_step_plan(groups, loss::spec_of(job_.config.method, job_.config.loss).atomic(), job_.config.parallel,
-                              costs_, options);
+  return plan::make_step_plan(groups, loss::spec_of(job_.config.method, job_.config.loss).atomic(),
+                              job_.config.parallel, costs_, options);
 }
 
 void StepPlanner::check_same(const PlannedStep& planned) const {

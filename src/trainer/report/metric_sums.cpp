@@ -36,9 +36,9 @@ std::vector<double> MetricSums::fetch(comm::Device& device, const std::vector<at
 }
 
 void MetricSums::add(const std::string& name, Combine combine, double value, double weight) {
-  const auto [at, fresh] = sums_.try_emplace(name, Sum{combine, value, weight});
+  const auto [at, fresh] = sums_.try_emplace(name, Added{combine, value, weight});
   if (fresh) return;
-  Sum& sum = at->second;
+  Added& sum = at->second;
   switch (combine) {
     case Combine::kMean:
     case Combine::kSum:

@@ -26,7 +26,7 @@ class MetricSums {
   std::map<std::string, double> reduce(comm::Communicator& ranks) const;
 
  private:
-  struct Sum {
+  struct Added {
     loss::Combine combine;
     double value, weight;
   };
@@ -34,7 +34,7 @@ class MetricSums {
     std::string name;
     loss::Metric metric;
   };
-  std::map<std::string, Sum> sums_;
+  std::map<std::string, Added> sums_;
   std::vector<Waiting> waiting_;
 };
 

@@ -13,7 +13,7 @@
 #include "bench/counting_allocator.hpp"
 #include "fpdist/core/rng.hpp"
 #include "src/plan/schedule/simulate.hpp"
-#include "src/trainer/step_run.hpp"
+#include "src/trainer/step/pack_run.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -27,7 +27,7 @@ struct Held {
 /// Counts what goes through a stage's work.
 class CountingWork final : public parallel::StepWork {
  public:
-  CountingWork(StepRun& run, std::vector<plan::Amount> units, const plan::PipelineShape& shape, Held& held)
+  CountingWork(PackRun& run, std::vector<plan::Amount> units, const plan::PipelineShape& shape, Held& held)
       : run_(run), units_(std::move(units)), held_(held), start_(bench::thread_counter()->live()) {
     is_split_ = shape.schedule == plan::Schedule::kZeroBubble;
     for (const int slices : shape.slices) first_.push_back(next_), next_ += static_cast<size_t>(slices);
@@ -57,7 +57,7 @@ class CountingWork final : public parallel::StepWork {
     held_.bytes = std::max(held_.bytes, bench::thread_counter()->live() - start_);
     return result;
   }
-  StepRun& run_;
+  PackRun& run_;
   std::vector<plan::Amount> units_;
   std::vector<size_t> first_;
   size_t next_ = 0;
@@ -96,13 +96,13 @@ struct Measured {
 
 double ratio(int64_t a, int64_t b) { return static_cast<double>(a) / static_cast<double>(b); }
 
-struct Job {
+struct Pipeline {
   plan::Schedule schedule;
   int pp, runs;
 };
 
-Measured measure(const Job& job, int slices) {
-  const int pp = job.pp, runs = job.runs;
+Measured measure(const Pipeline& pipeline, int slices) {
+  const int pp = pipeline.pp, runs = pipeline.runs;
   static bench::CountingAllocator allocator;
   c10::SetCPUAllocator(&allocator, /*priority=*/1);
   at::set_num_threads(1);
@@ -110,7 +110,7 @@ Measured measure(const Job& job, int slices) {
   config.method = Method::kSft;
   config.model.preset = "tiny";
   config.data.path = {"unused"};
-  config.parallel.pp = pp, config.parallel.schedule = job.schedule, config.parallel.virtual_stages = runs;
+  config.parallel.pp = pp, config.parallel.schedule = pipeline.schedule, config.parallel.virtual_stages = runs;
   config.pack.max_tokens = 300, config.pack.slices = slices;
   const std::vector<data::Group> groups = long_groups(8);
   Measured measured;
@@ -120,14 +120,16 @@ Measured measure(const Job& job, int slices) {
     bench::thread_counter() = &counter;
     {
       NullLog log;
-      Trainer::Impl trainer(world, config, log);
-      const PlannedStep planned = trainer.take_plan(groups, nullptr);
-      const auto ops = Trainer::Impl::ops_of(planned.plan, trainer.mesh.at());
-      StepSums sums;
-      StepRun run(trainer, groups, planned.plan, true, ops, sums);
+      const Job job(world, config, log);
+      StepPlanner planner(job);
+      const Objective objective(job.config);
+      Weights weights(job);
+      const Reference none;
+      const PlannedStep planned = planner.take(groups, 1);
+      PackRun run({.job = job, .weights = weights, .objective = objective, .reference = none}, planned);
       CountingWork work(run, planned.forecast.work[0], planned.plan.pipeline(0),
                         measured.stage[static_cast<size_t>(world.rank())]);
-      parallel::execute(ops, runs, work, {trainer.mesh.pp(), trainer.mesh.pp_gradient(), *trainer.device},
+      parallel::execute(run.ops(), runs, work, {job.mesh.pp(), job.mesh.pp_gradient(), *job.device},
                         [&](size_t i) { run.before(i); });
       if (world.rank() == 0) measured.planned = planned.forecast;
     }
@@ -137,27 +139,27 @@ Measured measure(const Job& job, int slices) {
 }
 
 /// Pipelines whose packs are measured whole and in four slices.
-const std::vector<Job> kJobs{
+const std::vector<Pipeline> kPipelines{
     {plan::Schedule::k1F1B, 4, 1}, {plan::Schedule::kZeroBubble, 4, 1}, {plan::Schedule::kInterleaved, 2, 2}};
 
 TEST(Memory, RowsAndBytesInFlightAreThoseOfThePlan) {
-  for (const Job& job : kJobs) {
-    SCOPED_TRACE(plan::name_of(job.schedule));
-    const Measured whole = measure(job, 1), sliced = measure(job, 4);
+  for (const Pipeline& pipeline : kPipelines) {
+    SCOPED_TRACE(plan::name_of(pipeline.schedule));
+    const Measured whole = measure(pipeline, 1), sliced = measure(pipeline, 4);
     for (const Measured& measured : {whole, sliced}) {
       int64_t most = 0;
       for (const Held& held : measured.stage) most = std::max(most, held.rows);
       EXPECT_EQ(most, measured.stage[0].rows) << "the first stage holds most";
-      EXPECT_EQ((most + job.runs - 1) / job.runs, measured.planned.peak_rows);
+      EXPECT_EQ((most + pipeline.runs - 1) / pipeline.runs, measured.planned.peak_rows);
     }
     const double planned = ratio(sliced.planned.peak_rows, whole.planned.peak_rows);
     const double bytes = ratio(sliced.stage[0].bytes, whole.stage[0].bytes);
     EXPECT_LT(planned, 0.6) << "slices are there to hold less";
     // With interleaving the first stage also sends gradients: kept until they have arrived, which is a matter of time.
-    EXPECT_NEAR(bytes / planned, 1, job.runs == 1 ? 0.1 : 0.2);
-    std::cout << plan::name_of(job.schedule) << " pp " << job.pp << ": whole " << whole.stage[0].rows << " rows, "
-              << whole.stage[0].bytes << " bytes; sliced " << sliced.stage[0].rows << " rows, " << sliced.stage[0].bytes
-              << " bytes; bytes fall to " << bytes << ", planned " << planned << "\n";
+    EXPECT_NEAR(bytes / planned, 1, pipeline.runs == 1 ? 0.1 : 0.2);
+    std::cout << plan::name_of(pipeline.schedule) << " pp " << pipeline.pp << ": whole " << whole.stage[0].rows
+              << " rows, " << whole.stage[0].bytes << " bytes; sliced " << sliced.stage[0].rows << " rows, "
+              << sliced.stage[0].bytes << " bytes; bytes fall to " << bytes << ", planned " << planned << "\n";
   }
 }
 

@@ -1,10 +1,12 @@
+#include "src/trainer/step/out_of_memory.hpp"
+
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
 #include <regex>
 
 #include "fpdist/core/error.hpp"
-#include "src/trainer/state.hpp"
+#include "fpdist/trainer/trainer.hpp"
 #include "tests/support/meta_aten.hpp"
 #include "tests/support/meta_device.hpp"
 #include "tests/support/random_groups.hpp"

@@ -1,5 +1,7 @@
 // Models of a run: what is loaded, what is seeded, and what is refused.
 
+#include "src/trainer/weights/load_model.hpp"
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -9,8 +11,9 @@
 #include <vector>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/config/settled.hpp"
 #include "fpdist/core/error.hpp"
-#include "src/trainer/state.hpp"
+#include "src/trainer/step/reference.hpp"
 #include "tests/support/scratch.hpp"
 
 namespace fpdist::trainer {
@@ -96,8 +99,8 @@ TEST_F(LoadModel, ABaseModelGetsASeededScoreHead) {
 TEST_F(LoadModel, TheFrozenCopyIsEqualAndHasNoGradients) {
   std::vector<std::unique_ptr<model::Transformer>> runs;
   runs.push_back(loaded_by(preset_));
-  const auto copies = clone_frozen(runs);
-  const auto &policy = runs.front(), &frozen = copies.front();
+  const Reference reference(runs);
+  const auto &policy = runs.front(), &frozen = reference.runs().front();
   for (size_t p = 0; p < frozen->parameters().size(); ++p) {
     EXPECT_TRUE(at::equal(frozen->parameters()[p]->value, policy->parameters()[p]->value));
     EXPECT_FALSE(frozen->parameters()[p]->main_grad.defined());

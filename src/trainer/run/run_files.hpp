@@ -8,6 +8,7 @@
 #include "fpdist/comm/world.hpp"
 #include "fpdist/config/config.hpp"
 #include "fpdist/core/log.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "src/files/files.hpp"
 
@@ -55,7 +56,8 @@ class MetricsFile {
 void write_flight_record(const TrainOptions& options, const comm::World& world, const std::string& error,
                          LogSink& log) noexcept;
 
-/// "step 12/100  loss 0.512  ...  eta 1:05": the few numbers a person watches.
-std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double elapsed_seconds, Method method);
+/// "step 12/100  loss 0.512  ...  eta 1:05": the few numbers a person watches, `shown` among them.
+std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double elapsed_seconds,
+                          const loss::Shown& shown);
 
 }  // namespace fpdist::trainer

@@ -1,4 +1,4 @@
-// Models of a run: from a Hugging Face directory or a preset, the frozen copy, and what must fit them.
+#include "src/trainer/weights/load_model.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -8,18 +8,15 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
-#include "src/trainer/state.hpp"
+#include "fpdist/loss/spec.hpp"
+#include "src/trainer/job.hpp"
 
 namespace fpdist::trainer {
+namespace {
 
-model::Head head_of(Method method) {
-  return method == Method::kReward ? model::Head::kScore : model::Head::kLanguageModel;
-}
+Head head_of(const Config& config) { return loss::needs_of(config.method, config.loss).head; }
 
-bool ties_stages(const Config& config, const arch::Model& model) {
-  return model.tie_word_embeddings && head_of(config.method) == model::Head::kLanguageModel && config.parallel.pp > 1;
-}
-
+/// Runs of layers of the whole pipeline, in model order; `layers`: of each.
 std::vector<model::StageLayers> split_layers(const std::vector<int64_t>& layers) {
   std::vector<model::StageLayers> runs;
   int64_t first = 0;
@@ -29,8 +26,6 @@ std::vector<model::StageLayers> split_layers(const std::vector<int64_t>& layers)
   }
   return runs;
 }
-
-namespace {
 
 /// Fills the own slices from the directory; returns the names that it lacks.
 std::string read_weights(const checkpoint::HfDirectory& directory, uint64_t seed, model::Transformer& run) {
@@ -52,6 +47,10 @@ std::string read_weights(const checkpoint::HfDirectory& directory, uint64_t seed
 
 }  // namespace
 
+bool ties_stages(const Config& config, const arch::Model& model) {
+  return model.tie_word_embeddings && head_of(config) == Head::kLanguageModel && config.parallel.pp > 1;
+}
+
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const arch::Model& shape,
                                                             const comm::Mesh& mesh, at::Device where) {
   const std::vector<model::StageLayers> all = split_layers(config.parallel.layers);
@@ -63,7 +62,7 @@ std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config
     const model::TransformerOptions options{
         .dtype = scalar_type(config.model.dtype),
         .device = where,
-        .head = head_of(config.method),
+        .head = head_of(config),
         .trainable = true,
         .gradient_checkpointing = config.model.gradient_checkpointing,
         .defer_weight_gradients = config.parallel.schedule == plan::Schedule::kZeroBubble,
@@ -82,40 +81,19 @@ std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config
   return own;
 }
 
-std::vector<std::unique_ptr<model::Transformer>> clone_frozen(
-    const std::vector<std::unique_ptr<model::Transformer>>& policy) {
-  const at::NoGradGuard copying;
-  std::vector<std::unique_ptr<model::Transformer>> all;
-  for (const auto& run : policy) {
-    model::TransformerOptions options = run->options();
-    options.trainable = options.gradient_checkpointing = options.defer_weight_gradients = false;
-    all.push_back(std::make_unique<model::Transformer>(run->config(), options));
-    for (size_t p = 0; p < run->parameters().size(); ++p)
-      all.back()->parameters()[p]->value.copy_(run->parameters()[p]->value);
-  }
-  return all;
-}
-
-OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& policy, bool ties_stages) {
+OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& runs, bool ties_stages) {
   const auto is_late = [&](const ops::ParameterPtr& parameter) {
     return !parameter->decay() || parameter->sharding.sum != ops::Sharding::Sum::kNobody ||
            (ties_stages && parameter->name == model::kEmbeddingWeight);
   };
   OrderedParameters ordered;
-  for (const auto& run : policy)
+  for (const auto& run : runs)
     ordered.all.insert(ordered.all.end(), run->parameters().begin(), run->parameters().end());
   ordered.by_use = ordered.all;
   const auto late = std::stable_partition(ordered.all.begin(), ordered.all.end(),
                                           [&](const auto& parameter) { return !is_late(parameter); });
   ordered.late = static_cast<size_t>(late - ordered.all.begin());
   return ordered;
-}
-
-bool has_reference_logps(const data::Dataset& dataset) {
-  for (const data::Group& group : dataset.group)
-    for (const data::Sample& sample : group.sample)
-      if (sample.ref_logp.empty() && !sample.token.empty()) return false;
-  return true;
 }
 
 }  // namespace fpdist::trainer

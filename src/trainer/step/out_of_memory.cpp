@@ -1,13 +1,10 @@
-// Out of memory on a device: what was wanted, by which op, and the pack size that would have fitted.
-
-#include <c10/util/Exception.h>
+#include "src/trainer/step/out_of_memory.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
 #include "fpdist/core/error.hpp"
-#include "src/trainer/state.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -44,23 +41,24 @@ int64_t fitting_max_tokens(int64_t rows, int64_t before, int64_t wanted, int64_t
   return less < kRound * 10 ? less : less / kRound * kRound;
 }
 
-void Trainer::Impl::throw_out_of_memory(const std::string& message, const std::string& position,
-                                        const comm::MemoryUse& before, const plan::StepPlan& plan) const {
-  const comm::MemoryUse now = device->memory();
+void throw_out_of_memory(const std::string& message, const std::string& position, const comm::MemoryUse& before,
+                         const plan::StepPlan& plan, const Job& job) {
+  const comm::MemoryUse now = job.device->memory();
   const int64_t requested = requested_bytes(message);
   int64_t rows = 1;
-  for (const plan::PackPlan& pack : plan.replica.at(static_cast<size_t>(mesh.at().dp)))
+  for (const plan::PackPlan& pack : plan.replica.at(static_cast<size_t>(job.mesh.at().dp)))
     rows = std::max<int64_t>(rows, pack.rows);
   const int64_t fits = fitting_max_tokens(rows, before.bytes, now.bytes + requested, now.capacity);
-  std::string what = text(position, ", rank ", world.rank(), ": the device is out of memory: ", gibibytes(requested),
-                          " wanted, ", gibibytes(now.bytes), " of ", gibibytes(now.capacity), " in use, ",
-                          gibibytes(before.bytes), " of it before the step: ");
+  std::string what =
+      text(position, ", rank ", job.world.rank(), ": the device is out of memory: ", gibibytes(requested), " wanted, ",
+           gibibytes(now.bytes), " of ", gibibytes(now.capacity), " in use, ", gibibytes(before.bytes),
+           " of it before the step: ");
   if (fits > 0)
-    what += text("pack.max_tokens: ", fits, " in place of ", config.pack.max_tokens,
+    what += text("pack.max_tokens: ", fits, " in place of ", job.config.pack.max_tokens,
                  " would fit (the step's largest pack here has ", rows, " rows)");
   else
     what += "no pack.max_tokens would fit: hold the weights on more ranks (parallel.tp, parallel.pp)";
-  if (!config.model.gradient_checkpointing) what += ", or set model.gradient_checkpointing: true";
+  if (!job.config.model.gradient_checkpointing) what += ", or set model.gradient_checkpointing: true";
   throw OutOfMemoryError(what);
 }
 

@@ -1,11 +1,15 @@
-// loss.precompute_ref_log_probs: one pass of the frozen model over all data, then it is dropped.
+#include "src/trainer/step/reference.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include "fpdist/core/error.hpp"
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+
+#include "fpdist/parallel/executor.hpp"
 #include "fpdist/plan/schedule.hpp"
-#include "src/trainer/step_run.hpp"
+#include "src/trainer/step/packs.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -13,37 +17,38 @@ namespace {
 /// Forward ops of the reference alone; the last run of layers writes log-probs to where `place` says.
 class ReferenceRun final : public parallel::StepWork {
  public:
-  ReferenceRun(const Trainer::Impl& trainer, std::span<const data::Group> groups, const plan::StepPlan& plan)
-      : trainer_(trainer), packs_(trainer, groups, plan, trainer.config.pack.share_prefix) {
+  ReferenceRun(const Reference& reference, const Job& job, std::span<const data::Group> groups,
+               const plan::StepPlan& plan)
+      : reference_(reference), job_(job), packs_(job, groups, plan, job.config.pack.share_prefix) {
     for (const data::Group& group : groups) {
       auto& of_group = offset_.emplace_back();
       for (const data::Sample& sample : group.sample) of_group.push_back(total_), total_ += sample.length();
     }
-    logp_ = at::zeros({total_}, trainer.tensor_options(ops::accumulate_dtype(scalar_type(trainer.config.model.dtype))));
+    logp_ = at::zeros({total_}, job.tensor_options(job.sum_dtype()));
   }
   at::Tensor logp() const { return logp_; }
 
   at::Tensor forward(const plan::Op& op, const at::Tensor& input) override {
     const at::NoGradGuard frozen;
     const Pack& pack = packs_.at(op.pack);
-    model::Transformer& run = *trainer_.reference[static_cast<size_t>(op.run)];
+    model::Transformer& run = *reference_.runs()[static_cast<size_t>(op.run)];
     const parallel::PackTensors& tensors = pack.slice[static_cast<size_t>(op.slice)];
     const at::Tensor hidden = run.forward(op.pack, tensors, input);
     if (!run.options().layers.head) return hidden;
     std::vector<at::Tensor>& logps = logps_[op.pack];
     logps.push_back(run.logprobs(hidden, tensors).logp);
     if (logps.size() < pack.slice.size()) return {};
-    const at::Tensor scores = all_scores(at::cat(logps).unsqueeze(1), pack, trainer_.mesh).select(1, 0);
+    const at::Tensor scores = all_scores(at::cat(logps).unsqueeze(1), pack, job_.mesh).select(1, 0);
     logps_.erase(op.pack);
-    if (trainer_.mesh.at().cp == 0 && trainer_.mesh.at().tp == 0)
-      logp_.index_put_({trainer_.device->upload(at::tensor(places(pack, op.pack), at::kLong))},
+    if (job_.mesh.at().cp == 0 && job_.mesh.at().tp == 0)
+      logp_.index_put_({job_.device->upload(at::tensor(places(pack, op.pack), at::kLong))},
                        scores.index_select(0, tensors.edge_score));
     return {};
   }
   at::Tensor buffer(const plan::Op& op, bool) override {
-    return at::empty({packs_.at(op.pack).slice[static_cast<size_t>(op.slice)].own_rows(trainer_.mesh.at().tp),
-                      trainer_.model.hidden_size},
-                     trainer_.tensor_options(scalar_type(trainer_.config.model.dtype)));
+    return at::empty(
+        {packs_.at(op.pack).slice[static_cast<size_t>(op.slice)].own_rows(job_.mesh.at().tp), job_.model.hidden_size},
+        job_.tensor_options(job_.dtype()));
   }
   at::Tensor backward_input(const plan::Op&, const at::Tensor&) override { return unused(); }
   void backward_weight(const plan::Op&) override { unused(); }
@@ -64,7 +69,8 @@ class ReferenceRun final : public parallel::StepWork {
     return all;
   }
 
-  const Trainer::Impl& trainer_;
+  const Reference& reference_;
+  const Job& job_;
   Packs packs_;
   std::vector<std::vector<int64_t>> offset_;  // of each sample's tokens in the step's flat list
   int64_t total_ = 0;
@@ -74,24 +80,41 @@ class ReferenceRun final : public parallel::StepWork {
 
 }  // namespace
 
-void Trainer::Impl::precompute_reference(std::vector<data::Group>& groups, LogSink& step_log) {
-  step_log.info(text("computing the reference's log-probs of ", groups.size(), " groups once"));
-  const auto per_step = static_cast<size_t>(config.train.groups_per_step);
+bool has_reference_logps(std::span<const data::Group> groups) {
+  for (const data::Group& group : groups)
+    for (const data::Sample& sample : group.sample)
+      if (sample.ref_logp.empty() && !sample.token.empty()) return false;
+  return true;
+}
+
+Reference::Reference(const std::vector<std::unique_ptr<model::Transformer>>& policy) {
+  const at::NoGradGuard copying;
+  for (const auto& run : policy) {
+    model::TransformerOptions options = run->options();
+    options.trainable = options.gradient_checkpointing = options.defer_weight_gradients = false;
+    runs_.push_back(std::make_unique<model::Transformer>(run->config(), options));
+    for (size_t p = 0; p < run->parameters().size(); ++p)
+      runs_.back()->parameters()[p]->value.copy_(run->parameters()[p]->value);
+  }
+}
+
+void Reference::store_logps(std::span<data::Group> groups, size_t per_step, const Job& job,
+                            const StepPlanner& planner) const {
+  const comm::Mesh& mesh = job.mesh;
   for (size_t first = 0; first < groups.size(); first += per_step) {
-    const std::span<data::Group> slice(groups.data() + first, std::min(per_step, groups.size() - first));
-    const plan::StepPlan plan = planner.plan(slice, config.pack.share_prefix);
-    ReferenceRun run(*this, slice, plan);
+    const std::span<data::Group> slice = groups.subspan(first, std::min(per_step, groups.size() - first));
+    const plan::StepPlan plan = planner.plan(slice, job.config.pack.share_prefix);
+    ReferenceRun run(*this, job, slice, plan);
     const auto ops = plan::forward_ops(plan.pipeline(mesh.at().dp))[static_cast<size_t>(mesh.at().pp)];
-    parallel::execute(ops, static_cast<int>(reference.size()), run, {mesh.pp(), mesh.pp_gradient(), *device});
+    parallel::execute(ops, static_cast<int>(runs_.size()), run, {mesh.pp(), mesh.pp_gradient(), *job.device});
     at::Tensor logp = run.logp();
     mesh.world().all_reduce(logp);  // disjoint: every token is computed once
-    const at::Tensor all = device->download(logp.to(at::kDouble));
+    const at::Tensor all = job.device->download(logp.to(at::kDouble));
     const double* value = all.const_data_ptr<double>();
     for (data::Group& group : slice)
       for (data::Sample& sample : group.sample)
         sample.ref_logp.assign(value, value + sample.length()), value += sample.length();
   }
-  reference.clear();
 }
 
 }  // namespace fpdist::trainer

@@ -1,4 +1,4 @@
-#include "src/trainer/run_files.hpp"
+#include "src/trainer/run/run_files.hpp"
 
 #include <gtest/gtest.h>
 

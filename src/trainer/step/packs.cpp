@@ -1,9 +1,9 @@
-// From a plan's pack to tensors: the rows this rank answers for, and what the data says about its edges.
+#include "src/trainer/step/packs.hpp"
 
 #include <ATen/ATen.h>
 
 #include "fpdist/core/error.hpp"
-#include "src/trainer/step_run.hpp"
+#include "fpdist/plan/context_plan.hpp"
 
 namespace fpdist::trainer {
 namespace {

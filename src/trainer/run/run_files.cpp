@@ -1,4 +1,4 @@
-#include "src/trainer/run_files.hpp"
+#include "src/trainer/run/run_files.hpp"
 
 #include <chrono>
 #include <cmath>
@@ -8,7 +8,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/comm/broadcast_text.hpp"
-#include "src/trainer/old_run.hpp"
+#include "src/trainer/run/old_run.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -112,15 +112,16 @@ void write_flight_record(const TrainOptions& options, const comm::World& world, 
   }
 }
 
-std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double elapsed_seconds, Method method) {
-  const auto value = [&](const char* name) {
+std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double elapsed_seconds,
+                          const loss::Shown& shown) {
+  const auto value = [&](const std::string& name) {
     const auto found = metrics.values.find(name);
     return found == metrics.values.end() ? 0.0 : found->second;
   };
+  const std::string metric(shown.metric);
   std::string line = text("step ", metrics.step, "/", max_steps, number("  loss %.4f", value("loss")));
-  if (method == Method::kDpo) line += number("  accuracy %.3f", value("rewards/accuracies"));
-  if (method == Method::kReward) line += number("  accuracy %.3f", value("accuracy"));
-  if (method == Method::kGrpo && metrics.values.count("reward")) line += number("  reward %.3f", value("reward"));
+  if (!shown.label.empty() && metrics.values.contains(metric))
+    line += text("  ", shown.label, number(" %.3f", value(metric)));
   line += number("  grad_norm %.3g", value("grad_norm")) + number("  lr %.2e", value("learning_rate")) +
           number("  sharing %.2fx", value("sharing_ratio")) + number("  %.0f tokens/s", value("tokens_per_second"));
   const auto eta = static_cast<int64_t>(

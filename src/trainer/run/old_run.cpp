@@ -1,4 +1,4 @@
-#include "src/trainer/old_run.hpp"
+#include "src/trainer/run/old_run.hpp"
 
 #include <algorithm>
 #include <filesystem>

@@ -1,0 +1,134 @@
+// Trainer::train: the data of a run, its files, one step after another. Nothing here knows more of the trainer than its
+// public face.
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/data/loader.hpp"
+#include "fpdist/data/reader.hpp"
+#include "fpdist/data/tokenizer.hpp"
+#include "fpdist/loss/spec.hpp"
+#include "fpdist/trainer/trainer.hpp"
+#include "src/trainer/run/run_files.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+using Hook = std::function<void(const StepMetrics&)>;
+
+/// The groups of a run and which of them are in a step.
+class RunData {
+ public:
+  RunData(const config::Settled& job, LogSink& log)
+      : dataset_(data::read_dataset(job.config.data, job.config.method, *data::make_byte_tokenizer(), log)),
+        loader_(static_cast<int64_t>(dataset_.group.size()), job.config.train.groups_per_step, job.config.train.seed,
+                job.config.data.shuffle) {
+    config::check_vocabulary(dataset_, job.model);
+  }
+  std::vector<data::Group>& groups() { return dataset_.group; }
+  int64_t steps_per_epoch() const { return loader_.steps_per_epoch(); }
+  std::shared_ptr<const std::vector<data::Group>> step(int64_t index) const {
+    return std::make_shared<const std::vector<data::Group>>(data::pick_groups(dataset_, loader_.step(index)));
+  }
+
+ private:
+  data::Dataset dataset_;
+  data::Loader loader_;
+};
+
+/// What a run says and writes beside its weights, and when it writes those.
+class RunRecord {
+ public:
+  RunRecord(Trainer& trainer, const Hook& hook)
+      : trainer_(trainer),
+        hook_(hook),
+        options_(trainer.settled().config.train),
+        shown_(loss::spec_of(trainer.settled().config.method, trainer.settled().config.loss).shown),
+        is_first_(trainer.world().rank() == 0),
+        log_(trainer.log(), text(options_.output_dir, "/logs/rank_", trainer.world().rank(), ".log"), is_first_) {}
+  LogSink& log() { return log_; }
+
+  /// Ahead of the first step.
+  void begin() {
+    if (is_first_) metrics_.emplace(options_.output_dir + "/metrics.jsonl");
+    trainer_.set_output_dir(options_.output_dir);
+    start_ = std::chrono::steady_clock::now();
+  }
+  void after_step(const StepMetrics& metrics) {
+    logical_ += metrics.values.at("tokens_logical"), computed_ += metrics.values.at("tokens_computed");
+    if (hook_) hook_(metrics);
+    const bool is_last = metrics.step == options_.max_steps;
+    if (is_last || metrics.step % options_.logging_steps == 0) {
+      const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+      log_.progress(progress_line(metrics, options_.max_steps, elapsed, shown_));
+      if (metrics_) metrics_->write(metrics);
+    }
+    if (!is_last && options_.save_steps > 0 && metrics.step % options_.save_steps == 0)
+      trainer_.save(text(options_.output_dir, "/checkpoint-", metrics.step));
+  }
+  void end() {
+    if (metrics_) metrics_->close();
+    trainer_.save(options_.output_dir + "/final");
+    log_.info(text("done: ", static_cast<int64_t>(computed_), " tokens computed for ", static_cast<int64_t>(logical_),
+                   ": sharing ratio ", logical_ / computed_, "; weights in ", options_.output_dir, "/final"));
+  }
+
+ private:
+  Trainer& trainer_;
+  const Hook& hook_;
+  const TrainOptions& options_;
+  loss::Shown shown_;
+  bool is_first_;
+  RankLog log_;
+  std::optional<MetricsFile> metrics_;  // rank 0
+  std::chrono::steady_clock::time_point start_;
+  double logical_ = 0, computed_ = 0;  // tokens
+};
+
+void say_what_runs(Trainer& trainer, LogSink& log) {
+  const comm::World& world = trainer.world();
+  log.info(text("rank ", world.rank(), " of ", world.size(), ", mesh ", to_string(trainer.mesh().shape()), ", ",
+                trainer.parameters().size(), " parameters here, ", name_of(trainer.settled().config.model.dtype),
+                " on ", trainer.device().description()));
+}
+
+void run(Trainer& trainer, RunData& data, const Hook& hook) {
+  const int64_t steps = trainer.settled().config.train.max_steps;
+  RunRecord record(trainer, hook);
+  say_what_runs(trainer, record.log());
+  record.log().info(text(data.groups().size(), " groups, ", data.steps_per_epoch(), " steps an epoch"));
+  trainer.prepare_reference(data.groups(), record.log());
+  record.begin();
+  auto next = data.step(0);
+  for (int64_t index = 0; index < steps; ++index) {
+    const auto groups = std::move(next);
+    if (index + 1 < steps) trainer.plan_ahead(next = data.step(index + 1));
+    StepMetrics metrics = trainer.step(*groups, record.log());
+    metrics.values["epoch"] = static_cast<double>(metrics.step) / static_cast<double>(data.steps_per_epoch());
+    record.after_step(metrics);
+  }
+  record.end();
+}
+
+}  // namespace
+
+void Trainer::train() {
+  const config::Settled& job = settled();
+  // What can be wrong with the data is found before anything is written: the next try finds output_dir as it was.
+  NullLog quiet;
+  RunData data(job, world().rank() == 0 ? log() : quiet);
+  prepare_output_dir(job.config, config::to_yaml(job), world().communicator());
+  try {
+    run(*this, data, hook_);
+  } catch (const std::exception& error) {
+    write_flight_record(job.config.train, world(), error.what(), log());
+    throw;
+  }
+}
+
+}  // namespace fpdist::trainer

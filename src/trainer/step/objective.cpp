@@ -1,0 +1,21 @@
+#include "src/trainer/step/objective.hpp"
+
+#include <memory>
+#include <vector>
+
+namespace fpdist::trainer {
+
+Objective::Objective(const Config& config)
+    : options_(config.loss),
+      needs_(loss::needs_of(config.method, config.loss)),
+      loss_(loss::make_loss(config.method, config.loss)) {}
+
+StepGroups Objective::prepare(std::span<const data::Group> groups) const {
+  if (!needs_.advantage) return {.all = groups};
+  auto filled = std::make_shared<std::vector<data::Group>>(groups.begin(), groups.end());
+  StepGroups prepared{.all = *filled, .owner = filled};
+  prepared.metrics = loss::fill_advantages(*filled, options_);
+  return prepared;
+}
+
+}  // namespace fpdist::trainer

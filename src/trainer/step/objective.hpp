@@ -1,0 +1,37 @@
+#pragma once
+// trainer (private): Objective, which loss a step is taken from and what it needs. The trainer asks here, never which
+// method it is.
+
+#include <span>
+#include <utility>
+
+#include "fpdist/config/config.hpp"
+#include "fpdist/data/sample.hpp"
+#include "fpdist/loss/loss.hpp"
+#include "fpdist/loss/spec.hpp"
+#include "src/trainer/planning/planned_step.hpp"
+
+namespace fpdist::trainer {
+
+class Objective {
+ public:
+  /// Throws ConfigError naming loss.<key>.
+  explicit Objective(const Config& config);
+  /// Another loss in the method's place: it gets what the method's would.
+  void set_loss(loss::LossFunction loss) { loss_ = std::move(loss); }
+
+  const loss::Needs& needs() const { return needs_; }
+  loss::LossOutput operator()(const loss::Edges& edges, const plan::StepTotals& totals) const {
+    return loss_(edges, totals);
+  }
+  /// A step's groups as the loss wants them: rollouts get their advantages; the caller's groups stay as they are.
+  /// Throws DataError for a reward that is not finite.
+  StepGroups prepare(std::span<const data::Group> groups) const;
+
+ private:
+  loss::LossOptions options_;
+  loss::Needs needs_;
+  loss::LossFunction loss_;
+};
+
+}  // namespace fpdist::trainer

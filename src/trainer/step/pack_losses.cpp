@@ -1,0 +1,126 @@
+#include "src/trainer/step/pack_losses.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <numeric>
+#include <utility>
+
+namespace fpdist::trainer {
+namespace {
+
+/// [S_c] from per-row values [R] of the rows that reached the head.
+at::Tensor row_to_score(const at::Tensor& per_row, const parallel::PackTensors& tensors) {
+  return per_row.index_select(0, tensors.score_row);
+}
+
+}  // namespace
+
+PackLosses::PackLosses(const StepParts& parts, const plan::StepTotals& totals, StepResults& results)
+    : parts_(parts), totals_(totals), results_(results) {
+  results_.metrics.add(parts_.objective(empty_edges(parts_.job), totals_).metrics);
+  results_.metrics.add("loss", loss::Combine::kSum, 0.0);
+}
+
+void PackLosses::forward(const plan::Op& op, const Pack& pack, const at::Tensor& hidden,
+                         const at::Tensor& reference_hidden) {
+  const parallel::PackTensors& tensors = pack.slice[static_cast<size_t>(op.slice)];
+  AtLoss& at = at_loss_[op.pack];
+  at.slice.push_back(scores_samples() ? score_head(tensors, hidden) : language_head(tensors, hidden, reference_hidden));
+  if (at.slice.size() == pack.slice.size()) take_loss(pack, reference_hidden.defined(), at);
+}
+
+PackLosses::Slice PackLosses::score_head(const parallel::PackTensors& tensors, const at::Tensor& hidden) const {
+  const at::Tensor value = parts_.weights.runs().back()->scores(hidden, tensors);
+  return {.hidden = hidden, .value = value, .sent = value.detach(), .gradient = {}};
+}
+
+PackLosses::Slice PackLosses::language_head(const parallel::PackTensors& tensors, const at::Tensor& hidden,
+                                            const at::Tensor& reference_hidden) const {
+  const model::Transformer& policy = *parts_.weights.runs().back();
+  const loss::Needs& needs = parts_.objective.needs();
+  const ops::SelectedLogprob head = policy.logprobs(hidden, tensors);
+  loss::ScoreColumns scores;
+  scores.logp = head.logp;
+  if (needs.entropy) scores.entropy = row_to_score(head.entropy.detach(), tensors);
+  if (needs.correct)
+    scores.correct = row_to_score(head.argmax, tensors).eq(tensors.score_target).to(head.logp.scalar_type());
+  if (needs.mean_logit) scores.mean_logit = row_to_score(policy.mean_logits(hidden, tensors), tensors);
+  if (reference_hidden.defined()) {
+    const at::NoGradGuard frozen;
+    scores.ref_logp = parts_.reference.runs().back()->logprobs(reference_hidden, tensors).logp;
+  }
+  return {.hidden = hidden, .value = head.logp, .sent = loss::stack(scores), .gradient = {}};
+}
+
+at::Tensor PackLosses::gather_samples(const Pack& pack, const at::Tensor& own, loss::Edges& edges) const {
+  // Over tp, then over cp: places count tp ranks innermost.
+  const parallel::PackTensors& tensors = pack.slice.front();
+  const comm::Mesh& mesh = parts_.job.mesh;
+  const auto& counts = tensors.sample_count;
+  const auto tp = static_cast<size_t>(mesh.shape().tp);
+  std::vector<int64_t> of_tp, of_cp;
+  for (size_t c = 0; c < counts.size(); c += tp) {
+    of_cp.push_back(std::accumulate(&counts[c], &counts[c] + tp, int64_t{0}));
+    if (c == tp * static_cast<size_t>(mesh.at().cp)) of_tp.assign(&counts[c], &counts[c] + tp);
+  }
+  at::Tensor of_rank = at::empty({of_cp[static_cast<size_t>(mesh.at().cp)]}, own.options());
+  mesh.tp().all_gather_v(own, of_rank, of_tp);
+  at::Tensor all = at::empty({tensors.samples}, own.options());
+  mesh.cp().all_gather_v(of_rank, all, of_cp);
+  const at::Tensor leaf = all.index_select(0, tensors.sample_place).set_requires_grad(true);
+  edges.score = leaf;
+  return leaf;
+}
+
+at::Tensor PackLosses::gather_scores(const Pack& pack, const at::Tensor& own, bool has_reference,
+                                     loss::Edges& edges) const {
+  loss::Needs sent = parts_.objective.needs();
+  sent.reference = has_reference;
+  loss::ScoreColumns scores = loss::unstack(all_scores(own, pack, parts_.job.mesh), sent);
+  scores.logp = scores.logp.clone().set_requires_grad(true);
+  loss::give_to_edges(scores, pack.slice.front().edge_score, edges);
+  return scores.logp;
+}
+
+void PackLosses::take_loss(const Pack& pack, bool has_reference, AtLoss& at) {
+  std::vector<at::Tensor> sent;
+  for (const Slice& slice : at.slice) sent.push_back(slice.sent);
+  const at::Tensor own = at::cat(sent);
+  loss::Edges edges = data_edges(pack, parts_.job);
+  at.leaf = scores_samples() ? gather_samples(pack, own, edges) : gather_scores(pack, own, has_reference, edges);
+  const loss::LossOutput output = parts_.objective(edges, totals_);
+  at.loss = output.loss;
+  results_.loss.push_back(output.loss.detach());
+  results_.samples.push_back(pack.samples());
+  const Coordinates& rank = parts_.job.mesh.at();
+  if (rank.cp != 0 || rank.tp != 0) return;  // every rank of a pack has the same loss
+  results_.metrics.add(output.metrics);
+  results_.metrics.add({{"loss", {loss::Combine::kSum, output.loss.detach(), {}}}});
+}
+
+void PackLosses::split_gradient(const Pack& pack, AtLoss& at) const {
+  if (at.loss.requires_grad()) at.loss.backward();
+  at.loss.reset();
+  const at::Tensor& leaf = at.leaf;
+  const at::Tensor all = leaf.grad().defined() ? leaf.grad() : at::zeros_like(leaf);
+  const parallel::PackTensors& tensors = pack.slice.front();
+  const at::Tensor own = all.index_select(0, scores_samples() ? tensors.own_sample : tensors.own_score);
+  int64_t first = 0;
+  for (Slice& slice : at.slice) {
+    slice.gradient = own.narrow(0, first, slice.value.size(0));
+    first += slice.value.size(0);
+  }
+}
+
+at::Tensor PackLosses::backward(const plan::Op& op, const Pack& pack) {
+  AtLoss& at = at_loss_.at(op.pack);
+  if (at.loss.defined()) split_gradient(pack, at);
+  const Slice slice = std::exchange(at.slice[static_cast<size_t>(op.slice)], {});
+  if (op.slice == 0) at_loss_.erase(op.pack);
+  slice.value.backward(slice.gradient);  // also without own scores: with tp the head communicates
+  const at::Tensor& gradient = slice.hidden.grad();
+  return gradient.defined() ? gradient : at::zeros_like(slice.hidden);
+}
+
+}  // namespace fpdist::trainer

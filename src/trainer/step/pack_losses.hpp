@@ -1,0 +1,58 @@
+#pragma once
+// trainer (private): packs on the last run of layers, each from its first Forward to its last BackwardInput: the heads,
+// the scores' way to the loss, the loss, and back.
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <vector>
+
+#include "fpdist/plan/op.hpp"
+#include "fpdist/plan/step_plan.hpp"
+#include "src/loss/score_columns.hpp"
+#include "src/trainer/step/packs.hpp"
+#include "src/trainer/step/step_parts.hpp"
+#include "src/trainer/step/step_results.hpp"
+
+namespace fpdist::trainer {
+
+class PackLosses {
+ public:
+  /// `totals` and `results` must outlive it; losses and their metrics go into `results`.
+  PackLosses(const StepParts& parts, const plan::StepTotals& totals, StepResults& results);
+
+  /// Hidden rows of the slice op.slice, the policy's and, where it runs beside, the reference's. With the pack's last
+  /// slice the loss is taken. Collective over tp and cp.
+  void forward(const plan::Op& op, const Pack& pack, const at::Tensor& hidden, const at::Tensor& reference_hidden);
+  /// The loss's gradient of the slice's hidden rows, zeros where no edge of the pack depends on them; the head's
+  /// weights get theirs. Collective over tp.
+  at::Tensor backward(const plan::Op& op, const Pack& pack);
+
+ private:
+  /// A slice's `value`, the head's graph over this rank's share, feeds `leaf`, which the loss is taken from when the
+  /// last slice is there; `sent` is what of it goes to all ranks.
+  struct Slice {
+    at::Tensor hidden, value, sent, gradient;
+  };
+  struct AtLoss {
+    std::vector<Slice> slice;
+    at::Tensor leaf, loss;
+  };
+  bool scores_samples() const { return parts_.objective.needs().head == Head::kScore; }
+  Slice score_head(const parallel::PackTensors& tensors, const at::Tensor& hidden) const;
+  Slice language_head(const parallel::PackTensors& tensors, const at::Tensor& hidden,
+                      const at::Tensor& reference_hidden) const;
+  /// `own`: this rank's share, slice after slice; what it is the leaf of goes into `edges`.
+  at::Tensor gather_samples(const Pack& pack, const at::Tensor& own, loss::Edges& edges) const;
+  at::Tensor gather_scores(const Pack& pack, const at::Tensor& own, bool has_reference, loss::Edges& edges) const;
+  void take_loss(const Pack& pack, bool has_reference, AtLoss& at);
+  /// The pack's first backward: the loss's gradient for every slice.
+  void split_gradient(const Pack& pack, AtLoss& at) const;
+
+  StepParts parts_;
+  const plan::StepTotals& totals_;
+  StepResults& results_;
+  std::map<int, AtLoss> at_loss_;  // by pack
+};
+
+}  // namespace fpdist::trainer

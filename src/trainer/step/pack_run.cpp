@@ -1,0 +1,107 @@
+#include "src/trainer/step/pack_run.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/optim/schedule.hpp"
+#include "fpdist/plan/schedule.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+std::vector<plan::Op> ops_until(RunUntil until, const plan::StepPlan& plan, const Coordinates& at) {
+  std::vector<plan::Op> ops = ops_of(plan, at);
+  if (until == RunUntil::kGradients)
+    std::erase_if(ops, [](const plan::Op& op) { return op.kind == plan::OpKind::kOptimizerStep; });
+  return ops;
+}
+
+}  // namespace
+
+PackRun::PackRun(const StepParts& parts, const PlannedStep& planned, RunUntil until)
+    : parts_(parts),
+      planned_(planned),
+      ops_(ops_until(until, planned.plan, parts.job.mesh.at())),
+      learning_rate_(
+          optim::learning_rate(parts.job.config.optim, planned.number - 1, parts.job.config.train.max_steps)),
+      packs_(planned.packs
+                 ? planned.packs
+                 : std::make_shared<Packs>(parts.job, planned.groups.all, planned.plan, planned.shares_prefix)),
+      losses_(parts, planned.plan.totals, results_) {
+  parts_.weights.begin_step();
+  for (const auto& run : parts_.weights.runs()) {
+    run->set_use_hook([this](std::span<const ops::ParameterPtr> used) {
+      if (const auto waited = parts_.weights.before_use(used)) weight_waits_.emplace_back(at_, *waited);
+    });
+    run->set_hook([this](std::span<const ops::ParameterPtr> complete) {
+      if (ops_[at_].completes) parts_.weights.complete(complete);
+    });
+  }
+}
+
+PackRun::~PackRun() {
+  for (const auto& run : parts_.weights.runs()) run->set_use_hook({}), run->set_hook({});
+}
+
+void PackRun::before(size_t i) {
+  at_ = i;
+  position_ = text("step ", planned_.number, ", op ", i + 1, " of ", ops_.size(), ": ", plan::to_string(ops_[i]));
+  parts_.job.world.set_position(position_);
+}
+
+at::Tensor PackRun::buffer(const plan::Op& op, bool gradient) {
+  const Job& job = parts_.job;
+  const Pack& pack = packs_->at(op.pack);
+  std::vector<int64_t> shape{pack.slice[static_cast<size_t>(op.slice)].own_rows(job.mesh.at().tp),
+                             job.model.hidden_size};
+  if (!gradient && rides(pack)) shape.insert(shape.begin(), 2);
+  return at::empty(shape, job.tensor_options(job.dtype()));
+}
+
+at::Tensor PackRun::forward(const plan::Op& op, const at::Tensor& input) {
+  const Pack& pack = packs_->at(op.pack);
+  const parallel::PackTensors& tensors = pack.slice[static_cast<size_t>(op.slice)];
+  at::Tensor policy_input = input, reference_hidden;
+  if (rides(pack)) {
+    if (input.defined()) policy_input = input.select(0, 0).clone();
+    const at::NoGradGuard frozen;
+    reference_hidden = parts_.reference.runs()[static_cast<size_t>(op.run)]->forward(
+        op.pack, tensors, input.defined() ? input.select(0, 1) : at::Tensor());
+  }
+  const at::Tensor hidden = policy(op).forward(op.pack, tensors, policy_input);
+  if (!policy(op).options().layers.head)
+    return reference_hidden.defined() ? at::stack({hidden.detach(), reference_hidden}) : hidden;
+  losses_.forward(op, pack, hidden, reference_hidden);
+  return {};
+}
+
+at::Tensor PackRun::backward_input(const plan::Op& op, const at::Tensor& grad_output) {
+  const at::Tensor gradient =
+      policy(op).options().layers.head ? losses_.backward(op, packs_->at(op.pack)) : grad_output;
+  const at::Tensor input_gradient = policy(op).backward_input(op.pack, op.slice, gradient);
+  parts_.weights.fold_gradients();
+  return input_gradient;
+}
+
+void PackRun::backward_weight(const plan::Op& op) { policy(op).backward_weight(op.pack, op.slice); }
+
+void PackRun::reduce_gradients(const plan::Op& op) { parts_.weights.complete(policy(op).parameters()); }
+
+void PackRun::optimizer_step() {
+  results_.updated = parts_.weights.update({.learning_rate = learning_rate_, .losses = results_.loss});
+}
+
+void PackRun::queued() { grad_norm_ = read_results(results_, parts_.weights, parts_.job, planned_.number); }
+
+void PackRun::finished(std::span<const double> seconds) {
+  const auto length = [&](const Exchanged& exchanged) { return seconds[exchanged.end] - seconds[exchanged.begin]; };
+  if (results_.updated)
+    for (const Exchanged& exchanged : results_.updated->exchanges) exchange_seconds_ += length(exchanged);
+  for (const auto& [op, waited] : weight_waits_) {
+    waits_.push_back({.op = op, .seconds = length(waited)});
+    exchange_seconds_ += waits_.back().seconds;
+  }
+}
+
+}  // namespace fpdist::trainer

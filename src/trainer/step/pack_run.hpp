@@ -1,0 +1,79 @@
+#pragma once
+// trainer (private): PackRun, the packs of one step on one rank, as the executor's StepWork: policy forward and
+// backward with the reference beside it, the loss at the end, the update behind them all.
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fpdist/parallel/executor.hpp"
+#include "src/trainer/planning/planned_step.hpp"
+#include "src/trainer/step/pack_losses.hpp"
+#include "src/trainer/step/packs.hpp"
+#include "src/trainer/step/step_parts.hpp"
+#include "src/trainer/step/step_results.hpp"
+
+namespace fpdist::trainer {
+
+/// How far a run goes.
+enum class RunUntil { kUpdate, kGradients };
+
+class PackRun final : public parallel::StepWork {
+ public:
+  /// A step's gradients begin anew. `planned` and what `parts` names must outlive it.
+  PackRun(const StepParts& parts, const PlannedStep& planned, RunUntil until = RunUntil::kUpdate);
+  ~PackRun() override;
+  PackRun(const PackRun&) = delete;
+  PackRun& operator=(const PackRun&) = delete;
+
+  /// What this rank does, in order.
+  const std::vector<plan::Op>& ops() const { return ops_; }
+  /// Ahead of op i: says where the rank stands.
+  void before(size_t i);
+  /// "step 3, op 17 of 40: Receive pack 2".
+  const std::string& position() const { return position_; }
+
+  at::Tensor forward(const plan::Op& op, const at::Tensor& input) override;
+  at::Tensor backward_input(const plan::Op& op, const at::Tensor& grad_output) override;
+  void backward_weight(const plan::Op& op) override;
+  void reduce_gradients(const plan::Op& op) override;
+  void optimizer_step() override;
+  void queued() override;
+  void finished(std::span<const double> seconds) override;
+  at::Tensor buffer(const plan::Op& op, bool gradient) override;
+
+  /// The packs' sums; metrics are there once the list is done.
+  const StepResults& results() const { return results_; }
+  double grad_norm() const { return grad_norm_; }
+  double learning_rate() const { return learning_rate_; }
+  /// An op that waited for weights on their way, and how long: part of its time, but none of its work.
+  struct WaitedOp {
+    size_t op = 0;
+    double seconds = 0;
+  };
+  const std::vector<WaitedOp>& waits() const { return waits_; }
+  /// Seconds of these waits, and of what the optimizer step sent.
+  double exchange_seconds() const { return exchange_seconds_; }
+
+ private:
+  /// The reference's rows travel behind the policy's.
+  bool rides(const Pack& pack) const { return parts_.reference.is_there() && pack.lacks_reference; }
+  model::Transformer& policy(const plan::Op& op) const { return *parts_.weights.runs()[static_cast<size_t>(op.run)]; }
+
+  StepParts parts_;
+  const PlannedStep& planned_;
+  std::vector<plan::Op> ops_;
+  double learning_rate_;
+  std::shared_ptr<Packs> packs_;
+  StepResults results_;
+  PackLosses losses_;
+  size_t at_ = 0;  // the op under way
+  std::string position_;
+  std::vector<std::pair<size_t, Exchanged>> weight_waits_;  // by op
+  double grad_norm_ = 0, exchange_seconds_ = 0;
+  std::vector<WaitedOp> waits_;
+};
+
+}  // namespace fpdist::trainer

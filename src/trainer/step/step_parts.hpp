@@ -1,0 +1,18 @@
+#pragma once
+// trainer (private): what a step works with; all of it outlives the step.
+
+#include "src/trainer/job.hpp"
+#include "src/trainer/step/objective.hpp"
+#include "src/trainer/step/reference.hpp"
+#include "src/trainer/weights/weights.hpp"
+
+namespace fpdist::trainer {
+
+struct StepParts {
+  const Job& job;
+  Weights& weights;
+  const Objective& objective;
+  const Reference& reference;
+};
+
+}  // namespace fpdist::trainer

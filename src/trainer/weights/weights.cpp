@@ -1,0 +1,148 @@
+#include "src/trainer/weights/weights.hpp"
+
+#include <ATen/ATen.h>
+
+#include <stdexcept>
+
+#include "fpdist/parallel/tensor_parallel.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+/// Ranks of one tp axis that hold the same KV heads: all of it apart while there are heads for every rank.
+std::unique_ptr<comm::Communicator> split_kv_replicas(const Job& job) {
+  const int rank = job.mesh.at().tp;
+  return job.mesh.tp().split("kv_replicas", rank / arch::key_value_replicas(job.model, job.mesh.shape().tp), rank);
+}
+
+std::vector<optim::AdamW> make_optimizers(ops::FlatParameters& flat, const parallel::ZeroReducer& reducer,
+                                          const optim::OptimOptions& options) {
+  std::vector<optim::AdamW> all;
+  for (const parallel::FlatRange& piece : reducer.pieces())
+    all.emplace_back(flat.value().narrow(0, piece.begin, piece.size()), piece.begin, flat.decayed_size(), options);
+  return all;
+}
+
+/// The embedding on the first stage and its copy that serves as the head on the last.
+ops::ParameterPtr tied_copy(const std::vector<ops::ParameterPtr>& parameters) {
+  for (const auto& parameter : parameters)
+    if (parameter->name == model::kEmbeddingWeight) return parameter;
+  throw std::logic_error("a stage with a tied embedding has none");
+}
+
+/// Both ends hold the same sum afterwards: first stage's share + last stage's.
+void sum_tied_gradients(const std::vector<ops::ParameterPtr>& parameters, comm::Communicator& pp) {
+  const int last = pp.size() - 1, other = last - pp.rank();
+  if (pp.rank() != 0 && pp.rank() != last) return;
+  at::Tensor& own = tied_copy(parameters)->main_grad;
+  at::Tensor theirs = at::empty_like(own);
+  pp.group_begin();
+  pp.send(own, other);
+  pp.receive(theirs, other);
+  pp.group_end();
+  own.add_(theirs);  // two terms: the order does not matter
+}
+
+}  // namespace
+
+Weights::Weights(const Job& job)
+    : job_(job),
+      runs_(load_model(job.config, job.model, job.mesh, job.device->where())),
+      ties_stages_(ties_stages(job.config, job.model)),
+      ordered_(order_parameters(runs_, ties_stages_)),
+      flat_(ordered_.all),
+      reducer_(flat_, job.mesh.dp_cp(), ordered_.late),
+      optimizer_(make_optimizers(flat_, reducer_, job.config.optim)),
+      kv_replicas_(split_kv_replicas(job)) {
+  reducer_.set_order_of_use(ordered_.by_use);
+}
+
+void Weights::begin_step() {
+  flat_.zero_gradients();
+  reducer_.begin();
+}
+
+std::optional<Exchanged> Weights::before_use(std::span<const ops::ParameterPtr> parameters) {
+  if (!reducer_.is_under_way(parameters)) return std::nullopt;
+  const size_t begin = job_.device->mark();
+  reducer_.need(parameters);
+  return Exchanged{.begin = begin, .end = job_.device->mark()};
+}
+
+void Weights::complete(std::span<const ops::ParameterPtr> parameters) {
+  flat_.fold_gradients();
+  reducer_.complete(parameters);
+}
+
+void Weights::sum_gradients() {
+  parallel::sum_replicated_gradients(ordered_.all, job_.mesh.tp(), *kv_replicas_);
+  if (ties_stages_) sum_tied_gradients(ordered_.all, job_.mesh.pp());
+  reducer_.finish();
+}
+
+std::vector<GradientPart> Weights::gradients() const {
+  const std::vector<at::Tensor> pieces = reducer_.gradients();
+  std::vector<GradientPart> parts;
+  for (const parallel::PieceOfParameter& part : reducer_.parts())
+    parts.push_back({.parameter = part.parameter,
+                     .value = pieces[part.piece].narrow(0, part.range.begin - reducer_.pieces()[part.piece].begin,
+                                                        part.range.size())});
+  return parts;
+}
+
+Updated Weights::update(const UpdateRequest& request) {
+  comm::Device& device = *job_.device;
+  const comm::Mesh& mesh = job_.mesh;
+  Updated updated;
+  const size_t sums_begin = device.mark();
+  sum_gradients();
+  updated.exchanges.push_back({.begin = sums_begin, .end = device.mark()});
+
+  std::vector<at::Tensor> counted;  // what no other rank counts
+  for (const GradientPart& part : gradients())
+    if (all()[part.parameter]->sharding.counted) counted.push_back(part.value);
+  updated.grad_norm = optim::global_norm(counted, mesh.world(), device.where());
+  updated.stopped = updated.grad_norm.isfinite().logical_not().to(at::kFloat).reshape({1});
+  for (const at::Tensor& loss : request.losses) updated.stopped.logical_or_(loss.isfinite().logical_not());
+  mesh.world().all_reduce(updated.stopped, comm::ReduceOp::kMax);
+  const at::Tensor coefficient = optim::clip_coefficient(updated.grad_norm, job_.config.optim.max_grad_norm);
+  const std::vector<at::Tensor> pieces = reducer_.gradients();
+  for (const size_t i : reducer_.order_of_use()) {  // a piece travels while the next one is updated
+    at::Tensor gradient = pieces[i];
+    optimizer_[i].step(gradient.mul_(coefficient), request.learning_rate, updated.stopped);
+    if (mesh.dp_cp().size() == 1) continue;
+    const size_t begin = device.mark();
+    reducer_.start_gather(i);
+    updated.exchanges.push_back({.begin = begin, .end = device.mark()});
+  }
+  return updated;
+}
+
+ops::FlatParameters& Weights::parameters() {
+  settle();
+  return flat_;
+}
+
+void Weights::visit(const std::function<void(const TrainedWeight&)>& visitor) {
+  settle();
+  std::vector<parallel::PieceOfParameter> updated_here(all().size());  // one piece a parameter at most
+  for (const parallel::PieceOfParameter& part : reducer_.parts()) updated_here[part.parameter] = part;
+  for (size_t p = 0; p < updated_here.size(); ++p) {
+    const ops::Parameter& parameter = *all()[p];
+    const auto& [piece, number, range] = updated_here[p];
+    const optim::AdamW& optimizer = optimizer_.at(piece);
+    const auto part_of = [&, from = range.begin - reducer_.pieces()[piece].begin](const at::Tensor& shard) {
+      return range.size() == 0 ? shard.narrow(0, 0, 0) : shard.narrow(0, from, range.size());
+    };
+    visitor({.name = parameter.name,
+             .sharding = parameter.sharding,
+             .value = parameter.value.detach(),
+             .gradient = parameter.main_grad,
+             .begin = range.size() == 0 ? 0 : range.begin - flat_.offset(p),
+             .master = part_of(optimizer.master()),
+             .exp_avg = part_of(optimizer.exp_avg()),
+             .exp_avg_sq = part_of(optimizer.exp_avg_sq())});
+  }
+}
+
+}  // namespace fpdist::trainer

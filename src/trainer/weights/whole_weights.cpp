@@ -1,0 +1,56 @@
+#include "src/trainer/weights/whole_weights.hpp"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "src/checkpoint/gather.hpp"
+#include "src/model/whole_parameters.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+checkpoint::Gatherer gatherer_of(const Job& job, Weights& weights, WholeOf what) {
+  const bool are_values = what == WholeOf::kValues;
+  std::vector<checkpoint::TensorSpec> whole;
+  for (auto& [name, shape] : model::whole_parameters(job.model, weights.head()))
+    whole.push_back({name, are_values ? job.dtype() : job.sum_dtype(), shape});
+  weights.settle();
+  if (!are_values) weights.gather_gradients();
+  std::vector<checkpoint::TensorSlice> own;
+  const bool brings = job.mesh.at().dp == 0 && job.mesh.at().cp == 0;
+  weights.visit([&](const TrainedWeight& weight) {
+    if (!brings || !weight.sharding.counted) return;
+    own.push_back({.name = weight.name,
+                   .dim = std::max(0, weight.sharding.dim),
+                   .begin = weight.sharding.begin,
+                   .value = are_values ? weight.value : weight.gradient});
+  });
+  return {std::move(whole), std::move(own), job.mesh.world(), *job.device};
+}
+
+}  // namespace
+
+std::map<std::string, at::Tensor> gather_whole(const Job& job, Weights& weights, WholeOf what) {
+  checkpoint::Gatherer gatherer = gatherer_of(job, weights, what);
+  std::map<std::string, at::Tensor> all;
+  if (job.world.rank() != 0) return gatherer.give_all(), all;
+  for (size_t t = 0; t < gatherer.whole().size(); ++t) all[gatherer.whole()[t].name] = gatherer.fetch(t);
+  return all;
+}
+
+void save_directory(const Job& job, Weights& weights, const std::string& directory) {
+  checkpoint::Gatherer gatherer = gatherer_of(job, weights, WholeOf::kValues);
+  if (job.world.rank() == 0) {
+    const std::string config_json =
+        arch::export_config_json(job.model, name_of(job.config.model.dtype), weights.head() == Head::kScore);
+    checkpoint::export_hf_directory(directory, gatherer.whole(), [&](size_t tensor) { return gatherer.fetch(tensor); },
+                                    {.config_json = config_json, .copy_from = job.config.model.path});
+  } else {
+    gatherer.give_all();
+  }
+  job.world.communicator().barrier();
+}
+
+}  // namespace fpdist::trainer
