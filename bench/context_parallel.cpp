@@ -190,7 +190,8 @@ Memory measure(comm::World& world, const prefix::TreeLayout& layout, const plan:
 Memory worst_of(int ranks, const prefix::TreeLayout& layout, const arch::Model& config, plan::CpMethod method) {
   plan::ParallelOptions options;
   options.cp = ranks, options.cp_method = method;
-  const plan::CpHeads heads{config.num_attention_heads, config.num_key_value_heads, config.head_dim};
+  const arch::ModelShape shape = config.shape();
+  const plan::CpHeads heads{shape.heads, shape.kv_heads, shape.head_dim};
   plan::CpCosts costs = costs_of(heads);
   costs.max_ulysses = static_cast<int>(heads.key);
   const plan::CpPlan plan = plan::plan_context(layout.node, options, costs);
@@ -211,12 +212,12 @@ Memory worst_of(int ranks, const prefix::TreeLayout& layout, const arch::Model& 
 
 bool memory_part(int32_t prefix_rows, int32_t leaf_rows, plan::CpMethod method) {
   arch::Model config = arch::preset_config("tiny");
-  config.num_hidden_layers = 2;
+  config.layers.resize(2);
+  const arch::ModelShape shape = config.shape();
   const prefix::TreeLayout layout = long_tree(prefix_rows, leaf_rows, config.vocab_size);
-  std::cout << "A prefix of " << prefix_rows << " rows and 8 leaves of " << leaf_rows << " through "
-            << config.num_hidden_layers << " layers x hidden " << config.hidden_size << ", "
-            << config.num_attention_heads << "/" << config.num_key_value_heads << " heads x " << config.head_dim
-            << ", float32; cp_method " << plan::name_of(method)
+  std::cout << "A prefix of " << prefix_rows << " rows and 8 leaves of " << leaf_rows << " through " << shape.layers
+            << " layers x hidden " << shape.hidden << ", " << shape.heads << "/" << shape.kv_heads << " heads x "
+            << shape.head_dim << ", float32; cp_method " << plan::name_of(method)
             << "; worst rank, MiB. Forward and backward, seconds.\n\n"
             << "ranks    rows    kept    peak   index  seconds\n";
   std::vector<Memory> found;

@@ -1,32 +1,19 @@
-// Model to config.json, and the built-in presets.
+// Model to config.json.
 
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
 #include "fpdist/arch/model.hpp"
-#include "fpdist/core/error.hpp"
+#include "src/arch/families/family.hpp"
 
 namespace fpdist::arch {
 namespace {
 
 using Json = nlohmann::ordered_json;  // fields keep the order of the file
 
-const char* type_name(Family family) {
-  switch (family) {
-    case Family::kLlama:
-      return "llama";
-    case Family::kQwen2:
-      return "qwen2";
-    case Family::kQwen3:
-      return "qwen3";
-  }
-  throw std::logic_error("enum value without a name");
-}
-
-std::string architecture(Family family, bool reward_head) {
-  const std::string name = family == Family::kLlama ? "Llama" : family == Family::kQwen2 ? "Qwen2" : "Qwen3";
-  return name + (reward_head ? "ForSequenceClassification" : "ForCausalLM");
+std::string architecture(const Model& model, bool reward_head) {
+  return std::string(family_of(model).classes) + (reward_head ? "ForSequenceClassification" : "ForCausalLM");
 }
 
 /// Old spellings, which every Transformers since 4.31 reads.
@@ -41,26 +28,27 @@ Json rope_scaling(const RopeConfig& rope) {
 }
 
 /// A whole config.json for a model that came without one.
-Json from_scratch(const Model& config) {
+Json from_scratch(const Model& model) {
+  const Layer& layer = model.layers.front();
   return {{"architectures", Json::array()},
-          {"model_type", type_name(config.family)},
-          {"vocab_size", config.vocab_size},
-          {"hidden_size", config.hidden_size},
-          {"intermediate_size", config.intermediate_size},
-          {"num_hidden_layers", config.num_hidden_layers},
-          {"num_attention_heads", config.num_attention_heads},
-          {"num_key_value_heads", config.num_key_value_heads},
-          {"head_dim", config.head_dim},
+          {"model_type", model.family},
+          {"vocab_size", model.vocab_size},
+          {"hidden_size", model.hidden_size},
+          {"intermediate_size", layer.mlp.intermediate},
+          {"num_hidden_layers", model.layer_count()},
+          {"num_attention_heads", layer.attention.heads},
+          {"num_key_value_heads", layer.attention.kv_heads},
+          {"head_dim", layer.attention.head_dim},
           {"hidden_act", "silu"},
-          {"max_position_embeddings", config.max_position_embeddings},
-          {"rms_norm_eps", config.rms_norm_eps},
-          {"initializer_range", config.initializer_range},
-          {"attention_bias", config.attention_bias},
-          {"mlp_bias", config.mlp_bias},
+          {"max_position_embeddings", model.max_position_embeddings},
+          {"rms_norm_eps", model.norm_eps},
+          {"initializer_range", model.initializer_range},
+          {"attention_bias", layer.attention.o_bias},
+          {"mlp_bias", layer.mlp.bias},
           {"attention_dropout", 0.0},
-          {"tie_word_embeddings", config.tie_word_embeddings},
-          {"rope_theta", config.rope.theta},
-          {"rope_scaling", rope_scaling(config.rope)},
+          {"tie_word_embeddings", model.tie_word_embeddings},
+          {"rope_theta", layer.attention.rope.theta},
+          {"rope_scaling", rope_scaling(layer.attention.rope)},
           {"bos_token_id", nullptr},
           {"eos_token_id", 256},  // the byte tokenizer's end of sequence
           {"pad_token_id", 257},  // never in the data, so that a reward model is read at its last real token
@@ -70,25 +58,9 @@ Json from_scratch(const Model& config) {
 
 }  // namespace
 
-Model preset_config(std::string_view name) {
-  check<ConfigError>(name == "tiny", "model.preset: \"", name, "\" is unknown; choose tiny");
-  Model config;
-  config.family = Family::kLlama;
-  config.vocab_size = 320;  // 256 bytes, end of sequence, padding; rounded up to a multiple of 64
-  config.hidden_size = 128;
-  config.intermediate_size = 384;
-  config.num_hidden_layers = 4;
-  config.num_attention_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 32;
-  config.max_position_embeddings = 4096;
-  config.rms_norm_eps = 1e-5;
-  return config;
-}
-
-std::string export_config_json(const Model& config, std::string_view dtype, bool reward_head) {
-  Json json = config.json.empty() ? from_scratch(config) : Json::parse(config.json);
-  json["architectures"] = Json::array({architecture(config.family, reward_head)});
+std::string export_config_json(const Model& model, std::string_view dtype, bool reward_head) {
+  Json json = model.json.empty() ? from_scratch(model) : Json::parse(model.json);
+  json["architectures"] = Json::array({architecture(model, reward_head)});
   const bool old_spelling =
       json.contains("torch_dtype") || (!json.contains("dtype") && !json.contains("rope_parameters"));
   json[old_spelling ? "torch_dtype" : "dtype"] = dtype;

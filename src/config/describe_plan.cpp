@@ -24,18 +24,6 @@ std::string mib(int64_t bytes) {
   return buffer;
 }
 
-/// Number of weights of `shape`, as Transformer allocates them (biases and norms included).
-int64_t count_parameters(const arch::Model& c, bool score_head) {
-  const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
-  int64_t block = plan::layer_weights(c.shape()) + 2 * c.hidden_size;
-  if (c.qkv_bias()) block += q + 2 * kv;
-  if (c.attention_bias && c.family != arch::Family::kQwen2) block += c.hidden_size;
-  if (c.mlp_bias) block += 2 * c.intermediate_size + c.hidden_size;
-  if (c.qk_norm()) block += 2 * c.head_dim;
-  const int64_t head = score_head ? c.hidden_size : c.tie_word_embeddings ? 0 : c.vocab_size * c.hidden_size;
-  return c.num_hidden_layers * block + c.vocab_size * c.hidden_size + c.hidden_size + head;
-}
-
 /// Which ranks stand where: a line a pipeline stage of a replica, cp across, tp in brackets.
 std::string rank_map(const MeshShape& mesh) {
   std::string lines;
@@ -88,13 +76,13 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
     busiest += busiest_now;
   }
   const loss::Needs needs = loss::needs_of(config.method, config.loss);
-  const int64_t weights = count_parameters(job.model, needs.head == Head::kScore);
+  const int64_t weights = arch::parameter_count(job.model, needs.head);
   plan::ModelBytes bytes = model_bytes(job);
   bytes.has_reference = needs.reference;  // there for a while, if it is precomputed
   // A stage holds up to pp packs of 1/pp of the layers.
   const plan::StageMemory memory =
       plan::rank_memory(bytes, mesh, weights / (mesh.pp * mesh.tp),
-                        {.row_layers = largest * job.model.num_hidden_layers, .unit_rows = largest});
+                        {.row_layers = largest * job.model.layer_count(), .unit_rows = largest});
   const int64_t policy = memory.weights / (bytes.has_reference ? 2 : 1);
   return text(
       "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),

@@ -9,9 +9,10 @@ namespace fpdist::config {
 int64_t bytes_of(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
 
 plan::CpHeads context_heads(const arch::Model& model, int tp) {
-  return {.query = std::max<int64_t>(1, model.num_attention_heads / tp),
-          .key = std::max<int64_t>(1, model.num_key_value_heads / tp),
-          .dim = model.head_dim};
+  const arch::ModelShape shape = model.shape();
+  return {.query = std::max<int64_t>(1, shape.heads / tp),
+          .key = std::max<int64_t>(1, shape.kv_heads / tp),
+          .dim = shape.head_dim};
 }
 
 plan::ModelBytes model_bytes(const Settled& job) {

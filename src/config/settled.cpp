@@ -35,7 +35,7 @@ std::vector<int64_t> run_layers(const Config& config, const arch::Model& model) 
   // Every row is taken to have an edge; a reward model's head is nothing.
   const bool scores = loss::needs_of(config.method, config.loss).head == Head::kScore;
   const int64_t head = scores ? 0 : costs.per_edge;
-  return plan::stage_layers({.layers = model.num_hidden_layers, .layer = costs.per_row, .embedding = 0, .head = head},
+  return plan::stage_layers({.layers = model.layer_count(), .layer = costs.per_row, .embedding = 0, .head = head},
                             config.parallel);
 }
 

@@ -47,8 +47,8 @@ struct Transformer::Impl {
         options(model_options),
         weights(RunWeights::allocate(config, at::TensorOptions(options.dtype).device(options.device), options.head,
                                      options.trainable, options.layers, shard())),
-        inverse_frequency(
-            inverse_frequencies(config.rope, config.head_dim, ops::accumulate_dtype(options.dtype), options.device)) {
+        layers(std::span(config.layers).subspan(static_cast<size_t>(options.layers.first), weights.block.size())),
+        rotary(layers, ops::accumulate_dtype(options.dtype), options.device) {
     if (options.tp != nullptr && options.tp->size() == 1) options.tp = nullptr;
     if (options.trainable && options.defer_weight_gradients) {
       queue = c10::make_intrusive<ops::WeightGradientQueue>();
@@ -82,8 +82,8 @@ struct Transformer::Impl {
   }
   at::Tensor run(size_t index, const at::Tensor& x, const PackContext& context) const {
     use(segment_parameters[index]);
-    return index < weights.block.size() ? block_forward(x, weights.block[index], config, context, index)
-                                        : ops::rms_norm(x, *weights.norm, config.rms_norm_eps);
+    return index < weights.block.size() ? block_forward(x, weights.block[index], layers[index], context, index)
+                                        : ops::rms_norm(x, *weights.norm, config.norm_eps);
   }
   size_t segments() const { return segment_parameters.size(); }
   bool embeds() const { return options.layers.embedding; }
@@ -146,7 +146,8 @@ struct Transformer::Impl {
   arch::Model config;
   TransformerOptions options;
   RunWeights weights;
-  at::Tensor inverse_frequency;
+  std::span<const arch::Layer> layers;  // of `config`: the blocks of this run
+  LayerRotary rotary;
   c10::intrusive_ptr<ops::WeightGradientQueue> queue;  // null: nothing is deferred
   std::vector<std::vector<ops::ParameterPtr>> segment_parameters;
   std::vector<ops::ParameterPtr> head_parameters;  // complete before the first segment's backward
@@ -188,10 +189,10 @@ at::Tensor Transformer::forward(int pack, const parallel::PackTensors& tensors, 
                                                             : "this run of layers needs the previous run's rows");
   check(impl_->in_flight.count({pack, tensors.slice}) == 0, "pack ", pack,
         " is already in flight: call backward_input or discard first");
-  InFlight kept{.context = {tensors, rotary_table(impl_->inverse_frequency, tensors.depth), impl_->options.tp,
-                            impl_->keys_of(pack, tensors)},
-                .embedded = {},
-                .segment = {}};
+  InFlight kept{
+      .context = {tensors, impl_->rotary.tables(tensors.depth), impl_->options.tp, impl_->keys_of(pack, tensors)},
+      .embedded = {},
+      .segment = {}};
   if (!impl_->options.trainable || !at::GradMode::is_enabled()) {
     const at::Tensor rows = impl_->run_all(kept.context, input);
     if (tensors.slice + 1 == tensors.slices) impl_->resident_keys.erase(pack);

@@ -5,12 +5,13 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
-#include "src/model/whole_parameters.hpp"
 
 namespace fpdist::model {
 namespace {
@@ -31,43 +32,47 @@ Run even_run(int64_t total, const TensorShard& tp) {
 }
 
 /// Rows of k and v: whole heads, one of them on several ranks where there are fewer heads than ranks.
-Run key_value_run(const arch::Model& config, const TensorShard& tp) {
-  const int replicas = arch::key_value_replicas(config, tp.size);
-  const int64_t own = config.num_key_value_heads * replicas / tp.size * config.head_dim;
+Run key_value_run(const arch::Attention& attention, int replicas, const TensorShard& tp) {
+  const int64_t own = attention.kv_heads * replicas / tp.size * attention.head_dim;
   return {.begin = tp.rank / replicas * own,
           .size = own,
           .sum = replicas > 1 ? Sum::kReplicas : Sum::kNobody,
           .counted = tp.rank % replicas == 0};
 }
 
+/// Allocates by name: what the model's list of parameters lacks stays null. `run`: the own part of the cut dim; none:
+/// as even as it goes.
 class Allocator {
  public:
-  Allocator(at::TensorOptions options, bool trainable, TensorShard tp, std::vector<ops::ParameterPtr>& all)
-      : options_(options), trainable_(trainable), tp_(tp), all_(all) {}
+  Allocator(const arch::Model& model, Head head, at::TensorOptions options, bool trainable, TensorShard tp,
+            std::vector<ops::ParameterPtr>& all)
+      : options_(options), trainable_(trainable), tp_(tp), all_(all) {
+    for (auto& [name, shape] : arch::parameters(model, head)) shape_.emplace(std::move(name), std::move(shape));
+  }
 
-  ops::ParameterPtr whole(const std::string& name, const std::vector<int64_t>& shape) {
+  ops::ParameterPtr whole(const std::string& name) {
     ops::Sharding sharding;
     if (tp_.size > 1) sharding = {.dim = -1, .begin = 0, .full_shape = {}, .sum = Sum::kAxis, .counted = tp_.rank == 0};
-    return add(name, shape, std::move(sharding));
+    const auto found = shape_.find(name);
+    return found == shape_.end() ? nullptr : add(name, found->second, std::move(sharding));
   }
-  ops::ParameterPtr cut(const std::string& name, std::vector<int64_t> shape, int dim, const Run& run) {
+  ops::ParameterPtr cut(const std::string& name, int dim, const std::optional<Run>& run = std::nullopt) {
+    const auto found = shape_.find(name);
+    if (found == shape_.end()) return nullptr;
+    std::vector<int64_t> shape = found->second;
     if (tp_.size == 1) return add(name, shape, {});
-    ops::Sharding sharding{.dim = dim, .begin = run.begin, .full_shape = shape, .sum = run.sum, .counted = run.counted};
-    shape[static_cast<size_t>(dim)] = run.size;
+    int64_t& size = shape[static_cast<size_t>(dim)];
+    const Run own = run ? *run : even_run(size, tp_);
+    ops::Sharding sharding{.dim = dim, .begin = own.begin, .full_shape = shape, .sum = own.sum, .counted = own.counted};
+    size = own.size;
     return add(name, shape, std::move(sharding));
   }
   /// Cut along the outputs, as is the bias.
-  Linear column(const std::string& name, int64_t out, int64_t in, bool bias, const Run& run) {
-    Linear linear{.weight = cut(name + ".weight", {out, in}, 0, run), .bias = nullptr};
-    if (bias) linear.bias = cut(name + ".bias", {out}, 0, run);
-    return linear;
+  Linear column(const std::string& name, const std::optional<Run>& run = std::nullopt) {
+    return {.weight = cut(name + ".weight", 0, run), .bias = cut(name + ".bias", 0, run)};
   }
   /// Cut along the inputs; the bias belongs to the sum over ranks and stays whole.
-  Linear row(const std::string& name, int64_t out, int64_t in, bool bias, const Run& run) {
-    Linear linear{.weight = cut(name + ".weight", {out, in}, 1, run), .bias = nullptr};
-    if (bias) linear.bias = whole(name + ".bias", {out});
-    return linear;
-  }
+  Linear row(const std::string& name) { return {.weight = cut(name + ".weight", 1), .bias = whole(name + ".bias")}; }
 
  private:
   ops::ParameterPtr add(const std::string& name, const std::vector<int64_t>& shape, ops::Sharding sharding) {
@@ -85,68 +90,56 @@ class Allocator {
   bool trainable_;
   TensorShard tp_;
   std::vector<ops::ParameterPtr>& all_;
+  std::unordered_map<std::string, std::vector<int64_t>> shape_;  ///< of every parameter of the model
 };
 
-BlockWeights allocate_block(const arch::Model& config, int64_t layer, const TensorShard& tp, Allocator& allocator) {
+BlockWeights allocate_block(int64_t layer, const Run& key_value, Allocator& allocator) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".", attention = prefix + "self_attn.";
-  const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
-  const int64_t q_size = config.num_attention_heads * config.head_dim,
-                kv_size = config.num_key_value_heads * config.head_dim;
-  const Run q = even_run(q_size, tp), kv = key_value_run(config, tp), mlp = even_run(inner, tp);
   BlockWeights block;
-  block.q = allocator.column(attention + "q_proj", q_size, hidden, config.qkv_bias(), q);
-  block.k = allocator.column(attention + "k_proj", kv_size, hidden, config.qkv_bias(), kv);
-  block.v = allocator.column(attention + "v_proj", kv_size, hidden, config.qkv_bias(), kv);
-  block.o = allocator.row(attention + "o_proj", hidden, q_size, config.attention_bias, q);
-  if (config.qk_norm()) {
-    block.q_norm = allocator.whole(attention + "q_norm.weight", {config.head_dim});
-    block.k_norm = allocator.whole(attention + "k_norm.weight", {config.head_dim});
-  }
-  block.gate = allocator.column(prefix + "mlp.gate_proj", inner, hidden, config.mlp_bias, mlp);
-  block.up = allocator.column(prefix + "mlp.up_proj", inner, hidden, config.mlp_bias, mlp);
-  block.down = allocator.row(prefix + "mlp.down_proj", hidden, inner, config.mlp_bias, mlp);
-  block.input_norm = allocator.whole(prefix + "input_layernorm.weight", {hidden});
-  block.post_attention_norm = allocator.whole(prefix + "post_attention_layernorm.weight", {hidden});
+  block.q = allocator.column(attention + "q_proj");
+  block.k = allocator.column(attention + "k_proj", key_value);
+  block.v = allocator.column(attention + "v_proj", key_value);
+  block.o = allocator.row(attention + "o_proj");
+  block.q_norm = allocator.whole(attention + "q_norm.weight");
+  block.k_norm = allocator.whole(attention + "k_norm.weight");
+  block.gate = allocator.column(prefix + "mlp.gate_proj");
+  block.up = allocator.column(prefix + "mlp.up_proj");
+  block.down = allocator.row(prefix + "mlp.down_proj");
+  block.input_norm = allocator.whole(prefix + "input_layernorm.weight");
+  block.post_attention_norm = allocator.whole(prefix + "post_attention_layernorm.weight");
   return block;
 }
 
 }  // namespace
 
-RunWeights RunWeights::allocate(const arch::Model& config, at::TensorOptions options, Head head, bool trainable,
+RunWeights RunWeights::allocate(const arch::Model& model, at::TensorOptions options, Head head, bool trainable,
                                 const StageLayers& layers, const TensorShard& tp) {
-  arch::check_tensor_parallel(config, tp.size);
-  const int64_t count = layers.count < 0 ? config.num_hidden_layers - layers.first : layers.count;
-  check(layers.first >= 0 && count >= 0 && layers.first + count <= config.num_hidden_layers, "blocks [", layers.first,
-        ", ", layers.first + count, ") are not all of the model's ", config.num_hidden_layers);
+  arch::check_tensor_parallel(model, tp.size);
+  const int64_t count = layers.count < 0 ? model.layer_count() - layers.first : layers.count;
+  check(layers.first >= 0 && count >= 0 && layers.first + count <= model.layer_count(), "blocks [", layers.first, ", ",
+        layers.first + count, ") are not all of the model's ", model.layer_count());
   check(tp.rank >= 0 && tp.rank < tp.size, "rank ", tp.rank, " is not one of ", tp.size, " of tp");
-  const std::vector<int64_t> table{config.vocab_size, config.hidden_size};
-  const Run vocabulary = even_run(config.vocab_size, tp);
+  const int replicas = arch::key_value_replicas(model, tp.size);
   RunWeights weights;
-  Allocator allocator(options, trainable, tp, weights.all);
-  if (layers.embedding) weights.embedding = allocator.cut(kEmbeddingWeight, table, 0, vocabulary);
-  for (int64_t layer = layers.first; layer < layers.first + count; ++layer)
-    weights.block.push_back(allocate_block(config, layer, tp, allocator));
+  Allocator allocator(model, head, options, trainable, tp, weights.all);
+  if (layers.embedding) weights.embedding = allocator.cut(kEmbeddingWeight, 0);
+  for (int64_t layer = layers.first; layer < layers.first + count; ++layer) {
+    const arch::Attention& attention = model.layers[static_cast<size_t>(layer)].attention;
+    weights.block.push_back(allocate_block(layer, key_value_run(attention, replicas, tp), allocator));
+  }
   if (!layers.head) return weights;
-  weights.norm = allocator.whole("model.norm.weight", {config.hidden_size});
+  weights.norm = allocator.whole("model.norm.weight");
   if (head == Head::kScore) {
-    weights.head = allocator.whole(kScoreWeight, {1, config.hidden_size});
-  } else if (!config.tie_word_embeddings) {
-    weights.head = allocator.cut("lm_head.weight", table, 0, vocabulary);
+    weights.head = allocator.whole(kScoreWeight);
+  } else if (!model.tie_word_embeddings) {
+    weights.head = allocator.cut("lm_head.weight", 0);
   } else if (layers.embedding) {
     weights.head = weights.embedding;
   } else {
-    weights.head = allocator.cut(kEmbeddingWeight, table, 0, vocabulary);
+    weights.head = allocator.cut(kEmbeddingWeight, 0);
     weights.head->sharding.counted = false;  // the embedding's stage counts and writes it
   }
   return weights;
-}
-
-std::vector<std::pair<std::string, std::vector<int64_t>>> whole_parameters(const arch::Model& config, Head head) {
-  std::vector<std::pair<std::string, std::vector<int64_t>>> whole;
-  const auto shapes_only = at::TensorOptions(at::kFloat).device(at::kMeta);
-  for (const auto& parameter : RunWeights::allocate(config, shapes_only, head, /*trainable=*/false).all)
-    whole.emplace_back(parameter->name, parameter->value.sizes().vec());
-  return whole;
 }
 
 }  // namespace fpdist::model

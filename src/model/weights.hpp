@@ -13,7 +13,7 @@
 
 namespace fpdist::model {
 
-/// A projection; `bias` is null where the family has none.
+/// A projection; `bias` is null where the model has none.
 struct Linear {
   ops::ParameterPtr weight, bias;
 };
@@ -26,8 +26,7 @@ struct BlockWeights {
 
 /// A stage's weights, or this rank's slices of them (Parameter::sharding; uncut when tp is 1):
 /// - q, k, v, gate, up and their biases along dim 0, o and down along dim 1: q by heads, k and v by key/value heads
-/// (one
-///   head each, replicated, where there are fewer than ranks), the MLP as evenly as it goes;
+///   (one head each, replicated, where there are fewer than ranks), the MLP as evenly as it goes;
 /// - embedding and lm_head along dim 0, as evenly as it goes;
 /// - norms, the score head and the biases of o and down whole on every rank, counted on rank 0, their gradients summed
 ///   over the axis: each rank has seen its own rows only. The bias of o (down) is added once, after the sum over ranks.
@@ -40,9 +39,9 @@ struct RunWeights {
   std::vector<BlockWeights> block;     ///< of the stage
   std::vector<ops::ParameterPtr> all;  ///< each once, in Hugging Face order
 
-  /// Uninitialised; with zeroed main grads when `trainable`. Throws ConfigError as check_tensor_parallel does,
-  /// ShapeError for layers that the model has not.
-  static RunWeights allocate(const arch::Model& config, at::TensorOptions options, Head head, bool trainable,
+  /// The names and shapes of arch::parameters, uninitialised; with zeroed main grads when `trainable`. Throws
+  /// ConfigError as check_tensor_parallel does, ShapeError for layers that the model has not.
+  static RunWeights allocate(const arch::Model& model, at::TensorOptions options, Head head, bool trainable,
                              const StageLayers& layers = {}, const TensorShard& tp = {});
 };
 

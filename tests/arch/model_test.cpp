@@ -16,6 +16,8 @@ Json llama() {
           {"num_hidden_layers", 32}, {"intermediate_size", 14336}, {"num_attention_heads", 32}};
 }
 
+Attention attention_of(const Json& json) { return parse_model_config(json.dump(), "c").layers.back().attention; }
+
 std::string refusal(const Json& json) {
   try {
     parse_model_config(json.dump(), "dir/config.json");
@@ -39,25 +41,29 @@ void expect_refused(const Json& json, const std::string& field) {
 
 TEST(Model, DefaultsAreThoseOfTransformers) {
   const arch::Model config = parse_model_config(llama().dump(), "c");
-  EXPECT_EQ(config.num_key_value_heads, 32);
-  EXPECT_EQ(config.head_dim, 128);
+  const Attention& attention = config.layers.back().attention;
+  EXPECT_EQ(config.layer_count(), 32);
+  EXPECT_EQ(attention.kv_heads, 32);
+  EXPECT_EQ(attention.head_dim, 128);
   EXPECT_EQ(config.max_position_embeddings, 2048);
-  EXPECT_EQ(config.rms_norm_eps, 1e-6);
-  EXPECT_EQ(config.rope.theta, 10000.0);
-  EXPECT_EQ(config.rope.type, RopeConfig::Type::kDefault);
-  EXPECT_FALSE(config.qkv_bias() || config.qk_norm() || config.tie_word_embeddings);
+  EXPECT_EQ(config.norm_eps, 1e-6);
+  EXPECT_EQ(config.layers.back().norm_eps, 1e-6);
+  EXPECT_EQ(attention.rope.theta, 10000.0);
+  EXPECT_EQ(attention.rope.type, RopeConfig::Type::kDefault);
+  EXPECT_FALSE(attention.qkv_bias || attention.o_bias || attention.qk_norm || config.tie_word_embeddings);
   EXPECT_EQ(config.shape().vocab, 128256);
   Json qwen3 = llama();
   qwen3["model_type"] = "qwen3";
-  EXPECT_EQ(parse_model_config(qwen3.dump(), "c").head_dim, 128);
-  EXPECT_TRUE(parse_model_config(qwen3.dump(), "c").qk_norm());
+  EXPECT_EQ(attention_of(qwen3).head_dim, 128);
+  EXPECT_TRUE(attention_of(qwen3).qk_norm);
   Json qwen2 = llama();
   qwen2["model_type"] = "qwen2";
   qwen2["num_attention_heads"] = 64;  // absent: the family's 32; null: as many as query heads
-  EXPECT_EQ(parse_model_config(qwen2.dump(), "c").num_key_value_heads, 32);
+  EXPECT_EQ(attention_of(qwen2).kv_heads, 32);
   qwen2["num_key_value_heads"] = nullptr;
-  EXPECT_EQ(parse_model_config(qwen2.dump(), "c").num_key_value_heads, 64);
-  EXPECT_TRUE(parse_model_config(qwen2.dump(), "c").qkv_bias());
+  EXPECT_EQ(attention_of(qwen2).kv_heads, 64);
+  EXPECT_TRUE(attention_of(qwen2).qkv_bias);
+  EXPECT_FALSE(attention_of(qwen2).o_bias);
 }
 
 TEST(Model, OldAndNewSpellingsOfRotaryAgree) {
@@ -71,17 +77,16 @@ TEST(Model, OldAndNewSpellingsOfRotaryAgree) {
   new_spelling["rope_parameters"] = llama3;
   new_spelling["rope_parameters"]["rope_theta"] = 500000.0;
   for (const Json& json : {old_spelling, new_spelling}) {
-    const RopeConfig rope = parse_model_config(json.dump(), "c").rope;
+    const RopeConfig rope = attention_of(json).rope;
     EXPECT_EQ(rope.type, RopeConfig::Type::kLlama3);
     EXPECT_EQ(rope.theta, 500000.0);
     EXPECT_EQ(rope.factor, 8.0);
     EXPECT_EQ(rope.original_max_position_embeddings, 4096);
   }
-  const RopeConfig linear =
-      parse_model_config(with("rope_scaling", {{"type", "linear"}, {"factor", 2}}).dump(), "c").rope;
+  const RopeConfig linear = attention_of(with("rope_scaling", {{"type", "linear"}, {"factor", 2}})).rope;
   EXPECT_EQ(linear.type, RopeConfig::Type::kLinear);
   EXPECT_EQ(linear.factor, 2.0);
-  EXPECT_EQ(parse_model_config(with("rope_scaling", nullptr).dump(), "c").rope.type, RopeConfig::Type::kDefault);
+  EXPECT_EQ(attention_of(with("rope_scaling", nullptr)).rope.type, RopeConfig::Type::kDefault);
 }
 
 TEST(Model, MissingAndSenselessFieldsAreNamed) {
@@ -99,7 +104,9 @@ TEST(Model, MissingAndSenselessFieldsAreNamed) {
   expect_refused(with("rms_norm_eps", 0), "rms_norm_eps");
   expect_refused(with("rope_theta", "big"), "rope_theta");
   expect_refused(with("tie_word_embeddings", 1), "tie_word_embeddings");
+  expect_refused(with("num_hidden_layers", 1 << 17), "num_hidden_layers");
   expect_refused(with("model_type", "gpt2"), "model_type");
+  EXPECT_NE(refusal(with("model_type", "gpt2")).find("choose llama | qwen2 | qwen3"), std::string::npos);
   expect_refused(with("model_type", nullptr), "model_type");
   EXPECT_NE(refusal(Json::array()).find("not a JSON object"), std::string::npos);
   EXPECT_THROW(parse_model_config("{", "c"), ModelFileError);
@@ -155,9 +162,10 @@ TEST(Model, APresetsExportParsesBackToItself) {
   const arch::Model back = parse_model_config(arch::export_config_json(tiny, "float32", false), "c");
   EXPECT_EQ(back.hidden_size, tiny.hidden_size);
   EXPECT_EQ(back.vocab_size, tiny.vocab_size);
-  EXPECT_EQ(back.num_key_value_heads, tiny.num_key_value_heads);
-  EXPECT_EQ(back.head_dim, tiny.head_dim);
-  EXPECT_EQ(back.rms_norm_eps, tiny.rms_norm_eps);
+  EXPECT_EQ(back.shape().kv_heads, tiny.shape().kv_heads);
+  EXPECT_EQ(back.shape().head_dim, tiny.shape().head_dim);
+  EXPECT_EQ(back.norm_eps, tiny.norm_eps);
+  EXPECT_EQ(back.layers.back().norm_eps, tiny.layers.back().norm_eps);
   EXPECT_EQ(back.max_position_embeddings, tiny.max_position_embeddings);
   EXPECT_GE(tiny.vocab_size, 257);
   try {

@@ -66,11 +66,11 @@ void expect_equal(const Result& got, const Result& expected) {
     EXPECT_LT(relative_error(got.gradient.at(name), gradient), 1e-10) << name;
 }
 
-class Exactness : public testing::TestWithParam<std::pair<arch::Family, bool>> {};
+class Exactness : public testing::TestWithParam<std::pair<std::string, bool>> {};
 
 TEST_P(Exactness, SharedForestsEqualEachSampleAlone) {
   constexpr uint64_t kSeed = 20261121;
-  const auto [family, tied] = GetParam();
+  const auto& [family, tied] = GetParam();
   auto model = make_model(small_config(family, tied), at::kDouble);
   randomize(model, kSeed);
   for (uint64_t trial = 0; trial < 12; ++trial) {
@@ -86,12 +86,13 @@ TEST_P(Exactness, SharedForestsEqualEachSampleAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Exactness,
-                         testing::Values(std::pair{arch::Family::kLlama, false}, std::pair{arch::Family::kQwen2, true},
-                                         std::pair{arch::Family::kQwen3, false}));
+                         testing::Values(std::pair<std::string, bool>{"llama", false},
+                                         std::pair<std::string, bool>{"qwen2", true},
+                                         std::pair<std::string, bool>{"qwen3", false}));
 
 TEST(Exactness, AnotherBranchesTokensChangeNoBitOfOurs) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
-    auto model = make_model(small_config(arch::Family::kLlama), dtype);
+    auto model = make_model(small_config("llama"), dtype);
     randomize(model, 3);
     const at::NoGradGuard no_grad;
     at::Tensor first;

@@ -60,7 +60,8 @@ TEST_P(Golden, Float64LogitsEqualTransformers) {
 TEST_P(Golden, RotaryTablesAreThoseOfTransformers) {
   const checkpoint::HfDirectory directory(folder());
   const arch::Model config = arch::parse_model_config(directory.config_json(), directory.config_path());
-  const at::Tensor frequency = inverse_frequencies(config.rope, config.head_dim, at::kFloat, at::kCPU);
+  const arch::Attention& attention = config.layers.front().attention;
+  const at::Tensor frequency = inverse_frequencies(attention.rope, attention.head_dim, at::kFloat, at::kCPU);
   EXPECT_TRUE(at::equal(frequency, expected_.tensor("inv_freq")));
   const RotaryTable table = rotary_table(frequency, at::tensor({0, 1, 1000, 4000}, at::kLong));
   EXPECT_LT((table.cos - expected_.tensor("cos32")).abs().max().item<double>(), 1e-6);

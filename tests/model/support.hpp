@@ -22,20 +22,13 @@ namespace fpdist::model {
 inline const bool kOneThread = (at::set_num_threads(1), true);
 
 /// A model small enough to differentiate hundreds of times, with everything a family has.
-inline arch::Model small_config(arch::Family family, bool tied = false) {
-  arch::Model config;
-  config.family = family;
-  config.vocab_size = 23;
-  config.hidden_size = 16;
-  config.intermediate_size = 20;
-  config.num_hidden_layers = 2;
-  config.num_attention_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 6;
+inline arch::Model small_config(const std::string& family, bool tied = false) {
+  arch::Model config = arch::model_of_shape(
+      family, {.layers = 2, .hidden = 16, .intermediate = 20, .heads = 4, .kv_heads = 2, .head_dim = 6, .vocab = 23});
   config.initializer_range = 0.3;  // large enough that attention is far from uniform
-  config.attention_bias = family == arch::Family::kLlama;
-  config.mlp_bias = family == arch::Family::kLlama;
   config.tie_word_embeddings = tied;
+  if (family == "llama")
+    for (arch::Layer& layer : config.layers) layer.attention.qkv_bias = layer.attention.o_bias = layer.mlp.bias = true;
   return config;
 }
 

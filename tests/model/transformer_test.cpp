@@ -36,7 +36,7 @@ std::map<std::string, at::Tensor> gradients(Transformer& model) {
 
 TEST(Transformer, RecomputationChangesNoBit) {
   for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
-    for (const arch::Family family : {arch::Family::kLlama, arch::Family::kQwen2, arch::Family::kQwen3}) {
+    for (const std::string family : {"llama", "qwen2", "qwen3"}) {
       auto plain = make_model(small_config(family), dtype);
       auto recomputed = make_model(small_config(family), dtype, Head::kLanguageModel, true, /*checkpointing=*/true);
       randomize(plain, 5);
@@ -64,7 +64,7 @@ TEST(Transformer, WithoutASumOverTpTheResidualsAreAddedInsideTheProducts) {
   const auto tensors = some_pack();
   for (const int axis : {0, 1, 2}) {  // 0: no axis at all, as in a program of one rank
     comm::run_threads(std::max(1, axis), [&](comm::World& world) {
-      Transformer model(small_config(arch::Family::kQwen2),
+      Transformer model(small_config("qwen2"),
                         {.dtype = at::kFloat, .tp = axis == 0 ? nullptr : &world.communicator()});
       model.initialize(1);
       auto own = tensors;
@@ -86,8 +86,8 @@ TEST(Transformer, NamesAndOrderAreHuggingFaces) {
     for (const auto& parameter : model.parameters()) names.push_back(parameter->name);
     return names;
   };
-  auto config = small_config(arch::Family::kQwen3);
-  config.num_hidden_layers = 1;
+  auto config = small_config("qwen3");
+  config.layers.resize(1);
   EXPECT_EQ(names(config, Head::kLanguageModel),
             (std::vector<std::string>{
                 "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight",
@@ -106,7 +106,7 @@ TEST(Transformer, InitialWeightsDependOnSeedNameAndElementAlone) {
   const arch::Model config = arch::preset_config("tiny");
   auto model = make_model(config, at::kFloat), wide = make_model(config, at::kDouble);
   auto deeper_config = config;
-  deeper_config.num_hidden_layers = 5;
+  deeper_config.layers.push_back(config.layers.front());
   auto deeper = make_model(deeper_config, at::kFloat);
   model.initialize(11);
   wide.initialize(11);
@@ -136,8 +136,8 @@ TEST(Transformer, InitialWeightsDependOnSeedNameAndElementAlone) {
 }
 
 TEST(Transformer, AFrozenModelKeepsNothing) {
-  auto trained = make_model(small_config(arch::Family::kQwen2), at::kDouble);
-  auto frozen = make_model(small_config(arch::Family::kQwen2), at::kDouble, Head::kLanguageModel, /*trainable=*/false);
+  auto trained = make_model(small_config("qwen2"), at::kDouble);
+  auto frozen = make_model(small_config("qwen2"), at::kDouble, Head::kLanguageModel, /*trainable=*/false);
   trained.initialize(1);
   frozen.initialize(1);
   const auto tensors = some_pack();
@@ -150,7 +150,7 @@ TEST(Transformer, AFrozenModelKeepsNothing) {
 }
 
 TEST(Transformer, WithoutGradModeNothingIsKept) {
-  auto model = make_model(small_config(arch::Family::kLlama), at::kFloat);
+  auto model = make_model(small_config("llama"), at::kFloat);
   model.initialize(1);
   {
     const at::NoGradGuard no_grad;
@@ -160,7 +160,7 @@ TEST(Transformer, WithoutGradModeNothingIsKept) {
 }
 
 TEST(Transformer, StageMisuseIsNamed) {
-  auto model = make_model(small_config(arch::Family::kLlama), at::kFloat);
+  auto model = make_model(small_config("llama"), at::kFloat);
   model.initialize(1);
   const auto tensors = some_pack();
   const at::Tensor rows = model.forward(3, tensors, {});
@@ -175,7 +175,7 @@ TEST(Transformer, StageMisuseIsNamed) {
 }
 
 TEST(Transformer, MeanLogitsAndLogprobsAgreeWithAllLogits) {
-  auto model = make_model(small_config(arch::Family::kQwen3), at::kDouble);
+  auto model = make_model(small_config("qwen3"), at::kDouble);
   randomize(model, 2);
   const auto tensors = some_pack();
   const at::Tensor hidden = model.forward(0, tensors, {});
@@ -189,7 +189,7 @@ TEST(Transformer, MeanLogitsAndLogprobsAgreeWithAllLogits) {
 }
 
 TEST(Transformer, ScoresReadEachSamplesLastRow) {
-  auto model = make_model(small_config(arch::Family::kLlama), at::kDouble, Head::kScore);
+  auto model = make_model(small_config("llama"), at::kDouble, Head::kScore);
   randomize(model, 2);
   const auto tensors = some_pack();
   const at::Tensor hidden = model.forward(0, tensors, {});

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "src/model/whole_parameters.hpp"
 #include "tests/model/support.hpp"
 
 namespace fpdist::model {
@@ -22,16 +21,19 @@ struct Case {
   std::vector<int> degrees;
 };
 
+void set_heads(arch::Model& model, int64_t heads, int64_t kv_heads) {
+  for (arch::Layer& layer : model.layers) layer.attention.heads = heads, layer.attention.kv_heads = kv_heads;
+}
+
 /// Every family with 4 heads over 2, and with 6 heads over 3; a vocabulary of 23 and 20 inner columns leave remainders.
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const arch::Family family : {arch::Family::kLlama, arch::Family::kQwen2, arch::Family::kQwen3})
+  for (const std::string family : {"llama", "qwen2", "qwen3"})
     for (const Head head : {Head::kLanguageModel, Head::kScore}) {
-      all.push_back({small_config(family, /*tied=*/family == arch::Family::kQwen3), head, {1, 2, 4}});
+      all.push_back({small_config(family, /*tied=*/family == "qwen3"), head, {1, 2, 4}});
       all.push_back({small_config(family), head, {1, 3, 6}});
-      all.back().config.num_attention_heads = 6;
-      all.back().config.num_key_value_heads = 3;
-      all.back().config.intermediate_size = 4;  // fewer than the ranks
+      set_heads(all.back().config, 6, 3);
+      for (arch::Layer& layer : all.back().config.layers) layer.mlp.intermediate = 4;  // fewer than the ranks
     }
   return all;
 }
@@ -52,7 +54,7 @@ TEST(Weights, SlicesOfAnyDegreeAreTheWholeAndEveryElementIsCountedOnce) {
   for (const Case& of : cases()) {
     const RunWeights whole = make(of);
     for (const int size : of.degrees) {
-      SCOPED_TRACE(testing::Message() << "family " << static_cast<int>(of.config.family) << " tp " << size);
+      SCOPED_TRACE(testing::Message() << "family " << of.config.family << " tp " << size);
       std::map<std::string, at::Tensor> counted;
       for (const auto& parameter : whole.all) counted[parameter->name] = at::zeros_like(parameter->main_grad);
       for (int rank = 0; rank < size; ++rank) {
@@ -75,7 +77,7 @@ TEST(Weights, SlicesOfAnyDegreeAreTheWholeAndEveryElementIsCountedOnce) {
 }
 
 TEST(Weights, ReplicatedGradientsAreMarkedByWhoMustSumThem) {
-  const Case of{small_config(arch::Family::kLlama), Head::kScore, {}};
+  const Case of{small_config("llama"), Head::kScore, {}};
   std::map<std::string, Sum> sum;
   const RunWeights weights = make(of, {3, 4});
   for (const auto& parameter : weights.all) sum[parameter->name] = parameter->sharding.sum;
@@ -106,7 +108,7 @@ TEST(Weights, OneRankHoldsEverythingUncut) {
 TEST(Weights, StagesTogetherHoldTheWholeModelInOrder) {
   for (const bool tied : {false, true})
     for (const Head head : {Head::kLanguageModel, Head::kScore}) {
-      const Case of{small_config(arch::Family::kQwen2, tied), head, {}};
+      const Case of{small_config("qwen2", tied), head, {}};
       const RunWeights whole = make(of);
       for (const int size : {1, 2}) {
         const TensorShard tp{size - 1, size};
@@ -135,13 +137,25 @@ TEST(Weights, StagesTogetherHoldTheWholeModelInOrder) {
 TEST(Weights, ListOfTheWholeModelIsWhatOneRankHolds) {
   for (const Case& of : cases()) {
     const RunWeights whole = make(of);
-    const auto list = whole_parameters(of.config, of.head);
+    const auto list = arch::parameters(of.config, of.head);
     ASSERT_EQ(list.size(), whole.all.size());
     for (size_t i = 0; i < list.size(); ++i) {
       EXPECT_EQ(list[i].first, whole.all[i]->name);
       EXPECT_EQ(list[i].second, whole.all[i]->value.sizes().vec());
     }
   }
+}
+
+TEST(Weights, TheCountOfParametersIsWhatIsAllocated) {
+  for (const std::string family : {"llama", "qwen2", "qwen3"})
+    for (const bool tied : {false, true})
+      for (const Head head : {Head::kLanguageModel, Head::kScore}) {
+        const arch::Model model = small_config(family, tied);
+        int64_t elements = 0;
+        for (const auto& parameter : RunWeights::allocate(model, at::kFloat, head, false).all)
+          elements += parameter->value.numel();
+        EXPECT_EQ(arch::parameter_count(model, head), elements) << family << " tied " << tied;
+      }
 }
 
 std::string refusal(const arch::Model& config, int tp) {
@@ -154,19 +168,18 @@ std::string refusal(const arch::Model& config, int tp) {
 }
 
 TEST(Weights, ADegreeThatDoesNotFitIsRefusedWithTheNearestOnes) {
-  arch::Model config = small_config(arch::Family::kLlama);
+  arch::Model config = small_config("llama");
   EXPECT_NE(refusal(config, 3).find("parallel.tp: 3 does not fit"), std::string::npos);
   EXPECT_NE(refusal(config, 3).find("use 2 or 4"), std::string::npos);
   EXPECT_TRUE(refusal(config, 8).ends_with("use 4")) << refusal(config, 8);
   EXPECT_NE(refusal(config, 0).find("parallel.tp"), std::string::npos);
-  config.num_attention_heads = 6;
-  config.num_key_value_heads = 3;
+  set_heads(config, 6, 3);
   EXPECT_NE(refusal(config, 2).find("use 1 or 3"), std::string::npos);  // 2 divides the heads, but 3 would be cut
   EXPECT_THROW(RunWeights::allocate(config, at::kFloat, Head::kScore, true, {}, {0, 2}), ConfigError);
 }
 
 TEST(Weights, LayersAndRanksThatAreNotThereAreRefused) {
-  const Case of{small_config(arch::Family::kLlama), Head::kScore, {}};
+  const Case of{small_config("llama"), Head::kScore, {}};
   EXPECT_THROW(make(of, {}, {.first = 1, .count = 2}), ShapeError);
   EXPECT_THROW(make(of, {}, {.first = -1, .count = 1}), ShapeError);
   EXPECT_THROW(make(of, {}, {.first = 3}), ShapeError);

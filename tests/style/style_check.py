@@ -46,7 +46,6 @@ FACES = {
     "files/files.hpp",
     "files/strict_json.hpp",
     "loss/score_columns.hpp",
-    "model/whole_parameters.hpp",
     "ops/partial_attention.hpp",
     "ops/partial_embedding.hpp",
     "ops/partial_logprob.hpp",

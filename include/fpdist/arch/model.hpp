@@ -1,13 +1,16 @@
 #pragma once
-// arch: what a config.json says, for the families llama, qwen2 and qwen3. Unknown fields are kept and written back.
+// arch: what a config.json says, as layers with features. Families (llama, qwen2, qwen3) live in src/arch/families and
+// nowhere else: whoever computes reads features. Fields that are not understood are kept and written back.
 
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
+
+#include "fpdist/core/types.hpp"
 
 namespace fpdist::arch {
-
-enum class Family { kLlama, kQwen2, kQwen3 };
 
 /// rope_type default | linear | llama3 (old spelling rope_scaling + rope_theta, new spelling rope_parameters).
 struct RopeConfig {
@@ -15,6 +18,27 @@ struct RopeConfig {
   double theta = 10000.0;
   double factor = 1.0, low_freq_factor = 1.0, high_freq_factor = 4.0;
   int64_t original_max_position_embeddings = 8192;
+  bool operator==(const RopeConfig&) const = default;
+};
+
+struct Attention {
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  bool qkv_bias = false, o_bias = false;
+  bool qk_norm = false;  ///< every head of q and of k is normalised, with a weight [head_dim] for each
+  RopeConfig rope;
+};
+
+/// down(silu(gate(x)) * up(x)).
+struct GatedMlp {
+  int64_t intermediate = 0;
+  bool bias = false;  ///< on all three
+};
+
+/// x + attention(norm(x)), then the same with the MLP.
+struct Layer {
+  Attention attention;
+  GatedMlp mlp;
+  double norm_eps = 1e-6;  ///< of the layer's norms, those of q and k as well
 };
 
 /// The numbers of a decoder-only transformer that decide its cost.
@@ -23,19 +47,16 @@ struct ModelShape {
 };
 
 struct Model {
-  Family family = Family::kLlama;
-  int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, num_hidden_layers = 0;
-  int64_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
-  int64_t max_position_embeddings = 2048;
-  double rms_norm_eps = 1e-6, initializer_range = 0.02;
-  bool attention_bias = false;  ///< bias on q, k, v and o (Llama, Qwen3); Qwen2 always has one on q, k, v only
-  bool mlp_bias = false;        ///< Llama only
+  std::string family;  ///< config.json's model_type
+  int64_t vocab_size = 0, hidden_size = 0, max_position_embeddings = 2048;
+  double norm_eps = 1e-6;  ///< of the final norm
+  double initializer_range = 0.02;
   bool tie_word_embeddings = false;
-  RopeConfig rope;
-  std::string json;  ///< the file's own text ("" for a preset), source of the export's config.json
+  std::vector<Layer> layers;  ///< at least one; alike in every family that there is
+  std::string json;           ///< the file's own text ("" for a preset), source of the export's config.json
 
-  bool qkv_bias() const { return attention_bias || family == Family::kQwen2; }
-  bool qk_norm() const { return family == Family::kQwen3; }
+  int64_t layer_count() const { return static_cast<int64_t>(layers.size()); }
+  /// Sizes of its first layer stand for all.
   ModelShape shape() const;
 };
 
@@ -43,19 +64,35 @@ struct Model {
 /// an unsupported rope type, activation or sliding window in use.
 Model parse_model_config(std::string_view json, const std::string& where);
 
+/// A model of a family (its model_type) in these sizes, everything else as the family has it where config.json says
+/// nothing. Throws ModelFileError as parse_model_config does.
+Model model_of_shape(std::string_view family, const ModelShape& shape);
+
 /// The presets of ModelOptions::preset; throws ConfigError listing them.
 Model preset_config(std::string_view name);
 
 /// config.json for an export: the input's own fields, with architectures, dtype (in the spelling the input used) and,
 /// for a reward model, num_labels 1 and the sequence-classification architecture.
-std::string export_config_json(const Model& config, std::string_view dtype, bool reward_head);
+std::string export_config_json(const Model& model, std::string_view dtype, bool reward_head);
+
+/// Name of a reward model's score head [1,H]; a base model's directory lacks it.
+inline constexpr const char* kScoreWeight = "score.weight";
+/// Name of the embedding, and of its copy where it serves as the head on another stage.
+inline constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";
+
+using NamedShape = std::pair<std::string, std::vector<int64_t>>;
+/// Every weight of the whole model in Hugging Face order: embedding, layers, norm, head (absent when tied).
+std::vector<NamedShape> parameters(const Model& model, Head head);
+
+/// Elements of all of them together.
+int64_t parameter_count(const Model& model, Head head);
 
 /// Throws ConfigError, naming parallel.tp and the nearest degrees that work, unless `tp` divides the attention heads
 /// and either divides the key/value heads or is a multiple of them.
-void check_tensor_parallel(const Model& config, int tp);
+void check_tensor_parallel(const Model& model, int tp);
 
 /// Tensor-parallel ranks that hold the same key/value head: 1, or tp / heads where tp exceeds the heads. Ranks
 /// [i * replicas, (i + 1) * replicas) share one; they sum its gradients (ops::Sharding::Sum::kReplicas).
-int key_value_replicas(const Model& config, int tp);
+int key_value_replicas(const Model& model, int tp);
 
 }  // namespace fpdist::arch

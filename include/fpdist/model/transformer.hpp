@@ -1,8 +1,8 @@
 #pragma once
-// model: a decoder-only transformer (Llama, Qwen2, Qwen3) over a pack's rows, or a run of its layers. Its parameters
-// carry Hugging Face names. A Transformer is a Stage: the first run embeds, the last applies the final norm and has the
-// head, which logprobs() or scores() apply. With a tp axis every rank holds its slices of the weights and, between the
-// linears, its run of the rows; all calls that compute are then collective over that axis.
+// model: a decoder-only transformer, of layers as arch::Model lists them, over a pack's rows, or a run of its layers.
+// Its parameters carry Hugging Face names. A Transformer is a Stage: the first run embeds, the last applies the final
+// norm and has the head, which logprobs() or scores() apply. With a tp axis every rank holds its slices of the weights
+// and, between the linears, its run of the rows; all calls that compute are then collective over that axis.
 
 #include <ATen/core/Tensor.h>
 
@@ -26,10 +26,7 @@ namespace fpdist::model {
 
 using fpdist::Head;
 
-/// Name of a reward model's score head [1,H]; a base model's directory lacks it.
-inline constexpr const char* kScoreWeight = "score.weight";
-/// Name of the embedding, and of its copy where it serves as the head on another stage.
-inline constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";
+using arch::kEmbeddingWeight, arch::kScoreWeight;
 
 /// What decides a Transformer beside its shape.
 struct TransformerOptions {

@@ -33,11 +33,11 @@ struct Shape {
 
 /// The linear layers of a block, each shape once.
 std::vector<Shape> shapes_of(const arch::Model& model) {
-  const int64_t q = model.num_attention_heads * model.head_dim, kv = model.num_key_value_heads * model.head_dim;
+  const arch::ModelShape of = model.shape();
+  const int64_t q = of.heads * of.head_dim, kv = of.kv_heads * of.head_dim;
   std::vector<Shape> all;
-  for (const Shape& shape :
-       {Shape{model.hidden_size, q}, Shape{model.hidden_size, kv}, Shape{q, model.hidden_size},
-        Shape{model.hidden_size, model.intermediate_size}, Shape{model.intermediate_size, model.hidden_size}})
+  for (const Shape& shape : {Shape{of.hidden, q}, Shape{of.hidden, kv}, Shape{q, of.hidden},
+                             Shape{of.hidden, of.intermediate}, Shape{of.intermediate, of.hidden}})
     if (std::find(all.begin(), all.end(), shape) == all.end()) all.push_back(shape);
   return all;
 }

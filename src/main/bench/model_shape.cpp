@@ -10,33 +10,29 @@
 namespace fpdist::bench {
 namespace {
 
-struct Shape {
-  arch::Family family;
-  int64_t vocab, hidden, intermediate, layers, heads, kv_heads, head_dim;
+struct BuiltIn {
+  const char* family;
+  arch::ModelShape shape;
   double theta;
   bool tied = false;
 };
 
-const std::map<std::string, Shape>& built_in() {
-  using enum arch::Family;
-  static const std::map<std::string, Shape> shapes = {
-      {"qwen2.5-7b", {kQwen2, 152064, 3584, 18944, 28, 28, 4, 128, 1e6}},
-      {"qwen2.5-0.5b", {kQwen2, 151936, 896, 4864, 24, 14, 2, 64, 1e6, true}},
-      {"llama-3-8b", {kLlama, 128256, 4096, 14336, 32, 32, 8, 128, 5e5}},
-      {"small", {kLlama, 8192, 512, 1536, 8, 8, 4, 64, 1e4}},
+const std::map<std::string, BuiltIn>& built_in() {
+  static const std::map<std::string, BuiltIn> all = {
+      // layers, hidden, intermediate, heads, kv_heads, head_dim, vocab
+      {"qwen2.5-7b", {"qwen2", {28, 3584, 18944, 28, 4, 128, 152064}, 1e6}},
+      {"qwen2.5-0.5b", {"qwen2", {24, 896, 4864, 14, 2, 64, 151936}, 1e6, true}},
+      {"llama-3-8b", {"llama", {32, 4096, 14336, 32, 8, 128, 128256}, 5e5}},
+      {"small", {"llama", {8, 512, 1536, 8, 4, 64, 8192}, 1e4}},
   };
-  return shapes;
+  return all;
 }
 
-arch::Model from_shape(const Shape& shape) {
-  arch::Model config;
-  config.family = shape.family;
-  config.vocab_size = shape.vocab, config.hidden_size = shape.hidden, config.intermediate_size = shape.intermediate;
-  config.num_hidden_layers = shape.layers, config.head_dim = shape.head_dim;
-  config.num_attention_heads = shape.heads, config.num_key_value_heads = shape.kv_heads;
-  config.max_position_embeddings = 131072, config.tie_word_embeddings = shape.tied;
-  config.rope.theta = shape.theta;
-  return config;
+arch::Model model_of(const BuiltIn& from) {
+  arch::Model model = arch::model_of_shape(from.family, from.shape);
+  model.max_position_embeddings = 131072, model.tie_word_embeddings = from.tied;
+  for (arch::Layer& layer : model.layers) layer.attention.rope.theta = from.theta;
+  return model;
 }
 
 }  // namespace
@@ -45,7 +41,7 @@ arch::Model model_shape(const std::string& name, int64_t layers) {
   arch::Model config;
   const auto found = built_in().find(name);
   if (found != built_in().end()) {
-    config = from_shape(found->second);
+    config = model_of(found->second);
   } else {
     std::filesystem::path path = name;
     if (std::filesystem::is_directory(path)) path /= "config.json";
@@ -54,7 +50,7 @@ arch::Model model_shape(const std::string& name, int64_t layers) {
                        " is neither qwen2.5-7b, qwen2.5-0.5b, llama-3-8b or small nor a config.json that can be read");
     config = arch::parse_model_config(std::string(std::istreambuf_iterator<char>(file), {}), path.string());
   }
-  if (layers > 0) config.num_hidden_layers = layers;
+  if (layers > 0) config.layers.resize(static_cast<size_t>(layers), config.layers.front());
   return config;
 }
 

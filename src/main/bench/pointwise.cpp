@@ -84,18 +84,19 @@ void add_rotary(std::vector<Case>& cases, const std::string& name, const at::Ten
 /// Everything pointwise of a layer of the model, `rows` rows.
 std::vector<Case> cases_of(const arch::Model& model, int64_t rows, const at::TensorOptions& on) {
   const auto random = [&](at::IntArrayRef sizes) { return at::randn(sizes, on); };
+  const arch::ModelShape of = model.shape();
   std::vector<Case> cases;
-  const at::Tensor gate = random({rows, model.intermediate_size}), up = random({rows, model.intermediate_size});
+  const at::Tensor gate = random({rows, of.intermediate}), up = random({rows, of.intermediate});
   add_copy(cases, "copy_mlp", gate);
-  add_swiglu(cases, gate, up, random({rows, model.intermediate_size}));
-  const at::Tensor x = random({rows, model.hidden_size}), dy = random({rows, model.hidden_size});
+  add_swiglu(cases, gate, up, random({rows, of.intermediate}));
+  const at::Tensor x = random({rows, of.hidden}), dy = random({rows, of.hidden});
   add_copy(cases, "copy_hidden", x);
   add_rms_norm(cases, "rms_norm", x, dy);
-  const at::Tensor q = random({rows, model.num_attention_heads, model.head_dim});
+  const at::Tensor q = random({rows, of.heads, of.head_dim});
   add_rotary(cases, "rotary_q", q);
-  add_rotary(cases, "rotary_k", random({rows, model.num_key_value_heads, model.head_dim}));
+  add_rotary(cases, "rotary_k", random({rows, of.kv_heads, of.head_dim}));
   // Families that normalise each head.
-  add_rms_norm(cases, "head_norm", q.view({-1, model.head_dim}), at::randn_like(q).view({-1, model.head_dim}));
+  add_rms_norm(cases, "head_norm", q.view({-1, of.head_dim}), at::randn_like(q).view({-1, of.head_dim}));
   return cases;
 }
 

@@ -106,7 +106,7 @@ void run(comm::World& world, const Options& options, const arch::Model& config, 
               options.json, world.rank() == 0);
   for (const Cell& cell : cells) {
     nlohmann::ordered_json line = {{"bench", "step"},         {"device", device->description()},
-                                   {"model", options.model},  {"layers", config.num_hidden_layers},
+                                   {"model", options.model},  {"layers", config.layer_count()},
                                    {"dtype", name_of(dtype)}, {"gradient_checkpointing", options.checkpointing}};
     line.update(measure(model, *device, cell, config, options));
     table.add(line);

@@ -51,7 +51,7 @@ int64_t context_traffic(const std::vector<data::Group>& groups, const plan::Step
           elements += traffic.forward_sent(rank) + traffic.backward_sent(rank);
       }
     }
-  return elements * job.model.num_hidden_layers * parallel.tp * config::model_bytes(job).value;
+  return elements * job.model.layer_count() * parallel.tp * config::model_bytes(job).value;
 }
 
 }  // namespace

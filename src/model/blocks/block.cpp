@@ -33,23 +33,25 @@ at::Tensor heads_of(const at::Tensor& x, const Linear& linear, int64_t head_dim)
   return project(x, linear).view({x.size(0), linear.weight->value.size(0) / head_dim, head_dim});
 }
 
-/// Projects to heads, normalises each head where the family does, and turns it by its row's depth.
+/// Projects to heads, normalises each head where the layer does, and turns it by its row's depth.
 at::Tensor turned_heads(const at::Tensor& x, const Linear& linear, const ops::ParameterPtr& norm,
-                        const arch::Model& config, const RotaryTable& rotary) {
-  at::Tensor heads = heads_of(x, linear, config.head_dim);
-  if (norm) heads = ops::rms_norm(heads, *norm, config.rms_norm_eps);
+                        const arch::Layer& layer, const RotaryTable& rotary) {
+  at::Tensor heads = heads_of(x, linear, layer.attention.head_dim);
+  if (norm) heads = ops::rms_norm(heads, *norm, layer.norm_eps);
   return ops::rotary(heads, rotary.cos, rotary.sin);
 }
 
 /// Before the output projection: [n, Hq D].
-at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, const arch::Model& config,
-                     const PackContext& context, parallel::ResidentKeys* resident) {
+at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, const arch::Layer& layer,
+                     const PackContext& context, size_t index) {
+  const int64_t head_dim = layer.attention.head_dim;
+  parallel::ResidentKeys* resident = context.keys == nullptr ? nullptr : &(*context.keys)[index];
   const at::Tensor x = context.gathered(normed);
-  const at::Tensor q = turned_heads(x, weights.q, weights.q_norm, config, context.rotary);
-  const at::Tensor k = turned_heads(x, weights.k, weights.k_norm, config, context.rotary);
-  const at::Tensor v = heads_of(x, weights.v, config.head_dim);
+  const at::Tensor q = turned_heads(x, weights.q, weights.q_norm, layer, context.rotary[index]);
+  const at::Tensor k = turned_heads(x, weights.k, weights.k_norm, layer, context.rotary[index]);
+  const at::Tensor v = heads_of(x, weights.v, head_dim);
   const auto& tensors = context.tensors;
-  const ops::AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim)),
+  const ops::AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(head_dim)),
                                       .deterministic = tensors.deterministic};
   const at::Tensor mixed = tensors.exchange
                                ? parallel::context_attention({q, k, v}, tensors.exchange, options, resident)
@@ -69,15 +71,14 @@ at::Tensor PackContext::gathered(const at::Tensor& own) const {
   return tp == nullptr ? own : parallel::gather_rows(own, *tp, tensors.shard_rows);
 }
 
-at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const arch::Model& config,
+at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const arch::Layer& layer,
                          const PackContext& context, size_t index) {
-  parallel::ResidentKeys* resident = context.keys == nullptr ? nullptr : &(*context.keys)[index];
   const auto norm = [&](const at::Tensor& rows, const ops::ParameterPtr& weight) {
-    return ops::rms_norm(rows, *weight, config.rms_norm_eps);
+    return ops::rms_norm(rows, *weight, layer.norm_eps);
   };
   // Nested, so that what attention leaves is gone before the MLP.
   const at::Tensor mixed =
-      add_projected(x, attention(norm(x, weights.input_norm), weights, config, context, resident), weights.o, context);
+      add_projected(x, attention(norm(x, weights.input_norm), weights, layer, context, index), weights.o, context);
   return add_projected(mixed, gated(norm(mixed, weights.post_attention_norm), weights, context), weights.down, context);
 }
 

@@ -16,7 +16,7 @@ namespace fpdist::model {
 /// What every block of a pack needs beside its input.
 struct PackContext {
   parallel::PackTensors tensors;
-  RotaryTable rotary;
+  std::vector<RotaryTable> rotary;                      ///< [blocks]
   comm::Communicator* tp = nullptr;                     ///< null: one rank
   std::vector<parallel::ResidentKeys>* keys = nullptr;  ///< [blocks] of a pack in slices; null: a whole pack
 
@@ -26,7 +26,7 @@ struct PackContext {
 
 /// x [n_t,H] -> [n_t,H]: x + attention(norm(x)), then the same with the gated MLP. Differentiable in x and the weights.
 /// `index`: the block's number in its run of layers.
-at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const arch::Model& config,
+at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const arch::Layer& layer,
                          const PackContext& context, size_t index);
 
 }  // namespace fpdist::model

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <numbers>
 
 namespace fpdist::model {
@@ -28,6 +29,27 @@ at::Tensor inverse_frequencies(const arch::RopeConfig& rope, int64_t head_dim, a
 RotaryTable rotary_table(const at::Tensor& inverse_frequency, const at::Tensor& depth) {
   const at::Tensor angle = depth.to(inverse_frequency.scalar_type()).unsqueeze(1) * inverse_frequency.unsqueeze(0);
   return {.cos = angle.cos(), .sin = angle.sin()};
+}
+
+LayerRotary::LayerRotary(std::span<const arch::Layer> layers, at::ScalarType dtype, at::Device device) {
+  std::vector<const arch::Attention*> seen;
+  for (const arch::Layer& layer : layers) {
+    const arch::Attention& attention = layer.attention;
+    const auto same = std::find_if(seen.begin(), seen.end(), [&](const arch::Attention* one) {
+      return one->rope == attention.rope && one->head_dim == attention.head_dim;
+    });
+    of_layer_.push_back(static_cast<size_t>(same - seen.begin()));
+    if (same != seen.end()) continue;
+    seen.push_back(&attention);
+    frequencies_.push_back(inverse_frequencies(attention.rope, attention.head_dim, dtype, device));
+  }
+}
+
+std::vector<RotaryTable> LayerRotary::tables(const at::Tensor& depth) const {
+  std::vector<RotaryTable> distinct, of_layer;
+  for (const at::Tensor& frequency : frequencies_) distinct.push_back(rotary_table(frequency, depth));
+  for (const size_t which : of_layer_) of_layer.push_back(distinct[which]);
+  return of_layer;
 }
 
 }  // namespace fpdist::model

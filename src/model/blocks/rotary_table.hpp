@@ -3,6 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
+#include <span>
+#include <vector>
+
 #include "fpdist/arch/model.hpp"
 
 namespace fpdist::model {
@@ -15,7 +19,19 @@ struct RotaryTable {
 /// in bfloat16) or float64 for a float64 model.
 at::Tensor inverse_frequencies(const arch::RopeConfig& rope, int64_t head_dim, at::ScalarType dtype, at::Device device);
 
-/// One table a pack, shared by all layers. depth [T] int64.
+/// depth [T] int64.
 RotaryTable rotary_table(const at::Tensor& inverse_frequency, const at::Tensor& depth);
+
+/// The rotary embeddings of a run of layers: layers that turn alike share a table.
+class LayerRotary {
+ public:
+  LayerRotary(std::span<const arch::Layer> layers, at::ScalarType dtype, at::Device device);
+  /// [layers] of a pack.
+  std::vector<RotaryTable> tables(const at::Tensor& depth) const;
+
+ private:
+  std::vector<at::Tensor> frequencies_;  // distinct ones
+  std::vector<size_t> of_layer_;         // which of them
+};
 
 }  // namespace fpdist::model

@@ -6,7 +6,6 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "src/checkpoint/gather.hpp"
-#include "src/model/whole_parameters.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -14,7 +13,7 @@ namespace {
 checkpoint::Gatherer gatherer_of(const Job& job, Weights& weights, WholeOf what) {
   const bool are_values = what == WholeOf::kValues;
   std::vector<checkpoint::TensorSpec> whole;
-  for (auto& [name, shape] : model::whole_parameters(job.model, weights.head()))
+  for (auto& [name, shape] : arch::parameters(job.model, weights.head()))
     whole.push_back({name, are_values ? job.dtype() : job.sum_dtype(), shape});
   weights.settle();
   if (!are_values) weights.gather_gradients();

@@ -167,7 +167,7 @@ TEST(GatherOverlap, ForwardWaitsLayerByLayer) {
     EXPECT_TRUE(at::equal(got, wanted));
     std::vector<size_t> waits{0};  // ahead of each attention, and of the head's log-probs
     for (const std::string& event : *events) event.starts_with("wait") ? void(++waits.back()) : waits.push_back(0);
-    const auto layers = static_cast<size_t>(model.config().num_hidden_layers);
+    const auto layers = model.config().layers.size();
     ASSERT_EQ(waits.size(), layers + 2);
     for (size_t layer = 1; layer < layers; ++layer) EXPECT_EQ(waits[layer] + 1, waits[0]) << "the embedding is ahead";
     EXPECT_EQ(std::accumulate(waits.begin(), waits.end(), size_t{0}), flat.parameters().size());

@@ -11,7 +11,6 @@
 #include <string>
 
 #include "fpdist/core/error.hpp"
-#include "src/model/whole_parameters.hpp"
 #include "src/trainer/weights/whole_weights.hpp"
 
 namespace fpdist::trainer {
@@ -60,7 +59,7 @@ TEST(Weights, EveryElementIsUpdatedOnOneOfTheRanksThatHoldIt) {
           EXPECT_TRUE(at::equal(moment, at::zeros_like(weight.master))) << weight.name << ": no step has been";
         if (weight.sharding.counted) note(seen, weight);
       });
-      if (world.rank() == 0) whole = model::whole_parameters(job.model, weights.head());
+      if (world.rank() == 0) whole = arch::parameters(job.model, weights.head());
     });
     ASSERT_EQ(seen.size(), whole.size());
     for (const auto& [name, shape] : whole) {

@@ -1,0 +1,69 @@
+// The weights that a model has: the one list that memory estimates count, ranks allocate from and exports write.
+
+#include <functional>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fpdist/arch/model.hpp"
+
+namespace fpdist::arch {
+namespace {
+
+class List {
+ public:
+  void add(std::string name, std::vector<int64_t> shape) { all_.emplace_back(std::move(name), std::move(shape)); }
+  void linear(const std::string& name, int64_t out, int64_t in, bool bias) {
+    add(name + ".weight", {out, in});
+    if (bias) add(name + ".bias", {out});
+  }
+  std::vector<NamedShape> take() { return std::move(all_); }
+
+ private:
+  std::vector<NamedShape> all_;
+};
+
+void add_layer(const std::string& prefix, const Layer& layer, int64_t hidden, List& list) {
+  const Attention& attention = layer.attention;
+  const int64_t q = attention.heads * attention.head_dim, kv = attention.kv_heads * attention.head_dim;
+  const std::string self = prefix + "self_attn.", mlp = prefix + "mlp.";
+  list.linear(self + "q_proj", q, hidden, attention.qkv_bias);
+  list.linear(self + "k_proj", kv, hidden, attention.qkv_bias);
+  list.linear(self + "v_proj", kv, hidden, attention.qkv_bias);
+  list.linear(self + "o_proj", hidden, q, attention.o_bias);
+  if (attention.qk_norm) {
+    list.add(self + "q_norm.weight", {attention.head_dim});
+    list.add(self + "k_norm.weight", {attention.head_dim});
+  }
+  list.linear(mlp + "gate_proj", layer.mlp.intermediate, hidden, layer.mlp.bias);
+  list.linear(mlp + "up_proj", layer.mlp.intermediate, hidden, layer.mlp.bias);
+  list.linear(mlp + "down_proj", hidden, layer.mlp.intermediate, layer.mlp.bias);
+  list.add(prefix + "input_layernorm.weight", {hidden});
+  list.add(prefix + "post_attention_layernorm.weight", {hidden});
+}
+
+}  // namespace
+
+std::vector<NamedShape> parameters(const Model& model, Head head) {
+  const int64_t hidden = model.hidden_size;
+  List list;
+  list.add(kEmbeddingWeight, {model.vocab_size, hidden});
+  for (size_t number = 0; number < model.layers.size(); ++number)
+    add_layer("model.layers." + std::to_string(number) + ".", model.layers[number], hidden, list);
+  list.add("model.norm.weight", {hidden});
+  if (head == Head::kScore)
+    list.add(kScoreWeight, {1, hidden});
+  else if (!model.tie_word_embeddings)
+    list.add("lm_head.weight", {model.vocab_size, hidden});
+  return list.take();
+}
+
+int64_t parameter_count(const Model& model, Head head) {
+  int64_t elements = 0;
+  for (const auto& [name, shape] : parameters(model, head))
+    elements += std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+  return elements;
+}
+
+}  // namespace fpdist::arch
