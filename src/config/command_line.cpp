@@ -16,20 +16,17 @@ namespace fpdist::config {
 namespace {
 
 struct Assignment {
-  const Key* key;
+  const ConfigKey* key;
   std::string argument, value;
 };
 
-bool holds(const Key& key, auto predicate) {
+bool is_bool(const ConfigKey& key) {
   Config any;
-  return predicate(key.field(any));
-}
-bool is_bool(const Key& key) {
-  return holds(key, [](const Field& field) { return std::holds_alternative<bool*>(field); });
+  return std::holds_alternative<bool*>(key.field(any));
 }
 
-List split(const std::string& value) {
-  List out;
+Texts split(const std::string& value) {
+  Texts out;
   for (size_t begin = 0; begin <= value.size();) {
     const size_t end = std::min(value.find(',', begin), value.size());
     if (end > begin) out.push_back(value.substr(begin, end - begin));
@@ -89,7 +86,7 @@ class Reader {
       if (has_value || take_value(argument, value)) set_file(value);
       return;
     }
-    const Key* key = find_key(name);
+    const ConfigKey* key = find_key(name);
     if (!key && (name.starts_with("no-") || name.starts_with("no_"))) {
       key = find_key(std::string_view(name).substr(3));
       if (key && (!is_bool(*key) || has_value)) {
@@ -132,14 +129,14 @@ class Reader {
     const Field field = assignment.key->field(line_.config);
     const bool first = given_.insert(assignment.key).second;
     RawValue value = assignment.value;
-    if (auto* const* list = std::get_if<List*>(&field)) {
-      List all = first ? List() : **list;
+    if (auto* const* list = std::get_if<Texts*>(&field)) {
+      Texts all = first ? Texts() : **list;
       for (std::string& item : split(assignment.value)) all.push_back(std::move(item));
       value = all;
     } else if (std::holds_alternative<Integers*>(field)) {
       value = split(assignment.value);
-    } else if (auto* const* map = std::get_if<Map*>(&field)) {
-      Map all = first ? Map() : **map;
+    } else if (auto* const* map = std::get_if<TextMap*>(&field)) {
+      TextMap all = first ? TextMap() : **map;
       for (const std::string& item : split(assignment.value)) {
         const size_t equal = item.find('=');
         if (equal == std::string::npos || equal == 0)
@@ -156,7 +153,7 @@ class Reader {
   CommandLine line_;
   std::string file_;
   std::vector<Assignment> assignments_;
-  std::set<const Key*> given_;
+  std::set<const ConfigKey*> given_;
   std::vector<std::string> problems_;
 };
 
@@ -174,13 +171,12 @@ std::string help_text() {
       "lists as a,b or by repeating the key. In the file a key stands inside its section.\n";
   Config defaults;
   std::string_view section = "none";
-  for (const Key& key : keys()) {
-    if (section_of(key) != section) out += '\n';
-    section = section_of(key);
-    const Field field = key.field(defaults);
-    const std::string shown = scalar_text(field);
-    out += text("  --", key.name, " (", shown.empty() ? "empty" : shown, ")\n      ", key.meaning, "; ",
-                key.values.empty() ? type_of(field) : key.values, "\n");
+  for (const ConfigKey& key : keys()) {
+    if (key.section != section) out += '\n';
+    section = key.section;
+    const std::string shown = scalar_text(key.field(defaults));
+    out += text("  --", key.name, " (", shown.empty() ? "empty" : shown, ")\n      ", key.key->meaning, "; ",
+                values_of(key), "\n");
   }
   return out;
 }

@@ -113,24 +113,24 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 std::string_view nearest(std::string_view name) {
   const std::string_view leaf = last_part(name);
-  for (const Key& key : keys())
-    if (leaf_of(key) == leaf) return key.name;
+  for (const ConfigKey& key : keys())
+    if (key.leaf() == leaf) return key.name;
   for (const Synonym& synonym : kSynonyms)
     if (synonym.theirs == leaf) return synonym.ours;
   std::string_view best;
   size_t best_distance = std::max<size_t>(2, leaf.size() / 3) + 1;
-  for (const Key& key : keys()) {
+  for (const ConfigKey& key : keys()) {
     // A long wrong name is far from every key; comparing it would only cost time.
     if (name.size() > 2 * key.name.size() + 8) continue;
-    const size_t distance = std::min(edit_distance(leaf, leaf_of(key)), edit_distance(name, key.name));
-    if (distance < best_distance && distance < leaf_of(key).size()) {
+    const size_t distance = std::min(edit_distance(leaf, key.leaf()), edit_distance(name, key.name));
+    if (distance < best_distance && distance < key.leaf().size()) {
       best = key.name;
       best_distance = distance;
     }
     if (leaf.size() != name.size()) continue;
-    const size_t to_section = edit_distance(name, section_of(key));
+    const size_t to_section = edit_distance(name, key.section);
     if (to_section < std::min<size_t>(best_distance, 3) && to_section < name.size()) {
-      best = section_of(key);
+      best = key.section;
       best_distance = to_section;
     }
   }

@@ -1,5 +1,6 @@
 // Values: text to a field and back, chosen by the field's type.
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -20,19 +21,11 @@ constexpr std::string_view kTypeName<double> = "a number";
 template <>
 constexpr std::string_view kTypeName<std::string> = "a text";
 template <>
-constexpr std::string_view kTypeName<DType> = "float32, bfloat16 or float64";
-template <>
-constexpr std::string_view kTypeName<Method> = "sft, dpo, reward or grpo";
-template <>
-constexpr std::string_view kTypeName<plan::Schedule> = "1f1b, interleaved or zb-h1";
-template <>
-constexpr std::string_view kTypeName<plan::CpMethod> = "auto, ring, groupcast or ulysses";
-template <>
 constexpr std::string_view kTypeName<Integers> = "a list of integers";
 template <>
-constexpr std::string_view kTypeName<List> = "one text or a list of them";
+constexpr std::string_view kTypeName<Texts> = "one text or a list of them";
 template <>
-constexpr std::string_view kTypeName<Map> = "a map of texts";
+constexpr std::string_view kTypeName<TextMap> = "a map of texts";
 
 bool parse(const std::string& value, std::string& out) {
   out = value;
@@ -44,21 +37,6 @@ bool parse(const std::string& value, bool& out) {
   out = value == "true";
   return true;
 }
-
-template <typename Enum>
-bool parse_name(const std::string& value, Enum& out, Enum (*from_name)(std::string_view)) {
-  try {
-    out = from_name(value);
-  } catch (const ConfigError&) {
-    return false;
-  }
-  return true;
-}
-
-bool parse(const std::string& value, Method& out) { return parse_name(value, out, method_from_name); }
-bool parse(const std::string& value, DType& out) { return parse_name(value, out, dtype_from_name); }
-bool parse(const std::string& value, plan::Schedule& out) { return parse_name(value, out, plan::schedule_from_name); }
-bool parse(const std::string& value, plan::CpMethod& out) { return parse_name(value, out, plan::cp_method_from_name); }
 
 // from_chars reads no locale and no blanks; a leading '+' and YAML's digit groups are not worth their surprises.
 template <typename Number>
@@ -76,8 +54,8 @@ bool parse(const std::string& value, Number& out) {
 }
 
 std::string printed(const RawValue& value) {
-  if (std::holds_alternative<List>(value)) return "a list";
-  if (std::holds_alternative<Map>(value)) return "a map";
+  if (std::holds_alternative<Texts>(value)) return "a list";
+  if (std::holds_alternative<TextMap>(value)) return "a map";
   const auto& scalar = std::get<std::string>(value);
   return scalar.empty() ? "nothing" : text("'", scalar, "'");
 }
@@ -88,19 +66,19 @@ bool store(const RawValue& value, T& out) {
   return scalar && parse(*scalar, out);
 }
 
-bool store(const RawValue& value, List& out) {
+bool store(const RawValue& value, Texts& out) {
   if (const auto* scalar = std::get_if<std::string>(&value)) {
     out = {*scalar};
     return true;
   }
-  const auto* list = std::get_if<List>(&value);
+  const auto* list = std::get_if<Texts>(&value);
   if (list) out = *list;
   return list != nullptr;
 }
 
 bool store(const RawValue& value, Integers& out) {
-  const auto* list = std::get_if<List>(&value);
-  const List items = list ? *list : List{};
+  const auto* list = std::get_if<Texts>(&value);
+  const Texts items = list ? *list : Texts{};
   Integers parsed(items.size());
   for (size_t i = 0; i < items.size(); ++i)
     if (!parse(items[i], parsed[i])) return false;
@@ -108,22 +86,36 @@ bool store(const RawValue& value, Integers& out) {
   return list != nullptr;
 }
 
-bool store(const RawValue& value, Map& out) {
-  const auto* map = std::get_if<Map>(&value);
+bool store(const RawValue& value, TextMap& out) {
+  const auto* map = std::get_if<TextMap>(&value);
   if (map) out = *map;
   return map != nullptr;
 }
 
+bool store(const RawValue& value, const NamedField& out) {
+  const auto* scalar = std::get_if<std::string>(&value);
+  const std::vector<std::string_view> names = out.names();
+  const auto found = scalar ? std::find(names.begin(), names.end(), *scalar) : names.end();
+  if (found != names.end()) out.set(out.value, static_cast<size_t>(found - names.begin()));
+  return found != names.end();
+}
+
+/// The field of a pointer alternative; a named one is its own.
+template <typename T>
+T& in(T* pointer) {
+  return *pointer;
+}
+const NamedField& in(const NamedField& named) { return named; }
+
+std::string print(const NamedField& field) { return std::string(field.names().at(field.index(field.value))); }
 std::string print(bool value) { return value ? "true" : "false"; }
 std::string print(const std::string& value) { return value; }
-template <typename Enum>
-requires std::is_enum_v<Enum> std::string print(Enum value) { return std::string(name_of(value)); }
 template <typename Number>
 requires std::is_arithmetic_v<Number> std::string print(Number value) {
   char buffer[64];  // the shortest digits that read back to the same double
   return {buffer, std::to_chars(buffer, buffer + sizeof buffer, value).ptr};
 }
-std::string print(const List& values) {
+std::string print(const Texts& values) {
   std::string out;
   for (const std::string& value : values) out += (out.empty() ? "" : ",") + value;
   return out;
@@ -136,7 +128,7 @@ std::string print(const Integers& values) {
   }
   return out;
 }
-std::string print(const Map& values) {
+std::string print(const TextMap& values) {
   std::string out;
   for (const auto& [ours, theirs] : values) out += (out.empty() ? "" : ",") + ours + "=" + theirs;
   return out;
@@ -144,18 +136,20 @@ std::string print(const Map& values) {
 
 }  // namespace
 
-std::string_view type_of(const Field& field) {
-  return std::visit([](auto* value) { return kTypeName<std::remove_pointer_t<decltype(value)>>; }, field);
+std::string type_of(const Field& field) {
+  if (const auto* named = std::get_if<NamedField>(&field)) return joined(named->names(), ", ", " or ");
+  return std::string(std::visit(
+      [](const auto& of) -> std::string_view { return kTypeName<std::remove_cvref_t<decltype(in(of))>>; }, field));
 }
 
-std::optional<std::string> assign(const Key& key, const RawValue& value, Config& config) {
+std::optional<std::string> assign(const ConfigKey& key, const RawValue& value, Config& config) {
   const Field field = key.field(config);
-  if (std::visit([&](auto* out) { return store(value, *out); }, field)) return std::nullopt;
+  if (std::visit([&](const auto& out) { return store(value, in(out)); }, field)) return std::nullopt;
   return text("expected ", type_of(field), ", got ", printed(value));
 }
 
 std::string scalar_text(const Field& field) {
-  return std::visit([](auto* value) { return print(*value); }, field);
+  return std::visit([](const auto& of) { return print(in(of)); }, field);
 }
 
 }  // namespace fpdist::config

@@ -20,7 +20,7 @@ namespace fpdist::config {
 namespace {
 
 bool is_section(std::string_view name) {
-  return std::any_of(keys().begin(), keys().end(), [&](const Key& key) { return section_of(key) == name; });
+  return std::any_of(keys().begin(), keys().end(), [&](const ConfigKey& key) { return key.section == name; });
 }
 
 class Reader {
@@ -78,10 +78,9 @@ class Reader {
     if (!root.IsMap()) return problem(root.Mark(), "expected sections such as 'train:' with keys inside");
     for_each_entry(root, "", [&](const std::string& name, const YAML::Node& at, const YAML::Node& value) {
       if (!is_section(name)) {
-        const Key* key = find_key(name);
-        if (key && section_of(*key).empty()) return read_value(*key, value);
-        if (key)
-          return problem(at.Mark(), text("write '", leaf_of(*key), "' inside the section '", section_of(*key), ":'"));
+        const ConfigKey* key = find_key(name);
+        if (key && key->section.empty()) return read_value(*key, value);
+        if (key) return problem(at.Mark(), text("write '", key->leaf(), "' inside the section '", key->section, ":'"));
         return problem(at.Mark(), unknown_key(name));
       }
       if (value.IsNull()) return;
@@ -92,7 +91,7 @@ class Reader {
 
   void read_section(const std::string& section, const YAML::Node& map) {
     for_each_entry(map, section + ".", [&](const std::string& name, const YAML::Node& at, const YAML::Node& value) {
-      const Key* key = find_key(name);
+      const ConfigKey* key = find_key(name);
       if (key)
         read_value(*key, value);
       else
@@ -100,14 +99,14 @@ class Reader {
     });
   }
 
-  void read_value(const Key& key, const YAML::Node& node) {
+  void read_value(const ConfigKey& key, const YAML::Node& node) {
     const std::optional<RawValue> value = raw(key, node);
     if (!value) return;
     if (const auto wrong = assign(key, *value, config_)) problem(node.Mark(), text(key.name, ": ", *wrong));
   }
 
   /// Nothing when a problem was recorded.
-  std::optional<RawValue> raw(const Key& key, const YAML::Node& node) {
+  std::optional<RawValue> raw(const ConfigKey& key, const YAML::Node& node) {
     const auto scalar = [&](const YAML::Node& item) -> std::optional<std::string> {
       if (item.IsScalar()) return item.Scalar();
       problem(item.Mark(), text(key.name, ": expected ", type_of(key.field(config_)),
@@ -115,7 +114,7 @@ class Reader {
       return std::nullopt;
     };
     if (node.IsSequence()) {
-      List list;
+      Texts list;
       for (const YAML::Node& item : node) {
         const auto element = scalar(item);
         if (!element) return std::nullopt;
@@ -124,7 +123,7 @@ class Reader {
       return list;
     }
     if (!node.IsMap()) return scalar(node);
-    Map map;
+    TextMap map;
     bool good = true;
     std::set<std::string> seen;
     for (const auto& entry : node) {
@@ -149,7 +148,7 @@ struct Emit {
 
   void text(const std::string& value) { out << YAML::DoubleQuoted << value; }
   void operator()(std::string* value) { text(*value); }
-  void operator()(List* values) {
+  void operator()(Texts* values) {
     out << YAML::Flow << YAML::BeginSeq;
     for (const std::string& value : *values) text(value);
     out << YAML::EndSeq;
@@ -159,7 +158,7 @@ struct Emit {
     for (const int64_t value : *values) out << value;
     out << YAML::EndSeq;
   }
-  void operator()(Map* values) {
+  void operator()(TextMap* values) {
     out << YAML::Flow << YAML::BeginMap;
     for (const auto& [ours, theirs] : *values) {
       out << YAML::Key;
@@ -171,7 +170,7 @@ struct Emit {
   }
   // Numbers and names go out as plain words, digits as scalar_text chose them.
   template <typename Plain>
-  void operator()(Plain* value) {
+  void operator()(const Plain& value) {
     out << scalar_text(Field(value));
   }
 };
@@ -179,8 +178,8 @@ struct Emit {
 /// Whether a field holds "" or -1: nothing yet, or in a settled configuration nothing at all.
 bool is_unset(const Field& field) {
   return std::visit(
-      [](const auto* value) {
-        using Value = std::remove_cvref_t<decltype(*value)>;
+      [](const auto& value) {
+        using Value = std::remove_pointer_t<std::remove_cvref_t<decltype(value)>>;
         if constexpr (std::is_same_v<Value, std::string>) return value->empty();
         if constexpr (std::is_signed_v<Value>) return *value < 0;
         return false;
@@ -192,15 +191,15 @@ std::string to_yaml(Config config, bool with_unset) {
   YAML::Emitter out;
   out << YAML::BeginMap;
   std::string_view section;
-  for (const Key& key : keys()) {
+  for (const ConfigKey& key : keys()) {
     const Field field = key.field(config);
     if (!with_unset && is_unset(field)) continue;
-    if (section_of(key) != section) {
+    if (key.section != section) {
       if (!section.empty()) out << YAML::EndMap;
-      section = section_of(key);
+      section = key.section;
       out << YAML::Key << std::string(section) << YAML::Value << YAML::BeginMap;
     }
-    out << YAML::Key << std::string(leaf_of(key)) << YAML::Value;
+    out << YAML::Key << std::string(key.leaf()) << YAML::Value;
     std::visit(Emit{out}, field);
   }
   if (!section.empty()) out << YAML::EndMap;

@@ -1,20 +1,11 @@
 #include "fpdist/core/types.hpp"
 
-#include <array>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/names.hpp"
 
 namespace fpdist {
-namespace {
-
-constexpr std::array<std::pair<Method, std::string_view>, 4> kMethods{
-    {{Method::kSft, "sft"}, {Method::kDpo, "dpo"}, {Method::kReward, "reward"}, {Method::kGrpo, "grpo"}}};
-constexpr std::array<std::pair<DType, std::string_view>, 3> kDTypes{
-    {{DType::kFloat32, "float32"}, {DType::kBFloat16, "bfloat16"}, {DType::kFloat64, "float64"}}};
-
-}  // namespace
 
 std::string_view name_of(Method method) { return find_name(kMethods, method); }
 Method method_from_name(std::string_view name) { return find_value(kMethods, "method", name); }

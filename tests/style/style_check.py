@@ -42,6 +42,7 @@ FACES = {
     "checkpoint/gather.hpp",
     "comm/broadcast_text.hpp",
     "config/describe_plan.hpp",
+    "core/key.hpp",
     "data/made/generate.hpp",
     "files/files.hpp",
     "files/strict_json.hpp",

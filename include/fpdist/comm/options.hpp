@@ -1,5 +1,8 @@
 #pragma once
+#include <span>
 #include <string>
+
+#include "fpdist/core/types.hpp"
 
 namespace fpdist::comm {
 
@@ -15,6 +18,8 @@ struct DeviceOptions {
   bool share_gpus = false;
   /// Only kernels that give the same bits twice. Set by model.deterministic.
   bool deterministic = true;
+
+  static std::span<const Key> keys();
 };
 
 }  // namespace fpdist::comm

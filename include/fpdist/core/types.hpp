@@ -1,14 +1,21 @@
 #pragma once
 // core: small value types that every room shares.
 
+#include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace fpdist {
 
+struct Key;  ///< of a configuration: a field of a room's options, see the room's options.cpp
+
 /// What the trainer optimises; the spelling in a config is sft | dpo | reward | grpo.
 enum class Method { kSft, kDpo, kReward, kGrpo };
+inline constexpr std::array<std::pair<Method, std::string_view>, 4> kMethods{
+    {{Method::kSft, "sft"}, {Method::kDpo, "dpo"}, {Method::kReward, "reward"}, {Method::kGrpo, "grpo"}}};
 std::string_view name_of(Method method);
 Method method_from_name(std::string_view name);  ///< throws ConfigError listing the valid names
 
@@ -17,6 +24,8 @@ enum class Head { kLanguageModel, kScore };
 
 /// Dtype of weights and activations. Masters, main grads and loss are float32, or float64 when this is float64.
 enum class DType { kFloat32, kBFloat16, kFloat64 };
+inline constexpr std::array<std::pair<DType, std::string_view>, 3> kDTypes{
+    {{DType::kFloat32, "float32"}, {DType::kBFloat16, "bfloat16"}, {DType::kFloat64, "float64"}}};
 std::string_view name_of(DType dtype);
 DType dtype_from_name(std::string_view name);  ///< throws ConfigError listing the valid names
 

@@ -1,8 +1,11 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "fpdist/core/types.hpp"
 
 namespace fpdist::data {
 
@@ -16,6 +19,8 @@ struct DataOptions {
   bool shuffle = true;
   /// Renames columns: our name -> the file's name, e.g. {chosen: preferred}; fields inside `completions` as well.
   std::map<std::string, std::string> columns;
+
+  static std::span<const Key> keys();
 };
 
 }  // namespace fpdist::data

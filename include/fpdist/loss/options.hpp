@@ -1,6 +1,9 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
+
+#include "fpdist/core/types.hpp"
 
 namespace fpdist::loss {
 
@@ -26,6 +29,8 @@ struct LossOptions {
   bool use_bias_correction_kl = true;
   /// dr_grpo: divides by samples * max_completion_length.
   int64_t max_completion_length = 512;
+
+  static std::span<const Key> keys();
 };
 
 }  // namespace fpdist::loss

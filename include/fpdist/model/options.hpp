@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "fpdist/core/types.hpp"
@@ -21,6 +22,8 @@ struct ModelOptions {
   bool deterministic = true;
   /// Keep only each block's input and recompute the block in backward.
   bool gradient_checkpointing = false;
+
+  static std::span<const Key> keys();
 };
 
 }  // namespace fpdist::model

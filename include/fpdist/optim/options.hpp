@@ -1,6 +1,9 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
+
+#include "fpdist/core/types.hpp"
 
 namespace fpdist::optim {
 
@@ -15,6 +18,8 @@ struct OptimOptions {
   /// linear | cosine | constant | constant_with_warmup.
   std::string lr_scheduler_type = "linear";
   int64_t warmup_steps = 0;
+
+  static std::span<const Key> keys();
 };
 
 }  // namespace fpdist::optim

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,8 @@ struct ParallelOptions : MeshShape {
   int ulysses = 0;
   /// Most rows in a context-parallel chunk.
   int64_t cp_chunk = 512;
+
+  static std::span<const Key> keys();
 };
 
 struct PackOptions {
@@ -49,6 +52,8 @@ struct PackOptions {
   int64_t verify_steps = 0;
   /// Most rows in flight on a pipeline stage, forward done and weight gradient not; 0: what whole packs need.
   int64_t max_in_flight = 0;
+
+  static std::span<const Key> keys();
 };
 
 /// What plans are made with. By default FLOP counts of the model: the same run twice makes the same plans. Measured
@@ -60,6 +65,8 @@ struct PlanOptions {
   /// write these to output_dir/costs.yaml and plan with them from then on, and again when times drift away from the
   /// plans; 0: never. A good number is 5.
   int64_t calibrate_steps = 0;
+
+  static std::span<const Key> keys();
 };
 
 }  // namespace fpdist::plan

@@ -1,7 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+
+#include "fpdist/core/types.hpp"
 
 namespace fpdist::trainer {
 
@@ -24,6 +27,8 @@ struct TrainOptions {
   int64_t comm_timeout_seconds = 600;
   /// Allow output_dir to hold an earlier run's files: they are removed first, all others stay.
   bool overwrite_output_dir = false;
+
+  static std::span<const Key> keys();
 };
 
 }  // namespace fpdist::trainer

@@ -1,0 +1,29 @@
+#include "fpdist/data/options.hpp"
+
+#include "src/core/key.hpp"
+
+namespace fpdist::data {
+namespace {
+
+void check_paths(const Valid&, const Field& field, Complaints& complaints) {
+  const Texts& paths = *std::get<Texts*>(field);
+  if (paths.empty()) complaints.emplace_back(" is empty; give at least one JSONL file");
+  for (const std::string& path : paths)
+    if (path.empty()) complaints.emplace_back(" holds an empty name; give the path of a JSONL file");
+}
+
+constexpr Valid kLength{.values = ">= 2", .must = "2 or more", .accepts = [](double x) { return x >= 2; }};
+
+}  // namespace
+
+std::span<const Key> DataOptions::keys() {
+  using Options = DataOptions;
+  static constexpr std::array kKeys{
+      FPDIST_KEY(path, "JSONL files, read in this order", Valid{.values = "one path or several", .check = check_paths}),
+      FPDIST_KEY(max_length, "longest sample in tokens; longer text rows lose their end", kLength),
+      FPDIST_KEY(shuffle, "shuffle every epoch by (seed, epoch); false keeps file order"),
+      FPDIST_KEY(columns, "our column's name -> the file's, e.g. chosen=preferred")};
+  return kKeys;
+}
+
+}  // namespace fpdist::data

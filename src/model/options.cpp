@@ -1,0 +1,20 @@
+#include "fpdist/model/options.hpp"
+
+#include "src/core/key.hpp"
+
+namespace fpdist::model {
+
+std::span<const Key> ModelOptions::keys() {
+  using Options = ModelOptions;
+  static constexpr std::array kKeys{
+      FPDIST_KEY(path, "Hugging Face directory; give this or model.preset"),
+      FPDIST_KEY(preset, "built-in shape with seeded random weights", Valid{.values = "tiny"}),
+      FPDIST_KEY(seed, "seed of a preset's weights and of a new score head"),
+      FPDIST_NAMED_KEY(dtype, "weights and activations", kDTypes),
+      FPDIST_KEY(device, "where the model lives", Valid{.values = "auto | cpu | cuda", .check = check_one_of}),
+      FPDIST_KEY(deterministic, "the same run gives the same bits; false allows a GPU faster kernels"),
+      FPDIST_KEY(gradient_checkpointing, "keep each block's input only and compute the block again in backward")};
+  return kKeys;
+}
+
+}  // namespace fpdist::model

@@ -1,0 +1,89 @@
+#include "src/config/keys.hpp"
+
+#include <set>
+#include <type_traits>
+
+#include "src/config/yaml.hpp"
+#include "tests/config/support.hpp"
+
+namespace fpdist::config::testing {
+namespace {
+
+/// Another value of the field's type.
+void change(const Field& field) {
+  std::visit(
+      [](const auto& of) {
+        using Value = std::remove_pointer_t<std::remove_cvref_t<decltype(of)>>;
+        if constexpr (std::is_same_v<Value, NamedField>)
+          of.set(of.value, (of.index(of.value) + 1) % of.names().size());
+        else if constexpr (std::is_same_v<Value, bool>)
+          *of = !*of;
+        else if constexpr (std::is_arithmetic_v<Value>)
+          *of += 1;
+        else if constexpr (std::is_same_v<Value, TextMap>)
+          (*of)["ours"] = "theirs";
+        else if constexpr (std::is_same_v<Value, Texts>)
+          of->push_back("a, b");
+        else
+          of->push_back('7');
+      },
+      field);
+}
+
+/// What a file with the text of `from` makes of `onto`.
+std::string read_over(const std::string& from, Config onto) {
+  const File file(from);
+  EXPECT_EQ(read_yaml(file.path(), onto), std::vector<std::string>());
+  return to_yaml(onto);
+}
+
+TEST(Keys, EveryDefaultReadsBackOverAnotherValueAndEveryOtherValueOverTheDefault) {
+  const std::string defaults = to_yaml(Config());
+  Config all_changed;
+  for (const ConfigKey& key : keys()) {
+    SCOPED_TRACE(key.name);
+    Config changed;
+    change(key.field(changed));
+    change(key.field(all_changed));
+    const std::string echo = to_yaml(changed);
+    EXPECT_NE(echo, defaults);
+    EXPECT_EQ(read_over(defaults, changed), defaults);
+    EXPECT_EQ(read_over(echo, Config()), echo);
+  }
+  EXPECT_EQ(read_over(defaults, all_changed), defaults);
+}
+
+TEST(Keys, AreNamedOnceAndSayWhatTheyMean) {
+  std::set<std::string> names;
+  for (const ConfigKey& key : keys()) {
+    EXPECT_TRUE(names.insert(key.name).second) << key.name;
+    EXPECT_EQ(find_key(key.name), &key);
+    EXPECT_FALSE(key.key->meaning.empty()) << key.name;
+    EXPECT_FALSE(values_of(key).empty()) << key.name;
+  }
+}
+
+TEST(Keys, EveryRangeIsChecked) {
+  Config config;
+  for (const ConfigKey& key : keys()) {
+    if (!key.key->valid.accepts) continue;
+    SCOPED_TRACE(key.name);
+    Config spoiled = config;
+    EXPECT_EQ(complaints_of(*key.key, key.options(spoiled)), Complaints());
+    std::visit(
+        [](const auto& of) {
+          using Value = std::remove_pointer_t<std::remove_cvref_t<decltype(of)>>;
+          if constexpr (std::is_arithmetic_v<Value>) *of = static_cast<Value>(-2);
+        },
+        key.field(spoiled));
+    try {
+      validate(spoiled);
+      ADD_FAILURE() << "-2 was accepted";
+    } catch (const ConfigError& error) {
+      expect_words(error.what(), {key.name + " is -2; it must be " + std::string(key.key->valid.must)});
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fpdist::config::testing
