@@ -1,5 +1,5 @@
 #pragma once
-// tree_attention: how attention over disjoint key sets becomes attention over all of them: ring stages, resident
+// tree_attention: how attention over disjoint key sets becomes attention over all of them: ring rounds, resident
 // slices, the levels of a pack. Exact, because a row's output is a mean of values weighted by exp(score), and its lse
 // says what the weights added up to.
 

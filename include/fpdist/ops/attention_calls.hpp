@@ -1,5 +1,5 @@
 #pragma once
-// ops: what attention over one set of rows needs on a GPU, made once per pack (or ring stage, or resident slice) and
+// ops: what attention over one set of rows needs on a GPU, made once per pack (or ring round, or resident slice) and
 // handed to all layers, forward and backward. Without it every call on a GPU lays its calls out anew: right, but work
 // per layer.
 

@@ -1,8 +1,8 @@
 #pragma once
 // parallel: attention whose keys lie on several ranks of the cp axis, as a plan::CpPlan says. Local keys first while
-// the first stage's keys travel; then stage by stage. Partial outputs are merged in the accumulation dtype; backward
-// keeps q, k, v, out and lse of the own rows, fetches the keys again in the same stages, and sends each stage's key
-// gradients straight to the rows' owners, who add them stage by stage in ascending consumer order: same plan, same
+// the first round's keys travel; then round by round. Partial outputs are merged in the accumulation dtype; backward
+// keeps q, k, v, out and lse of the own rows, fetches the keys again in the same rounds, and sends each round's key
+// gradients straight to the rows' owners, who add them round by round in ascending consumer order: same plan, same
 // bits. Sources: Liu et al., "Ring Attention" (2023); Jacobs et al., "DeepSpeed Ulysses" (2023); group-cast as in
 // MagiAttention (2025).
 
@@ -43,7 +43,7 @@ class ContextExchange {
 /// Keys and values of a pack in slices, of one layer on one rank: they stay while the pack's slices come and go, and
 /// gather the gradients that later slices send to earlier ones. Slices go forward in order and backward in reverse.
 struct ResidentKeys {
-  at::Tensor keys;       ///< [rows of the own group in all slices so far, 2, Hkv, D] model dtype
+  at::Tensor keys;       ///< [rows of the own team in all slices so far, 2, Hkv, D] model dtype
   at::Tensor gradients;  ///< the same shape in the accumulation dtype, from the first backward on
 };
 

@@ -1,6 +1,6 @@
 #pragma once
 // tree_attention on a GPU: the mask's levels as calls of a variable-length attention, with everything that they need on
-// the device, made once per pack (or ring stage) and used by all layers, forward and backward. Row numbers are on the
+// the device, made once per pack (or ring round) and used by all layers, forward and backward. Row numbers are on the
 // CPU; nothing here waits for the device: indices go up through pinned memory.
 
 #include <ATen/core/Tensor.h>

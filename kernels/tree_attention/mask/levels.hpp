@@ -2,7 +2,7 @@
 // tree_attention on a GPU: which calls of a variable-length attention a pack needs. Pieces of the mask (pieces.hpp) go
 // together in one call as long as no query and no key is in two of them. A whole pack of trees then takes one causal
 // call over its node segments and, per level of the trees, one full call whose keys are that level's node segments and
-// whose queries are their strict descendants. Queries and keys may be any rows: ring stages, resident slices.
+// whose queries are their strict descendants. Queries and keys may be any rows: ring rounds, resident slices.
 
 #include <cstdint>
 #include <span>
@@ -20,7 +20,7 @@ struct Level {
 };
 
 /// The levels in the order in which they are merged: causal first (if there is any). Together they cover the mask once.
-/// Where runs of keys and queries of one node interleave (a ring stage between two ranks that own every other chunk),
+/// Where runs of keys and queries of one node interleave (a ring round between two ranks that own every other chunk),
 /// they are halved again and again, which takes a call for every halving. Throws ShapeError as find_pieces does.
 std::vector<Level> find_levels(std::span<const int32_t> q_row, std::span<const int32_t> k_row,
                                std::span<const int32_t> row_end);

@@ -1,5 +1,5 @@
-// Legend: n own rows, N rows of the own group in this slice, K_g with those of earlier slices, K rows received in a
-// stage, A the accumulation dtype.
+// Legend: n own rows, N rows of the own team in this slice, K_o with those of earlier slices, K rows received in a
+// round, A the accumulation dtype.
 #include "fpdist/parallel/context_attention.hpp"
 
 #include <ATen/ATen.h>
@@ -28,36 +28,36 @@ struct Holder final : torch::CustomClassHolder {
   ResidentKeys* resident;
 };
 
-/// Keys and values of the stages, one stage ahead of whoever asks for them.
+/// Keys and values of the rounds, one round ahead of whoever asks for them.
 class KeyStream {
  public:
-  /// kv [K_g,2,Hkv,D]: own keys and values.
+  /// kv [K_o,2,Hkv,D]: own keys and values.
   KeyStream(const Impl& exchange, at::Tensor kv) : exchange_(exchange), kv_(std::move(kv)) {
-    if (!exchange_.stage.empty()) start();
+    if (!exchange_.round.empty()) start();
   }
-  /// Waits for the next stage's (k, v) [K,Hkv,D]; what comes after it travels meanwhile.
+  /// Waits for the next round's (k, v) [K,Hkv,D]; what comes after it travels meanwhile.
   std::pair<at::Tensor, at::Tensor> next() {
     work_->wait();
-    const ExchangeStage& stage = exchange_.stage[at_++];
-    at::Tensor arrived = at::empty({stage.received, 2, kv_.size(2), kv_.size(3)}, kv_.options());
-    for (size_t i = 0; i < stage.receive.size(); ++i) arrived.index_copy_(0, stage.receive[i].rows, buffers_[i]);
+    const ExchangeRound& round = exchange_.round[at_++];
+    at::Tensor arrived = at::empty({round.received, 2, kv_.size(2), kv_.size(3)}, kv_.options());
+    for (size_t i = 0; i < round.receive.size(); ++i) arrived.index_copy_(0, round.receive[i].rows, buffers_[i]);
     before_ = arrived;
-    if (at_ < exchange_.stage.size()) start();
+    if (at_ < exchange_.round.size()) start();
     return {arrived.select(1, 0), arrived.select(1, 1)};
   }
 
  private:
   void start() {
-    const ExchangeStage& stage = exchange_.stage[at_];
-    const at::Tensor source = stage.relays ? at::cat({kv_, before_}) : kv_;
+    const ExchangeRound& round = exchange_.round[at_];
+    const at::Tensor source = round.relays ? at::cat({kv_, before_}) : kv_;
     buffers_.clear(), sent_.clear();
     comm::Communicator& keys = exchange_.keys;
     keys.group_begin();
-    for (const RowMessage& message : stage.send) {
+    for (const RowMessage& message : round.send) {
       sent_.push_back(source.index_select(0, message.rows));
       keys.send(sent_.back(), message.peer);
     }
-    for (const RowMessage& message : stage.receive) {
+    for (const RowMessage& message : round.receive) {
       buffers_.push_back(at::empty({message.count, 2, kv_.size(2), kv_.size(3)}, kv_.options()));
       keys.receive(buffers_.back(), message.peer);
     }
@@ -71,27 +71,27 @@ class KeyStream {
   size_t at_ = 0;
 };
 
-/// Key gradients on their way home: one stage's travel while the next is computed.
+/// Key gradients on their way home: one round's travel while the next is computed.
 class GradientStream {
  public:
-  /// dkv [K_g,2,Hkv,D] in A: own rows' sum, added to in place.
+  /// dkv [K_o,2,Hkv,D] in A: own rows' sum, added to in place.
   GradientStream(const Impl& exchange, at::Tensor& dkv) : exchange_(exchange), dkv_(dkv) {}
-  /// Sends the stage's share [K,2,Hkv,D] to the owners.
+  /// Sends the round's share [K,2,Hkv,D] to the owners.
   void give(size_t s, const at::Tensor& share) {
     finish();
-    const ExchangeStage& stage = exchange_.stage[s];
+    const ExchangeRound& round = exchange_.round[s];
     comm::Communicator& gradients = exchange_.gradients;
     gradients.group_begin();
-    for (const RowMessage& message : stage.give) {
+    for (const RowMessage& message : round.give) {
       sent_.push_back(share.index_select(0, message.rows));
       gradients.send(sent_.back(), message.peer);
     }
-    for (const RowMessage& message : stage.take) {
+    for (const RowMessage& message : round.take) {
       buffers_.push_back(at::empty({message.count, 2, dkv_.size(2), dkv_.size(3)}, dkv_.options()));
       gradients.receive(buffers_.back(), message.peer);
     }
     work_ = gradients.group_start();
-    under_way_ = &stage;
+    under_way_ = &round;
   }
   void finish() {
     if (!work_) return;
@@ -105,10 +105,10 @@ class GradientStream {
   at::Tensor& dkv_;
   std::vector<at::Tensor> buffers_, sent_;
   std::unique_ptr<comm::Work> work_;
-  const ExchangeStage* under_way_ = nullptr;
+  const ExchangeRound* under_way_ = nullptr;
 };
 
-/// [K_g,2,Hkv,D]: this slice's keys and values behind the resident ones.
+/// [K_o,2,Hkv,D]: this slice's keys and values behind the resident ones.
 at::Tensor own_keys(const Impl& exchange, const at::Tensor& k, const at::Tensor& v, ResidentKeys* resident) {
   const at::Tensor kv = at::stack({k, v}, 1);
   if (resident == nullptr) return kv;
@@ -139,11 +139,11 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
     KeyStream stream(exchange, kv);
     ops::AttentionOutput whole = ops::partial_attention({mine[0], kv.select(1, 0), kv.select(1, 1)}, exchange.mask,
                                                         holder->options, exchange.calls);
-    for (const ExchangeStage& stage : exchange.stage) {
+    for (const ExchangeRound& round : exchange.round) {
       const auto [keys, values] = stream.next();
-      if (stage.received == 0) continue;
+      if (round.received == 0) continue;
       ops::merge_attention(whole,
-                           ops::partial_attention({mine[0], keys, values}, stage.mask, holder->options, stage.calls));
+                           ops::partial_attention({mine[0], keys, values}, round.mask, holder->options, round.calls));
     }
     const at::Tensor rounded = whole.out.to(q.scalar_type());
     context->save_for_backward({mine[0], holder->resident == nullptr ? kv : at::Tensor(), rounded, whole.lse});
@@ -166,13 +166,13 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
                                                         exchange.mask, holder->options, exchange.calls);
     at::Tensor dkv = at::stack({dk, dv}, 1);
     GradientStream home(exchange, dkv);
-    for (size_t s = 0; s < exchange.stage.size(); ++s) {
-      const ExchangeStage& stage = exchange.stage[s];
+    for (size_t s = 0; s < exchange.round.size(); ++s) {
+      const ExchangeRound& round = exchange.round[s];
       const auto [keys, values] = stream.next();
-      at::Tensor share = at::zeros({stage.received, 2, dkv.size(2), dkv.size(3)}, dkv.options());
-      if (stage.received > 0) {
+      at::Tensor share = at::zeros({round.received, 2, dkv.size(2), dkv.size(3)}, dkv.options());
+      if (round.received > 0) {
         const auto [dq_part, dk_part, dv_part] =
-            ops::partial_attention_backward(grad, {q, keys, values}, whole, stage.mask, holder->options, stage.calls);
+            ops::partial_attention_backward(grad, {q, keys, values}, whole, round.mask, holder->options, round.calls);
         dq.add_(dq_part);
         share.select(1, 0).copy_(dk_part), share.select(1, 1).copy_(dv_part);
       }

@@ -1,4 +1,4 @@
-// Ulysses: within a group, rows are exchanged for heads and back.
+// Ulysses: within a team, rows are exchanged for heads and back.
 
 #include <ATen/ATen.h>
 
@@ -15,12 +15,12 @@ at::Tensor heads_of(const at::Tensor& x, int64_t parts, int64_t part) {
   return x.narrow(1, part * heads, heads);
 }
 
-/// send[m] goes to member m of the own group, receive[m] comes from it; the own part is handed over.
+/// send[m] goes to member m of the own team, receive[m] comes from it; the own part is handed over.
 void exchange_with_members(const ContextExchange::Impl& exchange, const std::vector<at::Tensor>& send,
                            std::vector<at::Tensor>& receive) {
   exchange.keys.group_begin();
   for (int m = 0; m < exchange.ulysses; ++m) {
-    const int peer = exchange.group * exchange.ulysses + m;
+    const int peer = exchange.team * exchange.ulysses + m;
     if (m == exchange.member) continue;
     if (send[static_cast<size_t>(m)].numel() > 0) exchange.keys.send(send[static_cast<size_t>(m)], peer);
     if (receive[static_cast<size_t>(m)].numel() > 0) exchange.keys.receive(receive[static_cast<size_t>(m)], peer);
@@ -50,7 +50,7 @@ std::vector<at::Tensor> split_heads(const ContextExchange::Impl& exchange, const
                                          whole[0].options().requires_grad(false)));
   }
   exchange_with_members(exchange, send, receive);
-  const at::Tensor all = at::cat(receive, 0);  // members hold ascending runs of the group's rows
+  const at::Tensor all = at::cat(receive, 0);  // members hold ascending runs of the team's rows
   std::vector<at::Tensor> result;
   int64_t first = 0;
   for (const at::Tensor& x : whole) {

@@ -33,7 +33,7 @@ std::vector<int32_t> ends_of(const std::vector<int32_t>& end, const std::vector<
   return own;
 }
 
-/// Some rows, all rows, or runs of them as ring stages and slices have.
+/// Some rows, all rows, or runs of them as ring rounds and slices have.
 std::vector<int32_t> random_rows(Rng& rng, int32_t rows) {
   switch (rng.below(4)) {
     case 0:
