@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """House rules that a machine can check. Usage: style_check.py [ROOT]; prints every breach and exits 1 if there is one.
 
-Rules, by the name that a breach carries: include, library, pragma, length, call, todo, unlisted, format, shell.
+Rules, by the name that a breach carries: include, library, pragma, length, call, method, todo, unlisted, format, shell.
 """
 import pathlib
 import re
@@ -82,6 +82,9 @@ CALLS = (
     (re.compile(r"\bstd::(?:basic_)?o?fstream\b|(?<![\w])(?:std::)?fopen\s*\(|\bO_(?:WRONLY|RDWR|CREAT)\b"), "writes a file", ("src/files/", "tests/")),
     (re.compile(r"\b(?:MPI_[A-Z]\w*|nccl[A-Z]\w*)\b"), "talks to MPI or NCCL", ("src/comm/", "tests/support/", "tests/emulation/", "tests/comm/")),
 )
+# Who may ask which method a job trains: the rest asks a loss what it needs. Programs choose one.
+METHOD = re.compile(r"\bMethod::k[A-Z]\w*")
+METHOD_PLACES = ("include/fpdist/core/types.hpp", *(f"{tree}/{room}/" for tree in ("src", "include/fpdist") for room in ("data", "loss", "config")))
 # A declaration of that name ends nothing.
 DECLARED = re.compile(r"(?:\bvoid|\]\])\s+(?:\w+::)*abort\s*\(")
 MARKERS = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
@@ -144,6 +147,9 @@ def check_file(path, text):
             match = pattern.search(line)
             if match and not path.startswith(places) and not DECLARED.search(line):
                 yield f"{path}:{number}: call: '{match.group().strip()}' {what}; only {', '.join(places)} may"
+        match = METHOD.search(line)
+        if match and not path.startswith((*METHOD_PLACES, *SPEAKERS)):
+            yield f"{path}:{number}: method: {match.group()}: ask the loss what it needs (loss/spec.hpp); only data, loss and config may"
     for number, line in enumerate(lines, 1):
         if MARKERS.search(line):
             yield f"{path}:{number}: todo: finish it or file an issue"

@@ -54,7 +54,7 @@ class Style(unittest.TestCase):
         self.expect("include", source("data", '#include "fpdist/config/config.hpp"'))
         self.expect("include", source("config", '#include "fpdist/comm/world.hpp"'))
         self.expect("include", source("plan", '#include "src/trainer/calibrate.hpp"'))
-        self.expect("include", source("trainer", '#include "src/loss/families.hpp"'))
+        self.expect("include", source("trainer", '#include "src/loss/dpo.hpp"'))
         self.expect("include", source("config", '#include "fpdist/trainer/trainer.hpp"'))
         self.expect("include", source("core", '#include "fpdist/fpdist.hpp"'))
         self.expect("include", {"include/fpdist/core/b.hpp": '#pragma once\n#include "src/core/b.hpp"\n'})
@@ -93,6 +93,14 @@ class Style(unittest.TestCase):
         self.allow(source("main", 'int f() { return getenv("X") ? exit(1) : std::cout << 1; }'))
         self.allow(source("trainer", "void f() { world.abort(1), abort(reason); }"))
         self.allow(source("comm", "int f() { return MPI_Barrier(x); }"))
+
+    def test_methods_are_known_to_data_losses_and_config(self):
+        for room in ("core", "plan", "model", "trainer"):
+            self.expect("method", source(room, "bool f(Method method) { return method == Method::kDpo; }"))
+        self.expect("method", {"include/fpdist/core/b.hpp": "#pragma once\nconstexpr Method kOne = fpdist::Method::kSft;\n"})
+        for room in ("data", "loss", "config", "main"):
+            self.allow(source(room, "bool f(Method method) { return method == Method::kDpo; }"))
+        self.allow(source("plan", "bool f(CpMethod method) { return method == CpMethod::kRing; }"))
 
     def test_unfinished_work_is_refused(self):
         for marker in ("TO" + "DO", "FIX" + "ME"):

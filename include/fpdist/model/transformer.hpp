@@ -24,8 +24,6 @@
 
 namespace fpdist::model {
 
-using fpdist::Head;
-
 using arch::kEmbeddingWeight, arch::kScoreWeight;
 
 /// What decides a Transformer beside its shape.

@@ -38,7 +38,8 @@ class Trainer {
   Trainer(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device = nullptr);
   ~Trainer();
 
-  /// Replaces the configured method's loss by your own; same calls on every rank.
+  /// Replaces the configured method's loss by your own, which sees what that one needs (loss::Needs); same calls on
+  /// every rank.
   void set_loss(loss::LossFunction loss);
   /// Called after every step of train() on every rank.
   void set_hook(std::function<void(const StepMetrics&)> hook);

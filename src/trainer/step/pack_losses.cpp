@@ -87,7 +87,7 @@ void PackLosses::take_loss(const Pack& pack, bool has_reference, AtLoss& at) {
   std::vector<at::Tensor> sent;
   for (const Slice& slice : at.slice) sent.push_back(slice.sent);
   const at::Tensor own = at::cat(sent);
-  loss::Edges edges = data_edges(pack, parts_.job);
+  loss::Edges edges = data_edges(pack, parts_.objective.needs(), parts_.job);
   at.leaf = scores_samples() ? gather_samples(pack, own, edges) : gather_scores(pack, own, has_reference, edges);
   const loss::LossOutput output = parts_.objective(edges, totals_);
   at.loss = output.loss;

@@ -75,7 +75,7 @@ const Pack& Packs::at(int number) {
   return pack;
 }
 
-loss::Edges data_edges(const Pack& pack, const Job& job) {
+loss::Edges data_edges(const Pack& pack, const loss::Needs& needs, const Job& job) {
   std::vector<double> length, advantage, margin;
   bool has_margin = false;
   for (size_t b = 0; b < pack.sample.size(); ++b) {
@@ -89,7 +89,7 @@ loss::Edges data_edges(const Pack& pack, const Job& job) {
   edges.length = from_doubles(length, job);
   edges.advantage = from_doubles(advantage, job);
   if (has_margin) edges.margin = from_doubles(margin, job);
-  edges.old_logp = per_edge(pack, &data::Sample::old_logp, "old_logps", job);
+  if (needs.old_logp) edges.old_logp = per_edge(pack, &data::Sample::old_logp, "old_logps", job);
   edges.ref_logp = per_edge(pack, &data::Sample::ref_logp, "ref_logps", job);
   std::vector<at::Tensor*> given{&edges.length, &edges.advantage, &edges.margin, &edges.old_logp, &edges.ref_logp};
   std::erase_if(given, [](const at::Tensor* tensor) { return !tensor->defined(); });

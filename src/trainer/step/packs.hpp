@@ -47,7 +47,7 @@ class Packs {
 };
 
 /// What the loss sees besides the model's outputs.
-loss::Edges data_edges(const Pack& pack, const Job& job);
+loss::Edges data_edges(const Pack& pack, const loss::Needs& needs, const Job& job);
 
 /// The edges of a pack with nothing in it: gives every rank the same metric names, and zeros.
 loss::Edges empty_edges(const Job& job);
