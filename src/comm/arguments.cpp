@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::comm {
 
@@ -55,7 +56,7 @@ void check_counts(const Here& here, std::span<const int64_t> counts, int size, c
 void check_gather(const Here& here, const at::Tensor& mine, const at::Tensor& out, std::span<const int64_t> counts,
                   int size) {
   check_counts(here, counts, size, out, "all_gather_v's out");
-  const int64_t slot = counts[static_cast<size_t>(here.rank)];
+  const int64_t slot = counts[index(here.rank)];
   check(mine.numel() == slot && mine.scalar_type() == out.scalar_type(), here, ": all_gather_v's own part has ",
         mine.numel(), " elements of ", c10::toString(mine.scalar_type()), ", its slot ", slot, " of ",
         c10::toString(out.scalar_type()));
@@ -64,7 +65,7 @@ void check_gather(const Here& here, const at::Tensor& mine, const at::Tensor& ou
 void check_scatter(const Here& here, const at::Tensor& in, const at::Tensor& mine, std::span<const int64_t> counts,
                    int size) {
   check_counts(here, counts, size, in, "reduce_scatter_v's in");
-  const int64_t slice = counts[static_cast<size_t>(here.rank)];
+  const int64_t slice = counts[index(here.rank)];
   check(mine.numel() == slice && mine.scalar_type() == in.scalar_type(), here, ": reduce_scatter_v's own part has ",
         mine.numel(), " elements of ", c10::toString(mine.scalar_type()), ", its slice ", slice, " of ",
         c10::toString(in.scalar_type()));
@@ -74,7 +75,7 @@ void check_exchange(const Here& here, const at::Tensor& in, std::span<const int6
                     std::span<const int64_t> out_counts, int size) {
   check_counts(here, in_counts, size, in, "all_to_all_v's in");
   check_counts(here, out_counts, size, out, "all_to_all_v's out");
-  const auto rank = static_cast<size_t>(here.rank);
+  const size_t rank = index(here.rank);
   check(in.scalar_type() == out.scalar_type() && in_counts[rank] == out_counts[rank], here,
         ": all_to_all_v's in and out differ in dtype or in the rank's slice for itself");
 }
@@ -130,6 +131,13 @@ GroupMessages GroupBuilder::take(const Here& here) {
   check<CommError>(from->tensor.device() == into->tensor.device(), here, ": a message to oneself is sent from ",
                    from->tensor.device(), " and received on ", into->tensor.device());
   return taken;
+}
+
+std::unique_ptr<Work> start_group(Communicator& communicator, const GroupMessages& messages) {
+  communicator.group_begin();
+  for (const GroupMessage& message : messages.sends) communicator.send(message.tensor, message.peer);
+  for (GroupMessage message : messages.receives) communicator.receive(message.tensor, message.peer);
+  return communicator.group_start();
 }
 
 }  // namespace fpdist::comm

@@ -5,9 +5,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "fpdist/comm/communicator.hpp"
 #include "src/comm/journal.hpp"
 
 namespace fpdist::comm {
@@ -15,9 +17,16 @@ namespace fpdist::comm {
 /// Start of each rank's slice, and the end of the last.
 std::vector<int64_t> offsets_of(std::span<const int64_t> counts);
 
+/// Whom `rank` sends to and receives from in step 1, 2, ... of an exchange of everyone with everyone (step 0: itself).
+/// Rank r starts with r + 1, so that no receiver is everyone's first.
+struct Partners {
+  int to, from;
+};
+inline Partners partners(int rank, int step, int size) { return {(rank + step) % size, (rank - step + size) % size}; }
+
 /// Throws ShapeError unless `tensor` is contiguous and of a dtype that ranks exchange.
 void check_tensor(const Here& here, const at::Tensor& tensor, const char* what);
-/// check_tensor, and on the CPU.
+/// Throws ShapeError unless check_tensor lets `tensor` pass and it is on the CPU.
 void check_host_tensor(const Here& here, const at::Tensor& tensor, const char* what);
 /// Throws ShapeError unless the counts are one per rank, none negative, and add up to the tensor's elements.
 void check_counts(const Here& here, std::span<const int64_t> counts, int size, const at::Tensor& whole,
@@ -57,5 +66,8 @@ class GroupBuilder {
   GroupMessages messages_;
   bool is_open_ = false;
 };
+
+/// Starts the messages as a group of `communicator`.
+std::unique_ptr<Work> start_group(Communicator& communicator, const GroupMessages& messages);
 
 }  // namespace fpdist::comm

@@ -83,7 +83,7 @@ SharedText Journal::position() const {
 }
 
 int64_t Journal::open(CallRecord call) {
-  call.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - made_).count();
+  call.seconds = seconds_since(made_);
   const std::lock_guard lock(mutex_);
   call.position = position_;
   ring_[static_cast<size_t>(next_) % kLength] = std::move(call);

@@ -2,7 +2,6 @@
 // comm, private: Journal, what a rank is doing and what it has called lately, for error texts and the flight record.
 
 #include <array>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -10,6 +9,8 @@
 #include <ostream>
 #include <string>
 #include <vector>
+
+#include "src/core/clock.hpp"
 
 namespace fpdist::comm {
 
@@ -41,16 +42,16 @@ struct CallRecord {
   State state = State::kStarted;
 };
 
-/// One for all communicators of a World. From any thread, so that a watchdog can write the flight record.
+/// The calls of all communicators of a World. From any thread, so that a watchdog can write the flight record.
 class Journal {
  public:
-  static constexpr size_t kLength = 64;
+  static constexpr size_t kLength = 64;  ///< calls kept: a step's last ones on every axis, and a record that is read
 
   void set_position(std::string position);
   SharedText position() const;
   /// Enters a call at the present position and time; returns its id.
   int64_t open(CallRecord call);
-  /// A call that has left the ring by now is forgotten.
+  /// The call's end; one that has left the ring by now is forgotten.
   void close(int64_t id, CallRecord::State state) noexcept;
   /// The flight record (World::flight_record).
   std::string json(int rank, int world_size) const;
@@ -58,7 +59,7 @@ class Journal {
  private:
   mutable std::mutex mutex_;
   SharedText position_ = std::make_shared<const std::string>();
-  const std::chrono::steady_clock::time_point made_ = std::chrono::steady_clock::now();
+  const Clock::time_point made_ = Clock::now();
   int64_t next_ = 0;
   std::array<CallRecord, kLength> ring_;  ///< call i at i modulo kLength
 };
@@ -90,7 +91,7 @@ struct Place {
 };
 std::ostream& operator<<(std::ostream& out, const Place& place);
 
-/// The same before there is a call: "axis dp, rank 2, at step 3".
+/// Where a rank is before there is a call: "axis dp, rank 2, at step 3".
 struct Here {
   const std::string& axis;
   int rank;

@@ -33,7 +33,7 @@ T larger(T a, T b) {
 /// written.
 template <typename T, typename Sum, typename Combine>
 void reduce_blocks(const std::vector<const char*>& parts, char* out_bytes, int64_t count, Combine combine) {
-  constexpr int64_t kBlock = 1024;
+  constexpr int64_t kBlock = 1024;  // 8 KiB of sums at most, beside two blocks of parts: well inside a 32 KiB L1
   std::array<Sum, kBlock> sum;
   T* out = reinterpret_cast<T*>(out_bytes);
   for (int64_t begin = 0; begin < count; begin += kBlock) {

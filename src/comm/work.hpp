@@ -13,6 +13,7 @@
 
 namespace fpdist::comm {
 
+/// Nothing to wait for.
 class DoneWork final : public Work {
  public:
   void wait() override {}
@@ -21,7 +22,7 @@ class DoneWork final : public Work {
 
 inline std::unique_ptr<Work> done_work() { return std::make_unique<DoneWork>(); }
 
-/// Waits for `first`, then does the rest of the call.
+/// `first`, and after its wait the rest of the call.
 class ThenWork final : public Work {
  public:
   ThenWork(std::unique_ptr<Work> first, std::function<void()> then)
@@ -37,6 +38,7 @@ class ThenWork final : public Work {
   std::function<void()> then_;
 };
 
+/// Several as one.
 class AllWork final : public Work {
  public:
   explicit AllWork(std::vector<std::unique_ptr<Work>> works) : works_(std::move(works)) {}
@@ -51,8 +53,8 @@ class AllWork final : public Work {
   std::vector<std::unique_ptr<Work>> works_;
 };
 
-/// In the journal from its start to its wait. For device tensors "done" means there that the current stream waits for
-/// it.
+/// A Work that stands in the journal from its start to its wait. For device tensors "done" means there that the current
+/// stream waits for it.
 class RecordedWork final : public Work {
  public:
   /// `kept` lives as long as the Work does.

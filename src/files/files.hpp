@@ -50,8 +50,8 @@ void write(const std::string& path, std::string_view bytes);
 /// the process loses none; of a line that did not fit nothing stays. Throws DiskError.
 class AppendFile {
  public:
-  enum class Start { kEmpty, kGoOn };  ///< what the file held before goes, or stays
-  AppendFile(const std::string& path, Start start);
+  enum class Open { kEmpty, kGoOn };  ///< what the file held before goes, or stays
+  AppendFile(const std::string& path, Open open);
   /// Writes `line` and a newline in one call.
   void line(std::string_view line);
   /// fsync and close: what a file system says only now is thrown too. The destructor closes without a word.

@@ -90,9 +90,9 @@ void write(const std::string& path, std::string_view bytes) {
   file.commit();
 }
 
-AppendFile::AppendFile(const std::string& path, Start start)
+AppendFile::AppendFile(const std::string& path, Open open)
     : path_(path),
-      file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (start == Start::kEmpty ? O_TRUNC : 0),
+      file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (open == Open::kEmpty ? O_TRUNC : 0),
                    0666)) {
   if (!file_.open()) fail(path_);
 }

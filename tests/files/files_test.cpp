@@ -21,7 +21,7 @@ using test::names_in;
 using test::Scratch;
 using test::slurp;
 using test::spill;
-using Start = AppendFile::Start;
+using Open = AppendFile::Open;
 
 void expect_full(const std::string& what, const std::string& path) {
   for (const std::string& part : {path, std::string("disk full"), std::string("free space")})
@@ -95,10 +95,10 @@ TEST(WholeFiles, ASmallDiskFillsUp) {
 
 TEST(GrowingFiles, StartEmptyOrGoOn) {
   const Scratch scratch;
-  AppendFile(scratch / "a", Start::kGoOn).line("one");
-  AppendFile(scratch / "a", Start::kGoOn).line("two");
+  AppendFile(scratch / "a", Open::kGoOn).line("one");
+  AppendFile(scratch / "a", Open::kGoOn).line("two");
   EXPECT_EQ(slurp(scratch / "a"), "one\ntwo\n");
-  AppendFile again(scratch / "a", Start::kEmpty);
+  AppendFile again(scratch / "a", Open::kEmpty);
   again.line("");
   again.close();
   EXPECT_EQ(slurp(scratch / "a"), "\n");
@@ -106,14 +106,14 @@ TEST(GrowingFiles, StartEmptyOrGoOn) {
 
 TEST(GrowingFiles, ALineIsThereWhenItIsWritten) {
   const Scratch scratch;
-  AppendFile file(scratch / "a", Start::kEmpty);
+  AppendFile file(scratch / "a", Open::kEmpty);
   file.line("one");
   EXPECT_EQ(slurp(scratch / "a"), "one\n");
 }
 
 TEST(GrowingFiles, OfALineThatDoesNotFitNothingStays) {
   const Scratch scratch;
-  AppendFile file(scratch / "a", Start::kEmpty);
+  AppendFile file(scratch / "a", Open::kEmpty);
   {
     const FileSizeLimit limit(1000);
     file.line(std::string(600, 'x'));
@@ -125,14 +125,14 @@ TEST(GrowingFiles, OfALineThatDoesNotFitNothingStays) {
 }
 
 TEST(GrowingFiles, AFullDiskIsToldAtTheFirstLine) {
-  AppendFile file(test::kFullDevice, Start::kGoOn);
+  AppendFile file(test::kFullDevice, Open::kGoOn);
   expect_full(error_of<DiskError>([&] { file.line("x"); }), test::kFullDevice);
   expect_full(error_of<DiskError>([&] { file.line("x"); }), test::kFullDevice);
 }
 
 TEST(GrowingFiles, AMissingFolderIsToldAtOnce) {
   const Scratch scratch;
-  EXPECT_TRUE(contains(error_of<DiskError>([&] { AppendFile(scratch / "none/a", Start::kGoOn); }),
+  EXPECT_TRUE(contains(error_of<DiskError>([&] { AppendFile(scratch / "none/a", Open::kGoOn); }),
                        "none/a: No such file or directory: check the path"));
 }
 
@@ -140,7 +140,7 @@ TEST(GrowingFiles, ASmallDiskFillsUpByWholeLines) {
   const Scratch scratch;
   const test::SmallDisk disk(scratch.path(), 64);
   if (!disk.is_there()) GTEST_SKIP() << "SKIPPED: no small file system may be mounted here";
-  AppendFile file(scratch / "a", Start::kEmpty);
+  AppendFile file(scratch / "a", Open::kEmpty);
   const std::string line(999, 'x');
   int lines = 0;
   const std::string what = error_of<DiskError>([&] {

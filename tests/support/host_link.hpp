@@ -19,10 +19,7 @@ class HostLink final : public comm::StreamLink {
   explicit HostLink(comm::Communicator& host) : own_(host.split(host.axis(), 0, host.rank())) {}
 
   std::unique_ptr<comm::Work> group(const comm::GroupMessages& messages, const comm::Place&) override {
-    own_->group_begin();
-    for (const comm::GroupMessage& message : messages.sends) own_->send(message.tensor, message.peer);
-    for (comm::GroupMessage message : messages.receives) own_->receive(message.tensor, message.peer);
-    return own_->group_start();
+    return comm::start_group(*own_, messages);
   }
   std::unique_ptr<comm::Work> all_reduce(const at::Tensor& tensor, comm::ReduceOp op, const comm::Place&) override {
     at::Tensor same = tensor;

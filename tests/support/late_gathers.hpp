@@ -13,22 +13,22 @@
 #include <utility>
 #include <vector>
 
-#include "fpdist/comm/communicator.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/comm/forwarding_communicator.hpp"
 
 namespace fpdist::test {
 
 using Events = std::vector<std::string>;
 
-class LateGathers final : public comm::Communicator {
+class LateGathers final : public comm::ForwardingCommunicator {
  public:
   LateGathers(std::unique_ptr<comm::Communicator> inner, std::shared_ptr<Events> events)
-      : inner_(std::move(inner)), events_(std::move(events)) {}
+      : ForwardingCommunicator(std::move(inner)), events_(std::move(events)) {}
 
   std::unique_ptr<comm::Work> start_all_gather_v(const at::Tensor& mine, at::Tensor& out,
                                                  std::span<const int64_t> counts) override {
     at::Tensor arriving = at::empty_like(out);
-    inner_->all_gather_v(mine.clone(), arriving, counts);
+    inner().all_gather_v(mine.clone(), arriving, counts);
     const auto own = counts.begin() + rank();
     const int64_t begin = std::accumulate(counts.begin(), own, int64_t{0}), end = begin + *own;
     out.narrow(0, 0, begin).fill_(std::numeric_limits<double>::quiet_NaN());
@@ -38,37 +38,11 @@ class LateGathers final : public comm::Communicator {
     return std::make_unique<LateWork>(out, arriving, name, events_);
   }
 
-  int rank() const override { return inner_->rank(); }
-  int size() const override { return inner_->size(); }
-  const std::string& axis() const override { return inner_->axis(); }
-  void group_begin() override { inner_->group_begin(); }
-  void send(const at::Tensor& tensor, int peer) override { inner_->send(tensor, peer); }
-  void receive(at::Tensor& tensor, int peer) override { inner_->receive(tensor, peer); }
-  void group_end() override { inner_->group_end(); }
-  std::unique_ptr<comm::Work> group_start() override { return inner_->group_start(); }
-  void all_reduce(at::Tensor& tensor, comm::ReduceOp op) override { inner_->all_reduce(tensor, op); }
-  void all_gather_v(const at::Tensor& mine, at::Tensor& out, std::span<const int64_t> counts) override {
-    inner_->all_gather_v(mine, out, counts);
-  }
-  void reduce_scatter_v(const at::Tensor& in, at::Tensor& mine, std::span<const int64_t> counts) override {
-    inner_->reduce_scatter_v(in, mine, counts);
-  }
-  void all_to_all_v(const at::Tensor& in, std::span<const int64_t> in_counts, at::Tensor& out,
-                    std::span<const int64_t> out_counts) override {
-    inner_->all_to_all_v(in, in_counts, out, out_counts);
-  }
-  void broadcast(at::Tensor& tensor, int root) override { inner_->broadcast(tensor, root); }
-  void barrier() override { inner_->barrier(); }
   void keep_buffer(const at::Tensor& buffer) override { kept_.push_back(buffer); }
   const std::vector<at::Tensor>& kept() const { return kept_; }
-  comm::Traffic traffic() const override { return inner_->traffic(); }
   std::unique_ptr<comm::Communicator> split(const std::string& axis, int color, int key) override {
-    return std::make_unique<LateGathers>(inner_->split(axis, color, key), events_);
+    return std::make_unique<LateGathers>(inner().split(axis, color, key), events_);
   }
-  void abort(const std::string& reason) noexcept override { inner_->abort(reason); }
-  const comm::CommOptions& options() const override { return inner_->options(); }
-  const std::shared_ptr<comm::Journal>& journal() const override { return inner_->journal(); }
-  const std::vector<int>& members() const override { return inner_->members(); }
 
  private:
   class LateWork final : public comm::Work {
@@ -87,7 +61,6 @@ class LateGathers final : public comm::Communicator {
     std::shared_ptr<Events> events_;
   };
 
-  std::unique_ptr<comm::Communicator> inner_;
   std::shared_ptr<Events> events_;
   std::vector<at::Tensor> kept_;
 };

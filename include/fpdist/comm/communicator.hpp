@@ -53,14 +53,14 @@ class Communicator {
   virtual int size() const = 0;
   virtual const std::string& axis() const = 0;  ///< "world", "dp", ... for messages
 
-  /// Point to point. Between group_begin and group_end, at most one send and one receive per peer; nothing moves before
-  /// group_end, which returns when all of the group's messages are done. Sends are synchronous (what would hang NCCL
-  /// hangs).
+  /// A group of messages from point to point. Between group_begin and group_end, at most one send and one receive per
+  /// peer; nothing moves before group_end, which returns when all of the group's messages are done. Sends are
+  /// synchronous (what would hang NCCL hangs).
   virtual void group_begin() = 0;
   virtual void send(const at::Tensor& tensor, int peer) = 0;
   virtual void receive(at::Tensor& tensor, int peer) = 0;
   virtual void group_end() = 0;
-  /// group_end without waiting: the messages are posted and travel while the caller computes.
+  /// Ends the group as group_end does, without waiting: the messages are posted and travel while the caller computes.
   virtual std::unique_ptr<Work> group_start() = 0;
 
   /// tensor <- op over ranks, in place.
@@ -74,12 +74,12 @@ class Communicator {
   virtual void all_to_all_v(const at::Tensor& in, std::span<const int64_t> in_counts, at::Tensor& out,
                             std::span<const int64_t> out_counts) = 0;
   virtual void broadcast(at::Tensor& tensor, int root) = 0;
-  /// Of the hosts: no rank leaves before all have come. What devices have queued goes on.
+  /// A barrier of the hosts: no rank leaves before all have come. What devices have queued goes on.
   virtual void barrier() = 0;
 
-  /// The same collectives, begun: device tensors are the Work's until wait(), and the current stream goes on meanwhile;
-  /// tensors of the CPU are done when the call returns. All ranks begin the collectives and groups of a communicator in
-  /// one order; waits may come in any.
+  /// The collectives above, begun and not waited for: device tensors are the Work's until wait(), and the current
+  /// stream goes on meanwhile; tensors of the CPU are done when the call returns. All ranks begin the collectives and
+  /// groups of a communicator in one order; waits may come in any.
   virtual std::unique_ptr<Work> start_all_reduce(at::Tensor& tensor, ReduceOp op = ReduceOp::kSum);
   virtual std::unique_ptr<Work> start_all_gather_v(const at::Tensor& mine, at::Tensor& out,
                                                    std::span<const int64_t> counts);
@@ -88,11 +88,11 @@ class Communicator {
   virtual std::unique_ptr<Work> start_all_to_all_v(const at::Tensor& in, std::span<const int64_t> in_counts,
                                                    at::Tensor& out, std::span<const int64_t> out_counts);
 
-  /// Not collective. A buffer that many calls will use: a device's transport may register its memory, which is kept
-  /// until the communicator ends. Changes no result; nothing for CPU tensors.
+  /// Not collective. Announces a buffer that many calls will use: a device's transport may register its memory, which
+  /// is kept until the communicator ends. Changes no result; nothing for CPU tensors.
   virtual void keep_buffer(const at::Tensor& buffer);
 
-  /// Not collective. Sent by this rank so far, collectives included.
+  /// Not collective. What this rank has sent so far, collectives included.
   virtual Traffic traffic() const = 0;
 
   /// Ranks with equal `color` form a new communicator named `axis`, ordered by (key, old rank).
@@ -102,19 +102,20 @@ class Communicator {
   /// waits; this communicator and all that come from the same World are dead afterwards (every call throws CommError).
   virtual void abort(const std::string& reason) noexcept = 0;
 
-  /// Not collective. For communicators that are built on this one.
+  /// Not collective. What communicators that are built on this one ask it for.
   virtual const CommOptions& options() const = 0;
   virtual const std::shared_ptr<Journal>& journal() const = 0;
   virtual const std::vector<int>& members() const = 0;  ///< [size] their ranks in the job
 };
 
 struct CommOptions {
-  /// A wait longer than this is a lost peer.
+  /// A wait longer than this is a lost peer. Ten minutes: a rank may read a checkpoint while the others wait.
   std::chrono::milliseconds timeout{std::chrono::minutes(10)};
   /// Every n-th call first compares {call number, collective, dtype, counts} with each peer that it exchanges messages
   /// with, so that ranks which went different ways fail at once, by name, instead of at the deadline. 0: never.
   int check_every = 1;
-  /// Sums are made in rounds whose received parts stay below this much memory.
+  /// Sums are made in rounds whose received parts stay below this much memory: 8 MiB stay in a core's share of the
+  /// cache, and a round is long enough for its latency not to count.
   int64_t scratch_bytes = int64_t{8} << 20;
   /// Longer messages travel in pieces (MPI counts are 32-bit).
   int64_t max_message_bytes = int64_t{1} << 30;

@@ -34,10 +34,10 @@ class Ahead {
   virtual void wait() = 0;
 };
 
-/// Views that upload_all makes begin at a multiple of so many bytes.
+/// Views that upload_all makes begin at a multiple of so many bytes: what the widest loads of kernels ask for.
 inline constexpr int64_t kUploadAlignment = 16;
 
-/// All calls are the rank's own (none is collective) unless said otherwise.
+/// What a rank computes on. All calls are the rank's own (none is collective) unless said otherwise.
 class Device {
  public:
   virtual ~Device() = default;
@@ -47,14 +47,14 @@ class Device {
   /// "cpu" or the GPU's name, memory and driver, for logs.
   virtual std::string description() const = 0;
 
+  /// `host` grown to carry this device's tensors too: CPU tensors go the host's way, device tensors in stream order (a
+  /// call returns when the work is queued; Work::wait makes the current stream wait). Communicators split from it carry
+  /// both as well. Collective over `host`.
   /// Sums of device tensors: reduce_scatter_v with unequal counts adds in ascending rank order, bfloat16 in float32,
   /// with the host's bits; the other sums are NCCL's own, in an order that ranks, topology, size and dtype fix, so that
   /// the same run on the same machines gives the same bits (NCCL_ALGO and NCCL_PROTO pin it across topologies and
   /// versions). Several groups and collectives of one communicator run one after the other, as they were begun: a rank
   /// that begins A then B while its peers wait for B first hangs, unlike on the host.
-  /// `host` grown to carry this device's tensors too: CPU tensors go the host's way, device tensors in stream order (a
-  /// call returns when the work is queued; Work::wait makes the current stream wait). Communicators split from it carry
-  /// both as well. Collective over `host`.
   virtual std::unique_ptr<Communicator> extend(std::unique_ptr<Communicator> host) = 0;
 
   /// `host` on this device, without waiting: through pinned memory that is kept until the copy is done. The copy is
@@ -73,7 +73,7 @@ class Device {
   virtual at::Tensor download(const at::Tensor& tensor) = 0;
   /// Waits until everything queued is done.
   virtual void synchronize() = 0;
-  /// Of torch's allocator; 0 on the CPU.
+  /// Memory of torch's allocator on this device; 0 on the CPU.
   virtual MemoryUse memory() const = 0;
   virtual void reset_peak_memory() = 0;
 
@@ -91,7 +91,7 @@ class Device {
   virtual at::Tensor staging(int64_t bytes);
 };
 
-/// The CPU.
+/// The CPU as a device.
 std::unique_ptr<Device> make_cpu_device();
 
 /// `name`: cpu, cuda or auto (a GPU where there is a driver, else the CPU with one line in `log` that says why). Throws

@@ -30,13 +30,13 @@ class World {
   int local_size() const;
   Communicator& communicator() const;
 
-  /// Not collective. What the rank is doing, e.g. "step 3, op 17 of 40: Receive pack 2"; every error text and every
-  /// entry of the flight record says it.
+  /// Not collective. Says what the rank is doing, e.g. "step 3, op 17 of 40: Receive pack 2"; every error text and
+  /// every entry of the flight record says it.
   void set_position(std::string position);
-  /// Not collective; from any thread, also after an abort. JSON object: "rank", "world_size", "position" and "calls",
-  /// the last 64 on any axis, oldest first: {"sequence", "collective", "axis", "dtype", "bytes", "peers" (ranks of the
-  /// job), "position", "seconds" since the World was made, "state": "started" | "done" | "failed"}. "bytes" are those
-  /// of the call's tensor, in a group of all its tensors.
+  /// What the rank was doing lately. Not collective; from any thread, also after an abort. JSON object: "rank",
+  /// "world_size", "position" and "calls", the last 64 on any axis, oldest first: {"sequence", "collective", "axis",
+  /// "dtype", "bytes", "peers" (ranks of the job), "position", "seconds" since the World was made, "state": "started" |
+  /// "done" | "failed"}. "bytes" are those of the call's tensor, in a group of all its tensors.
   std::string flight_record() const;
 
   /// Not collective: ends the whole job now with `code` after telling the peers; returns only for thread ranks.

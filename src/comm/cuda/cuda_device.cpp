@@ -14,7 +14,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <iomanip>
 #include <optional>
 #include <string>
 #include <utility>
@@ -25,6 +24,7 @@
 #include "src/comm/cuda/nccl_link.hpp"
 #include "src/comm/device/routed_communicator.hpp"
 #include "src/comm/device/stream_side.hpp"
+#include "src/core/words.hpp"
 
 namespace fpdist::comm {
 namespace {
@@ -32,10 +32,11 @@ namespace {
 namespace allocator = c10::cuda::CUDACachingAllocator;
 using c10::CachingAllocator::StatType;
 
-/// torch's allocator keeps a pool of blocks a stream and hands a block that was freed out again to the same stream at
-/// once: right for that stream's own order. Here another stream has read it, so the copy stream first waits until that
-/// one has come to where the tensors were let go. By then that is the past, and costs nothing. This covers all memory
-/// that was made, also what did not go through upload(), which no record_stream of a list of tensors would.
+/// What was made on the copy stream. torch's allocator keeps a pool of blocks a stream and hands a block that was freed
+/// out again to the same stream at once: right for that stream's own order. Here another stream has read it, so the
+/// copy stream first waits until that one has come to where the tensors were let go. By then that is the past, and
+/// costs nothing. This covers all memory that was made, also what did not go through upload(), which no record_stream
+/// of a list of tensors would.
 class CopiedAhead final : public Ahead {
  public:
   explicit CopiedAhead(c10::cuda::CUDAStream copies) : copies_(copies) { made_.record(copies_); }
@@ -81,10 +82,9 @@ class CudaDevice final : public Device {
     int driver = 0;
     C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, index_));
     C10_CUDA_CHECK(cudaDriverGetVersion(&driver));
-    const double gibibytes = static_cast<double>(properties.totalGlobalMem) / (1 << 30);
-    return text("GPU ", static_cast<int>(index_), ": ", properties.name, ", ", std::fixed, std::setprecision(1),
-                gibibytes, " GiB, compute capability ", properties.major, ".", properties.minor, ", driver for CUDA ",
-                driver / 1000, ".", driver % 1000 / 10);
+    return text("GPU ", static_cast<int>(index_), ": ", properties.name, ", ",
+                number("%.1f", in_gib(static_cast<int64_t>(properties.totalGlobalMem))), " GiB, compute capability ",
+                properties.major, ".", properties.minor, ", driver for CUDA ", driver / 1000, ".", driver % 1000 / 10);
   }
 
   std::unique_ptr<Communicator> extend(std::unique_ptr<Communicator> host) override {

@@ -11,8 +11,8 @@
 namespace fpdist::comm {
 namespace {
 
-constexpr std::chrono::milliseconds kLook(50);
-constexpr std::chrono::seconds kCulpritsTime(1);
+constexpr std::chrono::milliseconds kLook(50);    // between the watchdog's looks
+constexpr std::chrono::seconds kCulpritsTime(1);  // for a rank that failed to end the job with its own exit code
 
 }  // namespace
 
@@ -34,7 +34,7 @@ bool NcclContext::remove(ncclComm_t comm) { return std::erase(comms_, comm) > 0;
 
 void NcclContext::watch(std::shared_ptr<at::cuda::CUDAEvent> end, std::string place,
                         std::chrono::milliseconds timeout) {
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  const auto deadline = Clock::now() + timeout;
   watched_.push_back({std::move(end), std::move(place), deadline, timeout});
 }
 
@@ -79,10 +79,10 @@ std::string NcclContext::look_locked() {
     }
   }
   std::erase_if(watched_, [](const Watched& watched) { return watched.end->query(); });
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Clock::now();
   for (const Watched& watched : watched_) {
     if (now < watched.deadline) continue;
-    return text(watched.place, ": not done within ", static_cast<double>(watched.timeout.count()) / 1000.0,
+    return text(watched.place, ": not done within ", to_seconds(watched.timeout),
                 " s; a peer died, was stopped, or is not in this call. Its log says where it was; a step that really "
                 "takes longer needs a longer timeout");
   }

@@ -15,6 +15,8 @@
 #include <thread>
 #include <vector>
 
+#include "src/core/clock.hpp"
+
 namespace fpdist::comm {
 
 class NcclContext {
@@ -31,16 +33,17 @@ class NcclContext {
   std::unique_lock<std::mutex> lock() const { return std::unique_lock(mutex_); }
 
   void add(ncclComm_t comm);
-  /// False when an abort has freed it.
+  /// Takes `comm` out; false when an abort has freed it.
   bool remove(ncclComm_t comm);
   /// `end` has to be reached before the deadline, or the job is dead. `place` is said then.
   void watch(std::shared_ptr<at::cuda::CUDAEvent> end, std::string place, std::chrono::milliseconds timeout);
   /// Throws CommError starting with `place` when the job is dead.
   void check_health(const std::string& place) const;
-  /// The same under the lock that the caller holds.
+  /// check_health under the lock that the caller holds.
   void check_locked(const std::string& place) const;
-  /// A rank that fails closes its connections on its way out, before MPI hears of it: its peers hold back what they see
-  /// of that, so that the job ends with its exit code and not with theirs.
+  /// Waits a moment where `error` only says that a peer's connection broke. A rank that fails closes its connections on
+  /// its way out, before MPI hears of it: its peers hold back what they see of that, so that the job ends with its exit
+  /// code and not with theirs.
   static void let_culprit_speak(ncclResult_t error);
   /// Ends all communicators: kernels that wait for a peer leave. The first reason stays.
   void fail(const std::string& reason) noexcept;
@@ -50,7 +53,7 @@ class NcclContext {
   struct Watched {
     std::shared_ptr<at::cuda::CUDAEvent> end;
     std::string place;
-    std::chrono::steady_clock::time_point deadline;
+    Clock::time_point deadline;
     std::chrono::milliseconds timeout;
   };
   void run_watchdog();

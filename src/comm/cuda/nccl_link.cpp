@@ -15,13 +15,13 @@
 #include <thread>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/clock.hpp"
 
 namespace fpdist::comm {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-constexpr std::chrono::microseconds kPoll(50);
-constexpr std::chrono::seconds kFarewell(10);  // the longest that an end waits for its peers
+constexpr std::chrono::microseconds kPoll(50);  // between looks at what NCCL has begun
+constexpr std::chrono::seconds kFarewell(10);   // the longest that an end waits for its peers
 
 ncclDataType_t type_of(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
@@ -77,7 +77,7 @@ NcclLink::NcclLink(std::shared_ptr<NcclContext> context, Communicator& host)
   connect(host);
 }
 
-/// The id of the first rank. One that could not make it tells the others with zeros.
+/// The axis' NCCL id, made by its first rank. One that could not make it tells the others with zeros.
 ncclUniqueId NcclLink::share_id(Communicator& host) {
   at::Tensor bytes = at::zeros({static_cast<int64_t>(sizeof(ncclUniqueId))}, at::kByte);
   ncclUniqueId id{};
@@ -131,8 +131,8 @@ void NcclLink::settle(Lock& lock, const std::string& place) {
     check_result(state, place);
     if (state == ncclSuccess) return;
     if (Clock::now() >= deadline) {
-      const std::string reason = text(place, ": NCCL is not ready within ",
-                                      static_cast<double>(timeout_.count()) / 1000.0, " s; a peer may be lost");
+      const std::string reason =
+          text(place, ": NCCL is not ready within ", to_seconds(timeout_), " s; a peer may be lost");
       context_->fail_locked(reason);
       throw CommError(reason);
     }

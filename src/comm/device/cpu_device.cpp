@@ -1,8 +1,7 @@
 // The CPU as a Device: nothing is queued, so a point in its work is now.
 
-#include <chrono>
-
 #include "fpdist/comm/device.hpp"
+#include "src/core/clock.hpp"
 
 namespace fpdist::comm {
 namespace {
@@ -24,8 +23,7 @@ class CpuDevice final : public Device {
   }
   std::vector<double> seconds() override {
     std::vector<double> all;
-    for (const Clock::time_point mark : marks_)
-      all.push_back(std::chrono::duration<double>(mark - marks_.front()).count());
+    for (const Clock::time_point mark : marks_) all.push_back(to_seconds(mark - marks_.front()));
     marks_.clear();
     return all;
   }
@@ -33,7 +31,6 @@ class CpuDevice final : public Device {
   void end_range() override {}
 
  private:
-  using Clock = std::chrono::steady_clock;
   std::vector<Clock::time_point> marks_;
 };
 

@@ -58,27 +58,27 @@ std::string why_not(const DeviceFacts& facts) {
 
 }  // namespace
 
-DeviceChoice find_gpu(const DeviceFacts& facts) {
-  DeviceChoice choice{.why_no_gpu = why_not(facts)};
+ChosenDevice find_gpu(const DeviceFacts& facts) {
+  ChosenDevice choice{.why_no_gpu = why_not(facts)};
   choice.is_gpu = choice.why_no_gpu.empty();
   if (choice.is_gpu) choice.gpu = facts.local_rank % facts.probe.gpus;
   return choice;
 }
 
-std::optional<DeviceChoice> choose_without_facts(const std::string& name) {
+std::optional<ChosenDevice> choose_without_facts(const std::string& name) {
   check<ConfigError>(name == "cpu" || name == "cuda" || name == "auto", "device ", name,
                      ": no such device; cpu, cuda and auto are known");
-  return name == "cpu" ? std::optional(DeviceChoice{}) : std::nullopt;
+  return name == "cpu" ? std::optional(ChosenDevice{}) : std::nullopt;
 }
 
-DeviceChoice choose_device(const std::string& name, const DeviceFacts& facts) {
-  const DeviceChoice choice = find_gpu(facts);
+ChosenDevice choose_device(const std::string& name, const DeviceFacts& facts) {
+  const ChosenDevice choice = find_gpu(facts);
   check<ConfigError>(choice.is_gpu || name != "cuda", "device cuda: ", choice.why_no_gpu,
                      "; device cpu runs without a GPU");
   return choice;
 }
 
-DeviceChoice choose_together(const DeviceChoice& own, Communicator& world) {
+ChosenDevice choose_together(const ChosenDevice& own, Communicator& world) {
   at::Tensor all = at::full({1}, own.is_gpu ? 1 : 0, at::kLong);
   world.all_reduce(all, ReduceOp::kMin);
   if (!own.is_gpu || all.item<int64_t>() == 1) return own;

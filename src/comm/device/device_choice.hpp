@@ -20,25 +20,26 @@ struct DeviceFacts {
   CudaProbe probe{};
 };
 
-struct DeviceChoice {
+struct ChosenDevice {
   bool is_gpu = false;
   int gpu = 0;               ///< index of the rank's GPU
   std::string why_no_gpu{};  ///< what is missing, and the cure
 };
 
 /// Whether the rank can have a GPU, and which.
-DeviceChoice find_gpu(const DeviceFacts& facts);
+ChosenDevice find_gpu(const DeviceFacts& facts);
 
 /// Opens libfpdist_cuda.so beside libfpdist.so and asks what CUDA says; null, and in `facts` why, where it cannot.
 const CudaLibrary* open_cuda_library(DeviceFacts& facts);
 
-/// `name` is cpu, cuda or auto. The first answer needs no facts: cpu, or nothing where facts are needed. Throws
+/// The choice that `name` (cpu, cuda or auto) leaves without facts: cpu, or nothing where facts are needed. Throws
 /// ConfigError for another name.
-std::optional<DeviceChoice> choose_without_facts(const std::string& name);
-/// Throws ConfigError when `name` is cuda and there is none.
-DeviceChoice choose_device(const std::string& name, const DeviceFacts& facts);
+std::optional<ChosenDevice> choose_without_facts(const std::string& name);
+/// The choice with facts; throws ConfigError when `name` is cuda and there is none.
+ChosenDevice choose_device(const std::string& name, const DeviceFacts& facts);
 
-/// With auto all ranks have GPUs or none has: a rank that could have one gives it up where another cannot. Collective.
-DeviceChoice choose_together(const DeviceChoice& own, Communicator& world);
+/// The choice with auto: all ranks have GPUs or none has; a rank that could have one gives it up where another cannot.
+/// Collective.
+ChosenDevice choose_together(const ChosenDevice& own, Communicator& world);
 
 }  // namespace fpdist::comm

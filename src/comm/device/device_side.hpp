@@ -27,17 +27,17 @@ class DeviceSide {
                                              Counts out_counts) = 0;
   virtual std::unique_ptr<Work> broadcast(const at::Tensor& tensor, int root) = 0;
   virtual void keep_buffer(const at::Tensor&) {}
-  /// What did not go through the host communicator.
+  /// What this rank has sent past the host communicator.
   virtual Traffic traffic() const { return {}; }
   /// Throws CommError when something queued has failed.
   virtual void check_health() const {}
   virtual void abort(const std::string&) noexcept {}
 };
 
-/// Collective over `host`, which outlives the side.
+/// Makes the side of a communicator over `host`, which outlives it. Collective over `host`.
 using DeviceSideFactory = std::function<std::unique_ptr<DeviceSide>(Communicator& host)>;
 
-/// Copies to the host, sends as the host communicator does, copies back.
+/// A side that copies to the host, sends as the host communicator does, and copies back.
 std::unique_ptr<DeviceSide> make_staged_side(Communicator& host);
 
 }  // namespace fpdist::comm

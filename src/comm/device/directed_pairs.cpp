@@ -7,7 +7,7 @@
 namespace fpdist::comm {
 
 DirectedPairs::DirectedPairs(std::unique_ptr<Communicator> axis, int direction)
-    : axis_(std::move(axis)), direction_(direction) {
+    : ForwardingCommunicator(std::move(axis)), direction_(direction) {
   const int ranks = size();
   // A pair bears its sender's number. Neighbouring pairs share a rank, so a split makes every other one; in a ring of
   // an odd number the last has a split to itself.
@@ -15,7 +15,7 @@ DirectedPairs::DirectedPairs(std::unique_ptr<Communicator> axis, int direction)
   for (int round = 0; round < (ranks % 2 == 1 ? 3 : 2); ++round) {
     const bool sends = round_of(rank()) == round, receives = round_of(from_peer()) == round;
     const int color = sends ? rank() : receives ? from_peer() : ranks + rank();
-    auto pair = axis_->split(axis_->axis(), color, sends ? 0 : 1);
+    auto pair = inner().split(inner().axis(), color, sends ? 0 : 1);
     if (sends)
       to_ = std::move(pair);
     else if (receives)
@@ -24,30 +24,30 @@ DirectedPairs::DirectedPairs(std::unique_ptr<Communicator> axis, int direction)
 }
 
 void DirectedPairs::group_begin() {
-  for (Communicator* part : {axis_.get(), to_.get(), from_.get()}) part->group_begin();
+  for (Communicator* part : all()) part->group_begin();
 }
 
 void DirectedPairs::send(const at::Tensor& tensor, int peer) {
-  peer == to_peer() ? to_->send(tensor, 1) : axis_->send(tensor, peer);
+  peer == to_peer() ? to_->send(tensor, 1) : inner().send(tensor, peer);
 }
 
 void DirectedPairs::receive(at::Tensor& tensor, int peer) {
-  peer == from_peer() ? from_->receive(tensor, 0) : axis_->receive(tensor, peer);
+  peer == from_peer() ? from_->receive(tensor, 0) : inner().receive(tensor, peer);
 }
 
 std::unique_ptr<Work> DirectedPairs::group_start() {
   std::vector<std::unique_ptr<Work>> works;
-  for (Communicator* part : {axis_.get(), to_.get(), from_.get()}) works.push_back(part->group_start());
+  for (Communicator* part : all()) works.push_back(part->group_start());
   return std::make_unique<AllWork>(std::move(works));
 }
 
 Traffic DirectedPairs::traffic() const {
-  Traffic all;
-  for (const Communicator* part : {axis_.get(), to_.get(), from_.get()}) {
+  Traffic sum;
+  for (const Communicator* part : all()) {
     const Traffic own = part->traffic();
-    all.bytes += own.bytes, all.messages += own.messages;
+    sum.bytes += own.bytes, sum.messages += own.messages;
   }
-  return all;
+  return sum;
 }
 
 }  // namespace fpdist::comm

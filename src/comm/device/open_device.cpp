@@ -65,8 +65,8 @@ std::unique_ptr<Device> open_device(const std::string& name, const World& world,
       .local_rank = world.local_rank(), .local_size = world.local_size(), .share_gpus = options.share_gpus};
   facts.driver_error = driver_error();
   const CudaLibrary* library = facts.driver_error.empty() ? open_cuda_library(facts) : nullptr;
-  const DeviceChoice own = choose_device(name, facts);
-  const DeviceChoice choice = name == "auto" ? choose_together(own, world.communicator()) : own;
+  const ChosenDevice own = choose_device(name, facts);
+  const ChosenDevice choice = name == "auto" ? choose_together(own, world.communicator()) : own;
   if (choice.is_gpu) return library->open(choice.gpu, options);
   log.info("device auto: running on the CPU: " + choice.why_no_gpu);
   return make_cpu_device();

@@ -9,11 +9,11 @@ namespace fpdist::comm {
 
 RoutedCommunicator::RoutedCommunicator(std::shared_ptr<Communicator> host, DeviceSideFactory make_side,
                                        at::DeviceType device)
-    : host_(std::move(host)),
+    : ForwardingCommunicator(std::move(host)),
       make_side_(std::move(make_side)),
       device_(device),
-      side_(make_side_(*host_)),
-      before_(host_->traffic()) {}
+      side_(make_side_(inner())),
+      before_(inner().traffic()) {}
 
 bool RoutedCommunicator::is_routed(const at::Tensor& tensor) const {
   return tensor.defined() && (device_ == at::kCPU || tensor.device().type() == device_);
@@ -51,13 +51,6 @@ void RoutedCommunicator::receive(at::Tensor& tensor, int peer) {
 
 void RoutedCommunicator::group_end() { group_start()->wait(); }
 
-std::unique_ptr<Work> RoutedCommunicator::start_on_host(const GroupMessages& messages) {
-  host_->group_begin();
-  for (const GroupMessage& message : messages.sends) host_->send(message.tensor, message.peer);
-  for (GroupMessage message : messages.receives) host_->receive(message.tensor, message.peer);
-  return host_->group_start();
-}
-
 std::unique_ptr<Work> RoutedCommunicator::group_start() {
   const GroupMessages all = builder_.take(here());
   side_->check_health();
@@ -68,10 +61,10 @@ std::unique_ptr<Work> RoutedCommunicator::group_start() {
     (is_routed(message.tensor) ? on_device : on_host).receives.push_back(message);
   const bool has_device = !on_device.sends.empty() || !on_device.receives.empty();
   const bool has_host = !on_host.sends.empty() || !on_host.receives.empty();
-  if (!has_device) return start_on_host(on_host);
+  if (!has_device) return start_group(inner(), on_host);
   if (!has_host) return side_->group(on_device);
   std::vector<std::unique_ptr<Work>> works;
-  works.push_back(start_on_host(on_host));
+  works.push_back(start_group(inner(), on_host));
   works.push_back(side_->group(on_device));
   return std::make_unique<AllWork>(std::move(works));
 }
@@ -92,40 +85,40 @@ void RoutedCommunicator::all_to_all_v(const at::Tensor& in, std::span<const int6
 }
 
 std::unique_ptr<Work> RoutedCommunicator::start_all_reduce(at::Tensor& tensor, ReduceOp op) {
-  if (!begins_on_device({tensor})) return host_->start_all_reduce(tensor, op);
+  if (!begins_on_device({tensor})) return inner().start_all_reduce(tensor, op);
   return side_->all_reduce(tensor, op);
 }
 
 std::unique_ptr<Work> RoutedCommunicator::start_all_gather_v(const at::Tensor& mine, at::Tensor& out,
                                                              std::span<const int64_t> counts) {
-  if (!begins_on_device({mine, out})) return host_->start_all_gather_v(mine, out, counts);
+  if (!begins_on_device({mine, out})) return inner().start_all_gather_v(mine, out, counts);
   check_gather(here(), mine, out, counts, size());
   return side_->all_gather_v(mine, out, counts);
 }
 
 std::unique_ptr<Work> RoutedCommunicator::start_reduce_scatter_v(const at::Tensor& in, at::Tensor& mine,
                                                                  std::span<const int64_t> counts) {
-  if (!begins_on_device({in, mine})) return host_->start_reduce_scatter_v(in, mine, counts);
+  if (!begins_on_device({in, mine})) return inner().start_reduce_scatter_v(in, mine, counts);
   check_scatter(here(), in, mine, counts, size());
   return side_->reduce_scatter_v(in, mine, counts);
 }
 
 std::unique_ptr<Work> RoutedCommunicator::start_all_to_all_v(const at::Tensor& in, std::span<const int64_t> in_counts,
                                                              at::Tensor& out, std::span<const int64_t> out_counts) {
-  if (!begins_on_device({in, out})) return host_->start_all_to_all_v(in, in_counts, out, out_counts);
+  if (!begins_on_device({in, out})) return inner().start_all_to_all_v(in, in_counts, out, out_counts);
   check_exchange(here(), in, in_counts, out, out_counts, size());
   return side_->all_to_all_v(in, in_counts, out, out_counts);
 }
 
 void RoutedCommunicator::broadcast(at::Tensor& tensor, int root) {
-  if (!begins_on_device({tensor})) return host_->broadcast(tensor, root);
+  if (!begins_on_device({tensor})) return inner().broadcast(tensor, root);
   check_root(here(), root, size());
   side_->broadcast(tensor, root)->wait();
 }
 
 void RoutedCommunicator::barrier() {
   begins_on_device({});
-  host_->barrier();
+  inner().barrier();
 }
 
 void RoutedCommunicator::keep_buffer(const at::Tensor& buffer) {
@@ -133,19 +126,19 @@ void RoutedCommunicator::keep_buffer(const at::Tensor& buffer) {
 }
 
 Traffic RoutedCommunicator::traffic() const {
-  const Traffic host = host_->traffic(), device = side_->traffic();
+  const Traffic host = inner().traffic(), device = side_->traffic();
   return {.bytes = host.bytes - before_.bytes + device.bytes,
           .messages = host.messages - before_.messages + device.messages};
 }
 
 std::unique_ptr<Communicator> RoutedCommunicator::split(const std::string& axis, int color, int key) {
   begins_on_device({});
-  return std::make_unique<RoutedCommunicator>(host_->split(axis, color, key), make_side_, device_);
+  return std::make_unique<RoutedCommunicator>(inner().split(axis, color, key), make_side_, device_);
 }
 
 void RoutedCommunicator::abort(const std::string& reason) noexcept {
   side_->abort(reason);
-  host_->abort(reason);
+  inner().abort(reason);
 }
 
 }  // namespace fpdist::comm

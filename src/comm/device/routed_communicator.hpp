@@ -6,20 +6,17 @@
 #include <string>
 #include <vector>
 
-#include "fpdist/comm/communicator.hpp"
 #include "src/comm/arguments.hpp"
 #include "src/comm/device/device_side.hpp"
+#include "src/comm/forwarding_communicator.hpp"
 
 namespace fpdist::comm {
 
-class RoutedCommunicator final : public Communicator {
+class RoutedCommunicator final : public ForwardingCommunicator {
  public:
   /// Collective over `host`. `device`: whose tensors go by the side; kCPU: all tensors do (tests).
   RoutedCommunicator(std::shared_ptr<Communicator> host, DeviceSideFactory make_side, at::DeviceType device);
 
-  int rank() const override { return host_->rank(); }
-  int size() const override { return host_->size(); }
-  const std::string& axis() const override { return host_->axis(); }
   void group_begin() override;
   void send(const at::Tensor& tensor, int peer) override;
   void receive(at::Tensor& tensor, int peer) override;
@@ -43,19 +40,14 @@ class RoutedCommunicator final : public Communicator {
   Traffic traffic() const override;
   std::unique_ptr<Communicator> split(const std::string& axis, int color, int key) override;
   void abort(const std::string& reason) noexcept override;
-  const CommOptions& options() const override { return host_->options(); }
-  const std::shared_ptr<Journal>& journal() const override { return host_->journal(); }
-  const std::vector<int>& members() const override { return host_->members(); }
 
  private:
-  Here here() const { return {host_->axis(), host_->rank(), *host_->journal()}; }
+  Here here() const { return {axis(), rank(), *journal()}; }
   bool is_routed(const at::Tensor& tensor) const;
   /// Whether the call goes to the side; throws when the tensors are in different places or a group is open.
   bool begins_on_device(std::initializer_list<at::Tensor> tensors) const;
   void check_one(const Here& here, const at::Tensor& tensor, const char* what) const;
-  std::unique_ptr<Work> start_on_host(const GroupMessages& messages);
 
-  std::shared_ptr<Communicator> host_;
   DeviceSideFactory make_side_;
   at::DeviceType device_;
   std::unique_ptr<DeviceSide> side_;

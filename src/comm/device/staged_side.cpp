@@ -3,9 +3,6 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
-#include <utility>
-#include <vector>
-
 #include "src/comm/device/device_side.hpp"
 #include "src/comm/work.hpp"
 
@@ -23,15 +20,11 @@ class StagedSide final : public DeviceSide {
   explicit StagedSide(Communicator& host) : host_(host) {}
 
   std::unique_ptr<Work> group(const GroupMessages& messages) override {
-    std::vector<std::pair<at::Tensor, at::Tensor>> arriving;  // device, host
-    host_.group_begin();
-    for (const GroupMessage& message : messages.sends) host_.send(host_copy(message.tensor), message.peer);
-    for (const GroupMessage& message : messages.receives) {
-      arriving.emplace_back(message.tensor, host_like(message.tensor));
-      host_.receive(arriving.back().second, message.peer);
-    }
-    return std::make_unique<ThenWork>(host_.group_start(), [arriving = std::move(arriving)] {
-      for (const auto& [device, host] : arriving) device.copy_(host);
+    GroupMessages staged = messages;
+    for (GroupMessage& message : staged.sends) message.tensor = host_copy(message.tensor);
+    for (GroupMessage& message : staged.receives) message.tensor = host_like(message.tensor);
+    return std::make_unique<ThenWork>(start_group(host_, staged), [into = messages.receives, from = staged.receives] {
+      for (size_t i = 0; i < into.size(); ++i) into[i].tensor.copy_(from[i].tensor);
     });
   }
 

@@ -17,10 +17,10 @@ namespace fpdist::comm {
 class StreamLink {
  public:
   virtual ~StreamLink() = default;
-  /// No message is empty, none to the own rank. All of them move at once.
+  /// The messages of a group, none of them empty or to the own rank. All of them move at once.
   virtual std::unique_ptr<Work> group(const GroupMessages& messages, const Place& place) = 0;
   virtual std::unique_ptr<Work> all_reduce(const at::Tensor& tensor, ReduceOp op, const Place& place) = 0;
-  /// Equal parts in rank order; `mine` may be its slot.
+  /// `out` from equal parts in rank order; `mine` may be its slot.
   virtual std::unique_ptr<Work> all_gather(const at::Tensor& mine, const at::Tensor& out, const Place& place) = 0;
   virtual std::unique_ptr<Work> reduce_scatter(const at::Tensor& in, const at::Tensor& mine, const Place& place) = 0;
   virtual std::unique_ptr<Work> broadcast(const at::Tensor& tensor, int root, const Place& place) = 0;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "src/comm/work.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::comm {
 namespace {
@@ -22,7 +23,7 @@ int64_t bytes_of(const at::Tensor& tensor) { return static_cast<int64_t>(tensor.
 
 /// Slice `rank` of a flat tensor that is made of slices.
 at::Tensor slice_of(const at::Tensor& flat, std::span<const int64_t> counts, int rank) {
-  return flat.narrow(0, offsets_of(counts)[static_cast<size_t>(rank)], counts[static_cast<size_t>(rank)]);
+  return flat.narrow(0, offsets_of(counts)[index(rank)], counts[index(rank)]);
 }
 
 void copy_unless_same(const at::Tensor& from, const at::Tensor& into) {
@@ -45,7 +46,7 @@ Place StreamSide::place(Collective collective) {
           .axis = std::make_shared<const std::string>(host_.axis()),
           .rank = rank(),
           .size = size(),
-          .world_rank = host_.members()[static_cast<size_t>(rank())],
+          .world_rank = host_.members()[index(rank())],
           .position = host_.journal()->position(),
           .journal = host_.journal().get()};
 }
@@ -116,7 +117,7 @@ std::unique_ptr<Work> StreamSide::group(const GroupMessages& messages) {
   std::vector<int> peers;
   for (const auto* side : {&messages.sends, &messages.receives}) {
     for (const GroupMessage& message : *side) {
-      const int peer = host_.members()[static_cast<size_t>(message.peer)];
+      const int peer = host_.members()[index(message.peer)];
       if (std::find(peers.begin(), peers.end(), peer) == peers.end()) peers.push_back(peer);
       bytes += bytes_of(message.tensor);
       any = message.tensor;
@@ -153,8 +154,8 @@ std::unique_ptr<Work> StreamSide::all_gather_v(const at::Tensor& mine, const at:
   }
   copy_unless_same(mine, slot);
   GroupMessages messages;
-  for (int step = 1; step < size(); ++step) {  // rank r starts with r + 1: no receiver is everyone's first
-    const int to = (rank() + step) % size(), from = (rank() - step + size()) % size();
+  for (int step = 1; step < size(); ++step) {
+    const auto [to, from] = partners(rank(), step, size());
     messages.sends.push_back({.tensor = slot, .peer = to});
     messages.receives.push_back({.tensor = slice_of(flat, counts, from), .peer = from});
   }
@@ -173,13 +174,13 @@ std::unique_ptr<Work> StreamSide::reduce_scatter_v(const at::Tensor& in, const a
     return record(link_->reduce_scatter(in, mine, here), here, in);
   }
   GroupMessages messages;
-  std::vector<at::Tensor> parts(static_cast<size_t>(size()));
-  parts[static_cast<size_t>(rank())] = own;
+  std::vector<at::Tensor> parts(index(size()));
+  parts[index(rank())] = own;
   for (int step = 1; step < size(); ++step) {
-    const int to = (rank() + step) % size(), from = (rank() - step + size()) % size();
+    const auto [to, from] = partners(rank(), step, size());
     messages.sends.push_back({.tensor = slice_of(flat, counts, to), .peer = to});
-    parts[static_cast<size_t>(from)] = at::empty({own.numel()}, in.options());
-    messages.receives.push_back({.tensor = parts[static_cast<size_t>(from)], .peer = from});
+    parts[index(from)] = at::empty({own.numel()}, in.options());
+    messages.receives.push_back({.tensor = parts[index(from)], .peer = from});
   }
   auto arrived = send_messages(messages, here);
   if (own.numel() == 0) return record(std::move(arrived), here, in);
@@ -196,7 +197,7 @@ std::unique_ptr<Work> StreamSide::all_to_all_v(const at::Tensor& in, Counts in_c
   }
   GroupMessages messages;
   for (int step = 0; step < size(); ++step) {
-    const int to = (rank() + step) % size(), from = (rank() - step + size()) % size();
+    const auto [to, from] = partners(rank(), step, size());
     messages.sends.push_back({.tensor = slice_of(from_flat, in_counts, to), .peer = to});
     messages.receives.push_back({.tensor = slice_of(into_flat, out_counts, from), .peer = from});
   }

@@ -19,10 +19,10 @@ class StreamSide final : public DeviceSide {
   /// MIN and MAX of floating point are made from everyone's values: NCCL's lose NaN.
   std::unique_ptr<Work> all_reduce(const at::Tensor& tensor, ReduceOp op) override;
   std::unique_ptr<Work> all_gather_v(const at::Tensor& mine, const at::Tensor& out, Counts counts) override;
-  /// Equal counts: the link's own sum. Unequal ones: every rank gets the others' parts and adds in ascending rank
-  /// order, bfloat16 in float32: the bits of the host communicator.
+  /// The sum over equal counts is the link's own. Over unequal ones every rank gets the others' parts and adds in
+  /// ascending rank order, bfloat16 in float32: the bits of the host communicator.
   std::unique_ptr<Work> reduce_scatter_v(const at::Tensor& in, const at::Tensor& mine, Counts counts) override;
-  /// Always messages: no rank knows from its own counts whether all ranks' are equal.
+  /// Made of messages, always: no rank knows from its own counts whether all ranks' are equal.
   std::unique_ptr<Work> all_to_all_v(const at::Tensor& in, Counts in_counts, const at::Tensor& out,
                                      Counts out_counts) override;
   std::unique_ptr<Work> broadcast(const at::Tensor& tensor, int root) override;

@@ -14,7 +14,7 @@
 
 namespace fpdist::comm {
 
-inline char* bytes_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
+inline char* data_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
 
 /// A number that tells lists of values apart (FNV-1a).
 inline int64_t signature(std::span<const int64_t> values) {
@@ -26,7 +26,7 @@ inline int64_t signature(std::span<const int64_t> values) {
 struct HostCommunicator::Call {
   Transport& transport;
   const std::vector<int>& members;
-  Header header;
+  MessageHeader header;
   bool checked;
   Traffic& traffic;
   Exchange exchange;
@@ -44,7 +44,7 @@ struct HostCommunicator::Call {
   void receive(int rank, char* data, int64_t bytes, const at::Tensor& owner) {
     exchange.receives.push_back(message(rank, data, bytes, owner));
   }
-  /// Moves what was added; the first round of a call carries the headers.
+  /// Moves what was added and waits; the first round of a call carries the headers.
   void run() {
     Exchange next{.tag = exchange.tag, .sends = {}, .receives = {}, .place = exchange.place};
     std::swap(next, exchange);

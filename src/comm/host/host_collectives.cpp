@@ -17,7 +17,7 @@
 namespace fpdist::comm {
 namespace {
 
-/// Below this a sum is made by everyone from everything: one round of messages instead of two.
+/// A sum of no more is made by everyone from everything: one round of messages instead of two.
 constexpr int64_t kWholeBytes = 64 << 10;
 
 }  // namespace
@@ -26,11 +26,11 @@ void HostCommunicator::gather_slots(Call& call, const char* mine, const at::Tens
                                     std::span<const int64_t> counts) {
   const int64_t item = out.element_size();
   const std::vector<int64_t> offset = offsets_of(counts);
-  char* slots = bytes_of(out);
+  char* slots = data_of(out);
   if (counts[rank_] > 0) std::memmove(slots + offset[rank_] * item, mine, counts[rank_] * item);
   const char* own = slots + offset[rank_] * item;
-  for (int step = 1; step < size(); ++step) {  // rank r starts with r + 1: no receiver is everyone's first
-    const int to = (rank_ + step) % size(), from = (rank_ - step + size()) % size();
+  for (int step = 1; step < size(); ++step) {
+    const auto [to, from] = partners(rank_, step, size());
     call.send(to, own, counts[rank_] * item, out);
     call.receive(from, slots + offset[from] * item, counts[from] * item, out);
   }
@@ -48,10 +48,10 @@ void HostCommunicator::reduce_slots(Call& call, const at::Tensor& in, const at::
   std::vector<const char*> parts(size());
   for (int64_t start = 0; start == 0 || start < longest; start += per_round) {
     const auto part = [&](int rank) { return std::clamp<int64_t>(counts[rank] - start, 0, per_round); };
-    const auto slot = [&](int rank) { return bytes_of(in) + (offset[rank] + start) * item; };
-    char* next = bytes_of(scratch);
+    const auto slot = [&](int rank) { return data_of(in) + (offset[rank] + start) * item; };
+    char* next = data_of(scratch);
     for (int step = 1; step < size(); ++step) {
-      const int to = (rank_ + step) % size(), from = (rank_ - step + size()) % size();
+      const auto [to, from] = partners(rank_, step, size());
       if (part(to) > 0) {
         call.send(to, slot(to), part(to) * item, in);
       } else {
@@ -64,7 +64,7 @@ void HostCommunicator::reduce_slots(Call& call, const at::Tensor& in, const at::
     call.run();
     if (part(rank_) == 0) continue;
     parts[rank_] = slot(rank_);
-    reduce_parts(parts, bytes_of(mine) + start * item, part(rank_), in.scalar_type(), op);
+    reduce_parts(parts, data_of(mine) + start * item, part(rank_), in.scalar_type(), op);
   }
 }
 
@@ -72,16 +72,16 @@ void HostCommunicator::reduce_whole(Call& call, const at::Tensor& tensor, Reduce
   const auto length = static_cast<int64_t>(tensor.nbytes());
   const at::Tensor scratch = at::empty({(size() - 1) * length}, at::kByte);
   std::vector<const char*> parts(size());
-  parts[rank_] = bytes_of(tensor);
-  char* next = bytes_of(scratch);
+  parts[rank_] = data_of(tensor);
+  char* next = data_of(scratch);
   for (int step = 1; step < size(); ++step, next += length) {
-    const int to = (rank_ + step) % size(), from = (rank_ - step + size()) % size();
-    call.send(to, bytes_of(tensor), length, tensor);
+    const auto [to, from] = partners(rank_, step, size());
+    call.send(to, data_of(tensor), length, tensor);
     call.receive(from, next, length, scratch);
     parts[from] = next;
   }
   call.run();
-  reduce_parts(parts, bytes_of(tensor), tensor.numel(), tensor.scalar_type(), op);
+  reduce_parts(parts, data_of(tensor), tensor.numel(), tensor.scalar_type(), op);
 }
 
 void HostCommunicator::all_reduce(at::Tensor& tensor, ReduceOp op) {
@@ -94,7 +94,7 @@ void HostCommunicator::all_reduce(at::Tensor& tensor, ReduceOp op) {
   const at::Tensor flat = tensor.view({-1});
   const at::Tensor own = flat.narrow(0, tensor.numel() * rank_ / size(), counts[rank_]);
   reduce_slots(call, flat, own, counts, op);
-  gather_slots(call, bytes_of(own), flat, counts);
+  gather_slots(call, data_of(own), flat, counts);
 }
 
 void HostCommunicator::all_gather_v(const at::Tensor& mine, at::Tensor& out, std::span<const int64_t> counts) {
@@ -102,7 +102,7 @@ void HostCommunicator::all_gather_v(const at::Tensor& mine, at::Tensor& out, std
   check_host_tensor(here(), out, "all_gather_v's out");
   check_gather(here(), mine, out, counts, size());
   Call call = begin(Collective::kAllGatherV, out, signature(counts));
-  gather_slots(call, bytes_of(mine), out, counts);
+  gather_slots(call, data_of(mine), out, counts);
 }
 
 void HostCommunicator::reduce_scatter_v(const at::Tensor& in, at::Tensor& mine, std::span<const int64_t> counts) {
@@ -111,7 +111,7 @@ void HostCommunicator::reduce_scatter_v(const at::Tensor& in, at::Tensor& mine, 
   check_scatter(here(), in, mine, counts, size());
   Call call = begin(Collective::kReduceScatterV, in, signature(counts));
   if (size() > 1) return reduce_slots(call, in, mine, counts, ReduceOp::kSum);
-  if (mine.numel() > 0 && mine.data_ptr() != in.data_ptr()) std::memcpy(bytes_of(mine), bytes_of(in), in.nbytes());
+  if (mine.numel() > 0 && mine.data_ptr() != in.data_ptr()) std::memcpy(data_of(mine), data_of(in), in.nbytes());
 }
 
 void HostCommunicator::all_to_all_v(const at::Tensor& in, std::span<const int64_t> in_counts, at::Tensor& out,
@@ -123,13 +123,13 @@ void HostCommunicator::all_to_all_v(const at::Tensor& in, std::span<const int64_
   const int64_t item = in.element_size();
   const std::vector<int64_t> in_offset = offsets_of(in_counts), out_offset = offsets_of(out_counts);
   if (in_counts[rank_] > 0) {
-    std::memmove(bytes_of(out) + out_offset[rank_] * item, bytes_of(in) + in_offset[rank_] * item,
+    std::memmove(data_of(out) + out_offset[rank_] * item, data_of(in) + in_offset[rank_] * item,
                  in_counts[rank_] * item);
   }
   for (int step = 1; step < size(); ++step) {
-    const int to = (rank_ + step) % size(), from = (rank_ - step + size()) % size();
-    call.send(to, bytes_of(in) + in_offset[to] * item, in_counts[to] * item, in);
-    call.receive(from, bytes_of(out) + out_offset[from] * item, out_counts[from] * item, out);
+    const auto [to, from] = partners(rank_, step, size());
+    call.send(to, data_of(in) + in_offset[to] * item, in_counts[to] * item, in);
+    call.receive(from, data_of(out) + out_offset[from] * item, out_counts[from] * item, out);
   }
   call.run();
 }
@@ -145,12 +145,12 @@ void HostCommunicator::broadcast(at::Tensor& tensor, int root) {
   int bit = 1;
   while (bit <= from_root) bit <<= 1;
   if (from_root > 0) {
-    call.receive(rank_at(from_root - bit / 2), bytes_of(tensor), length, tensor);
+    call.receive(rank_at(from_root - bit / 2), data_of(tensor), length, tensor);
     const bool checked = call.checked;
     call.run();
     call.checked = checked;  // the messages to the children are their first ones
   }
-  for (; from_root + bit < size(); bit <<= 1) call.send(rank_at(from_root + bit), bytes_of(tensor), length, tensor);
+  for (; from_root + bit < size(); bit <<= 1) call.send(rank_at(from_root + bit), data_of(tensor), length, tensor);
   call.run();
 }
 

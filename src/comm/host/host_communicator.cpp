@@ -54,7 +54,7 @@ bool HostCommunicator::is_checked(int64_t sequence) const {
   return every > 0 && sequence % every == 0;
 }
 
-HostCommunicator::Call HostCommunicator::open(CallRecord record, Header header) {
+HostCommunicator::Call HostCommunicator::open(CallRecord record, MessageHeader header) {
   record.collective = header.collective;
   record.sequence = header.sequence;
   record.axis = axis_;
@@ -71,7 +71,7 @@ HostCommunicator::Call HostCommunicator::open(CallRecord record, Header header) 
 HostCommunicator::Call HostCommunicator::begin(Collective collective, const at::Tensor& tensor, int64_t detail) {
   check<CommError>(!builder_.is_open(), place(collective, sequence_), ": called between group_begin and group_end");
   CallRecord record;
-  Header header{.collective = collective, .sequence = ++sequence_, .detail = detail};
+  MessageHeader header{.collective = collective, .sequence = ++sequence_, .detail = detail};
   if (tensor.defined()) {
     header.dtype = static_cast<int32_t>(tensor.scalar_type());
     record.dtype = c10::toString(tensor.scalar_type());
@@ -116,7 +116,7 @@ std::unique_ptr<Work> HostCommunicator::group_start() {
   const auto from = std::find_if(sends.begin(), sends.end(), to_self);
   if (from != sends.end() && from->tensor.numel() > 0) {
     const auto into = std::find_if(receives.begin(), receives.end(), to_self);
-    std::memmove(bytes_of(into->tensor), bytes_of(from->tensor), from->tensor.nbytes());
+    std::memmove(data_of(into->tensor), data_of(from->tensor), from->tensor.nbytes());
   }
   Call call = begin_group(sends, receives);
   const auto add = [&](const GroupMessage& pending, std::vector<int64_t>& number, std::vector<Message>& messages) {
@@ -124,7 +124,7 @@ std::unique_ptr<Work> HostCommunicator::group_start() {
     call.header.dtype = static_cast<int32_t>(pending.tensor.scalar_type());
     call.header.sequence = ++number[pending.peer];
     call.checked = is_checked(call.header.sequence);
-    messages.push_back(call.message(pending.peer, bytes_of(pending.tensor),
+    messages.push_back(call.message(pending.peer, data_of(pending.tensor),
                                     static_cast<int64_t>(pending.tensor.nbytes()), pending.tensor));
   };
   for (const GroupMessage& pending : sends) {
@@ -145,7 +145,7 @@ std::unique_ptr<Communicator> HostCommunicator::split(const std::string& axis, i
   wish[rank_ * 3 + 2] = transport_->next_tag();
   const std::vector<int64_t> counts(size(), 3), name(axis.begin(), axis.end());
   Call call = begin(Collective::kSplit, wishes, signature(name));
-  gather_slots(call, bytes_of(wishes) + rank_ * 3 * sizeof(int64_t), wishes.view({-1}), counts);
+  gather_slots(call, data_of(wishes) + rank_ * 3 * sizeof(int64_t), wishes.view({-1}), counts);
   int64_t tag = 0;
   std::vector<std::pair<int64_t, int>> order;  // key, rank here
   for (int r = 0; r < size(); ++r) {

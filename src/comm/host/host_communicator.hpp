@@ -14,9 +14,10 @@ namespace fpdist::comm {
 
 class HostCommunicator final : public Communicator {
  public:
-  /// All ranks of the job.
+  /// The communicator of all ranks of the job.
   HostCommunicator(std::shared_ptr<Transport> transport, std::string axis);
-  /// `members`: job ranks, own one included, in rank order; `tag` is no other communicator's between any two of them.
+  /// The communicator of some. `members`: job ranks, own one included, in rank order; `tag` is no other communicator's
+  /// between any two of them.
   HostCommunicator(std::shared_ptr<Transport> transport, std::string axis, std::vector<int> members, int tag);
 
   int rank() const override { return rank_; }
@@ -45,7 +46,7 @@ class HostCommunicator final : public Communicator {
   struct Call;  ///< one collective under way
   Call begin(Collective collective, const at::Tensor& tensor, int64_t detail);
   Call begin_group(const std::vector<GroupMessage>& sends, const std::vector<GroupMessage>& receives);
-  Call open(CallRecord record, Header header);
+  Call open(CallRecord record, MessageHeader header);
   void gather_slots(Call& call, const char* mine, const at::Tensor& out, std::span<const int64_t> counts);
   void reduce_slots(Call& call, const at::Tensor& in, const at::Tensor& mine, std::span<const int64_t> counts,
                     ReduceOp op);

@@ -34,9 +34,9 @@ MpiFlight::MpiFlight(Exchange exchange, MPI_Comm comm, int64_t piece_bytes, Turn
   }
 }
 
-/// The new request's place; valid until the next one.
-MPI_Request* MpiFlight::add(const Part& part) {
-  parts_.push_back(part);
+/// Place of a new MPI request, valid until the next one.
+MPI_Request* MpiFlight::add(const Posted& posted) {
+  posted_.push_back(posted);
   requests_.push_back(MPI_REQUEST_NULL);
   return &requests_.back();
 }
@@ -45,7 +45,7 @@ void MpiFlight::post_receives() {
   for (size_t i = 0; i < arrivals_.size(); ++i) {
     if (!exchange_.receives[i].checked) continue;
     MPI_Request* request = add({i, true, true});
-    check_mpi(MPI_Irecv(&arrivals_[i].header, sizeof(Header), MPI_BYTE, exchange_.receives[i].peer,
+    check_mpi(MPI_Irecv(&arrivals_[i].header, sizeof(MessageHeader), MPI_BYTE, exchange_.receives[i].peer,
                         header_tag(exchange_), comm_, request),
               "MPI_Irecv");
   }
@@ -55,9 +55,9 @@ void MpiFlight::post_send(size_t send) {
   const Message& message = exchange_.sends[send];
   if (message.checked) {
     MPI_Request* request = add({send, false, true});
-    check_mpi(
-        MPI_Issend(&message.header, sizeof(Header), MPI_BYTE, message.peer, header_tag(exchange_), comm_, request),
-        "MPI_Issend");
+    check_mpi(MPI_Issend(&message.header, sizeof(MessageHeader), MPI_BYTE, message.peer, header_tag(exchange_), comm_,
+                         request),
+              "MPI_Issend");
   }
   for (int64_t begin = 0; begin < message.header.bytes; begin += piece_bytes_) {
     MPI_Request* request = add({send, false, false});
@@ -114,12 +114,12 @@ bool MpiFlight::test(std::string& error) {
   if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check_mpi(code, "MPI_Testsome");
   if (done == MPI_UNDEFINED) done = 0;
   for (int i = 0; i < done; ++i) {
-    const Part& part = parts_[indices_[i]];
+    const Posted& posted = posted_[indices_[i]];
     if (code == MPI_ERR_IN_STATUS && statuses_[i].MPI_ERROR != MPI_SUCCESS) {
       error = text(exchange_.place, ": ", mpi_error_text(statuses_[i].MPI_ERROR));
-    } else if (part.is_receive && part.is_header) {
-      const Message& message = exchange_.receives[part.message];
-      const Header& theirs = arrivals_[part.message].header;
+    } else if (posted.is_receive && posted.is_header) {
+      const Message& message = exchange_.receives[posted.message];
+      const MessageHeader& theirs = arrivals_[posted.message].header;
       if (theirs != message.header) error = mismatch_text(exchange_, message.peer, message.header, theirs);
     }
     if (!error.empty()) return true;
@@ -140,15 +140,15 @@ std::vector<int> MpiFlight::missing_peers() const {
     if (arrivals_[i].begun < exchange_.receives[i].header.bytes) peers.insert(exchange_.receives[i].peer);
   }
   for (size_t i = 0; i < requests_.size(); ++i) {
-    const std::vector<Message>& messages = parts_[i].is_receive ? exchange_.receives : exchange_.sends;
-    if (requests_[i] != MPI_REQUEST_NULL) peers.insert(messages[parts_[i].message].peer);
+    const std::vector<Message>& messages = posted_[i].is_receive ? exchange_.receives : exchange_.sends;
+    if (requests_[i] != MPI_REQUEST_NULL) peers.insert(messages[posted_[i].message].peer);
   }
   return {peers.begin(), peers.end()};
 }
 
 void MpiFlight::cancel_receives() noexcept {
   for (size_t i = 0; i < requests_.size(); ++i) {
-    if (requests_[i] != MPI_REQUEST_NULL && parts_[i].is_receive) MPI_Cancel(&requests_[i]);
+    if (requests_[i] != MPI_REQUEST_NULL && posted_[i].is_receive) MPI_Cancel(&requests_[i]);
   }
 }
 

@@ -20,7 +20,7 @@ void check_mpi(int code, const char* call);
 
 class MpiFlight {
  public:
-  /// Receives take their turns here; `piece_bytes`: longer messages travel in pieces.
+  /// Nothing is posted yet. Receives take their turns in `turns`; messages longer than `piece_bytes` travel in pieces.
   MpiFlight(Exchange exchange, MPI_Comm comm, int64_t piece_bytes, TurnTable& turns);
   MpiFlight(const MpiFlight&) = delete;
   MpiFlight& operator=(const MpiFlight&) = delete;
@@ -35,17 +35,17 @@ class MpiFlight {
   const Exchange& exchange() const { return exchange_; }
 
  private:
-  struct Part {  ///< what a request is about
+  struct Posted {  ///< what a request is about
     size_t message;
     bool is_receive, is_header;
   };
-  struct Arrival {
-    Header header{.bytes = -1};  ///< theirs; bytes -1 before it comes
-    int64_t begun = 0;           ///< bytes whose receiving has begun
+  struct Arrival {                      ///< how far a receive is
+    MessageHeader header{.bytes = -1};  ///< theirs; bytes -1 before it comes
+    int64_t begun = 0;                  ///< bytes whose receiving has begun
     Turns* turns = nullptr;
     int64_t turn = 0;
   };
-  MPI_Request* add(const Part& part);
+  MPI_Request* add(const Posted& posted);
   bool begin_receives(std::string& error);
   bool begin_piece(size_t receive, std::string& error);
 
@@ -54,7 +54,7 @@ class MpiFlight {
   int64_t piece_bytes_;
   std::vector<Arrival> arrivals_;  ///< [receives]
   std::vector<MPI_Request> requests_;
-  std::vector<Part> parts_;  ///< [requests]
+  std::vector<Posted> posted_;  ///< [requests]
   std::vector<int> indices_;
   std::vector<MPI_Status> statuses_;
 };

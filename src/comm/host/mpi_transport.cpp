@@ -11,16 +11,17 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/clock.hpp"
 
 namespace fpdist::comm {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 /// Who was told of an abort leaves the other this long to end the job: the first cause's exit code is the one to see.
 constexpr std::chrono::milliseconds kPrecedence(300);
 constexpr size_t kNoticeBytes = 1024;  // short enough to be sent eagerly
 
-/// First eager, then polite (ranks may outnumber cores), then asleep.
+/// How a rank waits: first eager (an answer is often microseconds away), then polite (ranks may outnumber cores), then
+/// asleep.
 class Backoff {
  public:
   void reset() { idle_ = 0; }
@@ -33,7 +34,7 @@ class Backoff {
       std::this_thread::sleep_for(std::chrono::microseconds(idle_ < 20000 ? 50 : 1000));
     }
   }
-  /// Every so often: time to look at the clock and at the abort tag.
+  /// Whether it is time to look at the clock and at the abort tag, which cost as much as many polls.
   bool is_checkpoint() const { return idle_ % 32 == 31 || idle_ > 2000; }
 
  private:

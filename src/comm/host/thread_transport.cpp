@@ -1,37 +1,37 @@
 #include "src/comm/host/thread_transport.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <set>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/clock.hpp"
 
 namespace fpdist::comm {
 namespace {
 
-using State = ThreadJob::Post::State;
+using Fate = ThreadJob::Post::Fate;
 
-/// Nothing travels for an empty message whose header nobody wants.
+/// Whether anything is sent for `message`: an empty one whose header nobody wants stays at home.
 bool travels(const Message& message) { return message.checked || message.header.bytes > 0; }
 
 }  // namespace
 
 struct ThreadTransport::Flight {
-  struct Arrival {
+  struct Incoming {
     bool is_here = false;
     Turns* turns = nullptr;
     int64_t turn = 0;
   };
   Exchange exchange;
   std::vector<std::shared_ptr<ThreadJob::Post>> posts;
-  std::vector<Arrival> arrivals;  ///< [receives]
+  std::vector<Incoming> arrivals;  ///< [receives]
 
-  /// Under the job's lock, as are all that look at posts.
+  /// Whether nothing is missing. Called under the job's lock, as all that look at posts are.
   bool is_done() const {
-    return std::all_of(arrivals.begin(), arrivals.end(), [](const Arrival& arrival) { return arrival.is_here; }) &&
-           std::all_of(posts.begin(), posts.end(), [](const auto& post) { return post->state == State::kDone; });
+    return std::all_of(arrivals.begin(), arrivals.end(), [](const Incoming& arrival) { return arrival.is_here; }) &&
+           std::all_of(posts.begin(), posts.end(), [](const auto& post) { return post->fate == Fate::kDone; });
   }
   std::vector<int> missing_peers() const {
     std::set<int> peers;
@@ -39,7 +39,7 @@ struct ThreadTransport::Flight {
       if (!arrivals[i].is_here) peers.insert(exchange.receives[i].peer);
     }
     for (const auto& post : posts) {
-      if (post->state != State::kDone) peers.insert(post->message.peer);
+      if (post->fate != Fate::kDone) peers.insert(post->message.peer);
     }
     return {peers.begin(), peers.end()};
   }
@@ -68,7 +68,7 @@ ThreadTransport::~ThreadTransport() {
 
 void ThreadTransport::post(Flight& flight) {
   for (const Message& message : flight.exchange.receives) {
-    Flight::Arrival arrival{.is_here = !travels(message)};
+    Flight::Incoming arrival{.is_here = !travels(message)};
     if (travels(message)) {
       arrival.turns = &turns_[{flight.exchange.tag, message.peer}];
       arrival.turn = arrival.turns->given++;
@@ -101,24 +101,24 @@ bool ThreadTransport::take_arrived(Flight& flight, Lock& lock, std::string& erro
   bool is_progress = false;
   for (size_t i = 0; i < flight.arrivals.size() && error.empty(); ++i) {
     const Message& mine = flight.exchange.receives[i];
-    Flight::Arrival& arrival = flight.arrivals[i];
+    Flight::Incoming& arrival = flight.arrivals[i];
     if (arrival.is_here || arrival.turns->served != arrival.turn) continue;
     auto& box = job_->boxes[{flight.exchange.tag, mine.peer, rank_}];
     if (box.empty()) continue;
     const std::shared_ptr<ThreadJob::Post> post = box.front();
     box.pop_front();
-    const Header& theirs = post->message.header;
+    const MessageHeader& theirs = post->message.header;
     if (theirs.bytes != mine.header.bytes || (mine.checked && theirs != mine.header)) {
       error = mismatch_text(flight.exchange, mine.peer, mine.header, theirs);
     } else {
-      post->state = State::kTaken;  // its owner waits for us even after an abort: the buffer stays alive
+      post->fate = Fate::kTaken;  // its owner waits for us even after an abort: the buffer stays alive
       lock.unlock();
       if (mine.header.bytes > 0) std::memcpy(mine.data, post->message.data, mine.header.bytes);
       lock.lock();
       arrival.is_here = true;
       ++arrival.turns->served;
     }
-    post->state = State::kDone;
+    post->fate = Fate::kDone;
     job_->changed.notify_all();
     is_progress = true;
   }
@@ -137,7 +137,7 @@ bool ThreadTransport::progress(Lock& lock, std::string& error) {
 }
 
 void ThreadTransport::wait_for(const Flight& flight) {
-  const auto deadline = std::chrono::steady_clock::now() + job_->options.timeout;
+  const auto deadline = Clock::now() + job_->options.timeout;
   Lock lock(job_->mutex);
   std::string error;
   while (true) {
@@ -146,8 +146,8 @@ void ThreadTransport::wait_for(const Flight& flight) {
     if (flight.is_done()) return;
     if (job_->dead) break;
     if (is_progress) continue;
-    if (job_->changed.wait_until(lock, deadline) == std::cv_status::timeout &&
-        std::chrono::steady_clock::now() >= deadline && !job_->dead) {
+    if (job_->changed.wait_until(lock, deadline) == std::cv_status::timeout && Clock::now() >= deadline &&
+        !job_->dead) {
       const std::vector<int> missing = flight.missing_peers();
       if (missing.empty()) return;
       error = lost_text(flight.exchange, missing, job_->options);
@@ -167,11 +167,11 @@ void ThreadTransport::die(const std::string& reason, Lock& lock) {
   job_->changed.notify_all();
   for (const auto& flight : flights_) {
     for (const auto& post : flight->posts) {
-      if (post->state == State::kQueued) {
+      if (post->fate == Fate::kQueued) {
         auto& box = job_->boxes[{flight->exchange.tag, rank_, post->message.peer}];
         box.erase(std::find(box.begin(), box.end(), post));
       }
-      job_->changed.wait(lock, [&] { return post->state != State::kTaken; });
+      job_->changed.wait(lock, [&] { return post->fate != Fate::kTaken; });
     }
   }
   flights_.clear();

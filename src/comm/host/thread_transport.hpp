@@ -19,9 +19,9 @@ namespace fpdist::comm {
 /// What the threads share; everything in it is guarded by `mutex`.
 struct ThreadJob {
   struct Post {
-    enum class State { kQueued, kTaken, kDone };
+    enum class Fate { kQueued, kTaken, kDone };
     Message message;
-    State state = State::kQueued;
+    Fate fate = Fate::kQueued;
   };
   using Key = std::tuple<int, int, int>;  ///< tag, sender, receiver
 

@@ -7,11 +7,12 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "src/core/clock.hpp"
 
 namespace fpdist::comm {
 namespace {
 
-std::string describe(const Header& header) {
+std::string describe(const MessageHeader& header) {
   return text(name_of(header.collective), " (call ", header.sequence, ", ", header.bytes, " bytes of ",
               c10::toString(static_cast<c10::ScalarType>(header.dtype)), ", signature ", std::hex, header.detail, ")");
 }
@@ -29,12 +30,12 @@ void Transport::delay_message() {
 std::string lost_text(const Exchange& exchange, const std::vector<int>& peers, const CommOptions& options) {
   std::string who;
   for (const int peer : peers) who += (who.empty() ? "" : ", ") + std::to_string(peer);
-  return text(exchange.place, ": no answer from world rank ", who, " within ", options.timeout.count() / 1000.0,
+  return text(exchange.place, ": no answer from world rank ", who, " within ", to_seconds(options.timeout),
               " s; it died, was stopped, or is not in this call. Its log says where it was; a step that really takes "
               "longer needs a longer timeout");
 }
 
-std::string mismatch_text(const Exchange& exchange, int peer, const Header& mine, const Header& theirs) {
+std::string mismatch_text(const Exchange& exchange, int peer, const MessageHeader& mine, const MessageHeader& theirs) {
   return text(exchange.place, ": world rank ", peer, " is in ", describe(theirs), " while this rank is in ",
               describe(mine), "; all ranks must make the same calls in the same order with matching counts and dtypes");
 }

@@ -17,19 +17,19 @@
 namespace fpdist::comm {
 
 /// What both ends of a message must agree on; it travels ahead of the message when the message is `checked`.
-struct Header {
+struct MessageHeader {
   Collective collective = Collective::kBarrier;
   int32_t dtype = 0;     ///< at::ScalarType
   int64_t sequence = 0;  ///< number of the call on its communicator; in a group, of the message between the two ranks
   int64_t detail = 0;    ///< what every rank must pass alike: counts, root, reduction
   int64_t bytes = 0;
-  bool operator==(const Header&) const = default;
+  bool operator==(const MessageHeader&) const = default;
 };
 
 struct Message {
   int peer = 0;  ///< rank in the job
   char* data = nullptr;
-  Header header;
+  MessageHeader header;
   bool checked = false;
   at::Tensor owner;  ///< keeps `data` alive when the exchange fails with the message on its way
 };
@@ -41,13 +41,14 @@ struct Exchange {
   Place place;
 };
 
-/// Receives of one tag from one peer begin in the order in which they were started, whichever is waited for first.
+/// Whose turn it is: receives of one tag from one peer begin in the order in which they were started, whichever is
+/// waited for first.
 struct Turns {
   int64_t given = 0, served = 0;
 };
 using TurnTable = std::map<std::pair<int, int>, Turns>;  ///< by tag, peer
 
-/// Shared by all communicators of a World. Calls come from the rank's own thread.
+/// What moves the bytes of all communicators of a World. Calls come from the rank's own thread.
 class Transport {
  public:
   virtual ~Transport() = default;
@@ -67,7 +68,7 @@ class Transport {
   void set_next_tag(int tag) { next_tag_ = tag; }
 
  protected:
-  /// CommOptions::max_delay: sleeps before a message is posted.
+  /// Sleeps before a message is posted, as CommOptions::max_delay asks.
   void delay_message();
 
  private:
@@ -78,7 +79,7 @@ class Transport {
 
 /// Error texts that both transports share.
 std::string lost_text(const Exchange& exchange, const std::vector<int>& peers, const CommOptions& options);
-std::string mismatch_text(const Exchange& exchange, int peer, const Header& mine, const Header& theirs);
+std::string mismatch_text(const Exchange& exchange, int peer, const MessageHeader& mine, const MessageHeader& theirs);
 std::string aborted_text(const Place& place, const std::string& reason);
 /// What the others hear of an abort: who and where.
 std::string abort_reason(const Transport& transport, const std::string& reason);

@@ -100,7 +100,7 @@ void Table::add(const Json& result) {
   if (!is_here_) return;
   std::cout << value_line(columns_, result) << std::endl;
   if (json_path_.empty()) return;
-  files::AppendFile file(json_path_, files::AppendFile::Start::kGoOn);
+  files::AppendFile file(json_path_, files::AppendFile::Open::kGoOn);
   file.line(result.dump());
   file.close();
 }

@@ -12,7 +12,7 @@ void reset_peak_memory(comm::Device& device) {
   device.reset_peak_memory();
   if (!device.where().is_cpu()) return;
   try {
-    files::AppendFile("/proc/self/clear_refs", files::AppendFile::Start::kGoOn).line("5");  // Linux: VmHWM starts anew
+    files::AppendFile("/proc/self/clear_refs", files::AppendFile::Open::kGoOn).line("5");  // Linux: VmHWM starts anew
   } catch (const DiskError&) {  // a kernel without it: the peak is that since the process began
   }
 }

@@ -57,7 +57,7 @@ void prepare_output_dir(const config::Config& config, const std::string& resolve
 
 RankLog::RankLog(LogSink& sink, const std::string& path, bool to_sink)
     : sink_(sink), to_sink_(to_sink), start_(now_seconds()) {
-  use_file([&] { file_.emplace(path, files::AppendFile::Start::kGoOn); });
+  use_file([&] { file_.emplace(path, files::AppendFile::Open::kGoOn); });
 }
 
 RankLog::~RankLog() {
@@ -91,7 +91,7 @@ void RankLog::progress(std::string_view line) {
   if (to_sink_) sink_.progress(line);
 }
 
-MetricsFile::MetricsFile(const std::string& path) : file_(path, files::AppendFile::Start::kEmpty) {}
+MetricsFile::MetricsFile(const std::string& path) : file_(path, files::AppendFile::Open::kEmpty) {}
 
 void MetricsFile::write(const StepMetrics& metrics) {
   std::string line = text("{\"step\": ", metrics.step);

@@ -61,10 +61,10 @@ const std::vector<Missing> kMissing = {
 TEST(DeviceChoice, WithAutoAllRanksHaveGpusOrNoneHas) {
   for (const int without : {-1, 0, 2}) {
     run_threads(3, [&](World& world) {
-      const DeviceChoice own{.is_gpu = world.rank() != without,
+      const ChosenDevice own{.is_gpu = world.rank() != without,
                              .gpu = world.rank() == without ? 0 : world.rank(),
                              .why_no_gpu = "its reason"};
-      const DeviceChoice choice = choose_together(own, world.communicator());
+      const ChosenDevice choice = choose_together(own, world.communicator());
       EXPECT_EQ(choice.is_gpu, without < 0);
       EXPECT_EQ(choice.gpu, without < 0 ? world.rank() : 0);
       const char* const reason = without < 0 || world.rank() == without ? "its reason" : "another rank has no GPU";
@@ -75,7 +75,7 @@ TEST(DeviceChoice, WithAutoAllRanksHaveGpusOrNoneHas) {
 
 TEST(DeviceChoice, ARankTakesTheGpuOfItsLocalRank) {
   for (const char* name : {"cuda", "auto"}) {
-    const DeviceChoice choice = choose_device(name, good());
+    const ChosenDevice choice = choose_device(name, good());
     EXPECT_TRUE(choice.is_gpu);
     EXPECT_EQ(choice.gpu, 5);
   }
@@ -89,7 +89,7 @@ TEST(DeviceChoice, WhatIsMissingIsNamedWithItsCure) {
     const std::string error = error_of<ConfigError>([&] { choose_device("cuda", facts); });
     EXPECT_TRUE(has(error, "device cuda: ") && has(error, "device cpu")) << error;
     for (const std::string& word : missing.words) EXPECT_TRUE(has(error, word)) << word << " is not in: " << error;
-    const DeviceChoice fallback = choose_device("auto", facts);
+    const ChosenDevice fallback = choose_device("auto", facts);
     EXPECT_FALSE(fallback.is_gpu);
     EXPECT_TRUE(has(fallback.why_no_gpu, missing.words.front())) << fallback.why_no_gpu;
     EXPECT_FALSE(has(fallback.why_no_gpu, "\n")) << "one line";

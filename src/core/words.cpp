@@ -1,0 +1,27 @@
+#include "src/core/words.hpp"
+
+#include <cmath>
+#include <cstdio>
+
+#include "fpdist/core/error.hpp"
+
+namespace fpdist {
+
+std::string number(const char* format, double value) {
+  char buffer[64];
+  std::snprintf(buffer, sizeof buffer, format, value);
+  return buffer;
+}
+
+std::string mib_text(int64_t bytes) { return number("%.1f MiB", in_mib(bytes)); }
+
+std::string gib_text(int64_t bytes) { return text(std::round(in_gib(bytes) * 100) / 100, " GiB"); }
+
+std::string percent(double share) { return number("%.1f %%", 100 * share); }
+
+std::string minutes(double seconds) {
+  const auto whole = static_cast<int64_t>(seconds + 0.5);
+  return text(whole / 60, ":", whole % 60 < 10 ? "0" : "", whole % 60);
+}
+
+}  // namespace fpdist
