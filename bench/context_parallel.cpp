@@ -20,7 +20,6 @@
 
 #include <algorithm>
 #include <boost/program_options.hpp>
-#include <chrono>
 #include <iomanip>
 #include <iostream>
 #include <memory>
@@ -35,6 +34,8 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/model/transformer.hpp"
 #include "fpdist/parallel/context_attention.hpp"
+#include "src/core/clock.hpp"
+#include "src/core/words.hpp"
 #include "tests/support/context_trees.hpp"
 
 namespace {
@@ -175,11 +176,11 @@ Memory measure(comm::World& world, const prefix::TreeLayout& layout, const plan:
     memory.rows = tensors.own_rows(0), memory.index = counter.live();
     world.communicator().barrier();
     counter.restart();
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const at::Tensor hidden = model.forward(0, tensors, {});
     memory.kept = counter.live() - memory.index;
     model.backward_input(0, at::ones_like(hidden));
-    memory.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    memory.seconds = seconds_since(start);
     memory.peak = counter.peak() - memory.index;
   }
   bench::thread_counter() = nullptr;
@@ -223,10 +224,9 @@ bool memory_part(int32_t prefix_rows, int32_t leaf_rows, plan::CpMethod method) 
   std::vector<Memory> found;
   for (const int ranks : {1, kRanks}) {
     const Memory& memory = found.emplace_back(worst_of(ranks, layout, config, method));
-    const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
     std::cout << std::setw(5) << ranks << std::setw(8) << memory.rows << std::fixed << std::setprecision(1)
-              << std::setw(8) << mib(memory.kept) << std::setw(8) << mib(memory.peak) << std::setw(8)
-              << mib(memory.index) << std::setw(9) << memory.seconds << std::endl;
+              << std::setw(8) << in_mib(memory.kept) << std::setw(8) << in_mib(memory.peak) << std::setw(8)
+              << in_mib(memory.index) << std::setw(9) << memory.seconds << std::endl;
   }
   const auto share = [&](int64_t Memory::*figure) {
     return kRanks * static_cast<double>(found[1].*figure) / static_cast<double>(found[0].*figure);

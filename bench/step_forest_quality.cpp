@@ -3,7 +3,6 @@
 // planner's costs (the ratios of Llama-3-8B); nothing is run.
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +14,7 @@
 
 #include "fpdist/core/rng.hpp"
 #include "fpdist/plan/step_plan.hpp"
+#include "src/core/clock.hpp"
 #include "src/plan/costs/unit_cost.hpp"
 
 namespace {
@@ -103,9 +103,9 @@ Row measure(const Kind& kind, int dp) {
   parallel.layers = {costs.layers};
   plan::PackOptions options;
   options.max_tokens = kind.max_tokens;
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
   const plan::StepPlan plan = make_step_plan(kind.groups, kind.atomic, parallel, costs, options);
-  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
+  const double took_ms = 1e3 * seconds_since(begin);
   parallel.dp = 1, options.max_tokens = 1 << 30;
   const plan::StepPlan whole = make_step_plan(kind.groups, kind.atomic, parallel, costs, options);
   int64_t ideal = 0, most = 0, sum = 0, packs = 0;
@@ -116,7 +116,7 @@ Row measure(const Kind& kind, int dp) {
     most = std::max(most, load), sum += load;
   }
   const auto ratio = [](int64_t a, int64_t b) { return static_cast<double>(a) / static_cast<double>(b); };
-  return {ratio(most * dp, ideal), ratio(most * dp, sum), plan.totals.sharing_ratio(), took.count(),
+  return {ratio(most * dp, ideal), ratio(most * dp, sum), plan.totals.sharing_ratio(), took_ms,
           static_cast<double>(packs)};
 }
 

@@ -6,6 +6,8 @@
 #include <sstream>
 #include <utility>
 
+#include "src/core/index.hpp"
+
 namespace fpdist::comm {
 namespace {
 
@@ -86,13 +88,13 @@ int64_t Journal::open(CallRecord call) {
   call.seconds = seconds_since(made_);
   const std::lock_guard lock(mutex_);
   call.position = position_;
-  ring_[static_cast<size_t>(next_) % kLength] = std::move(call);
+  ring_[index(next_) % kLength] = std::move(call);
   return next_++;
 }
 
 void Journal::close(int64_t id, CallRecord::State state) noexcept {
   const std::lock_guard lock(mutex_);
-  if (id + static_cast<int64_t>(kLength) >= next_) ring_[static_cast<size_t>(id) % kLength].state = state;
+  if (id + static_cast<int64_t>(kLength) >= next_) ring_[index(id) % kLength].state = state;
 }
 
 std::string Journal::json(int rank, int world_size) const {
@@ -102,7 +104,7 @@ std::string Journal::json(int rank, int world_size) const {
       << R"(, "position": )" << Quoted{*position_} << R"(, "calls": [)";
   const int64_t first = std::max<int64_t>(0, next_ - static_cast<int64_t>(kLength));
   for (int64_t id = first; id < next_; ++id) {
-    out << (id > first ? ",\n" : "\n") << ring_[static_cast<size_t>(id) % kLength];
+    out << (id > first ? ",\n" : "\n") << ring_[index(id) % kLength];
   }
   out << "]}\n";
   return out.str();

@@ -3,7 +3,6 @@
 #include "src/config/describe_plan.hpp"
 
 #include <algorithm>
-#include <cstdio>
 
 #include "fpdist/config/settled.hpp"
 #include "fpdist/core/error.hpp"
@@ -13,16 +12,11 @@
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/step_plan.hpp"
 #include "src/config/model_size.hpp"
+#include "src/core/words.hpp"
 #include "src/plan/figures/step_volume.hpp"
 
 namespace fpdist::config {
 namespace {
-
-std::string mib(int64_t bytes) {
-  char buffer[64];
-  std::snprintf(buffer, sizeof buffer, "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
-  return buffer;
-}
 
 /// Which ranks stand where: a line a pipeline stage of a replica, cp across, tp in brackets.
 std::string rank_map(const MeshShape& mesh) {
@@ -84,18 +78,19 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
       plan::rank_memory(bytes, mesh, weights / (mesh.pp * mesh.tp),
                         {.row_layers = largest * job.model.layer_count(), .unit_rows = largest});
   const int64_t policy = memory.weights / (bytes.has_reference ? 2 : 1);
-  return text(
-      "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
-      "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(), " steps an epoch; the first ",
-      steps, " planned\n", "tokens             ", logical, " logical, ", computed, " computed\n", "sharing ratio      ",
-      static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
-      static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
-      config.pack.max_tokens, " rows\n", "balance            busiest replica ",
-      static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n", "memory a rank      ",
-      mib(memory.total()), "\n", "  weights          ", mib(policy), " (", mesh.pp * mesh.tp > 1 ? "its share of " : "",
-      weights, " parameters)\n", bytes.has_reference ? text("  reference        ", mib(policy), "\n") : "",
-      "  main grads       ", mib(memory.gradients), "\n", "  optimizer shard  ", mib(memory.optimizer), "\n",
-      "  activations      ", mib(memory.activations), " (estimate, largest pack)");
+  return text("mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
+              "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(),
+              " steps an epoch; the first ", steps, " planned\n", "tokens             ", logical, " logical, ",
+              computed, " computed\n", "sharing ratio      ",
+              static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
+              static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
+              config.pack.max_tokens, " rows\n", "balance            busiest replica ",
+              static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n",
+              "memory a rank      ", mib_text(memory.total()), "\n", "  weights          ", mib_text(policy), " (",
+              mesh.pp * mesh.tp > 1 ? "its share of " : "", weights, " parameters)\n",
+              bytes.has_reference ? text("  reference        ", mib_text(policy), "\n") : "", "  main grads       ",
+              mib_text(memory.gradients), "\n", "  optimizer shard  ", mib_text(memory.optimizer), "\n",
+              "  activations      ", mib_text(memory.activations), " (estimate, largest pack)");
 }
 
 }  // namespace fpdist::config

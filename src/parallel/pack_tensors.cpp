@@ -4,12 +4,11 @@
 
 #include "fpdist/parallel/stage.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/core/index.hpp"
 #include "src/parallel/to_tensor.hpp"
 
 namespace fpdist::parallel {
 namespace {
-
-size_t index(int64_t i) { return static_cast<size_t>(i); }
 
 /// Where each row of the pack lives: its slice, the cp rank, the tp rank and its number in that tp rank's run.
 struct Home {

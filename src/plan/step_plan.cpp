@@ -11,13 +11,12 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/costs/unit_cost.hpp"
 #include "src/plan/step_tree.hpp"
 
 namespace fpdist::plan {
 namespace {
-
-size_t index(int64_t i) { return static_cast<size_t>(i); }
 
 bool by_group(const MemberRef& a, const MemberRef& b) {
   return std::tie(a.group, a.index) < std::tie(b.group, b.index);
@@ -82,7 +81,7 @@ void fill_up(StepPlan& plan) {
   for (std::vector<PackPlan>& packs : plan.replica) {
     size_t units = 0;
     for (const PackPlan& pack : packs) units += pack.slice_end.size();
-    for (; units % static_cast<size_t>(plan.stages) != 0; ++units) packs.emplace_back().slice_end.push_back(0);
+    for (; units % index(plan.stages) != 0; ++units) packs.emplace_back().slice_end.push_back(0);
   }
 }
 

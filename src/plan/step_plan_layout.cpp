@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fpdist/plan/step_plan.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::plan {
 
@@ -12,8 +13,8 @@ prefix::TreeLayout lay_out(std::span<const data::Group> groups, const PackPlan& 
   std::vector<prefix::PackMember> members;
   members.reserve(pack.member.size());
   for (const MemberRef& ref : pack.member) {
-    const data::Group& group = groups[static_cast<size_t>(ref.group)];
-    members.push_back({group.id, ref.index, &group.sample[static_cast<size_t>(ref.index)]});
+    const data::Group& group = groups[index(ref.group)];
+    members.push_back({group.id, ref.index, &group.sample[index(ref.index)]});
   }
   return prefix::make_layout(members, share);
 }

@@ -8,11 +8,10 @@
 #include <vector>
 
 #include "fpdist/prefix/forest.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::plan {
 namespace {
-
-size_t index(int64_t i) { return static_cast<size_t>(i); }
 
 /// Targets of a sample's tokens in [from, to); its first token is predicted from nowhere.
 std::span<const int32_t> targets(const data::Sample& sample, int64_t from, int64_t to) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 #include "src/prefix/flat_map.hpp"
 
 namespace fpdist::prefix {
@@ -54,7 +55,6 @@ class Builder {
   Forest finish() &&;
 
  private:
-  static size_t index(int32_t i) { return static_cast<size_t>(i); }
   TokenSpan next_sample() const { return samples_[last_node_.size()]; }
 
   int32_t append(int32_t parent, int64_t depth) {
@@ -65,12 +65,10 @@ class Builder {
 
   size_t matching(int32_t below, TokenSpan tokens) const {
     const ForestNode& node = node_[index(below)];
-    const TokenSpan run =
-        samples_[index(node.sample)].subspan(static_cast<size_t>(node.depth), static_cast<size_t>(node.length));
+    const TokenSpan run = samples_[index(node.sample)].subspan(index(node.depth), index(node.length));
     const size_t most = std::min(run.size(), tokens.size());
-    return static_cast<size_t>(
-        std::mismatch(run.begin(), run.begin() + static_cast<std::ptrdiff_t>(most), tokens.begin()).first -
-        run.begin());
+    return index(std::mismatch(run.begin(), run.begin() + static_cast<std::ptrdiff_t>(most), tokens.begin()).first -
+                 run.begin());
   }
 
   /// Cuts the first `length` tokens of `below` off into a new node above it and returns that. The lower part keeps its
@@ -84,8 +82,8 @@ class Builder {
     tail.depth += length;
     tail.length -= length;
     const TokenSpan tokens = samples_[index(head.sample)];
-    child_.at(head.parent, tokens[static_cast<size_t>(head.depth)]) = upper;
-    child_.at(upper, tokens[static_cast<size_t>(tail.depth)]) = below;
+    child_.at(head.parent, tokens[index(head.depth)]) = upper;
+    child_.at(upper, tokens[index(tail.depth)]) = below;
     node_.push_back(head);
     return upper;
   }
@@ -142,8 +140,8 @@ int64_t Forest::visible_pairs() const {
 }
 
 Forest make_forest(std::span<const TokenSpan> samples, bool share) {
-  check<ConfigError>(samples.size() < static_cast<size_t>(std::numeric_limits<int32_t>::max() / 2), "a forest of ",
-                     samples.size(), " samples is too large: lower train.groups_per_step");
+  check<ConfigError>(samples.size() < index(std::numeric_limits<int32_t>::max() / 2), "a forest of ", samples.size(),
+                     " samples is too large: lower train.groups_per_step");
   Builder builder(samples);
   for (size_t sample = 0; sample < samples.size(); ++sample) share ? builder.insert_shared() : builder.insert_alone();
   return std::move(builder).finish();

@@ -14,20 +14,19 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/prefix/forest.hpp"
+#include "src/core/index.hpp"
 #include "src/prefix/flat_map.hpp"
 
 namespace fpdist::prefix {
 namespace {
 
-size_t index(int32_t i) { return static_cast<size_t>(i); }
-
 void lay_rows(const Forest& forest, std::span<const TokenSpan> samples, TreeLayout& layout) {
   const int64_t rows = forest.tokens();
   check<ConfigError>(rows <= std::numeric_limits<int32_t>::max(), "a pack of ", rows,
                      " rows is too large: lower pack.max_tokens");
-  layout.token.resize(static_cast<size_t>(rows));
-  layout.depth.resize(static_cast<size_t>(rows));
-  layout.subtree_end.resize(static_cast<size_t>(rows));
+  layout.token.resize(index(rows));
+  layout.depth.resize(index(rows));
+  layout.subtree_end.resize(index(rows));
   layout.node.reserve(forest.node.size());
   int32_t begin = 0;
   for (const ForestNode& n : forest.node) {
@@ -51,7 +50,7 @@ void lay_rows(const Forest& forest, std::span<const TokenSpan> samples, TreeLayo
 /// points, hand-made labels) go to a hash map, so that a node with thousands of children costs no more per edge.
 class Scores {
  public:
-  explicit Scores(int64_t rows) : first_(static_cast<size_t>(rows), Entry{0, -1}) {}
+  explicit Scores(int64_t rows) : first_(index(rows), Entry{0, -1}) {}
 
   int32_t score_of(int32_t row, int32_t target) {
     Entry& first = first_[index(row)];

@@ -11,6 +11,7 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/plan/step_plan.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -104,8 +105,7 @@ TEST(PlanHash, TheSamplesOfAStepAreTheSameOnEveryMesh) {
     std::vector<std::pair<int64_t, int32_t>> all;
     for (const auto& packs : plan.replica)
       for (const PackPlan& pack : packs)
-        for (const MemberRef& member : pack.member)
-          all.emplace_back(groups[static_cast<size_t>(member.group)].id, member.index);
+        for (const MemberRef& member : pack.member) all.emplace_back(groups[index(member.group)].id, member.index);
     std::sort(all.begin(), all.end());
     return all;
   };

@@ -3,13 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
+#include "src/core/clock.hpp"
 #include "tests/support/step_groups.hpp"
 
 namespace fpdist::plan {
@@ -82,9 +82,9 @@ TEST(StepPlan, TenThousandSamplesArePlannedInUnderASecond) {
   for (const bool share : {true, false}) {
     PackOptions options;
     options.share_prefix = share;
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const StepPlan plan = make_step_plan(groups, Atomic::kSamples, replicas(8), kCosts, options);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = seconds_since(start);
     RecordProperty(share ? "seconds_shared" : "seconds_unshared", std::to_string(seconds));
     std::cout << "planned 10,000 samples, share_prefix " << share << ": " << seconds << " s, sharing ratio "
               << plan.totals.sharing_ratio() << "\n";

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
+#include "src/core/index.hpp"
 #include "tests/support/random_samples.hpp"
 #include "tests/support/step_groups.hpp"
 
@@ -78,19 +79,18 @@ TEST(StepPlan, PipelinePlansAreWholeAndTheirSlicesFit) {
     for (const data::Group& group : groups) first.push_back(first.back() + group.sample.size());
     for (int d = 0; d < parallel.dp; ++d) {
       EXPECT_EQ(validate_ops(plan.pipeline(d), pipeline_ops(plan.pipeline(d))), "");
-      for (const PackPlan& pack : plan.replica[static_cast<size_t>(d)]) {
+      for (const PackPlan& pack : plan.replica[index(d)]) {
         const prefix::TreeLayout layout = lay_out(groups, pack, options.share_prefix);
         EXPECT_EQ(pack.rows, layout.rows());
         EXPECT_LE(pack.rows, options.max_tokens);
         EXPECT_EQ(pack.slice_end.back(), pack.rows);
         EXPECT_TRUE(std::is_sorted(pack.slice_end.begin(), pack.slice_end.end()));
-        for (const MemberRef& member : pack.member)
-          ++placed[first[static_cast<size_t>(member.group)] + static_cast<size_t>(member.index)];
+        for (const MemberRef& member : pack.member) ++placed[first[index(member.group)] + index(member.index)];
         for (const MemberRef& member : pack.member) {  // pairs stay together
           if (atomic != Atomic::kLines) continue;
           const auto of_group = std::count_if(pack.member.begin(), pack.member.end(),
                                               [&](const MemberRef& other) { return other.group == member.group; });
-          EXPECT_EQ(static_cast<size_t>(of_group), groups[static_cast<size_t>(member.group)].sample.size());
+          EXPECT_EQ(index(of_group), groups[index(member.group)].sample.size());
         }
       }
     }

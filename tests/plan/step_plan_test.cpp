@@ -15,6 +15,7 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/costs/unit_cost.hpp"
 #include "src/plan/step_tree.hpp"
 #include "tests/support/random_samples.hpp"
@@ -54,7 +55,7 @@ void for_random_plans(Law law) {
 
 TEST(StepPlan, EverySampleIsInExactlyOnePackAndPairsStayTogether) {
   for_random_plans([](const Case& one, const StepPlan& plan) {
-    ASSERT_EQ(plan.replica.size(), static_cast<size_t>(one.dp));
+    ASSERT_EQ(plan.replica.size(), index(one.dp));
     std::multiset<std::pair<int32_t, int32_t>> seen, wanted;
     for (size_t g = 0; g < one.groups.size(); ++g)
       for (size_t s = 0; s < one.groups[g].sample.size(); ++s)

@@ -12,12 +12,11 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "fpdist/data/sample.hpp"
+#include "src/core/index.hpp"
 #include "tests/support/random_samples.hpp"
 
 namespace fpdist::prefix {
 namespace {
-
-size_t index(int64_t i) { return static_cast<size_t>(i); }
 
 std::vector<PackMember> members_of(const std::vector<data::Group>& groups) {
   std::vector<PackMember> members;

@@ -24,6 +24,7 @@
 #include "src/comm/cuda/nccl_link.hpp"
 #include "src/comm/device/routed_communicator.hpp"
 #include "src/comm/device/stream_side.hpp"
+#include "src/core/index.hpp"
 #include "src/core/words.hpp"
 
 namespace fpdist::comm {

@@ -16,6 +16,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/core/clock.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::comm {
 namespace {
@@ -46,7 +47,7 @@ ncclRedOp_t operation_of(ReduceOp op) {
   return op == ReduceOp::kSum ? ncclSum : op == ReduceOp::kMin ? ncclMin : ncclMax;
 }
 
-size_t count_of(const at::Tensor& tensor) { return static_cast<size_t>(tensor.numel()); }
+size_t count_of(const at::Tensor& tensor) { return index(tensor.numel()); }
 
 bool is_failure(ncclResult_t result) { return result != ncclSuccess && result != ncclInProgress; }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::comm {
 namespace {
@@ -20,7 +21,7 @@ std::string mpi_error_text(int code) {
   std::array<char, MPI_MAX_ERROR_STRING> message{};
   int length = 0;
   MPI_Error_string(code, message.data(), &length);
-  return {message.data(), static_cast<size_t>(length)};
+  return {message.data(), index(length)};
 }
 
 void check_mpi(int code, const char* call) { check<CommError>(code == MPI_SUCCESS, call, ": ", mpi_error_text(code)); }

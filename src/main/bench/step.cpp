@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/words.hpp"
 #include "src/main/bench/bench.hpp"
 #include "src/main/bench/model_shape.hpp"
 #include "src/main/bench/peak_memory.hpp"
@@ -80,8 +81,8 @@ nlohmann::ordered_json measure(StepModel& model, comm::Device& device, const Cel
           {"unshared_tflops", work(false, true) / seconds_unshared * 1e-12},
           {"shared_peak_bytes", shared.peak_bytes},
           {"unshared_peak_bytes", unshared.peak_bytes},
-          {"shared_peak_gib", static_cast<double>(shared.peak_bytes) / (1 << 30)},
-          {"unshared_peak_gib", static_cast<double>(unshared.peak_bytes) / (1 << 30)}};
+          {"shared_peak_gib", in_gib(shared.peak_bytes)},
+          {"unshared_peak_gib", in_gib(unshared.peak_bytes)}};
 }
 
 void run(comm::World& world, const Options& options, const arch::Model& config, const std::vector<Cell>& cells) {

@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "fpdist/plan/schedule.hpp"
+#include "src/core/words.hpp"
 #include "src/main/plan/plan_report.hpp"
 
 namespace fpdist::main_program {
@@ -137,8 +138,7 @@ void write_stages(std::ostream& out, const Report& report) {
     out << "</td><td>" << std::setprecision(3) << report.step.over_ideal(f.stage_busy[s]) << "</td><td>"
         << f.stage_peak_row_layers[s] << "</td>" << std::setprecision(1);
     if (!memory.empty())
-      out << "<td>" << static_cast<double>(memory[s].total()) / (1 << 20) << "</td><td>"
-          << static_cast<double>(memory[s].activations) / (1 << 20) << "</td>";
+      out << "<td>" << in_mib(memory[s].total()) << "</td><td>" << in_mib(memory[s].activations) << "</td>";
     out << "</tr>\n";
   }
   out << "</table></div>\n";

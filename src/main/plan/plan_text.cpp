@@ -1,12 +1,11 @@
 #include <iomanip>
 #include <sstream>
 
+#include "src/core/words.hpp"
 #include "src/main/plan/plan_report.hpp"
 
 namespace fpdist::main_program {
 namespace {
-
-double mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 void write_plan(std::ostream& out, const Report& report) {
   const plan::PlanFigures& f = report.step.figures;
@@ -42,11 +41,12 @@ void write_job(std::ostream& out, const Report& report) {
       << std::setprecision(1);
   const auto memory = stage_memory(job.bytes, mesh, report.step.plan, report.step.figures);
   for (size_t s = 0; s < memory.size(); ++s)
-    out << "  stage " << s << "      " << mib(memory[s].weights) << ", " << mib(memory[s].gradients) << ", "
-        << mib(memory[s].optimizer) << ", " << mib(memory[s].activations) << " = " << mib(memory[s].total()) << '\n';
+    out << "  stage " << s << "      " << in_mib(memory[s].weights) << ", " << in_mib(memory[s].gradients) << ", "
+        << in_mib(memory[s].optimizer) << ", " << in_mib(memory[s].activations) << " = " << in_mib(memory[s].total())
+        << '\n';
   const plan::StepTraffic traffic = step_traffic(job.bytes, mesh, report.step.figures);
-  out << "sent a step    MiB, all ranks: pp " << mib(traffic.pipeline) << ", tp " << mib(traffic.tensor) << ", cp "
-      << mib(job.context_bytes) << ", dp " << mib(traffic.data) << '\n'
+  out << "sent a step    MiB, all ranks: pp " << in_mib(traffic.pipeline) << ", tp " << in_mib(traffic.tensor)
+      << ", cp " << in_mib(job.context_bytes) << ", dp " << in_mib(traffic.data) << '\n'
       << std::setprecision(3);
 }
 

@@ -11,6 +11,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/parameter.hpp"
+#include "src/core/index.hpp"
 #include "src/ops/partial_attention.hpp"
 #include "src/parallel/context/context_exchange.hpp"
 
@@ -192,7 +193,7 @@ at::Tensor context_attention(const ops::AttentionInputs& in, std::shared_ptr<con
   check(exchange != nullptr, "context_attention: no exchange");
   const auto& [q, k, v] = in;
   const Impl& impl = exchange->impl();
-  const int64_t own = impl.member_rows[static_cast<size_t>(impl.member)];
+  const int64_t own = impl.member_rows[index(impl.member)];
   check(q.dim() == 3 && q.size(0) == own && k.size(0) == own && v.size(0) == own, "context_attention: q has ",
         q.size(0), " rows, the plan gives this rank ", own);
   check(!impl.sliced || resident != nullptr, "context_attention: a slice needs its pack's resident keys");

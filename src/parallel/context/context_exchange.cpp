@@ -7,14 +7,13 @@
 #include <unordered_map>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 #include "src/parallel/to_tensor.hpp"
 
 namespace fpdist::parallel {
 namespace {
 
 using Rows = std::vector<int32_t>;
-
-size_t index(int64_t i) { return static_cast<size_t>(i); }
 
 Rows rows_of(const std::vector<plan::RowRange>& ranges) {
   Rows rows;

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 #include "src/parallel/context/context_exchange.hpp"
 
 namespace fpdist::parallel {
@@ -22,8 +23,8 @@ void exchange_with_members(const ContextExchange::Impl& exchange, const std::vec
   for (int m = 0; m < exchange.ulysses; ++m) {
     const int peer = exchange.team * exchange.ulysses + m;
     if (m == exchange.member) continue;
-    if (send[static_cast<size_t>(m)].numel() > 0) exchange.keys.send(send[static_cast<size_t>(m)], peer);
-    if (receive[static_cast<size_t>(m)].numel() > 0) exchange.keys.receive(receive[static_cast<size_t>(m)], peer);
+    if (send[index(m)].numel() > 0) exchange.keys.send(send[index(m)], peer);
+    if (receive[index(m)].numel() > 0) exchange.keys.receive(receive[index(m)], peer);
   }
   exchange.keys.group_end();
 }
@@ -46,7 +47,7 @@ std::vector<at::Tensor> split_heads(const ContextExchange::Impl& exchange, const
     send.push_back(at::cat(slices, 1));
     const bool is_own = m == exchange.member;
     receive.push_back(is_own ? send.back()
-                             : at::empty({exchange.member_rows[static_cast<size_t>(m)], heads, whole[0].size(2)},
+                             : at::empty({exchange.member_rows[index(m)], heads, whole[0].size(2)},
                                          whole[0].options().requires_grad(false)));
   }
   exchange_with_members(exchange, send, receive);
@@ -63,11 +64,11 @@ std::vector<at::Tensor> split_heads(const ContextExchange::Impl& exchange, const
 std::vector<at::Tensor> join_heads(const ContextExchange::Impl& exchange, const std::vector<at::Tensor>& parts) {
   if (exchange.ulysses == 1) return parts;
   const at::Tensor all = parts.size() == 1 ? parts[0].contiguous() : at::cat(parts, 1);
-  const int64_t own_rows = exchange.member_rows[static_cast<size_t>(exchange.member)];
+  const int64_t own_rows = exchange.member_rows[index(exchange.member)];
   std::vector<at::Tensor> send, receive;
   int64_t first = 0;
   for (int m = 0; m < exchange.ulysses; ++m) {
-    const int64_t rows = exchange.member_rows[static_cast<size_t>(m)];
+    const int64_t rows = exchange.member_rows[index(m)];
     send.push_back(all.narrow(0, first, rows));
     first += rows;
     receive.push_back(m == exchange.member ? send.back()

@@ -8,6 +8,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::parallel {
 namespace {
@@ -17,7 +18,7 @@ struct RowSplit : torch::CustomClassHolder {
   RowSplit(comm::Communicator& axis, std::span<const int64_t> counts)
       : axis(axis), counts(counts.begin(), counts.end()) {}
   int64_t total() const { return std::accumulate(counts.begin(), counts.end(), int64_t{0}); }
-  int64_t own() const { return counts[static_cast<size_t>(axis.rank())]; }
+  int64_t own() const { return counts[index(axis.rank())]; }
   /// Elements of each rank for rows like those of `rows`.
   std::vector<int64_t> elements(const at::Tensor& rows) const {
     const int64_t width = c10::multiply_integers(rows.sizes().slice(1));
@@ -82,8 +83,8 @@ using ScatterSumRows = RowExchange<scatter_sum, gather>;
 
 std::vector<int64_t> split_evenly(int64_t total, int parts) {
   check(total >= 0 && parts > 0, "split_evenly: ", total, " cannot be split over ", parts);
-  std::vector<int64_t> sizes(static_cast<size_t>(parts), total / parts);
-  for (int64_t i = 0; i < total % parts; ++i) ++sizes[static_cast<size_t>(i)];
+  std::vector<int64_t> sizes(index(parts), total / parts);
+  for (int64_t i = 0; i < total % parts; ++i) ++sizes[index(i)];
   return sizes;
 }
 

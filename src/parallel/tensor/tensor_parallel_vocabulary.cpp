@@ -9,6 +9,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/core/index.hpp"
 #include "src/ops/partial_embedding.hpp"
 #include "src/ops/partial_logprob.hpp"
 
@@ -48,7 +49,7 @@ ops::PartialLogprob gather_parts(const ops::PartialLogprob& mine, int64_t begin,
   const at::Tensor packed =
       at::cat({mine.logit, mine.lse, mine.entropy, mine.best, (mine.argmax + begin).to(mine.lse.scalar_type())});
   at::Tensor all = at::empty({ranks, packed.numel()}, packed.options());
-  tp.all_gather_v(packed, all, std::vector<int64_t>(static_cast<size_t>(ranks), packed.numel()));
+  tp.all_gather_v(packed, all, std::vector<int64_t>(index(ranks), packed.numel()));
   const auto part = [&](int64_t index) { return all.narrow(1, scores + index * rows, rows); };
   return {all.narrow(1, 0, scores), part(0), part(1), part(2), part(3).to(at::kLong)};
 }

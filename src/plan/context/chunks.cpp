@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "src/core/index.hpp"
+
 namespace fpdist::plan {
 namespace {
 
@@ -29,7 +31,7 @@ std::vector<int32_t> subtree_ends(std::span<const prefix::Node> node) {
   std::vector<int32_t> end(node.size());
   for (size_t v = node.size(); v-- > 0;) {
     end[v] = std::max(end[v], static_cast<int32_t>(v) + 1);
-    if (node[v].parent >= 0) end[at(node[v].parent)] = std::max(end[at(node[v].parent)], end[v]);
+    if (node[v].parent >= 0) end[index(node[v].parent)] = std::max(end[index(node[v].parent)], end[v]);
   }
   return end;
 }
@@ -44,7 +46,7 @@ ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int
   }
   ChunkTree tree;
   tree.most_rows = most_rows;
-  tree.chunk.reserve(at(count));
+  tree.chunk.reserve(index(count));
   tree.first_chunk.reserve(node.size() + 1);
   tree.parent.reserve(node.size());
   tree.subtree_end = subtree_ends(node);
@@ -68,25 +70,25 @@ ChunkTree make_chunks(std::span<const prefix::Node> node, int64_t most_rows, int
   }
   for (size_t v = node.size(); v-- > 0;) {
     if (node[v].parent < 0) continue;
-    tree.subtree_rows[at(node[v].parent)] += tree.subtree_rows[v];
-    tree.subtree_pairs[at(node[v].parent)] += tree.subtree_pairs[v];
+    tree.subtree_rows[index(node[v].parent)] += tree.subtree_rows[v];
+    tree.subtree_pairs[index(node[v].parent)] += tree.subtree_pairs[v];
   }
   tree.first_chunk.push_back(static_cast<int32_t>(tree.chunk.size()));
   return tree;
 }
 
 ConsumerSets::ConsumerSets(const ChunkTree& tree, std::span<const int32_t> owner, int teams)
-    : teams_(teams), words_((teams + 63) / 64), bits_(tree.chunk.size() * at(words_)) {
+    : teams_(teams), words_((teams + 63) / 64), bits_(tree.chunk.size() * index(words_)) {
   // From the back, every node collects the owners of what lies after and below.
-  std::vector<uint64_t> below(tree.parent.size() * at(words_));
+  std::vector<uint64_t> below(tree.parent.size() * index(words_));
   for (int64_t v = static_cast<int64_t>(tree.parent.size()); v-- > 0;) {
     uint64_t* const mine = below.data() + v * words_;
-    for (int64_t c = tree.first_chunk[at(v + 1)]; c-- > tree.first_chunk[at(v)];) {
+    for (int64_t c = tree.first_chunk[index(v + 1)]; c-- > tree.first_chunk[index(v)];) {
       std::copy_n(mine, words_, bits_.data() + c * words_);
-      mine[owner[at(c)] / 64] |= uint64_t{1} << (owner[at(c)] % 64);
+      mine[owner[index(c)] / 64] |= uint64_t{1} << (owner[index(c)] % 64);
     }
-    if (tree.parent[at(v)] < 0) continue;
-    uint64_t* const above = below.data() + tree.parent[at(v)] * words_;
+    if (tree.parent[index(v)] < 0) continue;
+    uint64_t* const above = below.data() + tree.parent[index(v)] * words_;
     for (int64_t w = 0; w < words_; ++w) above[w] |= mine[w];
   }
 }
@@ -98,9 +100,9 @@ bool ConsumerSets::everyone(int64_t chunk, int64_t owner) const {
 }
 
 std::vector<int64_t> ConsumerSets::received_rows(std::span<const Chunk> chunk, std::span<const int32_t> owner) const {
-  std::vector<int64_t> rows(at(teams_));
+  std::vector<int64_t> rows(index(teams_));
   for (size_t c = 0; c < chunk.size(); ++c)
-    for_each(static_cast<int64_t>(c), owner[c], [&](int64_t g) { rows[at(g)] += chunk[c].rows(); });
+    for_each(static_cast<int64_t>(c), owner[c], [&](int64_t g) { rows[index(g)] += chunk[c].rows(); });
   return rows;
 }
 

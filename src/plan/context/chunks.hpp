@@ -11,8 +11,6 @@
 
 namespace fpdist::plan {
 
-inline size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 /// Rows [begin, end) of one node, and the visible (query, key) pairs of those queries.
 struct Chunk {
   int32_t begin = 0, end = 0, node = 0;

@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/context/chunks.hpp"
 #include "src/plan/context/owners.hpp"
 #include "src/plan/context/rounds.hpp"
@@ -100,7 +101,7 @@ HeadSplit choose_heads(std::span<const prefix::Node> node, const ParallelOptions
 /// `parts` nearly equal runs of the rows, the longer ones first.
 std::vector<std::vector<RowRange>> split_rows(std::span<const RowRange> rows, int parts) {
   const int64_t total = count_rows(rows);
-  std::vector<std::vector<RowRange>> result(at(parts));
+  std::vector<std::vector<RowRange>> result(index(parts));
   size_t part = 0;
   const auto room_of = [&](size_t p) { return total / parts + (static_cast<int64_t>(p) < total % parts); };
   int64_t room = room_of(0);
@@ -126,7 +127,7 @@ CpPlan plan_context(std::span<const prefix::Node> node, const ParallelOptions& o
   plan.ulysses = chosen.ulysses;
   plan.method = options.cp_method;
   plan.team_rows = rows_of_owners(chosen.tree, chosen.owners.owner, plan.teams());
-  plan.rank_rows.reserve(at(plan.ranks));
+  plan.rank_rows.reserve(index(plan.ranks));
   for (const std::vector<RowRange>& rows : plan.team_rows)
     for (std::vector<RowRange>& part : split_rows(rows, plan.ulysses)) plan.rank_rows.push_back(std::move(part));
   plan.round = lower_to_rounds(chosen.tree, chosen.owners.owner, plan.teams(), options.cp_method);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fpdist/plan/context_plan.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/context/chunks.hpp"
 #include "src/plan/context/rounds.hpp"
 
@@ -58,8 +59,8 @@ int64_t received_bound(std::span<const prefix::Node> node, int teams, int cap_pe
     rows[v] += own;
     pairs[v] += own_pairs;
     if (node[v].parent >= 0) {
-      rows[at(node[v].parent)] += rows[v];
-      pairs[at(node[v].parent)] += pairs[v];
+      rows[index(node[v].parent)] += rows[v];
+      pairs[index(node[v].parent)] += pairs[v];
     }
     all_rows += own;
     all_pairs += own_pairs;
@@ -82,9 +83,9 @@ int64_t received_bound(std::span<const prefix::Node> node, int teams, int cap_pe
 }
 
 std::vector<RowRange> keys_of_round(const CpPlan& plan, int g, int s) {
-  if (s < 0) return plan.team_rows[at(g)];
+  if (s < 0) return plan.team_rows[index(g)];
   std::vector<RowRange> rows;
-  for (const KeyMessage& message : plan.round[at(g)][at(s)].receive)
+  for (const KeyMessage& message : plan.round[index(g)][index(s)].receive)
     rows.insert(rows.end(), message.rows.begin(), message.rows.end());
   normalise(rows);
   return rows;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fpdist/plan/context_plan.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/context/rounds.hpp"
 
 namespace fpdist::plan {
@@ -24,7 +25,7 @@ std::vector<prefix::Node> nodes_between(std::span<const prefix::Node> node, int3
     part_of[v] = static_cast<int32_t>(parts.size());
     parts.push_back({.begin = from - begin,
                      .end = to - begin,
-                     .parent = node[v].parent < 0 ? -1 : part_of[at(node[v].parent)],
+                     .parent = node[v].parent < 0 ? -1 : part_of[index(node[v].parent)],
                      .depth = node[v].depth + from - node[v].begin});
   }
   return parts;
@@ -44,9 +45,9 @@ std::vector<RowRange> visible_rows(std::span<const prefix::Node> node, std::span
       while (node[v].end <= row) ++v;
       const int32_t last = std::min(range.end, node[v].end);
       seen[v] = std::max(seen[v], last - node[v].begin);
-      for (int32_t a = node[v].parent; a >= 0 && seen[at(a)] < node[at(a)].end - node[at(a)].begin;
-           a = node[at(a)].parent)
-        seen[at(a)] = node[at(a)].end - node[at(a)].begin;
+      for (int32_t a = node[v].parent; a >= 0 && seen[index(a)] < node[index(a)].end - node[index(a)].begin;
+           a = node[index(a)].parent)
+        seen[index(a)] = node[index(a)].end - node[index(a)].begin;
       row = last;
     }
   }
@@ -79,7 +80,7 @@ void fill_rounds(CpPlan& plan, std::span<const prefix::Node> node, const std::ve
     most = std::max(most, count_rows(visible.back()));
   }
   const int64_t rounds = rounds_for(most);
-  plan.round.assign(teams, std::vector<CpRound>(at(teams > 1 ? rounds : 0)));
+  plan.round.assign(teams, std::vector<CpRound>(index(teams > 1 ? rounds : 0)));
   for (size_t to = 0; to < teams; ++to)
     for (size_t from = 0; from < teams; ++from) {
       if (from == to) continue;
@@ -87,8 +88,8 @@ void fill_rounds(CpPlan& plan, std::span<const prefix::Node> node, const std::ve
         const auto cut = [&](int64_t round) { return static_cast<int32_t>(int64_t{rows} * round / rounds); };
         std::vector<RowRange> part = common(visible[to], owned[from], cut(s), cut(s + 1));
         if (part.empty()) continue;
-        plan.round[from][at(s)].send.push_back({static_cast<int32_t>(to), part});
-        plan.round[to][at(s)].receive.push_back({static_cast<int32_t>(from), std::move(part)});
+        plan.round[from][index(s)].send.push_back({static_cast<int32_t>(to), part});
+        plan.round[to][index(s)].receive.push_back({static_cast<int32_t>(from), std::move(part)});
       }
     }
 }
@@ -102,7 +103,7 @@ std::vector<CpPlan> plan_context_slices(std::span<const prefix::Node> node, std:
   ParallelOptions fixed = options;
   fixed.ulysses = plan_context(node, options, costs).ulysses;
   std::vector<CpPlan> plans;
-  std::vector<std::vector<RowRange>> owned(at(options.cp / fixed.ulysses));
+  std::vector<std::vector<RowRange>> owned(index(options.cp / fixed.ulysses));
   int32_t begin = 0;
   for (const int32_t end : slice_end) {
     CpPlan plan = plan_context(nodes_between(node, begin, end), fixed, costs);

@@ -5,6 +5,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/context_plan.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/context/chunks.hpp"
 #include "src/plan/context/rounds.hpp"
 
@@ -23,7 +24,7 @@ TeamRows rows_of_messages(const CpPlan& plan) {
   int32_t rows = 0;
   for (const std::vector<RowRange>& own : plan.team_rows)
     if (!own.empty()) rows = std::max(rows, own.back().end);
-  std::vector<size_t> owner(at(rows));
+  std::vector<size_t> owner(index(rows));
   for (size_t g = 0; g < teams; ++g)
     for (const RowRange& range : plan.team_rows[g])
       std::fill(owner.begin() + range.begin, owner.begin() + range.end, g);
@@ -33,7 +34,7 @@ TeamRows rows_of_messages(const CpPlan& plan) {
       for (const KeyMessage& message : round.receive) {
         result.received[g] += count_rows(message.rows);
         for (const RowRange& range : message.rows)
-          for (int32_t row = range.begin; row < range.end; ++row) ++result.returned[owner[at(row)]];
+          for (int32_t row = range.begin; row < range.end; ++row) ++result.returned[owner[index(row)]];
       }
     }
   }
@@ -51,7 +52,7 @@ CpTraffic predict_traffic(const CpPlan& plan, const CpHeads& heads) {
   const int64_t query = heads.query / members * heads.dim, key = heads.key / members * heads.dim;
   CpTraffic traffic;
   for (size_t rank = 0; rank < plan.rank_rows.size(); ++rank) {
-    const size_t team = rank / at(members);
+    const size_t team = rank / index(members);
     traffic.forward_keys_sent.push_back(rows.sent[team] * 2 * key);
     traffic.forward_keys_received.push_back(rows.received[team] * 2 * key);
     traffic.gradients_sent.push_back(rows.received[team] * 2 * key);

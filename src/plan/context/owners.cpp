@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/core/index.hpp"
 #include "src/plan/context/placement.hpp"
 #include "src/plan/context/refine.hpp"
 
@@ -78,13 +79,13 @@ void place_longest_first(Placement& placement, int64_t near, int64_t rows) {
   // Nearness must not empty a team: it counts at most a quarter of what a team carries (all of it: 18 packs above the
   // cap; an eighth: 6 and the same keys; without nearness: none and 1.80).
   const int64_t row = Share::kWhole / rows, most_near = Share::kWhole / placement.teams() / 4;
-  std::vector<int64_t> added(at(placement.teams()));
+  std::vector<int64_t> added(index(placement.teams()));
   for (const size_t u : order) {
     if (near > 0) placement.added_rows(u, added);
     int64_t best = 0, best_cost = 0;
     for (int64_t g = 0; g < placement.teams(); ++g) {
       const int64_t cost =
-          (placement.load(g) + units[u].share).load() + std::min(added[at(g)] * row * near / 4, most_near);
+          (placement.load(g) + units[u].share).load() + std::min(added[index(g)] * row * near / 4, most_near);
       if (g == 0 || cost < best_cost) best = g, best_cost = cost;
     }
     placement.add(u, best);

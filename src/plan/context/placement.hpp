@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "src/core/index.hpp"
 #include "src/plan/context/chunks.hpp"
 
 namespace fpdist::plan {
@@ -64,17 +65,17 @@ class Placement {
   int64_t teams() const { return static_cast<int64_t>(load_.size()); }
   const std::vector<Unit>& units() const { return units_; }
   int64_t team_of(size_t unit) const { return team_of_[unit]; }
-  const std::vector<size_t>& units_of(int64_t team) const { return units_of_[at(team)]; }
-  const Share& load(int64_t team) const { return load_[at(team)]; }
+  const std::vector<size_t>& units_of(int64_t team) const { return units_of_[index(team)]; }
+  const Share& load(int64_t team) const { return load_[index(team)]; }
   /// Rows of all nodes that the team needs, less its own: an upper bound of what it receives, exact but for the end of
   /// the lowest nodes.
-  int64_t received(int64_t team) const { return needed_[at(team)]; }
+  int64_t received(int64_t team) const { return needed_[index(team)]; }
   int64_t heaviest() const;  ///< team with the largest load
-  int64_t worst_load() const { return load_[at(heaviest())].load(); }
+  int64_t worst_load() const { return load_[index(heaviest())].load(); }
 
  private:
-  int32_t& users(int64_t node, int64_t team) { return users_[at(node * teams() + team)]; }
-  int32_t users(int64_t node, int64_t team) const { return users_[at(node * teams() + team)]; }
+  int32_t& users(int64_t node, int64_t team) { return users_[index(node * teams() + team)]; }
+  int32_t users(int64_t node, int64_t team) const { return users_[index(node * teams() + team)]; }
 
   const ChunkTree& tree_;
   const std::vector<Unit>& units_;

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "src/core/index.hpp"
+
 namespace fpdist::plan {
 namespace {
 
@@ -30,7 +32,7 @@ std::vector<int64_t> lightest_teams(const Placement& placement, int64_t but) {
   return teams;
 }
 
-constexpr size_t kNone = static_cast<size_t>(-1);
+constexpr size_t kNone = index(-1);
 
 struct UnitExchange {
   size_t mine = kNone, theirs = kNone;  ///< theirs kNone: a move

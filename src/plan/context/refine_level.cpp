@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/core/index.hpp"
 #include "src/plan/context/refine.hpp"
 
 namespace fpdist::plan {
@@ -26,8 +27,8 @@ class Leveller {
  public:
   Leveller(const ChunkTree& tree, const ShareScale& scale, std::span<const int32_t> owner, int teams,
            std::vector<Chunk>& chunk)
-      : tree_(tree), scale_(scale), owner_(owner), chunk_(chunk), carried_(at(teams)) {
-    for (size_t c = 0; c < chunk.size(); ++c) carried_[at(owner[c])].add(chunk[c]);
+      : tree_(tree), scale_(scale), owner_(owner), chunk_(chunk), carried_(index(teams)) {
+    for (size_t c = 0; c < chunk.size(); ++c) carried_[index(owner[c])].add(chunk[c]);
   }
 
   int64_t worst() const {
@@ -41,7 +42,7 @@ class Leveller {
  private:
   Share share(const Carried& team) const { return scale_(team.rows, team.pairs); }
   int64_t keys_at(const Chunk& chunk, int32_t row) const {
-    return tree_.node_depth[at(chunk.node)] + row - tree_.node_begin[at(chunk.node)];
+    return tree_.node_depth[index(chunk.node)] + row - tree_.node_begin[index(chunk.node)];
   }
   int64_t rows_to_shift(const Share& high, const Share& low, int64_t keys, int64_t room) const;
   void cut_at(size_t before, int32_t row);
@@ -76,10 +77,10 @@ int64_t Leveller::rows_to_shift(const Share& high, const Share& low, int64_t key
 void Leveller::cut_at(size_t before, int32_t row) {
   for (const size_t c : {before, before + 1}) {
     Chunk& chunk = chunk_[c];
-    carried_[at(owner_[c])].take(chunk);
+    carried_[index(owner_[c])].take(chunk);
     (c == before ? chunk.end : chunk.begin) = row;
     chunk.pairs = prefix::visible_pairs(keys_at(chunk, chunk.begin), chunk.rows());
-    carried_[at(owner_[c])].add(chunk);
+    carried_[index(owner_[c])].add(chunk);
   }
 }
 
@@ -90,7 +91,7 @@ bool Leveller::sweep(int64_t target) {
     const Chunk& before = chunk_[c];
     const Chunk& after = chunk_[c + 1];
     if (before.node != after.node || owner_[c] == owner_[c + 1]) continue;
-    const Share first = share(carried_[at(owner_[c])]), second = share(carried_[at(owner_[c + 1])]);
+    const Share first = share(carried_[index(owner_[c])]), second = share(carried_[index(owner_[c + 1])]);
     if (std::max(first.load(), second.load()) <= target) continue;
     const bool back = first.load() > second.load();  // the boundary moves to earlier rows
     const int64_t room = (back ? before : after).rows() - 1, keys = keys_at(before, before.end);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -34,7 +35,7 @@ std::vector<int64_t> deal(const LayerWork& work, size_t stages, size_t runs, int
   const size_t dealt_to = std::min(stages, runs - 1);  // the last stage's only run may be the last one
   for (int64_t left = work.layers - last - static_cast<int64_t>(runs - 1); left > 0; --left) {
     const auto end = load.begin() + static_cast<std::ptrdiff_t>(dealt_to);
-    const auto stage = static_cast<size_t>(std::min_element(load.begin(), end) - load.begin());
+    const auto stage = index(std::min_element(load.begin(), end) - load.begin());
     size_t smallest = stage;
     for (size_t run = stage; run + 1 < runs; run += stages)
       if (layers[run] < layers[smallest]) smallest = run;
@@ -89,7 +90,7 @@ std::vector<int64_t> stage_layers(const LayerWork& work, const ParallelOptions& 
   check<ConfigError>(options.pp >= 1, "parallel.pp is ", options.pp, ": set it to 1 or more");
   check<ConfigError>(options.virtual_stages >= 1, "parallel.virtual_stages is ", options.virtual_stages,
                      ": set it to 1 or more");
-  const size_t stages = static_cast<size_t>(options.pp), runs = stages * static_cast<size_t>(options.virtual_stages);
+  const size_t stages = index(options.pp), runs = stages * index(options.virtual_stages);
   check<ConfigError>(work.layers >= static_cast<int64_t>(runs), "parallel.pp * virtual_stages = ", runs,
                      " runs of layers, the model has ", work.layers, " layers: set parallel.pp to at most ",
                      std::max<int64_t>(1, work.layers / options.virtual_stages));
@@ -99,7 +100,7 @@ std::vector<int64_t> stage_layers(const LayerWork& work, const ParallelOptions& 
 }
 
 int64_t imbalance_permille(const LayerWork& work, const std::vector<int64_t>& layers, int stages) {
-  const std::vector<int64_t> load = stage_loads(work, layers, static_cast<size_t>(stages));
+  const std::vector<int64_t> load = stage_loads(work, layers, index(stages));
   const int64_t total = std::accumulate(load.begin(), load.end(), int64_t{0});
   const int64_t mean = std::max<int64_t>(1, total / stages);
   const auto busiest = static_cast<Wide>(*std::max_element(load.begin(), load.end()));

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "src/core/index.hpp"
 #include "src/plan/pack/bundle.hpp"
 #include "src/plan/pack/slicer.hpp"
 #include "src/plan/schedule/program.hpp"
@@ -16,7 +17,6 @@ namespace fpdist::plan {
 namespace {
 
 using Samples = std::vector<int32_t>;
-size_t index(int32_t i) { return static_cast<size_t>(i); }
 
 /// The tree with every sample a line of its own: all tokens above its last node, then that node.
 LengthTree unshared(const LengthTree& tree) {
@@ -155,7 +155,7 @@ class Baseliner {
     std::vector<std::vector<Samples>> replicas(index(options_.replicas));
     std::vector<int64_t> load(replicas.size());
     for (const auto& [cost, i] : by_cost) {
-      const auto least = static_cast<size_t>(std::min_element(load.begin(), load.end()) - load.begin());
+      const auto least = index(std::min_element(load.begin(), load.end()) - load.begin());
       load[least] -= cost;
       replicas[least].push_back(packs[i]);
     }

@@ -7,12 +7,11 @@
 #include <span>
 #include <vector>
 
+#include "src/core/index.hpp"
 #include "src/plan/schedule/program.hpp"
 
 namespace fpdist::plan {
 namespace {
-
-size_t index(int i) { return static_cast<size_t>(i); }
 
 /// What a stage does for one unit: forward, and backward with weight gradients, over the runs [0, runs).
 struct StageTime {

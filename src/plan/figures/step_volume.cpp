@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "src/core/index.hpp"
+
 namespace fpdist::plan {
 namespace {
 
@@ -47,7 +49,7 @@ StageMemory rank_memory(const ModelBytes& model, const MeshShape& mesh, int64_t 
 
 std::vector<StageMemory> stage_memory(const ModelBytes& model, const MeshShape& mesh, const PipelinePlan& plan,
                                       const PlanFigures& figures) {
-  const auto stages = static_cast<size_t>(mesh.pp);
+  const auto stages = index(mesh.pp);
   const int64_t ends = model.shape.hidden * model.shape.vocab;
   std::vector<StageMemory> all(stages);
   for (size_t s = 0; s < stages; ++s) {

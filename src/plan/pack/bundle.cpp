@@ -8,12 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "src/core/index.hpp"
 #include "src/plan/costs/unit_cost.hpp"
 
 namespace fpdist::plan {
 namespace {
-
-size_t index(int32_t i) { return static_cast<size_t>(i); }
 
 Weight weight(const StageCosts& costs, const Amount& work) { return {work.rows, total_work(costs, work)}; }
 

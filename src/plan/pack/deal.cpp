@@ -10,12 +10,11 @@
 #include <utility>
 #include <vector>
 
+#include "src/core/index.hpp"
 #include "src/plan/pack/bundle.hpp"
 
 namespace fpdist::plan {
 namespace {
-
-size_t index(int32_t i) { return static_cast<size_t>(i); }
 
 /// A cluster in bundles of at most `most_cost` that fit. One that no pack holds is torn for good: its bundles have all
 /// of their ancestors to themselves, as that is what they will cost.

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "src/core/index.hpp"
+
 namespace fpdist::plan {
 
 int64_t PackDraft::rows() const {
@@ -54,8 +56,7 @@ int64_t Pricer::makespan(const ReplicaDraft& draft, int64_t most) {
     if (has_empty_slice) return kNever;
     units_.insert(units_.end(), pack.cost.begin(), pack.cost.end());
   }
-  if (problem_.schedule == Schedule::kInterleaved && units_.size() % static_cast<size_t>(problem_.stages) != 0)
-    return kNever;
+  if (problem_.schedule == Schedule::kInterleaved && units_.size() % index(problem_.stages) != 0) return kNever;
   Program& wanted = program(draft);
   effort_ += static_cast<int64_t>(wanted.size());
   const int64_t makespan = wanted.makespan(units_, problem_.layers);

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -62,7 +63,7 @@ class LineParser {
   int32_t add_node(int32_t parent, int64_t rows) {
     LengthNode node{.parent = parent, .rows = rows};
     if (parent >= 0) {
-      const LengthNode& above = tree_.node[static_cast<size_t>(parent)];
+      const LengthNode& above = tree_.node[index(parent)];
       node.above = above.above + above.rows;
     }
     require(rows <= kMostRows && node.above + rows <= kMostRows, text("a sample of more than ", kMostRows, " tokens"));
@@ -93,7 +94,7 @@ Amount LengthTree::unique() const {
 int64_t LengthTree::tokens_logical() const {
   int64_t tokens = 0;
   for (const LengthSample& one : sample) {
-    const LengthNode& last = node[static_cast<size_t>(one.node)];
+    const LengthNode& last = node[index(one.node)];
     tokens += last.above + last.rows;
   }
   return tokens;

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "src/core/index.hpp"
+
 namespace fpdist::plan {
 namespace {
 
@@ -35,7 +37,7 @@ std::vector<int32_t> LocalSearch::pick(const PackDraft& pack) {
   const std::vector<int32_t>& label = below(2) ? problem_.cluster_of : problem_.atom_of;
   std::vector<int32_t> picked;
   for (const int32_t s : pack.sample)
-    if (label[static_cast<size_t>(s)] == label[static_cast<size_t>(chosen)]) picked.push_back(s);
+    if (label[index(s)] == label[index(chosen)]) picked.push_back(s);
   return picked;
 }
 

@@ -33,6 +33,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/pack/deal.hpp"
 #include "src/plan/pack/draft.hpp"
 #include "src/plan/pack/portfolio.hpp"
@@ -40,8 +41,6 @@
 
 namespace fpdist::plan {
 namespace {
-
-size_t index(int32_t i) { return static_cast<size_t>(i); }
 
 PackProblem make_problem(const LengthTree& tree, const StageCosts& costs, const PlannerOptions& options) {
   const ParallelOptions& parallel = options.parallel;

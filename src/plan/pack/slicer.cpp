@@ -6,15 +6,12 @@
 #include <span>
 #include <vector>
 
+#include "src/core/index.hpp"
 #include "src/plan/costs/unit_cost.hpp"
 #include "src/plan/pack/bundle.hpp"
 
 namespace fpdist::plan {
-namespace {
-
-size_t index(int32_t i) { return static_cast<size_t>(i); }
-
-}  // namespace
+namespace {}  // namespace
 
 Amount Slicer::LaidNode::until(int64_t row) const {
   Amount work{row, prefix::visible_pairs(above, row), 0};

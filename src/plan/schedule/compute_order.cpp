@@ -6,10 +6,10 @@
 #include <span>
 #include <vector>
 
+#include "src/core/index.hpp"
+
 namespace fpdist::plan {
 namespace {
-
-size_t index(int32_t i) { return static_cast<size_t>(i); }
 
 struct Turn {
   int32_t unit, run;
@@ -18,9 +18,9 @@ struct Turn {
 /// Units by groups of p, each group through all runs before the next one; with one run simply the units in order.
 std::vector<Turn> by_groups(std::span<const int32_t> units, int p, int v, bool runs_descend) {
   std::vector<Turn> turns;
-  turns.reserve(units.size() * static_cast<size_t>(v));
-  for (size_t begin = 0; begin < units.size(); begin += static_cast<size_t>(p)) {
-    const size_t end = std::min(units.size(), begin + static_cast<size_t>(p));
+  turns.reserve(units.size() * index(v));
+  for (size_t begin = 0; begin < units.size(); begin += index(p)) {
+    const size_t end = std::min(units.size(), begin + index(p));
     for (int32_t i = 0; i < v; ++i)
       for (size_t u = begin; u < end; ++u) turns.push_back({units[u], runs_descend ? v - 1 - i : i});
   }
@@ -51,7 +51,7 @@ std::vector<ComputeOp> stage_order(const PipelineShape& shape, const UnitOrder& 
   const bool interleaved = shape.schedule == Schedule::kInterleaved;
   const int32_t downstream = shape.stages - 1 - stage;
   // ZB-H1 keeps as many weight gradients back as there are stages upstream; the others none.
-  const size_t most_pending = shape.schedule == Schedule::kZeroBubble ? static_cast<size_t>(stage) : 0;
+  const size_t most_pending = shape.schedule == Schedule::kZeroBubble ? index(stage) : 0;
 
   std::vector<ComputeOp> ops;
   ops.reserve(3 * forward.size());

@@ -7,12 +7,10 @@
 #include <stdexcept>
 #include <vector>
 
+#include "src/core/index.hpp"
+
 namespace fpdist::plan {
-namespace {
-
-size_t index(int32_t i) { return static_cast<size_t>(i); }
-
-}  // namespace
+namespace {}  // namespace
 
 Program::Program(const PipelineShape& shape) : Program(shape, compute_order(shape, unit_order(shape.slices))) {}
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/schedule/compute_order.hpp"
 
 namespace fpdist::plan {
@@ -43,7 +44,7 @@ class StageWriter {
   int downstream() const { return (stage_ + 1) % shape_.stages; }
   void add(OpKind kind, const ComputeOp& op, int peer = -1, bool completes = false) {
     if (peer == stage_) return;
-    const UnitRef unit = order_.unit[static_cast<size_t>(op.unit)];
+    const UnitRef unit = order_.unit[index(op.unit)];
     ops_.push_back({kind, unit.pack, unit.slice, op.run, peer, completes});
   }
 
@@ -55,15 +56,15 @@ class StageWriter {
 
 std::vector<Op> stage_ops(const PipelineShape& shape, const UnitOrder& order, std::span<const ComputeOp> compute,
                           int stage) {
-  std::vector<size_t> weights_left(static_cast<size_t>(shape.runs), order.unit.size());
+  std::vector<size_t> weights_left(index(shape.runs), order.unit.size());
   int to_reduce = shape.runs;  // runs below it are still to be reduced, the highest first
   StageWriter writer(shape, order, stage);
   const auto reduce_finished = [&] {
-    while (to_reduce > 0 && weights_left[static_cast<size_t>(to_reduce - 1)] == 0) writer.reduce(--to_reduce);
+    while (to_reduce > 0 && weights_left[index(to_reduce - 1)] == 0) writer.reduce(--to_reduce);
   };
   const bool splits_backward = shape.schedule == Schedule::kZeroBubble;
   for (const ComputeOp& op : compute) {
-    const bool is_last = weights_left[static_cast<size_t>(op.run)] == 1;  // of its run's backwards
+    const bool is_last = weights_left[index(op.run)] == 1;  // of its run's backwards
     if (op.kind == OpKind::kForward) writer.forward(op);
     if (op.kind == OpKind::kBackwardInput) {
       writer.backward_input(op, is_last && !splits_backward);
@@ -72,7 +73,7 @@ std::vector<Op> stage_ops(const PipelineShape& shape, const UnitOrder& order, st
     if (op.kind == OpKind::kBackwardWeight) {
       writer.backward_weight(op, is_last && splits_backward);
       if (!splits_backward) writer.send_gradient(op);
-      --weights_left[static_cast<size_t>(op.run)];
+      --weights_left[index(op.run)];
       reduce_finished();
     }
   }
@@ -112,7 +113,7 @@ std::vector<std::vector<Op>> pipeline_ops(const PipelineShape& shape) {
   const std::vector<std::vector<ComputeOp>> compute = compute_order(shape, order);
   std::vector<std::vector<Op>> ops;
   for (int stage = 0; stage < shape.stages; ++stage)
-    ops.push_back(stage_ops(shape, order, compute[static_cast<size_t>(stage)], stage));
+    ops.push_back(stage_ops(shape, order, compute[index(stage)], stage));
   return ops;
 }
 

@@ -8,6 +8,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/schedule.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/schedule/compute_order.hpp"
 
 namespace fpdist::plan {
@@ -33,10 +34,10 @@ class Validator {
       units_ += slices;
     }
     all_runs_ = shape.stages * shape.runs;
-    progress_.resize(size(units_) * size(all_runs_));
-    stage_.resize(size(shape.stages));
-    for (StageState& stage : stage_) stage.to_reduce = shape.runs, stage.completed.resize(size(shape.runs));
-    for (auto& channels : channel_) channels.resize(size(shape.stages) * size(shape.stages));
+    progress_.resize(index(units_) * index(all_runs_));
+    stage_.resize(index(shape.stages));
+    for (StageState& stage : stage_) stage.to_reduce = shape.runs, stage.completed.resize(index(shape.runs));
+    for (auto& channels : channel_) channels.resize(index(shape.stages) * index(shape.stages));
     only_forward_ = std::all_of(ops.begin(), ops.end(), [](const std::vector<Op>& list) {
       return std::all_of(list.begin(), list.end(), [](const Op& op) { return is_forward_kind(op.kind); });
     });
@@ -46,14 +47,14 @@ class Validator {
     for (bool moved = true; moved;) {
       moved = false;
       for (int s = 0; s < shape_.stages; ++s) {
-        while (stage_[size(s)].next < ops_[size(s)].size()) {
+        while (stage_[index(s)].next < ops_[index(s)].size()) {
           at_ = s;
           waits_ = false;
           const std::string wrong = step(here());
           if (!wrong.empty())
-            return text("stage ", s, ", op ", stage_[size(s)].next, " (", to_string(here()), "): ", wrong);
+            return text("stage ", s, ", op ", stage_[index(s)].next, " (", to_string(here()), "): ", wrong);
           if (waits_) break;
-          ++stage_[size(s)].next;
+          ++stage_[index(s)].next;
           moved = true;
         }
       }
@@ -74,26 +75,25 @@ class Validator {
   };
   enum Direction { kRows, kGradients };
 
-  static size_t size(int i) { return static_cast<size_t>(i); }
-  const Op& here() const { return ops_[size(at_)][stage_[size(at_)].next]; }
-  int unit_of(const Op& op) const { return first_unit_[size(op.pack)] + op.slice; }
+  const Op& here() const { return ops_[index(at_)][stage_[index(at_)].next]; }
+  int unit_of(const Op& op) const { return first_unit_[index(op.pack)] + op.slice; }
   int run_of(const Op& op) const { return op.run * shape_.stages + at_; }
-  Progress& progress(int unit, int run) { return progress_[size(unit) * size(all_runs_) + size(run)]; }
+  Progress& progress(int unit, int run) { return progress_[index(unit) * index(all_runs_) + index(run)]; }
   std::deque<Sent>& channel(Direction direction, int from, int to) {
-    return channel_[direction][size(from * shape_.stages + to)];
+    return channel_[direction][index(from * shape_.stages + to)];
   }
   /// Whether all runs are on one rank, where nothing travels.
   bool is_local() const { return shape_.stages == 1; }
 
   std::string step(const Op& op) {
-    if (stage_[size(at_)].stepped) return "comes after the optimizer step";
+    if (stage_[index(at_)].stepped) return "comes after the optimizer step";
     if (op.run < 0 || op.run >= shape_.runs) return text("there is no run ", op.run);
     const std::string wrong = completion(op);
     if (!wrong.empty()) return wrong;
     if (op.kind == OpKind::kReduceGradients) return reduce(op.run);
     if (op.kind == OpKind::kOptimizerStep) return optimizer_step();
-    if (op.pack < 0 || size(op.pack) >= shape_.slices.size()) return text("there is no pack ", op.pack);
-    if (op.slice < 0 || op.slice >= shape_.slices[size(op.pack)])
+    if (op.pack < 0 || index(op.pack) >= shape_.slices.size()) return text("there is no pack ", op.pack);
+    if (op.slice < 0 || op.slice >= shape_.slices[index(op.pack)])
       return text("pack ", op.pack, " has no slice ", op.slice);
     switch (op.kind) {
       case OpKind::kForward:
@@ -117,9 +117,9 @@ class Validator {
     const bool splits_backward = shape_.schedule == Schedule::kZeroBubble;
     if (op.kind != (splits_backward ? OpKind::kBackwardWeight : OpKind::kBackwardInput))
       return op.completes ? "cannot complete its run's gradients" : "";
-    std::vector<bool>& completed = stage_[size(at_)].completed;
-    if (completed[size(op.run)]) return "comes after the op that completes its run's gradients";
-    completed[size(op.run)] = op.completes;
+    std::vector<bool>& completed = stage_[index(at_)].completed;
+    if (completed[index(op.run)]) return "comes after the op that completes its run's gradients";
+    completed[index(op.run)] = op.completes;
     return "";
   }
 
@@ -131,7 +131,7 @@ class Validator {
     if (!arrived) return "its rows have not been received";
     if (op.slice > 0 && !progress(unit - 1, run).forward) return "the slice before it has not gone forward";
     state.forward = true;
-    StageState& stage = stage_[size(at_)];
+    StageState& stage = stage_[index(at_)];
     ++stage.in_flight;
     if (most_in_flight_ > 0 && !only_forward_ && stage.in_flight > most_in_flight_)
       return text("makes ", stage.in_flight, " runs of units in flight, the window is ", most_in_flight_);
@@ -146,7 +146,7 @@ class Validator {
     const bool arrived = is_local() ? run == all_runs_ - 1 || progress(unit, run + 1).backward
                                     : run == all_runs_ - 1 || state.has_gradient;
     if (!arrived) return "its gradient has not been received";
-    if (op.slice + 1 < shape_.slices[size(op.pack)] && !progress(unit + 1, run).backward)
+    if (op.slice + 1 < shape_.slices[index(op.pack)] && !progress(unit + 1, run).backward)
       return "the slice after it has not gone backward";
     state.backward = true;
     return "";
@@ -157,7 +157,7 @@ class Validator {
     if (!state.backward) return "weight gradient before its input gradient";
     if (state.weight) return "weight gradient a second time";
     state.weight = true;
-    --stage_[size(at_)].in_flight;
+    --stage_[index(at_)].in_flight;
     return "";
   }
 
@@ -183,7 +183,7 @@ class Validator {
     if (waits_) return "";
     const Sent first = messages.front();
     if (first.unit != unit_of(op) || first.run != run_of(op)) {
-      const UnitRef unit = order_.unit[size(first.unit)];
+      const UnitRef unit = order_.unit[index(first.unit)];
       return text("stage ", op.peer, " sends pack ", unit.pack, " slice ", unit.slice, " for run ",
                   first.run / shape_.stages, " first: messages must be received in the order in which they are sent");
     }
@@ -194,17 +194,17 @@ class Validator {
   }
 
   std::string reduce(int run) {
-    StageState& stage = stage_[size(at_)];
+    StageState& stage = stage_[index(at_)];
     if (run != stage.to_reduce - 1) return "gradients are reduced once, runs in descending order";
     for (int unit = 0; unit < units_; ++unit)
       if (!progress(unit, run * shape_.stages + at_).weight) return "reduces before the last weight gradient";
-    if (units_ > 0 && !stage.completed[size(run)]) return "reduces gradients that no op completes";
+    if (units_ > 0 && !stage.completed[index(run)]) return "reduces gradients that no op completes";
     --stage.to_reduce;
     return "";
   }
 
   std::string optimizer_step() {
-    StageState& stage = stage_[size(at_)];
+    StageState& stage = stage_[index(at_)];
     if (stage.to_reduce > 0) return text("steps before run ", stage.to_reduce - 1, " is reduced");
     stage.stepped = true;
     return "";
@@ -213,10 +213,10 @@ class Validator {
   std::string deadlock() const {
     std::string waiting;
     for (int s = 0; s < shape_.stages; ++s) {
-      const size_t next = stage_[size(s)].next;
-      if (next < ops_[size(s)].size())
+      const size_t next = stage_[index(s)].next;
+      if (next < ops_[index(s)].size())
         waiting += text(waiting.empty() ? "deadlock: " : ", ", "stage ", s, " waits at op ", next, " (",
-                        to_string(ops_[size(s)][next]), ")");
+                        to_string(ops_[index(s)][next]), ")");
     }
     return waiting;
   }
@@ -229,20 +229,20 @@ class Validator {
                               : only_forward_ || state.weight ? nullptr
                               : !state.backward               ? "goes backward"
                                                               : "gets its weight gradient";
-        const UnitRef ref = order_.unit[size(unit)];
+        const UnitRef ref = order_.unit[index(unit)];
         if (missing)
           return text("stage ", run % shape_.stages, ", end of list: pack ", ref.pack, " slice ", ref.slice, " never ",
                       missing, " in run ", run / shape_.stages);
       }
     }
     for (int s = 0; s < shape_.stages && !only_forward_; ++s)
-      if (!stage_[size(s)].stepped) return text("stage ", s, ", end of list: no optimizer step");
+      if (!stage_[index(s)].stepped) return text("stage ", s, ", end of list: no optimizer step");
     for (int from = 0; from < shape_.stages; ++from)
       for (int to = 0; to < shape_.stages; ++to)
         for (const Direction direction : {kRows, kGradients})
           if (!channel(direction, from, to).empty())
             return text("stage ", to, ", end of list: never receives ", direction == kRows ? "rows" : "a gradient",
-                        " of pack ", order_.unit[size(channel(direction, from, to).front().unit)].pack, " from stage ",
+                        " of pack ", order_.unit[index(channel(direction, from, to).front().unit)].pack, " from stage ",
                         from);
     return "";
   }
@@ -263,7 +263,7 @@ class Validator {
 std::string validate_ops(const PipelineShape& shape, std::span<const std::vector<Op>> ops, int window_units) {
   std::string reason = why_not(shape);
   if (!reason.empty()) return reason;
-  if (ops.size() != static_cast<size_t>(shape.stages))
+  if (ops.size() != index(shape.stages))
     return text("there are ", ops.size(), " op lists for ", shape.stages, " stages");
   return Validator(shape, ops, window_units).run();
 }

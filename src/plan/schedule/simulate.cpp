@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "src/core/index.hpp"
 #include "src/plan/schedule/program.hpp"
 
 namespace fpdist::plan {
@@ -18,7 +19,7 @@ Simulation simulate(const PipelineShape& shape, std::span<const std::vector<Op>>
   for (size_t s = 0; s < ops.size(); ++s)
     for (const Op& op : ops[s])
       if (op.kind == OpKind::kForward || op.kind == OpKind::kBackwardInput || op.kind == OpKind::kBackwardWeight)
-        order[s].push_back({op.kind, first[static_cast<size_t>(op.pack)] + op.slice, op.run});
+        order[s].push_back({op.kind, first[index(op.pack)] + op.slice, op.run});
   return Program(shape, order).simulate(units, layers, with_events);
 }
 

@@ -13,8 +13,6 @@
 
 namespace fpdist::plan {
 
-inline size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 struct Case {
   std::vector<prefix::Node> node;
   ParallelOptions options;

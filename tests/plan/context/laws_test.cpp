@@ -13,6 +13,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "fpdist/plan/context_plan.hpp"
+#include "src/core/index.hpp"
 #include "tests/plan/context/cases.hpp"
 #include "tests/support/context_trees.hpp"
 
@@ -21,7 +22,7 @@ namespace {
 
 void count(std::span<const RowRange> ranges, std::vector<int>& times) {
   for (const RowRange& range : ranges)
-    for (int32_t row = range.begin; row < range.end; ++row) ++times[at(row)];
+    for (int32_t row = range.begin; row < range.end; ++row) ++times[index(row)];
 }
 
 void expect_ascending(std::span<const RowRange> ranges) {
@@ -36,26 +37,26 @@ void expect_ascending(std::span<const RowRange> ranges) {
 /// [rows] the node of each.
 std::vector<int32_t> node_of_rows(const Case& one) {
   std::vector<int32_t> result;
-  for (size_t v = 0; v < one.node.size(); ++v) result.resize(at(one.node[v].end), static_cast<int32_t>(v));
+  for (size_t v = 0; v < one.node.size(); ++v) result.resize(index(one.node[v].end), static_cast<int32_t>(v));
   return result;
 }
 
 /// Calls visit(key) for every key that `row` sees, its own included.
 template <typename Visit>
 void for_visible(const Case& one, int32_t node, int32_t row, Visit visit) {
-  for (int32_t key = row; key >= one.node[at(node)].begin; --key) visit(key);
-  for (int32_t v = one.node[at(node)].parent; v >= 0; v = one.node[at(v)].parent)
-    for (int32_t key = one.node[at(v)].begin; key < one.node[at(v)].end; ++key) visit(key);
+  for (int32_t key = row; key >= one.node[index(node)].begin; --key) visit(key);
+  for (int32_t v = one.node[index(node)].parent; v >= 0; v = one.node[index(v)].parent)
+    for (int32_t key = one.node[index(v)].begin; key < one.node[index(v)].end; ++key) visit(key);
 }
 
 /// [teams][rows] how often a query of the team sees the key.
 std::vector<std::vector<int>> needed_keys(const Case& one, const CpPlan& plan) {
   const std::vector<int32_t> node = node_of_rows(one);
-  std::vector<std::vector<int>> needed(plan.team_rows.size(), std::vector<int>(at(one.rows())));
+  std::vector<std::vector<int>> needed(plan.team_rows.size(), std::vector<int>(index(one.rows())));
   for (size_t g = 0; g < plan.team_rows.size(); ++g)
     for (const RowRange& range : plan.team_rows[g])
       for (int32_t row = range.begin; row < range.end; ++row)
-        for_visible(one, node[at(row)], row, [&](int32_t key) { ++needed[g][at(key)]; });
+        for_visible(one, node[index(row)], row, [&](int32_t key) { ++needed[g][index(key)]; });
   return needed;
 }
 
@@ -67,18 +68,18 @@ TEST(ContextPlan, EveryRowIsOwnedExactlyOnceByATeamAndByARankOfIt) {
     if (one.options.ulysses > 0) {
       EXPECT_EQ(plan.ulysses, one.options.ulysses);
     }
-    ASSERT_EQ(plan.team_rows.size(), at(plan.teams()));
-    ASSERT_EQ(plan.rank_rows.size(), at(plan.ranks));
-    ASSERT_EQ(plan.round.size(), at(plan.teams()));
-    std::vector<int> by_teams(at(one.rows())), by_ranks(at(one.rows()));
+    ASSERT_EQ(plan.team_rows.size(), index(plan.teams()));
+    ASSERT_EQ(plan.rank_rows.size(), index(plan.ranks));
+    ASSERT_EQ(plan.round.size(), index(plan.teams()));
+    std::vector<int> by_teams(index(one.rows())), by_ranks(index(one.rows()));
     for (size_t g = 0; g < plan.team_rows.size(); ++g) {
       expect_ascending(plan.team_rows[g]);
       count(plan.team_rows[g], by_teams);
-      std::vector<int> of_team(at(one.rows())), of_members(at(one.rows()));
+      std::vector<int> of_team(index(one.rows())), of_members(index(one.rows()));
       count(plan.team_rows[g], of_team);
       int64_t least = one.rows(), most = 0;
       int32_t last = 0;
-      for (size_t r = g * at(plan.ulysses); r < (g + 1) * at(plan.ulysses); ++r) {
+      for (size_t r = g * index(plan.ulysses); r < (g + 1) * index(plan.ulysses); ++r) {
         const std::vector<RowRange>& rows = plan.rank_rows[r];
         expect_ascending(rows);
         count(rows, of_members);
@@ -93,7 +94,7 @@ TEST(ContextPlan, EveryRowIsOwnedExactlyOnceByATeamAndByARankOfIt) {
       EXPECT_EQ(of_members, of_team);
       count(plan.team_rows[g], by_ranks);
     }
-    EXPECT_EQ(by_teams, std::vector<int>(at(one.rows()), 1));
+    EXPECT_EQ(by_teams, std::vector<int>(index(one.rows()), 1));
     EXPECT_EQ(by_ranks, by_teams);
   });
 }
@@ -103,23 +104,23 @@ TEST(ContextPlan, EveryVisibleKeyIsThereExactlyOnceAndNothingElseTravelsButOnRin
     const std::vector<std::vector<int>> needed = needed_keys(one, plan);
     const std::vector<int32_t> node = node_of_rows(one);
     for (int g = 0; g < plan.teams(); ++g) {
-      std::vector<int> held(at(one.rows()));
-      for (int s = -1; s < static_cast<int>(plan.round[at(g)].size()); ++s) {
+      std::vector<int> held(index(one.rows()));
+      for (int s = -1; s < static_cast<int>(plan.round[index(g)].size()); ++s) {
         const std::vector<RowRange> keys = keys_of_round(plan, g, s);
         expect_ascending(keys);
         count(keys, held);
       }
       for (int32_t key = 0; key < one.rows(); ++key) {
-        if (needed[at(g)][at(key)] > 0) {
-          ASSERT_EQ(held[at(key)], 1) << "key " << key << " of team " << g;
+        if (needed[index(g)][index(key)] > 0) {
+          ASSERT_EQ(held[index(key)], 1) << "key " << key << " of team " << g;
         }
-        ASSERT_LE(held[at(key)], 1) << "key " << key << " of team " << g;
+        ASSERT_LE(held[index(key)], 1) << "key " << key << " of team " << g;
       }
       if (one.options.cp_method == CpMethod::kRing) continue;
-      std::vector<int> owned(at(one.rows()));
-      count(plan.team_rows[at(g)], owned);
+      std::vector<int> owned(index(one.rows()));
+      count(plan.team_rows[index(g)], owned);
       for (int32_t key = 0; key < one.rows(); ++key)
-        ASSERT_FALSE(held[at(key)] && !owned[at(key)] && !needed[at(g)][at(key)])
+        ASSERT_FALSE(held[index(key)] && !owned[index(key)] && !needed[index(g)][index(key)])
             << "team " << g << " has no use for key " << key;
     }
   });
@@ -129,9 +130,9 @@ TEST(ContextPlan, SendsMirrorReceivesWithOneMessageAPeerAndRound) {
   for_random_plans([](const Case&, const CpPlan& plan) {
     const size_t rounds = plan.round.front().size();
     for (int g = 0; g < plan.teams(); ++g) {
-      ASSERT_EQ(plan.round[at(g)].size(), rounds);
+      ASSERT_EQ(plan.round[index(g)].size(), rounds);
       for (size_t s = 0; s < rounds; ++s) {
-        const CpRound& mine = plan.round[at(g)][s];
+        const CpRound& mine = plan.round[index(g)][s];
         for (const auto* messages : {&mine.send, &mine.receive}) {
           for (size_t i = 0; i < messages->size(); ++i) {
             EXPECT_NE((*messages)[i].peer, g);
@@ -143,11 +144,11 @@ TEST(ContextPlan, SendsMirrorReceivesWithOneMessageAPeerAndRound) {
           }
         }
         for (const KeyMessage& message : mine.send) {
-          const std::vector<KeyMessage>& theirs = plan.round[at(message.peer)][s].receive;
+          const std::vector<KeyMessage>& theirs = plan.round[index(message.peer)][s].receive;
           EXPECT_EQ(std::count(theirs.begin(), theirs.end(), KeyMessage{g, message.rows}), 1);
         }
         for (const KeyMessage& message : mine.receive) {
-          const std::vector<KeyMessage>& theirs = plan.round[at(message.peer)][s].send;
+          const std::vector<KeyMessage>& theirs = plan.round[index(message.peer)][s].send;
           EXPECT_EQ(std::count(theirs.begin(), theirs.end(), KeyMessage{g, message.rows}), 1);
         }
       }
@@ -158,14 +159,14 @@ TEST(ContextPlan, SendsMirrorReceivesWithOneMessageAPeerAndRound) {
 TEST(ContextPlan, OnlyOwnedRowsAndThoseOfThePreviousRoundAreSent) {
   for_random_plans([](const Case& one, const CpPlan& plan) {
     for (int g = 0; g < plan.teams(); ++g) {
-      for (size_t s = 0; s < plan.round[at(g)].size(); ++s) {
-        std::vector<int> held(at(one.rows()));
-        count(plan.team_rows[at(g)], held);
+      for (size_t s = 0; s < plan.round[index(g)].size(); ++s) {
+        std::vector<int> held(index(one.rows()));
+        count(plan.team_rows[index(g)], held);
         if (s > 0) count(keys_of_round(plan, g, static_cast<int>(s) - 1), held);
-        for (const KeyMessage& message : plan.round[at(g)][s].send)
+        for (const KeyMessage& message : plan.round[index(g)][s].send)
           for (const RowRange& range : message.rows)
             for (int32_t row = range.begin; row < range.end; ++row)
-              ASSERT_GT(held[at(row)], 0) << "team " << g << " sends row " << row << " in round " << s;
+              ASSERT_GT(held[index(row)], 0) << "team " << g << " sends row " << row << " in round " << s;
       }
     }
   });
@@ -181,7 +182,7 @@ TEST(ContextPlan, MethodsKeepTheirShape) {
     switch (one.options.cp_method) {
       case CpMethod::kRing:
         for (int g = 0; g < plan.teams(); ++g)
-          EXPECT_EQ(load.received[at(g)], plan.teams() == 1 ? 0 : one.rows() - load.rows[at(g)]);
+          EXPECT_EQ(load.received[index(g)], plan.teams() == 1 ? 0 : one.rows() - load.rows[index(g)]);
         for (const std::vector<CpRound>& team : plan.round)
           for (const CpRound& round : team) EXPECT_LE(round.receive.size(), 1u);
         break;

@@ -8,6 +8,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "fpdist/plan/context_plan.hpp"
+#include "src/core/index.hpp"
 #include "tests/plan/context/cases.hpp"
 #include "tests/support/context_trees.hpp"
 
@@ -17,7 +18,7 @@ namespace {
 std::vector<int> marked(const std::vector<RowRange>& ranges, size_t rows) {
   std::vector<int> mark(rows);
   for (const RowRange& range : ranges)
-    for (int32_t row = range.begin; row < range.end; ++row) ++mark[at(row)];
+    for (int32_t row = range.begin; row < range.end; ++row) ++mark[index(row)];
   return mark;
 }
 
@@ -46,15 +47,15 @@ void expect_law(const std::vector<prefix::Node>& node, const std::vector<int32_t
           const auto part = marked(message.rows, rows);
           for (size_t row = 0; row < rows; ++row) {
             arrives[row] += part[row];
-            EXPECT_LE(part[row], owned[at(message.peer)][row]) << "sent by a team that does not own it";
+            EXPECT_LE(part[row], owned[index(message.peer)][row]) << "sent by a team that does not own it";
           }
-          const auto& sends = plan.round[at(message.peer)][round].send;
+          const auto& sends = plan.round[index(message.peer)][round].send;
           EXPECT_EQ(std::count(sends.begin(), sends.end(), KeyMessage{static_cast<int32_t>(g), message.rows}), 1);
         }
       const auto queries = marked(plan.team_rows[g], rows);
       for (size_t key = 0; key < rows; ++key) {
         bool is_seen = false;
-        for (size_t i = key; i < at(end[key]); ++i) is_seen = is_seen || queries[i];
+        for (size_t i = key; i < index(end[key]); ++i) is_seen = is_seen || queries[i];
         EXPECT_EQ(arrives[key], is_seen && !owned[g][key]) << "key " << key << " of team " << g << ", slice " << s;
       }
     }

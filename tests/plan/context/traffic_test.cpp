@@ -9,6 +9,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/context_plan.hpp"
+#include "src/core/index.hpp"
 #include "tests/plan/context/cases.hpp"
 #include "tests/support/context_trees.hpp"
 
@@ -37,7 +38,7 @@ size_t owner_of(const CpPlan& plan, int32_t row) {
 }
 
 Counted count_elements(const CpPlan& plan, const CpHeads& heads) {
-  const size_t ranks = at(plan.ranks), members = at(plan.ulysses);
+  const size_t ranks = index(plan.ranks), members = index(plan.ulysses);
   const Matrix none(ranks, std::vector<int64_t>(ranks));
   Counted counted{none, none, none, none};
   const int64_t query = heads.query / plan.ulysses * heads.dim, key = heads.key / plan.ulysses * heads.dim;
@@ -47,7 +48,7 @@ Counted count_elements(const CpPlan& plan, const CpHeads& heads) {
       // Ranks of different teams that hold the same heads have the same member number.
       for (const CpRound& round : plan.round[g]) {
         for (const KeyMessage& message : round.send)
-          counted.keys[me][at(message.peer) * members + m] += rows_in(message.rows) * 2 * key;
+          counted.keys[me][index(message.peer) * members + m] += rows_in(message.rows) * 2 * key;
         for (const KeyMessage& message : round.receive)
           for (const RowRange& range : message.rows)
             for (int32_t row = range.begin; row < range.end; ++row)
@@ -86,7 +87,7 @@ TEST(ContextPlanTraffic, IsWhatEveryRankHandsToEveryOther) {
     expect_sums(counted.gradients, traffic.gradients_sent, traffic.gradients_received);
     expect_sums(counted.forward_heads, traffic.forward_heads_sent, traffic.forward_heads_received);
     expect_sums(counted.backward_heads, traffic.backward_heads_sent, traffic.backward_heads_received);
-    for (size_t rank = 0; rank < at(plan.ranks); ++rank) {
+    for (size_t rank = 0; rank < index(plan.ranks); ++rank) {
       EXPECT_EQ(traffic.forward_sent(rank), traffic.forward_keys_sent[rank] + traffic.forward_heads_sent[rank]);
       EXPECT_EQ(traffic.backward_sent(rank),
                 traffic.forward_keys_sent[rank] + traffic.gradients_sent[rank] + traffic.backward_heads_sent[rank]);
@@ -104,7 +105,7 @@ TEST(ContextPlanTraffic, RingAndHeadExchangeOfAnEvenTreeAreTheClosedForms) {
   const CpTraffic ring = predict_traffic(plan_context(tree, options, {}), heads);
   options.cp_method = CpMethod::kUlysses;
   const CpTraffic exchange = predict_traffic(plan_context(tree, options, {1, 4, 8}), heads);
-  for (size_t rank = 0; rank < at(kRanks); ++rank) {
+  for (size_t rank = 0; rank < index(kRanks); ++rank) {
     EXPECT_EQ(ring.forward_sent(rank), (kRanks - 1) * kEach * 2 * 8 * 128);
     EXPECT_EQ(ring.backward_sent(rank), 2 * (kRanks - 1) * kEach * 2 * 8 * 128);
     EXPECT_EQ(exchange.forward_sent(rank), kEach * (2 * 32 + 2 * 8) * 128 * (kRanks - 1) / kRanks);

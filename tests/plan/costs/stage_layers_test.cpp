@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -60,7 +61,7 @@ TEST(StageLayers, EveryRunButTheLastHasALayerAndTheSumIsTheModel) {
         const int64_t layers = 33;
         if (layers < pp * v) continue;
         const Layers split = stage_layers({layers, 10, 5, head}, mesh(pp, v));
-        ASSERT_EQ(split.size(), static_cast<size_t>(pp * v));
+        ASSERT_EQ(split.size(), index(pp * v));
         ASSERT_EQ(std::accumulate(split.begin(), split.end(), int64_t{0}), layers);
         for (size_t run = 0; run + 1 < split.size(); ++run) ASSERT_GE(split[run], 1);
       }

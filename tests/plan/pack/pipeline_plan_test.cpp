@@ -20,6 +20,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/figures/baselines.hpp"
 #include "src/plan/figures/plan_figures.hpp"
 #include "src/plan/pack/slicer.hpp"
@@ -71,7 +72,7 @@ TEST(PipelinePlan, HoldsEverySampleOnceWithinItsLimitsAndAboveItsBounds) {
     std::multiset<int32_t> seen;
     std::map<int32_t, std::set<const PlannedPack*>> packs_of_line;
     int64_t step = 0;
-    ASSERT_EQ(plan.replica.size(), static_cast<size_t>(one.options.replicas));
+    ASSERT_EQ(plan.replica.size(), index(one.options.replicas));
     for (const PlannedReplica& replica : plan.replica) {
       const PipelineShape shape = shape_of(one.options, replica);
       const auto ops = pipeline_ops(shape);
@@ -95,7 +96,7 @@ TEST(PipelinePlan, HoldsEverySampleOnceWithinItsLimitsAndAboveItsBounds) {
         EXPECT_TRUE(std::is_sorted(pack.sample.begin(), pack.sample.end()));
         for (const int32_t s : pack.sample) {
           seen.insert(s);
-          packs_of_line[one.tree.sample[static_cast<size_t>(s)].line].insert(&pack);
+          packs_of_line[one.tree.sample[index(s)].line].insert(&pack);
         }
       }
     }
@@ -183,7 +184,7 @@ TEST(PipelinePlan, UnitsStayFewWhereOverheadIsNothing) {
       size_t units = 0;
       for (const PlannedPack& pack : plan.replica[0].pack) units += pack.slice.size();
       EXPECT_LE(units, 256u) << name_of(schedule) << " pp " << pp;
-      EXPECT_GT(units, static_cast<size_t>(pp)) << name_of(schedule);
+      EXPECT_GT(units, index(pp)) << name_of(schedule);
     }
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/costs/unit_cost.hpp"
 #include "tests/support/random_lengths.hpp"
 
@@ -18,21 +19,19 @@ namespace {
 std::vector<Amount> rows_of(const LengthTree& tree, const std::vector<int32_t>& samples) {
   std::vector<bool> keep(tree.node.size());
   for (const int32_t s : samples)
-    for (int32_t n = tree.sample[static_cast<size_t>(s)].node; n >= 0; n = tree.node[static_cast<size_t>(n)].parent)
-      keep[static_cast<size_t>(n)] = true;
+    for (int32_t n = tree.sample[index(s)].node; n >= 0; n = tree.node[index(n)].parent) keep[index(n)] = true;
   std::vector<Amount> rows;
   std::vector<int64_t> last(tree.node.size(), -1);  // last row at or above a node
   for (size_t n = 0; n < tree.node.size(); ++n) {
     if (!keep[n]) continue;
     const LengthNode& node = tree.node[n];
-    const int64_t above = node.parent >= 0 ? last[static_cast<size_t>(node.parent)] : -1,
-                  first = static_cast<int64_t>(rows.size());
+    const int64_t above = node.parent >= 0 ? last[index(node.parent)] : -1, first = static_cast<int64_t>(rows.size());
     for (int64_t i = 0; i < node.rows; ++i) rows.push_back({1, node.above + i + 1, 0});
     last[n] = node.rows > 0 ? static_cast<int64_t>(rows.size()) - 1 : above;
     for (const int32_t s : samples) {
-      if (tree.sample[static_cast<size_t>(s)].node != static_cast<int32_t>(n)) continue;
-      for (int64_t i = first; i + 1 < static_cast<int64_t>(rows.size()); ++i) ++rows[static_cast<size_t>(i)].edges;
-      if (above >= 0 && node.rows > 0) ++rows[static_cast<size_t>(above)].edges;
+      if (tree.sample[index(s)].node != static_cast<int32_t>(n)) continue;
+      for (int64_t i = first; i + 1 < static_cast<int64_t>(rows.size()); ++i) ++rows[index(i)].edges;
+      if (above >= 0 && node.rows > 0) ++rows[index(above)].edges;
     }
   }
   return rows;

@@ -12,6 +12,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "src/core/index.hpp"
 #include "tests/support/pipeline_shapes.hpp"
 
 namespace fpdist::plan {
@@ -72,12 +73,11 @@ TEST(Schedule, TheLastBackwardOfARunCompletesItsGradientsAndNoOtherOpDoes) {
   const auto law = [](const PipelineShape& shape) {
     const bool is_split = shape.schedule == Schedule::kZeroBubble;
     for (const std::vector<Op>& list : pipeline_ops(shape)) {
-      std::vector<size_t> last(static_cast<size_t>(shape.runs), list.size());
+      std::vector<size_t> last(index(shape.runs), list.size());
       for (size_t i = 0; i < list.size(); ++i)
-        if (list[i].kind == (is_split ? OpKind::kBackwardWeight : OpKind::kBackwardInput))
-          last[static_cast<size_t>(list[i].run)] = i;
+        if (list[i].kind == (is_split ? OpKind::kBackwardWeight : OpKind::kBackwardInput)) last[index(list[i].run)] = i;
       for (size_t i = 0; i < list.size(); ++i)
-        ASSERT_EQ(list[i].completes, i == last[static_cast<size_t>(list[i].run)])
+        ASSERT_EQ(list[i].completes, i == last[index(list[i].run)])
             << describe(shape) << ", op " << i << ' ' << to_string(list[i]);
     }
     for (const std::vector<Op>& list : forward_ops(shape))
@@ -236,7 +236,7 @@ TEST(ScheduleValidator, ChecksTheWrapAroundOfInterleavingInBothDirections) {
     const std::string first = text("R0@1<", p - 1), second = text("R1@1<", p - 1);
     EXPECT_NE(verdict(shape, [&](Lists& ops) { exchange(ops[0], first, second); }).find("in the order in which"),
               std::string::npos);
-    const auto last = static_cast<size_t>(p - 1);
+    const auto last = index(p - 1);
     EXPECT_NE(verdict(shape, [&](Lists& ops) { exchange(ops[last], "RG0<0", "RG1<0"); }).find("in the order in which"),
               std::string::npos);
   }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/schedule/program.hpp"
 #include "tests/support/pipeline_shapes.hpp"
 
@@ -18,7 +19,7 @@ namespace fpdist::plan {
 namespace {
 
 std::vector<UnitCost> equal_units(int m, int64_t f, int64_t b, int64_t w, int64_t rows = 1) {
-  return std::vector<UnitCost>(static_cast<size_t>(m), UnitCost{{f, b, w}, {0, 0, 0}, rows, 0});
+  return std::vector<UnitCost>(index(m), UnitCost{{f, b, w}, {0, 0, 0}, rows, 0});
 }
 
 int64_t makespan(const PipelineShape& shape, const std::vector<UnitCost>& units, const std::vector<int64_t>& layers) {
@@ -30,14 +31,14 @@ TEST(Simulator, EqualPacksGiveTheClosedFormsExactly) {
     for (int k = 1; k <= 4; ++k)
       for (const int64_t t : {1, 7}) {
         const int m = k * p;
-        const std::vector<int64_t> one(static_cast<size_t>(p), 1);
+        const std::vector<int64_t> one(index(p), 1);
         const int64_t ideal = 3 * t * m;
         EXPECT_EQ(makespan(whole_packs(Schedule::k1F1B, p, m), equal_units(m, t, t, t), one), ideal + 3 * t * (p - 1));
         EXPECT_EQ(makespan(whole_packs(Schedule::kZeroBubble, p, m), equal_units(m, t, t, t), one),
                   ideal + t * (p - 1));
         for (int v = 1; v <= 4; ++v)
           EXPECT_EQ(makespan(whole_packs(Schedule::kInterleaved, p, m, v), equal_units(m, t, t, t),
-                             std::vector<int64_t>(static_cast<size_t>(p * v), 1)),
+                             std::vector<int64_t>(index(p * v), 1)),
                     v * ideal + 3 * t * (p - 1))
               << p << ' ' << m << ' ' << v;
       }
@@ -49,7 +50,7 @@ TEST(Simulator, ZeroBubbleHidesWeightGradients) {
     for (const auto& [f, b, w] : {std::array<int64_t, 3>{4, 6, 3}, {5, 5, 5}, {2, 9, 1}, {4, 4, 3}}) {
       const int m = 3 * p;
       EXPECT_EQ(makespan(whole_packs(Schedule::kZeroBubble, p, m), equal_units(m, f, b, w),
-                         std::vector<int64_t>(static_cast<size_t>(p), 1)),
+                         std::vector<int64_t>(index(p), 1)),
                 m * (f + b + w) + (p - 1) * (f + b - w))
           << p << ": " << f << ' ' << b << ' ' << w;
     }
@@ -70,7 +71,7 @@ std::vector<UnitCost> random_units(Rng& rng, const PipelineShape& shape, bool wi
 }
 
 std::vector<int64_t> random_layers(Rng& rng, const PipelineShape& shape) {
-  std::vector<int64_t> layers(static_cast<size_t>(shape.stages * shape.runs));
+  std::vector<int64_t> layers(index(shape.stages * shape.runs));
   for (int64_t& one : layers) one = static_cast<int64_t>(1 + rng.below(4));
   return layers;
 }
@@ -81,30 +82,29 @@ int64_t op_by_op(const PipelineShape& shape, const std::vector<UnitCost>& units,
   std::vector<int> first;
   int count = 0;
   for (const int slices : shape.slices) first.push_back(count), count += slices;
-  const auto at = [](int i) { return static_cast<size_t>(i); };
   std::vector<int64_t> clock(ops.size());
   std::vector<size_t> next(ops.size());
   std::map<std::tuple<bool, int, int>, int64_t> sent;  // (gradient?, unit, receiving run)
   for (bool moved = true; moved;) {
     moved = false;
     for (int s = 0; s < shape.stages; ++s)
-      for (; next[at(s)] < ops[at(s)].size(); ++next[at(s)], moved = true) {
-        const Op& op = ops[at(s)][next[at(s)]];
+      for (; next[index(s)] < ops[index(s)].size(); ++next[index(s)], moved = true) {
+        const Op& op = ops[index(s)][next[index(s)]];
         const int run = op.run * shape.stages + s;
         const bool is_last = run + 1 == shape.stages * shape.runs;
         if (op.kind == OpKind::kReduceGradients || op.kind == OpKind::kOptimizerStep) continue;
-        const int unit = first[at(op.pack)] + op.slice;
-        const UnitCost& cost = units[at(unit)];
+        const int unit = first[index(op.pack)] + op.slice;
+        const UnitCost& cost = units[index(unit)];
         const bool gradient = op.kind == OpKind::kReceiveGradient || op.kind == OpKind::kSendGradient;
         if (op.kind == OpKind::kSend || op.kind == OpKind::kSendGradient) {
-          sent[{gradient, unit, gradient ? run - 1 : run + 1}] = clock[at(s)];
+          sent[{gradient, unit, gradient ? run - 1 : run + 1}] = clock[index(s)];
         } else if (op.kind == OpKind::kReceive || op.kind == OpKind::kReceiveGradient) {
           const auto message = sent.find({gradient, unit, run});
           if (message == sent.end()) break;
-          clock[at(s)] = std::max(clock[at(s)], message->second) + cost.link;
+          clock[index(s)] = std::max(clock[index(s)], message->second) + cost.link;
         } else {
           const auto pass = static_cast<size_t>(op.kind);
-          clock[at(s)] += layers[at(run)] * cost.layer[pass] + (is_last ? cost.head[pass] : 0);
+          clock[index(s)] += layers[index(run)] * cost.layer[pass] + (is_last ? cost.head[pass] : 0);
         }
       }
   }
@@ -126,10 +126,10 @@ TEST(Simulator, OnePassOverTheProgramIsTheListsRunOpByOp) {
     ASSERT_EQ(run.makespan, program.makespan(units, layers));
     ASSERT_EQ(run.makespan, program.makespan(units, layers)) << "a second pass starts afresh";
     ASSERT_EQ(run.peak_rows, program.peak_rows(units));
-    std::vector<int64_t> busy(static_cast<size_t>(shape.stages));
+    std::vector<int64_t> busy(index(shape.stages));
     double last = 0;
     for (const TimelineEvent& event : run.events) {
-      busy[static_cast<size_t>(event.rank)] += static_cast<int64_t>(event.end - event.begin);
+      busy[index(event.rank)] += static_cast<int64_t>(event.end - event.begin);
       last = std::max(last, event.end);
     }
     EXPECT_EQ(busy, run.busy);
@@ -141,7 +141,7 @@ TEST(Simulator, RowsInFlightFollowTheSchedule) {
   const auto peak = [](const PipelineShape& shape) {
     const int units = static_cast<int>(shape.slices.size());
     return simulate(shape, pipeline_ops(shape), equal_units(units, 1, 1, 1, 100),
-                    std::vector<int64_t>(static_cast<size_t>(shape.stages * shape.runs), 1))
+                    std::vector<int64_t>(index(shape.stages * shape.runs), 1))
         .peak_rows;
   };
   EXPECT_EQ(peak(whole_packs(Schedule::k1F1B, 4, 16)), 400);
