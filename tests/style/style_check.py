@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """House rules that a machine can check. Usage: style_check.py [ROOT]; prints every breach and exits 1 if there is one.
 
-Rules, by the name that a breach carries: include, library, pragma, length, call, method, todo, unlisted, format, shell.
+Rules, by the name that a breach carries: include, library, pragma, length, call, method, todo, unlisted, format, shell, and of the
+whole tree: function (over 60 lines), spread (a class in more than two sources), stem (a source's begins with its header's),
+twice (a type name stands once in the project), circle (folders include in a circle).
 """
 import pathlib
 import re
@@ -11,7 +13,7 @@ import sys
 
 TREES = ("include", "src", "kernels", "tests", "bench", "examples")
 SUFFIXES = (".hpp", ".cpp", ".cu", ".cuh")
-WARN_LINES, MOST_LINES = 400, 600
+WARN_LINES, MOST_LINES, MOST_FUNCTION_LINES, MOST_SOURCES = 400, 600, 60, 2
 
 # Plan types: what rooms above the planning half know of it.
 PLAN_TYPES = {"prefix", "plan", "data/sample.hpp"}
@@ -90,6 +92,12 @@ METHOD = re.compile(r"\bMethod::k[A-Z]\w*")
 METHOD_PLACES = ("include/fpdist/core/types.hpp", *(f"{tree}/{room}/" for tree in ("src", "include/fpdist") for room in ("data", "loss", "config")))
 # A declaration of that name ends nothing.
 DECLARED = re.compile(r"(?:\bvoid|\]\])\s+(?:\w+::)*abort\s*\(")
+# What opens a brace at the margin and is no function.
+NO_FUNCTION = re.compile(r"^\s*(?:namespace|class|struct|union|enum|extern|template|using|typedef|public|private|if|for|while|switch|do|else|try)\b|[=,(]\s*\{$|\breturn\b|^\s*\{$|^ *constexpr std|^const")
+# A private implementation and a room's options are called so everywhere.
+TWICE_ALLOWED = {"Impl", "Options"}
+# Files that are reached through a table alone and declare nothing.
+REGISTERED = ("src/loss/", "src/arch/families/")
 MARKERS = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 STRING_OR_COMMENT = re.compile(r'R"\((?:.|\n)*?\)"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'|//[^\n]*|/\*(?:.|\n)*?\*/')
@@ -158,6 +166,137 @@ def check_file(path, text):
             yield f"{path}:{number}: todo: finish it or file an issue"
 
 
+def functions_of(code):
+    """(line, name, lines) of every function in formatted code: a line of indent 0 or 2 that opens a brace, until it closes."""
+    lines = code.splitlines()
+    for number, line in enumerate(lines):
+        match = re.match(r"( {0,2})(?! )\S.* \{$", line)
+        if not match or NO_FUNCTION.search(line):
+            continue
+        head = line
+        for above in range(number - 1, max(-1, number - 12), -1):  # a signature of several lines
+            if head.count("(") >= head.count(")") and "(" in head:
+                break
+            head = lines[above] + " " + head
+        name = re.search(r"([\w:~]+(?: ?[=!<>+\-*/&|()\[\]]{1,3})?)\(", head)
+        end = next((at for at in range(number + 1, len(lines)) if re.match(match.group(1) + r"\}", lines[at])), None)
+        if name and end:
+            yield number + 1, name.group(1), end - number + 1
+
+
+def check_functions(texts):
+    for path, text in texts.items():
+        for line, name, count in functions_of(code_of(text)):
+            if count > MOST_FUNCTION_LINES:
+                yield f"{path}:{line}: function: {name} has {count} lines; {MOST_FUNCTION_LINES} is the most"
+
+
+def check_spread(texts):
+    places = {}
+    for path, text in texts.items():
+        if not path.startswith(("src/", "kernels/")) or not path.endswith((".cpp", ".cu")):
+            continue
+        code = code_of(text)
+        space = "::".join(re.findall(r"^namespace ([\w:]+)", code, re.M))
+        for match in re.finditer(r"^(?:[\w:<>,&* \[\]]+[ &*])?((?:[A-Z]\w*::)+)~?\w+\(", code, re.M):
+            places.setdefault((space, match.group(1)[:-2]), set()).add(path)
+    for (space, name), files in sorted(places.items()):
+        if len(files) > MOST_SOURCES:
+            yield f"{sorted(files)[0]}:1: spread: {space}::{name} stands in {len(files)} sources: {', '.join(sorted(files))}"
+
+
+def headers_by_folder(paths):
+    """folder of a room -> stems of its headers; a public header counts for every folder of its room."""
+    stems = {}
+    for path in paths:
+        if path.endswith((".hpp", ".cuh")):
+            folder, stem = path.rsplit("/", 1)[0], path.rsplit("/", 1)[1].rsplit(".", 1)[0]
+            stems.setdefault("src/" + folder[len("include/fpdist/"):] if folder.startswith("include/fpdist/") else folder, set()).add(stem)
+    return stems
+
+
+def check_stems(paths):
+    stems = headers_by_folder(paths)
+    for path in paths:
+        if not path.startswith(("src/", "kernels/")) or not path.endswith((".cpp", ".cu")) or path.startswith("src/main/"):
+            continue
+        folder, stem = path.rsplit("/", 1)[0], path.rsplit("/", 1)[1].rsplit(".", 1)[0]
+        known, at = set(), folder
+        while "/" in at:
+            known |= stems.get(at, set())
+            at = at.rsplit("/", 1)[0]
+        if path.startswith(REGISTERED) or any(stem == header or stem.startswith(header + "_") for header in known):
+            continue
+        yield f"{path}:1: stem: no header of its folder or above begins its name"
+
+
+def check_twice(texts):
+    places = {}
+    for path, text in texts.items():
+        if not path.startswith(("include/", "src/", "kernels/")):
+            continue
+        for match in re.finditer(r"^ {0,2}(?:class|struct|enum class|union) (\w+)(?: final)?(?: : [^;{]*)?(?: \{|$)", code_of(text), re.M):
+            places.setdefault(match.group(1), []).append(path)
+    for name, files in sorted(places.items()):
+        if len(files) > 1 and name not in TWICE_ALLOWED:
+            yield f"{files[1]}:1: twice: the type name {name} stands in {', '.join(sorted(set(files)))}"
+
+
+def node_of(path, sources):
+    """The folder that a header or source belongs to: a room or one of its folders; a public header goes with its source."""
+    parts = path.split("/")
+    if parts[0] == "include":
+        stem = parts[-1].rsplit(".", 1)[0]
+        homes = [source for source in sources if source.startswith(f"src/{parts[2]}/") and
+                 source.rsplit("/", 1)[1].rsplit(".", 1)[0] == stem]
+        return node_of(homes[0], sources) if homes else parts[2]
+    room = parts[1:] if parts[0] == "src" else parts
+    return "/".join(room[:2]) if len(room) > 2 else room[0]
+
+
+def check_circles(texts):
+    sources = [path for path in texts if path.endswith((".cpp", ".cu"))]
+    graph, why = {}, {}
+    for path, text in texts.items():
+        if not path.startswith(("include/fpdist/", "src/", "kernels/")) or path.startswith("src/main/"):
+            continue
+        here = node_of(path, sources)
+        for include in re.findall(r'^#include "([^"]+)"', text, re.M):
+            if include.endswith("/options.hpp"):  # plain structs that stand below everything
+                continue
+            target = f"include/{include}" if include.startswith("fpdist/") else include
+            there = node_of(target, sources) if target in texts else None
+            # A room's own files open its folders and are used by them.
+            if there and there != here and here.split("/")[0] != there and there.split("/")[0] != here:
+                graph.setdefault(here, set()).add(there)
+                why.setdefault((here, there), path)
+    state, stack = {}, []
+
+    def visit(node):
+        state[node] = 1
+        stack.append(node)
+        for other in sorted(graph.get(node, ())):
+            if state.get(other) == 1:
+                circle = stack[stack.index(other):] + [other]
+                yield f"{why[(node, other)]}:1: circle: {' -> '.join(circle)}"
+            elif other not in state:
+                yield from visit(other)
+        stack.pop()
+        state[node] = 2
+
+    for node in sorted(graph):
+        if node not in state:
+            yield from visit(node)
+
+
+def check_tree(texts):
+    yield from check_functions(texts)
+    yield from check_spread(texts)
+    yield from check_stems(list(texts))
+    yield from check_twice(texts)
+    yield from check_circles(texts)
+
+
 def check_listed(root, paths):
     for path in paths:
         parent = path.rsplit("/", 1)[0]
@@ -213,13 +352,14 @@ def sources(root):
 
 def main():
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parents[2]).resolve()
-    paths, breaches, long_files = list(sources(root)), [], []
+    paths, breaches, long_files, texts = list(sources(root)), [], [], {}
     for path in paths:
-        text = (root / path).read_text(encoding="utf-8")
+        texts[path] = text = (root / path).read_text(encoding="utf-8")
         breaches += check_file(path, text)
         count = len(text.splitlines())
         if WARN_LINES < count <= MOST_LINES:
             long_files.append(f"{path}: {count} lines")
+    breaches += check_tree(texts)
     breaches += check_listed(root, paths)
     breaches += check_format(root, paths)
     breaches += check_shell(root)

@@ -29,8 +29,9 @@ def check(files):
 
 
 def source(room, line):
-    """A listed source of `room` that holds one line."""
-    return {f"src/{room}/a.cpp": line + "\n", f"src/{room}/CMakeLists.txt": "target_sources(x PRIVATE a.cpp)\n"}
+    """A listed source of `room` that holds one line, and a header of its name."""
+    return {f"src/{room}/a.cpp": line + "\n", f"src/{room}/a.hpp": "#pragma once\n",
+            f"src/{room}/CMakeLists.txt": "target_sources(x PRIVATE a.cpp)\n"}
 
 
 class Style(unittest.TestCase):
@@ -106,9 +107,38 @@ class Style(unittest.TestCase):
         for marker in ("TO" + "DO", "FIX" + "ME"):
             self.expect("todo", source("core", f"// {marker}: later"))
 
+    def test_long_functions_are_refused(self):
+        body = "  g();\n" * 60
+        self.expect("function", source("core", "int f() {\n" + body + "}"))
+        self.expect("function", source("core", "struct A {\n  int f(int a) const {\n" + "    g();\n" * 60 + "  }\n};"))
+        self.allow(source("core", "int f() {\n" + "  g();\n" * 58 + "}"))
+
+    def test_a_class_stands_in_two_sources_at_most(self):
+        method = lambda name: f"namespace fpdist {{\nvoid A::{name}() {{}}\n}}  // namespace fpdist\n"
+        files = {f"src/core/a_{name}.cpp": method(name) for name in "bcd"}
+        files["src/core/CMakeLists.txt"] = "target_sources(x PRIVATE a.cpp a_b.cpp a_c.cpp a_d.cpp)\n"
+        self.expect("spread", files)
+        del files["src/core/a_d.cpp"]
+        self.allow(files)
+
+    def test_a_source_is_called_after_its_header(self):
+        files = {"src/core/other.cpp": "int b;\n", "src/core/CMakeLists.txt": "target_sources(x PRIVATE a.cpp other.cpp)\n"}
+        self.expect("stem", files)
+        self.allow({**files, "src/core/other.hpp": "#pragma once\n"})
+
+    def test_a_type_name_stands_once(self):
+        two = {"src/core/b.hpp": "#pragma once\nstruct Twice {\n  int a;\n};\n", "src/plan/c.hpp": "#pragma once\nclass Twice {\n  int a;\n};\n"}
+        self.expect("twice", two)
+        self.allow({name: text.replace("Twice", "Impl") for name, text in two.items()})
+
+    def test_folders_do_not_include_in_a_circle(self):
+        there = {"src/plan/costs/b.hpp": '#pragma once\n\n#include "src/plan/pack/c.hpp"\n', "src/plan/pack/c.hpp": "#pragma once\n"}
+        self.allow(there)
+        self.expect("circle", {**there, "src/plan/pack/c.hpp": '#pragma once\n\n#include "src/plan/costs/b.hpp"\n'})
+
     def test_every_source_is_listed(self):
-        self.expect("unlisted", {"src/core/b.cpp": "int b;\n"})
-        self.expect("unlisted", {"src/core/ba.cpp": "int b;\n"})
+        self.expect("unlisted", {"src/core/a_b.cpp": "int b;\n"})
+        self.expect("unlisted", {"src/core/a_ba.cpp": "int b;\n"})
 
     @unittest.skipUnless(shutil.which("clang-format"), "SKIPPED: clang-format is not installed")
     def test_formatting_is_checked(self):
