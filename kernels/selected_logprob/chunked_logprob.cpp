@@ -19,11 +19,11 @@ int64_t rows_per_chunk(const at::Tensor& weight, int64_t chunk_bytes) {
 
 /// Where each score lies in a chunk: its row there, its column, and whether it has both. The others point at places of
 /// the chunk too, spread so that adding their zeros does not queue up at one.
-struct Places {
+struct ScorePlaces {
   at::Tensor row, column, inside;
 };
 
-Places places_of(const at::Tensor& score_row, const at::Tensor& target, int64_t begin, int64_t rows) {
+ScorePlaces places_of(const at::Tensor& score_row, const at::Tensor& target, int64_t begin, int64_t rows) {
   const at::Tensor local = score_row - begin;
   return {local.remainder(rows), target.clamp_min(0),
           local.ge(0).bitwise_and(local.lt(rows)).bitwise_and(target.ge(0))};
@@ -52,7 +52,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> chunked_l
     const int64_t count = std::min(step, rows - begin);
     const auto own = [begin, count](const at::Tensor& whole) { return whole.narrow(0, begin, count); };
     at::Tensor logits = logits_of(own(hidden), weight, temperature, product);
-    const Places place = places_of(score_row, target, begin, count);
+    const ScorePlaces place = places_of(score_row, target, begin, count);
     logit = at::where(place.inside, logits.index({place.row, place.column}), logit);
     const auto [highest, index] = logits.max(1, /*keepdim=*/true);
     const at::Tensor below = logits.sub_(highest), weights = at::exp(below);
@@ -89,7 +89,7 @@ at::Tensor chunked_logprob_backward(const std::optional<at::Tensor>& grad_logp,
       d = at::mul(p, own(row_grad)).neg_();
     }
     if (grad_logp) {
-      const Places place = places_of(score_row, target, begin, count);
+      const ScorePlaces place = places_of(score_row, target, begin, count);
       d.index_put_({place.row, place.column}, grad_logp->masked_fill(place.inside.bitwise_not(), 0.0),
                    /*accumulate=*/true);
     }

@@ -32,7 +32,7 @@ WeightGradientQueue* open_queue(const torch::autograd::AutogradContext& context)
   return queue->is_open() ? queue : nullptr;
 }
 
-struct Linear : torch::autograd::Function<Linear> {
+struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const OptionalTensor& bias, const OptionalTensor& weight_grad,
                             const OptionalTensor& bias_grad, const OptionalTensor& residual, const QueuePtr& queue) {
@@ -93,7 +93,7 @@ struct Linear : torch::autograd::Function<Linear> {
 at::Tensor linear_autograd(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias,
                            const OptionalTensor& weight_main_grad, const OptionalTensor& bias_main_grad,
                            const OptionalTensor& residual) {
-  return Linear::apply(x, weight, bias, weight_main_grad, bias_main_grad, residual, QueuePtr());
+  return LinearFunction::apply(x, weight, bias, weight_main_grad, bias_main_grad, residual, QueuePtr());
 }
 
 }  // namespace
@@ -104,7 +104,8 @@ at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter*
   const OptionalTensor bias_grad = bias ? main_grad_of(*bias) : std::nullopt;
   const OptionalTensor addend = residual.defined() ? OptionalTensor(residual) : std::nullopt;
   // The operator's schema knows tensors only, so a queue goes round it.
-  if (weight.queue) return Linear::apply(x, value, bias_value, main_grad_of(weight), bias_grad, addend, weight.queue);
+  if (weight.queue)
+    return LinearFunction::apply(x, value, bias_value, main_grad_of(weight), bias_grad, addend, weight.queue);
   return kernels::linear(x, value, bias_value, main_grad_of(weight), bias_grad, addend);
 }
 

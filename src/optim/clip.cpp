@@ -1,3 +1,5 @@
+#include "fpdist/optim/clip.hpp"
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -5,7 +7,6 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/optim/adamw.hpp"
 
 namespace fpdist::optim {
 namespace {

@@ -48,9 +48,9 @@ void lay_rows(const Forest& forest, std::span<const TokenSpan> samples, TreeLayo
 
 /// Numbers distinct (row, target) pairs. Nearly every row has one target, kept beside the row; the others (branch
 /// points, hand-made labels) go to a hash map, so that a node with thousands of children costs no more per edge.
-class Scores {
+class ScoreTable {
  public:
-  explicit Scores(int64_t rows) : first_(index(rows), Entry{0, -1}) {}
+  explicit ScoreTable(int64_t rows) : first_(index(rows), Entry{0, -1}) {}
 
   int32_t score_of(int32_t row, int32_t target) {
     Entry& first = first_[index(row)];
@@ -98,7 +98,7 @@ class Scores {
 };
 
 /// Appends the edges of sample `b`, whose path through the nodes is `path` (root first).
-void lay_edges(const data::Sample& sample, int32_t b, std::span<const int32_t> path, Scores& scores,
+void lay_edges(const data::Sample& sample, int32_t b, std::span<const int32_t> path, ScoreTable& scores,
                TreeLayout& layout) {
   const auto length = static_cast<int32_t>(sample.token.size());
   for (const int32_t n : path) {
@@ -129,7 +129,7 @@ TreeLayout make_layout(std::span<const PackMember> members, bool share) {
   TreeLayout layout;
   lay_rows(forest, samples, layout);
 
-  Scores scores(layout.rows());
+  ScoreTable scores(layout.rows());
   std::unordered_map<int64_t, int32_t> group_number;
   std::vector<int32_t> path;
   layout.sample.reserve(members.size());

@@ -12,6 +12,7 @@
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "fpdist/optim/clip.hpp"
 
 namespace fpdist::optim {
 namespace {

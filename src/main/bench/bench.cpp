@@ -41,7 +41,7 @@ bool parse(const Arguments& arguments, po::options_description& options, Argumen
   return !help;
 }
 
-void DeviceChoice::describe(po::options_description& to) {
+void DeviceOption::describe(po::options_description& to) {
   to.add_options()("device", po::value(&name)->default_value("auto"), "cpu | cuda | auto");
   to.add_options()("transport", po::value(&options.transport)->default_value("nccl"), "nccl | staged, with cuda");
   to.add_options()("nccl-max-ctas", po::value(&options.nccl_max_ctas)->default_value(0),
@@ -49,16 +49,16 @@ void DeviceChoice::describe(po::options_description& to) {
   to.add_options()("share-gpus", po::bool_switch(&options.share_gpus), "more ranks than GPUs on a host: for tests");
 }
 
-std::string title_line(const std::vector<Table::Column>& columns) {
+std::string title_line(const std::vector<Table::TableColumn>& columns) {
   std::ostringstream line;
-  for (const Table::Column& column : columns) line << std::setw(column.width) << column.title;
+  for (const Table::TableColumn& column : columns) line << std::setw(column.width) << column.title;
   return line.str();
 }
 
-std::string value_line(const std::vector<Table::Column>& columns, const Json& result) {
+std::string value_line(const std::vector<Table::TableColumn>& columns, const Json& result) {
   std::ostringstream line;
   line << std::fixed;
-  for (const Table::Column& column : columns) {
+  for (const Table::TableColumn& column : columns) {
     line << std::setw(column.width) << std::setprecision(column.digits);
     const Json value = result.value(column.key, Json());
     if (value.is_number_float())
@@ -91,7 +91,7 @@ at::ScalarType DTypeChoice::on(const comm::Device& device) const {
 
 std::string name_of(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "bfloat16" : "float32"; }
 
-Table::Table(std::vector<Column> columns, const std::string& json_path, bool is_here)
+Table::Table(std::vector<TableColumn> columns, const std::string& json_path, bool is_here)
     : columns_(std::move(columns)), json_path_(json_path), is_here_(is_here) {
   if (is_here_) std::cout << title_line(columns_) << std::endl;
 }

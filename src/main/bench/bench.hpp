@@ -39,7 +39,7 @@ inline auto adder(boost::program_options::options_description& to) {
 }
 
 /// Where a subcommand runs, with its options --device, --transport, --nccl-max-ctas and --share-gpus.
-struct DeviceChoice {
+struct DeviceOption {
   std::string name = "auto";
   comm::DeviceOptions options;
   void describe(boost::program_options::options_description& to);
@@ -58,22 +58,22 @@ std::string name_of(at::ScalarType dtype);  ///< float32 or bfloat16
 /// One line a result, on rank 0: columns on the terminal, and whole as JSON lines in a file that is appended to.
 class Table {
  public:
-  struct Column {
+  struct TableColumn {
     std::string key, title;  ///< of the result, and what stands above it
     int width = 10, digits = 2;
   };
-  Table(std::vector<Column> columns, const std::string& json_path, bool is_here);
+  Table(std::vector<TableColumn> columns, const std::string& json_path, bool is_here);
   /// Throws DiskError when the line could not be written whole.
   void add(const nlohmann::ordered_json& result);
 
  private:
-  std::vector<Column> columns_;
+  std::vector<TableColumn> columns_;
   std::string json_path_;
   bool is_here_;
 };
 /// The columns' titles, or one result under them, right-aligned; what a result lacks is a dash.
-std::string title_line(const std::vector<Table::Column>& columns);
-std::string value_line(const std::vector<Table::Column>& columns, const nlohmann::ordered_json& result);
+std::string title_line(const std::vector<Table::TableColumn>& columns);
+std::string value_line(const std::vector<Table::TableColumn>& columns, const nlohmann::ordered_json& result);
 
 double median(std::vector<double> values);
 

@@ -15,7 +15,7 @@ namespace {
 namespace po = boost::program_options;
 
 struct Options {
-  DeviceChoice device;
+  DeviceOption device;
   std::string from = "1K", to = "16M", dtype = "float32", json;
   std::vector<std::string> collectives;
   int64_t iterations = 20, warmup = 5;
@@ -23,16 +23,16 @@ struct Options {
 };
 
 /// One collective at one size. Data are small whole numbers, so every sum is exact in every dtype.
-class Exchange {
+class PairExchange {
  public:
-  Exchange(comm::Communicator& ranks, comm::Device& device, at::ScalarType dtype, int64_t bytes)
+  PairExchange(comm::Communicator& ranks, comm::Device& device, at::ScalarType dtype, int64_t bytes)
       : ranks_(ranks), device_(device), size_(ranks.size()), rank_(ranks.rank()), dtype_(dtype) {
     const auto element = static_cast<int64_t>(at::elementSize(dtype));
     each_ = std::max<int64_t>(1, bytes / element / size_);
     counts_.assign(static_cast<size_t>(size_), each_);
     whole_ = each_ * size_;
   }
-  virtual ~Exchange() = default;
+  virtual ~PairExchange() = default;
   virtual void fill() = 0;
   virtual void call() = 0;
   virtual at::Tensor expected() const = 0;  ///< on the CPU
@@ -75,16 +75,16 @@ class Exchange {
   at::Tensor in_, out_;
 };
 
-struct AllReduce final : Exchange {
-  using Exchange::Exchange;
+struct AllReduce final : PairExchange {
+  using PairExchange::PairExchange;
   void fill() override { place(numbers(rank_, 0, whole_), 0); }
   void call() override { ranks_.all_reduce(out_); }
   at::Tensor expected() const override { return sums(0, whole_); }
   double bus_share() const override { return 2 * others(); }
 };
 
-struct AllGather final : Exchange {
-  using Exchange::Exchange;
+struct AllGather final : PairExchange {
+  using PairExchange::PairExchange;
   void fill() override { place(numbers(rank_, 0, each_), whole_); }
   void call() override { ranks_.all_gather_v(in_, out_, counts_); }
   at::Tensor expected() const override {
@@ -95,16 +95,16 @@ struct AllGather final : Exchange {
   double bus_share() const override { return others(); }
 };
 
-struct ReduceScatter final : Exchange {
-  using Exchange::Exchange;
+struct ReduceScatter final : PairExchange {
+  using PairExchange::PairExchange;
   void fill() override { place(numbers(rank_, 0, whole_), each_); }
   void call() override { ranks_.reduce_scatter_v(in_, out_, counts_); }
   at::Tensor expected() const override { return sums(rank_ * each_, each_); }
   double bus_share() const override { return others(); }
 };
 
-struct AllToAll final : Exchange {
-  using Exchange::Exchange;
+struct AllToAll final : PairExchange {
+  using PairExchange::PairExchange;
   void fill() override { place(numbers(rank_, 0, whole_), whole_); }
   void call() override { ranks_.all_to_all_v(in_, counts_, out_, counts_); }
   at::Tensor expected() const override {
@@ -115,16 +115,16 @@ struct AllToAll final : Exchange {
   double bus_share() const override { return others(); }
 };
 
-struct Broadcast final : Exchange {
-  using Exchange::Exchange;
+struct Broadcast final : PairExchange {
+  using PairExchange::PairExchange;
   void fill() override { place(numbers(rank_, 0, whole_), 0); }
   void call() override { ranks_.broadcast(out_, 0); }
   at::Tensor expected() const override { return numbers(0, 0, whole_); }
 };
 
 /// Every rank sends to the next and receives from the one before, at once.
-struct SendReceive final : Exchange {
-  using Exchange::Exchange;
+struct SendReceive final : PairExchange {
+  using PairExchange::PairExchange;
   void fill() override { place(numbers(rank_, 0, whole_), whole_); }
   void call() override {
     ranks_.group_begin();
@@ -139,7 +139,7 @@ const std::vector<std::string> kNames = {"all_reduce", "all_gather", "reduce_sca
                                          "all_to_all", "broadcast",  "send_receive"};
 
 template <typename... Parts>
-std::unique_ptr<Exchange> make_exchange(const std::string& name, Parts&&... parts) {
+std::unique_ptr<PairExchange> make_exchange(const std::string& name, Parts&&... parts) {
   if (name == "all_reduce") return std::make_unique<AllReduce>(parts...);
   if (name == "all_gather") return std::make_unique<AllGather>(parts...);
   if (name == "reduce_scatter") return std::make_unique<ReduceScatter>(parts...);
@@ -148,7 +148,7 @@ std::unique_ptr<Exchange> make_exchange(const std::string& name, Parts&&... part
   return std::make_unique<SendReceive>(parts...);
 }
 
-double seconds_a_call(Exchange& exchange, comm::Communicator& ranks, comm::Device& device, const Options& options) {
+double seconds_a_call(PairExchange& exchange, comm::Communicator& ranks, comm::Device& device, const Options& options) {
   exchange.clear();
   for (int64_t i = 0; i < options.warmup; ++i) exchange.call();
   device.synchronize();

@@ -3,7 +3,7 @@
 
 namespace fpdist::bench {
 
-std::unique_ptr<comm::Device> DeviceChoice::open(const comm::World& world) const {
+std::unique_ptr<comm::Device> DeviceOption::open(const comm::World& world) const {
   main_program::ConsoleLog console;
   NullLog quiet;
   return comm::open_device(name, world, options, world.rank() == 0 ? static_cast<LogSink&>(console) : quiet);

@@ -19,25 +19,25 @@ namespace {
 namespace po = boost::program_options;
 
 struct Options {
-  DeviceChoice device;
+  DeviceOption device;
   DTypeChoice dtype;
   std::string model = "qwen2.5-7b", json;
   std::vector<std::string> shapes;
   int64_t rows = 8192, rounds = 7, calls = 5;
 };
 
-struct Shape {
+struct GemmShape {
   int64_t in, out;
-  bool operator==(const Shape&) const = default;
+  bool operator==(const GemmShape&) const = default;
 };
 
 /// The linear layers of a block, each shape once.
-std::vector<Shape> shapes_of(const arch::Model& model) {
+std::vector<GemmShape> shapes_of(const arch::Model& model) {
   const arch::ModelShape of = model.shape();
   const int64_t q = of.heads * of.head_dim, kv = of.kv_heads * of.head_dim;
-  std::vector<Shape> all;
-  for (const Shape& shape : {Shape{of.hidden, q}, Shape{of.hidden, kv}, Shape{q, of.hidden},
-                             Shape{of.hidden, of.intermediate}, Shape{of.intermediate, of.hidden}})
+  std::vector<GemmShape> all;
+  for (const GemmShape& shape : {GemmShape{of.hidden, q}, GemmShape{of.hidden, kv}, GemmShape{q, of.hidden},
+                                 GemmShape{of.hidden, of.intermediate}, GemmShape{of.intermediate, of.hidden}})
     if (std::find(all.begin(), all.end(), shape) == all.end()) all.push_back(shape);
   return all;
 }
@@ -78,7 +78,7 @@ nlohmann::ordered_json measure(comm::Device& device, const Product& product, con
   return {{"ours_ms", median(ours) * 1e3}, {"aten_ms", median(*fastest) * 1e3}, {"ratio", median(ratio)}};
 }
 
-std::vector<Product> products(const Shape& shape, int64_t rows, const at::TensorOptions& on) {
+std::vector<Product> products(const GemmShape& shape, int64_t rows, const at::TensorOptions& on) {
   const at::Tensor x = at::randn({rows, shape.in}, on), w = at::randn({shape.out, shape.in}, on) * 0.02;
   const at::Tensor dy = at::randn({rows, shape.out}, on);
   const auto dtype = on.dtype() == at::kBFloat16 ? at::kFloat : at::typeMetaToScalarType(on.dtype());
@@ -88,7 +88,7 @@ std::vector<Product> products(const Shape& shape, int64_t rows, const at::Tensor
           {"dw", [=]() mutable { kernels::linear_backward_weight(dy, x, main_grad); }, [=] { at::mm(dy.t(), x); }}};
 }
 
-void run(comm::World& world, const Options& options, const std::vector<Shape>& shapes) {
+void run(comm::World& world, const Options& options, const std::vector<GemmShape>& shapes) {
   check<ConfigError>(world.size() == 1, "gemm measures one rank: start it without mpirun");
   const std::unique_ptr<comm::Device> device = options.device.open(world);
   const at::ScalarType dtype = options.dtype.on(*device);
@@ -103,7 +103,7 @@ void run(comm::World& world, const Options& options, const std::vector<Shape>& s
                {"tflops", "TFLOP/s", 10, 2},
                {"ratio", "ATen/ours", 11, 3}},
               options.json, world.rank() == 0);
-  for (const Shape& shape : shapes)
+  for (const GemmShape& shape : shapes)
     for (const Product& product : products(shape, options.rows, on)) {
       nlohmann::ordered_json line = {{"bench", "gemm"},         {"device", device->description()},
                                      {"dtype", name_of(dtype)}, {"product", product.name},
@@ -134,7 +134,7 @@ Body prepare_gemm(const Arguments& arguments) {
   check<ConfigError>(options.rows > 0 && options.rounds > 0 && options.calls > 0,
                      "--rows, --rounds and --calls must be 1 or more");
   options.dtype.check();
-  std::vector<Shape> shapes;
+  std::vector<GemmShape> shapes;
   for (const std::string& given : options.shapes) {
     const std::vector<int64_t> numbers = numbers_of(given, "shapes", 2);
     shapes.push_back({numbers[0], numbers[1]});

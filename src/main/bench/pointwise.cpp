@@ -26,7 +26,7 @@ namespace po = boost::program_options;
 using Tensors = std::vector<at::Tensor>;
 
 struct Options {
-  DeviceChoice device;
+  DeviceOption device;
   DTypeChoice dtype;
   std::string model = "qwen2.5-7b", json;
   int64_t rows = 8192, rounds = 7, calls = 5;

@@ -121,7 +121,7 @@ void run(comm::World& world, const Options& options, config::Config config) {
   NullLog quiet;
   LogSink& log = world.rank() == 0 ? static_cast<LogSink&>(console) : quiet;
   static_cast<MeshShape&>(config.parallel) = resolve_mesh(config.parallel, world.size());
-  DeviceChoice choice;
+  DeviceOption choice;
   choice.name = config.model.device;
   std::string device_name;
   const bool is_given = config.train.peak_tflops > 0;

@@ -40,20 +40,20 @@ void set_efficiency(Line& line, const std::vector<Line>& lines) {
   line["baseline_np"] = baseline;
 }
 
-const std::vector<Table::Column>& scaling_columns() {
-  static const std::vector<Table::Column> columns = {{"np", "np", 5},
-                                                     {"nodes", "nodes", 6},
-                                                     {"mesh", "mesh", 27},
-                                                     {"mode", "mode", 8},
-                                                     {"share", "shared", 7},
-                                                     {"groups_per_step", "groups", 7},
-                                                     {"seconds", "step s", 9, 4},
-                                                     {"tokens_per_second", "tokens/s", 11, 0},
-                                                     {"mfu_executed", "MFU", 7, 3},
-                                                     {"mfu_useful", "useful", 7, 3},
-                                                     {"bubble", "bubble", 7, 3},
-                                                     {"exposed_communication", "exposed", 8, 3},
-                                                     {"efficiency", "effic.", 7, 3}};
+const std::vector<Table::TableColumn>& scaling_columns() {
+  static const std::vector<Table::TableColumn> columns = {{"np", "np", 5},
+                                                          {"nodes", "nodes", 6},
+                                                          {"mesh", "mesh", 27},
+                                                          {"mode", "mode", 8},
+                                                          {"share", "shared", 7},
+                                                          {"groups_per_step", "groups", 7},
+                                                          {"seconds", "step s", 9, 4},
+                                                          {"tokens_per_second", "tokens/s", 11, 0},
+                                                          {"mfu_executed", "MFU", 7, 3},
+                                                          {"mfu_useful", "useful", 7, 3},
+                                                          {"bubble", "bubble", 7, 3},
+                                                          {"exposed_communication", "exposed", 8, 3},
+                                                          {"efficiency", "effic.", 7, 3}};
   return columns;
 }
 

@@ -23,7 +23,7 @@ std::string series_of(const Line& line);
 /// and `baseline_np`, those ranks. It is 1 for perfect scaling, weak or strong.
 void set_efficiency(Line& line, const std::vector<Line>& lines);
 
-const std::vector<Table::Column>& scaling_columns();
+const std::vector<Table::TableColumn>& scaling_columns();
 
 /// A page with the table and two drawings, tokens/s and efficiency over ranks; needs nothing but a browser.
 std::string scaling_page(const std::vector<Line>& lines);

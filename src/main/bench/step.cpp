@@ -21,7 +21,7 @@ namespace {
 namespace po = boost::program_options;
 
 struct Options {
-  DeviceChoice device;
+  DeviceOption device;
   DTypeChoice dtype;
   std::string model = "qwen2.5-7b", json;
   std::vector<std::string> grid;
@@ -46,7 +46,7 @@ void time_round(StepModel& model, comm::Device& device, Arm& arm, bool counts) {
   arm.peak_bytes = std::max(arm.peak_bytes, peak_memory(device));
 }
 
-nlohmann::ordered_json measure(StepModel& model, comm::Device& device, const Cell& cell, const arch::Model& config,
+nlohmann::ordered_json measure(StepModel& model, comm::Device& device, const StepCell& cell, const arch::Model& config,
                                const Options& options) {
   const data::Group group = random_group(cell, config.vocab_size);
   // The tree is one pack; without sharing a pack holds at least one sample.
@@ -85,7 +85,7 @@ nlohmann::ordered_json measure(StepModel& model, comm::Device& device, const Cel
           {"unshared_peak_gib", in_gib(unshared.peak_bytes)}};
 }
 
-void run(comm::World& world, const Options& options, const arch::Model& config, const std::vector<Cell>& cells) {
+void run(comm::World& world, const Options& options, const arch::Model& config, const std::vector<StepCell>& cells) {
   check<ConfigError>(world.size() == 1, "step measures one rank: start it without mpirun");
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
   const std::unique_ptr<comm::Device> device = options.device.open(world);
@@ -105,7 +105,7 @@ void run(comm::World& world, const Options& options, const arch::Model& config, 
                {"shared_peak_gib", "peak GiB", 10},
                {"unshared_peak_gib", "unshared", 10}},
               options.json, world.rank() == 0);
-  for (const Cell& cell : cells) {
+  for (const StepCell& cell : cells) {
     nlohmann::ordered_json line = {{"bench", "step"},         {"device", device->description()},
                                    {"model", options.model},  {"layers", config.layer_count()},
                                    {"dtype", name_of(dtype)}, {"gradient_checkpointing", options.checkpointing}};
@@ -140,7 +140,7 @@ Body prepare_step(const Arguments& arguments) {
       "--rounds and --max-tokens must be 1 or more, --layers, --unshared-tokens and --threads 0 or more");
   options.dtype.check();
   if (options.grid.empty()) options.grid = {"4096,1024,8", "4096,1024,2", "1024,1024,2", "16384,1024,2"};
-  std::vector<Cell> cells;
+  std::vector<StepCell> cells;
   for (const std::string& given : options.grid) {
     const std::vector<int64_t> numbers = numbers_of(given, "grid", 3);
     cells.push_back({numbers[0], numbers[1], numbers[2]});

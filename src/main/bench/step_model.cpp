@@ -30,7 +30,7 @@ const std::vector<ops::ParameterPtr>& draw_weights(const model::Transformer& mod
 
 }  // namespace
 
-data::Group random_group(const Cell& cell, int64_t vocab) {
+data::Group random_group(const StepCell& cell, int64_t vocab) {
   Rng rng(1);
   const auto draw = [&](int64_t count) {
     std::vector<int32_t> tokens(static_cast<size_t>(count));

@@ -12,10 +12,10 @@
 namespace fpdist::bench {
 
 /// A group of `group` completions of `completion` tokens behind one prompt of `prompt` tokens.
-struct Cell {
+struct StepCell {
   int64_t prompt, completion, group;
 };
-data::Group random_group(const Cell& cell, int64_t vocab);
+data::Group random_group(const StepCell& cell, int64_t vocab);
 
 /// Floating point operations of forward and backward, by the cost model: every node of the group once, or every sample
 /// alone. `with_head`: the head's too, which no sharing saves.

@@ -30,7 +30,7 @@ constexpr int64_t kMovesPerPlacing = 2;
 constexpr int64_t kLevelled = 1010, kTraded = 1015, kFlat = 1002;
 
 /// One way to place the units first.
-struct Start {
+struct OwnerStart {
   int64_t split_percent;  ///< subtrees up to this much of a team's share stay whole
   int64_t near;           ///< quarters of a row to carry that a row to receive counts
   bool fold;              ///< chunks of root nodes in two runs a team, early (cheap) and late (dear) queries paired
@@ -39,22 +39,22 @@ struct Start {
 /// Starts in the order of what they won on random trees: every threshold early, with and without folding. With the
 /// first start alone 23 packs end above the cap, with two 12, with four 7; the others win 15 of 96, the last four 5.
 /// Without folded ones 12 end above it, with folded ones alone keys are 1.68.
-constexpr std::array<Start, 16> kStarts = {{{105, 4, true},
-                                            {60, 4, false},
-                                            {30, 4, true},
-                                            {15, 4, false},
-                                            {105, 4, false},
-                                            {60, 4, true},
-                                            {30, 4, false},
-                                            {15, 4, true},
-                                            {105, 1, true},
-                                            {60, 1, false},
-                                            {30, 1, true},
-                                            {15, 1, false},
-                                            {105, 0, false},
-                                            {60, 0, true},
-                                            {30, 0, false},
-                                            {15, 0, true}}};
+constexpr std::array<OwnerStart, 16> kStarts = {{{105, 4, true},
+                                                 {60, 4, false},
+                                                 {30, 4, true},
+                                                 {15, 4, false},
+                                                 {105, 4, false},
+                                                 {60, 4, true},
+                                                 {30, 4, false},
+                                                 {15, 4, true},
+                                                 {105, 1, true},
+                                                 {60, 1, false},
+                                                 {30, 1, true},
+                                                 {15, 1, false},
+                                                 {105, 0, false},
+                                                 {60, 0, true},
+                                                 {30, 0, false},
+                                                 {15, 0, true}}};
 
 void place_folded(Placement& placement) {
   std::vector<size_t> roots;
@@ -92,7 +92,7 @@ void place_longest_first(Placement& placement, int64_t near, int64_t rows) {
   }
 }
 
-Owners search_from(const ChunkTree& tree, const ShareScale& scale, int teams, const Start& start,
+Owners search_from(const ChunkTree& tree, const ShareScale& scale, int teams, const OwnerStart& start,
                    SearchBudget& budget) {
   const int64_t mean = Share::kWhole / teams;
   const std::vector<Unit> units = make_units(tree, scale, start.split_percent * mean / 100);

@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 
+#include "fpdist/optim/clip.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
 
 namespace fpdist::trainer {
