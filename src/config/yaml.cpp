@@ -23,9 +23,9 @@ bool is_section(std::string_view name) {
   return std::any_of(keys().begin(), keys().end(), [&](const ConfigKey& key) { return key.section == name; });
 }
 
-class Reader {
+class YamlReader {
  public:
-  Reader(const std::string& file, Config& config) : file_(file), config_(config) {}
+  YamlReader(const std::string& file, Config& config) : file_(file), config_(config) {}
 
   void read_file() {
     std::ifstream in(file_, std::ios::binary);
@@ -210,7 +210,7 @@ std::string to_yaml(Config config, bool with_unset) {
 }  // namespace
 
 std::vector<std::string> read_yaml(const std::string& file, Config& config) {
-  Reader reader(file, config);
+  YamlReader reader(file, config);
   reader.read_file();
   return reader.take_problems();
 }

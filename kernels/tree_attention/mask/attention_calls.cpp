@@ -20,7 +20,7 @@ std::span<const int32_t> as_span(const at::Tensor& rows) {
   return {rows.const_data_ptr<int32_t>(), static_cast<size_t>(rows.numel())};
 }
 
-struct Segment {
+struct CallSegment {
   int64_t begin, end;
 };
 
@@ -31,13 +31,13 @@ struct Arrays {
 };
 
 /// Fills in the numbers and appends the arrays; the tensors follow once everything is on the device.
-RowSet describe(const std::vector<Segment>& segments, Arrays& arrays) {
+RowSet describe(const std::vector<CallSegment>& segments, Arrays& arrays) {
   RowSet rows;
   rows.first = segments.front().begin;
   rows.shortest = segments.front().end - segments.front().begin;
   bool is_run = true;
   arrays.offset.push_back(0);
-  for (const Segment& segment : segments) {
+  for (const CallSegment& segment : segments) {
     const int64_t length = segment.end - segment.begin;
     is_run = is_run && segment.begin == rows.first + rows.count;
     rows.count += length;
@@ -47,7 +47,7 @@ RowSet describe(const std::vector<Segment>& segments, Arrays& arrays) {
   }
   if (is_run) return rows;
   rows.first = -1;
-  for (const Segment& segment : segments)
+  for (const CallSegment& segment : segments)
     for (int64_t row = segment.begin; row < segment.end; ++row) arrays.index.push_back(row);
   return rows;
 }
@@ -84,7 +84,7 @@ AttentionCalls::AttentionCalls(const AttentionMask& mask, at::Device device, int
   check(keys_ == k_end.numel(), "tree_attention: ", keys_, " key rows, but ", k_end.numel(), " ends");
   Arrays arrays;
   for (Level& level : find_levels(as_span(q_row), as_span(k_row), as_span(k_end))) {
-    std::vector<Segment> q, k;
+    std::vector<CallSegment> q, k;
     for (const Piece& piece : level.piece) {
       q.push_back({piece.q_begin, piece.q_end});
       k.push_back({piece.k_begin, piece.k_end});

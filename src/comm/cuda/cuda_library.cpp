@@ -1,5 +1,5 @@
 // The way into libfpdist_cuda.
-#include "src/comm/device/cuda_library.hpp"
+#include "src/comm/cuda_library.hpp"
 
 #include <cuda_runtime_api.h>
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "fpdist/comm/communicator.hpp"
-#include "src/comm/device/cuda_library.hpp"
+#include "src/comm/cuda_library.hpp"
 
 namespace fpdist::comm {
 

@@ -35,7 +35,7 @@ class Shelf {
 };
 
 /// A posted send and what it reads.
-struct Posted {
+struct PostedSend {
   at::Tensor tensor;
   std::unique_ptr<comm::Work> work;
 };
@@ -99,13 +99,13 @@ class Executor {
     else
       input_gradients_.put(key_of(op), std::move(input_grad));
   }
-  void send(comm::Communicator& axis, const Op& op, const at::Tensor& tensor, std::map<Key, Posted>& under_way) {
+  void send(comm::Communicator& axis, const Op& op, const at::Tensor& tensor, std::map<Key, PostedSend>& under_way) {
     std::erase_if(under_way, [](auto& entry) {  // what has arrived need not be kept
       if (!entry.second.work->done()) return false;
       entry.second.work->wait();
       return true;
     });
-    Posted posted{.tensor = tensor.detach().contiguous(), .work = nullptr};
+    PostedSend posted{.tensor = tensor.detach().contiguous(), .work = nullptr};
     axis.group_begin();
     if (posted.tensor.numel() > 0) axis.send(posted.tensor, op.peer);
     posted.work = axis.group_start();
@@ -128,7 +128,7 @@ class Executor {
   StepWork& work_;
   comm::Communicator &rows_, &gradients_;
   Shelf inputs_, outputs_, input_gradients_, output_gradients_;
-  std::map<Key, Posted> rows_under_way_, gradients_under_way_;
+  std::map<Key, PostedSend> rows_under_way_, gradients_under_way_;
 };
 
 }  // namespace

@@ -7,7 +7,7 @@
 
 #include "fpdist/comm/device.hpp"
 #include "fpdist/core/error.hpp"
-#include "src/comm/device/cuda_library.hpp"
+#include "src/comm/cuda_library.hpp"
 #include "src/comm/device/device_choice.hpp"
 
 namespace fpdist::comm {

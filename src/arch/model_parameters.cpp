@@ -11,7 +11,7 @@
 namespace fpdist::arch {
 namespace {
 
-class List {
+class ParameterNames {
  public:
   void add(std::string name, std::vector<int64_t> shape) { all_.emplace_back(std::move(name), std::move(shape)); }
   void linear(const std::string& name, int64_t out, int64_t in, bool bias) {
@@ -24,7 +24,7 @@ class List {
   std::vector<NamedShape> all_;
 };
 
-void add_layer(const std::string& prefix, const Layer& layer, int64_t hidden, List& list) {
+void add_layer(const std::string& prefix, const Layer& layer, int64_t hidden, ParameterNames& list) {
   const Attention& attention = layer.attention;
   const int64_t q = attention.heads * attention.head_dim, kv = attention.kv_heads * attention.head_dim;
   const std::string self = prefix + "self_attn.", mlp = prefix + "mlp.";
@@ -47,7 +47,7 @@ void add_layer(const std::string& prefix, const Layer& layer, int64_t hidden, Li
 
 std::vector<NamedShape> parameters(const Model& model, Head head) {
   const int64_t hidden = model.hidden_size;
-  List list;
+  ParameterNames list;
   list.add(kEmbeddingWeight, {model.vocab_size, hidden});
   for (size_t number = 0; number < model.layers.size(); ++number)
     add_layer("model.layers." + std::to_string(number) + ".", model.layers[number], hidden, list);
