@@ -47,7 +47,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   const Settled job = settle(given, ranks);
   const Config& config = job.config;
   const plan::ParallelOptions& mesh = config.parallel;
-  const auto tokenizer = data::make_byte_tokenizer();
+  const auto tokenizer = data::make_model_tokenizer(config.model.path);
   const data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, log);
   check_vocabulary(dataset, job.model);
   const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,

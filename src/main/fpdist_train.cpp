@@ -35,6 +35,7 @@ void print_plan(const config::Config& config) {
 }
 
 void train(comm::World& world, const config::Config& config) {
+  main_program::check_launch(world);
   main_program::ConsoleLog console;
   trainer::Trainer trainer(world, config, console);
   trainer.train();

@@ -106,6 +106,20 @@ void ConsoleLog::progress(std::string_view line) {
   progress_width_ = line.size();
 }
 
+void check_launch(const comm::World& world) {
+  if (world.size() > 1 || std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr) return;
+  // torchrun, srun, and the launchers of other MPIs. SLURM_NTASKS is not among them: a batch script has it for itself.
+  for (const char* name : {"WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"}) {
+    const int started = environment_number(name, 1);
+    check<ConfigError>(started <= 1, name, " is ", started,
+                       ", but this process is alone in Open MPI's world: each of the ", started,
+                       " would train all of the data. Start them with: mpirun -np ", started,
+                       " fpdist_train ... (under Slurm: srun --mpi=pmix, or launch/slurm.sbatch); for one process on "
+                       "purpose unset ",
+                       name);
+  }
+}
+
 int usable_cores() {
   cpu_set_t cores;
   if (sched_getaffinity(0, sizeof cores, &cores) == 0) return std::max(1, CPU_COUNT(&cores));

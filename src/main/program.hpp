@@ -27,6 +27,10 @@ class ConsoleLog final : public LogSink {
 int launched_rank();
 int launched_size();
 
+/// Throws ConfigError, with the line to type, when this process is alone in MPI's world although its launcher started
+/// several: each would train all of the data and write the same folder.
+void check_launch(const comm::World& world);
+
 /// Usable cores of this process.
 int usable_cores();
 

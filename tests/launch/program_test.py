@@ -8,7 +8,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from support import ROOT, Folder, main, mesh, steps, steps_without_times, train
+from support import ROOT, Folder, command, main, mesh, run, steps, steps_without_times, train
 
 DATA = ROOT.parent / "shared" / "data"
 
@@ -114,12 +114,35 @@ class ExitCodes(Folder):
         self.expect(2, 3, ["parallel"], self.config(data), "--parallel.dp", 2)
         self.expect(2, 0, ["no_such_file.yaml"], "no_such_file.yaml")
 
+    def test_processes_that_do_not_know_each_other_are_2(self):
+        data, _ = self.pairs()
+        for variables in ({"WORLD_SIZE": "2", "RANK": "0"}, {"SLURM_STEP_NUM_TASKS": "2"}, {"PMI_SIZE": "2", "PMI_RANK": "0"}):
+            code, text = run(command(0, [self.config(data)]), **variables)
+            self.assertEqual(code, 2, text)
+            self.assertIn("mpirun -np 2", text)
+            self.assertIn(next(iter(variables)), text)
+            self.assertFalse((self.dir / "out").exists(), "something was written")
+        code, text = run(command(2, [self.config(data)]), WORLD_SIZE="2", RANK="0")
+        self.assertEqual(code, 0, text)
+
     def test_data_errors_are_3_and_name_the_line(self):
         data, _ = self.pairs(2)
         with open(data, "a") as out:
             out.write('{"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": "x"}\n')
         self.expect(3, 2, ["pairs.jsonl:3:", "rejected_ids"], self.config(data))
         self.expect(3, 0, ["missing.jsonl"], self.config(self.dir / "missing.jsonl"))
+
+    def test_text_for_a_model_with_a_tokenizer_of_its_own_is_3(self):
+        data, _ = self.pairs()
+        self.train(0, self.config(data, max_steps=1))
+        text = self.write("text.jsonl", '{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+        model = ["--model.preset", "", "--model.path", self.dir / "out/final", "--train.output_dir", self.dir / "out2"]
+        self.expect(0, 0, [], self.config(text), *model, "--train.max_steps", 1)
+        self.write("out/final/tokenizer.json", "{}")
+        for more in ([], ["--plan"]):
+            self.expect(3, 0, ["text.jsonl:1:", "tokenizer.json", "token ids"], self.config(text), *model, *more,
+                        "--train.overwrite_output_dir")
+        self.assertTrue((self.dir / "out2/final/model.safetensors").exists(), "the refused run removed an older one")
 
     def test_model_errors_are_4(self):
         data, _ = self.pairs()

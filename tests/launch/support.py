@@ -41,9 +41,9 @@ def command(ranks, arguments, launcher=(), program="fpdist_train"):
     return [MPIRUN, "-np", str(ranks), *launcher, *plain] if ranks else plain
 
 
-def run(line):
-    """Exit code and output of a command line."""
-    done = subprocess.run(line, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+def run(line, **variables):
+    """Exit code and output of a command line, with more environment variables."""
+    done = subprocess.run(line, cwd=ROOT, env={**environment(), **variables}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=LIMIT)
     return done.returncode, done.stdout
 

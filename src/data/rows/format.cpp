@@ -178,6 +178,7 @@ Sample OneRow::token_rollout(const std::vector<int32_t>& prompt, const TokenComp
 }
 
 void OneRow::make_text() {
+  if (const std::string refusal = maker_.tokenizer.refusal(); !refusal.empty()) fail(row_.offset(kPrompt), refusal);
   prompt_ = maker_.tokenizer.encode(row_.get<std::string>(kPrompt));
   if (formats_.group == RowGroup::kRollouts) return text_rollouts();
   dropped_ = static_cast<int64_t>(prompt_.size()) >= maker_.max_length;

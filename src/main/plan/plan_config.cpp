@@ -60,7 +60,8 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   const config::Settled job = settle(wanted);
   const config::Config& config = job.config;
   Warnings log;
-  const data::Dataset dataset = data::read_dataset(config.data, config.method, *data::make_byte_tokenizer(), log);
+  const data::Dataset dataset =
+      data::read_dataset(config.data, config.method, *data::make_model_tokenizer(config.model.path), log);
   const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
                             config.data.shuffle);
   const plan::Atomic atomic = loss::spec_of(config.method, config.loss).atomic();

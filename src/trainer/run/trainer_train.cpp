@@ -25,7 +25,8 @@ using Hook = std::function<void(const StepMetrics&)>;
 class RunData {
  public:
   RunData(const config::Settled& job, LogSink& log)
-      : dataset_(data::read_dataset(job.config.data, job.config.method, *data::make_byte_tokenizer(), log)),
+      : dataset_(data::read_dataset(job.config.data, job.config.method,
+                                    *data::make_model_tokenizer(job.config.model.path), log)),
         loader_(static_cast<int64_t>(dataset_.group.size()), job.config.train.groups_per_step, job.config.train.seed,
                 job.config.data.shuffle) {
     config::check_vocabulary(dataset_, job.model);

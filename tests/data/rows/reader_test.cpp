@@ -32,6 +32,26 @@ TEST_F(ReaderTest, TokenRowsAreUsedExactlyAsTheyAre) {
   EXPECT_EQ(pair.group[0].margin, 0.5);
 }
 
+TEST_F(ReaderTest, TextIsReadByBytesOnlyForAModelWithoutATokenizer) {
+  const std::string row = R"({"prompt": "ab", "completion": "c"})";
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "vocab.json"}) {
+    SCOPED_TRACE(name);
+    const std::filesystem::path model = folder_ / (std::string("model_") + name);
+    std::filesystem::create_directories(model);
+    tokenizer_ = make_model_tokenizer(model.string());
+    EXPECT_EQ(read(Method::kSft, row).group.at(0).sample.at(0).token, (Ids{'a', 'b', 'c', kEos}));
+    std::ofstream(model / name) << "{}";
+    tokenizer_ = make_model_tokenizer(model.string());
+    const std::string said = error(Method::kSft, R"({"input_ids": [1,2], "labels": [1,2]})"
+                                                 "\n" +
+                                                     row);
+    EXPECT_TRUE(said.starts_with("2:")) << said;
+    EXPECT_NE(said.find((model / name).string()), std::string::npos) << said;
+    EXPECT_EQ(read(Method::kSft, R"({"input_ids": [1,2], "labels": [1,2]})").group.size(), 1U);
+  }
+  EXPECT_EQ(make_model_tokenizer("")->eos_id(), kEos);
+}
+
 TEST_F(ReaderTest, RolloutsKeepRewardsLogProbsAndMask) {
   const Dataset data = read(
       Method::kGrpo, R"({"prompt_ids": [5,6], "completions": [)"
