@@ -61,9 +61,10 @@ Json from_scratch(const Model& model) {
 std::string export_config_json(const Model& model, std::string_view dtype, bool reward_head) {
   Json json = model.json.empty() ? from_scratch(model) : Json::parse(model.json);
   json["architectures"] = Json::array({architecture(model, reward_head)});
-  const bool old_spelling =
-      json.contains("torch_dtype") || (!json.contains("dtype") && !json.contains("rope_parameters"));
-  json[old_spelling ? "torch_dtype" : "dtype"] = dtype;
+  // Every spelling that is there: Transformers reads `dtype` first, older ones know `torch_dtype` alone.
+  const bool has_old = json.contains("torch_dtype"), has_new = json.contains("dtype");
+  if (has_old || (!has_new && !json.contains("rope_parameters"))) json["torch_dtype"] = dtype;
+  if (has_new || !json.contains("torch_dtype")) json["dtype"] = dtype;
   if (reward_head) {
     json["num_labels"] = 1;
     json["id2label"] = {{"0", "LABEL_0"}};

@@ -148,6 +148,10 @@ TEST(Model, ExportWritesDtypeInTheSpellingOfTheInput) {
   EXPECT_FALSE(out.contains("torch_dtype"));
   out = Json::parse(arch::export_config_json(parse_model_config(llama().dump(), "c"), "float64", false));
   EXPECT_EQ(out["torch_dtype"], "float64");
+  json["torch_dtype"] = "bfloat16";  // both: neither may say what the weights are not
+  out = Json::parse(export_config_json(parse_model_config(json.dump(), "c"), "float32", false));
+  EXPECT_EQ(out["dtype"], "float32");
+  EXPECT_EQ(out["torch_dtype"], "float32");
 }
 
 TEST(Model, ARewardModelIsASequenceClassifierWithOneLabel) {
