@@ -5,18 +5,19 @@
 //   forwarding_communicator.hpp leaves every call to another one, for those that change a few. arguments.cpp says what
 //   every communicator asks of its callers, in one wording. work.hpp: Works made of others. journal.cpp: where a rank
 //   is and what it called lately, for error texts and the flight record. reduce.cpp: the local half of a sum, in
-//   ascending rank order. broadcast_text.cpp: words of one rank for all. run_threads.cpp: ranks that are threads.
-// host/: tensors in host memory. host_communicator.cpp (groups, splits) and host_collectives.cpp make every call of
-//   exchanges between pairs, so that all transports give the same bits. A Transport (transport.hpp) moves the bytes of
-//   an exchange: thread_transport.cpp inside a process, mpi_transport.cpp between processes: its waits and aborts, over
-//   mpi_flight.cpp, the requests of one exchange.
-// device/: tensors anywhere. open_device.cpp looks for a GPU, device_choice.cpp decides, cuda_library.hpp is what may
-// be
-//   asked of libfpdist_cuda.so; cpu_device.cpp is the CPU, upload.cpp what all devices do alike. A device's
-//   communicator (routed_communicator.cpp) sends CPU tensors by the host's and its own by a DeviceSide: staged_side.cpp
-//   by way of host memory, stream_side.cpp over a StreamLink, which turns unequal counts into messages.
-//   directed_pairs.cpp gives neighbours on a pipeline's ring communicators of their own, for a device runs each one's
-//   calls in order.
+//   ascending rank order. broadcast_text.cpp: words of one rank for all. world_threads.cpp: ranks that are threads.
+// host/: tensors in host memory. host_communicator.cpp (groups, splits) and host_communicator_collectives.cpp make
+// every
+//   call of exchanges between pairs, so that all transports give the same bits. A Transport (transport.hpp) moves the
+//   bytes of an exchange: thread_transport.cpp inside a process, mpi_transport.cpp between processes: its waits and
+//   aborts, over mpi_flight.cpp, the requests of one exchange.
+// device/: tensors anywhere. device_open.cpp looks for a GPU, device_choice.cpp decides, ../cuda_library.hpp is what
+// may
+//   be asked of libfpdist_cuda.so; device_cpu.cpp is the CPU, device_upload.cpp what all devices do alike. A device's
+//   communicator (routed_communicator.cpp) sends CPU tensors by the host's and its own by a DeviceSide:
+//   device_side_staged.cpp by way of host memory, stream_side.cpp over a StreamLink, whose unequal counts become
+//   messages. directed_pairs.cpp gives neighbours on a pipeline's ring communicators of their own, for a device runs
+//   each one's calls in order.
 // cuda/ (in libfpdist_cuda.so): cuda_library.cpp is its entry, cuda_device.cpp a GPU as a Device, nccl_link.cpp an NCCL
 //   communicator as a StreamLink, nccl_context.cpp what all of them share: lock, verdict, watchdog.
 //
@@ -26,8 +27,9 @@
 // connection break waits for the culprit's own words (nccl_context: 1 s; it looks every 50 ms), and who was told of an
 // abort leaves the teller 300 ms to end the job (mpi_transport). A good end waits 10 s at most for the peers' last
 // operations (nccl_link): they have long begun. An abort's reason has 1 KiB, which MPI sends eagerly: nobody need be
-// receiving. Sums up to 64 KiB are made by everyone from everything (host_collectives): a second round of messages
-// would cost more than the bytes that it saves; longer ones in rounds of CommOptions::scratch_bytes.
+// receiving. Sums up to 64 KiB are made by everyone from everything (host_communicator_collectives): a second round of
+// messages would cost more than the bytes that it saves; longer ones in rounds of CommOptions::scratch_bytes.
+
 #include "fpdist/comm/world.hpp"
 
 #include <exception>

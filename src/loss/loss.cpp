@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "src/core/index.hpp"
 #include "src/loss/losses.hpp"
 
 namespace fpdist::loss {
@@ -17,7 +18,7 @@ constexpr std::array kFunctions = functions_of(Losses());  // [specs()]
 
 LossFunction make_loss(Method method, const LossOptions& options) {
   const LossOptions known = resolved(method, options);
-  const auto place = static_cast<size_t>(&spec_of(method, known) - specs().data());
+  const auto place = index(&spec_of(method, known) - specs().data());
   return [function = kFunctions.at(place), known](const Edges& edges, const plan::StepTotals& totals) {
     return function(edges, totals, known);
   };

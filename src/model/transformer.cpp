@@ -10,6 +10,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/weight_gradient_queue.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/core/index.hpp"
 #include "src/model/blocks/block.hpp"
 #include "src/model/blocks/rotary_table.hpp"
 #include "src/model/weights.hpp"
@@ -47,7 +48,7 @@ struct Transformer::Impl {
         options(model_options),
         weights(RunWeights::allocate(config, at::TensorOptions(options.dtype).device(options.device), options.head,
                                      options.trainable, options.layers, shard())),
-        layers(std::span(config.layers).subspan(static_cast<size_t>(options.layers.first), weights.block.size())),
+        layers(std::span(config.layers).subspan(index(options.layers.first), weights.block.size())),
         rotary(layers, ops::accumulate_dtype(options.dtype), options.device) {
     if (options.tp != nullptr && options.tp->size() == 1) options.tp = nullptr;
     if (options.trainable && options.defer_weight_gradients) {

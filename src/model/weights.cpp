@@ -12,6 +12,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::model {
 namespace {
@@ -27,8 +28,7 @@ struct Run {
 
 Run even_run(int64_t total, const TensorShard& tp) {
   const auto sizes = parallel::split_evenly(total, tp.size);
-  return {.begin = std::accumulate(sizes.begin(), sizes.begin() + tp.rank, int64_t{0}),
-          .size = sizes[static_cast<size_t>(tp.rank)]};
+  return {.begin = std::accumulate(sizes.begin(), sizes.begin() + tp.rank, int64_t{0}), .size = sizes[index(tp.rank)]};
 }
 
 /// Rows of k and v: whole heads, one of them on several ranks where there are fewer heads than ranks.
@@ -61,7 +61,7 @@ class Allocator {
     if (found == shape_.end()) return nullptr;
     std::vector<int64_t> shape = found->second;
     if (tp_.size == 1) return add(name, shape, {});
-    int64_t& size = shape[static_cast<size_t>(dim)];
+    int64_t& size = shape[index(dim)];
     const Run own = run ? *run : even_run(size, tp_);
     ops::Sharding sharding{.dim = dim, .begin = own.begin, .full_shape = shape, .sum = own.sum, .counted = own.counted};
     size = own.size;
@@ -124,7 +124,7 @@ RunWeights RunWeights::allocate(const arch::Model& model, at::TensorOptions opti
   Allocator allocator(model, head, options, trainable, tp, weights.all);
   if (layers.embedding) weights.embedding = allocator.cut(kEmbeddingWeight, 0);
   for (int64_t layer = layers.first; layer < layers.first + count; ++layer) {
-    const arch::Attention& attention = model.layers[static_cast<size_t>(layer)].attention;
+    const arch::Attention& attention = model.layers[index(layer)].attention;
     weights.block.push_back(allocate_block(layer, key_value_run(attention, replicas, tp), allocator));
   }
   if (!layers.head) return weights;

@@ -8,6 +8,8 @@
 #include <span>
 #include <vector>
 
+#include "src/core/index.hpp"
+
 namespace fpdist::trainer {
 namespace {
 
@@ -64,7 +66,7 @@ class FlatReader {
   }
 
  private:
-  size_t size() { return static_cast<size_t>(integer()); }
+  size_t size() { return index(integer()); }
   template <typename T>
   static std::span<const T> take(std::span<const T>& from, size_t count) {
     const auto taken = from.first(count);
@@ -81,7 +83,7 @@ std::vector<data::Group> unflatten(FlatReader reader) {
     data::Group& group = groups.emplace_back();
     group.id = static_cast<int64_t>(groups.size() - 1);
     reader.get(group.margin);
-    group.sample.resize(static_cast<size_t>(reader.integer()));
+    group.sample.resize(index(reader.integer()));
     for (data::Sample& sample : group.sample) {
       sample.prompt_length = static_cast<int32_t>(reader.integer());
       reader.get(sample.token), reader.get(sample.target);
@@ -95,7 +97,7 @@ std::vector<data::Group> unflatten(FlatReader reader) {
 /// Every rank's run, rank after rank.
 template <typename T>
 at::Tensor gather(const std::vector<T>& own, at::ScalarType dtype, comm::Communicator& world) {
-  std::vector<int64_t> counts(static_cast<size_t>(world.size()), 1);
+  std::vector<int64_t> counts(index(world.size()), 1);
   at::Tensor sizes = at::empty({world.size()}, at::kLong);
   world.all_gather_v(at::full({1}, static_cast<int64_t>(own.size()), at::kLong), sizes, counts);
   std::copy_n(sizes.const_data_ptr<int64_t>(), counts.size(), counts.begin());
@@ -111,8 +113,8 @@ at::Tensor gather(const std::vector<T>& own, at::ScalarType dtype, comm::Communi
 std::vector<data::Group> gather_groups(std::span<const data::Group> own, comm::Communicator& world) {
   const Flat mine = flatten(own);
   const at::Tensor integers = gather(mine.integers, at::kLong, world), reals = gather(mine.reals, at::kDouble, world);
-  return unflatten({{integers.const_data_ptr<int64_t>(), static_cast<size_t>(integers.numel())},
-                    {reals.const_data_ptr<double>(), static_cast<size_t>(reals.numel())}});
+  return unflatten({{integers.const_data_ptr<int64_t>(), index(integers.numel())},
+                    {reals.const_data_ptr<double>(), index(reals.numel())}});
 }
 
 }  // namespace fpdist::trainer

@@ -17,10 +17,11 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <chrono>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/clock.hpp"
+#include "src/core/index.hpp"
 #include "src/trainer/gather_groups.hpp"
 #include "src/trainer/job.hpp"
 #include "src/trainer/planning/step_planner.hpp"
@@ -34,9 +35,6 @@
 
 namespace fpdist::trainer {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// Packs of a step ahead, on their way to the device.
 void lay_out(PlannedStep& planned, const Job& job) {
@@ -115,7 +113,7 @@ void Trainer::prepare_reference(std::span<data::Group> groups, LogSink& log) {
   if (has_reference_logps(groups)) reference.drop();
   if (!reference.is_there() || !config.loss.precompute_ref_log_probs) return;
   log.info(text("computing the reference's log-probs of ", groups.size(), " groups once"));
-  reference.store_logps(groups, static_cast<size_t>(config.train.groups_per_step), impl_->job, impl_->planner);
+  reference.store_logps(groups, index(config.train.groups_per_step), impl_->job, impl_->planner);
   reference.drop();
 }
 

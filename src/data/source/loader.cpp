@@ -8,6 +8,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::data {
 namespace {
@@ -29,7 +30,7 @@ std::vector<int64_t> Loader::step(int64_t step) const {
   check<ConfigError>(step >= 0, "step ", step, " does not exist: steps are counted from 0");
   const int64_t epoch = step / steps_per_epoch();
   if (epoch != cached_epoch_) {
-    order_.resize(static_cast<size_t>(groups_));
+    order_.resize(index(groups_));
     std::iota(order_.begin(), order_.end(), int64_t{0});
     if (shuffle_) {  // Fisher-Yates by hand: std::shuffle's draws differ between standard libraries
       Rng rng(seed_, kLoaderStream + static_cast<uint64_t>(epoch));
@@ -45,7 +46,7 @@ std::vector<int64_t> Loader::step(int64_t step) const {
 std::vector<Group> pick_groups(const Dataset& dataset, std::span<const int64_t> ids) {
   std::vector<Group> groups;
   groups.reserve(ids.size());
-  for (const int64_t id : ids) groups.push_back(dataset.group[static_cast<size_t>(id)]);
+  for (const int64_t id : ids) groups.push_back(dataset.group[index(id)]);
   return groups;
 }
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <numbers>
 
+#include "src/core/index.hpp"
+
 namespace fpdist::model {
 
 at::Tensor inverse_frequencies(const arch::RopeConfig& rope, int64_t head_dim, at::ScalarType dtype,
@@ -38,7 +40,7 @@ LayerRotary::LayerRotary(std::span<const arch::Layer> layers, at::ScalarType dty
     const auto same = std::find_if(seen.begin(), seen.end(), [&](const arch::Attention* one) {
       return one->rope == attention.rope && one->head_dim == attention.head_dim;
     });
-    of_layer_.push_back(static_cast<size_t>(same - seen.begin()));
+    of_layer_.push_back(index(same - seen.begin()));
     if (same != seen.end()) continue;
     seen.push_back(&attention);
     frequencies_.push_back(inverse_frequencies(attention.rope, attention.head_dim, dtype, device));

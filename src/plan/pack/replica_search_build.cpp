@@ -8,14 +8,13 @@
 #include <tuple>
 #include <vector>
 
+#include "src/core/index.hpp"
 #include "src/plan/pack/replica_search.hpp"
 
 namespace fpdist::plan {
 namespace {
 
 constexpr int64_t kFullSize = 1 << 10;  // only ratios of sizes count: 2^8 to 2^16 make no difference
-
-size_t index(int i) { return static_cast<size_t>(i); }
 
 /// Wanted size of unit `u` of `n`: small at both ends, where the pipeline fills and drains.
 int64_t size_of_unit(const Candidate& candidate, int u, int n) {

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "fpdist/core/rng.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -21,24 +22,23 @@ std::vector<plan::TimedOp> timed_ops(const PlannedStep& planned, const MeshShape
   using plan::OpKind;
   const bool is_split = planned.plan.schedule == plan::Schedule::kZeroBubble;
   const bool has_sharers = mesh.dp * mesh.cp > 1;
-  const std::vector<plan::Amount>& work = planned.forecast.work.at(static_cast<size_t>(at.dp));
+  const std::vector<plan::Amount>& work = planned.forecast.work.at(index(at.dp));
   std::vector<size_t> first_unit{0};
-  for (const int slices : planned.plan.pipeline(at.dp).slices)
-    first_unit.push_back(first_unit.back() + static_cast<size_t>(slices));
+  for (const int slices : planned.plan.pipeline(at.dp).slices) first_unit.push_back(first_unit.back() + index(slices));
   std::vector<plan::TimedOp> timed;
   for (size_t i = 0; i < ops.size(); ++i) {
     const bool is_weight = ops[i].kind == OpKind::kBackwardWeight;
     if (ops[i].kind > OpKind::kBackwardWeight) continue;
     if (ops[i].completes && has_sharers) continue;  // its time is the reduction's too
     if (is_weight && !is_split) continue;           // done inside BackwardInput
-    const auto run = static_cast<size_t>(ops[i].run * mesh.pp + at.pp);
+    const auto run = index(ops[i].run * mesh.pp + at.pp);
     timed.push_back({.pass = ops[i].kind == OpKind::kForward ? plan::TimedPass::kForward
                              : is_weight                     ? plan::TimedPass::kBackwardWeight
                              : is_split                      ? plan::TimedPass::kBackwardInput
                                                              : plan::TimedPass::kBackward,
                      .layers = layers[run],
                      .has_head = run + 1 == layers.size(),
-                     .work = work.at(first_unit[static_cast<size_t>(ops[i].pack)] + static_cast<size_t>(ops[i].slice)),
+                     .work = work.at(first_unit[index(ops[i].pack)] + index(ops[i].slice)),
                      .seconds = times[i].end - times[i].begin});
   }
   return timed;
@@ -46,7 +46,7 @@ std::vector<plan::TimedOp> timed_ops(const PlannedStep& planned, const MeshShape
 
 std::vector<plan::TimedOp> gather_ops(std::vector<plan::TimedOp> own, int64_t most, uint64_t seed,
                                       comm::Communicator& world) {
-  const auto share = static_cast<size_t>(std::max<int64_t>(1, most / world.size()));
+  const auto share = index(std::max<int64_t>(1, most / world.size()));
   Rng rng(seed, static_cast<uint64_t>(world.rank()));
   for (size_t i = 0; i < share && own.size() > share; ++i) std::swap(own[i], own[i + rng.below(own.size() - i)]);
   own.resize(std::min(own.size(), share));
@@ -63,14 +63,14 @@ std::vector<plan::TimedOp> gather_ops(std::vector<plan::TimedOp> own, int64_t mo
                                              op.seconds};
     out = std::copy(fields.begin(), fields.end(), out);
   }
-  std::vector<int64_t> counts(static_cast<size_t>(world.size()), 1);
+  std::vector<int64_t> counts(index(world.size()), 1);
   at::Tensor sizes = at::empty({world.size()}, at::kLong);
   world.all_gather_v(at::full({1}, mine.numel(), at::kLong), sizes, counts);
   std::copy_n(sizes.const_data_ptr<int64_t>(), counts.size(), counts.begin());
   at::Tensor all = at::empty({std::accumulate(counts.begin(), counts.end(), int64_t{0})}, at::kDouble);
   world.all_gather_v(mine, all, counts);
 
-  std::vector<plan::TimedOp> ops(static_cast<size_t>(all.numel() / kFields));
+  std::vector<plan::TimedOp> ops(index(all.numel() / kFields));
   const double* in = all.const_data_ptr<double>();
   for (plan::TimedOp& op : ops) {
     op.pass = static_cast<plan::TimedPass>(static_cast<int>(in[0]));

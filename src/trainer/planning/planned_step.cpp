@@ -2,19 +2,17 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <utility>
 
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/schedule.hpp"
 #include "fpdist/prefix/forest.hpp"
+#include "src/core/clock.hpp"
+#include "src/core/index.hpp"
 #include "src/plan/schedule/simulate.hpp"
 
 namespace fpdist::trainer {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// Work of every slice of a pack.
 std::vector<plan::Amount> slice_work(std::span<const data::Group> groups, const plan::PackPlan& pack, bool share) {
@@ -22,11 +20,11 @@ std::vector<plan::Amount> slice_work(std::span<const data::Group> groups, const 
   std::vector<plan::Amount> work(pack.slice_end.size());
   const auto slice_of = [&](int32_t row) {
     const auto end = std::upper_bound(pack.slice_end.begin(), pack.slice_end.end(), row);
-    return static_cast<size_t>(end - pack.slice_end.begin());
+    return index(end - pack.slice_end.begin());
   };
   for (int32_t row = 0; row < static_cast<int32_t>(layout.rows()); ++row) {
     plan::Amount& slice = work[slice_of(row)];
-    ++slice.rows, slice.pairs += prefix::visible_pairs(layout.depth[static_cast<size_t>(row)], 1);
+    ++slice.rows, slice.pairs += prefix::visible_pairs(layout.depth[index(row)], 1);
   }
   for (const int32_t row : layout.score_row) ++work[slice_of(row)].edges;
   return work;
@@ -35,13 +33,13 @@ std::vector<plan::Amount> slice_work(std::span<const data::Group> groups, const 
 }  // namespace
 
 std::vector<plan::Op> ops_of(const plan::StepPlan& plan, const Coordinates& at) {
-  return plan::pipeline_ops(plan.pipeline(at.dp))[static_cast<size_t>(at.pp)];
+  return plan::pipeline_ops(plan.pipeline(at.dp))[index(at.pp)];
 }
 
 std::vector<plan::Amount> unit_work(std::span<const data::Group> groups, const plan::StepPlan& plan, int d,
                                     bool share) {
   std::vector<plan::Amount> units;
-  for (const plan::PackPlan& pack : plan.replica.at(static_cast<size_t>(d))) {
+  for (const plan::PackPlan& pack : plan.replica.at(index(d))) {
     if (pack.slice_end.size() == 1) {
       units.push_back({pack.rows, pack.pairs, pack.scores});
       continue;
@@ -73,7 +71,7 @@ Config planning_config(const Config& config, int64_t step) {
   const bool is_measured = step < config.plan.calibrate_steps && config.parallel.pp > 1;
   constexpr std::array<int, 3> kSlices{4, 2, 8};
   if (is_measured && step % 2 == 1 && config.pack.slices == 0)
-    planning.pack.slices = kSlices[static_cast<size_t>(step / 2) % kSlices.size()];
+    planning.pack.slices = kSlices[index(step / 2) % kSlices.size()];
   return planning;
 }
 

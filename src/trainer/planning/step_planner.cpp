@@ -3,12 +3,13 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
+#include "src/core/clock.hpp"
+#include "src/core/index.hpp"
+#include "src/core/words.hpp"
 #include "src/plan/costs/costs_file.hpp"
 
 namespace fpdist::trainer {
@@ -16,12 +17,6 @@ namespace {
 
 constexpr double kDoubtful = 0.25;              // mean error beyond which a fit says little
 constexpr int64_t kMostOps = int64_t{1} << 17;  // that one fit asks for
-
-std::string percent(double share) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.1f %%", 100 * share);
-  return buffer;
-}
 
 }  // namespace
 
@@ -55,14 +50,14 @@ std::optional<PlannedStep> StepPlanner::take_coming(std::span<const data::Group>
 }
 
 PlannedStep StepPlanner::take(std::span<const data::Group> groups, int64_t number) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   std::optional<PlannedStep> made = take_coming(groups);
   if (!made || made->costs_version != costs_version_)
     made.emplace(plan_step(made ? made->groups : prepared(groups), planning_config(job_.config, steps_watched_), costs_,
                            costs_version_));
   PlannedStep planned = std::move(*made);
   if (planned.uploads) planned.uploads->wait();
-  planned.waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  planned.waited = seconds_since(start);
   planned.number = number;
   planned.expected_seconds = watch_.planned_seconds(planned.forecast.makespan);
   check_same(planned);
@@ -91,7 +86,7 @@ void StepPlanner::learn(const PlannedStep& planned, std::span<const plan::Op> op
   ++steps_watched_;
   if (calibrates > 0)
     op_history_.add(timed_ops(planned, job_.mesh.shape(), job_.mesh.at(), job_.config.parallel.layers, ops, times),
-                    static_cast<size_t>(steps_watched_ <= calibrates ? calibrates : int64_t{PlanWatch::kPatience}));
+                    index(steps_watched_ <= calibrates ? calibrates : int64_t{PlanWatch::kPatience}));
   const bool is_off = watch_.add(planned.forecast.makespan, measured_seconds);
   const std::string why =
       text("the last ", PlanWatch::kPatience, " steps took more than ", percent(PlanWatch::kTolerance),

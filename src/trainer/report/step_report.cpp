@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "src/core/index.hpp"
 #include "src/plan/costs/unit_cost.hpp"
 
 namespace fpdist::trainer {
@@ -18,7 +19,7 @@ double over_mean(const std::vector<double>& values) {
 /// Time in operations of each replica and of each stage of all replicas, from [dp][pp].
 struct BusyTimes {
   std::vector<double> replica, stage;
-  BusyTimes(int dp, int pp) : replica(static_cast<size_t>(dp)), stage(static_cast<size_t>(pp)) {}
+  BusyTimes(int dp, int pp) : replica(index(dp)), stage(index(pp)) {}
   void add(size_t d, size_t s, double time) { replica[d] += time, stage[s] += time; }
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 #include "src/files/files.hpp"
 #include "src/plan/schedule/simulate.hpp"
 #include "src/plan/schedule/timeline.hpp"
@@ -23,7 +24,7 @@ Events measured_events(const StepRecord& record, const comm::Mesh& mesh) {
     ops.push_back(ops_of(record.planned.plan, coordinates_of(rank, mesh.shape())));
     counts.push_back(2 * static_cast<int64_t>(ops.back().size()));
   }
-  at::Tensor own = at::empty({counts[static_cast<size_t>(world.rank())]}, at::kDouble);
+  at::Tensor own = at::empty({counts[index(world.rank())]}, at::kDouble);
   double* out = own.mutable_data_ptr<double>();
   for (const parallel::OpTime& time : record.times) *out++ = time.begin, *out++ = time.end;
   int64_t total = 0;
@@ -49,7 +50,7 @@ Events planned_events(const PlannedStep& planned, const Config& config, const Ev
   for (int d = 0; d < mesh.dp; ++d) {
     const plan::PipelineShape shape = planned.plan.pipeline(d);
     std::vector<plan::UnitCost> units;
-    for (const plan::Amount& work : planned.forecast.work[static_cast<size_t>(d)])
+    for (const plan::Amount& work : planned.forecast.work[index(d)])
       units.push_back(plan::unit_cost(planned.costs, work));
     for (plan::TimelineEvent event :
          plan::simulate(shape, plan::pipeline_ops(shape), units, config.parallel.layers, /*with_events=*/true).events) {

@@ -1,29 +1,18 @@
 #include "src/trainer/run/run_files.hpp"
 
-#include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "fpdist/core/error.hpp"
 #include "src/comm/broadcast_text.hpp"
+#include "src/core/words.hpp"
 #include "src/trainer/run/old_run.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
 namespace fs = std::filesystem;
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-std::string number(const char* format, double value) {
-  char buffer[64];
-  std::snprintf(buffer, sizeof buffer, format, value);
-  return buffer;
-}
 
 constexpr char kOccupied = 'o', kCannotWrite = 'w';
 
@@ -56,7 +45,7 @@ void prepare_output_dir(const config::Config& config, const std::string& resolve
 }
 
 RankLog::RankLog(LogSink& sink, const std::string& path, bool to_sink)
-    : sink_(sink), to_sink_(to_sink), start_(now_seconds()) {
+    : sink_(sink), to_sink_(to_sink), start_(Clock::now()) {
   use_file([&] { file_.emplace(path, files::AppendFile::Open::kGoOn); });
 }
 
@@ -78,7 +67,7 @@ void RankLog::to_file(LogLevel level, std::string_view line) {
   const std::lock_guard lock(mutex_);
   if (!file_) return;
   const char* name = level == LogLevel::kInfo ? "info" : level == LogLevel::kWarning ? "warning" : "error";
-  use_file([&] { file_->line(text(number("%9.3f ", now_seconds() - start_), name, ' ', line)); });
+  use_file([&] { file_->line(text(number("%9.3f ", seconds_since(start_)), name, ' ', line)); });
 }
 
 void RankLog::write(LogLevel level, std::string_view line) {
@@ -124,9 +113,8 @@ std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double 
     line += text("  ", shown.label, number(" %.3f", value(metric)));
   line += number("  grad_norm %.3g", value("grad_norm")) + number("  lr %.2e", value("learning_rate")) +
           number("  sharing %.2fx", value("sharing_ratio")) + number("  %.0f tokens/s", value("tokens_per_second"));
-  const auto eta = static_cast<int64_t>(
-      elapsed_seconds / static_cast<double>(metrics.step) * static_cast<double>(max_steps - metrics.step) + 0.5);
-  return line + text("  eta ", eta / 60, ":", eta % 60 < 10 ? "0" : "", eta % 60);
+  const double a_step = elapsed_seconds / static_cast<double>(metrics.step);
+  return line + "  eta " + minutes(a_step * static_cast<double>(max_steps - metrics.step));
 }
 
 }  // namespace fpdist::trainer

@@ -10,6 +10,7 @@
 #include "fpdist/core/log.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/core/clock.hpp"
 #include "src/files/files.hpp"
 
 namespace fpdist::trainer {
@@ -37,7 +38,7 @@ class RankLog final : public LogSink {
   bool to_sink_;
   std::optional<files::AppendFile> file_;  ///< empty once it cannot be written
   std::mutex mutex_;
-  double start_;
+  Clock::time_point start_;
 };
 
 /// metrics.jsonl: one object a step, names in alphabetical order after step; what is not a number is null.

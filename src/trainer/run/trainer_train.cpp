@@ -1,7 +1,6 @@
 // Trainer::train: the data of a run, its files, one step after another. Nothing here knows more of the trainer than its
 // public face.
 
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +13,7 @@
 #include "fpdist/data/tokenizer.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/core/clock.hpp"
 #include "src/trainer/run/run_files.hpp"
 
 namespace fpdist::trainer {
@@ -58,15 +58,14 @@ class RunRecord {
   void begin() {
     if (is_first_) metrics_.emplace(options_.output_dir + "/metrics.jsonl");
     trainer_.set_output_dir(options_.output_dir);
-    start_ = std::chrono::steady_clock::now();
+    start_ = Clock::now();
   }
   void after_step(const StepMetrics& metrics) {
     logical_ += metrics.values.at("tokens_logical"), computed_ += metrics.values.at("tokens_computed");
     if (hook_) hook_(metrics);
     const bool is_last = metrics.step == options_.max_steps;
     if (is_last || metrics.step % options_.logging_steps == 0) {
-      const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-      log_.progress(progress_line(metrics, options_.max_steps, elapsed, shown_));
+      log_.progress(progress_line(metrics, options_.max_steps, seconds_since(start_), shown_));
       if (metrics_) metrics_->write(metrics);
     }
     if (!is_last && options_.save_steps > 0 && metrics.step % options_.save_steps == 0)
@@ -87,7 +86,7 @@ class RunRecord {
   bool is_first_;
   RankLog log_;
   std::optional<MetricsFile> metrics_;  // rank 0
-  std::chrono::steady_clock::time_point start_;
+  Clock::time_point start_;
   double logical_ = 0, computed_ = 0;  // tokens
 };
 

@@ -1,21 +1,17 @@
 #include "src/trainer/step/out_of_memory.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
+#include "src/core/words.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
 constexpr int64_t kRound = 64;
 constexpr double kUsable = 0.95;  // of the device: fragments and what libraries take for themselves are the rest
-
-std::string gibibytes(int64_t bytes) {
-  const double number = static_cast<double>(bytes) / (int64_t{1} << 30);
-  return text(std::round(number * 100) / 100, " GiB");
-}
 
 }  // namespace
 
@@ -46,13 +42,11 @@ void throw_out_of_memory(const std::string& message, const std::string& position
   const comm::MemoryUse now = job.device->memory();
   const int64_t requested = requested_bytes(message);
   int64_t rows = 1;
-  for (const plan::PackPlan& pack : plan.replica.at(static_cast<size_t>(job.mesh.at().dp)))
-    rows = std::max<int64_t>(rows, pack.rows);
+  for (const plan::PackPlan& pack : plan.replica.at(index(job.mesh.at().dp))) rows = std::max<int64_t>(rows, pack.rows);
   const int64_t fits = fitting_max_tokens(rows, before.bytes, now.bytes + requested, now.capacity);
-  std::string what =
-      text(position, ", rank ", job.world.rank(), ": the device is out of memory: ", gibibytes(requested), " wanted, ",
-           gibibytes(now.bytes), " of ", gibibytes(now.capacity), " in use, ", gibibytes(before.bytes),
-           " of it before the step: ");
+  std::string what = text(position, ", rank ", job.world.rank(), ": the device is out of memory: ", gib_text(requested),
+                          " wanted, ", gib_text(now.bytes), " of ", gib_text(now.capacity), " in use, ",
+                          gib_text(before.bytes), " of it before the step: ");
   if (fits > 0)
     what += text("pack.max_tokens: ", fits, " in place of ", job.config.pack.max_tokens,
                  " would fit (the step's largest pack here has ", rows, " rows)");

@@ -6,6 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include "src/core/index.hpp"
+
 namespace fpdist::trainer {
 namespace {
 
@@ -24,7 +26,7 @@ PackLosses::PackLosses(const StepParts& parts, const plan::StepTotals& totals, S
 
 void PackLosses::forward(const plan::Op& op, const Pack& pack, const at::Tensor& hidden,
                          const at::Tensor& reference_hidden) {
-  const parallel::PackTensors& tensors = pack.slice[static_cast<size_t>(op.slice)];
+  const parallel::PackTensors& tensors = pack.slice[index(op.slice)];
   AtLoss& at = at_loss_[op.pack];
   at.slice.push_back(scores_samples() ? score_head(tensors, hidden) : language_head(tensors, hidden, reference_hidden));
   if (at.slice.size() == pack.slice.size()) take_loss(pack, reference_hidden.defined(), at);
@@ -58,13 +60,13 @@ at::Tensor PackLosses::gather_samples(const Pack& pack, const at::Tensor& own, l
   const parallel::PackTensors& tensors = pack.slice.front();
   const comm::Mesh& mesh = parts_.job.mesh;
   const auto& counts = tensors.sample_count;
-  const auto tp = static_cast<size_t>(mesh.shape().tp);
+  const auto tp = index(mesh.shape().tp);
   std::vector<int64_t> of_tp, of_cp;
   for (size_t c = 0; c < counts.size(); c += tp) {
     of_cp.push_back(std::accumulate(&counts[c], &counts[c] + tp, int64_t{0}));
-    if (c == tp * static_cast<size_t>(mesh.at().cp)) of_tp.assign(&counts[c], &counts[c] + tp);
+    if (c == tp * index(mesh.at().cp)) of_tp.assign(&counts[c], &counts[c] + tp);
   }
-  at::Tensor of_rank = at::empty({of_cp[static_cast<size_t>(mesh.at().cp)]}, own.options());
+  at::Tensor of_rank = at::empty({of_cp[index(mesh.at().cp)]}, own.options());
   mesh.tp().all_gather_v(own, of_rank, of_tp);
   at::Tensor all = at::empty({tensors.samples}, own.options());
   mesh.cp().all_gather_v(of_rank, all, of_cp);
@@ -116,7 +118,7 @@ void PackLosses::split_gradient(const Pack& pack, AtLoss& at) const {
 at::Tensor PackLosses::backward(const plan::Op& op, const Pack& pack) {
   AtLoss& at = at_loss_.at(op.pack);
   if (at.loss.defined()) split_gradient(pack, at);
-  const Slice slice = std::exchange(at.slice[static_cast<size_t>(op.slice)], {});
+  const Slice slice = std::exchange(at.slice[index(op.slice)], {});
   if (op.slice == 0) at_loss_.erase(op.pack);
   slice.value.backward(slice.gradient);  // also without own scores: with tp the head communicates
   const at::Tensor& gradient = slice.hidden.grad();

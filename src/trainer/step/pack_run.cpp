@@ -6,6 +6,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/optim/schedule.hpp"
 #include "fpdist/plan/schedule.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -53,20 +54,19 @@ void PackRun::before(size_t i) {
 at::Tensor PackRun::buffer(const plan::Op& op, bool gradient) {
   const Job& job = parts_.job;
   const Pack& pack = packs_->at(op.pack);
-  std::vector<int64_t> shape{pack.slice[static_cast<size_t>(op.slice)].own_rows(job.mesh.at().tp),
-                             job.model.hidden_size};
+  std::vector<int64_t> shape{pack.slice[index(op.slice)].own_rows(job.mesh.at().tp), job.model.hidden_size};
   if (!gradient && rides(pack)) shape.insert(shape.begin(), 2);
   return at::empty(shape, job.tensor_options(job.dtype()));
 }
 
 at::Tensor PackRun::forward(const plan::Op& op, const at::Tensor& input) {
   const Pack& pack = packs_->at(op.pack);
-  const parallel::PackTensors& tensors = pack.slice[static_cast<size_t>(op.slice)];
+  const parallel::PackTensors& tensors = pack.slice[index(op.slice)];
   at::Tensor policy_input = input, reference_hidden;
   if (rides(pack)) {
     if (input.defined()) policy_input = input.select(0, 0).clone();
     const at::NoGradGuard frozen;
-    reference_hidden = parts_.reference.runs()[static_cast<size_t>(op.run)]->forward(
+    reference_hidden = parts_.reference.runs()[index(op.run)]->forward(
         op.pack, tensors, input.defined() ? input.select(0, 1) : at::Tensor());
   }
   const at::Tensor hidden = policy(op).forward(op.pack, tensors, policy_input);

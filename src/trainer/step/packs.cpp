@@ -4,6 +4,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/context_plan.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -25,8 +26,7 @@ at::Tensor per_edge(const Pack& pack, std::vector<double> data::Sample::*field, 
                    ": give it for every completion of the data set or for none");
   std::vector<double> values(pack.layout.edge_index.size());
   for (size_t e = 0; e < values.size(); ++e)
-    values[e] = (pack.sample[static_cast<size_t>(pack.layout.edge_sample[e])]
-                     ->*field)[static_cast<size_t>(pack.layout.edge_index[e])];
+    values[e] = (pack.sample[index(pack.layout.edge_sample[e])]->*field)[index(pack.layout.edge_index[e])];
   return from_doubles(values, job);
 }
 
@@ -40,9 +40,9 @@ std::string Pack::samples() const {
 }
 
 Packs::Packs(const Job& job, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share)
-    : job_(job), groups_(groups), plans_(plan.replica[static_cast<size_t>(job.mesh.at().dp)]), share_(share) {}
+    : job_(job), groups_(groups), plans_(plan.replica[index(job.mesh.at().dp)]), share_(share) {}
 
-const plan::PackPlan& Packs::plan_of(int pack) const { return plans_.at(static_cast<size_t>(pack)); }
+const plan::PackPlan& Packs::plan_of(int pack) const { return plans_.at(index(pack)); }
 
 void Packs::make_all() {
   for (size_t number = 0; number < plans_.size(); ++number) (void)at(static_cast<int>(number));
@@ -54,8 +54,8 @@ const Pack& Packs::at(int number) {
   if (!fresh) return pack;
   const plan::PackPlan& plan = plan_of(number);
   for (const plan::MemberRef& ref : plan.member) {
-    const data::Group& group = groups_[static_cast<size_t>(ref.group)];
-    const data::Sample& sample = group.sample[static_cast<size_t>(ref.index)];
+    const data::Group& group = groups_[index(ref.group)];
+    const data::Sample& sample = group.sample[index(ref.index)];
     pack.group.push_back(&group);
     pack.sample.push_back(&sample);
     pack.lacks_reference = pack.lacks_reference && sample.ref_logp.empty();

@@ -9,6 +9,7 @@
 
 #include "fpdist/parallel/executor.hpp"
 #include "fpdist/plan/schedule.hpp"
+#include "src/core/index.hpp"
 #include "src/trainer/step/packs.hpp"
 
 namespace fpdist::trainer {
@@ -31,8 +32,8 @@ class ReferenceRun final : public parallel::StepWork {
   at::Tensor forward(const plan::Op& op, const at::Tensor& input) override {
     const at::NoGradGuard frozen;
     const Pack& pack = packs_.at(op.pack);
-    model::Transformer& run = *reference_.runs()[static_cast<size_t>(op.run)];
-    const parallel::PackTensors& tensors = pack.slice[static_cast<size_t>(op.slice)];
+    model::Transformer& run = *reference_.runs()[index(op.run)];
+    const parallel::PackTensors& tensors = pack.slice[index(op.slice)];
     const at::Tensor hidden = run.forward(op.pack, tensors, input);
     if (!run.options().layers.head) return hidden;
     std::vector<at::Tensor>& logps = logps_[op.pack];
@@ -46,9 +47,8 @@ class ReferenceRun final : public parallel::StepWork {
     return {};
   }
   at::Tensor buffer(const plan::Op& op, bool) override {
-    return at::empty(
-        {packs_.at(op.pack).slice[static_cast<size_t>(op.slice)].own_rows(job_.mesh.at().tp), job_.model.hidden_size},
-        job_.tensor_options(job_.dtype()));
+    return at::empty({packs_.at(op.pack).slice[index(op.slice)].own_rows(job_.mesh.at().tp), job_.model.hidden_size},
+                     job_.tensor_options(job_.dtype()));
   }
   at::Tensor backward_input(const plan::Op&, const at::Tensor&) override { return unused(); }
   void backward_weight(const plan::Op&) override { unused(); }
@@ -62,9 +62,8 @@ class ReferenceRun final : public parallel::StepWork {
   std::vector<int64_t> places(const Pack& pack, int number) {
     std::vector<int64_t> all;
     for (size_t e = 0; e < pack.layout.edge_index.size(); ++e) {
-      const plan::MemberRef& ref = packs_.plan_of(number).member[static_cast<size_t>(pack.layout.edge_sample[e])];
-      all.push_back(offset_[static_cast<size_t>(ref.group)][static_cast<size_t>(ref.index)] +
-                    pack.layout.edge_index[e]);
+      const plan::MemberRef& ref = packs_.plan_of(number).member[index(pack.layout.edge_sample[e])];
+      all.push_back(offset_[index(ref.group)][index(ref.index)] + pack.layout.edge_index[e]);
     }
     return all;
   }
@@ -105,7 +104,7 @@ void Reference::store_logps(std::span<data::Group> groups, size_t per_step, cons
     const std::span<data::Group> slice = groups.subspan(first, std::min(per_step, groups.size() - first));
     const plan::StepPlan plan = planner.plan(slice, job.config.pack.share_prefix);
     ReferenceRun run(*this, job, slice, plan);
-    const auto ops = plan::forward_ops(plan.pipeline(mesh.at().dp))[static_cast<size_t>(mesh.at().pp)];
+    const auto ops = plan::forward_ops(plan.pipeline(mesh.at().dp))[index(mesh.at().pp)];
     parallel::execute(ops, static_cast<int>(runs_.size()), run, {mesh.pp(), mesh.pp_gradient(), *job.device});
     at::Tensor logp = run.logp();
     mesh.world().all_reduce(logp);  // disjoint: every token is computed once

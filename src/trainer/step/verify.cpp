@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 #include "src/trainer/step/pack_run.hpp"
 
 namespace fpdist::trainer {
@@ -77,8 +78,7 @@ void verify_step(const StepParts& parts, const StepPlanner& planner, const Plann
     const double size = std::max(squares[p][1].sqrt().item<double>(), 1e-3 * whole);
     const double off = squares[p][0].sqrt().item<double>();
     const double difference = off == 0 ? 0.0 : off / size;
-    if (difference > worst || std::isnan(difference))
-      worst = difference, where = parts.weights.all()[static_cast<size_t>(p)]->name;
+    if (difference > worst || std::isnan(difference)) worst = difference, where = parts.weights.all()[index(p)]->name;
   }
   const double allowed = tolerance(parts.job.config.model.dtype);
   const std::string failed =

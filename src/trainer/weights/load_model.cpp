@@ -9,6 +9,7 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
+#include "src/core/index.hpp"
 #include "src/trainer/job.hpp"
 
 namespace fpdist::trainer {
@@ -66,7 +67,7 @@ std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config
         .trainable = true,
         .gradient_checkpointing = config.model.gradient_checkpointing,
         .defer_weight_gradients = config.parallel.schedule == plan::Schedule::kZeroBubble,
-        .layers = all[static_cast<size_t>(run * mesh.shape().pp + mesh.at().pp)],
+        .layers = all[index(run * mesh.shape().pp + mesh.at().pp)],
         .tp = &mesh.tp()};
     own.push_back(std::make_unique<model::Transformer>(shape, options));
     if (directory) {
@@ -92,7 +93,7 @@ OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Tran
   ordered.by_use = ordered.all;
   const auto late = std::stable_partition(ordered.all.begin(), ordered.all.end(),
                                           [&](const auto& parameter) { return !is_late(parameter); });
-  ordered.late = static_cast<size_t>(late - ordered.all.begin());
+  ordered.late = index(late - ordered.all.begin());
   return ordered;
 }
 
