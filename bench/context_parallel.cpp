@@ -36,7 +36,7 @@
 #include "fpdist/parallel/context_attention.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/words.hpp"
-#include "tests/support/context_trees.hpp"
+#include "tests/support/plan/context_trees.hpp"
 
 namespace {
 
@@ -56,7 +56,7 @@ plan::CpCosts costs_of(const plan::CpHeads& heads) {
 /// The same tree with every node a 16th as long.
 std::vector<prefix::Node> scaled(const std::vector<prefix::Node>& node) {
   std::vector<prefix::Node> small;
-  for (const prefix::Node& one : node) plan::add_node(small, one.parent, std::max(1, (one.end - one.begin) / kScale));
+  for (const prefix::Node& one : node) test::add_node(small, one.parent, std::max(1, (one.end - one.begin) / kScale));
   return small;
 }
 
@@ -97,12 +97,12 @@ std::vector<Sent> measured(const plan::CpPlan& plan, const std::vector<int32_t>&
   return sent;
 }
 
-bool compare_traffic(const plan::NamedTree& tree, plan::CpMethod method) {
+bool compare_traffic(const test::NamedTree& tree, plan::CpMethod method) {
   const std::vector<prefix::Node> node = scaled(tree.node);
   plan::ParallelOptions options;
   options.cp = kRanks, options.cp_chunk = 256 / kScale, options.cp_method = method;
   const plan::CpPlan plan = plan::plan_context(node, options, costs_of(kHeads));
-  const std::vector<Sent> wanted = planned(plan), got = measured(plan, plan::row_ends(node));
+  const std::vector<Sent> wanted = planned(plan), got = measured(plan, test::row_ends(node));
   const auto worst = [](const std::vector<Sent>& sent, auto part) {
     int64_t most = 0;
     for (const Sent& one : sent) most = std::max(most, part(one));
@@ -125,7 +125,7 @@ bool traffic_part() {
       << ", float32. U: ranks that exchange heads; rd: rounds.\n\n"
       << "tree (before the division) method     U  rd  fwd planned   measured bwd planned    measured  all ranks\n";
   bool good = true;
-  for (const plan::NamedTree& tree : plan::design_trees())
+  for (const test::NamedTree& tree : test::design_trees())
     for (const plan::CpMethod method :
          {plan::CpMethod::kRing, plan::CpMethod::kGroupCast, plan::CpMethod::kUlysses, plan::CpMethod::kAuto})
       good = compare_traffic(tree, method) && good;

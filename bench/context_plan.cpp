@@ -11,12 +11,13 @@
 #include <vector>
 
 #include "src/core/clock.hpp"
-#include "tests/support/context_trees.hpp"
+#include "tests/support/plan/context_trees.hpp"
 
 namespace {
 
 using namespace fpdist;
 using namespace fpdist::plan;
+using fpdist::test::design_trees, fpdist::test::NamedTree;
 
 constexpr int kRanks = 8;
 constexpr CpHeads kHeads{32, 8, 128};

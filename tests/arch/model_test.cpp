@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "fpdist/core/error.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::arch {
 namespace {
@@ -19,12 +20,7 @@ Json llama() {
 Attention attention_of(const Json& json) { return parse_model_config(json.dump(), "c").layers.back().attention; }
 
 std::string refusal(const Json& json) {
-  try {
-    parse_model_config(json.dump(), "dir/config.json");
-  } catch (const ModelFileError& error) {
-    return error.what();
-  }
-  return "accepted";
+  return test::refusal<ModelFileError>([&] { parse_model_config(json.dump(), "dir/config.json"); });
 }
 
 Json with(const char* field, Json value) {
@@ -172,12 +168,7 @@ TEST(Model, APresetsExportParsesBackToItself) {
   EXPECT_EQ(back.layers.back().norm_eps, tiny.layers.back().norm_eps);
   EXPECT_EQ(back.max_position_embeddings, tiny.max_position_embeddings);
   EXPECT_GE(tiny.vocab_size, 257);
-  try {
-    arch::preset_config("huge");
-    FAIL() << "an unknown preset was accepted";
-  } catch (const ConfigError& error) {
-    EXPECT_NE(std::string(error.what()).find("tiny"), std::string::npos);
-  }
+  test::expect_words(test::error_of<ConfigError>([] { arch::preset_config("huge"); }), {"tiny"});
 }
 
 }  // namespace

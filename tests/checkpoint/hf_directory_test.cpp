@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include "fpdist/core/error.hpp"
-#include "tests/checkpoint/scratch.hpp"
+#include "tests/support/files/scratch.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
+
+using test::contains, test::error_of, test::Scratch, test::spill;
 
 std::string refusal(const Scratch& scratch) {
   return error_of<ModelFileError>([&] { HfDirectory directory(scratch.path()); });

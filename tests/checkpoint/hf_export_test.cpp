@@ -7,10 +7,16 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
-#include "tests/checkpoint/scratch.hpp"
+#include "tests/checkpoint/expect_holds.hpp"
+#include "tests/support/files/full_disk.hpp"
+#include "tests/support/files/scratch.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
+
+using test::contains, test::error_of, test::expect_holds, test::FileSizeLimit, test::names_in, test::Scratch,
+    test::slurp, test::spill;
 
 NamedTensors some_tensors() {
   NamedTensors tensors;

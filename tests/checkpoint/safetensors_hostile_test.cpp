@@ -7,10 +7,13 @@
 #include "fpdist/checkpoint/safetensors.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
-#include "tests/checkpoint/scratch.hpp"
+#include "tests/support/files/scratch.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
+
+using test::contains, test::error_of, test::Scratch, test::slurp, test::spill;
 
 std::string length_bytes(uint64_t length) {
   std::string bytes;

@@ -5,10 +5,14 @@
 #include <unistd.h>
 
 #include "fpdist/core/error.hpp"
-#include "tests/checkpoint/scratch.hpp"
+#include "tests/support/files/full_disk.hpp"
+#include "tests/support/files/scratch.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
+
+using test::contains, test::error_of, test::FileSizeLimit, test::names_in, test::Scratch, test::slurp, test::spill;
 
 TEST(Safetensors, EveryDtypeComesBackBitForBit) {
   const Scratch scratch;

@@ -7,10 +7,13 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
-#include "tests/checkpoint/scratch.hpp"
+#include "tests/support/files/scratch.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
+
+using test::contains, test::error_of, test::Scratch, test::spill;
 
 /// A file whose only tensor "w", float32 [rows, columns] counting up from 0, starts `shift` bytes off its alignment.
 std::string counting_file(int rows, int columns, size_t shift) {

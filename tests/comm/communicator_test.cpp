@@ -16,17 +16,12 @@
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/core/error.hpp"
 #include "tests/comm/rank_values.hpp"
-#include "tests/support/run_ranks.hpp"
+#include "tests/support/ranks/run_ranks.hpp"
 
 namespace fpdist::comm {
 namespace {
 
-using test::ascending_sum;
-using test::is_sum;
-using test::kDtypes;
-using test::ragged_counts;
-using test::run_ranks;
-using test::values_of;
+using test::ascending_sum, test::is_sum, test::kDtypes, test::ragged_counts, test::run_ranks, test::values_of;
 
 /// Small enough that sums take several rounds and messages several pieces.
 const CommOptions kTight{

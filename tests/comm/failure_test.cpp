@@ -11,18 +11,17 @@
 
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/core/error.hpp"
-#include "tests/comm/error_of.hpp"
 #include "tests/comm/rank_values.hpp"
-#include "tests/support/run_ranks.hpp"
+#include "tests/support/ranks/run_ranks.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::comm {
 namespace {
 
+using test::error_of, test::contains, test::run_ranks;
+
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
-using test::error_of;
-using test::has;
-using test::run_ranks;
 
 TEST(Watchdog, AnAbsentRankIsNamedWithinTheTimeout) {
   constexpr milliseconds kTimeout(400);
@@ -34,15 +33,16 @@ TEST(Watchdog, AnAbsentRankIsNamedWithinTheTimeout) {
     dp->all_reduce(tensor);
     if (world.rank() == absent) std::this_thread::sleep_for(3 * kTimeout);
     const auto start = Clock::now();
-    const std::string error = error_of([&] { dp->all_reduce(tensor); });
+    const std::string error = error_of<CommError>([&] { dp->all_reduce(tensor); });
     EXPECT_LT(Clock::now() - start, kTimeout + milliseconds(1000));
-    EXPECT_TRUE(has(error, "all_reduce, call 2, on axis dp")) << error;
+    EXPECT_TRUE(contains(error, "all_reduce, call 2, on axis dp")) << error;
     if (world.rank() == absent) {
-      EXPECT_TRUE(has(error, "aborted")) << error;  // it came too late, the others had given up
+      EXPECT_TRUE(contains(error, "aborted")) << error;  // it came too late, the others had given up
     } else {
-      EXPECT_TRUE(has(error, text("no answer from world rank ", absent))) << error;
+      EXPECT_TRUE(contains(error, text("no answer from world rank ", absent))) << error;
     }
-    EXPECT_TRUE(has(error_of([&] { world.communicator().barrier(); }), "aborted")) << "a dead communicator lives on";
+    EXPECT_TRUE(contains(error_of<CommError>([&] { world.communicator().barrier(); }), "aborted"))
+        << "a dead communicator lives on";
   };
   run_ranks(body, {.timeout = kTimeout});
 }
@@ -54,8 +54,8 @@ TEST(Watchdog, AMissingReceiverIsNamedToo) {
     if (world.rank() == 0) {
       world.communicator().group_begin();
       world.communicator().send(tensor, 1);  // small enough to be buffered, yet it must not pass
-      const std::string error = error_of([&] { world.communicator().group_end(); });
-      EXPECT_TRUE(has(error, "group") && has(error, "no answer from world rank 1")) << error;
+      const std::string error = error_of<CommError>([&] { world.communicator().group_end(); });
+      EXPECT_TRUE(contains(error, "group") && contains(error, "no answer from world rank 1")) << error;
     } else {
       std::this_thread::sleep_for(milliseconds(600));
     }
@@ -69,8 +69,8 @@ TEST(Watchdog, CallsOnDifferentAxesNeverMeet) {
     const auto dp = world.communicator().split("dp", 0, world.rank());
     const auto tp = world.communicator().split("tp", 0, world.rank());
     at::Tensor tensor = test::ones({5}, at::kDouble);
-    const std::string error = error_of([&] { (world.rank() == 0 ? tp : dp)->all_reduce(tensor); });
-    EXPECT_TRUE(has(error, "all_reduce, call 1, on axis") && has(error, "no answer")) << error;
+    const std::string error = error_of<CommError>([&] { (world.rank() == 0 ? tp : dp)->all_reduce(tensor); });
+    EXPECT_TRUE(contains(error, "all_reduce, call 1, on axis") && contains(error, "no answer")) << error;
   };
   run_ranks(body, {.timeout = milliseconds(300)});
 }
@@ -84,8 +84,10 @@ TEST(Watchdog, AbortWakesRanksOnEveryAxis) {
       std::this_thread::sleep_for(milliseconds(50));
       world.communicator().abort("enough of this");
     }
-    const std::string error = error_of([&] { dp->barrier(); });
-    EXPECT_TRUE(has(error, "barrier") && has(error, "axis dp") && has(error, "world rank 0: enough of this")) << error;
+    const std::string error = error_of<CommError>([&] { dp->barrier(); });
+    EXPECT_TRUE(contains(error, "barrier") && contains(error, "axis dp") &&
+                contains(error, "world rank 0: enough of this"))
+        << error;
     EXPECT_LT(Clock::now() - start, std::chrono::seconds(10));
   });
 }
@@ -99,12 +101,12 @@ void expect_mismatch(const std::function<void(Communicator&)>& usual, const std:
     Communicator& communicator = world.communicator();
     const bool is_odd = world.rank() == world.size() - 1;
     const auto start = Clock::now();
-    std::string error = error_of([&] {
+    std::string error = error_of<CommError>([&] {
       is_odd ? odd(communicator) : usual(communicator);
       communicator.barrier();  // a rank whose own messages all matched learns it here
     });
     EXPECT_LT(Clock::now() - start, std::chrono::seconds(10));
-    for (const std::string& word : words) EXPECT_TRUE(has(error, word)) << word << " is not in: " << error;
+    for (const std::string& word : words) EXPECT_TRUE(contains(error, word)) << word << " is not in: " << error;
   };
   run_ranks(body, {.timeout = test::kPatience, .check_every = check_every});
 }
@@ -169,10 +171,11 @@ TEST(Misuse, ASecondMessageToAPeerInAGroupIsRefused) {
     at::Tensor tensor = test::ones({3}, at::kFloat);
     communicator.group_begin();
     communicator.send(tensor, 0);
-    EXPECT_TRUE(has(error_of([&] { communicator.send(tensor, 0); }), "a second send with rank 0"));
+    EXPECT_TRUE(contains(error_of<CommError>([&] { communicator.send(tensor, 0); }), "a second send with rank 0"));
     communicator.group_begin();  // the refused group is gone
     communicator.receive(tensor, 0);
-    EXPECT_TRUE(has(error_of([&] { communicator.receive(tensor, 0); }), "a second receive with rank 0"));
+    EXPECT_TRUE(
+        contains(error_of<CommError>([&] { communicator.receive(tensor, 0); }), "a second receive with rank 0"));
     communicator.barrier();
   });
 }
@@ -181,17 +184,17 @@ TEST(Misuse, CallsOutOfOrderAreRefused) {
   run_ranks([](World& world) {
     Communicator& communicator = world.communicator();
     at::Tensor tensor = test::ones({3}, at::kFloat), other = test::ones({2}, at::kFloat);
-    EXPECT_TRUE(has(error_of([&] { communicator.send(tensor, 0); }), "outside"));
-    EXPECT_TRUE(has(error_of([&] { communicator.group_end(); }), "group_end without"));
+    EXPECT_TRUE(contains(error_of<CommError>([&] { communicator.send(tensor, 0); }), "outside"));
+    EXPECT_TRUE(contains(error_of<CommError>([&] { communicator.group_end(); }), "group_end without"));
     communicator.group_begin();
-    EXPECT_TRUE(has(error_of([&] { communicator.group_begin(); }), "inside a group"));
-    EXPECT_TRUE(has(error_of([&] { communicator.all_reduce(tensor); }), "between group_begin"));
+    EXPECT_TRUE(contains(error_of<CommError>([&] { communicator.group_begin(); }), "inside a group"));
+    EXPECT_TRUE(contains(error_of<CommError>([&] { communicator.all_reduce(tensor); }), "between group_begin"));
     communicator.send(tensor, world.rank());
-    EXPECT_TRUE(has(error_of([&] { communicator.group_end(); }), "message to oneself"));
+    EXPECT_TRUE(contains(error_of<CommError>([&] { communicator.group_end(); }), "message to oneself"));
     communicator.group_begin();
     communicator.send(tensor, world.rank());
     communicator.receive(other, world.rank());
-    EXPECT_TRUE(has(error_of([&] { communicator.group_end(); }), "message to oneself"));
+    EXPECT_TRUE(contains(error_of<CommError>([&] { communicator.group_end(); }), "message to oneself"));
     communicator.barrier();
   });
 }
@@ -205,19 +208,19 @@ TEST(Misuse, TensorsAndCountsThatDoNotFitAreRefused) {
     std::vector<int64_t> counts(world.size(), 4), short_counts(world.size(), 3), negative(world.size(), 4);
     negative[0] = -4;
     at::Tensor all = test::ones({4 * world.size()}, at::kFloat), wide = all.to(at::kDouble);
-    EXPECT_TRUE(has(refused([&] { communicator.all_reduce(half); }), "Half"));
-    EXPECT_TRUE(has(refused([&] { communicator.all_reduce(strided); }), "not contiguous"));
-    EXPECT_TRUE(has(refused([&] { communicator.all_reduce(none); }), "undefined"));
-    EXPECT_TRUE(has(refused([&] { communicator.broadcast(ok, world.size()); }), "root"));
-    EXPECT_TRUE(has(refused([&] { communicator.all_gather_v(ok, all, short_counts); }), "add up to"));
-    EXPECT_TRUE(has(refused([&] { communicator.all_gather_v(ok, all, negative); }), "-4"));
-    EXPECT_TRUE(has(refused([&] { communicator.all_gather_v(ok, wide, counts); }), "Double"));
-    EXPECT_TRUE(has(refused([&] { communicator.reduce_scatter_v(wide, ok, counts); }), "Double"));
-    EXPECT_TRUE(has(refused([&] { communicator.all_to_all_v(wide, counts, all, counts); }), "dtype"));
+    EXPECT_TRUE(contains(refused([&] { communicator.all_reduce(half); }), "Half"));
+    EXPECT_TRUE(contains(refused([&] { communicator.all_reduce(strided); }), "not contiguous"));
+    EXPECT_TRUE(contains(refused([&] { communicator.all_reduce(none); }), "undefined"));
+    EXPECT_TRUE(contains(refused([&] { communicator.broadcast(ok, world.size()); }), "root"));
+    EXPECT_TRUE(contains(refused([&] { communicator.all_gather_v(ok, all, short_counts); }), "add up to"));
+    EXPECT_TRUE(contains(refused([&] { communicator.all_gather_v(ok, all, negative); }), "-4"));
+    EXPECT_TRUE(contains(refused([&] { communicator.all_gather_v(ok, wide, counts); }), "Double"));
+    EXPECT_TRUE(contains(refused([&] { communicator.reduce_scatter_v(wide, ok, counts); }), "Double"));
+    EXPECT_TRUE(contains(refused([&] { communicator.all_to_all_v(wide, counts, all, counts); }), "dtype"));
     counts.push_back(0);
-    EXPECT_TRUE(has(refused([&] { communicator.all_gather_v(ok, all, counts); }), "counts for"));
+    EXPECT_TRUE(contains(refused([&] { communicator.all_gather_v(ok, all, counts); }), "counts for"));
     communicator.group_begin();
-    EXPECT_TRUE(has(refused([&] { communicator.send(ok, -1); }), "names rank -1"));
+    EXPECT_TRUE(contains(refused([&] { communicator.send(ok, -1); }), "names rank -1"));
     communicator.barrier();
   });
 }

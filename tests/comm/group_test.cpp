@@ -14,17 +14,16 @@
 
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/core/error.hpp"
-#include "tests/comm/error_of.hpp"
 #include "tests/comm/rank_values.hpp"
-#include "tests/support/run_ranks.hpp"
+#include "tests/support/ranks/run_ranks.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::comm {
 namespace {
 
+using test::error_of, test::run_ranks, test::values_of;
+
 using std::chrono::microseconds;
-using test::error_of;
-using test::run_ranks;
-using test::values_of;
 
 using Works = std::vector<std::unique_ptr<Work>>;
 
@@ -260,7 +259,7 @@ TEST(Groups, DoneSaysWithoutWaitingWhetherTheMessagesAreThere) {
 TEST(Groups, AMessageThatNobodyWaitsForEndsTheJobByName) {
   const auto body = [](World& world) {
     if (world.size() == 1) return;
-    const std::string error = error_of([&] {
+    const std::string error = test::refusal<CommError>([&] {
       const auto axis = world.communicator().split("pp", 0, world.rank());
       at::Tensor tensor = test::ones({100000}, at::kDouble);
       if (world.rank() == 0) (void)start_send(*axis, tensor, 1);
@@ -277,7 +276,7 @@ TEST(Groups, AMismatchInAPostedGroupIsNamedByWhateverCallMeetsIt) {
     if (world.size() == 1) return;
     std::unique_ptr<Communicator> axis;
     std::unique_ptr<Work> work;
-    const std::string error = error_of([&] {
+    const std::string error = error_of<CommError>([&] {
       axis = world.communicator().split("cp", 0, world.rank());
       at::Tensor tensor = test::ones({world.rank() == 0 ? 5 : 6}, at::kDouble);
       if (world.rank() == 0) work = start_send(*axis, tensor, 1);
@@ -287,7 +286,7 @@ TEST(Groups, AMismatchInAPostedGroupIsNamedByWhateverCallMeetsIt) {
     EXPECT_NE(error.find("on axis cp"), std::string::npos) << error;
     EXPECT_NE(error.find("40 bytes of Double"), std::string::npos) << error;
     if (world.rank() != 1 || !work) return;  // the sender's part may be over
-    EXPECT_NE(error_of([&] { work->wait(); }).find("on axis cp"), std::string::npos);
+    EXPECT_NE(error_of<CommError>([&] { work->wait(); }).find("on axis cp"), std::string::npos);
   });
 }
 
@@ -295,7 +294,7 @@ TEST(Groups, WorkUnderWayIsGivenUpWhenAnErrorUnwinds) {
   const auto body = [](World& world) {
     if (world.size() == 1) return;
     at::Tensor tensor = test::ones({100000}, at::kDouble), other = tensor.clone();
-    const std::string error = error_of([&] {
+    const std::string error = error_of<CommError>([&] {
       const int peer = (world.rank() + 1) % world.size();
       const auto sent = start_send(world.communicator(), tensor, peer);
       const auto received = start_receive(world.communicator(), other, peer);

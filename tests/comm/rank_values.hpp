@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "tests/support/transport.hpp"
+#include "tests/support/ranks/transport.hpp"
 
 namespace fpdist::test {
 

@@ -1,7 +1,10 @@
-#include "tests/config/support.hpp"
+#include "tests/config/config_file.hpp"
+#include "tests/support/words/error_of.hpp"
 
-namespace fpdist::config::testing {
+namespace fpdist::config {
 namespace {
+
+using test::ConfigFile, test::expect_words, test::refusal_of;
 
 class CommandLineTest : public ::testing::Test {
  protected:
@@ -11,9 +14,9 @@ class CommandLineTest : public ::testing::Test {
   }
   std::string error(std::vector<std::string> more) {
     more.insert(more.begin(), file_.path());
-    return error_of(more);
+    return refusal_of(more);
   }
-  File file_{
+  ConfigFile file_{
       "model: { preset: tiny }\ndata: { path: [f.jsonl, g.jsonl], columns: { a: b } }\ntrain: { max_steps: 5 }\n"};
 };
 
@@ -87,4 +90,4 @@ TEST_F(CommandLineTest, HelpNamesEveryKeyOfTheEcho) {
 }
 
 }  // namespace
-}  // namespace fpdist::config::testing
+}  // namespace fpdist::config

@@ -1,10 +1,13 @@
 #include "fpdist/config/settled.hpp"
 
 #include "src/plan/costs/costs_file.hpp"
-#include "tests/config/support.hpp"
+#include "tests/config/config_file.hpp"
+#include "tests/support/words/error_of.hpp"
 
-namespace fpdist::config::testing {
+namespace fpdist::config {
 namespace {
+
+using test::ConfigFile, test::expect_words;
 
 Config given(Method method) {
   Config config;
@@ -15,17 +18,12 @@ Config given(Method method) {
 }
 
 Config read_back(const std::string& yaml) {
-  const File file(yaml);
+  const ConfigFile file(yaml);
   return parse_command_line({file.path()}).config;
 }
 
 std::string refusal(const Config& config, int ranks) {
-  try {
-    settle(config, ranks);
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "";
+  return test::refusal<ConfigError>([&] { settle(config, ranks); });
 }
 
 TEST(Settled, NothingIsLeftOpen) {
@@ -89,4 +87,4 @@ TEST(Settled, WhatDoesNotFitIsRefused) {
 }
 
 }  // namespace
-}  // namespace fpdist::config::testing
+}  // namespace fpdist::config

@@ -1,10 +1,13 @@
 #include <functional>
 #include <limits>
 
-#include "tests/config/support.hpp"
+#include "tests/config/config_file.hpp"
+#include "tests/support/words/error_of.hpp"
 
-namespace fpdist::config::testing {
+namespace fpdist::config {
 namespace {
+
+using test::expect_words;
 
 using config::Config;
 
@@ -18,16 +21,11 @@ Config good() {
 std::string said(const std::function<void(Config&)>& spoil) {
   Config config = good();
   spoil(config);
-  try {
-    config::validate(config);
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "";
+  return test::refusal<ConfigError>([&] { validate(config); });
 }
 
 TEST(Validate, AcceptsDefaultsWithAModelAndData) {
-  EXPECT_EQ(said([](Config&) {}), "");
+  EXPECT_EQ(said([](Config&) {}), "accepted");
 }
 
 TEST(Validate, EveryBadValueNamesItsKey) {
@@ -88,4 +86,4 @@ TEST(Validate, SaysEverythingAtOnce) {
 }
 
 }  // namespace
-}  // namespace fpdist::config::testing
+}  // namespace fpdist::config

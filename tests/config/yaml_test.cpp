@@ -1,13 +1,16 @@
 #include <algorithm>
 #include <random>
 
-#include "tests/config/support.hpp"
+#include "tests/config/config_file.hpp"
+#include "tests/support/words/error_of.hpp"
 
-namespace fpdist::config::testing {
+namespace fpdist::config {
 namespace {
 
+using test::ConfigFile, test::error_in, test::expect_words, test::kGoodConfig, test::refusal_of;
+
 TEST(Yaml, OverridesDefaultsAndKeepsTheRest) {
-  const File file(
+  const ConfigFile file(
       "method: dpo\nmodel: { preset: tiny, dtype: bfloat16 }\ndata:\n  path: [a.jsonl, b.jsonl]\n  columns: { chosen: "
       "good }\n"
       "optim: { learning_rate: 1e-6 }\ntrain:\n  max-steps: 7\n  seed: 18446744073709551615\n");
@@ -23,12 +26,13 @@ TEST(Yaml, OverridesDefaultsAndKeepsTheRest) {
 }
 
 TEST(Yaml, UnknownKeysAreNamedWithPlaceAndNearestKey) {
-  expect_words(error_in(kGood + "train:\n  max_step: 3\n"),
+  expect_words(error_in(kGoodConfig + "train:\n  max_step: 3\n"),
                {"FILE:4:3: unknown key 'train.max_step'", "train.max_steps?"});
-  expect_words(error_in(kGood + "trian: { seed: 1 }\n"), {"FILE:3:1: unknown key 'trian'", "did you mean train?"});
-  expect_words(error_in(kGood + "seed: 1\n"), {"FILE:3:1", "unknown key 'seed'"});
-  expect_words(error_in(kGood + "train.seed: 1\n"), {"FILE:3:1", "inside the section 'train:'"});
-  expect_words(error_in(kGood + "zzzzzzzzzzzz: 1\n"), {"FILE:3:1", "--help lists"});
+  expect_words(error_in(kGoodConfig + "trian: { seed: 1 }\n"),
+               {"FILE:3:1: unknown key 'trian'", "did you mean train?"});
+  expect_words(error_in(kGoodConfig + "seed: 1\n"), {"FILE:3:1", "unknown key 'seed'"});
+  expect_words(error_in(kGoodConfig + "train.seed: 1\n"), {"FILE:3:1", "inside the section 'train:'"});
+  expect_words(error_in(kGoodConfig + "zzzzzzzzzzzz: 1\n"), {"FILE:3:1", "--help lists"});
 }
 
 TEST(Yaml, KeysOfOtherSystemsPointToOurs) {
@@ -44,15 +48,15 @@ TEST(Yaml, KeysOfOtherSystemsPointToOurs) {
       {"learning-rate", "optim.learning_rate"},
       {"max_tokens", "pack.max_tokens"}};
   for (const auto& [theirs, ours] : hints) {
-    expect_words(error_in(kGood + theirs + ": 1\n"), {"did you mean " + ours + "?"});
-    expect_words(error_in(kGood + "train: { " + theirs + ": 1 }\n"), {"did you mean " + ours + "?"});
+    expect_words(error_in(kGoodConfig + theirs + ": 1\n"), {"did you mean " + ours + "?"});
+    expect_words(error_in(kGoodConfig + "train: { " + theirs + ": 1 }\n"), {"did you mean " + ours + "?"});
   }
 }
 
 TEST(Yaml, DuplicatesAreErrorsAtEveryLevel) {
-  expect_words(error_in(kGood + "train: { seed: 1 }\ntrain: { seed: 2 }\n"), {"FILE:4:1: duplicate key 'train'"});
-  expect_words(error_in(kGood + "train:\n  seed: 1\n  seed: 2\n"), {"FILE:5:3: duplicate key 'train.seed'"});
-  expect_words(error_in(kGood + "train: { max-steps: 1, max_steps: 2 }\n"), {"duplicate key 'train.max_steps'"});
+  expect_words(error_in(kGoodConfig + "train: { seed: 1 }\ntrain: { seed: 2 }\n"), {"FILE:4:1: duplicate key 'train'"});
+  expect_words(error_in(kGoodConfig + "train:\n  seed: 1\n  seed: 2\n"), {"FILE:5:3: duplicate key 'train.seed'"});
+  expect_words(error_in(kGoodConfig + "train: { max-steps: 1, max_steps: 2 }\n"), {"duplicate key 'train.max_steps'"});
   expect_words(error_in("model: { preset: tiny }\ndata: { path: a, columns: { x: y, x: z } }\n"),
                {"duplicate key 'data.columns.x'"});
 }
@@ -74,7 +78,7 @@ TEST(Yaml, WrongTypesNameTheExpectedType) {
       {"parallel: { dp: 3000000000 }", "expected an integer"},
       {"train: 3", "section 'train' must hold keys"},
       {"[a]: 3", "plain word"}};
-  for (const auto& [line, what] : wrong) expect_words(error_in(kGood + line + "\n"), {"FILE:3:", what});
+  for (const auto& [line, what] : wrong) expect_words(error_in(kGoodConfig + line + "\n"), {"FILE:3:", what});
   expect_words(error_in("model: { dtype: half }\n"), {"FILE:1:17: model.dtype: expected float32, bfloat16 or float64"});
   expect_words(error_in("data: { path: { a: b } }\n"), {"expected one text or a list of them, got a map"});
   expect_words(error_in("data: { path: [[a]] }\n"), {"got a list or map inside"});
@@ -88,11 +92,11 @@ TEST(Yaml, AllErrorsOfAFileAreListedAtOnce) {
 }
 
 TEST(Yaml, FilesThatAreNoConfigurationAreErrors) {
-  expect_words(error_of({"no/such/file.yaml"}), {"no/such/file.yaml", "cannot be read"});
-  expect_words(error_of({std::filesystem::temp_directory_path().string()}), {"cannot be read"});
+  expect_words(refusal_of({"no/such/file.yaml"}), {"no/such/file.yaml", "cannot be read"});
+  expect_words(refusal_of({std::filesystem::temp_directory_path().string()}), {"cannot be read"});
   expect_words(error_in("train: { seed: 1\nmodel"), {"FILE:", "not valid YAML"});
   expect_words(error_in("- a\n- b\n"), {"FILE:1:1", "expected sections"});
-  expect_words(error_in(kGood + "---\n" + kGood), {"second YAML document"});
+  expect_words(error_in(kGoodConfig + "---\n" + kGoodConfig), {"second YAML document"});
   expect_words(error_in(""), {"no model", "data.path"});
 }
 
@@ -139,7 +143,7 @@ TEST(Yaml, EchoReadsBackToTheSameValue) {
     std::mt19937_64 random(seed);
     const config::Config config = random_config(random);
     const std::string echo = to_yaml(config);
-    const File file(echo);
+    const ConfigFile file(echo);
     const config::Config again = parse_command_line({file.path()}).config;
     ASSERT_EQ(to_yaml(again), echo);
     // The echo could forget a field on both ways; compare some of each type for themselves.
@@ -161,11 +165,11 @@ TEST(Configs, EveryFileParses) {
   for (const auto& entry : std::filesystem::directory_iterator(FPDIST_SOURCE_DIR "/configs")) {
     if (entry.is_directory()) continue;  // cost files
     SCOPED_TRACE(entry.path());
-    EXPECT_EQ(error_of({entry.path().string()}), "");
+    EXPECT_EQ(refusal_of({entry.path().string()}), "accepted");
     ++files;
   }
   EXPECT_GE(files, 4);
 }
 
 }  // namespace
-}  // namespace fpdist::config::testing
+}  // namespace fpdist::config

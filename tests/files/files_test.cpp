@@ -6,21 +6,16 @@
 #include <filesystem>
 
 #include "fpdist/core/error.hpp"
-#include "tests/support/error_of.hpp"
-#include "tests/support/full_disk.hpp"
-#include "tests/support/scratch.hpp"
+#include "tests/support/files/full_disk.hpp"
+#include "tests/support/files/scratch.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::files {
 namespace {
 
+using test::contains, test::error_of, test::FileSizeLimit, test::names_in, test::Scratch, test::slurp;
+
 namespace fs = std::filesystem;
-using test::contains;
-using test::error_of;
-using test::FileSizeLimit;
-using test::names_in;
-using test::Scratch;
-using test::slurp;
-using test::spill;
 using Open = AppendFile::Open;
 
 void expect_full(const std::string& what, const std::string& path) {

@@ -8,7 +8,7 @@
 #include "kernels/rotary/rotary_composed.hpp"
 #include "kernels/swiglu/swiglu.hpp"
 #include "kernels/swiglu/swiglu_composed.hpp"
-#include "tests/support/random_tree.hpp"
+#include "tests/support/laws/relative_error.hpp"
 
 namespace fpdist::kernels {
 namespace {

@@ -20,9 +20,10 @@
 #include "kernels/tree_attention/library/run_calls.hpp"
 #include "kernels/tree_attention/library/varlen.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
-#include "tests/support/random_tree.hpp"
-#include "tests/support/test_device.hpp"
-#include "tests/support/tolerance.hpp"
+#include "tests/support/device/test_device.hpp"
+#include "tests/support/laws/relative_error.hpp"
+#include "tests/support/laws/tolerance.hpp"
+#include "tests/support/random/random_tree.hpp"
 
 namespace fpdist::kernels {
 namespace {

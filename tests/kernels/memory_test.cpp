@@ -5,7 +5,7 @@
 #include <sys/resource.h>
 
 #include "kernels/tree_attention/tree_attention.hpp"
-#include "tests/support/random_tree.hpp"
+#include "tests/support/random/random_tree.hpp"
 
 namespace fpdist {
 namespace {

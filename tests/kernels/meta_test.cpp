@@ -18,8 +18,8 @@
 #include "kernels/tree_attention/library/run_calls.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 #include "src/ops/partial_logprob.hpp"
-#include "tests/support/meta_aten.hpp"
-#include "tests/support/random_tree.hpp"
+#include "tests/support/device/meta_aten.hpp"
+#include "tests/support/random/random_tree.hpp"
 
 namespace fpdist {
 namespace {

@@ -11,13 +11,14 @@
 #include "kernels/rotary/rotary.hpp"
 #include "kernels/swiglu/swiglu.hpp"
 #include "tests/emulation/cuda/kernel_counts.hpp"
-#include "tests/support/random_tree.hpp"
-#include "tests/support/test_device.hpp"
+#include "tests/support/device/test_device.hpp"
+#include "tests/support/laws/relative_error.hpp"
 
 namespace fpdist::kernels {
 namespace {
 
 using test::here, test::Made, test::there;
+
 using Tensors = std::vector<at::Tensor>;
 /// An operator on tensors of any device.
 using Operator = std::function<Tensors(const Tensors&)>;

@@ -6,6 +6,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/loss.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::loss {
 namespace {
@@ -73,12 +74,8 @@ TEST(Advantages, DoNotCountSamplesWithoutAReward) {
 
 TEST(Advantages, RefuseRewardsThatAreNotFinite) {
   std::vector<data::Group> groups = groups_of({{1}, {0, NAN}});
-  try {
-    fill_advantages(groups, {});
-    FAIL();
-  } catch (const DataError& error) {
-    EXPECT_STREQ(error.what(), "group 1 has a reward of nan: rewards must be finite");
-  }
+  EXPECT_EQ(test::error_of<DataError>([&] { fill_advantages(groups, {}); }),
+            "group 1 has a reward of nan: rewards must be finite");
 }
 
 }  // namespace

@@ -4,17 +4,13 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/loss.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::loss {
 namespace {
 
 std::string refusal(Method method, const LossOptions& options) {
-  try {
-    make_loss(method, options);
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::refusal<ConfigError>([&] { make_loss(method, options); });
 }
 
 TEST(LossOptions, DefaultsMakeEveryLoss) {

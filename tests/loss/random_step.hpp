@@ -12,7 +12,7 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/loss/loss.hpp"
 
-namespace fpdist::testing {
+namespace fpdist::test {
 
 /// A loss under test.
 struct Variant {
@@ -130,7 +130,7 @@ inline RandomStep random_step(uint64_t seed, int64_t pairs = 4, at::ScalarType d
 }
 
 /// Metric values of a whole step from the contributions of its packs.
-class StepMetrics {
+class PackMetrics {
  public:
   void add(const std::map<std::string, loss::Metric>& metrics) {
     for (const auto& [name, metric] : metrics) {
@@ -159,4 +159,4 @@ class StepMetrics {
   std::map<std::string, Sum> sums_;
 };
 
-}  // namespace fpdist::testing
+}  // namespace fpdist::test

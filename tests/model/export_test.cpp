@@ -7,10 +7,12 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
-#include "tests/model/support.hpp"
+#include "tests/model/small_model.hpp"
 
 namespace fpdist::model {
 namespace {
+
+using test::layout_of, test::load, test::make_model, test::randomize, test::sample_of, test::small_config;
 
 namespace fs = std::filesystem;
 

@@ -11,10 +11,14 @@
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/parallel/tensor_parallel.hpp"
-#include "tests/model/support.hpp"
+#include "tests/model/small_model.hpp"
+#include "tests/support/laws/relative_error.hpp"
 
 namespace fpdist::model {
 namespace {
+
+using test::layout_of, test::make_model, test::randomize, test::relative_error, test::sample_of, test::small_config,
+    test::take_gradients;
 
 parallel::PackTensors some_pack() {
   const std::vector<data::Sample> samples{sample_of({5, 6, 7, 8, 9}), sample_of({5, 6, 7, 1, 2, 3}), sample_of({4, 4})};
@@ -180,11 +184,11 @@ TEST(Transformer, MeanLogitsAndLogprobsAgreeWithAllLogits) {
   const auto tensors = some_pack();
   const at::Tensor hidden = model.forward(0, tensors, {});
   const at::Tensor logits = model.logits(hidden).index_select(0, tensors.head_row);
-  EXPECT_LT(relative_error(model.mean_logits(hidden, tensors), logits.mean(1)), 1e-12);
+  EXPECT_LT(relative_error(model.mean_logits(hidden, tensors), logits.mean(1), 0.0), 1e-12);
   const auto out = model.logprobs(hidden, tensors);
   const at::Tensor all = at::log_softmax(logits, 1);
-  EXPECT_LT(relative_error(out.logp.detach(), all.index({tensors.score_row, tensors.score_target})), 1e-12);
-  EXPECT_LT(relative_error(out.entropy.detach(), -(all.exp() * all).sum(1)), 1e-12);
+  EXPECT_LT(relative_error(out.logp.detach(), all.index({tensors.score_row, tensors.score_target}), 0.0), 1e-12);
+  EXPECT_LT(relative_error(out.entropy.detach(), -(all.exp() * all).sum(1), 0.0), 1e-12);
   EXPECT_TRUE(at::equal(out.argmax, logits.argmax(1)));
 }
 
@@ -196,7 +200,7 @@ TEST(Transformer, ScoresReadEachSamplesLastRow) {
   const at::Tensor scores = model.scores(hidden, tensors);
   const at::Tensor expected =
       at::mv(hidden.detach(), model.parameters().back()->value.detach().squeeze(0)).index_select(0, tensors.last_row);
-  EXPECT_LT(relative_error(scores.detach(), expected), 1e-12);
+  EXPECT_LT(relative_error(scores.detach(), expected, 0.0), 1e-12);
   scores.sum().backward();
   model.backward_input(0, hidden.grad());
   for (const auto& [name, gradient] : take_gradients(model))

@@ -8,10 +8,13 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "tests/model/support.hpp"
+#include "tests/model/small_model.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::model {
 namespace {
+
+using test::small_config;
 
 using Sum = ops::Sharding::Sum;
 
@@ -159,12 +162,7 @@ TEST(Weights, TheCountOfParametersIsWhatIsAllocated) {
 }
 
 std::string refusal(const arch::Model& config, int tp) {
-  try {
-    arch::check_tensor_parallel(config, tp);
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "";
+  return test::refusal<ConfigError>([&] { arch::check_tensor_parallel(config, tp); });
 }
 
 TEST(Weights, ADegreeThatDoesNotFitIsRefusedWithTheNearestOnes) {

@@ -7,11 +7,15 @@
 #include "fpdist/core/error.hpp"
 #include "src/ops/partial_attention.hpp"
 #include "src/ops/partial_embedding.hpp"
-#include "tests/support/random_tensor.hpp"
-#include "tests/support/random_tree.hpp"
+#include "tests/support/laws/dense_attention.hpp"
+#include "tests/support/laws/relative_error.hpp"
+#include "tests/support/random/random_tensor.hpp"
+#include "tests/support/random/random_tree.hpp"
 
 namespace fpdist::ops {
 namespace {
+
+using test::random, test::wide;
 
 Parameter make(at::Tensor value) {
   Parameter parameter;
@@ -20,8 +24,6 @@ Parameter make(at::Tensor value) {
   parameter.main_grad = at::zeros(value.sizes(), value.options().dtype(accumulate_dtype(value.scalar_type())));
   return parameter;
 }
-
-using test::random;
 
 TEST(OpsLinear, AddsWeightAndBiasGradientsOfEveryBackwardIntoTheMainGrads) {
   at::manual_seed(1);

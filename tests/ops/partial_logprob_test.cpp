@@ -8,7 +8,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
-#include "tests/support/random_tree.hpp"
+#include "tests/support/laws/relative_error.hpp"
 
 namespace fpdist::ops {
 namespace {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "fpdist/core/error.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::optim {
 namespace {
@@ -31,12 +32,7 @@ TEST(Schedule, EveryStepEqualsTransformers) {
 TEST(Schedule, AnUnknownNameListsTheKnownOnes) {
   OptimOptions options;
   options.lr_scheduler_type = "polynomial";
-  try {
-    learning_rate(options, 0, 10);
-    FAIL() << "accepted";
-  } catch (const ConfigError& error) {
-    EXPECT_NE(std::string(error.what()).find("constant_with_warmup"), std::string::npos) << error.what();
-  }
+  test::expect_words(test::error_of<ConfigError>([&] { learning_rate(options, 0, 10); }), {"constant_with_warmup"});
 }
 
 }  // namespace

@@ -11,18 +11,16 @@
 #include "fpdist/plan/step_plan.hpp"
 #include "src/plan/costs/costs_file.hpp"
 #include "src/plan/pack/pipeline_plan.hpp"
-#include "tests/support/random_lengths.hpp"
+#include "tests/support/random/random_lengths.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::plan {
 namespace {
 
+using test::random_lengths;
+
 std::string refusal(const LengthTree& tree, const PlannerOptions& options) {
-  try {
-    (void)plan_pipeline(tree, {}, options);
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "accepted";
+  return test::refusal<ConfigError>([&] { plan_pipeline(tree, {}, options); });
 }
 
 /// The number behind `words` in a refusal.
@@ -120,24 +118,15 @@ TEST(Refusals, LayersThatDoNotFitTheModelAreNoReasonToPlanOtherwise) {
   for (const std::vector<int64_t>& layers : {std::vector<int64_t>{32}, {16, 17}, {0, 32}}) {
     parallel.layers = layers;
     const std::vector<data::Group> groups{group};
-    try {
-      (void)make_step_plan(groups, Atomic::kSamples, parallel, {}, {});
-      FAIL() << "accepted";
-    } catch (const ConfigError& error) {
-      EXPECT_NE(std::string(error.what()).find("parallel.layers"), std::string::npos) << error.what();
-    }
+    test::expect_words(test::error_of<ConfigError>([&] { make_step_plan(groups, Atomic::kSamples, parallel, {}, {}); }),
+                       {"parallel.layers"});
   }
 }
 
 TEST(Refusals, CostsOfAnotherModelSayWhoseTheyAre) {
   EXPECT_NO_THROW(check_costs_fit({}, 32, "costs.yaml"));
-  try {
-    check_costs_fit({}, 28, "costs.yaml");
-    FAIL() << "accepted";
-  } catch (const ConfigError& error) {
-    for (const char* words : {"costs.yaml", "32", "28"})
-      EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
-  }
+  test::expect_words(test::error_of<ConfigError>([] { check_costs_fit({}, 28, "costs.yaml"); }),
+                     {"costs.yaml", "32", "28"});
 }
 
 TEST(Refusals, GroupsWhoseSamplesInterleaveStayTwoGroups) {

@@ -10,10 +10,12 @@
 
 #include "fpdist/core/rng.hpp"
 #include "src/core/clock.hpp"
-#include "tests/support/step_groups.hpp"
+#include "tests/support/plan/step_groups.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::group_of, test::kCosts, test::replicas;
 
 const StageCosts kRowsOnly{
     .layers = 1, .per_row = 1, .forward_pair = 0, .backward_pair = 0, .per_edge = 0, .overhead_rows = 0};

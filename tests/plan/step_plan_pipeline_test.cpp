@@ -9,11 +9,13 @@
 
 #include "fpdist/core/rng.hpp"
 #include "src/core/index.hpp"
-#include "tests/support/random_samples.hpp"
-#include "tests/support/step_groups.hpp"
+#include "tests/support/plan/step_groups.hpp"
+#include "tests/support/random/odd_groups.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::group_of, test::kCosts, test::replicas;
 
 TEST(StepPlan, EveryPackGoesThroughThePipelineWhole) {
   const std::vector<data::Group> groups{group_of(0, {60}, 10), group_of(1, {60}, 10)};
@@ -55,7 +57,7 @@ TEST(StepPlan, PipelinePlansAreWholeAndTheirSlicesFit) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 78);
     const Atomic atomic = rng.below(2) ? Atomic::kLines : Atomic::kSamples;
-    const auto groups = prefix::random_groups(seed, atomic == Atomic::kLines);
+    const auto groups = test::odd_groups(seed, atomic == Atomic::kLines);
     ParallelOptions parallel = replicas(static_cast<int>(1 + rng.below(3)));
     parallel.pp = static_cast<int>(2 + rng.below(3));
     parallel.schedule = static_cast<Schedule>(rng.below(3));

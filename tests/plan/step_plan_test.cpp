@@ -18,11 +18,14 @@
 #include "src/core/index.hpp"
 #include "src/plan/costs/unit_cost.hpp"
 #include "src/plan/step_tree.hpp"
-#include "tests/support/random_samples.hpp"
-#include "tests/support/step_groups.hpp"
+#include "tests/support/plan/step_groups.hpp"
+#include "tests/support/random/odd_groups.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::group_of, test::kCosts, test::replicas;
 
 int64_t pairs_of(const prefix::TreeLayout& layout) {
   int64_t pairs = 0;
@@ -44,7 +47,7 @@ void for_random_plans(Law law) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 77);
     const Atomic atomic = rng.below(2) ? Atomic::kLines : Atomic::kSamples;
-    Case one{prefix::random_groups(seed, atomic == Atomic::kLines), atomic, static_cast<int>(1 + rng.below(9)), {}};
+    Case one{test::odd_groups(seed, atomic == Atomic::kLines), atomic, static_cast<int>(1 + rng.below(9)), {}};
     one.options.share_prefix = rng.below(3) > 0;
     one.options.max_tokens =
         static_cast<int64_t>((atomic == Atomic::kLines ? 54 : 27) + rng.below(30));  // just above what fits
@@ -163,23 +166,14 @@ TEST(StepPlan, AGroupThatFitsNowhereNamesItselfAndTheCure) {
   const std::vector<data::Group> groups{group_of(41, {10, 10}, 5), group_of(42, {80, 30}, 20)};
   PackOptions options;
   options.max_tokens = 100;
-  try {
-    make_step_plan(groups, Atomic::kLines, replicas(2), kCosts, options);
-    FAIL() << "a pair of 130 rows was put into 100";
-  } catch (const ConfigError& error) {
-    const std::string what = error.what();
-    EXPECT_NE(what.find("group 42"), std::string::npos) << what;
-    EXPECT_NE(what.find("set pack.max_tokens to at least 130"), std::string::npos) << what;
-  }
+  const auto refused = [&](Atomic atomic) {
+    return test::error_of<ConfigError>([&] { make_step_plan(groups, atomic, replicas(2), kCosts, options); });
+  };
+  test::expect_words(refused(Atomic::kLines), {"group 42", "set pack.max_tokens to at least 130"});
   EXPECT_NO_THROW(make_step_plan(groups, Atomic::kSamples, replicas(2), kCosts, options))
       << "rollouts may be torn apart";
   options.max_tokens = 99;
-  try {
-    make_step_plan(groups, Atomic::kSamples, replicas(2), kCosts, options);
-    FAIL() << "a sample of 100 rows was put into 99";
-  } catch (const ConfigError& error) {
-    EXPECT_NE(std::string(error.what()).find("at least 100"), std::string::npos) << error.what();
-  }
+  test::expect_words(refused(Atomic::kSamples), {"at least 100"});
   options.max_tokens = 0;
   EXPECT_THROW(make_step_plan(groups, Atomic::kSamples, replicas(2), kCosts, options), ConfigError);
   EXPECT_THROW(make_step_plan(groups, Atomic::kSamples, replicas(-1), kCosts, {}), ConfigError);

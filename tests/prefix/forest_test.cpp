@@ -12,10 +12,12 @@
 
 #include "fpdist/core/rng.hpp"
 #include "fpdist/data/sample.hpp"
-#include "tests/support/random_samples.hpp"
+#include "tests/support/random/odd_groups.hpp"
 
 namespace fpdist::prefix {
 namespace {
+
+using test::odd_groups;
 
 using Tokens = std::vector<int32_t>;
 
@@ -26,7 +28,7 @@ Forest forest_of(const std::vector<Tokens>& samples, bool share = true) {
 
 std::vector<Tokens> random_sequences(uint64_t seed) {
   std::vector<Tokens> samples;
-  for (const data::Group& group : random_groups(seed))
+  for (const data::Group& group : odd_groups(seed))
     for (const data::Sample& sample : group.sample) samples.push_back(sample.token);
   return samples;
 }

@@ -302,7 +302,6 @@ def check_listed(root, paths):
         parent = path.rsplit("/", 1)[0]
         if not path.startswith(("src/", "kernels/", "tests/", "bench/", "examples/")) or not path.endswith((".cpp", ".cu")):
             continue
-        name = path.rsplit("/", 1)[1]
         # The nearest CMakeLists.txt at or above the file, naming it relative to itself; support code is named where it is used.
         folder, listed = parent, False
         while folder and not listed:
@@ -311,7 +310,7 @@ def check_listed(root, paths):
                 listed = bool(re.search(rf"(?<![\w]){re.escape(path[len(folder) + 1:])}(?![\w])", lists.read_text()))
             folder = folder.rsplit("/", 1)[0] if "/" in folder else ""
         if not listed and path.startswith("tests/support/"):
-            listed = any(f"support/{name}" in lists.read_text() for lists in root.glob("**/CMakeLists.txt"))
+            listed = any(path in lists.read_text() for lists in root.glob("tests/**/CMakeLists.txt"))
         if not listed:
             yield f"{path}:1: unlisted: no CMakeLists.txt names it"
 

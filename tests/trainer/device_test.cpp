@@ -8,9 +8,9 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
-#include "tests/support/meta_aten.hpp"
-#include "tests/support/meta_device.hpp"
-#include "tests/support/random_groups.hpp"
+#include "tests/support/device/meta_aten.hpp"
+#include "tests/support/device/meta_device.hpp"
+#include "tests/support/random/random_groups.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -57,7 +57,7 @@ void run_steps(Method method, const MeshShape& mesh, bool recompute, int slices 
     NullLog log;
     int downloads = 0;
     Trainer trainer(world, config, log, std::make_unique<test::MetaDevice>(&downloads));
-    const std::vector<data::Group> groups = testing::random_groups(method, 4, 7);
+    const std::vector<data::Group> groups = test::random_groups(method, 4, 7);
     for (int step = 1; step <= 2; ++step) {
       downloads = 0;
       trainer.step(groups);

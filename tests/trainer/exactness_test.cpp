@@ -8,12 +8,14 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
-#include "tests/support/metric_laws.hpp"
-#include "tests/support/random_groups.hpp"
+#include "tests/support/laws/metric_laws.hpp"
+#include "tests/support/random/random_groups.hpp"
 #include "tests/trainer/tiny_config.hpp"
 
 namespace fpdist::trainer {
 namespace {
+
+using test::tiny_config;
 
 struct Case {
   Method method;
@@ -39,12 +41,11 @@ Steps run_steps(const Config& config, int ranks, int steps, uint64_t seed) {
     Trainer trainer(world, config, log);
     std::vector<std::map<std::string, double>> metrics;
     for (int s = 0; s < steps; ++s)
-      metrics.push_back(trainer.step(testing::random_groups(config.method, 7, seed + static_cast<uint64_t>(s))).values);
+      metrics.push_back(trainer.step(test::random_groups(config.method, 7, seed + static_cast<uint64_t>(s))).values);
     const std::lock_guard lock(mutex);
     if (world.rank() != 0) return;
     for (int s = 0; s < steps; ++s)
-      run.ties.push_back(
-          testing::share_of_ties(testing::random_groups(config.method, 7, seed + static_cast<uint64_t>(s))));
+      run.ties.push_back(test::share_of_ties(test::random_groups(config.method, 7, seed + static_cast<uint64_t>(s))));
     run.metrics = metrics;
     run.weights = trainer.parameters().value().clone();
     for (const auto& parameter : trainer.parameters().parameters()) {
@@ -63,8 +64,8 @@ void expect_same_metrics(const Steps& a, const Steps& b, double tolerance) {
   ASSERT_EQ(a.metrics.size(), b.metrics.size());
   for (size_t s = 0; s < a.metrics.size(); ++s) {
     for (const auto& [name, value] : a.metrics[s]) {
-      if (testing::is_about_layout(name)) continue;
-      const double tie = testing::tie_tolerance(name, a.ties[s]);
+      if (test::is_about_layout(name)) continue;
+      const double tie = test::tie_tolerance(name, a.ties[s]);
       EXPECT_NEAR(value, b.metrics[s].at(name), tie + tolerance * std::max(1.0, std::abs(value)))
           << name << ", step " << s + 1;
     }

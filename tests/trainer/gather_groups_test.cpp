@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "fpdist/trainer/trainer.hpp"
-#include "tests/support/random_groups.hpp"
+#include "tests/support/random/random_groups.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -36,7 +36,7 @@ void expect_same(const std::vector<data::Group>& got, const std::vector<data::Gr
 /// What rank `rank` of `ranks` made; the last rank makes nothing when there are more than two.
 std::vector<data::Group> groups_of(Method method, int rank, int ranks) {
   if (ranks > 2 && rank == ranks - 1) return {};
-  auto groups = testing::random_groups(method, 2 + rank, 40 + static_cast<uint64_t>(rank));
+  auto groups = test::random_groups(method, 2 + rank, 40 + static_cast<uint64_t>(rank));
   groups[0].sample[0].advantage = -0.5 + rank;
   groups[0].sample[0].ref_logp.assign(groups[0].sample[0].token.size(), -1.25);
   for (data::Group& group : groups) group.id = 7;  // every rank counts as it likes

@@ -15,7 +15,7 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
-#include "tests/support/scratch.hpp"
+#include "tests/support/files/scratch.hpp"
 
 namespace fpdist::trainer {
 namespace {

@@ -1,10 +1,12 @@
 // Every axis on GPUs through NCCL (ranks may share one) against one CPU rank. Run under mpirun.
 
-#include "tests/support/mpi_main.hpp"
+#include "tests/support/ranks/mpi_main.hpp"
 #include "tests/trainer/gpu_runs.hpp"
 
 namespace fpdist::trainer {
 namespace {
+
+using test::config_of, test::expect_same, test::GpuRun, test::run, test::run_on, test::why_no_gpu;
 
 plan::ParallelOptions mesh_of(const MeshShape& shape) {
   plan::ParallelOptions mesh;
@@ -46,7 +48,7 @@ TEST(RanksOnGpus, EveryAxisGivesTheStepsOfOneCpuRank) {
   if (!why_not.empty()) GTEST_SKIP() << "NOT RUN: " << why_not;
   ASSERT_TRUE(world.size() == 2 || world.size() == 4) << "run with mpirun -np 2 or 4";
   for (const Method method : {Method::kDpo, Method::kGrpo}) {
-    const Result cpu = run(config_of(method, DType::kFloat32, "cpu"));
+    const GpuRun cpu = run(config_of(method, DType::kFloat32, "cpu"));
     for (const plan::ParallelOptions& mesh : world.size() == 2 ? meshes_of_two() : meshes_of_four()) {
       SCOPED_TRACE(text(name_of(method), " on ", to_string(mesh), ", ", plan::name_of(mesh.schedule), ", ",
                         plan::name_of(mesh.cp_method)));
@@ -54,7 +56,7 @@ TEST(RanksOnGpus, EveryAxisGivesTheStepsOfOneCpuRank) {
       config.comm.share_gpus = true;
       config.parallel = mesh;
       if (mesh.pp > 1 && world.size() == 4) config.pack.slices = 2;
-      const Result gpu = run_on(world, config), again = run_on(world, config);
+      const GpuRun gpu = run_on(world, config), again = run_on(world, config);
       if (world.rank() != 0) continue;
       expect_same(gpu, cpu);
       for (const auto& [name, weight] : gpu.weight) EXPECT_TRUE(at::equal(weight, again.weight.at(name))) << name;

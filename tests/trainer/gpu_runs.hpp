@@ -10,20 +10,18 @@
 #include <string>
 
 #include "fpdist/trainer/trainer.hpp"
-#include "tests/support/random_groups.hpp"
-#include "tests/support/why_no_gpu.hpp"
+#include "tests/support/device/why_no_gpu.hpp"
+#include "tests/support/random/random_groups.hpp"
 
-namespace fpdist::trainer {
+namespace fpdist::test {
 
-using test::why_no_gpu;
-
-struct Result {
+struct GpuRun {
   std::map<std::string, at::Tensor> gradient, weight;
   double loss = 0, peak_bytes = 0;
 };
 
-inline Config config_of(Method method, DType dtype, const std::string& device) {
-  Config config;
+inline config::Config config_of(Method method, DType dtype, const std::string& device) {
+  config::Config config;
   config.method = method;
   config.model.preset = "tiny";
   config.model.dtype = dtype;
@@ -35,28 +33,28 @@ inline Config config_of(Method method, DType dtype, const std::string& device) {
 }
 
 /// Two steps; gradients and weights on rank 0. Collective.
-inline Result run_on(comm::World& world, const Config& config) {
-  Result result;
+inline GpuRun run_on(comm::World& world, const config::Config& config) {
+  GpuRun result;
   NullLog log;
-  Trainer trainer(world, config, log);
-  const auto groups = testing::random_groups(config.method, 6, 11);
+  trainer::Trainer trainer(world, config, log);
+  const auto groups = random_groups(config.method, 6, 11);
   result.loss = trainer.step(groups).values.at("loss");
   result.gradient = trainer.gather_gradients();
-  const StepMetrics second = trainer.step(groups);
+  const trainer::StepMetrics second = trainer.step(groups);
   if (second.values.count("memory/peak_bytes")) result.peak_bytes = second.values.at("memory/peak_bytes");
   result.weight = trainer.gather_weights();
   return result;
 }
 
 /// The same on one rank of its own.
-inline Result run(const Config& config) {
-  Result result;
+inline GpuRun run(const config::Config& config) {
+  GpuRun result;
   comm::run_threads(1, [&](comm::World& world) { result = run_on(world, config); });
   return result;
 }
 
 /// Float32: a thousandth of a percent of the whole gradient.
-inline void expect_same(const Result& gpu, const Result& cpu) {
+inline void expect_same(const GpuRun& gpu, const GpuRun& cpu) {
   EXPECT_NEAR(gpu.loss, cpu.loss, 1e-5 * std::max(1.0, std::abs(cpu.loss)));
   double whole = 0;
   for (const auto& [name, gradient] : cpu.gradient) whole += gradient.to(at::kDouble).square().sum().item<double>();
@@ -65,4 +63,4 @@ inline void expect_same(const Result& gpu, const Result& cpu) {
         << name;
 }
 
-}  // namespace fpdist::trainer
+}  // namespace fpdist::test

@@ -10,12 +10,14 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
-#include "tests/support/metric_laws.hpp"
-#include "tests/support/random_groups.hpp"
+#include "tests/support/laws/metric_laws.hpp"
+#include "tests/support/random/random_groups.hpp"
 #include "tests/trainer/tiny_config.hpp"
 
 namespace fpdist::trainer {
 namespace {
+
+using test::tiny_config;
 
 struct Job {
   const char* name;
@@ -99,7 +101,7 @@ Outcome run(const Config& config, int ranks, int steps, comm::CommOptions option
         Trainer trainer(world, config, log);
         Outcome own;
         for (int s = 0; s < steps; ++s) {
-          const auto groups = testing::random_groups(config.method, 7, kSeed + static_cast<uint64_t>(s));
+          const auto groups = test::random_groups(config.method, 7, kSeed + static_cast<uint64_t>(s));
           own.metrics.push_back(trainer.step(groups).values);
           if (s == 0) own.gradients = trainer.gather_gradients();
         }
@@ -148,9 +150,9 @@ TEST_P(MeshLaw, EqualsOneRank) {
   ASSERT_EQ(many.metrics.size(), one.metrics.size());
   for (size_t s = 0; s < one.metrics.size(); ++s)
     for (const auto& [name, value] : one.metrics[s]) {
-      if (testing::is_about_layout(name)) continue;
-      const auto groups = testing::random_groups(variant.method, 7, kSeed + s);
-      const double tie = testing::tie_tolerance(name, testing::share_of_ties(groups));
+      if (test::is_about_layout(name)) continue;
+      const auto groups = test::random_groups(variant.method, 7, kSeed + s);
+      const double tie = test::tie_tolerance(name, test::share_of_ties(groups));
       EXPECT_NEAR(many.metrics[s].at(name), value, tie + 1e-10 * std::max(1.0, std::abs(value)))
           << name << ", step " << s + 1 << ", seed " << kSeed;
     }

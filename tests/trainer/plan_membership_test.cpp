@@ -11,7 +11,7 @@
 #include "fpdist/data/loader.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/step_plan.hpp"
-#include "tests/support/random_groups.hpp"
+#include "tests/support/random/random_groups.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -69,7 +69,7 @@ std::multiset<std::pair<int64_t, int32_t>> members(const Step& step) {
 
 class Membership : public ::testing::TestWithParam<Method> {
  protected:
-  std::vector<data::Group> data_ = testing::random_groups(GetParam(), kGroups, kSeed);
+  std::vector<data::Group> data_ = test::random_groups(GetParam(), kGroups, kSeed);
 };
 
 TEST_P(Membership, EveryMeshTrainsTheSameSamplesInEveryStep) {

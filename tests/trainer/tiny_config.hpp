@@ -5,12 +5,12 @@
 
 #include "fpdist/config/config.hpp"
 
-namespace fpdist::trainer {
+namespace fpdist::test {
 
 /// Options away from their defaults, so that every term of a loss counts. `variant`, for GRPO: a loss_type, or
 /// sequence: grpo by sequences.
-inline Config tiny_config(Method method, const std::string& variant = "grpo") {
-  Config config;
+inline config::Config tiny_config(Method method, const std::string& variant = "grpo") {
+  config::Config config;
   config.method = method;
   config.model.preset = "tiny";
   config.model.seed = 3;
@@ -27,4 +27,4 @@ inline Config tiny_config(Method method, const std::string& variant = "grpo") {
   return config;
 }
 
-}  // namespace fpdist::trainer
+}  // namespace fpdist::test

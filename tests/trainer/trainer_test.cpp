@@ -7,15 +7,15 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
 #include "src/config/describe_plan.hpp"
-#include "tests/support/random_groups.hpp"
-#include "tests/support/scratch.hpp"
+#include "tests/support/files/scratch.hpp"
+#include "tests/support/random/random_groups.hpp"
+#include "tests/support/ranks/error_on_ranks.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -50,25 +50,6 @@ class TrainerTest : public ::testing::Test {
     std::vector<std::string> result;
     for (std::string line; std::getline(in, line);) result.push_back(line);
     return result;
-  }
-
-  /// Text of the error that `body` throws on `ranks` ranks; every rank must throw ErrorType with the same text.
-  template <typename ErrorType>
-  std::string error_of(int ranks, const std::function<void(comm::World&)>& body) {
-    std::mutex mutex;
-    std::vector<std::string> texts;
-    comm::run_threads(ranks, [&](comm::World& world) {
-      try {
-        body(world);
-        ADD_FAILURE() << "rank " << world.rank() << " threw nothing";
-      } catch (const ErrorType& error) {
-        const std::lock_guard lock(mutex);
-        texts.push_back(error.what());
-      }
-    });
-    EXPECT_EQ(texts.size(), static_cast<size_t>(ranks));
-    for (const std::string& one : texts) EXPECT_EQ(one, texts.front());
-    return texts.empty() ? "" : texts.front();
   }
 
   const test::Scratch scratch_;
@@ -162,7 +143,7 @@ TEST_F(TrainerTest, VerifyPassesOnEveryMethod) {
       run.model.dtype = dtype;
       comm::run_threads(2, [&](comm::World& world) {
         Trainer trainer(world, run, log_);
-        for (uint64_t step = 0; step < 2; ++step) trainer.step(testing::random_groups(method, 5, step));
+        for (uint64_t step = 0; step < 2; ++step) trainer.step(test::random_groups(method, 5, step));
       });
     }
   }
@@ -172,20 +153,20 @@ TEST_F(TrainerTest, VerifyStopsWhenTheTwoWaysDisagree) {
   Config run = config(Method::kSft, "");
   run.pack.verify_steps = 1;
   int calls = 0;  // a loss that is not a function of the edges: each call is weighted differently
-  const std::string what = error_of<NumericsError>(1, [&](comm::World& world) {
+  const std::string what = test::error_on_ranks<NumericsError>(1, [&](comm::World& world) {
     Trainer trainer(world, run, log_);
     trainer.set_loss([&](const loss::Edges& edges, const plan::StepTotals&) {
       return loss::LossOutput{.loss = edges.logp.sum() * static_cast<double>(++calls), .metrics = {}};
     });
-    trainer.step(testing::random_groups(Method::kSft, 3, 1));
+    trainer.step(test::random_groups(Method::kSft, 3, 1));
   });
   EXPECT_NE(what.find("shared and unshared disagree"), std::string::npos) << what;
 }
 
 TEST_F(TrainerTest, ALossThatIsNotFiniteStopsEveryRankWithTheSameWords) {
-  const std::string what = error_of<NumericsError>(3, [&](comm::World& world) {
+  const std::string what = test::error_on_ranks<NumericsError>(3, [&](comm::World& world) {
     Trainer trainer(world, config(Method::kSft, ""), log_);
-    const auto groups = testing::random_groups(Method::kSft, 6, 2);
+    const auto groups = test::random_groups(Method::kSft, 6, 2);
     trainer.step(groups);
     const int rank = world.rank();
     trainer.set_loss([rank](const loss::Edges& edges, const plan::StepTotals&) {
@@ -199,13 +180,13 @@ TEST_F(TrainerTest, ALossThatIsNotFiniteStopsEveryRankWithTheSameWords) {
 }
 
 TEST_F(TrainerTest, AGradientThatIsNotFiniteNamesAParameter) {
-  const std::string what = error_of<NumericsError>(2, [&](comm::World& world) {
+  const std::string what = test::error_on_ranks<NumericsError>(2, [&](comm::World& world) {
     Trainer trainer(world, config(Method::kSft, ""), log_);
     trainer.set_loss([](const loss::Edges& edges, const plan::StepTotals&) {
       return loss::LossOutput{.loss = (edges.logp * 0.0).abs().sqrt().sum(),
                               .metrics = {}};  // 0, with a slope of inf * 0
     });
-    trainer.step(testing::random_groups(Method::kSft, 6, 2));
+    trainer.step(test::random_groups(Method::kSft, 6, 2));
   });
   EXPECT_NE(what.find("gradient norm"), std::string::npos) << what;
   EXPECT_NE(what.find(".weight"), std::string::npos) << what;
@@ -215,7 +196,7 @@ TEST_F(TrainerTest, DifferentGroupsOnTheRanksAreAnError) {
   EXPECT_THROW(comm::run_threads(2,
                                  [&](comm::World& world) {
                                    Trainer trainer(world, config(Method::kSft, ""), log_);
-                                   trainer.step(testing::random_groups(Method::kSft, 4 + world.rank(), 1));
+                                   trainer.step(test::random_groups(Method::kSft, 4 + world.rank(), 1));
                                  }),
                CommError);
 }
@@ -224,7 +205,8 @@ TEST_F(TrainerTest, AnOccupiedOutputDirectoryIsRefused) {
   const Config run = config(Method::kDpo, pairs());
   fs::create_directories(dir_ / "out");
   std::ofstream(dir_ / "out/precious.txt") << "mine";
-  const std::string what = error_of<ConfigError>(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
+  const std::string what =
+      test::error_on_ranks<ConfigError>(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
   EXPECT_NE(what.find("train.overwrite_output_dir"), std::string::npos) << what;
   EXPECT_TRUE(fs::exists(dir_ / "out/precious.txt"));
 }
@@ -232,20 +214,22 @@ TEST_F(TrainerTest, AnOccupiedOutputDirectoryIsRefused) {
 TEST_F(TrainerTest, AnOutputDirectoryThatCannotBeMadeIsADiskError) {
   Config run = config(Method::kDpo, pairs());
   run.train.output_dir = (dir_ / "data.jsonl/out").string();
-  error_of<DiskError>(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
+  test::error_on_ranks<DiskError>(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
 }
 
 TEST_F(TrainerTest, TokensOutsideTheVocabularyAreADataError) {
   const Config run = config(Method::kDpo, R"({"prompt_ids":[1],"chosen_ids":[99999],"rejected_ids":[2]})");
-  const std::string what = error_of<DataError>(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
+  const std::string what =
+      test::error_on_ranks<DataError>(2, [&](comm::World& world) { Trainer(world, run, log_).train(); });
   EXPECT_NE(what.find("99999"), std::string::npos) << what;
   EXPECT_FALSE(fs::exists(dir_ / "out")) << "a run that never starts leaves nothing in the next one's way";
 }
 
 TEST_F(TrainerTest, LogProbsForOnlySomeSamplesAreADataError) {
-  auto groups = testing::random_groups(Method::kGrpo, 3, 5);
+  auto groups = test::random_groups(Method::kGrpo, 3, 5);
   groups.front().sample.front().old_logp.clear();
-  error_of<DataError>(1, [&](comm::World& world) { Trainer(world, config(Method::kGrpo, ""), log_).step(groups); });
+  test::error_on_ranks<DataError>(
+      1, [&](comm::World& world) { Trainer(world, config(Method::kGrpo, ""), log_).step(groups); });
 }
 
 TEST_F(TrainerTest, ThePlanIsDescribedWithoutTraining) {

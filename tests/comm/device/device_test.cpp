@@ -11,13 +11,13 @@
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/comm/device/device_choice.hpp"
-#include "tests/comm/error_of.hpp"
+#include "tests/support/words/error_of.hpp"
+#include "tests/support/words/heard_log.hpp"
 
 namespace fpdist::comm {
 namespace {
 
-using test::error_of;
-using test::has;
+using test::error_of, test::contains;
 
 /// Eight GPUs under a driver that is new enough, and a rank that wants one.
 DeviceFacts good() {
@@ -68,7 +68,7 @@ TEST(DeviceChoice, WithAutoAllRanksHaveGpusOrNoneHas) {
       EXPECT_EQ(choice.is_gpu, without < 0);
       EXPECT_EQ(choice.gpu, without < 0 ? world.rank() : 0);
       const char* const reason = without < 0 || world.rank() == without ? "its reason" : "another rank has no GPU";
-      EXPECT_TRUE(has(choice.why_no_gpu, reason)) << choice.why_no_gpu;
+      EXPECT_TRUE(contains(choice.why_no_gpu, reason)) << choice.why_no_gpu;
     });
   }
 }
@@ -87,12 +87,12 @@ TEST(DeviceChoice, WhatIsMissingIsNamedWithItsCure) {
     DeviceFacts facts = good();
     missing.take(facts);
     const std::string error = error_of<ConfigError>([&] { choose_device("cuda", facts); });
-    EXPECT_TRUE(has(error, "device cuda: ") && has(error, "device cpu")) << error;
-    for (const std::string& word : missing.words) EXPECT_TRUE(has(error, word)) << word << " is not in: " << error;
+    EXPECT_TRUE(contains(error, "device cuda: ") && contains(error, "device cpu")) << error;
+    for (const std::string& word : missing.words) EXPECT_TRUE(contains(error, word)) << word << " is not in: " << error;
     const ChosenDevice fallback = choose_device("auto", facts);
     EXPECT_FALSE(fallback.is_gpu);
-    EXPECT_TRUE(has(fallback.why_no_gpu, missing.words.front())) << fallback.why_no_gpu;
-    EXPECT_FALSE(has(fallback.why_no_gpu, "\n")) << "one line";
+    EXPECT_TRUE(contains(fallback.why_no_gpu, missing.words.front())) << fallback.why_no_gpu;
+    EXPECT_FALSE(contains(fallback.why_no_gpu, "\n")) << "one line";
   }
 }
 
@@ -110,35 +110,30 @@ TEST(DeviceChoice, SharedGpusAreDealtRound) {
 TEST(DeviceChoice, OtherNamesAreRefused) {
   EXPECT_TRUE(choose_without_facts("cpu").has_value());
   EXPECT_FALSE(choose_without_facts("auto").has_value());
-  EXPECT_TRUE(has(error_of<ConfigError>([] { choose_without_facts("tpu"); }), "cpu, cuda and auto"));
+  EXPECT_TRUE(contains(error_of<ConfigError>([] { choose_without_facts("tpu"); }), "cpu, cuda and auto"));
 }
-
-class Lines final : public LogSink {
- public:
-  void write(LogLevel, std::string_view line) override { lines.emplace_back(line); }
-  std::vector<std::string> lines;
-};
 
 TEST(OpenDevice, AutoSaysInOneLineWhyItIsTheCpu) {
   run_threads(1, [](World& world) {
-    Lines log;
+    test::HeardLog log;
     const auto device = open_device("auto", world, {}, log);
     if (!device->where().is_cpu()) GTEST_SKIP() << "this machine has a GPU: " << device->description();
-    ASSERT_EQ(log.lines.size(), 1u);
-    EXPECT_TRUE(has(log.lines[0], "device auto: running on the CPU: ")) << log.lines[0];
+    ASSERT_EQ(log.lines().size(), 1u);
+    EXPECT_TRUE(contains(log.lines()[0].second, "device auto: running on the CPU: ")) << log.lines()[0].second;
     const std::string error = error_of<ConfigError>([&] { open_device("cuda", world, {}, log); });
-    EXPECT_TRUE(has(log.lines[0], error.substr(std::string("device cuda: ").size(), 20))) << error;
-    EXPECT_EQ(log.lines.size(), 1u);
+    EXPECT_TRUE(contains(log.lines()[0].second, error.substr(std::string("device cuda: ").size(), 20))) << error;
+    EXPECT_EQ(log.lines().size(), 1u);
   });
 }
 
 TEST(OpenDevice, WrongNamesAreRefusedBeforeAnythingIsOpened) {
   run_threads(1, [](World& world) {
-    Lines log;
+    test::HeardLog log;
     EXPECT_EQ(open_device("cpu", world, {}, log)->description(), "cpu");
     EXPECT_THROW(open_device("tpu", world, {}, log), ConfigError);
-    EXPECT_TRUE(has(error_of<ConfigError>([&] { open_device("cpu", world, {.transport = "smoke"}, log); }), "smoke"));
-    EXPECT_TRUE(log.lines.empty());
+    EXPECT_TRUE(
+        contains(error_of<ConfigError>([&] { open_device("cpu", world, {.transport = "smoke"}, log); }), "smoke"));
+    EXPECT_TRUE(log.lines().empty());
   });
 }
 

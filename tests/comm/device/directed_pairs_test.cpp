@@ -7,7 +7,7 @@
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
-#include "tests/support/meta_device.hpp"
+#include "tests/support/device/meta_device.hpp"
 
 namespace fpdist::comm {
 namespace {

@@ -12,17 +12,15 @@
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/comm/world.hpp"
 #include "src/comm/device/routed_communicator.hpp"
-#include "tests/comm/error_of.hpp"
-#include "tests/support/meta_device.hpp"
+#include "tests/support/device/meta_device.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::comm {
 namespace {
 
-using test::error_of;
-using test::has;
+using test::error_of, test::contains, test::MetaDevice;
 
 using Log = test::SideLog;
-using test::MetaDevice;
 
 at::Tensor meta(int64_t count) { return at::empty({count}, at::TensorOptions(at::kFloat).device(at::kMeta)); }
 
@@ -75,12 +73,12 @@ TEST(Routed, AGroupMayCarryTensorsOfBothPlaces) {
     EXPECT_EQ(log.lines, (std::vector<std::string>{"dp: group 1 1", "dp: group 1 0"}));
     c.group_begin();
     c.send(far, peer);
-    EXPECT_TRUE(has(error_of([&] { c.send(out, peer); }), "a second send"));
+    EXPECT_TRUE(contains(error_of<CommError>([&] { c.send(out, peer); }), "a second send"));
     c.group_begin();  // the refused group is gone on both sides
     at::Tensor same_length = meta(6);
     c.send(out, c.rank());
     c.receive(same_length, c.rank());
-    EXPECT_TRUE(has(error_of([&] { c.group_end(); }), "received on meta"));
+    EXPECT_TRUE(contains(error_of<CommError>([&] { c.group_end(); }), "received on meta"));
   });
 }
 
@@ -89,13 +87,13 @@ TEST(Routed, TensorsThatFitNowhereAreRefused) {
     at::Tensor far = meta(2), cpu = at::zeros({4}, at::kFloat), short_far = meta(3);
     const std::vector<int64_t> counts = {2, 2};
     const auto refused = [](const std::function<void()>& call) { return error_of<ShapeError>(call); };
-    EXPECT_TRUE(has(refused([&] { c.all_gather_v(far, cpu, counts); }), "are on meta and cpu"));
-    EXPECT_TRUE(has(refused([&] { c.all_gather_v(far, short_far, counts); }), "add up to 4"));
-    EXPECT_TRUE(has(refused([&] { c.broadcast(far, 2); }), "root 2"));
+    EXPECT_TRUE(contains(refused([&] { c.all_gather_v(far, cpu, counts); }), "are on meta and cpu"));
+    EXPECT_TRUE(contains(refused([&] { c.all_gather_v(far, short_far, counts); }), "add up to 4"));
+    EXPECT_TRUE(contains(refused([&] { c.broadcast(far, 2); }), "root 2"));
     EXPECT_TRUE(log.lines.empty());
     run_threads(1, [](World& world) {  // a communicator that nobody has extended
       at::Tensor lost = meta(2);
-      EXPECT_TRUE(has(error_of<ShapeError>([&] { world.communicator().all_reduce(lost); }), "Device::extend"));
+      EXPECT_TRUE(contains(error_of<ShapeError>([&] { world.communicator().all_reduce(lost); }), "Device::extend"));
     });
   });
 }
@@ -121,7 +119,7 @@ TEST(Routed, AFailedDeviceEndsHostCallsToo) {
     for (const auto& call : std::vector<std::function<void()>>{[&] { c.all_reduce(far); }, [&] { c.all_reduce(cpu); },
                                                                [&] { c.barrier(); }, [&] { c.split("tp", 0, 0); },
                                                                [&] { c.group_begin(), c.group_end(); }}) {
-      EXPECT_TRUE(has(error_of(call), "NCCL says no"));
+      EXPECT_TRUE(contains(error_of<CommError>(call), "NCCL says no"));
     }
   });
 }
@@ -130,7 +128,7 @@ TEST(Routed, AnAbortReachesBothSides) {
   run_routed([](Communicator& c, Log& log) {
     c.abort("a bad row");
     EXPECT_EQ(log.lines, std::vector<std::string>{"dp: abort a bad row"});
-    EXPECT_TRUE(has(error_of([&] { c.barrier(); }), "a bad row"));
+    EXPECT_TRUE(contains(error_of<CommError>([&] { c.barrier(); }), "a bad row"));
   });
 }
 

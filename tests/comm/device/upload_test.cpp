@@ -8,7 +8,7 @@
 
 #include "fpdist/comm/device.hpp"
 #include "fpdist/core/error.hpp"
-#include "tests/support/meta_device.hpp"
+#include "tests/support/device/meta_device.hpp"
 
 namespace fpdist::comm {
 namespace {

@@ -14,6 +14,8 @@
 namespace fpdist::data {
 namespace {
 
+using test::ReaderTest;
+
 TEST(Generate, ChosenIsRightAndRejectedIsWrong) {
   std::istringstream lines(arithmetic_pairs(500, 5, 3));
   std::string line, preamble;

@@ -12,9 +12,12 @@
 #include "fpdist/core/error.hpp"
 #include "src/data/made/generate.hpp"
 #include "tests/data/rows/reader_fixture.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::data {
 namespace {
+
+using test::ReaderTest;
 
 using Json = nlohmann::json;
 
@@ -40,14 +43,8 @@ class ManyShot : public ReaderTest {
   }
   template <typename ErrorType>
   std::string refusal(const ManyShotOptions& options, std::string_view rows) const {
-    try {
-      generated(options, rows);
-    } catch (const ErrorType& error) {
-      return error.what();
-    }
-    return "accepted";
+    return test::refusal<ErrorType>([&] { generated(options, rows); });
   }
-  static bool has(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 };
 
 TEST_F(ManyShot, QuestionsShareAPreambleThatWorksNoneOfThem) {
@@ -68,9 +65,9 @@ TEST_F(ManyShot, QuestionsShareAPreambleThatWorksNoneOfThem) {
   ASSERT_EQ(asked.size(), 3u);
   EXPECT_GE(preamble.size(), 100u);
   EXPECT_LT(preamble.size(), 150u);  // stops at the first example past the mark
-  EXPECT_TRUE(has(preamble, "?\nA: right ")) << preamble;
-  EXPECT_FALSE(has(preamble, "wrong") || has(preamble, "bad"));
-  for (const std::string& question : asked) EXPECT_FALSE(has(preamble, question)) << question;
+  EXPECT_TRUE(test::contains(preamble, "?\nA: right ")) << preamble;
+  EXPECT_FALSE(test::contains(preamble, "wrong") || test::contains(preamble, "bad"));
+  for (const std::string& question : asked) EXPECT_FALSE(test::contains(preamble, question)) << question;
 }
 
 TEST_F(ManyShot, AQuestionAskedTwiceInTheInputIsNotWorkedEither) {
@@ -111,29 +108,31 @@ TEST_F(ManyShot, WhatTheInputCannotGiveIsSaid) {
   ManyShotOptions options{.input = "", .tokens = 10000, .questions = 2, .seed = 0};
   const std::string few = refusal<ConfigError>(options, some_rows());
   // 8 of the 10 answered rows are left, of 25 bytes each, 2 more where the number has two digits.
-  EXPECT_TRUE(has(few, "too few worked examples") && has(few, "10000 are asked for")) << few;
-  EXPECT_TRUE(has(few, "hold 20") || has(few, "hold 21")) << few;
+  EXPECT_TRUE(test::contains(few, "too few worked examples") && test::contains(few, "10000 are asked for")) << few;
+  EXPECT_TRUE(test::contains(few, "hold 20") || test::contains(few, "hold 21")) << few;
   options.tokens = 10, options.questions = 11;
   const std::string questions = refusal<ConfigError>(options, some_rows());
-  EXPECT_TRUE(has(questions, "has 10 questions") && has(questions, "11 are asked for")) << questions;
+  EXPECT_TRUE(test::contains(questions, "has 10 questions") && test::contains(questions, "11 are asked for"))
+      << questions;
   options.questions = 0;
-  EXPECT_TRUE(has(refusal<ConfigError>(options, some_rows()), "1 or more"));
+  EXPECT_TRUE(test::contains(refusal<ConfigError>(options, some_rows()), "1 or more"));
   options.questions = 1, options.tokens = 0;
-  EXPECT_TRUE(has(refusal<ConfigError>(options, some_rows()), "1 or more"));
+  EXPECT_TRUE(test::contains(refusal<ConfigError>(options, some_rows()), "1 or more"));
 }
 
 TEST_F(ManyShot, AnInputThatIsNoGroupsFileIsADataError) {
   ManyShotOptions options{.input = (folder_ / "missing.jsonl").string(), .tokens = 10, .questions = 1, .seed = 0};
   EXPECT_THROW(many_shot_rows(options), DataError);
-  EXPECT_TRUE(has(refusal<DataError>(options, "{\"prompt\": \"a\", \"completion\": \"b\"}\n"), "completions"));
-  EXPECT_TRUE(has(
+  EXPECT_TRUE(
+      test::contains(refusal<DataError>(options, "{\"prompt\": \"a\", \"completion\": \"b\"}\n"), "completions"));
+  EXPECT_TRUE(test::contains(
       refusal<DataError>(options, "{\"prompt\": \"a\", \"completions\": [\"b\", \"c\"], \"advantages\": [1, -1]}\n"),
       "rewards"));
-  EXPECT_TRUE(
-      has(refusal<DataError>(options, "{\"prompt_ids\": [300], \"completions\": [{\"ids\": [1], \"reward\": 1}]}\n"),
-          "no bytes"));
+  EXPECT_TRUE(test::contains(
+      refusal<DataError>(options, "{\"prompt_ids\": [300], \"completions\": [{\"ids\": [1], \"reward\": 1}]}\n"),
+      "no bytes"));
   const std::string nothing = "{\"prompt_ids\": [], \"completions\": [{\"ids\": [], \"reward\": 1}]}\n";
-  EXPECT_TRUE(has(refusal<ConfigError>(options, nothing), "0 questions"));
+  EXPECT_TRUE(test::contains(refusal<ConfigError>(options, nothing), "0 questions"));
 }
 
 }  // namespace

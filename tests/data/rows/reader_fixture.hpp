@@ -1,5 +1,5 @@
 #pragma once
-// Files of a test's own, and the reader run over them.
+// Tests: files of a test's own, and the reader run over them.
 
 #include <gtest/gtest.h>
 
@@ -14,9 +14,9 @@
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
-#include "tests/support/scratch.hpp"
+#include "tests/support/files/scratch.hpp"
 
-namespace fpdist::data {
+namespace fpdist::test {
 
 class ReaderTest : public ::testing::Test {
  protected:
@@ -26,14 +26,14 @@ class ReaderTest : public ::testing::Test {
     return path.string();
   }
 
-  Dataset read(Method method, std::string_view bytes, DataOptions options = {}) const {
+  data::Dataset read(Method method, std::string_view bytes, data::DataOptions options = {}) const {
     options.path = {write("rows.jsonl", bytes)};
     NullLog log;
-    return read_dataset(options, method, *tokenizer_, log);
+    return data::read_dataset(options, method, *tokenizer_, log);
   }
 
   /// The DataError's text behind the file name ("line:byte: reason"), or "accepted".
-  std::string error(Method method, std::string_view bytes, DataOptions options = {}) const {
+  std::string error(Method method, std::string_view bytes, data::DataOptions options = {}) const {
     try {
       read(method, bytes, std::move(options));
     } catch (const DataError& error) {
@@ -44,9 +44,9 @@ class ReaderTest : public ::testing::Test {
     return "accepted";
   }
 
-  const test::Scratch scratch_;
+  const Scratch scratch_;
   const std::filesystem::path folder_ = scratch_.path();
-  std::unique_ptr<Tokenizer> tokenizer_ = make_byte_tokenizer();
+  std::unique_ptr<data::Tokenizer> tokenizer_ = data::make_byte_tokenizer();
 };
 
-}  // namespace fpdist::data
+}  // namespace fpdist::test

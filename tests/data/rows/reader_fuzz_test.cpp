@@ -17,6 +17,8 @@
 namespace fpdist::data {
 namespace {
 
+using test::ReaderTest;
+
 struct Seed {
   Method method;
   std::string line;

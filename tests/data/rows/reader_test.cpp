@@ -13,6 +13,8 @@
 namespace fpdist::data {
 namespace {
 
+using test::ReaderTest;
+
 using Ids = std::vector<int32_t>;
 constexpr int32_t kEos = 256;
 

@@ -6,7 +6,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
-#include "tests/support/random_tree.hpp"
+#include "tests/support/laws/relative_error.hpp"
 
 namespace fpdist::kernels {
 namespace {

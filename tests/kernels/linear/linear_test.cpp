@@ -5,9 +5,9 @@
 #include <gtest/gtest.h>
 
 #include "fpdist/core/error.hpp"
-#include "tests/support/random_tensor.hpp"
-#include "tests/support/random_tree.hpp"
-#include "tests/support/test_device.hpp"
+#include "tests/support/device/test_device.hpp"
+#include "tests/support/laws/relative_error.hpp"
+#include "tests/support/random/random_tensor.hpp"
 
 namespace fpdist {
 namespace {

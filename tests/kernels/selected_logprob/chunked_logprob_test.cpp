@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/selected_logprob/selected_logprob.hpp"
-#include "tests/support/random_tree.hpp"
+#include "tests/support/laws/relative_error.hpp"
 
 namespace fpdist::kernels {
 namespace {

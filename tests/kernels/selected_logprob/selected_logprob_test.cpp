@@ -8,8 +8,9 @@
 #include <algorithm>
 
 #include "fpdist/core/error.hpp"
-#include "tests/support/random_tree.hpp"
-#include "tests/support/test_device.hpp"
+#include "fpdist/core/rng.hpp"
+#include "tests/support/device/test_device.hpp"
+#include "tests/support/laws/relative_error.hpp"
 
 namespace fpdist {
 namespace {

@@ -14,8 +14,9 @@
 #include "kernels/tree_attention/library/varlen.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 #include "src/ops/partial_attention.hpp"
-#include "tests/support/pieces_of_mask.hpp"
-#include "tests/support/random_tree.hpp"
+#include "tests/support/laws/pieces_of_mask.hpp"
+#include "tests/support/laws/relative_error.hpp"
+#include "tests/support/random/random_tree.hpp"
 
 namespace fpdist::kernels {
 namespace {

@@ -12,7 +12,8 @@
 #include "kernels/tree_attention/library/run_calls.hpp"
 #include "kernels/tree_attention/library/varlen.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
-#include "tests/support/random_tree.hpp"
+#include "tests/support/laws/relative_error.hpp"
+#include "tests/support/random/random_tree.hpp"
 
 namespace fpdist::kernels {
 namespace {

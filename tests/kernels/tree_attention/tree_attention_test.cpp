@@ -9,8 +9,10 @@
 
 #include "fpdist/core/error.hpp"
 #include "kernels/tree_attention/merge.hpp"
-#include "tests/support/random_tree.hpp"
-#include "tests/support/test_device.hpp"
+#include "tests/support/device/test_device.hpp"
+#include "tests/support/laws/dense_attention.hpp"
+#include "tests/support/laws/relative_error.hpp"
+#include "tests/support/random/random_tree.hpp"
 
 namespace fpdist {
 namespace {

@@ -8,7 +8,8 @@
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
-#include "tests/support/random_tree.hpp"
+#include "tests/support/laws/relative_error.hpp"
+#include "tests/support/random/random_tree.hpp"
 
 namespace fpdist::parallel {
 namespace {

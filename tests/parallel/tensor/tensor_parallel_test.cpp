@@ -10,14 +10,15 @@
 
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
-#include "tests/support/random_tensor.hpp"
-#include "tests/support/random_tree.hpp"
-#include "tests/support/run_ranks.hpp"
+#include "tests/support/laws/relative_error.hpp"
+#include "tests/support/random/random_tensor.hpp"
+#include "tests/support/ranks/run_ranks.hpp"
 
 namespace fpdist::parallel {
 namespace {
 
-using test::relative_error;
+using test::random, test::relative_error;
+
 using Sum = ops::Sharding::Sum;
 constexpr double kTolerance = 1e-12;
 
@@ -28,8 +29,6 @@ void on_every_degree(const std::function<void(comm::Communicator&)>& body) {
     comm::run_threads(ranks, [&](comm::World& world) { body(world.communicator()); }, {.timeout = test::kPatience});
   }
 }
-
-using test::random;
 
 /// Where rank r's run of `counts` begins.
 int64_t begin_of(const std::vector<int64_t>& counts, int rank) {

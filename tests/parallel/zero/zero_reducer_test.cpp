@@ -11,14 +11,13 @@
 
 #include "fpdist/core/error.hpp"
 #include "tests/comm/rank_values.hpp"
-#include "tests/support/late_gathers.hpp"
-#include "tests/support/run_ranks.hpp"
+#include "tests/support/ranks/late_gathers.hpp"
+#include "tests/support/ranks/run_ranks.hpp"
 
 namespace fpdist::parallel {
 namespace {
 
-using test::ascending_sum;
-using test::values_of;
+using test::ascending_sum, test::values_of;
 
 /// 11 x 7 weights, a bias of 5 and a norm weight of 3: 85 elements, ragged on every number of ranks but 1 and 5.
 ops::FlatParameters make_parameters(at::ScalarType dtype) {

@@ -14,11 +14,14 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/plan/context_plan.hpp"
 #include "src/core/index.hpp"
-#include "tests/plan/context/cases.hpp"
-#include "tests/support/context_trees.hpp"
+#include "tests/plan/context/context_cases.hpp"
+#include "tests/support/plan/context_trees.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::ContextCase, test::for_random_plans, test::random_case, test::star;
 
 void count(std::span<const RowRange> ranges, std::vector<int>& times) {
   for (const RowRange& range : ranges)
@@ -35,7 +38,7 @@ void expect_ascending(std::span<const RowRange> ranges) {
 }
 
 /// [rows] the node of each.
-std::vector<int32_t> node_of_rows(const Case& one) {
+std::vector<int32_t> node_of_rows(const ContextCase& one) {
   std::vector<int32_t> result;
   for (size_t v = 0; v < one.node.size(); ++v) result.resize(index(one.node[v].end), static_cast<int32_t>(v));
   return result;
@@ -43,14 +46,14 @@ std::vector<int32_t> node_of_rows(const Case& one) {
 
 /// Calls visit(key) for every key that `row` sees, its own included.
 template <typename Visit>
-void for_visible(const Case& one, int32_t node, int32_t row, Visit visit) {
+void for_visible(const ContextCase& one, int32_t node, int32_t row, Visit visit) {
   for (int32_t key = row; key >= one.node[index(node)].begin; --key) visit(key);
   for (int32_t v = one.node[index(node)].parent; v >= 0; v = one.node[index(v)].parent)
     for (int32_t key = one.node[index(v)].begin; key < one.node[index(v)].end; ++key) visit(key);
 }
 
 /// [teams][rows] how often a query of the team sees the key.
-std::vector<std::vector<int>> needed_keys(const Case& one, const CpPlan& plan) {
+std::vector<std::vector<int>> needed_keys(const ContextCase& one, const CpPlan& plan) {
   const std::vector<int32_t> node = node_of_rows(one);
   std::vector<std::vector<int>> needed(plan.team_rows.size(), std::vector<int>(index(one.rows())));
   for (size_t g = 0; g < plan.team_rows.size(); ++g)
@@ -61,7 +64,7 @@ std::vector<std::vector<int>> needed_keys(const Case& one, const CpPlan& plan) {
 }
 
 TEST(ContextPlan, EveryRowIsOwnedExactlyOnceByATeamAndByARankOfIt) {
-  for_random_plans([](const Case& one, const CpPlan& plan) {
+  for_random_plans([](const ContextCase& one, const CpPlan& plan) {
     EXPECT_EQ(plan.ranks, one.options.cp);
     EXPECT_EQ(plan.ranks % plan.ulysses, 0);
     EXPECT_EQ(one.costs.max_ulysses % plan.ulysses, 0);
@@ -100,7 +103,7 @@ TEST(ContextPlan, EveryRowIsOwnedExactlyOnceByATeamAndByARankOfIt) {
 }
 
 TEST(ContextPlan, EveryVisibleKeyIsThereExactlyOnceAndNothingElseTravelsButOnRings) {
-  for_random_plans([](const Case& one, const CpPlan& plan) {
+  for_random_plans([](const ContextCase& one, const CpPlan& plan) {
     const std::vector<std::vector<int>> needed = needed_keys(one, plan);
     const std::vector<int32_t> node = node_of_rows(one);
     for (int g = 0; g < plan.teams(); ++g) {
@@ -127,7 +130,7 @@ TEST(ContextPlan, EveryVisibleKeyIsThereExactlyOnceAndNothingElseTravelsButOnRin
 }
 
 TEST(ContextPlan, SendsMirrorReceivesWithOneMessageAPeerAndRound) {
-  for_random_plans([](const Case&, const CpPlan& plan) {
+  for_random_plans([](const ContextCase&, const CpPlan& plan) {
     const size_t rounds = plan.round.front().size();
     for (int g = 0; g < plan.teams(); ++g) {
       ASSERT_EQ(plan.round[index(g)].size(), rounds);
@@ -157,7 +160,7 @@ TEST(ContextPlan, SendsMirrorReceivesWithOneMessageAPeerAndRound) {
 }
 
 TEST(ContextPlan, OnlyOwnedRowsAndThoseOfThePreviousRoundAreSent) {
-  for_random_plans([](const Case& one, const CpPlan& plan) {
+  for_random_plans([](const ContextCase& one, const CpPlan& plan) {
     for (int g = 0; g < plan.teams(); ++g) {
       for (size_t s = 0; s < plan.round[index(g)].size(); ++s) {
         std::vector<int> held(index(one.rows()));
@@ -173,7 +176,7 @@ TEST(ContextPlan, OnlyOwnedRowsAndThoseOfThePreviousRoundAreSent) {
 }
 
 TEST(ContextPlan, MethodsKeepTheirShape) {
-  for_random_plans([](const Case& one, const CpPlan& plan) {
+  for_random_plans([](const ContextCase& one, const CpPlan& plan) {
     const int rounds = static_cast<int>(plan.round.front().size());
     if (plan.teams() == 1) {
       EXPECT_EQ(rounds, 0);
@@ -202,7 +205,7 @@ TEST(ContextPlan, MethodsKeepTheirShape) {
 }
 
 TEST(ContextPlan, LoadsAreCountedRowByRow) {
-  for_random_plans([](const Case& one, const CpPlan& plan) {
+  for_random_plans([](const ContextCase& one, const CpPlan& plan) {
     const std::vector<std::vector<int>> needed = needed_keys(one, plan);
     const CpLoad load = load_of(plan, one.node);
     for (size_t g = 0; g < plan.team_rows.size(); ++g) {
@@ -221,7 +224,7 @@ TEST(ContextPlan, LoadsAreCountedRowByRow) {
 }
 
 TEST(ContextPlan, TheSameInputsGiveTheSamePlan) {
-  for_random_plans([](const Case& one, const CpPlan& plan) {
+  for_random_plans([](const ContextCase& one, const CpPlan& plan) {
     const CpPlan again = plan_context(one.node, one.options, one.costs);
     EXPECT_EQ(again.ulysses, plan.ulysses);
     EXPECT_EQ(again.rank_rows, plan.rank_rows);
@@ -241,7 +244,7 @@ TEST(ContextPlan, AutoTakesTheHeadSplitThatMovesFewerBytes) {
   int split = 0, whole = 0;
   for (uint64_t seed = 0; seed < 300; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
-    Case one = random_case(seed);
+    ContextCase one = random_case(seed);
     one.options.cp_method = CpMethod::kAuto;
     const int most = std::gcd(one.options.cp, one.costs.max_ulysses);
     // Bytes that the worst rank receives, times `most`.
@@ -323,12 +326,8 @@ TEST(ContextPlan, BadOptionsAreRefusedByName) {
     options.cp = cp;
     options.ulysses = ulysses;
     options.cp_chunk = chunk;
-    try {
-      plan_context(node, options, {1, 4, 4});
-      ADD_FAILURE() << "accepted cp " << cp << ", ulysses " << ulysses << ", chunk " << chunk;
-    } catch (const ConfigError& error) {
-      EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
-    }
+    SCOPED_TRACE(text("cp ", cp, ", ulysses ", ulysses, ", chunk ", chunk));
+    test::expect_words(test::error_of<ConfigError>([&] { plan_context(node, options, {1, 4, 4}); }), {word});
   };
   refuse(-1, 0, 512, "parallel.cp is -1");
   refuse(6, 4, 512, "does not divide parallel.cp 6");

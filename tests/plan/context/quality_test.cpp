@@ -14,10 +14,12 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/plan/context_plan.hpp"
 #include "src/core/clock.hpp"
-#include "tests/support/context_trees.hpp"
+#include "tests/support/plan/context_trees.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::design_trees, test::NamedTree, test::star;
 
 ParallelOptions options_of(int cp, int64_t chunk, CpMethod method = CpMethod::kAuto) {
   ParallelOptions options;

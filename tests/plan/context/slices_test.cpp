@@ -9,11 +9,13 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/plan/context_plan.hpp"
 #include "src/core/index.hpp"
-#include "tests/plan/context/cases.hpp"
-#include "tests/support/context_trees.hpp"
+#include "tests/plan/context/context_cases.hpp"
+#include "tests/support/plan/context_trees.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::random_forest, test::row_ends;
 
 std::vector<int> marked(const std::vector<RowRange>& ranges, size_t rows) {
   std::vector<int> mark(rows);

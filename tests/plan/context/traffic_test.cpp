@@ -10,11 +10,14 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/context_plan.hpp"
 #include "src/core/index.hpp"
-#include "tests/plan/context/cases.hpp"
-#include "tests/support/context_trees.hpp"
+#include "tests/plan/context/context_cases.hpp"
+#include "tests/support/plan/context_trees.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::ContextCase, test::for_random_plans, test::star;
 
 /// Elements from each rank to each other: [from][to].
 using Matrix = std::vector<std::vector<int64_t>>;
@@ -79,7 +82,7 @@ void expect_sums(const Matrix& counted, const std::vector<int64_t>& sent, const 
 }
 
 TEST(ContextPlanTraffic, IsWhatEveryRankHandsToEveryOther) {
-  for_random_plans([](const Case& one, const CpPlan& plan) {
+  for_random_plans([](const ContextCase& one, const CpPlan& plan) {
     const CpHeads heads{3 * one.costs.max_ulysses, one.costs.max_ulysses, 5};
     const CpTraffic traffic = predict_traffic(plan, heads);
     const Counted counted = count_elements(plan, heads);
@@ -118,12 +121,8 @@ TEST(ContextPlanTraffic, HeadsThatThePlanCannotSplitAreRefused) {
   options.cp = 4;
   options.ulysses = 4;
   const CpPlan plan = plan_context(star(64, {8, 8}), options, {1, 4, 4});
-  try {
-    predict_traffic(plan, {8, 2, 16});
-    ADD_FAILURE() << "accepted two key-value heads over four ranks";
-  } catch (const ConfigError& error) {
-    EXPECT_NE(std::string(error.what()).find("parallel.ulysses"), std::string::npos) << error.what();
-  }
+  const std::string what = test::error_of<ConfigError>([&] { predict_traffic(plan, {8, 2, 16}); });
+  test::expect_words(what, {"parallel.ulysses"});
 }
 
 }  // namespace

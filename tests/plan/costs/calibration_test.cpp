@@ -12,7 +12,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "src/plan/costs/costs_file.hpp"
-#include "tests/support/scratch.hpp"
+#include "tests/support/files/scratch.hpp"
 
 namespace fpdist::plan {
 namespace {

@@ -9,6 +9,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -68,12 +69,7 @@ TEST(StageLayers, EveryRunButTheLastHasALayerAndTheSumIsTheModel) {
 }
 
 std::string refusal(const LayerWork& work, const ParallelOptions& options) {
-  try {
-    stage_layers(work, options);
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "accepted";
+  return test::refusal<ConfigError>([&] { stage_layers(work, options); });
 }
 
 TEST(StageLayers, GivenLayersAreTakenOrRefusedByName) {

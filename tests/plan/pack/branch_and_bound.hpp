@@ -1,6 +1,6 @@
 #pragma once
-// Whether any packing without a pipeline is better than a given one: samples are placed one at a time, largest first,
-// into every pack of every replica or a new one; a branch ends when its lower bound is no better.
+// Tests: whether any packing without a pipeline is better than a given one: samples are placed one at a time, largest
+// first, into every pack of every replica or a new one; a branch ends when its lower bound is no better.
 
 #include <algorithm>
 #include <cstddef>
@@ -11,15 +11,16 @@
 #include "src/plan/costs/unit_cost.hpp"
 #include "src/plan/pack/length_tree.hpp"
 
-namespace fpdist::plan {
+namespace fpdist::test {
 
 class BranchAndBound {
  public:
-  BranchAndBound(const LengthTree& tree, const StageCosts& costs, int replicas, int64_t max_tokens)
+  BranchAndBound(const plan::LengthTree& tree, const plan::StageCosts& costs, int replicas, int64_t max_tokens)
       : tree_(tree), max_tokens_(max_tokens), load_(static_cast<size_t>(replicas)), packs_(load_.size()) {
-    overhead_ = total_work(costs, {costs.overhead_rows, 0, 0});
-    for (const LengthNode& node : tree.node) node_cost_.push_back(total_work(costs, node.work()));
-    for (const LengthSample& sample : tree.sample) edge_cost_.push_back(total_work(costs, {0, 0, sample.edges}));
+    overhead_ = plan::total_work(costs, {costs.overhead_rows, 0, 0});
+    for (const plan::LengthNode& node : tree.node) node_cost_.push_back(plan::total_work(costs, node.work()));
+    for (const plan::LengthSample& sample : tree.sample)
+      edge_cost_.push_back(plan::total_work(costs, {0, 0, sample.edges}));
     uses_.resize(tree.node.size());
     order_.resize(tree.sample.size());
     std::iota(order_.begin(), order_.end(), size_t{0});
@@ -27,7 +28,7 @@ class BranchAndBound {
     left_ = std::accumulate(node_cost_.begin(), node_cost_.end(),
                             std::accumulate(edge_cost_.begin(), edge_cost_.end(), int64_t{0}));
     int64_t rows = 0;
-    for (const LengthNode& node : tree.node) rows += node.rows;
+    for (const plan::LengthNode& node : tree.node) rows += node.rows;
     packs_left_ = (rows + max_tokens - 1) / max_tokens;
   }
 
@@ -96,7 +97,7 @@ class BranchAndBound {
     return found;
   }
 
-  const LengthTree& tree_;
+  const plan::LengthTree& tree_;
   int64_t max_tokens_, overhead_ = 0, left_ = 0, packs_left_ = 0, goal_ = 0, nodes_ = 0;
   std::vector<int64_t> node_cost_, edge_cost_, load_;
   std::vector<std::vector<Pack>> packs_;  ///< [replicas]
@@ -104,4 +105,4 @@ class BranchAndBound {
   std::vector<size_t> order_;
 };
 
-}  // namespace fpdist::plan
+}  // namespace fpdist::test

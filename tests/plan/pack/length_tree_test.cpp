@@ -10,6 +10,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/plan/costs/costs_file.hpp"
 #include "src/plan/costs/unit_cost.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -40,12 +41,7 @@ TEST(LengthTree, NobodyPredictsTheFirstTokenOfAll) {
 }
 
 std::string refusal(const std::string& text) {
-  try {
-    parse_lengths(text, "f");
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "accepted";
+  return test::refusal<DataError>([&] { parse_lengths(text, "f"); });
 }
 
 TEST(LengthTree, BadLinesAreNamed) {
@@ -88,12 +84,7 @@ TEST(LengthTree, TheReferenceFilesHaveTheirPublishedTotals) {
 }
 
 std::string costs_refusal(const std::string& text) {
-  try {
-    parse_costs(text, "c.yaml");
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "accepted";
+  return test::refusal<ConfigError>([&] { parse_costs(text, "c.yaml"); });
 }
 
 TEST(CostsFile, TheShippedFileHoldsTheBuiltInValues) {

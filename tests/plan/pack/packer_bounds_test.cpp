@@ -21,10 +21,12 @@
 #include "src/plan/pack/slicer.hpp"
 #include "src/plan/schedule/program.hpp"
 #include "tests/plan/pack/branch_and_bound.hpp"
-#include "tests/support/planner_case.hpp"
+#include "tests/support/plan/planner_case.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::BranchAndBound, test::PlannerCase;
 
 /// Groups of 1 to `largest` samples.
 LengthTree random_groups(Rng& rng, int samples, int largest) {

@@ -25,11 +25,13 @@
 #include "src/plan/figures/plan_figures.hpp"
 #include "src/plan/pack/slicer.hpp"
 #include "src/plan/schedule/program.hpp"
-#include "tests/support/planner_case.hpp"
-#include "tests/support/random_lengths.hpp"
+#include "tests/support/plan/planner_case.hpp"
+#include "tests/support/random/random_lengths.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::PlannerCase, test::random_lengths;
 
 PlannerCase random_case(uint64_t seed) {
   Rng rng(seed, 8);

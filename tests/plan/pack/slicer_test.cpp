@@ -10,10 +10,12 @@
 #include "fpdist/core/rng.hpp"
 #include "src/core/index.hpp"
 #include "src/plan/costs/unit_cost.hpp"
-#include "tests/support/random_lengths.hpp"
+#include "tests/support/random/random_lengths.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::random_lengths;
 
 /// The rows of a pack one by one: keys seen and edges leaving.
 std::vector<Amount> rows_of(const LengthTree& tree, const std::vector<int32_t>& samples) {

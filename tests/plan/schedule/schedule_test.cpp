@@ -13,10 +13,12 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "src/core/index.hpp"
-#include "tests/support/pipeline_shapes.hpp"
+#include "tests/support/plan/pipeline_shapes.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::random_shape, test::whole_packs;
 
 using Lists = std::vector<std::vector<Op>>;
 

@@ -13,10 +13,12 @@
 #include "fpdist/core/rng.hpp"
 #include "src/core/index.hpp"
 #include "src/plan/schedule/program.hpp"
-#include "tests/support/pipeline_shapes.hpp"
+#include "tests/support/plan/pipeline_shapes.hpp"
 
 namespace fpdist::plan {
 namespace {
+
+using test::random_shape, test::whole_packs;
 
 std::vector<UnitCost> equal_units(int m, int64_t f, int64_t b, int64_t w, int64_t rows = 1) {
   return std::vector<UnitCost>(index(m), UnitCost{{f, b, w}, {0, 0, 0}, rows, 0});

@@ -12,7 +12,6 @@
 #include <iostream>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <thread>
 
 #include "fpdist/core/error.hpp"
@@ -20,28 +19,14 @@
 #include "fpdist/trainer/trainer.hpp"
 #include "src/plan/costs/costs_file.hpp"
 #include "src/trainer/planning/step_planner.hpp"
-#include "tests/support/random_groups.hpp"
-#include "tests/support/scratch.hpp"
+#include "tests/support/files/scratch.hpp"
+#include "tests/support/random/random_groups.hpp"
+#include "tests/support/words/heard_log.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Keeps what is said.
-class Listener final : public LogSink {
- public:
-  void write(LogLevel level, std::string_view line) override {
-    const std::lock_guard lock(mutex_);
-    said_ += text(level == LogLevel::kWarning ? "warning " : "info ", line, "\n");
-  }
-  void progress(std::string_view) override {}
-  std::string said() const { return said_; }
-
- private:
-  std::mutex mutex_;
-  std::string said_;
-};
 
 int count(const std::string& text, const std::string& words) {
   int found = 0;
@@ -85,10 +70,10 @@ class PlanRun : public ::testing::Test {
 
   const test::Scratch scratch_;
   const fs::path dir_ = scratch_.path();
-  Listener log_;
+  test::HeardLog log_;
 };
 
-std::vector<data::Group> groups_of_step(uint64_t step) { return testing::random_groups(Method::kSft, 12, 100 + step); }
+std::vector<data::Group> groups_of_step(uint64_t step) { return test::random_groups(Method::kSft, 12, 100 + step); }
 
 TEST_F(PlanRun, EveryStepSaysWhatWasPlannedAndWhatWasMeasured) {
   std::map<std::string, double> first, second;
@@ -295,7 +280,7 @@ TEST_F(PlanRun, AMachineThatSlowsDownIsSaidWithTheKeyThatCuresIt) {
       if (is_slow) std::this_thread::sleep_for(std::chrono::milliseconds(60));
       return nll(edges, totals);
     });
-    const auto groups = testing::random_groups(Method::kSft, 2, 1);
+    const auto groups = test::random_groups(Method::kSft, 2, 1);
     for (int s = 0; s < 2 * PlanWatch::kPatience + 2; ++s) {
       is_slow = s >= PlanWatch::kPatience + 1;
       trainer.step(groups);

@@ -2,41 +2,26 @@
 
 #include <gtest/gtest.h>
 
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "tests/support/error_of.hpp"
-#include "tests/support/full_disk.hpp"
-#include "tests/support/scratch.hpp"
+#include "tests/support/files/full_disk.hpp"
+#include "tests/support/files/scratch.hpp"
+#include "tests/support/ranks/error_on_ranks.hpp"
+#include "tests/support/words/error_of.hpp"
+#include "tests/support/words/heard_log.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
-using test::contains;
-using test::error_of;
-using test::FileSizeLimit;
-using test::Scratch;
-using test::slurp;
-
-/// Keeps what it is told.
-class Heard final : public LogSink {
- public:
-  void write(LogLevel level, std::string_view line) override {
-    const std::lock_guard lock(mutex_);
-    all.emplace_back(level, line);
-  }
-  std::vector<std::pair<LogLevel, std::string>> all;
-
- private:
-  std::mutex mutex_;
-};
+using test::contains, test::error_of, test::expect_words, test::FileSizeLimit, test::HeardLog, test::Scratch,
+    test::slurp;
 
 TEST(RankLog, WritesEveryLineToTheFileAndErrorsToTheSink) {
   const Scratch scratch;
-  Heard sink;
+  HeardLog sink;
   {
     RankLog log(sink, scratch / "rank_1.log", /*to_sink=*/false);
     log.info("begun");
@@ -44,31 +29,28 @@ TEST(RankLog, WritesEveryLineToTheFileAndErrorsToTheSink) {
   }
   const std::string file = slurp(scratch / "rank_1.log");
   EXPECT_TRUE(contains(file, " info begun\n") && contains(file, " error lost\n")) << file;
-  EXPECT_EQ(sink.all, (std::vector<std::pair<LogLevel, std::string>>{{LogLevel::kError, "lost"}}));
+  EXPECT_EQ(sink.said(), "error lost\n");
 }
 
 TEST(RankLog, AFullDiskIsToldOnceAndTrainingGoesOn) {
-  Heard sink;
+  HeardLog sink;
   {
     RankLog log(sink, test::kFullDevice, /*to_sink=*/true);
     log.info("one");
     log.progress("two");
   }
-  ASSERT_EQ(sink.all.size(), 3U);
-  EXPECT_EQ(sink.all[0].first, LogLevel::kError);
-  EXPECT_TRUE(contains(sink.all[0].second, "/dev/full: No space left") &&
-              contains(sink.all[0].second, "training goes on"))
-      << sink.all[0].second;
-  EXPECT_EQ(sink.all[1].second + sink.all[2].second, "onetwo");
+  ASSERT_EQ(sink.lines().size(), 2U);
+  expect_words(sink.said(), {"error cannot write /dev/full: No space left", "training goes on", "\ninfo one\n"});
+  EXPECT_EQ(sink.progressed(), std::vector<std::string>{"two"});
 }
 
 TEST(RankLog, AFileThatCannotBeOpenedIsToldOnce) {
   const Scratch scratch;
-  Heard sink;
+  HeardLog sink;
   RankLog log(sink, scratch / "none/rank_1.log", /*to_sink=*/false);
   log.info("one");
-  ASSERT_EQ(sink.all.size(), 1U);
-  EXPECT_TRUE(contains(sink.all[0].second, "none/rank_1.log: No such file or directory")) << sink.all[0].second;
+  ASSERT_EQ(sink.lines().size(), 1U);
+  expect_words(sink.said(), {"none/rank_1.log: No such file or directory"});
 }
 
 TEST(MetricsFile, AFullDiskIsAnError) {
@@ -83,16 +65,10 @@ TEST(OutputDirectory, AConfigThatCannotBeWrittenStopsEveryRankWithTheSameWords) 
   config::Config config;
   config.train.output_dir = scratch / "out";
   const FileSizeLimit limit(10);
-  std::mutex mutex;
-  std::vector<std::string> said;
-  comm::run_threads(2, [&](comm::World& world) {
-    const std::string what = error_of<DiskError>(
-        [&] { prepare_output_dir(config, "method: dpo, and more than fits\n", world.communicator()); });
-    const std::lock_guard lock(mutex);
-    said.push_back(what);
+  const std::string what = test::error_on_ranks<DiskError>(2, [&](comm::World& world) {
+    prepare_output_dir(config, "method: dpo, and more than fits\n", world.communicator());
   });
-  EXPECT_EQ(said[0], said[1]);
-  EXPECT_TRUE(contains(said[0], "out/config.resolved.yaml: ") && contains(said[0], "disk full")) << said[0];
+  expect_words(what, {"out/config.resolved.yaml: ", "disk full"});
 }
 
 TEST(FlightRecord, IsWrittenWholeOrMissed) {
@@ -100,17 +76,17 @@ TEST(FlightRecord, IsWrittenWholeOrMissed) {
   TrainOptions options;
   options.output_dir = scratch.path();
   comm::run_threads(1, [&](comm::World& world) {
-    Heard log;
+    HeardLog log;
     write_flight_record(options, world, "why", log);  // no logs/ there
-    ASSERT_EQ(log.all.size(), 1U);
-    EXPECT_TRUE(contains(log.all[0].second, "no flight record: cannot write ")) << log.all[0].second;
+    ASSERT_EQ(log.lines().size(), 1U);
+    expect_words(log.said(), {"no flight record: cannot write "});
     std::filesystem::create_directories(scratch / "logs");
     write_flight_record(options, world, "why", log);
     const std::string first = slurp(scratch / "logs/rank_0.flight.json");
     EXPECT_EQ(nlohmann::json::parse(first).at("error"), "why");
     const FileSizeLimit limit(1);
     write_flight_record(options, world, "why else", log);
-    EXPECT_EQ(log.all.size(), 2U);
+    EXPECT_EQ(log.lines().size(), 2U);
     EXPECT_EQ(slurp(scratch / "logs/rank_0.flight.json"), first);
   });
 }

@@ -7,9 +7,9 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
-#include "tests/support/meta_aten.hpp"
-#include "tests/support/meta_device.hpp"
-#include "tests/support/random_groups.hpp"
+#include "tests/support/device/meta_aten.hpp"
+#include "tests/support/device/meta_device.hpp"
+#include "tests/support/random/random_groups.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -47,7 +47,8 @@ class FullDevice final : public test::MetaDevice {
   mutable int asked_ = 0;
 };
 
-std::string error_of(int64_t weights) {
+/// The error of a step that runs out of memory with `weights` bytes in use before it.
+std::string error_with(int64_t weights) {
   std::string what;
   comm::run_threads(1, [&](comm::World& world) {
     Config config;
@@ -60,7 +61,7 @@ std::string error_of(int64_t weights) {
       throw c10::OutOfMemoryError({__func__, __FILE__, __LINE__}, "CUDA out of memory. Tried to allocate 22.00 GiB.");
     });
     try {
-      trainer.step(testing::random_groups(Method::kSft, 2, 3));
+      trainer.step(test::random_groups(Method::kSft, 2, 3));
       ADD_FAILURE() << "the step went through";
     } catch (const OutOfMemoryError& error) {
       EXPECT_EQ(error.exit_code(), ExitCode::kOutOfMemory);
@@ -71,7 +72,7 @@ std::string error_of(int64_t weights) {
 }
 
 TEST(OutOfMemory, TheErrorSaysWhatWasWantedAndWhatWouldFit) {
-  const std::string fits = error_of(40 * kGiB);
+  const std::string fits = error_with(40 * kGiB);
   EXPECT_NE(fits.find("step 1, op 1 of "), std::string::npos) << fits;
   EXPECT_NE(fits.find("22 GiB wanted, 78 GiB of 80 GiB in use, 40 GiB of it before the step"), std::string::npos)
       << fits;
@@ -81,7 +82,7 @@ TEST(OutOfMemory, TheErrorSaysWhatWasWantedAndWhatWouldFit) {
   std::smatch numbers;
   ASSERT_TRUE(std::regex_search(fits, numbers, advice)) << fits;
   EXPECT_EQ(std::stoll(numbers[1]), std::stoll(numbers[2]) * 36 / 60) << fits;
-  const std::string never = error_of(77 * kGiB);
+  const std::string never = error_with(77 * kGiB);
   EXPECT_NE(never.find("parallel.tp"), std::string::npos) << never;
 }
 

@@ -14,8 +14,8 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
-#include "tests/support/meta_aten.hpp"
-#include "tests/support/meta_device.hpp"
+#include "tests/support/device/meta_aten.hpp"
+#include "tests/support/device/meta_device.hpp"
 
 namespace fpdist::trainer {
 namespace {

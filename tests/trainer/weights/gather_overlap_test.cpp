@@ -22,8 +22,8 @@
 #include "fpdist/prefix/tree_layout.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "src/parallel/zero/zero_reducer.hpp"
-#include "tests/support/late_gathers.hpp"
-#include "tests/support/random_groups.hpp"
+#include "tests/support/random/random_groups.hpp"
+#include "tests/support/ranks/late_gathers.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -64,7 +64,7 @@ Outcome train(const Config& config, bool is_late) {
     Trainer trainer(world, config, log);
     Outcome own;
     for (uint64_t step = 0; step < 3; ++step) {
-      const auto values = trainer.step(testing::random_groups(config.method, 6, 40 + step)).values;
+      const auto values = trainer.step(test::random_groups(config.method, 6, 40 + step)).values;
       own.losses.push_back(values.at("loss"));
       own.norms.push_back(values.at("grad_norm"));
     }
@@ -114,7 +114,7 @@ TEST(GatherOverlap, APieceTravelsWhileTheNextIsUpdatedAndALayerWaitsForItsOwnWei
     config.method = Method::kSft;
     config.pack.max_tokens = 4096;  // one pack a rank
     Trainer trainer(world, config, log);
-    const auto groups = testing::random_groups(config.method, 4, 7);
+    const auto groups = test::random_groups(config.method, 4, 7);
     at::addThreadLocalCallback(at::RecordFunctionCallback(note_work).scopes({at::RecordScope::FUNCTION}));
     written = events;
     trainer.step(groups);
@@ -180,7 +180,7 @@ TEST(GatherOverlap, AStepThatIsNotFiniteLeavesTheWeightsAsTheyWere) {
   on_ranks(config, true, [&](comm::World& world, test::Events*) {
     NullLog log;
     Trainer trainer(world, config, log);
-    const auto groups = testing::random_groups(config.method, 4, 7);
+    const auto groups = test::random_groups(config.method, 4, 7);
     trainer.step(groups);
     const at::Tensor before = trainer.parameters().value().clone();
     EXPECT_TRUE(before.isfinite().all().item<bool>());

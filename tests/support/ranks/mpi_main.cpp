@@ -1,4 +1,4 @@
-#include "tests/support/mpi_main.hpp"
+#include "tests/support/ranks/mpi_main.hpp"
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/full.h>

@@ -1,5 +1,5 @@
 #pragma once
-// Random cases for the laws of context plans: forests, rank counts, head splits, methods and chunk sizes.
+// Tests: random cases for the laws of context plans: forests, rank counts, head splits, methods and chunk sizes.
 
 #include <gtest/gtest.h>
 
@@ -9,24 +9,24 @@
 
 #include "fpdist/core/rng.hpp"
 #include "fpdist/plan/context_plan.hpp"
-#include "tests/support/context_trees.hpp"
+#include "tests/support/plan/context_trees.hpp"
 
-namespace fpdist::plan {
+namespace fpdist::test {
 
-struct Case {
+struct ContextCase {
   std::vector<prefix::Node> node;
-  ParallelOptions options;
-  CpCosts costs;
+  plan::ParallelOptions options;
+  plan::CpCosts costs;
   int32_t rows() const { return node.empty() ? 0 : node.back().end; }
 };
 
-inline Case random_case(uint64_t seed) {
+inline ContextCase random_case(uint64_t seed) {
   Rng rng(seed, 4);
-  Case one;
+  ContextCase one;
   one.node = random_forest(rng, seed % 5 == 0 ? 2 : 30, seed % 7 == 0 ? 90 : 12);
   one.options.cp =
       static_cast<int>(seed % 40 == 0 ? 65 + rng.below(9) : 1 + rng.below(9));  // more than a word of teams
-  one.options.cp_method = static_cast<CpMethod>(rng.below(4));
+  one.options.cp_method = static_cast<plan::CpMethod>(rng.below(4));
   one.options.cp_chunk = static_cast<int64_t>(1 + rng.below(rng.below(2) ? 8 : 64));
   const int heads = 1 << rng.below(3);
   one.costs = {8, static_cast<int64_t>(8 + rng.below(32)), heads};
@@ -39,13 +39,13 @@ inline Case random_case(uint64_t seed) {
 template <typename Law>
 void for_random_plans(Law law) {
   for (uint64_t seed = 0; seed < 1200; ++seed) {
-    const Case one = random_case(seed);
+    const ContextCase one = random_case(seed);
     SCOPED_TRACE(::testing::Message() << "seed " << seed << ": " << one.rows() << " rows, " << one.node.size()
                                       << " nodes, cp " << one.options.cp << ", ulysses " << one.options.ulysses
                                       << ", method " << name_of(one.options.cp_method));
-    law(one, plan_context(one.node, one.options, one.costs));
+    law(one, plan::plan_context(one.node, one.options, one.costs));
     if (::testing::Test::HasFailure()) return;
   }
 }
 
-}  // namespace fpdist::plan
+}  // namespace fpdist::test

@@ -9,7 +9,7 @@
 #include "fpdist/data/sample.hpp"
 #include "fpdist/loss/spec.hpp"
 
-namespace fpdist::testing {
+namespace fpdist::test {
 
 /// Groups for `method`: ragged sizes (groups of one for SFT and GRPO), shared and nested prefixes, a system prompt
 /// across groups, identical samples, a sample contained in another, completions that share their first tokens,
@@ -65,4 +65,4 @@ inline std::vector<data::Group> random_groups(Method method, int count, uint64_t
   return groups;
 }
 
-}  // namespace fpdist::testing
+}  // namespace fpdist::test

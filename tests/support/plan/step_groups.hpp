@@ -8,12 +8,13 @@
 #include "fpdist/data/sample.hpp"
 #include "fpdist/plan/step_plan.hpp"
 
-namespace fpdist::plan {
+namespace fpdist::test {
 
-inline const StageCosts kCosts{.layers = 1, .per_row = 1000, .forward_pair = 7, .per_edge = 100, .overhead_rows = 5};
+inline const plan::StageCosts kCosts{
+    .layers = 1, .per_row = 1000, .forward_pair = 7, .per_edge = 100, .overhead_rows = 5};
 
-inline ParallelOptions replicas(int dp) {
-  ParallelOptions options;
+inline plan::ParallelOptions replicas(int dp) {
+  plan::ParallelOptions options;
   options.dp = dp;
   return options;
 }
@@ -32,4 +33,4 @@ inline data::Group group_of(int64_t id, std::vector<int64_t> completions, int64_
   return group;
 }
 
-}  // namespace fpdist::plan
+}  // namespace fpdist::test

@@ -1,5 +1,5 @@
 #pragma once
-// Trees for the tests of context-parallel dispatch: the six of the design, and random forests.
+// Tests: trees for the tests of context-parallel dispatch: the six of the design, and random forests.
 
 #include <algorithm>
 #include <array>
@@ -13,7 +13,7 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 
-namespace fpdist::plan {
+namespace fpdist::test {
 
 /// Appends a node below `parent` (-1: a root) and returns its index; call in DFS pre-order.
 inline int32_t add_node(std::vector<prefix::Node>& node, int32_t parent, int32_t rows) {
@@ -87,4 +87,4 @@ inline std::vector<int32_t> row_ends(std::span<const prefix::Node> node) {
   return end;
 }
 
-}  // namespace fpdist::plan
+}  // namespace fpdist::test

@@ -1,6 +1,7 @@
 #pragma once
-// Random samples with every odd shape: ragged groups, groups of one, identical samples, a sample inside another, empty
-// ones, prompts shared across groups, completions that share their first tokens, hand-made labels.
+// Tests: samples with every odd shape that trees and plans must bear, whatever a method would say to them: ragged
+// groups, groups of one, identical samples, a sample inside another, empty ones, prompts shared across groups,
+// completions that share their first tokens, hand-made labels. What a method can train on: random_groups.hpp.
 
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +11,7 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/data/sample.hpp"
 
-namespace fpdist::prefix {
+namespace fpdist::test {
 
 /// Tokens drawn from a tiny vocabulary, so that prefixes meet by accident at every depth as well.
 inline std::vector<int32_t> random_tokens(Rng& rng, uint64_t most) {
@@ -35,7 +36,7 @@ inline data::Sample random_sample(Rng& rng, const std::vector<int32_t>& prompt) 
 }
 
 /// `pairs` true: two samples a group, as preference methods have them.
-inline std::vector<data::Group> random_groups(uint64_t seed, bool pairs = false) {
+inline std::vector<data::Group> odd_groups(uint64_t seed, bool pairs = false) {
   Rng rng(seed, 0x7e57);
   std::vector<data::Group> groups(rng.below(7));
   const std::vector<int32_t> system = random_tokens(rng, 12);
@@ -65,4 +66,4 @@ inline std::vector<data::Group> random_groups(uint64_t seed, bool pairs = false)
   return groups;
 }
 
-}  // namespace fpdist::prefix
+}  // namespace fpdist::test

@@ -6,7 +6,7 @@
 
 #include "fpdist/data/sample.hpp"
 
-namespace fpdist::testing {
+namespace fpdist::test {
 
 /// Names that depend on how the work was laid out or on the clock.
 inline bool is_about_layout(const std::string& name) {
@@ -30,4 +30,4 @@ inline double tie_tolerance(const std::string& name, double ties) {
   return name == "accuracy" || name == "rewards/accuracies" ? ties : 0.0;
 }
 
-}  // namespace fpdist::testing
+}  // namespace fpdist::test

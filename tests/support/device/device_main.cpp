@@ -6,8 +6,8 @@
 #include <string>
 
 #include "fpdist/comm/world.hpp"
-#include "tests/support/test_device.hpp"
-#include "tests/support/why_no_gpu.hpp"
+#include "tests/support/device/test_device.hpp"
+#include "tests/support/device/why_no_gpu.hpp"
 
 namespace fpdist::test {
 namespace {

@@ -6,7 +6,7 @@
 #include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
 
-#include "tests/support/tolerance.hpp"
+#include "tests/support/laws/tolerance.hpp"
 
 namespace fpdist::test {
 

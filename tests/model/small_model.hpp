@@ -1,5 +1,5 @@
 #pragma once
-// Small models and packs for the tests of this room.
+// Tests: small models, packs for them, and their gradients.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -15,7 +15,7 @@
 #include "fpdist/parallel/stage.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 
-namespace fpdist::model {
+namespace fpdist::test {
 
 /// Tiny tensors: more threads would only wait for each other (50 times slower when ctest runs several programs at
 /// once).
@@ -33,7 +33,7 @@ inline arch::Model small_config(const std::string& family, bool tied = false) {
 }
 
 /// Seeded weights with norms and biases off their trivial values.
-inline void randomize(Transformer& model, uint64_t seed) {
+inline void randomize(model::Transformer& model, uint64_t seed) {
   model.initialize(seed);
   const at::NoGradGuard no_grad;
   uint64_t stream = 0;
@@ -61,7 +61,7 @@ inline prefix::TreeLayout layout_of(const std::vector<data::Sample>& samples, bo
 }
 
 /// Main grads and what plain torch left in value.grad(), by name; both are cleared.
-inline std::map<std::string, at::Tensor> take_gradients(Transformer& model) {
+inline std::map<std::string, at::Tensor> take_gradients(model::Transformer& model) {
   std::map<std::string, at::Tensor> gradients;
   const at::NoGradGuard no_grad;
   for (const auto& parameter : model.parameters()) {
@@ -74,21 +74,15 @@ inline std::map<std::string, at::Tensor> take_gradients(Transformer& model) {
   return gradients;
 }
 
-inline double relative_error(const at::Tensor& got, const at::Tensor& expected) {
-  if (got.numel() == 0) return 0.0;
-  const double scale = expected.abs().max().item<double>();
-  return (got.to(at::kDouble) - expected.to(at::kDouble)).abs().max().item<double>() / (scale > 0 ? scale : 1.0);
-}
-
 /// Every parameter from a directory, as the trainer does.
-inline void load(Transformer& model, const checkpoint::HfDirectory& directory) {
+inline void load(model::Transformer& model, const checkpoint::HfDirectory& directory) {
   for (const auto& parameter : model.parameters()) directory.read_into(parameter->name, parameter->value);
 }
 
-inline Transformer make_model(const arch::Model& config, at::ScalarType dtype, Head head = Head::kLanguageModel,
-                              bool trainable = true, bool checkpointing = false) {
-  return Transformer(config,
-                     {.dtype = dtype, .head = head, .trainable = trainable, .gradient_checkpointing = checkpointing});
+inline model::Transformer make_model(const arch::Model& config, at::ScalarType dtype, Head head = Head::kLanguageModel,
+                                     bool trainable = true, bool checkpointing = false) {
+  return model::Transformer(
+      config, {.dtype = dtype, .head = head, .trainable = trainable, .gradient_checkpointing = checkpointing});
 }
 
-}  // namespace fpdist::model
+}  // namespace fpdist::test

@@ -1,15 +1,12 @@
 #pragma once
-// Tests: random forests as rows and subtree ends, and attention by its definition: a dense masked softmax.
+// Tests: random forests as rows and subtree ends.
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
-#include "fpdist/kernels/attention.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::test {
@@ -75,30 +72,6 @@ inline std::vector<prefix::Node> nodes_of(const std::vector<int32_t>& subtree_en
 
 inline at::Tensor int_tensor(const std::vector<int32_t>& values) {
   return at::tensor(at::ArrayRef<int32_t>(values), at::kInt);
-}
-
-/// Attention by the definition, in q's dtype: O(Tq Tk) memory, differentiable.
-inline kernels::AttentionOutput dense_attention(const kernels::AttentionInputs& in, const kernels::AttentionMask& mask,
-                                                double scale) {
-  const auto& [q, k, v] = in;
-  const auto& [q_row, k_row, k_end] = mask;
-  const int64_t group = q.size(1) / k.size(1);
-  const at::Tensor keys = k.repeat_interleave(group, 1), values = v.repeat_interleave(group, 1);
-  const at::Tensor row = q_row.unsqueeze(1);
-  const at::Tensor visible = k_row.unsqueeze(0).le(row).logical_and(row.lt(k_end.unsqueeze(0)));
-  const at::Tensor scores = at::matmul(q.transpose(0, 1), keys.permute({1, 2, 0})) * scale;
-  const at::Tensor masked = scores.masked_fill(visible.logical_not(), -std::numeric_limits<double>::infinity());
-  const at::Tensor lse = at::logsumexp(masked, -1);
-  const at::Tensor safe = lse.masked_fill(at::isinf(lse), 0.0).unsqueeze(-1);
-  const at::Tensor p = at::exp(masked - safe);
-  return {at::matmul(p, values.transpose(0, 1)).transpose(0, 1), lse.transpose(0, 1)};
-}
-
-/// max |a - b| / max(1, max |b|), 0 when empty.
-inline double relative_error(const at::Tensor& a, const at::Tensor& b) {
-  if (b.numel() == 0) return a.numel() == 0 ? 0.0 : 1.0;
-  const at::Tensor x = a.detach().to(at::kDouble), y = b.detach().to(at::kDouble);
-  return (x - y).abs().max().item<double>() / std::max(1.0, y.abs().max().item<double>());
 }
 
 }  // namespace fpdist::test

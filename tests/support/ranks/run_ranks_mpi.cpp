@@ -1,5 +1,5 @@
-#include "tests/support/run_ranks.hpp"
-#include "tests/support/transport.hpp"
+#include "tests/support/ranks/run_ranks.hpp"
+#include "tests/support/ranks/transport.hpp"
 
 namespace fpdist::test {
 

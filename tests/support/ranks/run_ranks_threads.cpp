@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "tests/support/run_ranks.hpp"
-#include "tests/support/transport.hpp"
+#include "tests/support/ranks/run_ranks.hpp"
+#include "tests/support/ranks/transport.hpp"
 
 namespace fpdist::test {
 

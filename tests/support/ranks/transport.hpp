@@ -19,7 +19,7 @@
 #include "fpdist/core/log.hpp"
 #include "src/comm/device/routed_communicator.hpp"
 #include "src/comm/device/stream_side.hpp"
-#include "tests/support/host_link.hpp"
+#include "tests/support/ranks/host_link.hpp"
 
 namespace fpdist::test {
 

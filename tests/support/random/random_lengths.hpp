@@ -1,5 +1,5 @@
 #pragma once
-// Length trees for tests of the planner.
+// Tests: length trees for tests of the planner.
 
 #include <cstdint>
 #include <string>
@@ -7,7 +7,7 @@
 #include "fpdist/core/rng.hpp"
 #include "src/plan/pack/length_tree.hpp"
 
-namespace fpdist::plan {
+namespace fpdist::test {
 
 inline std::string random_object(Rng& rng, int64_t longest, int depth) {
   std::string text = "{\"prefix\": " + std::to_string(rng.below(static_cast<uint64_t>(longest)));
@@ -22,10 +22,10 @@ inline std::string random_object(Rng& rng, int64_t longest, int depth) {
 }
 
 /// `lines` lines of up to three levels; every length below `longest`, 0 included.
-inline LengthTree random_lengths(Rng& rng, int lines, int64_t longest) {
+inline plan::LengthTree random_lengths(Rng& rng, int lines, int64_t longest) {
   std::string text;
   for (int line = 0; line < lines; ++line) text += random_object(rng, longest, 2) + "\n";
-  return parse_lengths(text, "random");
+  return plan::parse_lengths(text, "random");
 }
 
-}  // namespace fpdist::plan
+}  // namespace fpdist::test
