@@ -67,13 +67,19 @@ LossOutput grpo_loss(const Edges& edges, const plan::StepTotals& totals, const L
   const at::Tensor gain = at::minimum(ratio * advantage, clipped * advantage);
   // A sequence's term counts once for each of its tokens, so that every normaliser means the same at both levels.
   at::Tensor per_edge = by_sequence ? -at_edges(gain, edges) : -gain;
+  at::Tensor size = per_edge.detach().abs();
 
   Metrics metrics;
   if (options.beta != 0) {
     const at::Tensor log_ratio = edges.ref_logp - edges.logp;
     at::Tensor kl = log_ratio.exp() - log_ratio - 1;  // k3 of Schulman, "Approximating KL divergence" (2020)
-    if (options.use_bias_correction_kl) kl = kl * (by_sequence ? at_edges(ratio, edges) : ratio);
+    at::Tensor kl_size = log_ratio.exp() + log_ratio.abs() + 1;
+    if (options.use_bias_correction_kl) {
+      const at::Tensor correction = by_sequence ? at_edges(ratio, edges) : ratio;
+      kl = kl * correction, kl_size = kl_size * correction;
+    }
     per_edge = per_edge + options.beta * kl;
+    size = size + options.beta * kl_size.detach();
     metrics["kl"] = mean_of(kl);
   }
   metrics["entropy"] = mean_of(edges.entropy);
@@ -81,7 +87,9 @@ LossOutput grpo_loss(const Edges& edges, const plan::StepTotals& totals, const L
   metrics["completions/min_length"] = min_of(edges.length);
   metrics["completions/max_length"] = max_of(edges.length);
   add_clip_metrics(edges, ratio.detach(), advantage, by_sequence, options, metrics);
-  return {.loss = normalise(per_edge, edges, totals, options), .metrics = std::move(metrics)};
+  return {.loss = normalise(per_edge, edges, totals, options),
+          .metrics = std::move(metrics),
+          .size = normalise(size, edges, totals, options)};
 }
 
 }  // namespace fpdist::loss

@@ -135,34 +135,6 @@ TEST_F(TrainerTest, PrecomputedReferenceGivesTheSameStep) {
   EXPECT_LT((online - before).norm().item<double>(), 1e-12 * online.norm().item<double>());
 }
 
-TEST_F(TrainerTest, VerifyPassesOnEveryMethod) {
-  for (const Method method : {Method::kSft, Method::kDpo, Method::kReward, Method::kGrpo}) {
-    Config run = config(method, "");
-    run.pack.verify_steps = 2;
-    for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16}) {
-      run.model.dtype = dtype;
-      comm::run_threads(2, [&](comm::World& world) {
-        Trainer trainer(world, run, log_);
-        for (uint64_t step = 0; step < 2; ++step) trainer.step(test::random_groups(method, 5, step));
-      });
-    }
-  }
-}
-
-TEST_F(TrainerTest, VerifyStopsWhenTheTwoWaysDisagree) {
-  Config run = config(Method::kSft, "");
-  run.pack.verify_steps = 1;
-  int calls = 0;  // a loss that is not a function of the edges: each call is weighted differently
-  const std::string what = test::error_on_ranks<NumericsError>(1, [&](comm::World& world) {
-    Trainer trainer(world, run, log_);
-    trainer.set_loss([&](const loss::Edges& edges, const plan::StepTotals&) {
-      return loss::LossOutput{.loss = edges.logp.sum() * static_cast<double>(++calls), .metrics = {}};
-    });
-    trainer.step(test::random_groups(Method::kSft, 3, 1));
-  });
-  EXPECT_NE(what.find("shared and unshared disagree"), std::string::npos) << what;
-}
-
 TEST_F(TrainerTest, ALossThatIsNotFiniteStopsEveryRankWithTheSameWords) {
   const std::string what = test::error_on_ranks<NumericsError>(3, [&](comm::World& world) {
     Trainer trainer(world, config(Method::kSft, ""), log_);

@@ -49,6 +49,9 @@ struct Metric {
 struct LossOutput {
   at::Tensor loss;                        ///< 0-dim, differentiable: this pack's share of the step's loss
   std::map<std::string, Metric> metrics;  ///< TRL's names; the same keys whatever the pack holds
+  /// 0-dim: the sum of its terms' sizes where these have both signs, so that a loss of nearly 0 is not held against
+  /// itself (pack.verify_steps). Undefined: the loss's own size.
+  at::Tensor size = {};
 };
 
 using LossFunction = std::function<LossOutput(const Edges&, const plan::StepTotals&)>;
