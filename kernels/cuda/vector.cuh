@@ -18,6 +18,10 @@ struct BitsOf<16> {
   using type = uint4;
 };
 template <>
+struct BitsOf<8> {
+  using type = uint2;
+};
+template <>
 struct BitsOf<4> {
   using type = uint32_t;
 };
@@ -66,6 +70,9 @@ __device__ __forceinline__ uint32_t round_pair(float low, float high) {
 __device__ __forceinline__ uint32_t pack(const float (&x)[1], float) { return __float_as_uint(x[0]); }
 __device__ __forceinline__ uint16_t pack(const float (&x)[1], BFloat16) {
   return static_cast<uint16_t>(round_pair(x[0], 0.0f));
+}
+__device__ __forceinline__ uint2 pack(const float (&x)[4], BFloat16) {
+  return {round_pair(x[0], x[1]), round_pair(x[2], x[3])};
 }
 __device__ __forceinline__ uint4 pack(const float (&x)[4], float) {
   return {__float_as_uint(x[0]), __float_as_uint(x[1]), __float_as_uint(x[2]), __float_as_uint(x[3])};

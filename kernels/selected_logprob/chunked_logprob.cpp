@@ -12,9 +12,8 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-int64_t rows_per_chunk(const at::Tensor& weight, int64_t chunk_bytes) {
-  const int64_t element = weight.scalar_type() == at::kDouble ? 8 : 4;
-  return std::max<int64_t>(1, chunk_bytes / std::max<int64_t>(1, weight.size(0) * element));
+int64_t step_of(const at::Tensor& hidden, const at::Tensor& weight, int64_t chunk_bytes) {
+  return rows_of_chunk(hidden.size(0), weight.size(0), weight.scalar_type() == at::kDouble ? 8 : 4, chunk_bytes);
 }
 
 /// Where each score lies in a chunk: its row there, its column, and whether it has both. The others point at places of
@@ -39,11 +38,17 @@ at::Tensor logits_of(const at::Tensor& hidden, const at::Tensor& weight, double 
 
 }  // namespace
 
+int64_t rows_of_chunk(int64_t rows, int64_t vocabulary, int64_t element_bytes, int64_t chunk_bytes) {
+  const int64_t most = std::max<int64_t>(1, chunk_bytes / std::max<int64_t>(1, vocabulary * element_bytes));
+  const int64_t chunks = std::max<int64_t>(1, (rows + most - 1) / most);
+  return std::max<int64_t>(1, (rows + chunks - 1) / chunks);
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> chunked_logprob(
     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
     double temperature, Product product, int64_t chunk_bytes) {
   const auto options = hidden.options().dtype(accumulate_dtype_of(hidden.scalar_type()));
-  const int64_t rows = hidden.size(0), step = rows_per_chunk(weight, chunk_bytes);
+  const int64_t rows = hidden.size(0), step = step_of(hidden, weight, chunk_bytes);
   at::Tensor logit = at::full({score_row.size(0)}, -kInfinity, options), lse = at::full({rows}, -kInfinity, options);
   at::Tensor entropy = at::zeros({rows}, options), best = at::full({rows}, -kInfinity, options);
   at::Tensor argmax = at::zeros({rows}, options.dtype(at::kLong));
@@ -71,7 +76,7 @@ at::Tensor chunked_logprob_backward(const std::optional<at::Tensor>& grad_logp,
                                     const at::Tensor& lse, const at::Tensor& entropy, double temperature,
                                     const std::optional<at::Tensor>& grad_weight, Product product,
                                     int64_t chunk_bytes) {
-  const int64_t rows = hidden.size(0), step = rows_per_chunk(weight, chunk_bytes);
+  const int64_t rows = hidden.size(0), step = step_of(hidden, weight, chunk_bytes);
   at::Tensor dh = at::zeros(hidden.sizes(), hidden.options());
   at::Tensor dw = grad_weight.value_or(at::Tensor());
   if (weight.size(0) == 0) return dh;

@@ -1,8 +1,8 @@
 #pragma once
-// selected_logprob on a GPU: ATen over chunks of rows, written against any device, so that the CPU tests it. Every
-// shape is known without reading a tensor, so the host never waits: a chunk looks at all scores and masks those of
-// other chunks. Arguments and results as kernels::partial_logprob's and selected_logprob_backward's; nothing is checked
-// by value (an unsorted or foreign score_row is the caller's fault here).
+// selected_logprob out of ATen's operations over chunks of rows, on any device; a GPU runs it for float64. Every shape
+// is known without reading a tensor, so the host never waits: a chunk looks at all scores and masks those of other
+// chunks. Arguments and results as kernels::partial_logprob's and selected_logprob_backward's; nothing is checked by
+// value (an unsorted or foreign score_row is the caller's fault here).
 
 #include <ATen/core/Tensor.h>
 
@@ -14,8 +14,13 @@
 
 namespace fpdist::kernels {
 
-/// Of logits alive at a time. Backward holds up to three such chunks.
-inline constexpr int64_t kDeviceChunkBytes = int64_t{512} << 20;
+/// Of a chunk's logits: 2,648 rows of 152,064 columns. Every chunk reads and writes the whole of dW, which takes as
+/// long as the product of some 900 rows; there the own kernels hold one such chunk, ATen's operations up to three.
+inline constexpr int64_t kDeviceChunkBytes = int64_t{3} << 29;
+
+/// Rows of a chunk: parts of `rows` as even as can be, none of more logits than `chunk_bytes`, one row at least. A
+/// function of the shapes alone, never of free memory, for it fixes the order in which dW adds up.
+int64_t rows_of_chunk(int64_t rows, int64_t vocabulary, int64_t element_bytes, int64_t chunk_bytes);
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> chunked_logprob(
     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,

@@ -9,6 +9,7 @@
 
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rotary/rotary.hpp"
+#include "kernels/selected_logprob/selected_logprob.hpp"
 #include "kernels/swiglu/swiglu.hpp"
 #include "tests/emulation/cuda/kernel_counts.hpp"
 #include "tests/support/device/test_device.hpp"
@@ -51,6 +52,14 @@ Tensors rms_norm_backward_of(const Tensors& in) { return both(rms_norm_backward(
 Tensors swiglu_of(const Tensors& in) { return {swiglu(in[0], in[1])}; }
 Tensors swiglu_backward_of(const Tensors& in) { return both(swiglu_backward(in[2], in[0], in[1])); }
 
+/// Of hidden rows and a weight; a score a row.
+Tensors selected_logprob_of(const Tensors& in) {
+  const auto [logp, entropy, argmax, lse] = selected_logprob(in[0], in[1], in[2], in[3], 0.7, {});
+  at::Tensor dw = at::ones(in[1].sizes(), logp.options());
+  const at::Tensor dh = selected_logprob_backward(in[4], in[5], in[0], in[1], in[2], in[3], lse, entropy, 0.7, dw);
+  return {dh, logp, entropy, lse, dw};
+}
+
 class Pointwise : public testing::TestWithParam<at::ScalarType> {
  protected:
   void SetUp() override {
@@ -91,6 +100,15 @@ TEST_P(Pointwise, RowsThatStandApartAreTheTwins) {
                         here(swiglu(there(x.t().contiguous()), there(x.t().contiguous())))));
 }
 
+TEST_P(Pointwise, LogprobsOverAVocabularyOfAnyLengthAreTheTwins) {
+  for (const int64_t vocabulary : {50257, 4096, 37}) {
+    SCOPED_TRACE(vocabulary);
+    const at::Tensor row = at::arange(5, at::kLong), target = at::randint(vocabulary, {5}, at::kLong);
+    expect_twin("selected_logprob", selected_logprob_of,
+                {random({5, 16}), random({vocabulary, 16}), row, target, at::randn({5}), at::randn({5})});
+  }
+}
+
 TEST_P(Pointwise, AreOneLaunchThatMovesWholeSectors) {
   const auto counts_of =
       reinterpret_cast<decltype(&fpdist_emulated_kernel_counts)>(dlsym(RTLD_DEFAULT, "fpdist_emulated_kernel_counts"));
@@ -110,6 +128,14 @@ TEST_P(Pointwise, AreOneLaunchThatMovesWholeSectors) {
   EXPECT_EQ(moved("swiglu", swiglu_backward_of, {x, x, x}), (std::pair{uint64_t{1}, 5 * bytes}));
   EXPECT_EQ(moved("rms_norm_forward", rms_norm_of, {x, x[0]}),
             (std::pair{uint64_t{1}, 3 * bytes}));  // weights with each row
+  // A row's logits forward, and the logits and their gradient backward; beside them a few sectors of a row's own.
+  const at::Tensor score = there(at::arange(16, at::kLong)), grad = there(at::randn({16}));
+  const Tensors scores = {x.narrow(1, 0, 16).contiguous(), there(random({1024, 16})), score, score, grad, grad};
+  const auto [forward_launches, forward] = moved("selected_logprob_forward", selected_logprob_of, scores);
+  const auto [backward_launches, backward] = moved("selected_logprob_backward", selected_logprob_of, scores);
+  EXPECT_EQ(forward_launches + backward_launches, 2u);
+  EXPECT_LE(forward, uint64_t{16} * (1024 * 4 + 32 * 16));
+  EXPECT_LE(backward, 16 * (1024 * (4 + scores[0].element_size()) + 32 * 32));
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, Pointwise, testing::Values(at::kFloat, at::kBFloat16));

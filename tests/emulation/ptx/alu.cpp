@@ -50,6 +50,11 @@ constexpr auto negate = [](auto x) { return -x; };
 constexpr auto absolute = [](auto x) { return x < 0 ? -x : x; };
 constexpr auto clear_sign = [](auto x) { return std::fabs(x); };
 constexpr auto exp2_of = [](auto x) { return std::exp2(x); };
+/// Of a subnormal x it is 1 either way.
+constexpr auto exp2_flushed = [](auto x) {
+  const auto power = std::exp2(x);
+  return power < std::numeric_limits<decltype(x)>::min() ? decltype(x){} : power;
+};
 constexpr auto log2_of = [](auto x) { return std::log2(x); };
 constexpr auto reciprocal = [](auto x) { return 1 / x; };
 constexpr auto root = [](auto x) { return std::sqrt(x); };
@@ -207,6 +212,7 @@ std::map<std::string, Entry> make_table() {
   table["mul.hi.u32"] = {multiply_high<uint32_t, uint64_t>, "rrr"};
   table["div.approx.f32"] = {binary<float, divide_fast>, "rrr"};
   table["ex2.approx.f32"] = {unary<float, exp2_of>, "rr"};
+  table["ex2.approx.ftz.f32"] = {unary<float, exp2_flushed>, "rr"};
   table["lg2.approx.f32"] = {unary<float, log2_of>, "rr"};
   table["rcp.approx.f32"] = {unary<float, reciprocal>, "rr"};
   table["sqrt.approx.f32"] = {unary<float, root>, "rr"};

@@ -165,8 +165,8 @@ std::optional<Register> Decoder::value_of(const std::string& operand, Width widt
       {"%ntid.x", Special::kNtidX},     {"%ntid.y", Special::kNtidY},     {"%ntid.z", Special::kNtidZ},
       {"%nctaid.x", Special::kNctaidX}, {"%nctaid.y", Special::kNctaidY}, {"%nctaid.z", Special::kNctaidZ},
       {"%laneid", Special::kLaneId},    {"%warpid", Special::kWarpId},    {"%lanemask_lt", Special::kLaneMaskLt}};
-  if (width == Width::kPredicate) return {};
   if (const auto number = number_of(operand)) return constant(width, *number);
+  if (width == Width::kPredicate) return {};
   if (const auto found = kSpecial.find(operand); found != kSpecial.end()) {
     if (width != Width::k32) refuse("wants 64 bits of " + operand);
     return special(found->second);

@@ -49,6 +49,8 @@ TEST(Alu, FloatsRoundOnceAndNumbersWinOverNans) {
   EXPECT_EQ(float_of("div.approx.f32 %f1, " + number(1) + ", " + number(INFINITY) + ";"), 0.0f);
   EXPECT_EQ(float_of("div.approx.f32 %f1, " + number(5) + ", " + number(0x1p127f) + ";"), 0.0f);
   EXPECT_EQ(float_of("ex2.approx.f32 %f1, " + number(-INFINITY) + ";"), 0.0f);
+  EXPECT_EQ(float_of("ex2.approx.f32 %f1, " + number(-130) + ";"), std::ldexp(1.0f, -130));
+  EXPECT_EQ(float_of("ex2.approx.ftz.f32 %f1, " + number(-130) + ";"), 0.0f);
   EXPECT_EQ(float_of("cvt.rn.f32.s32 %f1, -3;"), -3.0f);
 }
 
@@ -77,6 +79,8 @@ TEST(Compare, UnorderedComparisonsHoldWithNans) {
   for (const char* const ordered : {"eq", "ne", "lt", "le", "gt", "ge"}) EXPECT_EQ(of(ordered, NAN, 1), 0u) << ordered;
   for (const char* const any : {"equ", "neu", "ltu", "leu", "gtu", "geu"}) EXPECT_EQ(of(any, NAN, 1), 1u) << any;
   EXPECT_EQ(of("leu", 2, 1), 0u);
+  for (const auto& [value, taken] : {std::pair{"0", 0u}, {"-1", 1u}})
+    EXPECT_EQ(first_of("mov.pred %p1, " + std::string(value) + "; selp.u32 %r1, 1, 0, %p1;" + kStore), taken);
   EXPECT_EQ(first_of("setp.lt.s16 %p1, %rs1, 0; selp.u32 %r1, 1, 0, %p1;" + std::string(kStore)), 1u);  // all ones
   EXPECT_EQ(first_of("setp.eq.u32 %p0, 1, 1; setp.eq.and.s32 %p1, 1, 1, !%p0; selp.u32 %r1, 1, 0, %p1;" + kStore), 0u);
 }

@@ -115,7 +115,9 @@ void fill_registers(Warp& warp) {
   warp.predicate.assign(kernel.registers[2], 0);
   warp.exec = ~0u;
   for (const auto& [reg, value] : kernel.constant) {
-    if (reg.width == Width::k64)
+    if (reg.width == Width::kPredicate)
+      warp.p(reg) = value != 0 ? ~0u : 0u;
+    else if (reg.width == Width::k64)
       put<uint64_t>(warp, reg, [&, value = value](int) { return value; });
     else
       put<uint32_t>(warp, reg, [&, value = value](int) { return static_cast<uint32_t>(value); });

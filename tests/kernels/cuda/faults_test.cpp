@@ -8,6 +8,7 @@
 
 #include "kernels/rms_norm/cuda/rms_norm_kernel.hpp"
 #include "kernels/rotary/cuda/rotary_kernel.hpp"
+#include "kernels/selected_logprob/cuda/selected_logprob_kernel.hpp"
 #include "kernels/swiglu/cuda/swiglu_kernel.hpp"
 #include "tests/kernels/cuda/matrix.hpp"
 
@@ -74,6 +75,26 @@ void rotary(int64_t rows, int heads, int half) {
   launch_rotary(arguments, Element::kFloat32, nullptr);
 }
 
+/// One row; its first score has no column, being one too far, the others the last ones.
+void selected_logprob(int64_t vocabulary, int64_t scores, bool is_backward) {
+  const auto element = Element::kFloat32;
+  const Matrix logits(element, 1, vocabulary, 1), sums(element, 3, 1, 2), grad(element, 1, scores, 3);
+  const Matrix logit(element, 1, scores), results(element, 3, 1);
+  std::vector<int64_t> row(static_cast<size_t>(scores), 0), target(row), argmax(1);
+  for (size_t s = 0; s < target.size(); ++s) target[s] = vocabulary - static_cast<int64_t>(s);
+  for (const auto* const ids : {&row, &target, &argmax})
+    launches().memory.add(ids->data(), ids->size() * sizeof(int64_t), true);
+  const auto floats = [](const Matrix& matrix, int64_t at) { return static_cast<float*>(matrix.data()) + at; };
+  const LogprobRows rows{0, 1, vocabulary, (vocabulary + 3) / 4 * 4, row.data(), target.data(), scores, 1};
+  if (!is_backward)
+    launch_selected_logprob({rows, floats(logits, 0), floats(logit, 0), floats(results, 0), floats(results, 1),
+                             floats(results, 2), argmax.data(), true},
+                            nullptr);
+  else
+    launch_selected_logprob_backward(
+        {rows, floats(logits, 0), floats(grad, 0), nullptr, floats(sums, 0), floats(sums, 1)}, element, nullptr);
+}
+
 struct Planted {
   std::string fault;
   std::function<void()> run;
@@ -82,6 +103,16 @@ struct Planted {
 
 TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
   const std::vector<Planted> all = {
+      {"selected_logprob_tail", [] { selected_logprob(70, 3, false); }, "outside every allocation"},
+      {"selected_logprob_tile", [] { selected_logprob(70, 3, true); }, "outside every allocation"},
+      {"selected_logprob_search", [] { selected_logprob(70, 3, false); }, "outside every allocation"},
+      {"selected_logprob_largest", [] { selected_logprob(600, 3, false); }, "shared"},
+      {"selected_logprob_sums", [] { selected_logprob(600, 3, false); }, "shared"},
+      {"selected_logprob_marks", [] { selected_logprob(600, 3, true); }, "shared"},
+      {"selected_logprob_marked", [] { selected_logprob(600, 3, true); }, "shared"},
+      {"selected_logprob_mark", [] { selected_logprob(600, 3, true); }, "races: "},
+      {"selected_logprob_column", [] { selected_logprob(72, 3, false); }, "outside every allocation"},
+      {"selected_logprob_row", [] { selected_logprob(70, 3, true); }, "shared"},
       {"swiglu_tail", [] { swiglu(1, 70, 0); }, "reads outside every allocation"},
       {"swiglu_rows", [] { swiglu(3, 64, 4); }, "reads outside every allocation"},
       {"rms_norm_before", [] { rms_norm(520, 1024, true); }, "races: "},

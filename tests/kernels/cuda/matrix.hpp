@@ -53,6 +53,13 @@ class Matrix {
     std::memcpy(place, &bits, bytes);
     launches().memory.mark_written(place, bytes);
   }
+  /// The same rows with elements of another kind, side by side from where each row begins.
+  Matrix seen_as(Element element) const {
+    Matrix other = *this;
+    other.stride_ = stride_ * kernels::bytes_of(element_) / kernels::bytes_of(element);
+    other.element_ = element;
+    return other;
+  }
   /// Everything that it holds, to compare bits.
   std::vector<float> values() const {
     std::vector<float> all;

@@ -5,6 +5,16 @@ import sys
 
 # Name: the file, what stands in it once, and what a mistaken author would have written.
 FAULTS = {
+    "selected_logprob_tail": ("selected_logprob.cu", "if (column + kVector <= vocabulary) {\n      expand", "if (column < vocabulary) {\n      expand"),
+    "selected_logprob_tile": ("selected_logprob.cu", "      if (column + i >= vocabulary) continue;\n", ""),
+    "selected_logprob_search": ("selected_logprob.cu", "probe < high && __ldg", "__ldg"),
+    "selected_logprob_largest": ("selected_logprob.cu", "scratch.column[warp] = column;\n  __syncthreads();\n", "scratch.column[warp] = column;\n"),
+    "selected_logprob_sums": ("selected_logprob.cu", "scratch.weighted[warp] = seen.weighted;\n  __syncthreads();\n", "scratch.weighted[warp] = seen.weighted;\n"),
+    "selected_logprob_marks": ("selected_logprob.cu", "  __syncthreads();\n  if (threadIdx.x < 32) mark_scores", "  if (threadIdx.x < 32) mark_scores"),
+    "selected_logprob_marked": ("selected_logprob.cu", "mark_scores(a, scores);\n  __syncthreads();\n", "mark_scores(a, scores);\n"),
+    "selected_logprob_mark": ("selected_logprob.cu", "lane == 0 && marked != kNoMark", "marked != kNoMark"),
+    "selected_logprob_column": ("selected_logprob.cu", "if (column < vocabulary) {\n      const float z", "if (column <= vocabulary) {\n      const float z"),
+    "selected_logprob_row": ("selected_logprob.cu", "    if (column >= vocabulary) return;  // and so are the next ones\n", ""),
     "swiglu_tail": ("swiglu.cu", "if (begin + N <= a.width)", "if (begin < a.width)"),
     "swiglu_rows": ("swiglu.cu", "row < a.rows; row += gridDim.y", "row <= a.rows; row += gridDim.y"),
     "rms_norm_before": ("rms_norm.cu", "  __syncthreads();  // the sums of the row before have been read\n", ""),

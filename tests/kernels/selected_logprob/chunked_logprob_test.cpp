@@ -1,4 +1,4 @@
-// The log-probabilities in chunks, as a GPU makes them, against the CPU twin.
+// The log-probabilities in chunks of ATen's operations, as a GPU makes them in float64, against the CPU twin.
 #include "kernels/selected_logprob/chunked_logprob.hpp"
 
 #include <ATen/ATen.h>
@@ -66,6 +66,15 @@ TEST(ChunkedLogprob, LowerDtypesStayWithinTheirRounding) {
   expect_chunked_equals_twin(random_scores(1, 20, 301, 30, at::kFloat), 1.0, 7 * 301 * 4, 1e-5, 1e-5);
   // The logits' gradient is rounded to bfloat16 for its products: 2^-9 of the largest, on 30 terms.
   expect_chunked_equals_twin(random_scores(2, 20, 301, 30, at::kBFloat16), 1.0, 7 * 301 * 4, 1e-5, 8e-3);
+}
+
+TEST(ChunkedLogprob, ChunksAreEvenPartsThatFit) {
+  EXPECT_EQ(rows_of_chunk(8193, 152064, 4, int64_t{3} << 29), 2049);  // 4 of them, where 2,640 rows would fit
+  EXPECT_EQ(rows_of_chunk(2048, 152064, 4, int64_t{3} << 29), 2048);
+  EXPECT_EQ(rows_of_chunk(10, 100, 4, 1200), 3);
+  EXPECT_EQ(rows_of_chunk(10, 100, 4, 1), 1);
+  EXPECT_EQ(rows_of_chunk(0, 100, 4, 1200), 1);
+  EXPECT_EQ(rows_of_chunk(5, 0, 4, 1200), 5);
 }
 
 TEST(ChunkedLogprob, RepeatedScoresAddUp) {

@@ -101,7 +101,8 @@ TEST(SelectedLogprob, SeveralChunksGiveTheSameAsOne) {
 
 TEST(SelectedLogprob, Float32AndBfloat16StayWithinTheirRounding) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
-    for (const auto& [rows, scores, vocabulary] : {std::tuple{20, 30, 304}, {50, 90, 1000}}) {
+    for (const auto& [rows, scores, vocabulary] :
+         {std::tuple{20, 30, 304}, {50, 90, 1000}, {1, 5, 301}, {7, 40, 5003}, {6, 9, 1}}) {
       SCOPED_TRACE(testing::Message() << dtype << " " << rows << " " << scores << " " << vocabulary);
       expect_dense(make_problem(2, rows, scores, vocabulary, dtype));
     }
