@@ -38,7 +38,7 @@ Flat flatten(std::span<const data::Group> groups) {
     put(out, group.margin);
     out.integers.push_back(static_cast<int64_t>(group.sample.size()));
     for (const data::Sample& sample : group.sample) {
-      out.integers.push_back(sample.prompt_length);
+      out.integers.push_back(sample.prompt_length), out.integers.push_back(sample.truncated);
       put(out, sample.token), put(out, sample.target);
       put(out, sample.old_logp), put(out, sample.ref_logp);
       put(out, sample.reward), put(out, sample.advantage);
@@ -86,6 +86,7 @@ std::vector<data::Group> unflatten(FlatReader reader) {
     group.sample.resize(index(reader.integer()));
     for (data::Sample& sample : group.sample) {
       sample.prompt_length = static_cast<int32_t>(reader.integer());
+      sample.truncated = reader.integer() != 0;
       reader.get(sample.token), reader.get(sample.target);
       reader.get(sample.old_logp), reader.get(sample.ref_logp);
       reader.get(sample.reward), reader.get(sample.advantage);

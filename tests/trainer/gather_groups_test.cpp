@@ -19,7 +19,7 @@ Config config_for(Method method) {
 
 bool same(const data::Sample& a, const data::Sample& b) {
   return a.token == b.token && a.target == b.target && a.prompt_length == b.prompt_length && a.old_logp == b.old_logp &&
-         a.ref_logp == b.ref_logp && a.reward == b.reward && a.advantage == b.advantage;
+         a.ref_logp == b.ref_logp && a.reward == b.reward && a.advantage == b.advantage && a.truncated == b.truncated;
 }
 
 void expect_same(const std::vector<data::Group>& got, const std::vector<data::Group>& wanted) {
@@ -38,6 +38,7 @@ std::vector<data::Group> groups_of(Method method, int rank, int ranks) {
   if (ranks > 2 && rank == ranks - 1) return {};
   auto groups = test::random_groups(method, 2 + rank, 40 + static_cast<uint64_t>(rank));
   groups[0].sample[0].advantage = -0.5 + rank;
+  groups[1].sample[0].truncated = rank % 2 == 0;
   groups[0].sample[0].ref_logp.assign(groups[0].sample[0].token.size(), -1.25);
   for (data::Group& group : groups) group.id = 7;  // every rank counts as it likes
   return groups;

@@ -2,12 +2,15 @@
 // data: JSONL to groups, one object a line, read with simdjson line by line. Rows are recognised by their columns:
 //   SFT      input_ids + labels                          | prompt + completion
 //   DPO, RM  prompt_ids + chosen_ids + rejected_ids [+ margin]  | prompt + chosen + rejected [+ margin]
-//   GRPO     prompt_ids + completions:[{ids, reward|advantage, old_logps?, ref_logps?, mask?}]
+//            DPO: [+ ref_chosen_logps + ref_rejected_logps], each the answer's sum or a list with a number a token
+//   GRPO     prompt_ids + completions:[{ids, reward|advantage, old_logps?, ref_logps?, mask?, truncated?}]
 //            | prompt + completions:[text] + rewards:[number] (or advantages:[number])
+// Every row may say which completions their sampler cut, as truncated: true or finish_reason: "length" ("abort" is a
+// cut as well), a list of them where there are several (chosen first); inside the objects of GRPO's token rows.
 // Pre-tokenised rows are used exactly as they are. Text rows: prompt and completion are encoded apart and joined
 // (with the byte tokenizer the prompt is always a token prefix of the whole), EOS is appended to every completion that
-// does not end in it, the end is cut at max_length, a row whose prompt alone reaches max_length is dropped (TRL's
-// rules).
+// does not end in it and was not cut, the end is cut at max_length, a row whose prompt alone reaches max_length is
+// dropped (TRL's rules).
 
 #include <cstdint>
 #include <vector>
@@ -28,7 +31,8 @@ struct Dataset {
 };
 
 /// Reads every file of options.path for `method`. Not collective: each rank may call it and gets the same value.
-/// Columns that the method does not read are checked as JSON and ignored. old_logps and ref_logps: for every completion
+/// Columns that the method does not read are checked as JSON; `log` hears of them, as a warning where another method
+/// reads them. old_logps and ref_logps: for every completion
 /// of the data set or for none. A byte-order mark, CRLF and blank lines at the end are tolerated. `log` hears of
 /// dropped and truncated rows, one warning each. Throws DataError("file:line:byte: reason"; line and byte from 1, the
 /// byte within its line) for a missing file, bad JSON, bad UTF-8, a wrong type, a missing, doubled or mixed-up column,

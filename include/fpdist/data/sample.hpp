@@ -17,9 +17,11 @@ struct Sample {
                                     ///< target[0] has no source row and is never an edge, whatever it holds.
   int32_t prompt_length = 0;        ///< tokens of the prompt (0 for SFT rows given as input_ids + labels)
   std::vector<double> old_logp;     ///< empty, or [L]: log-prob of token t under the sampling policy (0 in the prompt)
-  std::vector<double> ref_logp;     ///< empty, or [L]: the same under the reference model
+  std::vector<double> ref_logp;     ///< empty, or [L]: the same under the reference model; where the data have a sum
+                                    ///< alone, each of the completion's tokens has an even share
   std::optional<double> reward;     ///< GRPO: reward of the completion
   std::optional<double> advantage;  ///< GRPO: given, or filled in from rewards by loss::fill_advantages
+  bool truncated = false;           ///< the completion was cut before its end: by its sampler or by data.max_length
   int64_t length() const { return static_cast<int64_t>(token.size()); }
 };
 

@@ -16,15 +16,20 @@ namespace {
 
 using enum Column;
 
-const MethodFormats kSftFormats{
-    .tokens = {{kInputIds, kLabels}, {}}, .text = {{kPrompt, kCompletion}, {}}, .group = RowGroup::kSample};
-const MethodFormats kDpoFormats{.tokens = {{kPromptIds, kChosenIds, kRejectedIds}, {kMargin}},
-                                .text = {{kPrompt, kChosen, kRejected}, {kMargin}},
+const MethodFormats kSftFormats{.tokens = {{kInputIds, kLabels}, {kTruncated, kFinishReason}},
+                                .text = {{kPrompt, kCompletion}, {kTruncated, kFinishReason}},
+                                .group = RowGroup::kSample};
+const std::vector<Column> kOfDpo{kMargin, kTruncated, kFinishReason, kRefChosenLogps, kRefRejectedLogps};
+const MethodFormats kDpoFormats{.tokens = {{kPromptIds, kChosenIds, kRejectedIds}, kOfDpo},
+                                .text = {{kPrompt, kChosen, kRejected}, kOfDpo},
                                 .group = RowGroup::kPair};
-const MethodFormats kRewardFormats{
-    .tokens = kDpoFormats.tokens, .text = kDpoFormats.text, .group = RowGroup::kPair, .scores_samples = true};
+const std::vector<Column> kOfReward{kMargin, kTruncated, kFinishReason};
+const MethodFormats kRewardFormats{.tokens = {kDpoFormats.tokens.required, kOfReward},
+                                   .text = {kDpoFormats.text.required, kOfReward},
+                                   .group = RowGroup::kPair,
+                                   .scores_samples = true};
 const MethodFormats kGrpoFormats{.tokens = {{kPromptIds, kCompletions}, {}},
-                                 .text = {{kPrompt, kCompletions}, {kRewards, kAdvantages}},
+                                 .text = {{kPrompt, kCompletions}, {kRewards, kAdvantages, kTruncated, kFinishReason}},
                                  .group = RowGroup::kRollouts};
 
 bool contains(const std::vector<Column>& columns, Column column) {
@@ -69,6 +74,7 @@ class OneRow {
     is_text ? make_text() : make_tokens();
     if (dropped_) return {};
     if (row_.has(kMargin)) group_.margin = row_.get<double>(kMargin);
+    set_reference_logps();
     for (const Sample& sample : group_.sample) check_sample(sample, is_text);
     return {std::move(group_), truncated_};
   }
@@ -86,7 +92,10 @@ class OneRow {
   void make_text();
   Sample token_rollout(const std::vector<int32_t>& prompt, const TokenCompletion& completion) const;
   void text_rollouts();
-  void add_text(const std::string& completion);
+  void add_text(const std::string& completion, bool is_cut);
+  std::vector<int32_t> cuts(size_t completions) const;
+  void set_reference_logps();
+  std::vector<double> reference_logps(Column column, const Sample& sample) const;
   void check_sample(const Sample& sample, bool is_text) const;
 
   const GroupMaker& maker_;
@@ -129,12 +138,16 @@ void OneRow::make_tokens() {
     sample.token = row_.get<Ids>(kInputIds);
     sample.target = row_.get<Ids>(kLabels);
     same_length(row_.offset(kLabels), sample.target.size(), in_file(kLabels), sample.token.size(), in_file(kInputIds));
+    sample.truncated = cuts(1).front() != 0;
     return;
   }
   const Ids& prompt = row_.get<Ids>(kPromptIds);
   if (formats_.group == RowGroup::kRollouts) return token_rollouts(prompt);
-  for (const Column column : {kChosenIds, kRejectedIds})
+  const std::vector<int32_t> is_cut = cuts(2);
+  for (const Column column : {kChosenIds, kRejectedIds}) {
     group_.sample.push_back(join_ids(prompt, row_.get<Ids>(column)));
+    group_.sample.back().truncated = is_cut[group_.sample.size() - 1] != 0;
+  }
 }
 
 void OneRow::token_rollouts(const std::vector<int32_t>& prompt) {
@@ -160,6 +173,7 @@ Sample OneRow::token_rollout(const std::vector<int32_t>& prompt, const TokenComp
   Sample sample = join_ids(prompt, completion.ids);
   sample.reward = completion.reward;
   sample.advantage = completion.advantage;
+  sample.truncated = completion.truncated.value_or(false);
   const size_t length = completion.ids.size();
   if (completion.old_logps) {
     same_length(completion.offset, completion.old_logps->size(), in_file(kOldLogps), length, in_file(kIds));
@@ -183,8 +197,10 @@ void OneRow::make_text() {
   if (formats_.group == RowGroup::kRollouts) return text_rollouts();
   dropped_ = static_cast<int64_t>(prompt_.size()) >= maker_.max_length;
   if (dropped_) return;
-  if (formats_.group == RowGroup::kSample) return add_text(row_.get<std::string>(kCompletion));
-  for (const Column column : {kChosen, kRejected}) add_text(row_.get<std::string>(column));
+  if (formats_.group == RowGroup::kSample) return add_text(row_.get<std::string>(kCompletion), cuts(1).front() != 0);
+  const std::vector<int32_t> is_cut = cuts(2);
+  add_text(row_.get<std::string>(kChosen), is_cut[0] != 0);
+  add_text(row_.get<std::string>(kRejected), is_cut[1] != 0);
 }
 
 void OneRow::text_rollouts() {
@@ -199,22 +215,71 @@ void OneRow::text_rollouts() {
   const std::vector<double>& values = row_.get<std::vector<double>>(column);
   same_length(row_.offset(column), values.size(), in_file(column), texts->size(), in_file(kCompletions));
   dropped_ = static_cast<int64_t>(prompt_.size()) >= maker_.max_length;
+  const std::vector<int32_t> is_cut = cuts(texts->size());
   for (size_t i = 0; i < texts->size() && !dropped_; ++i) {
-    add_text((*texts)[i]);
+    add_text((*texts)[i], is_cut[i] != 0);
     (column == kRewards ? group_.sample.back().reward : group_.sample.back().advantage) = values[i];
   }
 }
 
-void OneRow::add_text(const std::string& completion) {
+/// What was cut has no end of sequence, whoever cut it.
+void OneRow::add_text(const std::string& completion, bool is_cut) {
   std::vector<int32_t> ids = maker_.tokenizer.encode(completion);
   const int32_t eos = maker_.tokenizer.eos_id();
-  if (ids.empty() || ids.back() != eos) ids.push_back(eos);
+  if (!is_cut && (ids.empty() || ids.back() != eos)) ids.push_back(eos);
   const size_t room = static_cast<size_t>(maker_.max_length) - prompt_.size();
-  if (ids.size() > room) {
+  const bool is_cut_here = ids.size() > room;
+  if (is_cut_here) {
     ids.resize(room);
     ++truncated_;
   }
   group_.sample.push_back(join_ids(prompt_, ids));
+  group_.sample.back().truncated = is_cut || is_cut_here;
+}
+
+/// [completions] 1 where the row says that the sampler cut the completion.
+std::vector<int32_t> OneRow::cuts(size_t completions) const {
+  if (!row_.has(kTruncated) && !row_.has(kFinishReason)) return std::vector<int32_t>(completions, 0);
+  if (row_.has(kTruncated) && row_.has(kFinishReason))
+    fail(row_.offset(kFinishReason), text("the row says twice how completions ended: keep '", in_file(kTruncated),
+                                          "' or '", in_file(kFinishReason), "'"));
+  const Column column = row_.has(kTruncated) ? kTruncated : kFinishReason;
+  const auto& said = row_.get<std::vector<int32_t>>(column);
+  same_length(row_.offset(column), said.size(), in_file(column), completions, "the row's list of completions");
+  return said;
+}
+
+void OneRow::set_reference_logps() {
+  if (!row_.has(kRefChosenLogps) && !row_.has(kRefRejectedLogps)) return;
+  if (!row_.has(kRefChosenLogps) || !row_.has(kRefRejectedLogps))
+    fail(row_.offset(row_.has(kRefChosenLogps) ? kRefChosenLogps : kRefRejectedLogps),
+         text("give '", in_file(kRefChosenLogps), "' and '", in_file(kRefRejectedLogps), "', or neither"));
+  if (truncated_ > 0)
+    fail(row_.offset(kRefChosenLogps),
+         text("the reference's log-probs are of whole answers, and data.max_length ", maker_.max_length,
+              " cuts one of the row's: raise it, or leave the columns out"));
+  group_.sample[0].ref_logp = reference_logps(kRefChosenLogps, group_.sample[0]);
+  group_.sample[1].ref_logp = reference_logps(kRefRejectedLogps, group_.sample[1]);
+}
+
+/// A number is the answer's sum, as TRL has it: an even share for each token that is predicted (all but a sample's
+/// first). A list has a number a token.
+std::vector<double> OneRow::reference_logps(Column column, const Sample& sample) const {
+  const auto prompt = static_cast<size_t>(sample.prompt_length), length = sample.token.size() - prompt;
+  if (const auto* sum = std::get_if<double>(&row_.cell[static_cast<size_t>(column)]->value)) {
+    const size_t first = std::max<size_t>(prompt, 1),
+                 predicted = sample.token.size() - std::min(first, sample.token.size());
+    if (predicted == 0 && *sum != 0)
+      fail(row_.offset(column),
+           text(in_file(column), " is ", *sum, " for an answer of which no token is predicted: it ", "must be 0"));
+    std::vector<double> values(sample.token.size(), 0.0);
+    std::fill(values.end() - static_cast<std::ptrdiff_t>(predicted), values.end(),
+              *sum / static_cast<double>(predicted));
+    return values;
+  }
+  const auto& each = row_.get<std::vector<double>>(column);
+  same_length(row_.offset(column), each.size(), in_file(column), length, "the answer (with the end of sequence)");
+  return behind_prompt(prompt, each);
 }
 
 void OneRow::check_sample(const Sample& sample, bool is_text) const {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -77,6 +78,29 @@ class AlikeCheck {
   std::optional<bool> old_, ref_;
 };
 
+/// Columns of the data set that nobody reads.
+class UnreadColumns {
+ public:
+  void see(const Row& row) { all_.insert(row.unread.begin(), row.unread.end()); }
+  /// A column that another method reads is likely meant to do something.
+  void tell(const ColumnNames& names, Method method, LogSink& log) const {
+    std::string ours, others;
+    for (const std::string& name : all_) {
+      const size_t dot = name.find('.');
+      const bool is_ours = names.find(dot == std::string::npos ? name : name.substr(dot + 1)).has_value();
+      std::string& list = is_ours ? ours : others;
+      list += text(list.empty() ? "" : ", ", name);
+    }
+    if (!ours.empty())
+      log.warning(text("columns of the data that method ", name_of(method), " does not read: ", ours,
+                       ": what they say has no effect"));
+    if (!others.empty()) log.info(text("columns of the data that are not read: ", others));
+  }
+
+ private:
+  std::set<std::string> all_;
+};
+
 class DatasetReader {
  public:
   DatasetReader(const DataOptions& options, Method method, const Tokenizer& tokenizer)
@@ -102,10 +126,12 @@ class DatasetReader {
     check<DataError>(has_rows, path, ":1:1: the file has no rows: write one JSON object a line");
   }
 
+  void tell_unread(LogSink& log) const { unread_.tell(names_, maker_.method, log); }
   Dataset take() && { return std::move(dataset_); }
 
  private:
   void add(const Row& row) {
+    unread_.see(row);
     MadeGroup made = maker_.make(row);
     if (!made.group) {
       ++dataset_.dropped_rows;
@@ -125,6 +151,7 @@ class DatasetReader {
   std::vector<Column> wanted_;
   GroupMaker maker_;
   AlikeCheck alike_;
+  UnreadColumns unread_;
   Dataset dataset_;
 };
 
@@ -135,6 +162,7 @@ Dataset read_dataset(const DataOptions& options, Method method, const Tokenizer&
   check<ConfigError>(options.max_length >= 1, "data.max_length is ", options.max_length, ": set it to 1 or more");
   DatasetReader reader(options, method, tokenizer);
   for (const std::string& path : options.path) reader.read_file(path);
+  reader.tell_unread(log);
   Dataset dataset = std::move(reader).take();
   check<DataError>(!dataset.group.empty(), options.path.front(), ":1:1: every row was dropped, ", dataset.dropped_rows,
                    " prompts reach data.max_length ", options.max_length, ": raise it");

@@ -28,9 +28,22 @@ namespace {
 namespace json = simdjson::ondemand;
 
 constexpr std::array<std::string_view, kColumns> kNames{
-    "input_ids", "labels",     "prompt_ids", "chosen_ids", "rejected_ids", "margin",     "completions",
-    "prompt",    "completion", "chosen",     "rejected",   "rewards",      "advantages", "ids",
-    "reward",    "advantage",  "old_logps",  "ref_logps",  "mask"};
+    "input_ids",   "labels",    "prompt_ids",    "chosen_ids",       "rejected_ids",      "margin",
+    "completions", "prompt",    "completion",    "chosen",           "rejected",          "rewards",
+    "advantages",  "ids",       "reward",        "advantage",        "old_logps",         "ref_logps",
+    "mask",        "truncated", "finish_reason", "ref_chosen_logps", "ref_rejected_logps"};
+/// What samplers call the end of a completion, and which of these ends are cuts.
+constexpr std::array<std::pair<std::string_view, bool>, 11> kFinishReasons{{{"stop", false},
+                                                                            {"length", true},
+                                                                            {"abort", true},
+                                                                            {"eos", false},
+                                                                            {"eos_token", false},
+                                                                            {"stop_sequence", false},
+                                                                            {"end_turn", false},
+                                                                            {"max_tokens", true},
+                                                                            {"content_filter", true},
+                                                                            {"tool_calls", false},
+                                                                            {"function_call", false}}};
 /// Nesting of values that nobody wants; deeper ones are refused instead of recursed into.
 constexpr int kMaxDepth = 64;
 
@@ -85,7 +98,8 @@ struct RowParser::Impl {
   json::document document;
   LinePlace place;
   std::string_view line;
-  size_t value_offset = 0;  ///< of the value being read: where an error is when simdjson cannot say
+  size_t value_offset = 0;                      ///< of the value being read: where an error is when simdjson cannot say
+  std::vector<std::string> names_read, unread;  ///< of the line so far, see Row
 
   [[noreturn]] void fail(std::string_view reason) const { fail_at(place, value_offset, reason); }
 
@@ -125,12 +139,15 @@ struct RowParser::Impl {
   std::vector<double> numbers(json::value value, std::string_view what) {
     return list<double>(value, "a list of numbers", [&](json::value v) { return number(v, what); });
   }
+  bool is_cut(json::value value, Column column);
+  /// One or a list of them.
+  std::vector<int32_t> cuts(json::value value, Column column);
   TokenCompletion token_completion(json::value value);
   void completions(json::value value, Cell& cell);
   void read_cell(Column column, json::value value, Cell& cell);
-  /// Calls `read(column, value)` for each wanted field once, walks through the others.
+  /// Calls `read(column, value)` for each wanted field once, walks through the others and notes them as `where` + name.
   template <typename Read>
-  void each_field(json::object object, const std::vector<Column>& wanted, std::vector<std::string>* seen, Read read);
+  void each_field(json::object object, const std::vector<Column>& wanted, std::string_view where, Read read);
 };
 
 void RowParser::Impl::fail_json(simdjson::error_code error, std::string_view what) {
@@ -210,18 +227,19 @@ int32_t RowParser::Impl::token_id(json::value value, Column column) {
 }
 
 template <typename Read>
-void RowParser::Impl::each_field(json::object object, const std::vector<Column>& wanted, std::vector<std::string>* seen,
+void RowParser::Impl::each_field(json::object object, const std::vector<Column>& wanted, std::string_view where,
                                  Read read) {
   std::array<bool, kColumns> done{};
   for (auto result : object) {
     json::field field = take(std::move(result), "a field");
     const std::string key(take(field.unescaped_key(), "a key"));
     const std::optional<Column> column = names.find(key);
-    if (seen != nullptr) seen->push_back(key);
+    if (where.empty()) names_read.push_back(key);
     json::value value = field.value();
     start_value(value);
     if (!column || std::find(wanted.begin(), wanted.end(), *column) == wanted.end()) {
       skip(value, 1);
+      unread.push_back(text(where, key));
       continue;
     }
     if (std::exchange(done[static_cast<size_t>(*column)], true)) fail(text("column '", key, "' appears twice"));
@@ -229,20 +247,44 @@ void RowParser::Impl::each_field(json::object object, const std::vector<Column>&
   }
 }
 
+bool RowParser::Impl::is_cut(json::value value, Column column) {
+  start_value(value);
+  if (take(value.type(), "a value") == json::json_type::null && take(value.is_null(), "null")) return false;
+  if (column == Column::kTruncated)
+    return take(value.get_bool(), text("true or false in '", names.in_file(column), "'"));
+  const std::string reason = string(value, text("a text in '", names.in_file(column), "'"));
+  std::string known;
+  for (const auto& [name, cut] : kFinishReasons) {
+    if (name == reason) return cut;
+    known += text(known.empty() ? "" : ", ", name);
+  }
+  fail(text(names.in_file(column), " is '", reason, "': use one of ", known));
+}
+
+std::vector<int32_t> RowParser::Impl::cuts(json::value value, Column column) {
+  if (take(value.type(), "a value") != json::json_type::array) return {is_cut(value, column)};
+  return list<int32_t>(value, "a list", [&](json::value one) { return int32_t{is_cut(one, column)}; });
+}
+
 TokenCompletion RowParser::Impl::token_completion(json::value value) {
-  static const std::vector<Column> kWanted{Column::kIds,      Column::kReward,   Column::kAdvantage,
-                                           Column::kOldLogps, Column::kRefLogps, Column::kMask};
+  static const std::vector<Column> kWanted{Column::kIds,       Column::kReward,      Column::kAdvantage,
+                                           Column::kOldLogps,  Column::kRefLogps,    Column::kMask,
+                                           Column::kTruncated, Column::kFinishReason};
   start_value(value);
   TokenCompletion one;
   one.offset = value_offset;
   bool has_ids = false;
-  each_field(take(value.get_object(), "a completion {ids, reward | advantage, ...}"), kWanted, nullptr,
+  each_field(take(value.get_object(), "a completion {ids, reward | advantage, ...}"), kWanted, "completions.",
              [&](Column column, json::value v) {
                if (column == Column::kIds) one.ids = ids(v, column), has_ids = true;
                if (column == Column::kReward) one.reward = number(v, "a reward");
                if (column == Column::kAdvantage) one.advantage = number(v, "an advantage");
                if (column == Column::kOldLogps) one.old_logps = numbers(v, "a log-probability");
                if (column == Column::kRefLogps) one.ref_logps = numbers(v, "a log-probability");
+               if (column == Column::kTruncated || column == Column::kFinishReason) {
+                 if (one.truncated) fail("the completion says twice how it ended: keep one of the two fields");
+                 one.truncated = is_cut(v, column);
+               }
                if (column == Column::kMask)
                  one.mask = list<int32_t>(v, "a list of 0 and 1", [&](json::value m) {
                    const int32_t bit = integer(m, "0 or 1");
@@ -290,6 +332,17 @@ void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
     case Column::kMargin:
       cell.value = number(value, "a margin");
       break;
+    case Column::kTruncated:
+    case Column::kFinishReason:
+      cell.value = cuts(value, column);
+      break;
+    case Column::kRefChosenLogps:
+    case Column::kRefRejectedLogps:
+      if (take(value.type(), "a value") == json::json_type::array)
+        cell.value = numbers(value, "a log-probability");
+      else
+        cell.value = number(value, "a log-probability, of the whole answer or of each of its tokens");
+      break;
     case Column::kRewards:
       cell.value = numbers(value, "a reward");
       break;
@@ -322,10 +375,12 @@ Row RowParser::parse(std::string& line, const LinePlace& place, const std::vecto
   json::object object;
   if (const auto error = impl.document.get_object().get(object))
     impl.fail_json(error, "a row {\"column\": value, ...}");
-  impl.each_field(object, wanted, &row.names, [&](Column column, json::value value) {
+  impl.names_read.clear(), impl.unread.clear();
+  impl.each_field(object, wanted, "", [&](Column column, json::value value) {
     Cell& cell = row.cell[static_cast<size_t>(column)].emplace();
     impl.read_cell(column, value, cell);
   });
+  row.names = std::move(impl.names_read), row.unread = std::move(impl.unread);
   const char* rest = nullptr;
   if (impl.document.current_location().get(rest) == simdjson::SUCCESS)  // an error here means: at the end
     fail_at(place, static_cast<size_t>(rest - line.data()),

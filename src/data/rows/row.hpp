@@ -35,8 +35,12 @@ enum class Column {
   kOldLogps,
   kRefLogps,
   kMask,  // inside completions:[{...}]
+  kTruncated,
+  kFinishReason,  // both beside completions or inside completions:[{...}]
+  kRefChosenLogps,
+  kRefRejectedLogps,
 };
-inline constexpr size_t kColumns = 19;
+inline constexpr size_t kColumns = 23;
 std::string_view name_of(Column column);
 
 /// Where a line came from: every message starts with it.
@@ -56,6 +60,7 @@ struct TokenCompletion {
   std::optional<double> reward, advantage;
   std::optional<std::vector<double>> old_logps, ref_logps;
   std::optional<std::vector<int32_t>> mask;
+  std::optional<bool> truncated;
 };
 
 struct Cell {
@@ -69,6 +74,8 @@ struct Row {
   LinePlace place;
   std::array<std::optional<Cell>, kColumns> cell;
   std::vector<std::string> names;  ///< every column of the line, as the file spells it
+  /// Those of them that were not wanted, and `completions.NAME` for fields inside completions; may repeat.
+  std::vector<std::string> unread;
   bool has(Column column) const { return cell[static_cast<size_t>(column)].has_value(); }
   size_t offset(Column column) const { return cell[static_cast<size_t>(column)]->offset; }
   template <typename T>
