@@ -83,9 +83,6 @@ LossOutput grpo_loss(const Edges& edges, const plan::StepTotals& totals, const L
     metrics["kl"] = mean_of(kl);
   }
   metrics["entropy"] = mean_of(edges.entropy);
-  metrics["completions/mean_length"] = mean_of(edges.length);
-  metrics["completions/min_length"] = min_of(edges.length);
-  metrics["completions/max_length"] = max_of(edges.length);
   add_clip_metrics(edges, ratio.detach(), advantage, by_sequence, options, metrics);
   return {.loss = normalise(per_edge, edges, totals, options),
           .metrics = std::move(metrics),

@@ -22,6 +22,8 @@ std::span<const Key> LossOptions::keys() {
                  Valid{.values = "token | sequence"}),
       FPDIST_KEY(scale_rewards, "grpo: over what advantages are scaled", Valid{.values = "group | batch | none"}),
       FPDIST_KEY(use_bias_correction_kl, "grpo: multiply the KL estimate by the importance ratio"),
+      FPDIST_KEY(mask_truncated_completions,
+                 "grpo: completions that were cut count in their group's advantages and not in the loss"),
       FPDIST_KEY(max_completion_length, "dr_grpo: divides by samples times this", Valid{.values = ">= 1"})};
   return kKeys;
 }

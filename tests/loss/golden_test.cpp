@@ -147,17 +147,18 @@ TEST(Trl, AdvantagesAndRewardMetricsAreEqual) {
   }
 }
 
-TEST(Trl, CompletionLengthsAreEqual) {
+TEST(Trl, CompletionMetricsAreEqual) {
   const Json file = read("trl_advantages.json");
-  Json samples;
+  data::Group group;
   for (const int length : file.at("lengths")) {
-    const std::vector<double> zeros(static_cast<size_t>(length), 0.0);
-    samples.push_back({{"logp", zeros}, {"entropy", zeros}});
+    data::Sample& sample = group.sample.emplace_back();
+    sample.token.assign(static_cast<size_t>(length) + 1, 5), sample.target = sample.token;
+    sample.truncated = true;  // no completion there ends
   }
-  const Edges edges = edges_of(samples);
-  const auto metrics = make_loss(Method::kGrpo, {})(edges, {.groups = 3, .samples = 12, .edges = 64}).metrics;
-  for (const char* name : {"completions/mean_length", "completions/min_length", "completions/max_length"})
-    EXPECT_NEAR(value_of(metrics.at(name)), file.at("cases").at(0).at("metrics").at(name).get<double>(), 1e-6) << name;
+  const auto metrics = completion_metrics({&group, 1});
+  EXPECT_EQ(metrics.size(), 7U);
+  for (const auto& [name, value] : metrics)
+    EXPECT_NEAR(value, file.at("cases").at(0).at("metrics").at(name).get<double>(), 1e-6) << name;
 }
 
 }  // namespace

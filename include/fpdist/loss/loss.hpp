@@ -66,4 +66,13 @@ LossFunction make_loss(Method method, const LossOptions& options);
 /// reward, reward_std and frac_reward_zero_std of the step's rewards; empty when no sample has one.
 std::map<std::string, double> fill_advantages(std::span<data::Group> groups, const LossOptions& options);
 
+/// TRL's completions/*: mean, smallest and largest length of a step's completions in supervised tokens, the share that
+/// was cut (clipped_ratio), and the lengths of those that were not (*_terminated_length; 0 where all were cut). Empty
+/// without samples.
+std::map<std::string, double> completion_metrics(std::span<const data::Group> groups);
+
+/// Takes every supervised token from samples that were cut, as TRL's mask_truncated_completions: they stay in their
+/// group and among the step's samples. Behind fill_advantages and completion_metrics, which count them.
+void mask_truncated(std::span<data::Group> groups);
+
 }  // namespace fpdist::loss

@@ -27,6 +27,8 @@ struct LossOptions {
   std::string scale_rewards = "group";
   /// GRPO: multiply the KL estimate by the importance ratio.
   bool use_bias_correction_kl = true;
+  /// GRPO: completions that were cut (data::Sample::truncated) count in their group's advantages and not in the loss.
+  bool mask_truncated_completions = false;
   /// dr_grpo: divides by samples * max_completion_length.
   int64_t max_completion_length = 512;
 

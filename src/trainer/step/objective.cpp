@@ -15,6 +15,8 @@ StepGroups Objective::prepare(std::span<const data::Group> groups) const {
   auto filled = std::make_shared<std::vector<data::Group>>(groups.begin(), groups.end());
   StepGroups prepared{.all = *filled, .owner = filled};
   prepared.metrics = loss::fill_advantages(*filled, options_);
+  prepared.metrics.merge(loss::completion_metrics(*filled));
+  if (options_.mask_truncated_completions) loss::mask_truncated(*filled);
   return prepared;
 }
 

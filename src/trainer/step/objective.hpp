@@ -24,7 +24,8 @@ class Objective {
   loss::LossOutput operator()(const loss::Edges& edges, const plan::StepTotals& totals) const {
     return loss_(edges, totals);
   }
-  /// A step's groups as the loss wants them: rollouts get their advantages; the caller's groups stay as they are.
+  /// A step's groups as the loss wants them: rollouts get their advantages, and those that were cut lose their targets
+  /// where loss.mask_truncated_completions says so; the caller's groups stay as they are.
   /// Throws DataError for a reward that is not finite.
   StepGroups prepare(std::span<const data::Group> groups) const;
 
