@@ -82,6 +82,11 @@ part_pointwise() {
   if [[ -n ${check_emulated:-} ]]; then sizes=(--model small --rows 8 --rounds 1 --calls 1); fi
   program fpdist_bench pointwise --device cuda "${sizes[@]}" --json "$check_work/pointwise.jsonl"
 }
+part_attention() {
+  local sizes=()
+  if [[ -n ${check_emulated:-} ]]; then sizes=(--shapes '64,2,20' --heads '2,1,64' --rounds 1 --calls 1); fi
+  program fpdist_bench attention --device cuda "${sizes[@]}" --json "$check_work/attention.jsonl"
+}
 part_step() {
   local sizes=(--layers 4 --gradient-checkpointing) # as the peers' decoder layers
   if [[ -n ${check_emulated:-} ]]; then sizes=(--model small --layers 1 --grid '32,8,2' --rounds 1); fi
@@ -109,6 +114,7 @@ case $1 in
   curve) part_curve ;;
   gemm) part_gemm ;;
   pointwise) part_pointwise ;;
+  attention) part_attention ;;
   step) part_step ;;
   comm) part_comm ;;
   peers) part_peers ;;

@@ -25,7 +25,7 @@ def parts_of(work):
 
 def bench_lines(work):
     lines = []
-    for file in filter(pathlib.Path.exists, (work / f"{bench}.jsonl" for bench in ("gemm", "pointwise", "step", "comm"))):
+    for file in filter(pathlib.Path.exists, (work / f"{bench}.jsonl" for bench in ("gemm", "pointwise", "attention", "step", "comm"))):
         lines += [json.loads(line) for line in file.read_text().splitlines() if line]
     return lines
 
@@ -66,6 +66,9 @@ def report(found):
                    by_key("product", "rows", "in", "out", "dtype", "ours_ms", "aten_ms", "tflops", "ratio"), of("gemm"))
     lines += table("Pointwise kernels against ATen's operations",
                    by_key("kernel", "rows", "dtype", "ours_ms", "aten_ms", "gb_per_second", "ratio", "difference"), of("pointwise"))
+    lines += table("Attention, ours against the levels' calls",
+                   by_key("shape", "heads", "pass", "ours_ms", "levels_ms", "tflops", "levels_tflops", "ratio", "difference",
+                          "same_bits"), of("attention"))
     step = [dict(line, arm=f"fpdist {arm}", cell=f"P{line['prompt']} R{line['completion']} G{line['group']}",
                  ms=line[f"{arm}_seconds"] * 1e3, shown=line["speedup"] if arm == "shared" else None,
                  limit=line["bound"] if arm == "shared" else None) for line in of("step") for arm in ("shared", "unshared")]

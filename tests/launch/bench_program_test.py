@@ -76,6 +76,12 @@ class Kernels(Bench):
             self.assertLess(line["difference"], 1e-5, name)
             self.assertGreater(line["ratio"], 0)
 
+    def test_attention_is_measured_on_hopper_only(self):
+        for arguments, words in ((["--shapes", "16", "--heads", "2,1,64"], "Hopper"), (["--shapes", "1,2"], "'1,2': 3 numbers"),
+                                 (["--heads", "2"], "'2': 3 numbers"), (["--rounds", "0"], "--rounds")):
+            with self.subTest(arguments=arguments):
+                self.assertIn(words, self.bench(0, "attention", "--device", "cpu", *arguments, code=USAGE))
+
     def test_gemm_reports_three_products_a_shape(self):
         file = self.dir / "gemm.jsonl"
         self.bench(0, "gemm", "--device", "cpu", "--shapes", "64,96", "48,32", "--rows", 128, "--rounds", 2, "--calls", 1,

@@ -16,7 +16,7 @@ sys.path.insert(0, str(LAUNCH))
 from gpu_report import report
 from gpu_tests import describe
 
-PARTS = ["tests", "sanitizer", "same_bits", "curve", "gemm", "pointwise", "step", "comm", "peers"]
+PARTS = ["tests", "sanitizer", "same_bits", "curve", "gemm", "pointwise", "attention", "step", "comm", "peers"]
 
 
 def run(*words, **settings):
@@ -38,7 +38,7 @@ class DryRun(Folder):
         self.assertEqual([part["part"] for part in found["parts"]], PARTS)
         for part in found["parts"]:
             self.assertEqual(part["state"], "skipped" if part["part"] in ("sanitizer", "peers") else "passed", output)
-        self.assertEqual({line["bench"] for line in found["bench"]}, {"gemm", "pointwise", "step", "comm"})
+        self.assertEqual({line["bench"] for line in found["bench"]}, {"gemm", "pointwise", "attention", "step", "comm"})
         table = (self.dir / "results/gpu-emulated.md").read_text()
         for heading in ("Parts", "Linear layers", "Forward and backward", "Collectives"):
             self.assertIn(f"## {heading}", table)

@@ -7,6 +7,7 @@
 #include "kernels/common/checks.hpp"
 #include "kernels/tree_attention/library/varlen.hpp"
 #include "kernels/tree_attention/merge.hpp"
+#include "kernels/tree_attention/tiled/tiled_attention.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 
 namespace fpdist::kernels {
@@ -79,6 +80,11 @@ void fold(AttentionOutput& whole, const VarlenCall& call, const AttentionOutput&
 
 AttentionOutput run_calls(const AttentionInputs& in, const AttentionCalls& calls, const AttentionOptions& options) {
   check_calls(in, calls);
+  return is_tiled(in, calls, options, false) ? tiled_attention(in, *calls.tiles(), options)
+                                             : run_levels(in, calls, options);
+}
+
+AttentionOutput run_levels(const AttentionInputs& in, const AttentionCalls& calls, const AttentionOptions& options) {
   const AttentionInputs own = contiguous(in);
   const auto wide = in.q.options().dtype(accumulate_dtype_of(in.q.scalar_type()));
   AttentionOutput whole{at::zeros(in.q.sizes(), wide),
@@ -102,6 +108,13 @@ AttentionGradients run_calls_backward(const at::Tensor& grad_out, const Attentio
                                       const AttentionOptions& options) {
   check_calls(in, calls);
   check_tree_attention_backward(grad_out, in.q, merged);
+  return is_tiled(in, calls, options, true) ? tiled_attention_backward(grad_out, in, merged, *calls.tiles(), options)
+                                            : run_levels_backward(grad_out, in, merged, calls, options);
+}
+
+AttentionGradients run_levels_backward(const at::Tensor& grad_out, const AttentionInputs& in,
+                                       const AttentionOutput& merged, const AttentionCalls& calls,
+                                       const AttentionOptions& options) {
   const AttentionInputs own = contiguous(in);
   const at::Tensor grad = grad_out.contiguous();
   const auto wide = in.q.options().dtype(accumulate_dtype_of(in.q.scalar_type()));

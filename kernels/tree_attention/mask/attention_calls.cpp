@@ -6,9 +6,12 @@
 #include <span>
 
 #include "fpdist/core/error.hpp"
+#include "kernels/tree_attention/mask/upload.hpp"
 
 namespace fpdist::kernels {
 namespace {
+
+constexpr int64_t kTiledCapability = 90;  // wgmma is Hopper's alone
 
 at::Tensor checked(const at::Tensor& rows, const char* name) {
   check(rows.defined() && rows.device().is_cpu() && rows.scalar_type() == at::kInt && rows.dim() == 1,
@@ -50,14 +53,6 @@ RowSet describe(const std::vector<CallSegment>& segments, Arrays& arrays) {
   for (const CallSegment& segment : segments)
     for (int64_t row = segment.begin; row < segment.end; ++row) arrays.index.push_back(row);
   return rows;
-}
-
-template <typename T>
-at::Tensor upload(const std::vector<T>& values, at::ScalarType dtype, at::Device device) {
-  const at::Tensor host = at::from_blob(const_cast<T*>(values.data()), {static_cast<int64_t>(values.size())}, dtype);
-  if (!device.is_cuda()) return host.to(device, /*non_blocking=*/false, /*copy=*/true);
-  // Torch's pinned allocator keeps the memory until the copy is done.
-  return host.pin_memory().to(device, /*non_blocking=*/true);
 }
 
 }  // namespace
@@ -104,6 +99,7 @@ AttentionCalls::AttentionCalls(const AttentionMask& mask, at::Device device, int
       next_index += rows->count;
     }
   device_ = offset.device();  // with its number, as tensors name it
+  if (device.is_cuda() && capability == kTiledCapability) tiles_ = make_tiles({q_row, k_row, k_end}, device);
 }
 
 }  // namespace fpdist::kernels

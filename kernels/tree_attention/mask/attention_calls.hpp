@@ -6,9 +6,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "fpdist/kernels/attention.hpp"
+#include "kernels/tree_attention/mask/attention_tiles.hpp"
 #include "kernels/tree_attention/mask/levels.hpp"
 
 namespace fpdist::kernels {
@@ -45,12 +47,15 @@ class AttentionCalls {
   int64_t keys() const { return keys_; }
   at::Device device() const { return device_; }
   int64_t capability() const { return capability_; }
+  /// For our own kernels, on a GPU that they run on: compute capability 9.0.
+  const std::optional<AttentionTiles>& tiles() const { return tiles_; }
 
  private:
   std::vector<VarlenCall> calls_;
   int64_t queries_ = 0, keys_ = 0;
   at::Device device_;
   int64_t capability_;
+  std::optional<AttentionTiles> tiles_;
 };
 
 }  // namespace fpdist::kernels

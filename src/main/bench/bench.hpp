@@ -22,6 +22,7 @@ using Arguments = std::vector<std::string>;
 using Body = std::function<void(comm::World&)>;
 
 /// Throw ConfigError for arguments that make no sense.
+Body prepare_attention(const Arguments& arguments);
 Body prepare_comm(const Arguments& arguments);
 Body prepare_gemm(const Arguments& arguments);
 Body prepare_pointwise(const Arguments& arguments);

@@ -15,6 +15,7 @@
 
 #include "tests/emulation/cuda/memory.hpp"
 #include "tests/emulation/cuda/streams.hpp"
+#include "tests/emulation/cuda/tensor_maps.hpp"
 
 namespace fpdist::emulated {
 namespace {
@@ -146,11 +147,11 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
 }
 cudaError_t cudaDeviceCanAccessPeer(int* can, int, int) { return *can = 0, cudaSuccess; }
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) { return cudaSuccess; }
-cudaError_t cudaGetDriverEntryPointByVersion(const char*, void** address, unsigned int, unsigned long long,
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** address, unsigned int, unsigned long long,
                                              cudaDriverEntryPointQueryResult* status) {
-  *address = nullptr;
-  if (status) *status = cudaDriverEntryPointSymbolNotFound;
-  return cudaSuccess;
+  *address = driver_function(name);
+  if (status) *status = *address ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return *address ? cudaSuccess : answer(cudaErrorSymbolNotFound);
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};

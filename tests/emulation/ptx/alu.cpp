@@ -56,6 +56,11 @@ constexpr auto exp2_flushed = [](auto x) {
   return power < std::numeric_limits<decltype(x)>::min() ? decltype(x){} : power;
 };
 constexpr auto log2_of = [](auto x) { return std::log2(x); };
+/// .ftz: what is too small for a normal number is a zero.
+constexpr auto flushed = [](float x) {
+  return std::fabs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x;
+};
+constexpr auto log2_flushed = [](float x) { return std::log2(flushed(x)); };
 constexpr auto reciprocal = [](auto x) { return 1 / x; };
 constexpr auto root = [](auto x) { return std::sqrt(x); };
 constexpr auto inverse_root = [](auto x) { return 1 / std::sqrt(x); };
@@ -212,8 +217,9 @@ std::map<std::string, Entry> make_table() {
   table["mul.hi.u32"] = {multiply_high<uint32_t, uint64_t>, "rrr"};
   table["div.approx.f32"] = {binary<float, divide_fast>, "rrr"};
   table["ex2.approx.f32"] = {unary<float, exp2_of>, "rr"};
-  table["ex2.approx.ftz.f32"] = {unary<float, exp2_flushed>, "rr"};
   table["lg2.approx.f32"] = {unary<float, log2_of>, "rr"};
+  table["ex2.approx.ftz.f32"] = {unary<float, exp2_flushed>, "rr"};
+  table["lg2.approx.ftz.f32"] = {unary<float, log2_flushed>, "rr"};
   table["rcp.approx.f32"] = {unary<float, reciprocal>, "rr"};
   table["sqrt.approx.f32"] = {unary<float, root>, "rr"};
   table["rsqrt.approx.f32"] = {unary<float, inverse_root>, "rr"};

@@ -54,6 +54,14 @@ TEST(Alu, FloatsRoundOnceAndNumbersWinOverNans) {
   EXPECT_EQ(float_of("cvt.rn.f32.s32 %f1, -3;"), -3.0f);
 }
 
+TEST(Alu, FlushingTakesWhatIsNotNormalForZero) {
+  EXPECT_EQ(float_of("ex2.approx.f32 %f1, " + number(-127) + ";"), 0x1p-127f);
+  EXPECT_EQ(float_of("ex2.approx.ftz.f32 %f1, " + number(-127) + ";"), 0.0f);
+  EXPECT_EQ(float_of("ex2.approx.ftz.f32 %f1, " + number(-126) + ";"), 0x1p-126f);
+  EXPECT_EQ(float_of("lg2.approx.ftz.f32 %f1, " + number(0x1p-127f) + ";"), -INFINITY);
+  EXPECT_EQ(float_of("lg2.approx.ftz.f32 %f1, " + number(8) + ";"), 3.0f);
+}
+
 TEST(Convert, BfloatsRoundToEvenAndTheFirstOperandIsTheUpperHalf) {
   const float tie = 1 + 0x1p-8f, above = tie + 0x1p-20f;  // half a unit above 1, and a little more
   EXPECT_EQ(first_of("cvt.rn.bf16x2.f32 %r1, " + number(above) + ", " + number(tie) + ";" + kStore), 0x3f813f80u);
@@ -126,6 +134,39 @@ TEST(Barrier, OrdersWarpsWhateverTheSeed) {
     const auto out = words_of(neighbours("bar.sync 0;"), 128, {.seed = seed});
     for (uint32_t thread = 0; thread < 128; ++thread) EXPECT_EQ(out[thread], thread ^ 32);
   }
+}
+
+/// Warp 0 waits at barrier 1 for what warp 1 wrote; that one comes there by `how` and goes on.
+std::string waits_for_the_next_warp(const std::string& how) {
+  return neighbours("setp.lt.u32 %p1, %r0, 32; @%p1 bra FIRST; " + how +
+                    " bra END; FIRST: bar.sync 1, 64; bra READ; END: mov.u32 %r3, %r3; bra OVER; READ:") +
+         " OVER: bar.warp.sync -1;";
+}
+
+TEST(Barrier, WhoOnlyArrivesGivesWhatItWroteAndGoesOn) {
+  for (const uint64_t seed : {0, 1, 2, 3}) {
+    const auto out = words_of(waits_for_the_next_warp("bar.arrive 1, 64;"), 64, {.seed = seed});
+    for (uint32_t thread = 0; thread < 32; ++thread) EXPECT_EQ(out[thread], thread + 32);
+  }
+}
+
+/// Thread 0 sends for `bytes` of what the warp wrote at %rd0; then every thread reads its neighbour's word.
+std::string copies_a_run(const std::string& bytes) {
+  return R"(.shared .align 16 .b8 s[128]; .shared .align 8 .b8 b[8]; mov.u32 %r2, s; mov.u32 %r3, b;
+      st.global.u32 [%rd1], %r0; setp.ne.u32 %p1, %r0, 0; @%p1 bra WAIT; mbarrier.init.shared::cta.b64 [%r3], 1;
+      fence.mbarrier_init.release.cluster; mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r3], 128;
+      cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd0], )" +
+         bytes + R"(, [%r3]; WAIT: bar.warp.sync -1;
+      AGAIN: mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r3], 0; @!%p2 bra AGAIN;
+      shl.b32 %r4, %r0, 2; xor.b32 %r4, %r4, 4; add.s32 %r4, %r2, %r4; ld.shared.u32 %r1, [%r4];)" +
+         kStore;
+}
+
+TEST(BulkCopy, BringsARunOfBytes) {
+  Counters counters;
+  const auto out = words_of(copies_a_run("128"), 32, {}, &counters);
+  for (uint32_t thread = 0; thread < 32; ++thread) EXPECT_EQ(out[thread], thread ^ 1);
+  EXPECT_EQ(counters.tma_bytes, 128u);
 }
 
 TEST(Counters, SectorsWavesAndInstructions) {
@@ -220,6 +261,13 @@ TEST(Fault, ABarrierThatNotAllWarpsReach) {
   FPDIST_EXPECT_REPORT(
       [] { words_of("setp.lt.u32 %p1, %r0, 32; @%p1 bra END; bar.sync 0; END: bar.warp.sync -1;", 64); },
       "deadlock in block (0,0,0): warp 1 waits at barrier 0");
+}
+TEST(Fault, AnArrivalThatNobodyWaitsFor) {
+  FPDIST_EXPECT_REPORT([] { words_of("bar.arrive 2, 64;"); }, "ends with 1 of 2 warps come to barrier 2");
+}
+TEST(Fault, ARunThatIsNoWholeNumberOf16Bytes) {
+  FPDIST_EXPECT_REPORT([] { words_of(copies_a_run("120")); }, "copies no whole number of 16 bytes");
+  FPDIST_EXPECT_REPORT([] { words_of(copies_a_run("144")); }, "reads outside every allocation");
 }
 TEST(Fault, ABarrierInHalfAWarp) {
   FPDIST_EXPECT_REPORT(

@@ -57,6 +57,17 @@ void land_one(Block& block) {
   land_bulk_copy(block, block.options->seed != 0 ? block.random() % block.bulk_copies.size() : 0);
 }
 
+/// Who only arrives does not see that nobody waits.
+void check_barriers(const Block& block) {
+  for (size_t i = 0; i < block.barrier.size(); ++i) {
+    const Barrier& barrier = block.barrier[i];
+    if (barrier.arrived == 0) continue;
+    throw Fault(block.kernel->name + ": the block ends with " + std::to_string(barrier.arrived) + " of " +
+                std::to_string(barrier.expected) + " warps come to barrier " + std::to_string(i) + ", the last at " +
+                barrier.op->place);
+  }
+}
+
 void run_block(Block& block) {
   std::vector<size_t> order(block.warp.size());
   std::iota(order.begin(), order.end(), 0);
@@ -80,7 +91,7 @@ void run_block(Block& block) {
     if (idle > 3) report_deadlock(block);
   }
   while (!block.bulk_copies.empty()) land_one(block);
-  if (block.options->has_checks) check_phases(block);
+  if (block.options->has_checks) check_phases(block), check_barriers(block);
 }
 
 uint32_t special_value(const Block& block, Special which, uint32_t warp, uint32_t lane) {

@@ -126,6 +126,7 @@ struct Warp {
 
 struct Barrier {
   uint32_t arrived = 0, expected = 0;
+  const Op* op = nullptr;  ///< who came last
   std::vector<int> waiting;
   Clocks seen{}, seen_async{};
 };

@@ -1,5 +1,6 @@
-// TMA: boxes of a tensor between global and shared memory. A load lands when nobody can go on otherwise; until then its
-// words are nobody's. Outside the tensor a load gives zeros and a store does nothing; either way the whole box counts.
+// TMA: boxes of a tensor between global and shared memory, and plain runs of bytes. A load lands when nobody can go on
+// otherwise; until then its words are nobody's. Outside the tensor a load gives zeros and a store does nothing; either
+// way the whole box counts.
 #include "tests/emulation/ptx/decode.hpp"
 #include "tests/emulation/ptx/state.hpp"
 
@@ -43,14 +44,32 @@ BulkCopy copy_of(Warp& warp, const Op& op, int lane) {
   return copy;
 }
 
+/// It will report to the mbarrier.
+void start(Warp& warp, const Op& op, BulkCopy copy, uint32_t mbarrier, int lane, uint32_t alignment) {
+  copy.mbarrier = mbarrier;
+  const bool is_fenced = mbarrier_at(warp, op, mbarrier, lane).is_fenced;
+  if (!is_fenced) fail(warp, op, "uses an mbarrier that no fence made visible to the async proxy", lane);
+  start_copy(warp, op, copy.shared, copy.map.box_bytes(), lane, alignment);
+  warp.block->bulk_copies.push_back(copy);
+}
+
 void load(Warp& warp, const Op& op) {  // c: the mbarrier
+  each_lane(warp.exec, [&](int lane) { start(warp, op, copy_of(warp, op, lane), warp.r(op.c)[lane], lane, 128); });
+}
+
+/// A run of bytes: b: where from, e: how many, c: the mbarrier.
+void load_run(Warp& warp, const Op& op) {
+  constexpr uint32_t kUnit = 16;
   each_lane(warp.exec, [&](int lane) {
-    BulkCopy copy = copy_of(warp, op, lane);
-    copy.mbarrier = warp.r(op.c)[lane];
-    const bool is_fenced = mbarrier_at(warp, op, copy.mbarrier, lane).is_fenced;
-    if (!is_fenced) fail(warp, op, "uses an mbarrier that no fence made visible to the async proxy", lane);
-    start_copy(warp, op, copy.shared, copy.map.box_bytes(), lane, 128);
-    warp.block->bulk_copies.push_back(copy);
+    BulkCopy copy{.op = &op, .shared = warp.r(op.a)[lane] + static_cast<uint32_t>(op.offset)};
+    const uint32_t bytes = warp.r(op.e)[lane];
+    if (bytes == 0 || bytes % kUnit != 0) fail(warp, op, "copies no whole number of 16 bytes", lane);
+    const uint64_t from = warp.d(op.b)[lane];
+    read_global_aligned(warp, op, from, bytes, lane, kUnit);
+    copy.map.base = from, copy.map.rank = 1, copy.map.element_bytes = kUnit;
+    copy.map.size[0] = copy.map.box[0] = static_cast<uint16_t>(bytes / kUnit);
+    warp.block->counters->tma_bytes += bytes;
+    start(warp, op, copy, warp.r(op.c)[lane], lane, kUnit);
   });
 }
 
@@ -127,6 +146,22 @@ std::string why_refused(const TensorMap& map) {
   return "";
 }
 
+namespace {
+
+/// "[to], [from], bytes, [mbarrier]"
+bool decode_run(Decoder& decoder, const Instruction& instruction, Op& op) {
+  const std::vector<std::string>& operand = instruction.operand;
+  if (operand.size() != 4) return false;
+  op.c = decoder.read_address(op, operand[3], Width::k32);
+  if (op.offset == 0) op.b = decoder.read_address(op, operand[1], Width::k64);
+  if (op.offset != 0) decoder.refuse("has a displacement at its mbarrier or source");
+  op.a = decoder.read_address(op, operand[0], Width::k32), op.e = decoder.read(op, operand[2], Width::k32);
+  op.run = load_run;
+  return true;
+}
+
+}  // namespace
+
 bool decode_tma(Decoder& decoder, const Instruction& instruction, Op& op) {
   const std::vector<std::string>& operand = instruction.operand;
   const std::string& name = instruction.name;
@@ -135,6 +170,8 @@ bool decode_tma(Decoder& decoder, const Instruction& instruction, Op& op) {
     if (operand.size() != 1 || operand[0] != "0") return false;
     return op.run = wait_bulk, true;
   }
+  if (name == "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes")
+    return decode_run(decoder, instruction, op);
   const std::string prefix = "cp.async.bulk.tensor.";
   if (!name.starts_with(prefix)) return false;
   const std::string rest = name.substr(prefix.size() + 3);  // behind "2d."

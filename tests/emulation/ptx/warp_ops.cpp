@@ -5,8 +5,10 @@
 namespace fpdist::ptx {
 namespace {
 
-/// n: the barrier, m: threads, 0: all; or registers a and b. A barrier joins what its warps have seen.
-void barrier_sync(Warp& warp, const Op& op) {
+/// n: the barrier, m: threads, 0: all; or registers a and b. A barrier joins what its warps have seen; who only arrives
+/// gives that and goes on.
+template <bool kWaits>
+void come_to_barrier(Warp& warp, const Op& op) {
   if (!all_lanes_here(warp, op)) return;
   Block& block = *warp.block;
   const uint32_t number = op.a ? warp.r(op.a)[std::countr_zero(warp.exec)] : static_cast<uint32_t>(op.n);
@@ -17,10 +19,14 @@ void barrier_sync(Warp& warp, const Op& op) {
   const uint32_t expected = threads ? threads / 32 : static_cast<uint32_t>(block.warp.size());
   if (barrier.arrived > 0 && barrier.expected != expected) fail(warp, op, "expects another number than those waiting");
   ++block.counters->barriers;
-  barrier.expected = expected;
+  barrier.expected = expected, barrier.op = &op;
   join(barrier.seen, warp.seen), join(barrier.seen_async, warp.seen_async);
-  barrier.waiting.push_back(warp.id);
-  warp.barrier = static_cast<int>(number), warp.state = WarpState::kAtBarrier;
+  if constexpr (kWaits) {
+    barrier.waiting.push_back(warp.id);
+    warp.barrier = static_cast<int>(number), warp.state = WarpState::kAtBarrier;
+  } else {
+    ++warp.seen[static_cast<size_t>(warp.id)];
+  }
   if (++barrier.arrived < expected) return;
   for (const int id : barrier.waiting) {
     Warp& other = block.warp[static_cast<size_t>(id)];
@@ -36,7 +42,7 @@ void nothing(Warp&, const Op&) {}
 /// Of a cluster of one block: its barrier, and mbarriers are visible to the async proxy behind it.
 void cluster_wait(Warp& warp, const Op& op) {
   for (auto& [address, barrier] : warp.block->mbarrier) barrier.is_fenced = true;
-  barrier_sync(warp, op);
+  come_to_barrier<true>(warp, op);
 }
 
 /// Also ends the warp's clock: what its lanes wrote before is seen by all of them.
@@ -86,7 +92,8 @@ bool decode_barrier(Decoder& decoder, const Instruction& instruction, Op& op) {
       constant = std::stoi(operand);
   };
   if (instruction.operand.empty() || instruction.operand.size() > 2) return false;
-  op.run = barrier_sync;
+  if (instruction.name == "bar.arrive" && instruction.operand.size() != 2) return false;
+  op.run = instruction.part[1] == "arrive" ? come_to_barrier<false> : come_to_barrier<true>;
   number(instruction.operand[0], op.n, op.a);
   if (instruction.operand.size() == 2) number(instruction.operand[1], op.m, op.b);
   return true;
@@ -112,7 +119,8 @@ bool decode_shuffle(Decoder& decoder, const Instruction& instruction, Op& op) {
 
 bool decode_warp(Decoder& decoder, const Instruction& instruction, Op& op) {
   const std::string& name = instruction.name;
-  if (name == "bar.sync" || name == "barrier.sync" || name == "barrier.sync.aligned" || name == "barrier.cta.sync")
+  if (name == "bar.sync" || name == "bar.arrive" || name == "barrier.sync" || name == "barrier.sync.aligned" ||
+      name == "barrier.cta.sync")
     return decode_barrier(decoder, instruction, op);
   if (name == "barrier.cluster.arrive.aligned" || name == "barrier.cluster.arrive.release.aligned")
     return op.run = nothing, true;

@@ -10,7 +10,7 @@
 #include "kernels/rotary/cuda/rotary_kernel.hpp"
 #include "kernels/selected_logprob/cuda/selected_logprob_kernel.hpp"
 #include "kernels/swiglu/cuda/swiglu_kernel.hpp"
-#include "tests/kernels/cuda/matrix.hpp"
+#include "tests/kernels/cuda/attention_case.hpp"
 
 namespace fpdist::kernels {
 namespace {
@@ -95,6 +95,15 @@ void selected_logprob(int64_t vocabulary, int64_t scores, bool is_backward) {
         {rows, floats(logits, 0), floats(grad, 0), nullptr, floats(sums, 0), floats(sums, 1)}, element, nullptr);
 }
 
+/// A prompt and two answers, so that there are tiles skipped, full and masked; 7 rows less than whole blocks.
+test::AttentionCase attention_case() { return {test::prompt_and_answers(259, 2, 60), {2, 1, 64}}; }
+void attention() { attention_case().run(); }
+void attention_both_ways() {
+  test::AttentionCase one = attention_case();
+  one.run();
+  one.run_backward();
+}
+
 struct Planted {
   std::string fault;
   std::function<void()> run;
@@ -123,7 +132,19 @@ TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
       {"rms_norm_columns", [] { rms_norm(20, 32, true); }, "shared"},
       {"rms_norm_partial", [] { rms_norm(20, 32, true); }, "shared"},
       {"rotary_head", [] { rotary(3, 3, 8); }, "allocation"},
-      {"rotary_row", [] { rotary(3, 3, 8); }, "reads outside every allocation"}};
+      {"rotary_row", [] { rotary(3, 3, 8); }, "reads outside every allocation"},
+      {"forward_fence", attention, "no fence made visible to the async proxy"},
+      {"forward_values", attention, "while a copy into it is under way"},
+      {"forward_early", attention, "races: writes shared"},
+      {"forward_scores", attention, "touches a register of a wgmma that was not waited for"},
+      {"forward_turn", attention, "the block ends with"},
+      {"forward_mask", attention, "reads outside every allocation"},
+      {"forward_row", attention, "writes outside every allocation"},
+      {"keys_full", attention_both_ways, "while a copy into it is under way"},
+      {"keys_early", attention_both_ways, "races: writes shared"},
+      {"keys_bytes", attention_both_ways, "while a copy into it is under way"},
+      {"keys_mask", attention_both_ways, "is misaligned"},
+      {"queries_registers", attention_both_ways, "touches a register of a wgmma that was not waited for"}};
   for (const Planted& planted : all) {
     SCOPED_TRACE(planted.fault);
     fresh_launches();
@@ -133,6 +154,14 @@ TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
     EXPECT_THAT(report, testing::HasSubstr(planted.report));
     EXPECT_THAT(report, testing::HasSubstr(".cu:"));
   }
+}
+
+TEST(Faults, ThatOnlyTheReferenceSees) {
+  plant("queries_key");
+  test::AttentionCase one = attention_case();
+  one.run();
+  one.run_backward();
+  EXPECT_GT(one.gradient_error(), 0.1);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <regex>
 
 #include "tests/emulation/cuda/fat_binary.hpp"
+#include "tests/emulation/cuda/tensor_maps.hpp"
 
 namespace fpdist::test {
 namespace {
@@ -97,5 +98,12 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t stub, dim3 grid, dim3 block, void** 
   return cudaSuccess;
 }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult* result) {
+  *function = fpdist::emulated::driver_function(name);
+  *result = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return cudaSuccess;
+}
 
 }  // extern "C"

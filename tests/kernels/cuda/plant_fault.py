@@ -3,6 +3,7 @@
 import pathlib
 import sys
 
+FORWARD, KEYS, QUERIES = "tree_attention_forward.cu", "backward_keys.cu", "backward_queries.cu"
 # Name: the file, what stands in it once, and what a mistaken author would have written.
 FAULTS = {
     "selected_logprob_tail": ("selected_logprob.cu", "if (column + kVector <= vocabulary) {\n      expand", "if (column < vocabulary) {\n      expand"),
@@ -27,6 +28,24 @@ FAULTS = {
     "rms_norm_partial": ("rms_norm.cu", "  __syncthreads();\n  if (threadIdx.y != 0", "  if (threadIdx.y != 0"),
     "rotary_head": ("rotary.cu", "head < a.heads) {", "head <= a.heads) {"),
     "rotary_row": ("rotary.cu", "if (row >= a.rows) return;", "if (row > a.rows) return;"),
+    "forward_fence": (FORWARD, "    publish_barriers();\n", ""),
+    "forward_values": (FORWARD, "  __device__ __forceinline__ void last_values() {\n    values.wait_full();\n",
+                       "  __device__ __forceinline__ void last_values() {\n"),
+    "forward_early": (FORWARD, "    wait_products<0>();\n    pin(out), pin(weight);\n    release(values.empty());\n",
+                      "    release(values.empty());\n    wait_products<0>();\n    pin(out), pin(weight);\n"),
+    "forward_scores": (FORWARD, "    wait_products<1>();\n", ""),
+    "forward_turn": (FORWARD, "if (group == 0 || t + 1 < work.tiles) let_pass", "let_pass"),
+    "forward_mask": (FORWARD, "hide(score, a.rows.key + (tile >> 1) * kKeysOfTile,",
+                     "hide(score, a.rows.key + (tile >> 1) * kKeysOfTile + 2,"),
+    "forward_row": (FORWARD, "row + 8 * half < a.q.rows", "row + 8 * half <= a.q.rows"),
+    "keys_full": (KEYS, "    ring.wait_full();\n", ""),
+    "keys_early": (KEYS, "    wait_products<0>();\n    pin(dk), pin(dv), pin(left), pin(left_grad);\n    release(ring.empty());\n",
+                   "    release(ring.empty());\n    wait_products<0>();\n    pin(dk), pin(dv), pin(left), pin(left_grad);\n"),
+    "keys_bytes": (KEYS, "arrive_expecting(ring.full(), P::kSlotBytes);",
+                   "arrive_expecting(ring.full(), P::kSlotBytes - P::kSumBytes);"),
+    "keys_mask": (KEYS, "a.rows.q_row + (tile >> 1) * kQueriesOfTile,", "a.rows.q_row + (tile >> 1) * kQueriesOfTile + 1,"),
+    "queries_registers": (QUERIES, "    wait_products<0>();\n    pin(grad);\n", ""),
+    "queries_key": (QUERIES, "work.head / (a.q.heads / a.k.heads)", "work.head"),
 }
 
 

@@ -1,0 +1,210 @@
+// tree_attention, backward by keys. A block has 128 keys of one key head and goes through its tiles of 64 queries, once
+// for each query head that shares the keys. Scores lie [keys][queries]: raised to their powers and rounded they are the
+// left side of dV += P^T dO in the registers that they are in, and so are their gradients of dK += dS^T Q.
+#include <cuda_runtime.h>
+
+#include "kernels/tree_attention/cuda/backward.hpp"
+#include "kernels/tree_attention/cuda/block.cuh"
+#include "kernels/tree_attention/cuda/softmax.cuh"
+
+namespace fpdist::kernels {
+namespace {
+
+constexpr int kStages = 2;
+constexpr int kBarriers = 1 + 2 * kStages;
+
+/// Addresses in shared memory.
+template <int kHead>
+struct KeysPlace {
+  static constexpr uint32_t kKeyBytes = kTileBytes<kKeyBlock, kHead>, kQueryBytes = kTileBytes<kQueriesOfTile, kHead>;
+  static constexpr uint32_t kSumBytes = kQueriesOfTile * sizeof(float);
+  static constexpr uint32_t kSlotBytes = 2 * kQueryBytes + 2 * kSumBytes;
+  static constexpr uint32_t kBytes = 2 * kKeyBytes + kStages * kSlotBytes;
+  uint32_t tiles, barriers;
+  __device__ __forceinline__ uint32_t keys(int group) const { return tiles + group * kPanelBytes<kRowsOfGroup>; }
+  __device__ __forceinline__ uint32_t values(int group) const { return keys(group) + kKeyBytes; }
+  __device__ __forceinline__ uint32_t queries(uint32_t slot) const {
+    return tiles + 2 * kKeyBytes + slot * 2 * kQueryBytes;
+  }
+  __device__ __forceinline__ uint32_t grads(uint32_t slot) const { return queries(slot) + kQueryBytes; }
+  __device__ __forceinline__ uint32_t log_sums(uint32_t slot) const { return queries(kStages) + slot * 2 * kSumBytes; }
+  __device__ __forceinline__ uint32_t deltas(uint32_t slot) const { return log_sums(slot) + kSumBytes; }
+  __device__ __forceinline__ uint32_t keys_full() const { return barriers; }
+  __device__ __forceinline__ Ring<kStages> ring() const { return {barriers + 8}; }
+};
+
+/// One thread.
+template <int kHead>
+__device__ __forceinline__ void produce(const BackwardMaps& maps, const TreeAttentionBackwardArguments& a,
+                                        int64_t padded, const TileWork& work, const KeysPlace<kHead>& place) {
+  using P = KeysPlace<kHead>;
+  if (work.tiles == 0) return;
+  arrive_expecting(place.keys_full(), 2 * P::kKeyBytes);
+  copy_tile<kKeyBlock, kHead>(place.keys(0), maps.k, place.keys_full(), work.head, work.block * kKeyBlock);
+  copy_tile<kKeyBlock, kHead>(place.values(0), maps.v, place.keys_full(), work.head, work.block * kKeyBlock);
+  Ring<kStages> ring = place.ring();
+  const int32_t* const list = a.by_key.tile + work.first;
+  const int group = a.q.heads / a.k.heads;
+#pragma unroll 1
+  for (int head = work.head * group; head < (work.head + 1) * group; ++head)
+#pragma unroll 1
+    for (int t = 0; t < work.tiles; ++t) {
+      const int row = (__ldg(list + t) >> 1) * kQueriesOfTile;
+      const float* const sums = a.row_sums + head * padded + row;
+      ring.wait_empty();
+      arrive_expecting(ring.full(), P::kSlotBytes);
+      copy_tile<kQueriesOfTile, kHead>(place.queries(ring.slot), maps.q, ring.full(), head, row);
+      copy_bytes(place.log_sums(ring.slot), sums, P::kSumBytes, ring.full());
+      copy_tile<kQueriesOfTile, kHead>(place.grads(ring.slot), maps.grad_out, ring.full(), head, row);
+      copy_bytes(place.deltas(ring.slot), sums + a.q.heads * padded, P::kSumBytes, ring.full());
+      ring.advance();
+    }
+}
+
+/// Two floats of shared memory.
+__device__ __forceinline__ float2 load_pair(uint32_t address) {
+  float2 pair;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "r"(address) : "memory");
+  return pair;
+}
+
+/// One warpgroup's 64 keys.
+template <int kHead>
+struct KeysGroup {
+  static constexpr int kScores = kQueriesOfTile / 2;
+  const TreeAttentionBackwardArguments& a;
+  const TileWork& work;
+  const KeysPlace<kHead>& place;
+  const int group;
+  const float scale = a.scale * kLog2E;
+  const int row = work.block * kKeyBlock + row_of_thread(group);
+  const VisibleRows key[2] = {a.rows.key[row], a.rows.key[row + 8]};
+  Ring<kStages> ring = place.ring();
+  float dk[kHead / 2] = {}, dv[kHead / 2] = {};
+
+  /// Where a lane's first column of a tile is in a row of floats.
+  static __device__ __forceinline__ uint32_t columns(uint32_t floats) { return floats + threadIdx.x % 4 * 8; }
+
+  /// Scores become weights.
+  __device__ __forceinline__ void raise(float (&score)[kScores], int tile) const {
+    if (tile & 1) hide(score, a.rows.q_row + (tile >> 1) * kQueriesOfTile, key);
+    const uint32_t log_sums = columns(place.log_sums(ring.slot));
+#pragma unroll
+    for (int n = 0; n < kScores / 4; ++n) {
+      const float2 log_sum = load_pair(log_sums + 32 * n);
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        score[4 * n + i] = exp2_fast(fmaf(score[4 * n + i], scale, i % 2 == 0 ? -log_sum.x : -log_sum.y));
+    }
+  }
+  /// The weights' gradients become those of the scores, without the scale.
+  __device__ __forceinline__ void differentiate(float (&grad)[kScores], const float (&weight)[kScores]) const {
+    const uint32_t deltas = columns(place.deltas(ring.slot));
+#pragma unroll
+    for (int n = 0; n < kScores / 4; ++n) {
+      const float2 delta = load_pair(deltas + 32 * n);
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        grad[4 * n + i] = weight[4 * n + i] * (grad[4 * n + i] - (i % 2 == 0 ? delta.x : delta.y));
+    }
+  }
+
+  __device__ __forceinline__ void add_tile(int tile) {
+    constexpr uint32_t kKeyPanel = kPanelBytes<kKeyBlock>, kQueryPanel = kPanelBytes<kQueriesOfTile>;
+    float score[kScores], grad[kScores];
+    uint32_t left[kScores / 2], left_grad[kScores / 2];
+    ring.wait_full();
+    const uint32_t queries = place.queries(ring.slot), grads = place.grads(ring.slot);
+    pin(dk), pin(dv);
+    fence_products();
+    multiply_heads<kHead>(score, place.keys(group), kKeyPanel, queries, kQueryPanel);
+    commit_products();
+    multiply_heads<kHead>(grad, place.values(group), kKeyPanel, grads, kQueryPanel);
+    commit_products();
+    wait_products<1>();
+    pin(score);
+    raise(score, tile);
+    round_into(score, left);
+    pin(left);
+    fence_products();
+    add_product(dv, left, grads, kQueryPanel);
+    commit_products();
+    wait_products<1>();
+    pin(grad);
+    differentiate(grad, score);
+    round_into(grad, left_grad);
+    pin(left_grad);
+    fence_products();
+    add_product(dk, left_grad, queries, kQueryPanel);
+    commit_products();
+    wait_products<0>();
+    pin(dk), pin(dv), pin(left), pin(left_grad);
+    release(ring.empty());
+    ring.advance();
+  }
+
+  __device__ __forceinline__ void store() const {
+    const float ones[2] = {1, 1}, scales[2] = {a.scale, a.scale};
+    store_rows(a.dk, dk, scales, row, a.k.rows, work.head, a.k.heads);
+    store_rows(a.dv, dv, ones, row, a.k.rows, work.head, a.k.heads);
+  }
+};
+
+template <int kHead>
+__device__ __forceinline__ void consume(const TreeAttentionBackwardArguments& a, const TileWork& work,
+                                        const KeysPlace<kHead>& place, int group) {
+  KeysGroup<kHead> group_work{a, work, place, group};
+  if (work.tiles > 0) {
+    wait(place.keys_full(), 0);
+    const int32_t* const list = a.by_key.tile + work.first;
+#pragma unroll 1
+    for (int head = a.q.heads / a.k.heads; head > 0; --head)
+#pragma unroll 1
+      for (int t = 0; t < work.tiles; ++t) group_work.add_tile(__ldg(list + t));
+  }
+  group_work.store();
+}
+
+template <int kHead>
+__global__ void __launch_bounds__(kThreads, 1)
+    tree_attention_key_gradients(const __grid_constant__ BackwardMaps maps,
+                                 const __grid_constant__ TreeAttentionBackwardArguments a, int64_t padded) {
+  extern __shared__ __align__(kAtomBytes) unsigned char tiles[];
+  __shared__ __align__(8) uint64_t barriers[kBarriers];
+  const KeysPlace<kHead> place{shared_address(tiles), shared_address(barriers)};
+  const TileWork work(a.by_key);
+  if (threadIdx.x == 0) {
+    initialise(place.keys_full(), 1);
+    place.ring().initialise_all(4 * kConsumers);
+    publish_barriers();
+  }
+  __syncthreads();
+  if (const int group = warpgroup(); group == 0) {
+    give_registers<kProducerRegisters>();
+    if (threadIdx.x == 0) produce<kHead>(maps, a, padded, work, place);
+  } else {
+    take_registers<kConsumerRegisters>();
+    consume<kHead>(a, work, place, group - 1);
+  }
+}
+
+template <int kHead>
+cudaError_t launch(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
+  BackwardMaps maps;
+  if (const cudaError_t error = make_maps(a, kQueriesOfTile, kKeyBlock, maps); error != cudaSuccess) return error;
+  constexpr auto kBytes = static_cast<int>(KeysPlace<kHead>::kBytes);
+  const cudaError_t error =
+      cudaFuncSetAttribute(tree_attention_key_gradients<kHead>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  if (error != cudaSuccess) return error;
+  tree_attention_key_gradients<kHead>
+      <<<grid_of(a.k.heads, a.by_key), kThreads, kBytes, stream>>>(maps, a, padded_queries(a));
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t launch_key_gradients(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
+  return a.q.size == 64 ? launch<64>(a, stream) : launch<128>(a, stream);
+}
+
+}  // namespace fpdist::kernels

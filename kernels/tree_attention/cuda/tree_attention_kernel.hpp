@@ -1,0 +1,55 @@
+#pragma once
+// tree_attention on a Hopper GPU: one launch for the forward and three for the backward, straight from row numbers and
+// subtree ends. Queries and keys go in blocks; lists made once per pack (mask/tiles.hpp) say which blocks a block of
+// the other side meets at all, and where elements have to be masked one by one. bfloat16, head sizes 64 and 128; sums
+// in float32, in an order that the lists fix: the same bits every time. Part of libfpdist_cuda; plain C++, no torch.
+//
+// Backward computes the scores twice, once by blocks of keys (dK, dV, over all query heads that share them) and once by
+// blocks of queries (dQ): 7 products for 5, but every result has one writer, so that nothing is added atomically.
+
+#include <driver_types.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/tensor_map.hpp"
+#include "kernels/tree_attention/cuda/tile_sizes.hpp"
+#include "kernels/tree_attention/mask/tiles.hpp"
+
+namespace fpdist::kernels {
+
+/// A TileTable on the device.
+struct TileLists {
+  const int32_t *order, *offset, *tile;
+  int32_t blocks;
+};
+
+/// Rows as mask_rows gives them, padded to kPaddedRows, on the device.
+struct DeviceRows {
+  const int32_t* q_row;
+  const VisibleRows* key;
+};
+
+struct TreeAttentionArguments {
+  HeadsTensor q, k, v;  ///< k and v of as many rows, and of heads that divide q's
+  float *out, *lse;     ///< [Tq,Hq,D] and [Tq,Hq], dense
+  DeviceRows rows;
+  TileLists by_query;  ///< kQueryBlock by kKeysOfTile
+  float scale;         ///< above 0
+};
+
+struct TreeAttentionBackwardArguments {
+  HeadsTensor q, k, v, grad_out;
+  const float *out, *lse;  ///< merged, dense
+  float* row_sums;         ///< [2,Hq,Tq padded]: scratch
+  float *dq, *dk, *dv;     ///< [Tq,Hq,D], [Tk,Hkv,D] twice, dense
+  DeviceRows rows;
+  TileLists by_query;  ///< kQueryBlock by kKeysOfTile
+  TileLists by_key;    ///< kKeyBlock by kQueriesOfTile
+  float scale;         ///< above 0
+};
+
+/// Queue the kernels on `stream`; cudaErrorInvalidValue for a head size without one. Inputs must not overlap outputs.
+cudaError_t launch_tree_attention(const TreeAttentionArguments& arguments, cudaStream_t stream);
+cudaError_t launch_tree_attention_backward(const TreeAttentionBackwardArguments& arguments, cudaStream_t stream);
+
+}  // namespace fpdist::kernels

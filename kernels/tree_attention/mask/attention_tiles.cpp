@@ -1,0 +1,65 @@
+#include "kernels/tree_attention/mask/attention_tiles.hpp"
+
+#include <ATen/ATen.h>
+
+#include <span>
+
+#include "fpdist/core/error.hpp"
+#include "kernels/tree_attention/cuda/tile_sizes.hpp"
+#include "kernels/tree_attention/mask/tiles.hpp"
+#include "kernels/tree_attention/mask/upload.hpp"
+
+namespace fpdist::kernels {
+namespace {
+
+constexpr size_t kAligned = 16;  // int32: every part begins where 64 bytes do, for the kernels' 16-byte loads
+
+/// Everything side by side, to go up at once.
+class Arena {
+ public:
+  void add(std::span<const int32_t> part) {
+    begin_.push_back(static_cast<int64_t>(values_.size())), count_.push_back(static_cast<int64_t>(part.size()));
+    values_.insert(values_.end(), part.begin(), part.end());
+    values_.resize((values_.size() + kAligned - 1) / kAligned * kAligned);
+  }
+  void add(const TileTable& table) { add(table.order), add(table.offset), add(table.tile); }
+  std::vector<at::Tensor> on(at::Device device) const {
+    const at::Tensor whole = upload(values_, at::kInt, device);
+    std::vector<at::Tensor> parts;
+    for (size_t i = 0; i < begin_.size(); ++i) parts.push_back(whole.narrow(0, begin_[i], count_[i]));
+    return parts;
+  }
+
+ private:
+  std::vector<int32_t> values_;
+  std::vector<int64_t> begin_, count_;
+};
+
+std::span<const int32_t> rows_of(const at::Tensor& rows) {
+  return {rows.const_data_ptr<int32_t>(), static_cast<size_t>(rows.numel())};
+}
+
+}  // namespace
+
+std::vector<at::Tensor> AttentionTiles::flat() const {
+  return {q_row, key, by_query.order, by_query.offset, by_query.tile, by_key.order, by_key.offset, by_key.tile};
+}
+
+AttentionTiles AttentionTiles::of(at::TensorList flat) {
+  check(flat.size() == 8, "tree_attention: ", flat.size(), " tensors of tiles, 8 are expected");
+  return {flat[0], flat[1], {flat[2], flat[3], flat[4]}, {flat[5], flat[6], flat[7]}};
+}
+
+AttentionTiles make_tiles(const AttentionMask& mask, at::Device device) {
+  const at::Tensor q_row = mask.q_row.contiguous(), k_row = mask.k_row.contiguous(), k_end = mask.k_end.contiguous();
+  const MaskRows rows = mask_rows(rows_of(q_row), rows_of(k_row), rows_of(k_end), kPaddedRows);
+  Arena arena;
+  arena.add(rows.q_row);
+  static_assert(sizeof(VisibleRows) == 2 * sizeof(int32_t));
+  arena.add({reinterpret_cast<const int32_t*>(rows.key.data()), 2 * rows.key.size()});
+  arena.add(tiles_by_query(rows, kQueryBlock, kKeysOfTile));
+  arena.add(tiles_by_key(rows, kQueriesOfTile, kKeyBlock));
+  return AttentionTiles::of(arena.on(device));
+}
+
+}  // namespace fpdist::kernels

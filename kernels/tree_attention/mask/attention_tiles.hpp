@@ -1,0 +1,31 @@
+#pragma once
+// tree_attention on a GPU: the mask as our own kernels take it (cuda/tree_attention_kernel.hpp), on the device, made
+// once per pack (or ring round) and used by all layers, forward and backward. Nothing here waits for the device.
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "fpdist/kernels/attention.hpp"
+
+namespace fpdist::kernels {
+
+/// int32, all parts of one tensor.
+struct AttentionTiles {
+  /// A TileTable (tiles.hpp).
+  struct Lists {
+    at::Tensor order, offset, tile;
+  };
+  at::Tensor q_row;  ///< [Tq padded]
+  at::Tensor key;    ///< [2 * Tk padded]: VisibleRows
+  Lists by_query, by_key;
+
+  /// As operators take it, and back.
+  std::vector<at::Tensor> flat() const;
+  static AttentionTiles of(at::TensorList flat);
+};
+
+/// Of a mask whose rows have been checked (find_levels does).
+AttentionTiles make_tiles(const AttentionMask& mask, at::Device device);
+
+}  // namespace fpdist::kernels

@@ -1,0 +1,127 @@
+// tree_attention by our own kernels: from tensors to their launchers.
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/library.h>
+
+#include <limits>
+
+#include "kernels/common/checks.hpp"
+#include "kernels/tree_attention/cuda/tree_attention_kernel.hpp"
+#include "kernels/tree_attention/tiled/tiled_attention.hpp"
+#include "kernels/tree_attention/tree_attention.hpp"
+
+namespace fpdist::kernels {
+namespace {
+
+HeadsTensor heads_of(const at::Tensor& x) {
+  // torch lets a dimension of one element have any stride.
+  return {.data = x.const_data_ptr(),
+          .rows = x.size(0),
+          .row_stride = x.size(0) == 1 ? x.size(1) * x.size(2) : x.stride(0),
+          .head_stride = x.size(1) == 1 ? x.size(2) : x.stride(1),
+          .heads = static_cast<int>(x.size(1)),
+          .size = static_cast<int>(x.size(2))};
+}
+
+/// x, or a copy whose strides the kernels take.
+at::Tensor with_strides(const at::Tensor& x) {
+  return x.stride(2) == 1 && fits_tensor_map(heads_of(x)) ? x : x.contiguous().clone();
+}
+
+TileLists lists_of(const AttentionTiles::Lists& lists) {
+  return {.order = lists.order.const_data_ptr<int32_t>(),
+          .offset = lists.offset.const_data_ptr<int32_t>(),
+          .tile = lists.tile.const_data_ptr<int32_t>(),
+          .blocks = static_cast<int32_t>(lists.order.numel())};
+}
+
+DeviceRows rows_of(const AttentionTiles& tiles) {
+  return {tiles.q_row.const_data_ptr<int32_t>(),
+          reinterpret_cast<const VisibleRows*>(tiles.key.const_data_ptr<int32_t>())};
+}
+
+int64_t padded(int64_t rows) { return (rows + kPaddedRows - 1) / kPaddedRows * kPaddedRows; }
+
+void check_tiled(const AttentionInputs& in, const AttentionTiles& tiles, double scale) {
+  check_attention_inputs(in);
+  check(fits_tiles(in.q, {.scale = scale}),
+        "tiled_attention: takes bfloat16, head sizes 64 and 128 and a scale above 0,", " not ", in.q.scalar_type(),
+        ", ", in.q.size(2), " and ", scale);
+  check(tiles.q_row.numel() == padded(in.q.size(0)) && tiles.key.numel() == 2 * padded(in.k.size(0)),
+        "tiled_attention: the tiles are for other numbers of rows than ", in.q.size(0), " and ", in.k.size(0));
+  check(tiles.q_row.device() == in.q.device(), "tiled_attention: the tiles are on ", tiles.q_row.device(), ", q on ",
+        in.q.device());
+}
+
+std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                           at::TensorList flat, double scale) {
+  const AttentionTiles tiles = AttentionTiles::of(flat);
+  check_tiled({q, k, v}, tiles, scale);
+  const c10::cuda::CUDAGuard guard(q.device());
+  const auto wide = q.options().dtype(at::kFloat);
+  if (q.numel() == 0 || k.numel() == 0)
+    return {at::zeros(q.sizes(), wide),
+            at::full({q.size(0), q.size(1)}, -std::numeric_limits<float>::infinity(), wide)};
+  const at::Tensor own_q = with_strides(q), own_k = with_strides(k), own_v = with_strides(v);
+  at::Tensor out = at::empty(q.sizes(), wide), lse = at::empty({q.size(0), q.size(1)}, wide);
+  const TreeAttentionArguments arguments{.q = heads_of(own_q),
+                                         .k = heads_of(own_k),
+                                         .v = heads_of(own_v),
+                                         .out = out.mutable_data_ptr<float>(),
+                                         .lse = lse.mutable_data_ptr<float>(),
+                                         .rows = rows_of(tiles),
+                                         .by_query = lists_of(tiles.by_query),
+                                         .scale = static_cast<float>(scale)};
+  C10_CUDA_CHECK(launch_tree_attention(arguments, c10::cuda::getCurrentCUDAStream()));
+  return {out, lse};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_out, const at::Tensor& q,
+                                                        const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
+                                                        const at::Tensor& lse, at::TensorList flat, double scale) {
+  const AttentionTiles tiles = AttentionTiles::of(flat);
+  check_tiled({q, k, v}, tiles, scale);
+  check_tree_attention_backward(grad_out, q, {out, lse});
+  const c10::cuda::CUDAGuard guard(q.device());
+  const auto wide = q.options().dtype(at::kFloat);
+  if (q.numel() == 0 || k.numel() == 0)
+    return {at::zeros(q.sizes(), wide), at::zeros(k.sizes(), wide), at::zeros(v.sizes(), wide)};
+  const at::Tensor own_q = with_strides(q), own_k = with_strides(k), own_v = with_strides(v);
+  const at::Tensor own_grad = with_strides(grad_out.to(q.scalar_type()));
+  const at::Tensor own_out = out.contiguous(), own_lse = lse.contiguous();
+  at::Tensor dq = at::empty(q.sizes(), wide), dk = at::empty(k.sizes(), wide), dv = at::empty(v.sizes(), wide);
+  at::Tensor row_sums = at::empty({2, q.size(1), padded(q.size(0))}, wide);
+  const TreeAttentionBackwardArguments arguments{.q = heads_of(own_q),
+                                                 .k = heads_of(own_k),
+                                                 .v = heads_of(own_v),
+                                                 .grad_out = heads_of(own_grad),
+                                                 .out = own_out.const_data_ptr<float>(),
+                                                 .lse = own_lse.const_data_ptr<float>(),
+                                                 .row_sums = row_sums.mutable_data_ptr<float>(),
+                                                 .dq = dq.mutable_data_ptr<float>(),
+                                                 .dk = dk.mutable_data_ptr<float>(),
+                                                 .dv = dv.mutable_data_ptr<float>(),
+                                                 .rows = rows_of(tiles),
+                                                 .by_query = lists_of(tiles.by_query),
+                                                 .by_key = lists_of(tiles.by_key),
+                                                 .scale = static_cast<float>(scale)};
+  C10_CUDA_CHECK(launch_tree_attention_backward(arguments, c10::cuda::getCurrentCUDAStream()));
+  return {dq, dk, dv};
+}
+
+}  // namespace
+}  // namespace fpdist::kernels
+
+TORCH_LIBRARY_FRAGMENT(fpdist, m) {
+  m.def("tiled_attention(Tensor q, Tensor k, Tensor v, Tensor[] tiles, float scale) -> (Tensor out, Tensor lse)");
+  m.def(
+      "tiled_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor[] tiles,"
+      " float scale) -> (Tensor dq, Tensor dk, Tensor dv)");
+}
+
+TORCH_LIBRARY_IMPL(fpdist, CUDA, m) {
+  m.impl("tiled_attention", fpdist::kernels::forward);
+  m.impl("tiled_attention_backward", fpdist::kernels::backward);
+}
