@@ -27,7 +27,7 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bundle=$work/fpdist
-mkdir -p "$bundle"/{bin,lib,newer,mpi/bin,mpi/lib/openmpi,mpi/lib/pmix,mpi/share/openmpi,configs}
+mkdir -p "$bundle"/{bin,lib,newer,mpi/bin,mpi/lib/openmpi,mpi/lib/pmix,mpi/share/openmpi,configs,share/fpdist}
 
 # Programs and our own libraries.
 for program in fpdist_train fpdist_prepare fpdist_plan fpdist_bench fpdist_export; do
@@ -44,6 +44,10 @@ if ((with_tests)); then
   python3 launch/gpu_tests.py "$build" --programs "$bundle/bin" >"$bundle/gpu_tests.jsonl"
   if [[ -x $build/bin/comm_fault_program ]]; then cp "$build/bin/comm_fault_program" "$bundle/bin/" && cp tests/comm/fault_test.py "$bundle/"; fi
 fi
+
+# The text worker and what it imports; sentencepiece is made for one Python and stays behind.
+cp -RL "$build/share/fpdist/text" "$bundle/share/fpdist/"
+rm -rf "$bundle"/share/fpdist/text/packages/{sentencepiece*,bin}
 
 # Open MPI: its launcher, its daemon, and the plugins of a plain cluster; those of special networks need drivers of the
 # host, and device tensors travel with NCCL anyway.

@@ -6,6 +6,8 @@ exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly torch_version=2.11.0
+# What a text worker imports (src/data/text/worker): 18 MB, no torch.
+readonly text_packages=(tokenizers==0.23.3 jinja2==3.1.6 markupsafe==3.0.3 sentencepiece==0.2.3)
 readonly packages=(g++ cmake ninja-build ccache openmpi-bin libopenmpi-dev libboost-program-options-dev
   libyaml-cpp-dev libgtest-dev libsimdjson-dev nlohmann-json3-dev clang-format shellcheck ca-certificates procps
   python3 python3-pip python3-yaml)
@@ -46,6 +48,16 @@ if [[ ! -f .deps/torch-$torch_version.done ]]; then
     --disable-pip-version-check --no-deps --no-compile --target .deps/python \
     "torch==$torch_version" "nvidia-cuda-runtime>=13,<14" "nvidia-cuda-cupti>=13,<14" typing_extensions >&2
   touch ".deps/torch-$torch_version.done"
+fi
+
+# Wheels are made for one version of Python, which the marker therefore names.
+text_marker=.deps/text-${text_packages[0]#*==}-python$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])').done
+if [[ ! -f $text_marker ]]; then
+  say "fetching ${text_packages[*]} into .deps/text (18 MB)"
+  rm -rf .deps/text .deps/text-*.done
+  PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1 python3 -m pip install --quiet \
+    --disable-pip-version-check --no-deps --no-compile --target .deps/text "${text_packages[@]}" >&2
+  touch "$text_marker"
 fi
 
 # The GPU half is built where a CUDA toolkit is. What libtorch_cuda needs beyond the toolkit comes from the wheels that

@@ -7,11 +7,10 @@
 #include "fpdist/config/settled.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
-#include "fpdist/data/reader.hpp"
-#include "fpdist/data/tokenizer.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/step_plan.hpp"
 #include "src/config/model_size.hpp"
+#include "src/config/read_data.hpp"
 #include "src/core/words.hpp"
 #include "src/plan/figures/step_volume.hpp"
 
@@ -47,9 +46,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   const Settled job = settle(given, ranks);
   const Config& config = job.config;
   const plan::ParallelOptions& mesh = config.parallel;
-  const auto tokenizer = data::make_model_tokenizer(config.model.path);
-  const data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, log);
-  check_vocabulary(dataset, job.model);
+  const data::Dataset dataset = read_data(config, job.model, log);
   const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
                             config.data.shuffle);
   const int64_t steps = std::min({config.train.max_steps, loader.steps_per_epoch(), int64_t{16}});

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
-#include <utility>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
 #include "src/config/keys.hpp"
+#include "src/core/edit_distance.hpp"
 
 namespace fpdist::config {
 namespace {
@@ -96,19 +95,6 @@ std::string normal(std::string_view name) {
 std::string_view last_part(std::string_view name) {
   const size_t dot = name.rfind('.');
   return dot == std::string_view::npos ? name : name.substr(dot + 1);
-}
-
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t swap = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, swap}));
-    }
-  }
-  return row[b.size()];
 }
 
 std::string_view nearest(std::string_view name) {

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/data/reader.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "src/arch/config_json.hpp"
 #include "src/config/model_size.hpp"
@@ -54,12 +53,6 @@ Settled settle(Config config, int ranks) {
   job.costs = plan::costs_of_model(job.model.shape(), config.model.gradient_checkpointing, config.plan.costs);
   job.config = std::move(config);
   return job;
-}
-
-void check_vocabulary(const data::Dataset& dataset, const arch::Model& model) {
-  check<DataError>(dataset.max_token_id < model.vocab_size, "the data holds token id ", dataset.max_token_id,
-                   ", the model's vocabulary has ", model.vocab_size,
-                   " tokens: use the tokenizer that the model was made with");
 }
 
 }  // namespace fpdist::config

@@ -20,7 +20,12 @@ std::span<const Key> DataOptions::keys() {
   using Options = DataOptions;
   static constexpr std::array kKeys{
       FPDIST_KEY(path, "JSONL files, read in this order", Valid{.values = "one path or several", .check = check_paths}),
-      FPDIST_KEY(max_length, "longest sample in tokens; longer text rows lose their end", kLength),
+      FPDIST_KEY(tokenizer, "of text rows: empty for the model's own, a directory with another, or bytes"),
+      FPDIST_KEY(text_workers, "processes that encode text, at most; 0: as many as there are cores", kFromZero),
+      FPDIST_KEY(max_length, "longest sample in tokens; longer text rows are cut", kLength),
+      FPDIST_NAMED_KEY(truncation_mode, "the end of a text row that stays when it is cut", kTruncations),
+      FPDIST_KEY(completion_only_loss, "sft rows with a prompt: learn the completion alone"),
+      FPDIST_KEY(assistant_only_loss, "sft conversations: learn what an assistant wrote alone"),
       FPDIST_KEY(shuffle, "shuffle every epoch by (seed, epoch); false keeps file order"),
       FPDIST_KEY(columns, "our column's name -> the file's, e.g. chosen=preferred")};
   return kKeys;

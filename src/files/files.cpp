@@ -13,6 +13,11 @@ namespace fpdist::files {
 
 FileHandle::~FileHandle() { close(); }
 
+void FileHandle::take(int descriptor) {
+  close();
+  descriptor_ = descriptor;
+}
+
 int FileHandle::close() {
   if (descriptor_ < 0) return 0;
   return ::close(std::exchange(descriptor_, -1));

@@ -18,6 +18,8 @@ class FileHandle {
   ~FileHandle();
   bool open() const { return descriptor_ >= 0; }
   int get() const { return descriptor_; }
+  /// Owns this one from now on; what it owned is closed.
+  void take(int descriptor);
   /// Closes now; the result of close(2).
   int close();
 

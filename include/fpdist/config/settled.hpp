@@ -9,10 +9,6 @@
 #include "fpdist/plan/context_plan.hpp"
 #include "fpdist/plan/stage_costs.hpp"
 
-namespace fpdist::data {
-struct Dataset;
-}
-
 namespace fpdist::config {
 
 struct Settled {
@@ -35,8 +31,5 @@ Settled settle(Config config, int ranks);
 /// The text of config.resolved.yaml: parse_command_line and settle for as many ranks give the same job back. Keys that
 /// the job has no use for (model.path beside a preset, loss.beta of sft) are left out.
 std::string to_yaml(const Settled& job);
-
-/// Throws DataError when a token id is outside the model's vocabulary.
-void check_vocabulary(const data::Dataset& dataset, const arch::Model& model);
 
 }  // namespace fpdist::config

@@ -64,7 +64,7 @@ std::vector<Problem> read_problems(const ManyShotOptions& options) {
   const auto tokenizer = make_byte_tokenizer();
   std::vector<Problem> problems;
   for (const Group& group : read_dataset(data, Method::kGrpo, *tokenizer, log).group)
-    problems.push_back(problem_of(group, options.input, tokenizer->eos_id()));
+    problems.push_back(problem_of(group, options.input, tokenizer->facts().eos_id));
   Rng rng(options.seed, kManyShotStream);
   for (size_t left = problems.size(); left > 1; --left) std::swap(problems[left - 1], problems[rng.below(left)]);
   return problems;

@@ -10,33 +10,45 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/data/rows/row_values.hpp"
 
 namespace fpdist::data {
 namespace {
 
 using enum Column;
 
-const MethodFormats kSftFormats{.tokens = {{kInputIds, kLabels}, {kTruncated, kFinishReason}},
-                                .text = {{kPrompt, kCompletion}, {kTruncated, kFinishReason}},
+using ColumnList = std::vector<Column>;
+
+ColumnList operator+(ColumnList a, const ColumnList& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+const ColumnList kEnds{kTruncated, kFinishReason}, kExtras = kEnds + ColumnList{kTools, kChatTemplateKwargs};
+const ColumnList kOfReward{kMargin}, kOfDpo{kMargin, kRefChosenLogps, kRefRejectedLogps};
+
+const MethodFormats kSftFormats{.tokens = {{kInputIds, kLabels}, kEnds},
+                                .text = {{{kPrompt, kCompletion}, kExtras}, {{kText}, kEnds}, {{kMessages}, kExtras}},
                                 .group = RowGroup::kSample};
-const std::vector<Column> kOfDpo{kMargin, kTruncated, kFinishReason, kRefChosenLogps, kRefRejectedLogps};
-const MethodFormats kDpoFormats{.tokens = {{kPromptIds, kChosenIds, kRejectedIds}, kOfDpo},
-                                .text = {{kPrompt, kChosen, kRejected}, kOfDpo},
+const MethodFormats kDpoFormats{.tokens = {{kPromptIds, kChosenIds, kRejectedIds}, kOfDpo + kEnds},
+                                .text = {{{kChosen, kRejected}, ColumnList{kPrompt} + kOfDpo + kExtras}},
                                 .group = RowGroup::kPair};
-const std::vector<Column> kOfReward{kMargin, kTruncated, kFinishReason};
-const MethodFormats kRewardFormats{.tokens = {kDpoFormats.tokens.required, kOfReward},
-                                   .text = {kDpoFormats.text.required, kOfReward},
+const MethodFormats kRewardFormats{.tokens = {kDpoFormats.tokens.required, kOfReward + kEnds},
+                                   .text = {{{kChosen, kRejected}, ColumnList{kPrompt} + kOfReward + kExtras}},
                                    .group = RowGroup::kPair,
                                    .scores_samples = true};
 const MethodFormats kGrpoFormats{.tokens = {{kPromptIds, kCompletions}, {}},
-                                 .text = {{kPrompt, kCompletions}, {kRewards, kAdvantages, kTruncated, kFinishReason}},
+                                 .text = {{{kPrompt, kCompletions}, ColumnList{kRewards, kAdvantages} + kExtras}},
                                  .group = RowGroup::kRollouts};
 
-bool contains(const std::vector<Column>& columns, Column column) {
+bool contains(const ColumnList& columns, Column column) {
   return std::find(columns.begin(), columns.end(), column) != columns.end();
 }
 bool contains(const RowFormat& format, Column column) {
   return contains(format.required, column) || contains(format.optional, column);
+}
+bool contains(const std::vector<RowFormat>& formats, Column column) {
+  return std::any_of(formats.begin(), formats.end(), [&](const RowFormat& format) { return contains(format, column); });
 }
 
 std::string join(const std::vector<Column>& columns, const ColumnNames& names) {
@@ -47,115 +59,67 @@ std::string join(const std::vector<Column>& columns, const ColumnNames& names) {
 
 /// prompt + completion as one sample; every completion token is a target.
 Sample join_ids(const std::vector<int32_t>& prompt, const std::vector<int32_t>& completion) {
-  Sample sample;
-  sample.token = prompt;
-  sample.token.insert(sample.token.end(), completion.begin(), completion.end());
-  sample.target = sample.token;
-  sample.prompt_length = static_cast<int32_t>(prompt.size());
-  std::fill_n(sample.target.begin(), prompt.size(), kIgnore);
-  return sample;
+  std::vector<int32_t> token = prompt;
+  token.insert(token.end(), completion.begin(), completion.end());
+  return make_sample(std::move(token), prompt.size());
 }
 
-/// Per-token values of a completion as values of the whole sample: 0 in the prompt.
-std::vector<double> behind_prompt(size_t prompt, const std::vector<double>& values) {
-  std::vector<double> all(prompt, 0.0);
-  all.insert(all.end(), values.begin(), values.end());
-  return all;
-}
-
-/// Builds one row's group.
-class OneRow {
+/// Builds the group of one row of token ids.
+class TokenRow {
  public:
-  OneRow(const GroupMaker& maker, const Row& row) : maker_(maker), formats_(formats_of(maker.method)), row_(row) {}
+  TokenRow(const GroupMaker& maker, const Row& row) : maker_(maker), formats_(formats_of(maker.method)), row_(row) {}
 
   MadeGroup make() {
-    const RowFormat& format = recognise();
-    const bool is_text = &format == &formats_.text;
-    is_text ? make_text() : make_tokens();
-    if (dropped_) return {};
+    add_samples();
     if (row_.has(kMargin)) group_.margin = row_.get<double>(kMargin);
-    set_reference_logps();
-    for (const Sample& sample : group_.sample) check_sample(sample, is_text);
-    return {std::move(group_), truncated_};
+    set_reference_logps(row_, maker_, 0, group_);
+    for (const Sample& sample : group_.sample) check_sample(sample);
+    return {.group = std::move(group_)};
   }
 
  private:
   const std::string& in_file(Column column) const { return maker_.names.in_file(column); }
   [[noreturn]] void fail(size_t offset, std::string_view reason) const { fail_at(row_.place, offset, reason); }
   void same_length(size_t offset, size_t length, std::string_view what, size_t wanted, std::string_view of) const {
-    if (length != wanted) fail(offset, text(what, " has ", length, " entries, ", of, " has ", wanted));
+    check_length(row_, offset, length, what, wanted, of);
   }
 
-  const RowFormat& recognise() const;
-  void make_tokens();
-  void token_rollouts(const std::vector<int32_t>& prompt);
-  void make_text();
-  Sample token_rollout(const std::vector<int32_t>& prompt, const TokenCompletion& completion) const;
-  void text_rollouts();
-  void add_text(const std::string& completion, bool is_cut);
-  std::vector<int32_t> cuts(size_t completions) const;
-  void set_reference_logps();
-  std::vector<double> reference_logps(Column column, const Sample& sample) const;
-  void check_sample(const Sample& sample, bool is_text) const;
+  void add_samples();
+  void add_rollouts(const std::vector<int32_t>& prompt);
+  Sample rollout(const std::vector<int32_t>& prompt, const TokenCompletion& completion) const;
+  void check_sample(const Sample& sample) const;
 
   const GroupMaker& maker_;
   const MethodFormats& formats_;
   const Row& row_;
   Group group_;
-  std::vector<int32_t> prompt_;
-  int64_t truncated_ = 0;
-  bool dropped_ = false;
 };
 
-const RowFormat& OneRow::recognise() const {
-  Column of_tokens{}, of_text{};
-  bool has_tokens = false, has_text = false;
-  for (const Column column : formats_.all()) {
-    if (!row_.has(column)) continue;
-    const bool in_tokens = contains(formats_.tokens, column), in_text = contains(formats_.text, column);
-    if (in_tokens && !in_text) has_tokens = true, of_tokens = column;
-    if (in_text && !in_tokens) has_text = true, of_text = column;
-  }
-  if (has_tokens && has_text)
-    fail(row_.offset(of_tokens), text("'", in_file(of_tokens), "' is of pre-tokenised rows, '", in_file(of_text),
-                                      "' of text rows: keep the columns of one kind"));
-  const RowFormat& format = has_tokens ? formats_.tokens : formats_.text;
-  for (const Column column : format.required) {
-    if (row_.has(column)) continue;
-    std::string have;
-    for (const std::string& name : row_.names) have += text(have.empty() ? "" : ", ", name);
-    fail(0, text("missing column '", in_file(column), "': a ", name_of(maker_.method), " row has ",
-                 join(formats_.tokens.required, maker_.names), " (token ids) or ",
-                 join(formats_.text.required, maker_.names), " (text); this one has ", have.empty() ? "none" : have));
-  }
-  return format;
-}
-
-void OneRow::make_tokens() {
+void TokenRow::add_samples() {
   using Ids = std::vector<int32_t>;
   if (formats_.group == RowGroup::kSample) {
     Sample& sample = group_.sample.emplace_back();
     sample.token = row_.get<Ids>(kInputIds);
     sample.target = row_.get<Ids>(kLabels);
     same_length(row_.offset(kLabels), sample.target.size(), in_file(kLabels), sample.token.size(), in_file(kInputIds));
-    sample.truncated = cuts(1).front() != 0;
+    sample.truncated = cuts_of(row_, maker_, 1).front() != 0;
     return;
   }
   const Ids& prompt = row_.get<Ids>(kPromptIds);
-  if (formats_.group == RowGroup::kRollouts) return token_rollouts(prompt);
-  const std::vector<int32_t> is_cut = cuts(2);
+  if (formats_.group == RowGroup::kRollouts) return add_rollouts(prompt);
+  const std::vector<int32_t> is_cut = cuts_of(row_, maker_, 2);
   for (const Column column : {kChosenIds, kRejectedIds}) {
     group_.sample.push_back(join_ids(prompt, row_.get<Ids>(column)));
     group_.sample.back().truncated = is_cut[group_.sample.size() - 1] != 0;
   }
 }
 
-void OneRow::token_rollouts(const std::vector<int32_t>& prompt) {
+void TokenRow::add_rollouts(const std::vector<int32_t>& prompt) {
   const auto* completions =
       std::get_if<std::vector<TokenCompletion>>(&row_.cell[static_cast<size_t>(kCompletions)]->value);
   if (completions == nullptr)
     fail(row_.offset(kCompletions),
-         "completions are texts, the prompt is token ids: give {ids, reward} objects or a text prompt");
+         "completions are texts, the prompt is token ids: give {ids, reward} objects, or text in 'prompt'");
   for (const TokenCompletion& completion : *completions) {
     const TokenCompletion& first = completions->front();
     if (completion.reward.has_value() == completion.advantage.has_value())
@@ -165,11 +129,11 @@ void OneRow::token_rollouts(const std::vector<int32_t>& prompt) {
         completion.old_logps.has_value() != first.old_logps.has_value() ||
         completion.ref_logps.has_value() != first.ref_logps.has_value())
       fail(completion.offset, "this completion has other fields than the row's first: write all of a row alike");
-    group_.sample.push_back(token_rollout(prompt, completion));
+    group_.sample.push_back(rollout(prompt, completion));
   }
 }
 
-Sample OneRow::token_rollout(const std::vector<int32_t>& prompt, const TokenCompletion& completion) const {
+Sample TokenRow::rollout(const std::vector<int32_t>& prompt, const TokenCompletion& completion) const {
   Sample sample = join_ids(prompt, completion.ids);
   sample.reward = completion.reward;
   sample.advantage = completion.advantage;
@@ -191,113 +155,42 @@ Sample OneRow::token_rollout(const std::vector<int32_t>& prompt, const TokenComp
   return sample;
 }
 
-void OneRow::make_text() {
-  if (const std::string refusal = maker_.tokenizer.refusal(); !refusal.empty()) fail(row_.offset(kPrompt), refusal);
-  prompt_ = maker_.tokenizer.encode(row_.get<std::string>(kPrompt));
-  if (formats_.group == RowGroup::kRollouts) return text_rollouts();
-  dropped_ = static_cast<int64_t>(prompt_.size()) >= maker_.max_length;
-  if (dropped_) return;
-  if (formats_.group == RowGroup::kSample) return add_text(row_.get<std::string>(kCompletion), cuts(1).front() != 0);
-  const std::vector<int32_t> is_cut = cuts(2);
-  add_text(row_.get<std::string>(kChosen), is_cut[0] != 0);
-  add_text(row_.get<std::string>(kRejected), is_cut[1] != 0);
-}
-
-void OneRow::text_rollouts() {
-  const auto* texts = std::get_if<std::vector<std::string>>(&row_.cell[static_cast<size_t>(kCompletions)]->value);
-  if (texts == nullptr)
-    fail(row_.offset(kCompletions),
-         text("completions are objects, the prompt is text: give texts or '", in_file(kPromptIds), "'"));
-  if (row_.has(kRewards) == row_.has(kAdvantages))
-    fail(row_.offset(kCompletions),
-         text("a row needs '", in_file(kRewards), "' or '", in_file(kAdvantages), "', one of the two"));
-  const Column column = row_.has(kRewards) ? kRewards : kAdvantages;
-  const std::vector<double>& values = row_.get<std::vector<double>>(column);
-  same_length(row_.offset(column), values.size(), in_file(column), texts->size(), in_file(kCompletions));
-  dropped_ = static_cast<int64_t>(prompt_.size()) >= maker_.max_length;
-  const std::vector<int32_t> is_cut = cuts(texts->size());
-  for (size_t i = 0; i < texts->size() && !dropped_; ++i) {
-    add_text((*texts)[i], is_cut[i] != 0);
-    (column == kRewards ? group_.sample.back().reward : group_.sample.back().advantage) = values[i];
-  }
-}
-
-/// What was cut has no end of sequence, whoever cut it.
-void OneRow::add_text(const std::string& completion, bool is_cut) {
-  std::vector<int32_t> ids = maker_.tokenizer.encode(completion);
-  const int32_t eos = maker_.tokenizer.eos_id();
-  if (!is_cut && (ids.empty() || ids.back() != eos)) ids.push_back(eos);
-  const size_t room = static_cast<size_t>(maker_.max_length) - prompt_.size();
-  const bool is_cut_here = ids.size() > room;
-  if (is_cut_here) {
-    ids.resize(room);
-    ++truncated_;
-  }
-  group_.sample.push_back(join_ids(prompt_, ids));
-  group_.sample.back().truncated = is_cut || is_cut_here;
-}
-
-/// [completions] 1 where the row says that the sampler cut the completion.
-std::vector<int32_t> OneRow::cuts(size_t completions) const {
-  if (!row_.has(kTruncated) && !row_.has(kFinishReason)) return std::vector<int32_t>(completions, 0);
-  if (row_.has(kTruncated) && row_.has(kFinishReason))
-    fail(row_.offset(kFinishReason), text("the row says twice how completions ended: keep '", in_file(kTruncated),
-                                          "' or '", in_file(kFinishReason), "'"));
-  const Column column = row_.has(kTruncated) ? kTruncated : kFinishReason;
-  const auto& said = row_.get<std::vector<int32_t>>(column);
-  same_length(row_.offset(column), said.size(), in_file(column), completions, "the row's list of completions");
-  return said;
-}
-
-void OneRow::set_reference_logps() {
-  if (!row_.has(kRefChosenLogps) && !row_.has(kRefRejectedLogps)) return;
-  if (!row_.has(kRefChosenLogps) || !row_.has(kRefRejectedLogps))
-    fail(row_.offset(row_.has(kRefChosenLogps) ? kRefChosenLogps : kRefRejectedLogps),
-         text("give '", in_file(kRefChosenLogps), "' and '", in_file(kRefRejectedLogps), "', or neither"));
-  if (truncated_ > 0)
-    fail(row_.offset(kRefChosenLogps),
-         text("the reference's log-probs are of whole answers, and data.max_length ", maker_.max_length,
-              " cuts one of the row's: raise it, or leave the columns out"));
-  group_.sample[0].ref_logp = reference_logps(kRefChosenLogps, group_.sample[0]);
-  group_.sample[1].ref_logp = reference_logps(kRefRejectedLogps, group_.sample[1]);
-}
-
-/// A number is the answer's sum, as TRL has it: an even share for each token that is predicted (all but a sample's
-/// first). A list has a number a token.
-std::vector<double> OneRow::reference_logps(Column column, const Sample& sample) const {
-  const auto prompt = static_cast<size_t>(sample.prompt_length), length = sample.token.size() - prompt;
-  if (const auto* sum = std::get_if<double>(&row_.cell[static_cast<size_t>(column)]->value)) {
-    const size_t first = std::max<size_t>(prompt, 1),
-                 predicted = sample.token.size() - std::min(first, sample.token.size());
-    if (predicted == 0 && *sum != 0)
-      fail(row_.offset(column),
-           text(in_file(column), " is ", *sum, " for an answer of which no token is predicted: it ", "must be 0"));
-    std::vector<double> values(sample.token.size(), 0.0);
-    std::fill(values.end() - static_cast<std::ptrdiff_t>(predicted), values.end(),
-              *sum / static_cast<double>(predicted));
-    return values;
-  }
-  const auto& each = row_.get<std::vector<double>>(column);
-  same_length(row_.offset(column), each.size(), in_file(column), length, "the answer (with the end of sequence)");
-  return behind_prompt(prompt, each);
-}
-
-void OneRow::check_sample(const Sample& sample, bool is_text) const {
-  if (!is_text && sample.length() > maker_.max_length)
-    fail(0, text("a sample of ", sample.length(), " tokens is longer than data.max_length ", maker_.max_length,
+void TokenRow::check_sample(const Sample& sample) const {
+  if (sample.length() > maker_.options.max_length)
+    fail(0, text("a sample of ", sample.length(), " tokens is longer than data.max_length ", maker_.options.max_length,
                  " and pre-tokenised rows are never cut: raise it or shorten the row"));
   if (formats_.scores_samples && sample.token.empty())
     fail(0, "a sample without any token has nothing to be scored: give a prompt or a completion");
 }
 
+/// "prompt + completion, text or messages"
+std::string kinds(const std::vector<RowFormat>& formats, const ColumnNames& names) {
+  std::string all;
+  for (size_t i = 0; i < formats.size(); ++i)
+    all += text(i == 0 ? "" : i + 1 == formats.size() ? " or " : ", ", join(formats[i].required, names));
+  return all;
+}
+
 }  // namespace
+
+Sample make_sample(std::vector<int32_t> token, size_t prompt_length) {
+  Sample sample;
+  sample.target = token;
+  sample.token = std::move(token);
+  sample.prompt_length = static_cast<int32_t>(prompt_length);
+  std::fill_n(sample.target.begin(), prompt_length, kIgnore);
+  return sample;
+}
 
 std::vector<Column> MethodFormats::all() const {
   std::vector<Column> columns;
-  for (const RowFormat* format : {&tokens, &text})
-    for (const std::vector<Column>* list : {&format->required, &format->optional})
+  const auto add = [&](const RowFormat& format) {
+    for (const std::vector<Column>* list : {&format.required, &format.optional})
       for (const Column column : *list)
         if (!contains(columns, column)) columns.push_back(column);
+  };
+  add(tokens);
+  for (const RowFormat& format : text) add(format);
   return columns;
 }
 
@@ -315,6 +208,40 @@ const MethodFormats& formats_of(Method method) {
   throw std::logic_error("a method without rows");
 }
 
-MadeGroup GroupMaker::make(const Row& row) const { return OneRow(*this, row).make(); }
+const RowFormat& GroupMaker::recognise(const Row& row) const {
+  const MethodFormats& formats = formats_of(method);
+  const auto refuse_both = [&](Column one, std::string_view of, Column other, std::string_view of_other) {
+    fail_at(row.place, row.offset(one),
+            text("'", names.in_file(one), "' is of ", of, ", '", names.in_file(other), "' of ", of_other,
+                 ": keep the columns of one kind"));
+  };
+  std::optional<Column> of_tokens, of_text, chooses;
+  const RowFormat* chosen = nullptr;
+  for (const Column column : formats.all()) {
+    if (!row.has(column)) continue;
+    const bool in_tokens = contains(formats.tokens, column), in_text = contains(formats.text, column);
+    if (in_tokens && !in_text) of_tokens = column;
+    if (in_text && !in_tokens) of_text = column;
+    for (const RowFormat& format : formats.text) {
+      if (!contains(format.required, column)) continue;
+      if (chosen != nullptr && chosen != &format) refuse_both(column, "one kind of text row", *chooses, "another");
+      chosen = &format, chooses = column;
+    }
+  }
+  if (of_tokens && of_text) refuse_both(*of_tokens, "pre-tokenised rows", *of_text, "text rows");
+  const RowFormat& format = of_tokens ? formats.tokens : chosen != nullptr ? *chosen : formats.text.front();
+  for (const Column column : format.required) {
+    if (row.has(column)) continue;
+    std::string have;
+    for (const std::string& name : row.names) have += text(have.empty() ? "" : ", ", name);
+    fail_at(row.place, 0,
+            text("missing column '", names.in_file(column), "': a ", name_of(method), " row has ",
+                 join(formats.tokens.required, names), " (token ids) or ", kinds(formats.text, names),
+                 " (text); this one has ", have.empty() ? "none" : have));
+  }
+  return format;
+}
+
+MadeGroup GroupMaker::make_tokens(const Row& row) const { return TokenRow(*this, row).make(); }
 
 }  // namespace fpdist::data

@@ -1,13 +1,14 @@
 #pragma once
-// data: what rows mean. The columns that each method reads, and a Row's samples.
+// data: what rows mean. The columns that each method reads, and the samples of rows of token ids.
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "fpdist/core/types.hpp"
+#include "fpdist/data/options.hpp"
 #include "fpdist/data/sample.hpp"
-#include "fpdist/data/tokenizer.hpp"
 #include "src/data/rows/row.hpp"
 
 namespace fpdist::data {
@@ -24,11 +25,12 @@ enum class RowGroup {
   kRollouts  ///< a sample for each completion
 };
 
-/// The two kinds of rows that a method reads. All that this room knows of a method.
+/// The kinds of rows that a method reads. All that this room knows of a method.
 struct MethodFormats {
-  RowFormat tokens, text;
+  RowFormat tokens;
+  std::vector<RowFormat> text;  ///< no required column of one is another's
   RowGroup group;
-  bool scores_samples = false;  ///< every sample needs a token to be scored at
+  bool scores_samples = false;  ///< every sample needs a token to be scored at; what is too long is dropped, never cut
   std::vector<Column> all() const;
 };
 const MethodFormats& formats_of(Method method);
@@ -37,15 +39,24 @@ const MethodFormats& formats_of(Method method);
 struct MadeGroup {
   std::optional<Group> group;  ///< nothing when the row was dropped
   int64_t truncated_samples = 0;
+  bool prompt_differs = false;  ///< alone the prompt has tokens that it does not have in front of an answer
 };
 
+/// How rows become groups.
 struct GroupMaker {
   Method method;
   const ColumnNames& names;
-  const Tokenizer& tokenizer;
-  int64_t max_length;
-  /// Throws DataError for a row of no format, of both, or whose lengths disagree.
-  MadeGroup make(const Row& row) const;
+  const DataOptions& options;
+  bool marks_generation = false;  ///< the tokenizer's chat template does
+
+  /// Throws DataError for a row of no format or of several.
+  const RowFormat& recognise(const Row& row) const;
+  bool is_text(const RowFormat& format) const { return &format != &formats_of(method).tokens; }
+  /// The group of a row of token ids, which is used as it is. Throws DataError where lengths disagree.
+  MadeGroup make_tokens(const Row& row) const;
 };
+
+/// Tokens and the completion's part of them, which are its targets.
+Sample make_sample(std::vector<int32_t> token, size_t prompt_length);
 
 }  // namespace fpdist::data

@@ -15,6 +15,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/data/rows/format.hpp"
 #include "src/data/rows/row.hpp"
+#include "src/data/rows/waiting_row.hpp"
 
 namespace fpdist::data {
 namespace {
@@ -101,13 +102,17 @@ class UnreadColumns {
   std::set<std::string> all_;
 };
 
+/// Rows that are encoded together.
+constexpr size_t kBatchRows = 4096, kBatchBytes = size_t{16} << 20;
+
 class DatasetReader {
  public:
-  DatasetReader(const DataOptions& options, Method method, const Tokenizer& tokenizer)
+  DatasetReader(const DataOptions& options, Method method, Tokenizer& tokenizer)
       : names_(options.columns),
         parser_(names_),
         wanted_(formats_of(method).all()),
-        maker_{method, names_, tokenizer, options.max_length} {}
+        tokenizer_(tokenizer),
+        maker_{.method = method, .names = names_, .options = options} {}
 
   void read_file(const std::string& path) {
     LineReader lines(path);
@@ -120,24 +125,53 @@ class DatasetReader {
         continue;
       }
       if (blank) fail_at(*blank, 0, "a blank line between rows: remove it (at the end of the file they are fine)");
-      add(parser_.parse(line, lines.place(), wanted_));
+      read_line(line, lines.place());
       has_rows = true;
     }
     check<DataError>(has_rows, path, ":1:1: the file has no rows: write one JSON object a line");
   }
 
   void tell_unread(LogSink& log) const { unread_.tell(names_, maker_.method, log); }
-  Dataset take() && { return std::move(dataset_); }
+  Dataset take() && {
+    encode_waiting();
+    return std::move(dataset_);
+  }
+  const std::string& first_differing() const { return first_differing_; }
 
  private:
-  void add(const Row& row) {
+  void read_line(std::string& line, const LinePlace& place) {
+    bytes_ += line.size();
+    try {
+      add(parser_.parse(line, place, wanted_));
+    } catch (const DataError&) {
+      encode_waiting();  // an error of a row before this one comes first
+      throw;
+    }
+    if (waiting_.size() >= kBatchRows || bytes_ >= kBatchBytes) encode_waiting();
+  }
+
+  void add(Row&& row) {
     unread_.see(row);
-    MadeGroup made = maker_.make(row);
+    const RowFormat& format = maker_.recognise(row);
+    const std::string refusal = maker_.is_text(format) ? tokenizer_.refusal() : "";
+    if (!refusal.empty()) fail_at(row.place, row.offset(format.required.front()), refusal);
+    waiting_.emplace_back(std::move(row), format, maker_);
+  }
+
+  void encode_waiting() {
+    std::vector<WaitingRow> rows = std::exchange(waiting_, {});
+    bytes_ = 0;
+    std::vector<MadeGroup> made = make_groups(rows, maker_, tokenizer_);
+    for (size_t i = 0; i < rows.size(); ++i) keep(std::move(made[i]), rows[i].row->place);
+  }
+
+  void keep(MadeGroup made, const LinePlace& place) {
+    if (made.prompt_differs && ++dataset_.differing_prompts == 1) first_differing_ = text(place.file, ":", place.line);
     if (!made.group) {
       ++dataset_.dropped_rows;
       return;
     }
-    alike_.see(*made.group, row.place);
+    alike_.see(*made.group, place);
     dataset_.truncated_samples += made.truncated_samples;
     for (const Sample& sample : made.group->sample)
       for (const auto* ids : {&sample.token, &sample.target})
@@ -149,28 +183,38 @@ class DatasetReader {
   ColumnNames names_;
   RowParser parser_;
   std::vector<Column> wanted_;
+  Tokenizer& tokenizer_;
   GroupMaker maker_;
   AlikeCheck alike_;
   UnreadColumns unread_;
+  std::vector<WaitingRow> waiting_;
+  size_t bytes_ = 0;  // of the lines that wait
   Dataset dataset_;
+  std::string first_differing_;
 };
 
 }  // namespace
 
-Dataset read_dataset(const DataOptions& options, Method method, const Tokenizer& tokenizer, LogSink& log) {
+Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log) {
   check<ConfigError>(!options.path.empty(), "data.path is empty: name at least one JSONL file");
   check<ConfigError>(options.max_length >= 1, "data.max_length is ", options.max_length, ": set it to 1 or more");
   DatasetReader reader(options, method, tokenizer);
   for (const std::string& path : options.path) reader.read_file(path);
   reader.tell_unread(log);
   Dataset dataset = std::move(reader).take();
-  check<DataError>(!dataset.group.empty(), options.path.front(), ":1:1: every row was dropped, ", dataset.dropped_rows,
-                   " prompts reach data.max_length ", options.max_length, ": raise it");
+  check<DataError>(!dataset.group.empty(), options.path.front(), ":1:1: every row was dropped, nothing of the ",
+                   dataset.dropped_rows, " that could be learned is within data.max_length ", options.max_length,
+                   ": raise it");
   if (dataset.dropped_rows > 0)
-    log.warning(text("dropped ", dataset.dropped_rows, " rows whose prompt alone reaches data.max_length ",
-                     options.max_length));
+    log.warning(text("dropped ", dataset.dropped_rows,
+                     " rows: nothing that could be learned is within data.max_length ", options.max_length));
   if (dataset.truncated_samples > 0)
     log.warning(text("cut ", dataset.truncated_samples, " samples at data.max_length ", options.max_length));
+  if (dataset.differing_prompts > 0)
+    log.warning(
+        text("the prompts of ", dataset.differing_prompts, " rows, ", reader.first_differing(),
+             " the first, have other tokens alone than in front of an answer: their last tokens go to the answer "
+             "(end prompts where a token ends, or use a chat template that renders them alike)"));
   return dataset;
 }
 

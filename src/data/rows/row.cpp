@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,11 +26,6 @@ namespace {
 
 namespace json = simdjson::ondemand;
 
-constexpr std::array<std::string_view, kColumns> kNames{
-    "input_ids",   "labels",    "prompt_ids",    "chosen_ids",       "rejected_ids",      "margin",
-    "completions", "prompt",    "completion",    "chosen",           "rejected",          "rewards",
-    "advantages",  "ids",       "reward",        "advantage",        "old_logps",         "ref_logps",
-    "mask",        "truncated", "finish_reason", "ref_chosen_logps", "ref_rejected_logps"};
 /// What samplers call the end of a completion, and which of these ends are cuts.
 constexpr std::array<std::pair<std::string_view, bool>, 11> kFinishReasons{{{"stop", false},
                                                                             {"length", true},
@@ -61,32 +55,8 @@ size_t valid_utf8_prefix(std::string_view line) {
 
 }  // namespace
 
-std::string_view name_of(Column column) { return kNames[static_cast<size_t>(column)]; }
-
 void fail_at(const LinePlace& place, size_t offset, std::string_view reason) {
   throw DataError(text(place.file, ":", place.line, ":", place.first_byte + offset, ": ", reason));
-}
-
-ColumnNames::ColumnNames(const std::map<std::string, std::string>& renames) {
-  std::copy(kNames.begin(), kNames.end(), names_.begin());
-  for (const auto& [ours, theirs] : renames) {
-    const auto found = std::find(kNames.begin(), kNames.end(), ours);
-    if (found == kNames.end()) {
-      std::string known;
-      for (const std::string_view name : kNames) known += text(known.empty() ? "" : ", ", name);
-      throw ConfigError(text("data.columns renames '", ours, "', which is no column of ours: use one of ", known));
-    }
-    names_[static_cast<size_t>(found - kNames.begin())] = theirs;
-  }
-  for (const auto& [ours, theirs] : renames)
-    check<ConfigError>(std::count(names_.begin(), names_.end(), theirs) == 1, "data.columns: two columns of ours are '",
-                       theirs, "' in the file: rename each to a column of its own");
-}
-
-std::optional<Column> ColumnNames::find(std::string_view name_in_file) const {
-  const auto found = std::find(names_.begin(), names_.end(), name_in_file);
-  if (found == names_.end()) return std::nullopt;
-  return static_cast<Column>(found - names_.begin());
 }
 
 /// One line on its way through simdjson.
@@ -142,8 +112,11 @@ struct RowParser::Impl {
   bool is_cut(json::value value, Column column);
   /// One or a list of them.
   std::vector<int32_t> cuts(json::value value, Column column);
+  std::string raw(json::value value, std::string_view what);
+  ChatMessages messages(json::value value, std::string_view what);
   TokenCompletion token_completion(json::value value);
   void completions(json::value value, Cell& cell);
+  void extras(Column column, json::value value, Cell& cell);
   void read_cell(Column column, json::value value, Cell& cell);
   /// Calls `read(column, value)` for each wanted field once, walks through the others and notes them as `where` + name.
   template <typename Read>
@@ -296,26 +269,89 @@ TokenCompletion RowParser::Impl::token_completion(json::value value) {
   return one;
 }
 
-/// Objects or strings: the first element decides, the others must be alike.
+/// An object or a list as it stands in the line, not yet looked into.
+std::string RowParser::Impl::raw(json::value value, std::string_view what) {
+  start_value(value);
+  const bool is_list = take(value.type(), what) == json::json_type::array;
+  return std::string(is_list ? take(take(value.get_array(), what).raw_json(), what)
+                             : take(take(value.get_object(), what).raw_json(), what));
+}
+
+ChatMessages RowParser::Impl::messages(json::value value, std::string_view what) {
+  start_value(value);
+  const size_t begin = value_offset;
+  ChatMessages all;
+  json::array array = take(value.get_array(), what);
+  for (auto element : array) {
+    json::value one = take(std::move(element), "a message");
+    const std::string json = raw(one, "a message {\"role\": ..., \"content\": ...}");
+    const size_t at = value_offset;
+    try {
+      all.push_back(read_message(json));
+    } catch (const MessageError& error) {
+      fail_at(place, at + error.at, error.what());
+    }
+  }
+  if (all.empty()) fail_at(place, begin, "the conversation is empty: give at least one message");
+  return all;
+}
+
+/// Objects, strings or conversations: the first element decides, the others must be alike.
 void RowParser::Impl::completions(json::value value, Cell& cell) {
   std::vector<TokenCompletion> tokens;
   std::vector<std::string> texts;
+  std::vector<ChatMessages> chats;
   json::array array = take(value.get_array(), "a list of completions");
   for (auto element : array) {
     json::value one = take(std::move(element), "a completion");
     start_value(one);
-    const bool is_text = take(one.type(), "a completion") == json::json_type::string;
-    if (is_text ? !tokens.empty() : !texts.empty()) fail("completions mixes texts and objects: write them all alike");
-    if (is_text)
-      texts.push_back(string(one, "a completion"));
-    else
-      tokens.push_back(token_completion(one));
+    const size_t at = value_offset;
+    switch (take(one.type(), "a completion")) {
+      case json::json_type::string:
+        texts.push_back(string(one, "a completion"));
+        break;
+      case json::json_type::array:
+        chats.push_back(messages(one, "a completion"));
+        break;
+      default:
+        tokens.push_back(token_completion(one));
+    }
+    if (!tokens.empty() + !texts.empty() + !chats.empty() > 1)
+      fail_at(place, at, "completions mixes texts, conversations and objects: write them all alike");
   }
-  if (tokens.empty() && texts.empty()) fail_at(place, cell.offset, "completions is empty: give at least one");
-  if (texts.empty())
+  if (!tokens.empty())
     cell.value = std::move(tokens);
-  else
+  else if (!texts.empty())
     cell.value = std::move(texts);
+  else if (!chats.empty())
+    cell.value = std::move(chats);
+  else
+    fail_at(place, cell.offset, "completions is empty: give at least one");
+}
+
+/// What the chat template gets besides messages: tools, as a list or, as Arrow files have it, a text that holds one;
+/// and an object of variables. null: none.
+void RowParser::Impl::extras(Column column, json::value value, Cell& cell) {
+  const bool is_tools = column == Column::kTools;
+  const std::string what = text(is_tools ? "a list" : "an object", " or null in '", names.in_file(column), "'");
+  const json::json_type type = take(value.type(), what);
+  RawJson read;
+  if (type == json::json_type::null)
+    take(value.is_null(), what);
+  else if (type == json::json_type::string && is_tools)
+    read.json = string(value, what);
+  else if (type == (is_tools ? json::json_type::array : json::json_type::object))
+    read.json = raw(value, what);
+  else
+    fail(text("wrong type: expected ", what));
+  if (!read.json.empty()) {
+    try {
+      check_json(read.json);
+    } catch (const MessageError& error) {
+      fail_at(place, cell.offset + error.at, error.what());
+    }
+  }
+  cell.value = std::move(read);
 }
 
 void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
@@ -352,8 +388,18 @@ void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
     case Column::kCompletions:
       completions(value, cell);
       break;
+    case Column::kMessages:
+      cell.value = messages(value, "a list of messages");
+      break;
+    case Column::kTools:
+    case Column::kChatTemplateKwargs:
+      extras(column, value, cell);
+      break;
     default:
-      cell.value = string(value, text("a string in '", names.in_file(column), "'"));
+      if (column != Column::kText && take(value.type(), "a value") == json::json_type::array)
+        cell.value = messages(value, "a list of messages");
+      else
+        cell.value = string(value, text("a string in '", names.in_file(column), "'"));
   }
 }
 

@@ -4,7 +4,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,36 +11,10 @@
 #include <variant>
 #include <vector>
 
-namespace fpdist::data {
+#include "src/data/rows/columns.hpp"
+#include "src/data/rows/messages.hpp"
 
-/// Columns by our names; the file's may differ (DataOptions::columns).
-enum class Column {
-  kInputIds,
-  kLabels,
-  kPromptIds,
-  kChosenIds,
-  kRejectedIds,
-  kMargin,
-  kCompletions,
-  kPrompt,
-  kCompletion,
-  kChosen,
-  kRejected,
-  kRewards,
-  kAdvantages,
-  kIds,
-  kReward,
-  kAdvantage,
-  kOldLogps,
-  kRefLogps,
-  kMask,  // inside completions:[{...}]
-  kTruncated,
-  kFinishReason,  // both beside completions or inside completions:[{...}]
-  kRefChosenLogps,
-  kRefRejectedLogps,
-};
-inline constexpr size_t kColumns = 23;
-std::string_view name_of(Column column);
+namespace fpdist::data {
 
 /// Where a line came from: every message starts with it.
 struct LinePlace {
@@ -63,10 +36,15 @@ struct TokenCompletion {
   std::optional<bool> truncated;
 };
 
+/// JSON as the line has it.
+struct RawJson {
+  std::string json;
+};
+
 struct Cell {
   size_t offset = 0;  ///< of the value in the line
   std::variant<double, std::string, std::vector<int32_t>, std::vector<double>, std::vector<std::string>,
-               std::vector<TokenCompletion>>
+               std::vector<TokenCompletion>, ChatMessages, std::vector<ChatMessages>, RawJson>
       value;
 };
 
@@ -82,17 +60,11 @@ struct Row {
   const T& get(Column column) const {
     return std::get<T>(cell[static_cast<size_t>(column)]->value);
   }
-};
-
-/// The file's name of every column of ours. Throws ConfigError for an unknown or ambiguous rename.
-class ColumnNames {
- public:
-  explicit ColumnNames(const std::map<std::string, std::string>& renames);
-  std::optional<Column> find(std::string_view name_in_file) const;
-  const std::string& in_file(Column column) const { return names_[static_cast<size_t>(column)]; }
-
- private:
-  std::array<std::string, kColumns> names_;
+  /// Whether the column's value is a T.
+  template <typename T>
+  bool holds(Column column) const {
+    return std::holds_alternative<T>(cell[static_cast<size_t>(column)]->value);
+  }
 };
 
 /// Parses lines; keeps simdjson's buffers between them.

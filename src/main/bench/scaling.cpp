@@ -14,9 +14,8 @@
 #include "fpdist/config/command_line.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
-#include "fpdist/data/reader.hpp"
-#include "fpdist/data/tokenizer.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/config/read_data.hpp"
 #include "src/files/files.hpp"
 #include "src/main/bench/bench.hpp"
 #include "src/main/bench/group_work.hpp"
@@ -132,21 +131,21 @@ void run(comm::World& world, const Options& options, config::Config config) {
   }
   config.train.max_steps = 1'000'000;  // the schedule's end is far away
   const bool has_preset = !config.model.preset.empty();
-  ScalingJob job{
-      .world = world,
-      .options = options,
-      .config = config,
-      .model = has_preset ? arch::preset_config(config.model.preset) : model_shape(config.model.path, 0),
-      .dataset = data::read_dataset(config.data, config.method, *data::make_model_tokenizer(config.model.path), log),
-      .head = {{"bench", "scaling"},
-               {"workload", options.workload},
-               {"np", world.size()},
-               {"nodes", count_nodes(world)},
-               {"mesh", to_string(config.parallel)},
-               {"device", device_name},
-               {"cores", main_program::usable_cores()},
-               {"peak_tflops", config.train.peak_tflops},
-               {"peak_from", is_given ? "config" : "gemm"}}};
+  const arch::Model shape = has_preset ? arch::preset_config(config.model.preset) : model_shape(config.model.path, 0);
+  ScalingJob job{.world = world,
+                 .options = options,
+                 .config = config,
+                 .model = shape,
+                 .dataset = config::read_data(config, shape, log),
+                 .head = {{"bench", "scaling"},
+                          {"workload", options.workload},
+                          {"np", world.size()},
+                          {"nodes", count_nodes(world)},
+                          {"mesh", to_string(config.parallel)},
+                          {"device", device_name},
+                          {"cores", main_program::usable_cores()},
+                          {"peak_tflops", config.train.peak_tflops},
+                          {"peak_from", is_given ? "config" : "gemm"}}};
   const std::vector<Line> before = world.rank() == 0 ? read_scaling(options.json) : std::vector<Line>();
   Table table(scaling_columns(), options.json, world.rank() == 0);
   for (const bool share : {true, false}) {

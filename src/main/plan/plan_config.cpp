@@ -9,10 +9,10 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/loader.hpp"
-#include "fpdist/data/reader.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/context_plan.hpp"
 #include "src/config/model_size.hpp"
+#include "src/config/read_data.hpp"
 #include "src/plan/step_tree.hpp"
 
 namespace fpdist::main_program {
@@ -60,8 +60,7 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   const config::Settled job = settle(wanted);
   const config::Config& config = job.config;
   Warnings log;
-  const data::Dataset dataset =
-      data::read_dataset(config.data, config.method, *data::make_model_tokenizer(config.model.path), log);
+  const data::Dataset dataset = config::read_data(config, job.model, log);
   const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
                             config.data.shuffle);
   const plan::Atomic atomic = loss::spec_of(config.method, config.loss).atomic();

@@ -9,10 +9,9 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
-#include "fpdist/data/reader.hpp"
-#include "fpdist/data/tokenizer.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/config/read_data.hpp"
 #include "src/core/clock.hpp"
 #include "src/trainer/run/run_files.hpp"
 
@@ -25,12 +24,9 @@ using Hook = std::function<void(const StepMetrics&)>;
 class RunData {
  public:
   RunData(const config::Settled& job, LogSink& log)
-      : dataset_(data::read_dataset(job.config.data, job.config.method,
-                                    *data::make_model_tokenizer(job.config.model.path), log)),
+      : dataset_(config::read_data(job.config, job.model, log)),
         loader_(static_cast<int64_t>(dataset_.group.size()), job.config.train.groups_per_step, job.config.train.seed,
-                job.config.data.shuffle) {
-    config::check_vocabulary(dataset_, job.model);
-  }
+                job.config.data.shuffle) {}
   std::vector<data::Group>& groups() { return dataset_.group; }
   int64_t steps_per_epoch() const { return loader_.steps_per_epoch(); }
   std::shared_ptr<const std::vector<data::Group>> step(int64_t index) const {

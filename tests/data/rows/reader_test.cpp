@@ -34,24 +34,24 @@ TEST_F(ReaderTest, TokenRowsAreUsedExactlyAsTheyAre) {
   EXPECT_EQ(pair.group[0].margin, 0.5);
 }
 
-TEST_F(ReaderTest, TextIsReadByBytesOnlyForAModelWithoutATokenizer) {
+TEST_F(ReaderTest, TextIsReadByBytesForPresetsAndWhereAsked) {
   const std::string row = R"({"prompt": "ab", "completion": "c"})";
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "vocab.json"}) {
-    SCOPED_TRACE(name);
-    const std::filesystem::path model = folder_ / (std::string("model_") + name);
-    std::filesystem::create_directories(model);
-    tokenizer_ = make_model_tokenizer(model.string());
+  for (const char* choice : {"", "bytes"}) {
+    tokenizer_ = make_tokenizer(choice, {.directory = *choice != 0 ? folder_.string() : ""});
     EXPECT_EQ(read(Method::kSft, row).group.at(0).sample.at(0).token, (Ids{'a', 'b', 'c', kEos}));
-    std::ofstream(model / name) << "{}";
-    tokenizer_ = make_model_tokenizer(model.string());
-    const std::string said = error(Method::kSft, R"({"input_ids": [1,2], "labels": [1,2]})"
-                                                 "\n" +
-                                                     row);
-    EXPECT_TRUE(said.starts_with("2:")) << said;
-    EXPECT_NE(said.find((model / name).string()), std::string::npos) << said;
-    EXPECT_EQ(read(Method::kSft, R"({"input_ids": [1,2], "labels": [1,2]})").group.size(), 1U);
   }
-  EXPECT_EQ(make_model_tokenizer("")->eos_id(), kEos);
+}
+
+TEST_F(ReaderTest, TextForAModelWithoutATokenizerIsRefused) {
+  tokenizer_ = make_tokenizer("", {.directory = folder_.string()});
+  const std::string said =
+      error(Method::kSft, "{\"input_ids\": [1,2], \"labels\": [1,2]}\n{\"prompt\": \"a\", \"completion\": \"b\"}");
+  EXPECT_TRUE(said.starts_with("2:12: the row is text, and the model directory " + folder_.string())) << said;
+  EXPECT_NE(said.find("name their directory in data.tokenizer"), std::string::npos) << said;
+  EXPECT_EQ(read(Method::kSft, R"({"input_ids": [1,2], "labels": [1,2]})").group.size(), 1U);
+  tokenizer_ = make_tokenizer("/no/such/folder", {.directory = folder_.string()});
+  EXPECT_NE(error(Method::kSft, R"({"text": "a"})").find("data.tokenizer /no/such/folder has no tokenizer"),
+            std::string::npos);
 }
 
 TEST_F(ReaderTest, RolloutsKeepRewardsLogProbsAndMask) {
@@ -139,7 +139,23 @@ const BadLine kBadLines[] = {
     {Method::kSft, "7", "1:1:", "wrong type"},
     {Method::kSft, "\n{\"prompt\": \"\", \"completion\": \"\"}", "1:1:", "blank line"},
     {Method::kSft, R"({"prompt": "a"})", "1:1:", "missing column 'completion'"},
-    {Method::kSft, R"({"messages": []})", "1:1:", "this one has messages"},
+    {Method::kSft, R"({"chosen": []})", "1:1:", "this one has chosen"},
+    {Method::kSft, R"({"messages": []})", "1:14:", "the conversation is empty"},
+    {Method::kSft, R"({"messages": {}})", "1:14:", "expected a list of messages"},
+    {Method::kSft, R"({"messages": ["a"]})", "1:15:", "wrong type: expected a message"},
+    {Method::kSft, R"({"messages": [{"content": "a"}]})", "1:15:", "a message has no 'role'"},
+    {Method::kSft, R"({"messages": [{"role": 1, "content": "a"}]})", "1:15:", "a message has no 'role'"},
+    {Method::kSft, R"({"messages": [{"role": "asistant", "content": "a"}]})", "1:15:", "did you mean 'assistant'?"},
+    {Method::kSft, R"({"messages": [{"role": "user", "role": "user"}]})", "1:15:", "\"role\" is given twice"},
+    {Method::kSft, R"({"messages": [{"role": "user", "content": tru}]})", "1:46:", "bad JSON inside a message"},
+    {Method::kSft, R"({"messages": [{"role": "user", "content": "a"}]})", "1:14:", "bytes have no chat template"},
+    {Method::kSft, R"({"prompt": "a", "completion": [{"role": "user"}]})", "1:31:", "write both alike"},
+    {Method::kSft, R"({"text": "a", "messages": [{"role": "user"}]})", "1:27:", "keep the columns of one kind"},
+    {Method::kSft, R"({"text": "a", "prompt": "a"})", "1:10:", "keep the columns of one kind"},
+    {Method::kSft, R"({"messages": [{"role": "user"}], "tools": 1})", "1:43:", "expected a list or null in 'tools'"},
+    {Method::kSft, R"({"messages": [{"role": "user"}], "tools": "[1"})", "1:", "bad JSON inside a message"},
+    {Method::kSft, R"({"messages": [{"role": "user"}], "chat_template_kwargs": []})", "1:58:", "expected an object"},
+    {Method::kDpo, R"({"chosen": [{"role": "user"}], "rejected": [{"role": "system"}]})", "1:12:", "share no first"},
     {Method::kSft, R"({})", "1:1:", "this one has none"},
     {Method::kSft, R"({"prompt": "a", "completion": 7})", "1:31:", "wrong type"},
     {Method::kSft, R"({"prompt": "a", "prompt": "b", "completion": "c"})", "1:27:", "appears twice"},

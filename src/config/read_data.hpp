@@ -1,0 +1,14 @@
+#pragma once
+// config: the data set of a job.
+
+#include "fpdist/config/settled.hpp"
+#include "fpdist/core/log.hpp"
+#include "fpdist/data/reader.hpp"
+
+namespace fpdist::config {
+
+/// The rows of config.data for `model`, text by the tokenizer that config.data.tokenizer or the model's directory has.
+/// Not collective. Throws what data::read_dataset does, and DataError where a token is outside the model's vocabulary.
+data::Dataset read_data(const Config& config, const arch::Model& model, LogSink& log);
+
+}  // namespace fpdist::config

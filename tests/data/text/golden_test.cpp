@@ -1,0 +1,114 @@
+// What transformers and TRL made of the same lines, conversations and rows (tests/golden/text).
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "fpdist/core/log.hpp"
+#include "fpdist/data/reader.hpp"
+#include "fpdist/data/tokenizer.hpp"
+#include "tests/support/files/scratch.hpp"
+
+namespace fpdist::data {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Ids = std::vector<int32_t>;
+namespace fs = std::filesystem;
+
+const fs::path kFolder = fs::path(FPDIST_SOURCE_DIR) / "tests/golden/text";
+
+const Json& golden() {
+  static const Json read = Json::parse(std::ifstream(kFolder / "golden.json"));
+  return read;
+}
+
+std::unique_ptr<Tokenizer> open(const std::string& name) {
+  return make_worker_tokenizer({.directory = (kFolder / name).string(), .workers = 2});
+}
+
+TEST(TextGolden, EveryLineHasTheTokensOfAutoTokenizer) {
+  std::vector<TextRequest> lines;
+  for (const Json& line : golden()["lines"]) lines.push_back({.text = line.get<std::string>()});
+  for (const auto& [name, expected] : golden()["ids"].items()) {
+    SCOPED_TRACE(name);
+    const auto encoded = open(name)->encode(lines);
+    ASSERT_EQ(encoded.size(), lines.size());
+    for (size_t i = 0; i < lines.size(); ++i) {
+      EXPECT_EQ(encoded[i].error, "") << lines[i].text;
+      EXPECT_EQ(encoded[i].id, expected[i].get<Ids>()) << lines[i].text;
+    }
+  }
+}
+
+TEST(TextGolden, ConversationsRenderAsApplyChatTemplateRendersThem) {
+  const test::Scratch scratch;
+  for (const auto& [name, source] : golden()["templates"].items()) {
+    SCOPED_TRACE(name);
+    const fs::path folder = fs::path(scratch.path()) / name;
+    fs::copy(kFolder / "llama3", folder);
+    std::ofstream(folder / "chat_template.jinja") << source.get<std::string>();
+    const auto tokenizer = make_worker_tokenizer({.directory = folder.string()});
+    for (const Json& expected : golden()["rendered"]) {
+      if (expected["template"] != name) continue;
+      const TextRequest chat{.kind = TextRequest::Kind::kChat,
+                             .text = golden()["chats"][expected["chat"].get<size_t>()].dump(),
+                             .generation_prompt = expected["generation_prompt"]};
+      const RenderedText rendered = tokenizer->render(std::span(&chat, 1)).at(0);
+      EXPECT_EQ(rendered.error.empty() ? rendered.text : "error: " + rendered.error, expected["text"]);
+    }
+  }
+}
+
+Method method_of(const std::string& name) {
+  // A kto row's tokens are those of an sft row with a prompt; its label is the loss's.
+  return name == "kto" ? Method::kSft : method_from_name(name);
+}
+
+DataOptions options_of(const Json& given) {
+  DataOptions options;
+  options.max_length = given.value("max_length", int64_t{1024});
+  options.completion_only_loss = given.value("completion_only_loss", true);
+  options.assistant_only_loss = given.value("assistant_only_loss", false);
+  if (given.value("truncation_mode", "keep_start") == "keep_end") options.truncation_mode = Truncation::kKeepEnd;
+  return options;
+}
+
+void expect_groups(const Dataset& read, const Json& expected) {
+  ASSERT_EQ(read.group.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    ASSERT_EQ(read.group[i].sample.size(), expected[i].size());
+    for (size_t s = 0; s < expected[i].size(); ++s) {
+      EXPECT_EQ(read.group[i].sample[s].token, expected[i][s][0].get<Ids>()) << "row " << i << " sample " << s;
+      if (expected[i][s][1].is_null()) continue;
+      EXPECT_EQ(read.group[i].sample[s].target, expected[i][s][1].get<Ids>()) << "row " << i << " sample " << s;
+    }
+  }
+}
+
+TEST(TextGolden, RowsBecomeTheIdsAndLabelsOfTrl) {
+  const test::Scratch scratch;
+  std::map<std::string, std::unique_ptr<Tokenizer>> tokenizers;
+  NullLog log;
+  for (const Json& one : golden()["cases"]) {
+    const std::string rows = one["rows"], name = one["tokenizer"];
+    SCOPED_TRACE(text(one["method"], " ", rows, " ", name, " ", one["options"]));
+    DataOptions options = options_of(one["options"]);
+    options.path = {(fs::path(scratch.path()) / "rows.jsonl").string()};
+    std::ofstream file(options.path[0]);
+    for (const Json& row : golden()["rows"][rows]) file << row << '\n';
+    file.close();
+    auto& tokenizer = tokenizers[name];
+    if (!tokenizer) tokenizer = open(name);
+    expect_groups(read_dataset(options, method_of(one["method"]), *tokenizer, log), one["groups"]);
+  }
+}
+
+}  // namespace
+}  // namespace fpdist::data
