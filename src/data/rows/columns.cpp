@@ -55,6 +55,12 @@ ColumnNames::ColumnNames(const std::map<std::string, std::string>& renames) {
                        theirs, "' in the file: rename each to a column of its own");
 }
 
+std::string ColumnNames::joined(const std::vector<Column>& columns) const {
+  std::string all;
+  for (const Column column : columns) all += text(all.empty() ? "" : " + ", in_file(column));
+  return all;
+}
+
 std::optional<Column> ColumnNames::find(std::string_view name_in_file) const {
   const auto found = std::find(names_.begin(), names_.end(), name_in_file);
   if (found == names_.end()) return std::nullopt;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace fpdist::data {
 
@@ -48,6 +49,8 @@ class ColumnNames {
  public:
   explicit ColumnNames(const std::map<std::string, std::string>& renames);
   std::optional<Column> find(std::string_view name_in_file) const;
+  /// "prompt + completion", as the file spells them.
+  std::string joined(const std::vector<Column>& columns) const;
   const std::string& in_file(Column column) const { return names_[static_cast<size_t>(column)]; }
 
  private:

@@ -51,12 +51,6 @@ bool contains(const std::vector<RowFormat>& formats, Column column) {
   return std::any_of(formats.begin(), formats.end(), [&](const RowFormat& format) { return contains(format, column); });
 }
 
-std::string join(const std::vector<Column>& columns, const ColumnNames& names) {
-  std::string all;
-  for (const Column column : columns) all += text(all.empty() ? "" : " + ", names.in_file(column));
-  return all;
-}
-
 /// prompt + completion as one sample; every completion token is a target.
 Sample join_ids(const std::vector<int32_t>& prompt, const std::vector<int32_t>& completion) {
   std::vector<int32_t> token = prompt;
@@ -167,7 +161,7 @@ void TokenRow::check_sample(const Sample& sample) const {
 std::string kinds(const std::vector<RowFormat>& formats, const ColumnNames& names) {
   std::string all;
   for (size_t i = 0; i < formats.size(); ++i)
-    all += text(i == 0 ? "" : i + 1 == formats.size() ? " or " : ", ", join(formats[i].required, names));
+    all += text(i == 0 ? "" : i + 1 == formats.size() ? " or " : ", ", names.joined(formats[i].required));
   return all;
 }
 
@@ -236,7 +230,7 @@ const RowFormat& GroupMaker::recognise(const Row& row) const {
     for (const std::string& name : row.names) have += text(have.empty() ? "" : ", ", name);
     fail_at(row.place, 0,
             text("missing column '", names.in_file(column), "': a ", name_of(method), " row has ",
-                 join(formats.tokens.required, names), " (token ids) or ", kinds(formats.text, names),
+                 names.joined(formats.tokens.required), " (token ids) or ", kinds(formats.text, names),
                  " (text); this one has ", have.empty() ? "none" : have));
   }
   return format;

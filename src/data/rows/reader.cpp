@@ -118,7 +118,7 @@ class DatasetReader {
     LineReader lines(path);
     std::string line;
     std::optional<LinePlace> blank;
-    bool has_rows = false;
+    kind_of_file_ = nullptr;
     while (lines.next(line)) {
       if (is_blank(line)) {
         if (!blank) blank = lines.place();
@@ -126,9 +126,8 @@ class DatasetReader {
       }
       if (blank) fail_at(*blank, 0, "a blank line between rows: remove it (at the end of the file they are fine)");
       read_line(line, lines.place());
-      has_rows = true;
     }
-    check<DataError>(has_rows, path, ":1:1: the file has no rows: write one JSON object a line");
+    check<DataError>(kind_of_file_ != nullptr, path, ":1:1: the file has no rows: write one JSON object a line");
   }
 
   void tell_unread(LogSink& log) const { unread_.tell(names_, maker_.method, log); }
@@ -153,6 +152,11 @@ class DatasetReader {
   void add(Row&& row) {
     unread_.see(row);
     const RowFormat& format = maker_.recognise(row);
+    if (kind_of_file_ != nullptr && kind_of_file_ != &format)
+      fail_at(row.place, 0,
+              text("this row has ", names_.joined(format.required), ", the file's rows before it have ",
+                   names_.joined(kind_of_file_->required), ": give each kind of row a file of its own"));
+    kind_of_file_ = &format;
     const std::string refusal = maker_.is_text(format) ? tokenizer_.refusal() : "";
     if (!refusal.empty()) fail_at(row.place, row.offset(format.required.front()), refusal);
     waiting_.emplace_back(std::move(row), format, maker_);
@@ -188,7 +192,8 @@ class DatasetReader {
   AlikeCheck alike_;
   UnreadColumns unread_;
   std::vector<WaitingRow> waiting_;
-  size_t bytes_ = 0;  // of the lines that wait
+  size_t bytes_ = 0;                         // of the lines that wait
+  const RowFormat* kind_of_file_ = nullptr;  // of the rows so far
   Dataset dataset_;
   std::string first_differing_;
 };

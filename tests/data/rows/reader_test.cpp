@@ -44,14 +44,26 @@ TEST_F(ReaderTest, TextIsReadByBytesForPresetsAndWhereAsked) {
 
 TEST_F(ReaderTest, TextForAModelWithoutATokenizerIsRefused) {
   tokenizer_ = make_tokenizer("", {.directory = folder_.string()});
-  const std::string said =
-      error(Method::kSft, "{\"input_ids\": [1,2], \"labels\": [1,2]}\n{\"prompt\": \"a\", \"completion\": \"b\"}");
-  EXPECT_TRUE(said.starts_with("2:12: the row is text, and the model directory " + folder_.string())) << said;
+  const std::string said = error(Method::kSft, R"({"prompt": "a", "completion": "b"})");
+  EXPECT_TRUE(said.starts_with("1:12: the row is text, and the model directory " + folder_.string())) << said;
   EXPECT_NE(said.find("name their directory in data.tokenizer"), std::string::npos) << said;
   EXPECT_EQ(read(Method::kSft, R"({"input_ids": [1,2], "labels": [1,2]})").group.size(), 1U);
   tokenizer_ = make_tokenizer("/no/such/folder", {.directory = folder_.string()});
   EXPECT_NE(error(Method::kSft, R"({"text": "a"})").find("data.tokenizer /no/such/folder has no tokenizer"),
             std::string::npos);
+}
+
+TEST_F(ReaderTest, AFileHasRowsOfOneKind) {
+  const std::string text = R"({"prompt": "ab", "completion": "c"})", tokens = R"({"input_ids": [1], "labels": [1]})";
+  EXPECT_EQ(
+      error(Method::kSft, text + "\n" + tokens),
+      "2:1: this row has input_ids + labels, the file's rows before it have prompt + completion: give each kind of "
+      "row a file of its own");
+  EXPECT_TRUE(error(Method::kSft, text + "\n" + R"({"text": "c"})").starts_with("2:1: this row has text, "));
+  DataOptions options;
+  options.path = {write("text.jsonl", text), write("tokens.jsonl", tokens)};
+  NullLog log;
+  EXPECT_EQ(read_dataset(options, Method::kSft, *tokenizer_, log).group.size(), 2U);
 }
 
 TEST_F(ReaderTest, RolloutsKeepRewardsLogProbsAndMask) {

@@ -63,4 +63,5 @@ class WorkerClient:
 
     def close(self):
         self.process.stdin.close()
+        self.process.stdout.close()
         return self.process.wait()
