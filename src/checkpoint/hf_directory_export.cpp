@@ -19,7 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr std::string_view kCopied[] = {
-    "tokenizer", "vocab", "merges", "special_tokens_map", "added_tokens", "generation_config", "chat_template"};
+    "tokenizer",          "spiece",       "sentencepiece",     "vocab",        "merges",
+    "special_tokens_map", "added_tokens", "generation_config", "chat_template"};
 constexpr size_t kMaxCopiedBytes = size_t{1} << 30;
 
 /// Weights of an export, which a loader might take for a later one's.

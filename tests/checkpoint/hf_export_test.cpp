@@ -51,8 +51,8 @@ TEST(HfExport, TokenizerFilesAreCopiedByteForByte) {
   const std::string bytes("a\0\r\nb\xff", 6);
   std::filesystem::create_directories(scratch / "in/tokenizer_folder");
   for (const char* name :
-       {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt", "README.md",
-        "special_tokens_map.json", "generation_config.json", "chat_template.jinja", "pytorch_model.bin"})
+       {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "merges.txt",
+        "README.md", "special_tokens_map.json", "generation_config.json", "chat_template.jinja", "pytorch_model.bin"})
     spill(scratch / ("in/" + std::string(name)), bytes);
   spill(scratch / "blob", "linked");
   ASSERT_EQ(::symlink((scratch / "blob").c_str(), (scratch / "in/added_tokens.json").c_str()), 0);  // as hub caches do
@@ -60,8 +60,8 @@ TEST(HfExport, TokenizerFilesAreCopiedByteForByte) {
   EXPECT_EQ(
       names_in(scratch / "out"),
       (std::vector<std::string>{"added_tokens.json", "chat_template.jinja", "config.json", "generation_config.json",
-                                "merges.txt", "model.safetensors", "special_tokens_map.json", "tokenizer.json",
-                                "tokenizer.model", "tokenizer_config.json", "vocab.json"}));
+                                "merges.txt", "model.safetensors", "special_tokens_map.json", "spiece.model",
+                                "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json"}));
   EXPECT_EQ(slurp(scratch / "out/merges.txt"), bytes);
   EXPECT_EQ(slurp(scratch / "out/added_tokens.json"), "linked");
   EXPECT_THROW(

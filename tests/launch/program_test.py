@@ -132,16 +132,17 @@ class ExitCodes(Folder):
         self.expect(3, 2, ["pairs.jsonl:3:", "rejected_ids"], self.config(data))
         self.expect(3, 0, ["missing.jsonl"], self.config(self.dir / "missing.jsonl"))
 
-    def test_text_for_a_model_with_a_tokenizer_of_its_own_is_3(self):
+    def test_text_for_a_model_without_a_tokenizer_is_3(self):
         data, _ = self.pairs()
         self.train(0, self.config(data, max_steps=1))
         text = self.write("text.jsonl", '{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
         model = ["--model.preset", "", "--model.path", self.dir / "out/final", "--train.output_dir", self.dir / "out2"]
-        self.expect(0, 0, [], self.config(text), *model, "--train.max_steps", 1)
-        self.write("out/final/tokenizer.json", "{}")
+        self.expect(0, 0, [], self.config(text), *model, "--train.max_steps", 1, "--data.tokenizer", "bytes")
         for more in ([], ["--plan"]):
-            self.expect(3, 0, ["text.jsonl:1:", "tokenizer.json", "token ids"], self.config(text), *model, *more,
+            self.expect(3, 0, ["text.jsonl:1:", "has no tokenizer", "token ids"], self.config(text), *model, *more,
                         "--train.overwrite_output_dir")
+        self.write("out/final/tokenizer.json", "{}")
+        self.expect(3, 0, ["text.jsonl:1:1: no tokenizer from ", "out/final"], self.config(text), *model, "--train.overwrite_output_dir")
         self.assertTrue((self.dir / "out2/final/model.safetensors").exists(), "the refused run removed an older one")
 
     def test_model_errors_are_4(self):
