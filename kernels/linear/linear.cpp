@@ -20,15 +20,16 @@ at::Tensor linear_backward_input(const at::Tensor& grad_out, const at::Tensor& w
   return op.call(grad_out, weight);
 }
 
-void linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight) {
+void linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
+                            bool accumulates) {
   static const auto op = find_operator<decltype(linear_backward_weight)>("fpdist::linear_backward_weight");
-  op.call(grad_out, x, grad_weight);
+  op.call(grad_out, x, grad_weight, accumulates);
 }
 
 void linear_backward_weight_bias(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
-                                 at::Tensor& grad_bias) {
+                                 at::Tensor& grad_bias, bool accumulates, bool accumulates_bias) {
   static const auto op = find_operator<decltype(linear_backward_weight_bias)>("fpdist::linear_backward_weight_bias");
-  op.call(grad_out, x, grad_weight, grad_bias);
+  op.call(grad_out, x, grad_weight, grad_bias, accumulates, accumulates_bias);
 }
 
 void check_linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
@@ -93,12 +94,12 @@ at::Tensor linear_backward_input_meta(const at::Tensor& grad_out, const at::Tens
   return at::empty({grad_out.size(0), weight.size(1)}, grad_out.options());
 }
 
-void linear_backward_weight_meta(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight) {
+void linear_backward_weight_meta(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight, bool) {
   check_linear_backward_weight(grad_out, x, grad_weight);
 }
 
 void linear_backward_weight_bias_meta(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
-                                      at::Tensor& grad_bias) {
+                                      at::Tensor& grad_bias, bool, bool) {
   check_linear_backward_weight(grad_out, x, grad_weight);
   check_linear_backward_bias(grad_out, grad_bias);
 }
@@ -111,8 +112,10 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
       "linear(Tensor x, Tensor weight, Tensor? bias=None, Tensor? weight_main_grad=None, Tensor? bias_main_grad=None, "
       "Tensor? residual=None) -> Tensor");
   m.def("linear_backward_input(Tensor grad_out, Tensor weight) -> Tensor");
-  m.def("linear_backward_weight(Tensor grad_out, Tensor x, Tensor(a!) grad_weight) -> ()");
-  m.def("linear_backward_weight_bias(Tensor grad_out, Tensor x, Tensor(a!) grad_weight, Tensor(b!) grad_bias) -> ()");
+  m.def("linear_backward_weight(Tensor grad_out, Tensor x, Tensor(a!) grad_weight, bool accumulates=True) -> ()");
+  m.def(
+      "linear_backward_weight_bias(Tensor grad_out, Tensor x, Tensor(a!) grad_weight, Tensor(b!) grad_bias,"
+      " bool accumulates=True, bool accumulates_bias=True) -> ()");
 }
 
 TORCH_LIBRARY_IMPL(fpdist, Meta, m) {

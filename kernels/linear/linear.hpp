@@ -20,12 +20,13 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::opti
 /// dx [T,I] = grad_out [T,O] W.
 at::Tensor linear_backward_input(const at::Tensor& grad_out, const at::Tensor& weight);
 
-/// grad_weight [O,I] in A += grad_out^T x.
-void linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight);
+/// grad_weight [O,I] in A += grad_out^T x; = where it does not accumulate, whatever lies there.
+void linear_backward_weight(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
+                            bool accumulates = true);
 
-/// The same, and grad_bias [O] in A += the sum of grad_out's rows: one pass over grad_out where the device can.
+/// The same, and grad_bias [O] in A (+)= the sum of grad_out's rows: one pass over grad_out where the device can.
 void linear_backward_weight_bias(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
-                                 at::Tensor& grad_bias);
+                                 at::Tensor& grad_bias, bool accumulates = true, bool accumulates_bias = true);
 
 /// Throw ShapeError unless the arguments fit together; the same on every device, reading no element.
 void check_linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,

@@ -23,17 +23,19 @@ at::Tensor backward_input_cpu(const at::Tensor& grad_out, const at::Tensor& weig
   return at::mm(grad_out, weight);
 }
 
-void backward_weight_cpu(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight) {
+void backward_weight_cpu(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight, bool accumulates) {
   check_linear_backward_weight(grad_out, x, grad_weight);
   const auto dtype = grad_weight.scalar_type();
+  if (!accumulates) grad_weight.zero_();  // not beta = 0, for which BLAS may take another way to other bits
   grad_weight.addmm_(grad_out.to(dtype).t(), x.to(dtype));
 }
 
 void backward_weight_bias_cpu(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
-                              at::Tensor& grad_bias) {
+                              at::Tensor& grad_bias, bool accumulates, bool accumulates_bias) {
   check_linear_backward_bias(grad_out, grad_bias);
-  backward_weight_cpu(grad_out, x, grad_weight);
-  grad_bias.add_(grad_out.sum(0, false, grad_bias.scalar_type()));
+  backward_weight_cpu(grad_out, x, grad_weight, accumulates);
+  const at::Tensor row_sum = grad_out.sum(0, false, grad_bias.scalar_type());
+  accumulates_bias ? grad_bias.add_(row_sum) : grad_bias.copy_(row_sum);
 }
 
 }  // namespace

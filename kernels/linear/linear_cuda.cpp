@@ -33,23 +33,22 @@ at::Tensor backward_input_cuda(const at::Tensor& grad_out, const at::Tensor& wei
   return dx;
 }
 
-void backward_weight_cuda(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight) {
+void backward_weight_cuda(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight, bool accumulates) {
   check_linear_backward_weight(grad_out, x, grad_weight);
-  cublaslt_product(grad_out, true, x, false, grad_weight, /*accumulates=*/true);
+  cublaslt_product(grad_out, true, x, false, grad_weight, accumulates);
 }
 
 void backward_weight_bias_cuda(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,
-                               at::Tensor& grad_bias) {
+                               at::Tensor& grad_bias, bool accumulates, bool accumulates_bias) {
   check_linear_backward_weight(grad_out, x, grad_weight);
   check_linear_backward_bias(grad_out, grad_bias);
-  // The epilogue writes where the main grad must grow: through a vector of its own.
-  const at::Tensor row_sum = at::empty(grad_bias.sizes(), grad_bias.options());
-  if (cublaslt_product_with(Epilogue::kBiasGradient, row_sum, grad_out, true, x, false, grad_weight, true)) {
-    grad_bias.add_(row_sum);
-    return;
+  // The epilogue writes where the main grad must grow, and main grads lie at any address: through a vector of its own.
+  at::Tensor row_sum = at::empty(grad_bias.sizes(), grad_bias.options());
+  if (!cublaslt_product_with(Epilogue::kBiasGradient, row_sum, grad_out, true, x, false, grad_weight, accumulates)) {
+    cublaslt_product(grad_out, true, x, false, grad_weight, accumulates);
+    row_sum = grad_out.sum(0, false, grad_bias.scalar_type());
   }
-  cublaslt_product(grad_out, true, x, false, grad_weight, /*accumulates=*/true);
-  grad_bias.add_(grad_out.sum(0, false, grad_bias.scalar_type()));
+  accumulates_bias ? grad_bias.add_(row_sum) : grad_bias.copy_(row_sum);
 }
 
 }  // namespace

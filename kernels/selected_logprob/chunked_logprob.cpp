@@ -74,11 +74,12 @@ at::Tensor chunked_logprob_backward(const std::optional<at::Tensor>& grad_logp,
                                     const std::optional<at::Tensor>& grad_entropy, const at::Tensor& hidden,
                                     const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
                                     const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                                    const std::optional<at::Tensor>& grad_weight, Product product,
+                                    const std::optional<at::Tensor>& grad_weight, bool accumulates, Product product,
                                     int64_t chunk_bytes) {
   const int64_t rows = hidden.size(0), step = step_of(hidden, weight, chunk_bytes);
   at::Tensor dh = at::zeros(hidden.sizes(), hidden.options());
   at::Tensor dw = grad_weight.value_or(at::Tensor());
+  if (dw.defined() && !accumulates) dw.zero_();
   if (weight.size(0) == 0) return dh;
   // Each row's sum of grad_logp. Accumulating index_put_ sorts on a GPU: one order, the same bits.
   at::Tensor row_grad = at::zeros({rows, 1}, lse.options());

@@ -31,7 +31,7 @@ at::Tensor chunked_logprob_backward(const std::optional<at::Tensor>& grad_logp,
                                     const std::optional<at::Tensor>& grad_entropy, const at::Tensor& hidden,
                                     const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
                                     const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                                    const std::optional<at::Tensor>& grad_weight, Product product,
+                                    const std::optional<at::Tensor>& grad_weight, bool accumulates, Product product,
                                     int64_t chunk_bytes = kDeviceChunkBytes);
 
 }  // namespace fpdist::kernels

@@ -29,9 +29,10 @@ at::Tensor selected_logprob_backward(const std::optional<at::Tensor>& grad_logp,
                                      const std::optional<at::Tensor>& grad_entropy, const at::Tensor& hidden,
                                      const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
                                      const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                                     const std::optional<at::Tensor>& grad_weight) {
+                                     const std::optional<at::Tensor>& grad_weight, bool accumulates) {
   static const auto op = find_operator<decltype(selected_logprob_backward)>("fpdist::selected_logprob_backward");
-  return op.call(grad_logp, grad_entropy, hidden, weight, score_row, target, lse, entropy, temperature, grad_weight);
+  return op.call(grad_logp, grad_entropy, hidden, weight, score_row, target, lse, entropy, temperature, grad_weight,
+                 accumulates);
 }
 
 void check_selected_logprob(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
@@ -81,7 +82,7 @@ at::Tensor selected_logprob_backward_meta(const std::optional<at::Tensor>&, cons
                                           const at::Tensor& hidden, const at::Tensor& weight,
                                           const at::Tensor& score_row, const at::Tensor& target, const at::Tensor&,
                                           const at::Tensor&, double temperature,
-                                          const std::optional<at::Tensor>& grad_weight) {
+                                          const std::optional<at::Tensor>& grad_weight, bool) {
   check_selected_logprob(hidden, weight, score_row, target, temperature);
   check_main_grad(grad_weight, weight);
   return at::empty(hidden.sizes(), hidden.options());
@@ -99,8 +100,8 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
       " Tensor? weight_main_grad=None) -> (Tensor logp, Tensor entropy, Tensor argmax, Tensor lse)");
   m.def(
       "selected_logprob_backward(Tensor? grad_logp, Tensor? grad_entropy, Tensor hidden, Tensor weight,"
-      " Tensor score_row, Tensor target, Tensor lse, Tensor entropy, float temperature, Tensor(a!)? grad_weight)"
-      " -> Tensor");
+      " Tensor score_row, Tensor target, Tensor lse, Tensor entropy, float temperature, Tensor(a!)? grad_weight,"
+      " bool accumulates=True) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(fpdist, Meta, m) {

@@ -28,14 +28,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob(
     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
     double temperature, const std::optional<at::Tensor>& weight_main_grad);
 
-/// d_hidden [R,H] in hidden's dtype; adds dW into grad_weight [V,H] in A where given. grad_logp [S] and grad_entropy
+/// d_hidden [R,H] in hidden's dtype; adds dW into grad_weight [V,H] in A where given, or, where it does not accumulate,
+/// writes it there, whatever that held. grad_logp [S] and grad_entropy
 /// [R] in A, either may be absent; lse and entropy may be those of a larger vocabulary that this weight is a slice of.
 /// A target of -1 counts in its row's sum of grad_logp and adds to no column.
 at::Tensor selected_logprob_backward(const std::optional<at::Tensor>& grad_logp,
                                      const std::optional<at::Tensor>& grad_entropy, const at::Tensor& hidden,
                                      const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
                                      const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                                     const std::optional<at::Tensor>& grad_weight);
+                                     const std::optional<at::Tensor>& grad_weight, bool accumulates = true);
 
 /// Throw ShapeError unless the arguments fit together; the same on every device, reading no element. (The CPU twin
 /// reads score_row and target too and refuses what is unsorted or out of range.)

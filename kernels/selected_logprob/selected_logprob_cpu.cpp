@@ -99,11 +99,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cpu(const at:
 at::Tensor backward_cpu(const std::optional<at::Tensor>& grad_logp, const std::optional<at::Tensor>& grad_entropy,
                         const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
                         const at::Tensor& target, const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                        const std::optional<at::Tensor>& grad_weight) {
+                        const std::optional<at::Tensor>& grad_weight, bool accumulates) {
   check_arguments(hidden, weight, score_row, target, temperature);
   const auto dtype = accumulate_dtype_of(hidden.scalar_type());
   check_main_grad(grad_weight, weight);
   at::Tensor dw = grad_weight.value_or(at::Tensor());
+  if (dw.defined() && !accumulates) dw.zero_();
   const at::Tensor h = hidden.to(dtype), w = weight.to(dtype);
   at::Tensor dh = at::zeros(hidden.sizes(), h.options());
   for_chunks(

@@ -123,12 +123,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cuda(const at
 at::Tensor backward_cuda(const std::optional<at::Tensor>& grad_logp, const std::optional<at::Tensor>& grad_entropy,
                          const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
                          const at::Tensor& target, const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                         const std::optional<at::Tensor>& grad_weight) {
+                         const std::optional<at::Tensor>& grad_weight, bool accumulates) {
   check_selected_logprob(hidden, weight, score_row, target, temperature);
   check_main_grad(grad_weight, weight);
   if (!has_kernel_for(hidden, weight))
     return chunked_logprob_backward(grad_logp, grad_entropy, hidden, weight, score_row, target, lse, entropy,
-                                    temperature, grad_weight, cublaslt_product);
+                                    temperature, grad_weight, accumulates, cublaslt_product);
   const c10::cuda::CUDAGuard guard(hidden.device());
   const at::Tensor row = score_row.contiguous(), token = target.contiguous();
   const at::Tensor of_scores = grad_logp ? grad_logp->contiguous() : at::Tensor();
@@ -136,6 +136,7 @@ at::Tensor backward_cuda(const std::optional<at::Tensor>& grad_logp, const std::
   const at::Tensor row_lse = lse.contiguous(), row_entropy = entropy.contiguous();
   const auto data_of = [](const at::Tensor& x) { return x.defined() ? x.const_data_ptr<float>() : nullptr; };
   at::Tensor dh = at::empty(hidden.sizes(), hidden.options()), dw = grad_weight.value_or(at::Tensor());
+  if (dw.defined() && !accumulates && hidden.size(0) == 0) dw.zero_();  // there is no chunk to do it
   Logits logits(hidden, weight);
   logits.for_chunks([&](int64_t begin, int64_t count, const at::Tensor& rows) {
     const LogprobBackwardArguments arguments{.at = rows_at(begin, count, logits, weight, row, token, temperature),
@@ -148,7 +149,7 @@ at::Tensor backward_cuda(const std::optional<at::Tensor>& grad_logp, const std::
     const at::Tensor dz = logits.gradient(count);
     at::Tensor dh_rows = dh.narrow(0, begin, count);
     cublaslt_product(dz, false, weight, false, dh_rows, /*accumulates=*/false);
-    if (dw.defined()) cublaslt_product(dz, true, rows, false, dw, /*accumulates=*/true);
+    if (dw.defined()) cublaslt_product(dz, true, rows, false, dw, accumulates || begin > 0);
   });
   return dh;
 }

@@ -52,21 +52,23 @@ at::Tensor rows_of(const at::Tensor& token, const at::Tensor& weight, bool is_sl
 
 struct Embedding : torch::autograd::Function<Embedding> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& token,
-                            const at::Tensor& weight, at::Tensor main_grad, bool is_slice) {
+                            const at::Tensor& weight, const MainGrad& main_grad, bool is_slice) {
     context->save_for_backward({token});
-    context->saved_data["main_grad"] = main_grad;
+    main_grad.save(*context, "main_grad");
     context->saved_data["is_slice"] = is_slice;
     return rows_of(token, weight, is_slice);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
-    at::Tensor main_grad = context->saved_data["main_grad"].toTensor();
     const at::Tensor token = context->get_saved_variables()[0];
-    if (main_grad.is_cpu() && main_grad.is_contiguous())
-      add_rows(token, grads[0], main_grad);
-    else if (!main_grad.is_meta())
-      put_rows(token, grads[0], main_grad,
-               context->saved_data["is_slice"].toBool());  // Meta has no index_put_, and nothing to add
+    const bool is_slice = context->saved_data["is_slice"].toBool();
+    MainGrad::saved(*context, "main_grad").put([&](at::Tensor& sum, bool accumulates) {
+      if (!accumulates) sum.zero_();  // most rows get nothing
+      if (sum.is_cpu() && sum.is_contiguous())
+        add_rows(token, grads[0], sum);
+      else if (!sum.is_meta())
+        put_rows(token, grads[0], sum, is_slice);  // Meta has no index_put_, and nothing to add
+    });
     return torch::autograd::variable_list(4);
   }
 };
@@ -77,7 +79,7 @@ at::Tensor embed(const at::Tensor& token, const Parameter& weight, bool is_slice
   if (!weight.main_grad.defined()) return rows_of(token, weight.value.detach(), is_slice);
   check(weight.main_grad.scalar_type() == accumulate_dtype(weight.value.scalar_type()), "embedding: main grad of ",
         weight.name, " is ", weight.main_grad.scalar_type(), ", needs the accumulation dtype");
-  return Embedding::apply(token, weight.value, weight.main_grad, is_slice);
+  return Embedding::apply(token, weight.value, MainGrad(weight), is_slice);
 }
 
 }  // namespace

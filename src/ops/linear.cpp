@@ -32,20 +32,27 @@ WeightGradientQueue* open_queue(const torch::autograd::AutogradContext& context)
   return queue->is_open() ? queue : nullptr;
 }
 
+void put_both(const at::Tensor& dy, const at::Tensor& x, MainGrad& weight_grad, MainGrad& bias_grad) {
+  weight_grad.put([&](at::Tensor& dw, bool adds_dw) {
+    bias_grad.put(
+        [&](at::Tensor& db, bool adds_db) { kernels::linear_backward_weight_bias(dy, x, dw, db, adds_dw, adds_db); });
+  });
+}
+
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const OptionalTensor& bias, const OptionalTensor& weight_grad,
-                            const OptionalTensor& bias_grad, const OptionalTensor& residual, const QueuePtr& queue) {
+                            const OptionalTensor& bias, const MainGrad& weight_grad, const MainGrad& bias_grad,
+                            const OptionalTensor& residual, const QueuePtr& queue) {
     const at::AutoDispatchBelowAutograd below;
     context->save_for_backward({x, weight});
     context->saved_data["needs_x"] = x.requires_grad();
     context->saved_data["needs_weight"] = weight.requires_grad();
     context->saved_data["needs_bias"] = bias && bias->requires_grad();
     context->saved_data["needs_residual"] = residual && residual->requires_grad();
-    context->saved_data["weight_grad"] = weight_grad;
-    context->saved_data["bias_grad"] = bias_grad;
+    weight_grad.save(*context, "weight_grad");
+    bias_grad.save(*context, "bias_grad");
     if (queue) context->saved_data["queue"] = at::IValue::make_capsule(c10::make_intrusive<HeldQueue>(queue));
-    return kernels::linear(x, weight, bias, weight_grad, bias_grad, residual);
+    return kernels::linear(x, weight, bias, weight_grad.sum(), bias_grad.sum(), residual);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
@@ -58,33 +65,32 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     at::Tensor dx, dw, db, d_residual;
     if (context->saved_data["needs_residual"].toBool()) d_residual = grad_out;
     if (context->saved_data["needs_x"].toBool()) dx = kernels::linear_backward_input(grad_out, weight);
-    const auto weight_grad = context->saved_data["weight_grad"].toOptional<at::Tensor>();
-    const auto bias_grad = context->saved_data["bias_grad"].toOptional<at::Tensor>();
+    const MainGrad weight_grad = MainGrad::saved(*context, "weight_grad");
+    const MainGrad bias_grad = MainGrad::saved(*context, "bias_grad");
     const bool needs_weight = context->saved_data["needs_weight"].toBool();
     const bool needs_bias = context->saved_data["needs_bias"].toBool();
-    if (needs_weight && weight_grad && needs_bias && bias_grad) {  // one pass over dy for both
-      auto add_both = [dy, x, dw_sum = *weight_grad, db_sum = *bias_grad]() mutable {
-        kernels::linear_backward_weight_bias(dy, x, dw_sum, db_sum);
-      };
+    if (needs_weight && weight_grad.sum() && needs_bias && bias_grad.sum()) {  // one pass over dy for both
+      auto add_both = [dy, x, dw_sum = weight_grad, db_sum = bias_grad]() mutable { put_both(dy, x, dw_sum, db_sum); };
       queue != nullptr ? queue->push(add_both) : add_both();
       return {dx, dw, db, {}, {}, d_residual, {}};
     }
     if (needs_weight) {
-      const auto& main_grad = weight_grad;
-      if (queue != nullptr && main_grad)
-        queue->push([dy, x, sum = *main_grad]() mutable { kernels::linear_backward_weight(dy, x, sum); });
+      const auto write = [dy, x](at::Tensor& sum, bool accumulates) {
+        kernels::linear_backward_weight(dy, x, sum, accumulates);
+      };
+      if (queue != nullptr && weight_grad.sum())
+        queue->push([write, main_grad = weight_grad]() mutable { main_grad.put(write); });
       else
-        dw = into_main_grad(weight, main_grad, [&](at::Tensor& sum) { kernels::linear_backward_weight(dy, x, sum); });
+        dw = into_main_grad(weight, weight_grad, write);
     }
     if (needs_bias) {
-      const auto& main_grad = bias_grad;
-      const auto row_sum = [](const at::Tensor& rows) {
-        return rows.sum(0, false, accumulate_dtype(rows.scalar_type()));
-      };
-      if (queue != nullptr && main_grad)
-        queue->push([dy, row_sum, sum = *main_grad] { sum.add_(row_sum(dy)); });
+      const auto row_sum = [dy] { return dy.sum(0, false, accumulate_dtype(dy.scalar_type())); };
+      if (!bias_grad.sum())
+        db = row_sum().to(dy.scalar_type());
+      else if (queue != nullptr)
+        queue->push([row_sum, main_grad = bias_grad]() mutable { main_grad.add(row_sum()); });
       else
-        main_grad ? void(main_grad->add_(row_sum(dy))) : void(db = row_sum(dy).to(dy.scalar_type()));
+        MainGrad(bias_grad).add(row_sum());
     }
     return {dx, dw, db, {}, {}, d_residual, {}};
   }
@@ -93,7 +99,8 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 at::Tensor linear_autograd(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias,
                            const OptionalTensor& weight_main_grad, const OptionalTensor& bias_main_grad,
                            const OptionalTensor& residual) {
-  return LinearFunction::apply(x, weight, bias, weight_main_grad, bias_main_grad, residual, QueuePtr());
+  return LinearFunction::apply(x, weight, bias, MainGrad(weight_main_grad), MainGrad(bias_main_grad), residual,
+                               QueuePtr());
 }
 
 }  // namespace
@@ -101,12 +108,10 @@ at::Tensor linear_autograd(const at::Tensor& x, const at::Tensor& weight, const 
 at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias, const at::Tensor& residual) {
   const at::Tensor value = trained_value(weight);
   const OptionalTensor bias_value = bias ? OptionalTensor(trained_value(*bias)) : std::nullopt;
-  const OptionalTensor bias_grad = bias ? main_grad_of(*bias) : std::nullopt;
   const OptionalTensor addend = residual.defined() ? OptionalTensor(residual) : std::nullopt;
-  // The operator's schema knows tensors only, so a queue goes round it.
-  if (weight.queue)
-    return LinearFunction::apply(x, value, bias_value, main_grad_of(weight), bias_grad, addend, weight.queue);
-  return kernels::linear(x, value, bias_value, main_grad_of(weight), bias_grad, addend);
+  // The operator's schema knows tensors only: the queue and what is known of the main grads go round it.
+  return LinearFunction::apply(x, value, bias_value, MainGrad(weight), bias ? MainGrad(*bias) : MainGrad(), addend,
+                               weight.queue);
 }
 
 }  // namespace fpdist::ops

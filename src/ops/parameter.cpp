@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "kernels/common/checks.hpp"
+#include "src/ops/main_grad.hpp"
 
 namespace fpdist::ops {
 namespace {
@@ -56,12 +58,21 @@ FlatParameters::FlatParameters(std::vector<ParameterPtr> parameters) : parameter
     parameter.value.set_data(value);  // the same leaf: handles that others hold follow it into the buffer
     parameter.value.set_requires_grad(true);
     parameter.main_grad = view(main_grad_);
+    parameter.state = c10::make_intrusive<GradientState>();
   }
 }
 
-void FlatParameters::zero_gradients() {
-  main_grad_.zero_();
-  for (const auto& parameter : parameters_) parameter->value.mutable_grad().reset();
+void FlatParameters::begin_gradients() {
+  for (const auto& parameter : parameters_) {
+    parameter->state->is_empty = true;
+    parameter->value.mutable_grad().reset();
+  }
+}
+
+void FlatParameters::settle_gradients(size_t first, size_t last) {
+  const at::NoGradGuard no_grad;
+  for (size_t i = first; i < last; ++i)
+    if (std::exchange(parameters_[i]->state->is_empty, false)) parameters_[i]->main_grad.zero_();
 }
 
 void FlatParameters::fold_gradients() {
@@ -69,7 +80,7 @@ void FlatParameters::fold_gradients() {
   for (const auto& parameter : parameters_) {
     at::Tensor& grad = parameter->value.mutable_grad();
     if (!grad.defined()) continue;
-    parameter->main_grad.add_(grad);
+    MainGrad(*parameter).add(grad);
     grad.reset();
   }
 }

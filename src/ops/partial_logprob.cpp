@@ -45,10 +45,15 @@ MergedLogprob merge_logprobs(const PartialLogprob& stacked, const at::Tensor& sc
 at::Tensor partial_logprob_backward(const at::Tensor& grad_logp, const at::Tensor& grad_entropy,
                                     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
                                     const at::Tensor& target, const MergedLogprob& merged, double temperature,
-                                    const at::Tensor& main_grad) {
+                                    MainGrad main_grad) {
   const at::NoGradGuard no_grad;
-  return kernels::selected_logprob_backward(given(grad_logp), given(grad_entropy), hidden, weight, score_row, target,
-                                            merged.lse, merged.entropy, temperature, given(main_grad));
+  at::Tensor dh;
+  const auto run = [&](const std::optional<at::Tensor>& sum, bool accumulates) {
+    dh = kernels::selected_logprob_backward(given(grad_logp), given(grad_entropy), hidden, weight, score_row, target,
+                                            merged.lse, merged.entropy, temperature, sum, accumulates);
+  };
+  main_grad.sum() ? main_grad.put(run) : run(std::nullopt, /*accumulates=*/true);
+  return dh;
 }
 
 }  // namespace fpdist::ops

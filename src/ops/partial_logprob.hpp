@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "src/ops/main_grad.hpp"
+
 namespace fpdist::ops {
 
 struct PartialLogprob {
@@ -35,11 +37,11 @@ PartialLogprob partial_logprob(const at::Tensor& hidden, const at::Tensor& weigh
 /// first of the largest. The order of the slices fixes the bits.
 MergedLogprob merge_logprobs(const PartialLogprob& stacked, const at::Tensor& score_row);
 
-/// This slice's share of d_hidden [R,H] in hidden's dtype; adds dW into `main_grad` [V_r,H] in A where that is defined.
+/// This slice's share of d_hidden [R,H] in hidden's dtype; adds dW into the main grad [V_r,H] in A where there is one.
 /// grad_logp [S] and grad_entropy [R] in A, either may be undefined; the targets as in the forward.
 at::Tensor partial_logprob_backward(const at::Tensor& grad_logp, const at::Tensor& grad_entropy,
                                     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
                                     const at::Tensor& target, const MergedLogprob& merged, double temperature,
-                                    const at::Tensor& main_grad);
+                                    MainGrad main_grad);
 
 }  // namespace fpdist::ops

@@ -17,13 +17,13 @@ struct SelectedLogprobFunction : torch::autograd::Function<SelectedLogprobFuncti
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden,
                                                 const at::Tensor& weight, const at::Tensor& score_row,
                                                 const at::Tensor& target, double temperature,
-                                                const OptionalTensor& weight_grad) {
+                                                const MainGrad& weight_grad) {
     const at::AutoDispatchBelowAutograd below;
     auto [logp, entropy, argmax, lse] =
-        kernels::selected_logprob(hidden, weight, score_row, target, temperature, weight_grad);
+        kernels::selected_logprob(hidden, weight, score_row, target, temperature, weight_grad.sum());
     context->save_for_backward({hidden, weight, score_row, target, lse, entropy});
     context->saved_data["temperature"] = temperature;
-    context->saved_data["weight_grad"] = weight_grad;
+    weight_grad.save(*context, "weight_grad");
     context->saved_data["needs_weight"] = weight.requires_grad();
     context->mark_non_differentiable({argmax, lse});
     context->set_materialize_grads(false);
@@ -35,14 +35,15 @@ struct SelectedLogprobFunction : torch::autograd::Function<SelectedLogprobFuncti
     const auto saved = context->get_saved_variables();
     const auto given = [](const at::Tensor& grad) { return grad.defined() ? OptionalTensor(grad) : std::nullopt; };
     at::Tensor dh, dw;
-    const auto run = [&](const OptionalTensor& sum) {
+    const auto run = [&](const OptionalTensor& sum, bool accumulates) {
       dh = kernels::selected_logprob_backward(given(grads[0]), given(grads[1]), saved[0], saved[1], saved[2], saved[3],
-                                              saved[4], saved[5], context->saved_data["temperature"].toDouble(), sum);
+                                              saved[4], saved[5], context->saved_data["temperature"].toDouble(), sum,
+                                              accumulates);
     };
     if (context->saved_data["needs_weight"].toBool())
-      dw = into_main_grad(saved[1], context->saved_data["weight_grad"].toOptional<at::Tensor>(), run);
+      dw = into_main_grad(saved[1], MainGrad::saved(*context, "weight_grad"), run);
     else
-      run(std::nullopt);
+      run(std::nullopt, /*accumulates=*/true);
     return {dh, dw, {}, {}, {}, {}};
   }
 };
@@ -50,7 +51,8 @@ struct SelectedLogprobFunction : torch::autograd::Function<SelectedLogprobFuncti
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob_autograd(
     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
     double temperature, const OptionalTensor& weight_main_grad) {
-  const auto result = SelectedLogprobFunction::apply(hidden, weight, score_row, target, temperature, weight_main_grad);
+  const auto result =
+      SelectedLogprobFunction::apply(hidden, weight, score_row, target, temperature, MainGrad(weight_main_grad));
   return {result[0], result[1], result[2], result[3]};
 }
 
@@ -61,9 +63,9 @@ SelectedLogprob selected_logprob(const at::Tensor& hidden, const Parameter& weig
   // The operator takes -1 for a target in another slice of the vocabulary; here the weight is the whole of it.
   check(!target.is_cpu() || target.numel() == 0 || target.min().item<int64_t>() >= 0,
         "selected_logprob: a target is below 0: it must be a token in [0, ", weight.value.size(0), ")");
-  auto [logp, entropy, argmax, lse] =
-      kernels::selected_logprob(hidden, trained_value(weight), score_row, target, temperature, main_grad_of(weight));
-  return {logp, entropy, argmax};
+  const auto result =
+      SelectedLogprobFunction::apply(hidden, trained_value(weight), score_row, target, temperature, MainGrad(weight));
+  return {result[0], result[1], result[2]};
 }
 
 }  // namespace fpdist::ops

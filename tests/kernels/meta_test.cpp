@@ -137,7 +137,7 @@ TEST(MetaDevice, WhatAGpuRunsNeverAsksForAValue) {
   const at::Tensor wide = std::get<1>(scores), dw = zeros({16, 8}, at::kFloat);
   const at::Tensor dh =
       kernels::chunked_logprob_backward(std::get<0>(scores), wide, hidden, weight, ids, ids, wide, std::get<2>(scores),
-                                        0.7, dw, kernels::aten_product, 3 * 16 * 4);
+                                        0.7, dw, true, kernels::aten_product, 3 * 16 * 4);
   EXPECT_EQ(dh.sizes(), hidden.sizes());
   const at::Tensor x = zeros({10, 8}), w = zeros({8}), angle = zeros({34, 4}, at::kFloat);
   EXPECT_EQ(kernels::composed_rotary(q, angle, angle, true).sizes(), q.sizes());

@@ -46,8 +46,31 @@ TEST(FlatParameters, ParametersAreViewsOfTheBuffersAndStayLeaves) {
     EXPECT_TRUE(parameter->value.is_leaf() && parameter->value.requires_grad());
   }
   EXPECT_EQ(held.sum().item<double>(), 24.0);
-  flat.zero_gradients();
-  EXPECT_EQ(parameters[1]->main_grad.abs().sum().item<double>(), 0.0);
+}
+
+TEST(FlatParameters, MainGradsThatBeganAnewAreZerosOnceTheyAreSettled) {
+  const auto parameters = make_three();
+  FlatParameters flat(parameters);
+  flat.main_grad().fill_(NAN);
+  flat.begin_gradients();
+  flat.settle_gradients(0, 1);  // "up"
+  EXPECT_TRUE(at::equal(parameters[1]->main_grad, at::zeros({4, 3})));
+  EXPECT_TRUE(at::isnan(parameters[0]->main_grad).all().item<bool>());
+  EXPECT_TRUE(at::equal(flat.main_grad(), at::zeros({27})));
+  flat.main_grad().fill_(1);
+  EXPECT_TRUE(at::equal(flat.main_grad(), at::ones({27})));  // of the step, not of the one before
+}
+
+TEST(FlatParameters, TheFirstFoldOfAStepWritesAndTheOthersAdd) {
+  const auto parameters = make_three();
+  FlatParameters flat(parameters);
+  flat.main_grad().fill_(NAN);
+  flat.begin_gradients();
+  for (int backward = 0; backward < 2; ++backward) {
+    (parameters[0]->value * 3).sum().backward();
+    flat.fold_gradients();
+  }
+  EXPECT_TRUE(at::equal(parameters[0]->main_grad, at::full({3}, 6.0f)));
 }
 
 TEST(FlatParameters, FoldsWhatPlainTorchCodeLeftInGrad) {

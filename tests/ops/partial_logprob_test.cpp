@@ -63,7 +63,7 @@ TEST(OpsPartialLogprob, SlicesMergeToTheWholeVocabularyForwardAndBackward) {
     at::Tensor d_hidden = at::zeros_like(hidden), dw = at::zeros_like(weight);
     for (const Slice& slice : slices)
       d_hidden += partial_logprob_backward(dlogp, dentropy, hidden, slice.weight, row, slice.target, merged,
-                                           temperature, dw.narrow(0, slice.begin, slice.weight.size(0)));
+                                           temperature, MainGrad(dw.narrow(0, slice.begin, slice.weight.size(0))));
     EXPECT_LT(relative_error(d_hidden, h.grad()), 1e-13);
     EXPECT_LT(relative_error(dw, whole.main_grad), 1e-13);
   }

@@ -55,6 +55,7 @@ FACES = {
     "files/process.hpp",
     "files/strict_json.hpp",
     "loss/score_columns.hpp",
+    "ops/main_grad.hpp",
     "ops/partial_attention.hpp",
     "ops/partial_embedding.hpp",
     "ops/partial_logprob.hpp",

@@ -29,6 +29,12 @@ struct Sharding {
   bool counted = true;
 };
 
+/// What is known of a main grad in the step under way. Nodes of the graph keep it beside the main grad.
+struct GradientState final : c10::intrusive_ptr_target {
+  /// It counts as zeros, whatever lies there: who comes first writes over it, and all others add.
+  bool is_empty = false;
+};
+
 /// One weight. `value` is a leaf with requires_grad; ops::linear and ops::embedding add their dW into `main_grad` and
 /// return no gradient for it; what plain torch code leaves in value.grad() is folded in by
 /// FlatParameters::fold_gradients.
@@ -37,6 +43,7 @@ struct Parameter {
   at::Tensor value;      ///< model dtype
   at::Tensor main_grad;  ///< same shape, float32 or float64; undefined for a frozen parameter
   Sharding sharding;
+  c10::intrusive_ptr<GradientState> state;         ///< null: main_grad is never empty
   c10::intrusive_ptr<WeightGradientQueue> queue;   ///< null: ops::linear never defers its gradients
   bool decay() const { return value.dim() >= 2; }  ///< weight decay on matrices only, as Transformers' Trainer does
 };
@@ -58,13 +65,21 @@ class FlatParameters {
     if (settle_) settle_();
     return value_;
   }
-  at::Tensor& main_grad() { return main_grad_; }  ///< [n] accumulation dtype
+  /// [n] accumulation dtype. Settled first: what counts as zeros is zeros in what comes back.
+  at::Tensor& main_grad() {
+    settle_gradients(0, parameters_.size());
+    return main_grad_;
+  }
   int64_t size() const { return value_.numel(); }
   int64_t decayed_size() const { return decayed_; }  ///< elements [0, decayed_size) take weight decay
   int64_t offset(size_t parameter) const { return offset_[parameter]; }
-  void zero_gradients();
+  /// All main grads count as zeros from here on, without a pass over their memory.
+  void begin_gradients();
   /// Adds every value.grad() into its main grad and clears it. Call after each backward.
   void fold_gradients();
+  /// Zeros where no gradient has come since begin_gradients(), for parameters [first, last) of the flat order. Whoever
+  /// reads a Parameter's own main_grad, a view of the same memory, must have it called first.
+  void settle_gradients(size_t first, size_t last);
   /// For who changes the values without waiting for it (parallel::ZeroReducer): how a reader waits. value() calls it;
   /// whoever reads a Parameter's own value, a view of the same memory, must have it called first. Empty: nothing does.
   void set_settle(std::function<void()> settle) { settle_ = std::move(settle); }

@@ -88,7 +88,7 @@ StepModel::Pass StepModel::make_pass(const data::Group& group, bool share, int64
 }
 
 void StepModel::run(const Pass& pass) {
-  flat_.zero_gradients();
+  flat_.begin_gradients();
   for (const Pass::Pack& pack : pass.pack) {
     const at::Tensor hidden = model_.forward(0, pack.tensors, {});
     const ops::SelectedLogprob head = model_.logprobs(hidden, pack.tensors);
@@ -103,6 +103,7 @@ void StepModel::run(const Pass& pass) {
     model_.backward_input(0, hidden.grad());
     flat_.fold_gradients();
   }
+  flat_.settle_gradients(0, flat_.parameters().size());
 }
 
 }  // namespace fpdist::bench

@@ -57,13 +57,13 @@ ops::PartialLogprob gather_parts(const ops::PartialLogprob& mine, int64_t begin,
 struct SplitLogprob : torch::autograd::Function<SplitLogprob> {
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden,
                                                 const at::Tensor& weight, const at::Tensor& score_row,
-                                                const at::Tensor& target, const std::optional<at::Tensor>& main_grad,
-                                                int64_t begin, comm::Communicator* tp) {
+                                                const at::Tensor& target, const ops::MainGrad& main_grad, int64_t begin,
+                                                comm::Communicator* tp) {
     const at::AutoDispatchBelowAutograd below;
     const ops::PartialLogprob mine = ops::partial_logprob(hidden.detach(), weight.detach(), score_row, target);
     const ops::MergedLogprob merged = ops::merge_logprobs(gather_parts(mine, begin, *tp), score_row);
     context->save_for_backward({hidden, weight, score_row, target, merged.lse, merged.entropy});
-    context->saved_data["main_grad"] = main_grad;
+    main_grad.save(*context, "main_grad");
     context->mark_non_differentiable({merged.argmax});
     context->set_materialize_grads(false);
     return {merged.logp, merged.entropy, merged.argmax};
@@ -73,10 +73,10 @@ struct SplitLogprob : torch::autograd::Function<SplitLogprob> {
     torch::autograd::variable_list result(7);
     if (!grads[0].defined() && !grads[1].defined()) return result;
     const auto saved = context->get_saved_variables();
-    const auto main_grad = context->saved_data["main_grad"].toOptional<at::Tensor>();
     const ops::MergedLogprob merged{.logp = {}, .lse = saved[4], .entropy = saved[5], .argmax = {}};
-    result[0] = ops::partial_logprob_backward(grads[0], grads[1], saved[0].detach(), saved[1].detach(), saved[2],
-                                              saved[3], merged, /*temperature=*/1.0, main_grad.value_or(at::Tensor()));
+    result[0] =
+        ops::partial_logprob_backward(grads[0], grads[1], saved[0].detach(), saved[1].detach(), saved[2], saved[3],
+                                      merged, /*temperature=*/1.0, ops::MainGrad::saved(*context, "main_grad"));
     return result;
   }
 };
@@ -99,9 +99,9 @@ ops::SelectedLogprob selected_logprob(const at::Tensor& hidden, const ops::Param
   if (tp.size() == 1) return ops::selected_logprob(hidden, weight, score_row, target);
   check_slice("selected_logprob", weight, tp);
   const bool trained = weight.main_grad.defined();
-  const auto result = SplitLogprob::apply(
-      hidden, trained ? weight.value : weight.value.detach(), score_row, local_targets(target, weight),
-      trained ? std::optional(weight.main_grad) : std::nullopt, weight.sharding.begin, &tp);
+  const auto result =
+      SplitLogprob::apply(hidden, trained ? weight.value : weight.value.detach(), score_row,
+                          local_targets(target, weight), ops::MainGrad(weight), weight.sharding.begin, &tp);
   return {result[0], result[1], result[2]};
 }
 

@@ -15,7 +15,11 @@ namespace fpdist::parallel {
 
 ZeroReducer::ZeroReducer(ops::FlatParameters& parameters, comm::Communicator& axis, size_t late,
                          int64_t bucket_elements)
-    : parameters_(parameters), axis_(axis), value_(parameters.value()), exceptions_(std::uncaught_exceptions()) {
+    : parameters_(parameters),
+      axis_(axis),
+      value_(parameters.value()),
+      main_grad_(parameters.main_grad()),
+      exceptions_(std::uncaught_exceptions()) {
   const auto& all = parameters.parameters();
   check(late <= all.size(), "ZeroReducer: the late parameters start at ", late, " of ", all.size());
   for (size_t p = 0; p < all.size(); ++p) number_of_[all[p].get()] = p;
@@ -33,7 +37,7 @@ ZeroReducer::ZeroReducer(ops::FlatParameters& parameters, comm::Communicator& ax
   cut(late, all.size());
   gathers_.resize(buckets_.size());
   if (axis_.size() > 1)
-    for (const at::Tensor* buffer : {&value_, &parameters_.main_grad()}) axis_.keep_buffer(*buffer);
+    for (const at::Tensor* buffer : {&value_, &main_grad_}) axis_.keep_buffer(*buffer);
   set_order_of_use(all);
   parameters_.set_settle([this] { settle(); });
   begin();
@@ -96,17 +100,17 @@ void ZeroReducer::finish() {
 }
 
 void ZeroReducer::reduce(size_t b) {
-  if (axis_.size() == 1) return;
   const Bucket& bucket = buckets_[b];
-  at::Tensor& sums = parameters_.main_grad();
-  at::Tensor own = sums.narrow(0, pieces_[b].begin, pieces_[b].size());
+  parameters_.settle_gradients(bucket.first, bucket.last);
+  if (axis_.size() == 1) return;
+  at::Tensor own = main_grad_.narrow(0, pieces_[b].begin, pieces_[b].size());
   under_way_.push_back(
-      axis_.start_reduce_scatter_v(sums.narrow(0, bucket.range.begin, bucket.range.size()), own, bucket.counts));
+      axis_.start_reduce_scatter_v(main_grad_.narrow(0, bucket.range.begin, bucket.range.size()), own, bucket.counts));
 }
 
 std::vector<at::Tensor> ZeroReducer::gradients() const {
   std::vector<at::Tensor> own;
-  for (const FlatRange& piece : pieces_) own.push_back(parameters_.main_grad().narrow(0, piece.begin, piece.size()));
+  for (const FlatRange& piece : pieces_) own.push_back(main_grad_.narrow(0, piece.begin, piece.size()));
   return own;
 }
 
@@ -171,8 +175,7 @@ void ZeroReducer::gather_values() {
 void ZeroReducer::gather_gradients() {
   if (axis_.size() == 1) return;
   std::vector<std::unique_ptr<comm::Work>> gathers;
-  for (size_t bucket = 0; bucket < buckets_.size(); ++bucket)
-    gathers.push_back(start_gather(parameters_.main_grad(), bucket));
+  for (size_t bucket = 0; bucket < buckets_.size(); ++bucket) gathers.push_back(start_gather(main_grad_, bucket));
   for (const auto& gather : gathers) gather->wait();
 }
 

@@ -97,7 +97,7 @@ class ZeroReducer {
 
   ops::FlatParameters& parameters_;
   comm::Communicator& axis_;
-  at::Tensor value_;                                    ///< parameters_.value(), which would wait
+  at::Tensor value_, main_grad_;                        ///< of parameters_, which would settle them
   int exceptions_ = 0;                                  ///< under way when the reducer was made
   std::vector<std::unique_ptr<comm::Work>> under_way_;  ///< sums that a device makes while backward goes on
   std::vector<Bucket> buckets_;                         ///< ascending; early ones first

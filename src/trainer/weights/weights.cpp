@@ -59,7 +59,7 @@ Weights::Weights(const Job& job)
 }
 
 void Weights::begin_step() {
-  flat_.zero_gradients();
+  flat_.begin_gradients();
   reducer_.begin();
 }
 
@@ -76,6 +76,7 @@ void Weights::complete(std::span<const ops::ParameterPtr> parameters) {
 }
 
 void Weights::sum_gradients() {
+  flat_.settle_gradients(0, all().size());
   parallel::sum_replicated_gradients(ordered_.all, job_.mesh.tp(), *kv_replicas_);
   if (ties_stages_) sum_tied_gradients(ordered_.all, job_.mesh.pp());
   reducer_.finish();

@@ -43,8 +43,9 @@ void expect_chunked_equals_twin(const Scores& s, double temperature, int64_t chu
       at::Tensor dw = at::ones(s.weight.sizes(), lse.options()), own_dw = dw.clone();
       const at::Tensor dh = selected_logprob_backward(grad_logp, grad_entropy, s.hidden, s.weight, s.row, s.target, lse,
                                                       entropy, temperature, dw);
-      const at::Tensor own_dh = chunked_logprob_backward(grad_logp, grad_entropy, s.hidden, s.weight, s.row, s.target,
-                                                         lse, entropy, temperature, own_dw, aten_product, chunk_bytes);
+      const at::Tensor own_dh =
+          chunked_logprob_backward(grad_logp, grad_entropy, s.hidden, s.weight, s.row, s.target, lse, entropy,
+                                   temperature, own_dw, true, aten_product, chunk_bytes);
       EXPECT_LT(test::relative_error(own_dh, dh), gradient_tolerance);
       EXPECT_LT(test::relative_error(own_dw, dw), gradient_tolerance);
       EXPECT_EQ(own_dh.scalar_type(), s.hidden.scalar_type());

@@ -10,6 +10,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/ops/main_grad.hpp"
 #include "tests/support/random/random_groups.hpp"
 #include "tests/support/ranks/error_on_ranks.hpp"
 #include "tests/support/words/heard_log.hpp"
@@ -167,7 +168,7 @@ TEST(Verify, TheWorstTensorIsNamed) {
     const std::string what =
         caught(verified(Method::kGrpo, dtype), on_policy(), {.output = [&](loss::LossOutput&, Trainer& trainer) {
                  for (const auto& parameter : trainer.parameters().parameters())
-                   if (parameter->name == name) parameter->main_grad.add_(0.1);
+                   if (parameter->name == name) ops::MainGrad(*parameter).add(at::full_like(parameter->main_grad, 0.1));
                }});
     test::expect_words(what, {"shared and unshared disagree", "in " + name});
   }
