@@ -47,8 +47,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   const Config& config = job.config;
   const plan::ParallelOptions& mesh = config.parallel;
   const data::Dataset dataset = read_data(config, job.model, log);
-  const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
-                            config.data.shuffle);
+  const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
   const int64_t steps = std::min({config.train.max_steps, loader.steps_per_epoch(), int64_t{16}});
 
   int64_t logical = 0, computed = 0, packs = 0, largest = 0, busiest = 0, cost = 0;

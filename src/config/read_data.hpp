@@ -1,14 +1,21 @@
 #pragma once
 // config: the data set of a job.
 
+#include <memory>
+
 #include "fpdist/config/settled.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/reader.hpp"
+#include "fpdist/data/tokenizer.hpp"
 
 namespace fpdist::config {
+
+/// What the text of a job is read with, see data.tokenizer.
+std::unique_ptr<data::Tokenizer> tokenizer_of(const Config& config, const arch::Model& model);
 
 /// The rows of config.data for `model`, text by the tokenizer that config.data.tokenizer or the model's directory has.
 /// Not collective. Throws what data::read_dataset does, and DataError where a token is outside the model's vocabulary.
 data::Dataset read_data(const Config& config, const arch::Model& model, LogSink& log);
+data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, LogSink& log);
 
 }  // namespace fpdist::config

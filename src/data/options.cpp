@@ -14,6 +14,9 @@ void check_paths(const Valid&, const Field& field, Complaints& complaints) {
 
 constexpr Valid kLength{.values = ">= 2", .must = "2 or more", .accepts = [](double x) { return x >= 2; }};
 
+constexpr Valid kShare{
+    .values = "0 to 1", .must = "above 0 and 1 at most", .accepts = [](double x) { return x > 0 && x <= 1; }};
+
 }  // namespace
 
 std::span<const Key> DataOptions::keys() {
@@ -27,6 +30,10 @@ std::span<const Key> DataOptions::keys() {
       FPDIST_KEY(completion_only_loss, "sft rows with a prompt: learn the completion alone"),
       FPDIST_KEY(assistant_only_loss, "sft conversations: learn what an assistant wrote alone"),
       FPDIST_KEY(shuffle, "shuffle every epoch by (seed, epoch); false keeps file order"),
+      FPDIST_NAMED_KEY(group_by, "rows that are one group: each, or those of one prompt or uid", kGroupBys),
+      FPDIST_NAMED_KEY(batching, "groups of a step: any, or those that begin alike", kBatchings),
+      FPDIST_KEY(min_shared_tokens, "batching prefix: tokens that groups of a cluster share at least", kFromOne),
+      FPDIST_KEY(max_cluster_share, "batching prefix: the largest part of a step for one cluster", kShare),
       FPDIST_KEY(columns, "our column's name -> the file's, e.g. chosen=preferred")};
   return kKeys;
 }

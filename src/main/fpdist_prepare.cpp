@@ -1,85 +1,43 @@
-// fpdist_prepare: data that the project makes itself.
+// fpdist_prepare: data before they are trained on.
+//   fpdist_prepare [--config] FILE.yaml [--section.key value ...] [--show N] [--dump FILE.jsonl]
 //   fpdist_prepare --generate arithmetic --pairs 1024 --shots 12 --seed 0 --output FILE.jsonl
 //   fpdist_prepare --generate many-shot --input GROUPS.jsonl --tokens 16384 --questions 4 --seed 0 --output FILE.jsonl
 
-#include <boost/program_options.hpp>
-#include <filesystem>
+#include <algorithm>
 #include <iostream>
 #include <string>
+#include <vector>
 
-#include "fpdist/core/error.hpp"
-#include "src/data/made/generate.hpp"
-#include "src/files/files.hpp"
+#include "src/main/prepare/generate_data.hpp"
+#include "src/main/prepare/prepare_data.hpp"
 #include "src/main/program.hpp"
 
 namespace {
 
-using namespace fpdist;
-namespace po = boost::program_options;
-
-struct Request {
-  std::string generator, output;
-  int64_t pairs = 0;
-  int shots = 0;
-  data::ManyShotOptions many_shot;
-};
-
-po::options_description options_for(Request& request) {
-  po::options_description options("fpdist_prepare");
-  auto add = options.add_options();
-  add("help", "this text");
-  add("generate", po::value(&request.generator)->required(),
-      "arithmetic: preference pairs behind one long few-shot preamble; many-shot: questions of --input behind one "
-      "long preamble of its worked examples");
-  add("pairs", po::value(&request.pairs)->default_value(1024), "arithmetic: rows to write");
-  add("shots", po::value(&request.shots)->default_value(12), "arithmetic: worked examples in the preamble");
-  add("input", po::value(&request.many_shot.input), "many-shot: JSONL rows with prompt, completions and rewards");
-  add("tokens", po::value(&request.many_shot.tokens)->default_value(16384), "many-shot: least bytes of the preamble");
-  add("questions", po::value(&request.many_shot.questions)->default_value(4), "many-shot: rows to write");
-  add("seed", po::value(&request.many_shot.seed)->default_value(0), "the same seed writes the same bytes");
-  add("output", po::value(&request.output)->required(), "JSONL file to write");
-  return options;
-}
-
-std::string rows_of(const Request& request) {
-  if (request.generator == "many-shot") return data::many_shot_rows(request.many_shot);
-  return data::arithmetic_pairs(request.pairs, request.shots, request.many_shot.seed);
-}
-
-void check_request(const Request& request) {
-  const bool many_shot = request.generator == "many-shot";
-  check<ConfigError>(many_shot || request.generator == "arithmetic", "unknown --generate ", request.generator,
-                     ": use arithmetic or many-shot");
-  check<ConfigError>(!many_shot || !request.many_shot.input.empty(),
-                     "--generate many-shot needs --input: name a file of GRPO text rows");
-  check<ConfigError>(many_shot || (request.pairs >= 1 && request.shots >= 0),
-                     "--pairs must be 1 or more and --shots 0 or more");
-}
-
-void prepare(int argc, char** argv) {
-  Request request;
-  const po::options_description options = options_for(request);
-  po::variables_map values;
-  try {
-    po::store(po::parse_command_line(argc, argv, options), values);
-    if (values.count("help")) {
-      std::cout << options;
-      return;
-    }
-    po::notify(values);
-  } catch (const po::error& error) {
-    throw ConfigError(text(error.what(), "; see fpdist_prepare --help"));
-  }
-  check_request(request);
-  const std::string rows = rows_of(request);  // before the folder is made: an error leaves nothing
-  const auto parent = std::filesystem::path(request.output).parent_path();
-  std::error_code made;
-  if (!parent.empty()) std::filesystem::create_directories(parent, made);
-  files::write(request.output, rows);
-}
+const char kHelp[] =
+    "fpdist_prepare [--config] FILE.yaml [--section.key value ...] [--show N] [--dump FILE.jsonl]\n"
+    "  reads the data of a configuration as fpdist_train would and says what they are like: lengths, what prefixes\n"
+    "  save inside groups, in steps and over all, the largest shared prefixes\n"
+    "  --show N      print the first N groups, what is learned marked, and the tree of each\n"
+    "  --dump FILE   write them as rows of token ids, which fpdist_train reads back to the same groups\n"
+    "  (fpdist_train --help lists the keys)\n"
+    "fpdist_prepare --generate arithmetic | many-shot ...: made-up rows; --generate X --help lists the options\n";
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return main_program::run([&] { prepare(argc, argv); });
+  using namespace fpdist::main_program;
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const auto has = [&](const char* word) {
+    return std::any_of(arguments.begin(), arguments.end(),
+                       [&](const std::string& one) { return one.starts_with(word); });
+  };
+  return run([&] {
+    if (has("--generate")) return generate_data(arguments);
+    if (has("--help") || arguments.empty()) {
+      std::cout << kHelp;
+      return;
+    }
+    prepare_data(arguments);
+  });
 }

@@ -64,5 +64,63 @@ class Prepare(unittest.TestCase):
             self.assertEqual((code, "disk full" in text), (7, True), text)
 
 
+class Data(unittest.TestCase):
+    """fpdist_prepare CONFIG: the data as the trainer would see them."""
+
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.dir = pathlib.Path(temporary.name)
+
+    def config(self, method, rows, name="rows"):
+        data = self.dir / f"{name}.jsonl"
+        if rows is not None:
+            data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        config = self.dir / f"{name}.yaml"
+        config.write_text(f"method: {method}\nmodel: {{ preset: tiny }}\ndata: {{ path: [{data}], max_length: 24 }}\ntrain: {{ groups_per_step: 4 }}\n")
+        return config
+
+    ROWS = {
+        "sft": [{"prompt": "Q: 1+1?\n", "completion": "2"}, {"prompt": "Q: 1+2?\n", "completion": "3", "truncated": True},
+                {"prompt": "a long question", "completion": "that is cut"}],
+        "dpo": [{"prompt": "Q", "chosen": "yes", "rejected": "no", "margin": 0.5, "ref_chosen_logps": -1, "ref_rejected_logps": -2},
+                {"prompt": "Q2", "chosen": "ja", "rejected": "nein", "ref_chosen_logps": -3, "ref_rejected_logps": 0}],
+        "reward": [{"prompt": "Q", "chosen": "yes", "rejected": "no", "truncated": [True, False]}],
+        "grpo": [{"prompt": "Q", "completions": ["a", "bb", "é"], "rewards": [1, 0, 0.25]},
+                 {"prompt": "R", "completions": ["x"], "advantages": [-1]}]}
+
+    def test_what_is_dumped_is_read_back_as_it_was(self):
+        for method, rows in self.ROWS.items():
+            with self.subTest(method):
+                first, second = self.dir / "first.jsonl", self.dir / "second.jsonl"
+                code, text = prepare(self.config(method, rows), "--dump", first)
+                self.assertEqual(code, 0, text)
+                code, text = prepare(self.config(method, None, "first"), "--dump", second)
+                self.assertEqual(code, 0, text)
+                self.assertEqual(first.read_text(), second.read_text())
+        lines = [json.loads(line) for line in first.read_text().splitlines()]
+        self.assertEqual(lines[0]["completions"][1], {"ids": [98, 98, 256], "reward": 0.0})
+
+    def test_rows_are_shown_with_what_is_learned_and_their_tree(self):
+        code, text = prepare(self.config("dpo", self.ROWS["dpo"]), "--show", 1)
+        self.assertEqual(code, 0, text)
+        for words in ("group 0: 2 samples of 9 tokens, 8 computed", "Q«yes»", "Q«no»", "└─ 1  Q\n   ├─ 4  yes\n   └─ 3  no",
+                      "data       2 groups, 4 samples", "sharing    ", "1.17x in groups", "data.batching: prefix", "largest shared prefixes", "  1, 4  Q\n  2, 2  Q2\n"):
+            self.assertIn(words, text)
+        self.assertNotIn("group 1:", text)
+
+    def test_mistakes_are_named(self):
+        config = self.config("sft", self.ROWS["sft"])
+        for code, words, arguments in [(2, "--show is x", ["--show", "x"]), (2, "--dump needs a value", ["--dump"]),
+                                       (2, "unknown key", ["--shows", "1"]), (7, "cannot write", ["--dump", config / "below.jsonl"])]:
+            got, text = prepare(config, *arguments)
+            self.assertEqual(got, code, text)
+            self.assertIn(words, text)
+        code, text = prepare(self.config("sft", [{"prompt": "a"}]))
+        self.assertEqual((code, "missing column 'completion'" in text), (3, True), text)
+        code, text = prepare("--help")
+        self.assertEqual((code, "--dump FILE" in text), (0, True), text)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -61,6 +61,8 @@ class Chat(TextFolder):
         for row in rows:
             if "messages" in row:
                 chats.append(row["messages"])
+            elif "completion" in row:
+                chats.append(row["prompt"] + row["completion"])
             else:
                 chats += [row["prompt"] + answer for answer in row.get("completions") or (row["chosen"], row["rejected"])]
         encoded = worker.encode([json.dumps({"messages": chat}) for chat in chats], kind=1)
@@ -85,6 +87,32 @@ class Chat(TextFolder):
                     self.assertLess(four[3]["loss"], four[0]["loss"])
                 self.assertGreater(four[0]["sharing_ratio"], 1.2)
                 (self.dir / "one").rename(self.dir / f"one_{method}")
+
+    def test_flat_rollouts_are_grouped_by_prompt(self):
+        rows = [{"prompt": row["prompt"], "completion": answer, "reward": reward}
+                for row in rows_of("grpo") for answer, reward in zip(row["completions"], row["rewards"])]
+        random.Random(1).shuffle(rows)
+        config = self.text_config("grpo", rows, group_by="prompt")
+        text = self.train(2, config)
+        self.assertIn("12 groups, 3 steps an epoch", text)
+        self.assertEqual(sum(step["tokens_logical"] for step in steps(self.dir / "grpo")[:3]), self.token_count(rows_of("grpo")))
+
+    def test_batching_by_prefix_brings_what_belongs_together_into_a_step(self):
+        rows = [{"prompt": row["prompt"], "completion": answer} for row in rows_of("grpo", 24) for answer in row["completions"]]
+        random.Random(2).shuffle(rows)
+        config = self.text_config("sft", rows, min_shared_tokens=16, max_cluster_share=1.0)
+        shared = {}
+        for batching in ("shuffle", "prefix"):
+            text = self.train(2, config, "--data.batching", batching, "--train.groups_per_step", 6, "--train.max_steps", 6,
+                              "--train.output_dir", self.dir / batching)
+            self.assertRegex(text, r"a step can share \d+\.\d\dx, \d+\.\d\dx with data.batching: " + ("prefix" if batching == "shuffle" else "shuffle"))
+            shared[batching] = [step["sharing_ratio"] for step in steps(self.dir / batching)]
+        self.assertGreater(sum(shared["prefix"]) / 6, 1.15 * sum(shared["shuffle"]) / 6)
+        config = self.text_config("sft", rows, min_shared_tokens=16, max_cluster_share=1.0, batching="prefix")
+        for ranks, degrees in ((4, mesh(dp=2, tp=2)), (0, mesh())):
+            self.train(ranks, config, *degrees, "--train.output_dir", self.dir / f"prefix{ranks}", "--model.dtype", "float64")
+        for a, b in zip(steps(self.dir / "prefix4"), steps(self.dir / "prefix0")):
+            self.assertAlmostEqual(a["loss"], b["loss"], delta=1e-10)
 
     def test_the_plan_reads_text_too(self):
         config = self.text_config("dpo", rows_of("dpo"))
@@ -128,7 +156,7 @@ class FirstMistakes(TextFolder):
                     "sft", [{"text": "a"}])
 
     def test_two_kinds_of_rows_in_one_row(self):
-        self.expect(f"{self.dir}/sft.jsonl:1:27: 'messages' is of one kind of text row, 'text' of another: keep the columns of one kind",
+        self.expect(f"{self.dir}/sft.jsonl:1:27: 'messages' and 'text' are of different kinds of rows: keep the columns of one kind",
                     "sft", [{"text": "a", "messages": says("b")}])
 
     def test_two_kinds_of_rows_in_one_file(self):

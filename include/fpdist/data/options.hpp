@@ -17,6 +17,15 @@ enum class Truncation { kKeepStart, kKeepEnd };
 inline constexpr std::array<std::pair<Truncation, std::string_view>, 2> kTruncations{
     {{Truncation::kKeepStart, "keep_start"}, {Truncation::kKeepEnd, "keep_end"}}};
 
+/// Which rows come into one group, or where groups are pairs into one step.
+enum class GroupBy { kRow, kPrompt, kUid };
+inline constexpr std::array<std::pair<GroupBy, std::string_view>, 3> kGroupBys{
+    {{GroupBy::kRow, "row"}, {GroupBy::kPrompt, "prompt"}, {GroupBy::kUid, "uid"}}};
+/// Which groups come into one step.
+enum class Batching { kShuffle, kPrefix };
+inline constexpr std::array<std::pair<Batching, std::string_view>, 2> kBatchings{
+    {{Batching::kShuffle, "shuffle"}, {Batching::kPrefix, "prefix"}}};
+
 struct DataOptions {
   /// JSONL files, read in this order.
   std::vector<std::string> path;
@@ -37,6 +46,16 @@ struct DataOptions {
   bool assistant_only_loss = false;
   /// Shuffle every epoch by (seed, epoch); false keeps file order.
   bool shuffle = true;
+  /// row: each row is a group. prompt: rows with the same prompt tokens are one, uid: rows with the same `uid`; pairs
+  /// stay groups and follow each other in an epoch. Flat grpo rows, one completion each, need one of the two.
+  GroupBy group_by = GroupBy::kRow;
+  /// shuffle: any groups make a step. prefix: groups that begin alike come into one step, clusters instead of groups
+  /// are shuffled; what the samples of a step have in common is no longer chance, and gradients are noisier for it.
+  Batching batching = Batching::kShuffle;
+  /// With prefix: so many tokens must be alike.
+  int64_t min_shared_tokens = 64;
+  /// With prefix: the largest part of a step that one cluster fills; larger ones are cut and spread over the epoch.
+  double max_cluster_share = 0.25;
   /// Renames columns: our name -> the file's name, e.g. {chosen: preferred}; fields inside `completions` as well.
   std::map<std::string, std::string> columns;
 

@@ -5,6 +5,8 @@
 //            DPO: [+ ref_chosen_logps + ref_rejected_logps], each the answer's sum or a list with a number a token
 //   GRPO     prompt_ids + completions:[{ids, reward|advantage, old_logps?, ref_logps?, mask?, truncated?}]
 //            | prompt + completions:[text] + rewards:[number] (or advantages:[number])
+//            flat, with data.group_by: prompt_ids + completion_ids | prompt + completion, + reward (or advantage)
+//            [+ uid, old_logps, ref_logps, mask of token rows]
 // Every row may say which completions their sampler cut, as truncated: true or finish_reason: "length" ("abort" is a
 // cut as well), a list of them where there are several (chosen first); inside the objects of GRPO's token rows.
 // Pre-tokenised rows are used exactly as they are. In rows of text prompt, completion, chosen, rejected and each of
@@ -29,7 +31,9 @@ struct Dataset {
   int64_t dropped_rows = 0;  ///< text rows that max_length leaves nothing of that could be learned
   int64_t truncated_samples = 0;
   int64_t differing_prompts = 0;  ///< text rows whose prompt alone has tokens that it has in front of no answer
-  int32_t max_token_id = -1;      ///< checked against the model's vocabulary by the trainer
+  /// Empty, or [groups]: those with equal numbers follow each other in an epoch (data.group_by of pairs).
+  std::vector<int64_t> unit;
+  int32_t max_token_id = -1;  ///< checked against the model's vocabulary by the trainer
 };
 
 /// Reads every file of options.path for `method`. Not collective: each rank may call it and gets the same value.

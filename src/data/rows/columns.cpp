@@ -33,7 +33,9 @@ constexpr std::array<std::string_view, kColumns> kNames{"input_ids",
                                                         "text",
                                                         "messages",
                                                         "tools",
-                                                        "chat_template_kwargs"};
+                                                        "chat_template_kwargs",
+                                                        "completion_ids",
+                                                        "uid"};
 
 }  // namespace
 

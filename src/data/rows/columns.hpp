@@ -40,8 +40,10 @@ enum class Column {
   kMessages,
   kTools,
   kChatTemplateKwargs,
+  kCompletionIds,
+  kUid,
 };
-inline constexpr size_t kColumns = 27;
+inline constexpr size_t kColumns = 29;
 std::string_view name_of(Column column);
 
 /// The file's name of every column of ours. Throws ConfigError for an unknown or ambiguous rename.

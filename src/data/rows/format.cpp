@@ -24,22 +24,29 @@ ColumnList operator+(ColumnList a, const ColumnList& b) {
   return a;
 }
 
-const ColumnList kEnds{kTruncated, kFinishReason}, kExtras = kEnds + ColumnList{kTools, kChatTemplateKwargs};
+const ColumnList kName{kUid}, kEnds{kTruncated, kFinishReason},
+    kExtras = kEnds + kName + ColumnList{kTools, kChatTemplateKwargs};
 const ColumnList kOfReward{kMargin}, kOfDpo{kMargin, kRefChosenLogps, kRefRejectedLogps};
 
-const MethodFormats kSftFormats{.tokens = {{kInputIds, kLabels}, kEnds},
-                                .text = {{{kPrompt, kCompletion}, kExtras}, {{kText}, kEnds}, {{kMessages}, kExtras}},
-                                .group = RowGroup::kSample};
-const MethodFormats kDpoFormats{.tokens = {{kPromptIds, kChosenIds, kRejectedIds}, kOfDpo + kEnds},
+const MethodFormats kSftFormats{
+    .tokens = {{{kInputIds, kLabels}, kEnds + kName}},
+    .text = {{{kPrompt, kCompletion}, kExtras}, {{kText}, kEnds + kName}, {{kMessages}, kExtras}},
+    .group = RowGroup::kSample};
+const MethodFormats kDpoFormats{.tokens = {{{kPromptIds, kChosenIds, kRejectedIds}, kOfDpo + kEnds + kName}},
                                 .text = {{{kChosen, kRejected}, ColumnList{kPrompt} + kOfDpo + kExtras}},
                                 .group = RowGroup::kPair};
-const MethodFormats kRewardFormats{.tokens = {kDpoFormats.tokens.required, kOfReward + kEnds},
+const MethodFormats kRewardFormats{.tokens = {{{kPromptIds, kChosenIds, kRejectedIds}, kOfReward + kEnds + kName}},
                                    .text = {{{kChosen, kRejected}, ColumnList{kPrompt} + kOfReward + kExtras}},
                                    .group = RowGroup::kPair,
                                    .scores_samples = true};
-const MethodFormats kGrpoFormats{.tokens = {{kPromptIds, kCompletions}, {}},
-                                 .text = {{{kPrompt, kCompletions}, ColumnList{kRewards, kAdvantages} + kExtras}},
-                                 .group = RowGroup::kRollouts};
+const MethodFormats kGrpoFormats{
+    .tokens = {{{kPromptIds, kCompletions}, kName},
+               {{kPromptIds, kCompletionIds},
+                ColumnList{kReward, kAdvantage, kOldLogps, kRefLogps, kMask} + kEnds + kName,
+                /*is_flat=*/true}},
+    .text = {{{kPrompt, kCompletions}, ColumnList{kRewards, kAdvantages} + kExtras},
+             {{kPrompt, kCompletion}, ColumnList{kReward, kAdvantage} + kExtras, /*is_flat=*/true}},
+    .group = RowGroup::kRollouts};
 
 bool contains(const ColumnList& columns, Column column) {
   return std::find(columns.begin(), columns.end(), column) != columns.end();
@@ -68,7 +75,7 @@ class TokenRow {
     if (row_.has(kMargin)) group_.margin = row_.get<double>(kMargin);
     set_reference_logps(row_, maker_, 0, group_);
     for (const Sample& sample : group_.sample) check_sample(sample);
-    return {.group = std::move(group_)};
+    return {.group = std::move(group_), .uid = uid_of(row_, maker_)};
   }
 
  private:
@@ -79,7 +86,9 @@ class TokenRow {
   }
 
   void add_samples();
+  TokenCompletion flat_completion() const;
   void add_rollouts(const std::vector<int32_t>& prompt);
+  void check_value(const TokenCompletion& completion) const;
   Sample rollout(const std::vector<int32_t>& prompt, const TokenCompletion& completion) const;
   void check_sample(const Sample& sample) const;
 
@@ -108,7 +117,27 @@ void TokenRow::add_samples() {
   }
 }
 
+/// A flat row's only completion.
+TokenCompletion TokenRow::flat_completion() const {
+  const auto given = [&]<typename T>(Column column, std::optional<T>& value) {
+    if (row_.has(column)) value = row_.get<T>(column);
+  };
+  TokenCompletion one;
+  one.offset = row_.offset(kCompletionIds);
+  one.ids = row_.get<std::vector<int32_t>>(kCompletionIds);
+  given(kReward, one.reward), given(kAdvantage, one.advantage);
+  given(kOldLogps, one.old_logps), given(kRefLogps, one.ref_logps), given(kMask, one.mask);
+  one.truncated = cuts_of(row_, maker_, 1).front() != 0;
+  return one;
+}
+
 void TokenRow::add_rollouts(const std::vector<int32_t>& prompt) {
+  if (row_.has(kCompletionIds)) {
+    const TokenCompletion one = flat_completion();
+    check_value(one);
+    group_.sample.push_back(rollout(prompt, one));
+    return;
+  }
   const auto* completions =
       std::get_if<std::vector<TokenCompletion>>(&row_.cell[static_cast<size_t>(kCompletions)]->value);
   if (completions == nullptr)
@@ -116,15 +145,19 @@ void TokenRow::add_rollouts(const std::vector<int32_t>& prompt) {
          "completions are texts, the prompt is token ids: give {ids, reward} objects, or text in 'prompt'");
   for (const TokenCompletion& completion : *completions) {
     const TokenCompletion& first = completions->front();
-    if (completion.reward.has_value() == completion.advantage.has_value())
-      fail(completion.offset,
-           text("a completion needs '", in_file(kReward), "' or '", in_file(kAdvantage), "', one of the two"));
+    check_value(completion);
     if (completion.reward.has_value() != first.reward.has_value() ||
         completion.old_logps.has_value() != first.old_logps.has_value() ||
         completion.ref_logps.has_value() != first.ref_logps.has_value())
       fail(completion.offset, "this completion has other fields than the row's first: write all of a row alike");
     group_.sample.push_back(rollout(prompt, completion));
   }
+}
+
+void TokenRow::check_value(const TokenCompletion& completion) const {
+  if (completion.reward.has_value() == completion.advantage.has_value())
+    fail(completion.offset,
+         text("a completion needs '", in_file(kReward), "' or '", in_file(kAdvantage), "', one of the two"));
 }
 
 Sample TokenRow::rollout(const std::vector<int32_t>& prompt, const TokenCompletion& completion) const {
@@ -157,6 +190,19 @@ void TokenRow::check_sample(const Sample& sample) const {
     fail(0, "a sample without any token has nothing to be scored: give a prompt or a completion");
 }
 
+/// The format of which the row has most required columns: of text where none.
+const RowFormat& nearest_format(const Row& row, const MethodFormats& formats) {
+  const RowFormat* nearest = &formats.text.front();
+  std::ptrdiff_t most = 0;
+  for (const std::vector<RowFormat>* list : {&formats.text, &formats.tokens})
+    for (const RowFormat& format : *list) {
+      const auto there =
+          std::count_if(format.required.begin(), format.required.end(), [&](Column column) { return row.has(column); });
+      if (there > most) nearest = &format, most = there;
+    }
+  return *nearest;
+}
+
 /// "prompt + completion, text or messages"
 std::string kinds(const std::vector<RowFormat>& formats, const ColumnNames& names) {
   std::string all;
@@ -183,7 +229,7 @@ std::vector<Column> MethodFormats::all() const {
       for (const Column column : *list)
         if (!contains(columns, column)) columns.push_back(column);
   };
-  add(tokens);
+  for (const RowFormat& format : tokens) add(format);
   for (const RowFormat& format : text) add(format);
   return columns;
 }
@@ -202,38 +248,48 @@ const MethodFormats& formats_of(Method method) {
   throw std::logic_error("a method without rows");
 }
 
+bool GroupMaker::is_text(const RowFormat& format) const {
+  const std::vector<RowFormat>& all = formats_of(method).text;
+  return std::any_of(all.begin(), all.end(), [&](const RowFormat& one) { return &one == &format; });
+}
+
 const RowFormat& GroupMaker::recognise(const Row& row) const {
   const MethodFormats& formats = formats_of(method);
-  const auto refuse_both = [&](Column one, std::string_view of, Column other, std::string_view of_other) {
-    fail_at(row.place, row.offset(one),
-            text("'", names.in_file(one), "' is of ", of, ", '", names.in_file(other), "' of ", of_other,
-                 ": keep the columns of one kind"));
-  };
-  std::optional<Column> of_tokens, of_text, chooses;
-  const RowFormat* chosen = nullptr;
-  for (const Column column : formats.all()) {
-    if (!row.has(column)) continue;
-    const bool in_tokens = contains(formats.tokens, column), in_text = contains(formats.text, column);
-    if (in_tokens && !in_text) of_tokens = column;
-    if (in_text && !in_tokens) of_text = column;
-    for (const RowFormat& format : formats.text) {
-      if (!contains(format.required, column)) continue;
-      if (chosen != nullptr && chosen != &format) refuse_both(column, "one kind of text row", *chooses, "another");
-      chosen = &format, chooses = column;
-    }
-  }
-  if (of_tokens && of_text) refuse_both(*of_tokens, "pre-tokenised rows", *of_text, "text rows");
-  const RowFormat& format = of_tokens ? formats.tokens : chosen != nullptr ? *chosen : formats.text.front();
+  const RowFormat& format = nearest_format(row, formats);
+  check_foreign(row, format);
   for (const Column column : format.required) {
     if (row.has(column)) continue;
     std::string have;
     for (const std::string& name : row.names) have += text(have.empty() ? "" : ", ", name);
     fail_at(row.place, 0,
             text("missing column '", names.in_file(column), "': a ", name_of(method), " row has ",
-                 names.joined(formats.tokens.required), " (token ids) or ", kinds(formats.text, names),
-                 " (text); this one has ", have.empty() ? "none" : have));
+                 kinds(formats.tokens, names), " (token ids) or ", kinds(formats.text, names), " (text); this one has ",
+                 have.empty() ? "none" : have));
   }
+  if (format.is_flat && options.group_by == GroupBy::kRow)
+    fail_at(row.place, row.offset(format.required.back()),
+            text("the row has one completion of its prompt, and its reward is to be held against others: set "
+                 "data.group_by: prompt (or uid, with a column '",
+                 names.in_file(kUid), "')"));
   return format;
+}
+
+/// A column that the method reads in other kinds of rows alone is meant to do something here as well.
+void GroupMaker::check_foreign(const Row& row, const RowFormat& format) const {
+  const MethodFormats& formats = formats_of(method);
+  const auto own =
+      std::find_if(format.required.begin(), format.required.end(), [&](Column one) { return row.has(one); });
+  if (own == format.required.end()) return;
+  for (const Column column : formats.all()) {
+    if (!row.has(column) || contains(format, column)) continue;
+    const bool in_text = contains(formats.text, column), in_tokens = contains(formats.tokens, column);
+    const std::string &theirs = names.in_file(column), &ours = names.in_file(*own);
+    const bool other_side = in_text != in_tokens && in_tokens == is_text(format);
+    const std::string what = other_side ? text("'", theirs, "' is of ", in_tokens ? "pre-tokenised" : "text",
+                                               " rows, '", ours, "' of ", in_tokens ? "text" : "pre-tokenised", " rows")
+                                        : text("'", theirs, "' and '", ours, "' are of different kinds of rows");
+    fail_at(row.place, row.offset(column), what + ": keep the columns of one kind");
+  }
 }
 
 MadeGroup GroupMaker::make_tokens(const Row& row) const { return TokenRow(*this, row).make(); }

@@ -16,6 +16,7 @@ namespace fpdist::data {
 /// The columns of one kind of row.
 struct RowFormat {
   std::vector<Column> required, optional;
+  bool is_flat = false;  ///< one of several completions, which other rows have
 };
 
 /// What becomes of a row's group.
@@ -27,8 +28,7 @@ enum class RowGroup {
 
 /// The kinds of rows that a method reads. All that this room knows of a method.
 struct MethodFormats {
-  RowFormat tokens;
-  std::vector<RowFormat> text;  ///< no required column of one is another's
+  std::vector<RowFormat> tokens, text;
   RowGroup group;
   bool scores_samples = false;  ///< every sample needs a token to be scored at; what is too long is dropped, never cut
   std::vector<Column> all() const;
@@ -39,6 +39,7 @@ const MethodFormats& formats_of(Method method);
 struct MadeGroup {
   std::optional<Group> group;  ///< nothing when the row was dropped
   int64_t truncated_samples = 0;
+  std::string uid;              ///< where rows are grouped by it
   bool prompt_differs = false;  ///< alone the prompt has tokens that it does not have in front of an answer
 };
 
@@ -51,7 +52,8 @@ struct GroupMaker {
 
   /// Throws DataError for a row of no format or of several.
   const RowFormat& recognise(const Row& row) const;
-  bool is_text(const RowFormat& format) const { return &format != &formats_of(method).tokens; }
+  bool is_text(const RowFormat& format) const;
+  void check_foreign(const Row& row, const RowFormat& format) const;
   /// The group of a row of token ids, which is used as it is. Throws DataError where lengths disagree.
   MadeGroup make_tokens(const Row& row) const;
 };

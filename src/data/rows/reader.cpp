@@ -14,6 +14,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/data/rows/format.hpp"
+#include "src/data/rows/grouping.hpp"
 #include "src/data/rows/row.hpp"
 #include "src/data/rows/waiting_row.hpp"
 
@@ -112,7 +113,8 @@ class DatasetReader {
         parser_(names_),
         wanted_(formats_of(method).all()),
         tokenizer_(tokenizer),
-        maker_{.method = method, .names = names_, .options = options} {}
+        maker_{.method = method, .names = names_, .options = options},
+        grouping_{.by = options.group_by, .keeps_groups = formats_of(method).group == RowGroup::kPair, .uid = {}} {}
 
   void read_file(const std::string& path) {
     LineReader lines(path);
@@ -133,6 +135,7 @@ class DatasetReader {
   void tell_unread(LogSink& log) const { unread_.tell(names_, maker_.method, log); }
   Dataset take() && {
     encode_waiting();
+    group_rows(grouping_, dataset_);
     return std::move(dataset_);
   }
   const std::string& first_differing() const { return first_differing_; }
@@ -180,6 +183,9 @@ class DatasetReader {
     for (const Sample& sample : made.group->sample)
       for (const auto* ids : {&sample.token, &sample.target})
         for (const int32_t id : *ids) dataset_.max_token_id = std::max(dataset_.max_token_id, id);
+    if (grouping_.by == GroupBy::kPrompt && prompt_tokens(made.group->sample.front()) == 0)
+      fail_at(place, 0, "data.group_by is prompt, and the row has none: give one, or group by uid or row");
+    if (grouping_.by == GroupBy::kUid) grouping_.uid.push_back(std::move(made.uid));
     made.group->id = static_cast<int64_t>(dataset_.group.size());
     dataset_.group.push_back(std::move(*made.group));
   }
@@ -194,6 +200,7 @@ class DatasetReader {
   std::vector<WaitingRow> waiting_;
   size_t bytes_ = 0;                         // of the lines that wait
   const RowFormat* kind_of_file_ = nullptr;  // of the rows so far
+  Grouping grouping_;
   Dataset dataset_;
   std::string first_differing_;
 };

@@ -1,16 +1,11 @@
-// simdjson's on-demand front end: values are visited once, in the order of the file, straight from the text. Nothing is
-// valid JSON until it was visited, so columns nobody wants are walked through as well.
+// Cells of a row. Columns that nobody wants are walked through as well: nothing is JSON until it was visited.
 
 #include "src/data/rows/row.hpp"
 
-#include <simdjson.h>
-
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,11 +15,10 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/sample.hpp"
+#include "src/data/rows/json_line.hpp"
 
 namespace fpdist::data {
 namespace {
-
-namespace json = simdjson::ondemand;
 
 /// What samplers call the end of a completion, and which of these ends are cuts.
 constexpr std::array<std::pair<std::string_view, bool>, 11> kFinishReasons{{{"stop", false},
@@ -38,159 +32,37 @@ constexpr std::array<std::pair<std::string_view, bool>, 11> kFinishReasons{{{"st
                                                                             {"content_filter", true},
                                                                             {"tool_calls", false},
                                                                             {"function_call", false}}};
-/// Nesting of values that nobody wants; deeper ones are refused instead of recursed into.
-constexpr int kMaxDepth = 64;
-
-/// Length of the valid UTF-8 at the start of `line`, character by character: only errors come here.
-size_t valid_utf8_prefix(std::string_view line) {
-  size_t good = 0;
-  while (good < line.size()) {
-    const auto lead = static_cast<unsigned char>(line[good]);
-    const size_t length = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-    if (good + length > line.size() || !simdjson::validate_utf8(line.data() + good, length)) break;
-    good += length;
-  }
-  return good;
-}
-
 }  // namespace
 
 void fail_at(const LinePlace& place, size_t offset, std::string_view reason) {
   throw DataError(text(place.file, ":", place.line, ":", place.first_byte + offset, ": ", reason));
 }
 
-/// One line on its way through simdjson.
-struct RowParser::Impl {
+/// One line on its way into cells.
+struct RowParser::Impl : JsonLine {
   explicit Impl(const ColumnNames& column_names) : names(column_names) {}
 
   const ColumnNames& names;
-  json::parser parser;
-  json::document document;
-  LinePlace place;
-  std::string_view line;
-  size_t value_offset = 0;                      ///< of the value being read: where an error is when simdjson cannot say
   std::vector<std::string> names_read, unread;  ///< of the line so far, see Row
 
-  [[noreturn]] void fail(std::string_view reason) const { fail_at(place, value_offset, reason); }
-
-  /// The value of a simdjson result, or the error with its place.
-  template <typename T>
-  T take(simdjson::simdjson_result<T> result, std::string_view what) {
-    T value{};
-    if (const simdjson::error_code error = std::move(result).get(value)) fail_json(error, what);
-    return value;
-  }
-  [[noreturn]] void fail_json(simdjson::error_code error, std::string_view what);
-
-  void start_value(json::value value) {
-    value_offset = static_cast<size_t>(value.raw_json_token().data() - line.data());
-  }
-
-  void skip(json::value value, int depth);
-  double number(json::value value, std::string_view what);
-  int32_t integer(json::value value, std::string_view what);
   int32_t token_id(json::value value, Column column);
-  std::string string(json::value value, std::string_view what) {
-    start_value(value);
-    return std::string(take(value.get_string(), what));
-  }
-  template <typename T, typename Read>
-  std::vector<T> list(json::value value, std::string_view what, Read read) {
-    start_value(value);
-    std::vector<T> all;
-    json::array array = take(value.get_array(), what);
-    for (auto element : array) all.push_back(read(take(std::move(element), what)));
-    return all;
-  }
   std::vector<int32_t> ids(json::value value, Column column) {
     return list<int32_t>(value, text("a list of token ids in '", names.in_file(column), "'"),
                          [&](json::value v) { return token_id(v, column); });
   }
-  std::vector<double> numbers(json::value value, std::string_view what) {
-    return list<double>(value, "a list of numbers", [&](json::value v) { return number(v, what); });
-  }
   bool is_cut(json::value value, Column column);
   /// One or a list of them.
   std::vector<int32_t> cuts(json::value value, Column column);
-  std::string raw(json::value value, std::string_view what);
-  ChatMessages messages(json::value value, std::string_view what);
+  std::vector<int32_t> mask(json::value value, Column column);
   TokenCompletion token_completion(json::value value);
   void completions(json::value value, Cell& cell);
   void extras(Column column, json::value value, Cell& cell);
+  void numbers_cell(Column column, json::value value, Cell& cell);
   void read_cell(Column column, json::value value, Cell& cell);
   /// Calls `read(column, value)` for each wanted field once, walks through the others and notes them as `where` + name.
   template <typename Read>
   void each_field(json::object object, const std::vector<Column>& wanted, std::string_view where, Read read);
 };
-
-void RowParser::Impl::fail_json(simdjson::error_code error, std::string_view what) {
-  if (error == simdjson::UTF8_ERROR) fail_at(place, valid_utf8_prefix(line), "invalid UTF-8: save the file as UTF-8");
-  if (error == simdjson::INCORRECT_TYPE) fail(text("wrong type: expected ", what));
-  if (error == simdjson::NUMBER_OUT_OF_RANGE) fail(text("number out of range: expected ", what));
-  if (error == simdjson::UNESCAPED_CHARS) {
-    const auto control = std::find_if(line.begin(), line.end(),
-                                      [](char c) { return static_cast<unsigned char>(c) < 0x20 && c != '\t'; });
-    fail_at(place, control == line.end() ? value_offset : static_cast<size_t>(control - line.begin()),
-            "bad JSON: a control character inside a string, write it as an escape");
-  }
-  if (error == simdjson::UNCLOSED_STRING)
-    fail_at(place, line.size(), "bad JSON: a string never ends (is the line cut?)");
-  if (error == simdjson::INCOMPLETE_ARRAY_OR_OBJECT)
-    fail_at(place, line.size(), "bad JSON: a bracket never closes (is the line cut?)");
-  if (error == simdjson::MEMALLOC)
-    throw OutOfMemoryError(text(place.file, ":", place.line, ": no memory to parse the line"));
-  const char* at = nullptr;  // the iterator has stopped where the structure broke; other errors are at the value
-  if (error == simdjson::TAPE_ERROR && document.current_location().get(at) == simdjson::SUCCESS && at >= line.data() &&
-      at < line.data() + line.size())
-    value_offset = static_cast<size_t>(at - line.data());
-  fail(text("bad JSON: ", simdjson::error_message(error), " (expected ", what, ")"));
-}
-
-void RowParser::Impl::skip(json::value value, int depth) {
-  start_value(value);
-  if (depth > kMaxDepth) fail(text("nested more than ", kMaxDepth, " deep"));
-  switch (take(value.type(), "a value")) {
-    case json::json_type::array:
-      for (auto element : take(value.get_array(), "an array")) skip(take(std::move(element), "a value"), depth + 1);
-      break;
-    case json::json_type::object:
-      for (auto field : take(value.get_object(), "an object")) {
-        json::field one = take(std::move(field), "a field");
-        take(one.unescaped_key(), "a key");
-        skip(one.value(), depth + 1);
-      }
-      break;
-    case json::json_type::string:
-      take(value.get_string(), "a string");
-      break;
-    case json::json_type::number:
-      take(value.get_double(), "a number");
-      break;
-    case json::json_type::boolean:
-      take(value.get_bool(), "true or false");
-      break;
-    case json::json_type::null:
-      if (!take(value.is_null(), "null")) fail("bad JSON: expected null");
-      break;
-    default:
-      fail("bad JSON: expected a value");
-  }
-}
-
-double RowParser::Impl::number(json::value value, std::string_view what) {
-  start_value(value);
-  const double read = take(value.get_double(), what);
-  if (!std::isfinite(read)) fail(text(what, " is not finite"));
-  return read;
-}
-
-int32_t RowParser::Impl::integer(json::value value, std::string_view what) {
-  start_value(value);
-  const int64_t read = take(value.get_int64(), what);
-  if (read > std::numeric_limits<int32_t>::max() || read < std::numeric_limits<int32_t>::min())
-    fail(text(read, " is out of range: expected ", what));
-  return static_cast<int32_t>(read);
-}
 
 int32_t RowParser::Impl::token_id(json::value value, Column column) {
   const int32_t id = integer(value, "an integer token id");
@@ -239,6 +111,14 @@ std::vector<int32_t> RowParser::Impl::cuts(json::value value, Column column) {
   return list<int32_t>(value, "a list", [&](json::value one) { return int32_t{is_cut(one, column)}; });
 }
 
+std::vector<int32_t> RowParser::Impl::mask(json::value value, Column column) {
+  return list<int32_t>(value, "a list of 0 and 1", [&](json::value one) {
+    const int32_t bit = integer(one, "0 or 1");
+    if (bit != 0 && bit != 1) fail(text(names.in_file(column), " holds ", bit, ": use 0 or 1"));
+    return bit;
+  });
+}
+
 TokenCompletion RowParser::Impl::token_completion(json::value value) {
   static const std::vector<Column> kWanted{Column::kIds,       Column::kReward,      Column::kAdvantage,
                                            Column::kOldLogps,  Column::kRefLogps,    Column::kMask,
@@ -258,42 +138,10 @@ TokenCompletion RowParser::Impl::token_completion(json::value value) {
                  if (one.truncated) fail("the completion says twice how it ended: keep one of the two fields");
                  one.truncated = is_cut(v, column);
                }
-               if (column == Column::kMask)
-                 one.mask = list<int32_t>(v, "a list of 0 and 1", [&](json::value m) {
-                   const int32_t bit = integer(m, "0 or 1");
-                   if (bit != 0 && bit != 1) fail(text(names.in_file(column), " holds ", bit, ": use 0 or 1"));
-                   return bit;
-                 });
+               if (column == Column::kMask) one.mask = mask(v, column);
              });
   if (!has_ids) fail_at(place, one.offset, text("a completion has no '", names.in_file(Column::kIds), "'"));
   return one;
-}
-
-/// An object or a list as it stands in the line, not yet looked into.
-std::string RowParser::Impl::raw(json::value value, std::string_view what) {
-  start_value(value);
-  const bool is_list = take(value.type(), what) == json::json_type::array;
-  return std::string(is_list ? take(take(value.get_array(), what).raw_json(), what)
-                             : take(take(value.get_object(), what).raw_json(), what));
-}
-
-ChatMessages RowParser::Impl::messages(json::value value, std::string_view what) {
-  start_value(value);
-  const size_t begin = value_offset;
-  ChatMessages all;
-  json::array array = take(value.get_array(), what);
-  for (auto element : array) {
-    json::value one = take(std::move(element), "a message");
-    const std::string json = raw(one, "a message {\"role\": ..., \"content\": ...}");
-    const size_t at = value_offset;
-    try {
-      all.push_back(read_message(json));
-    } catch (const MessageError& error) {
-      fail_at(place, at + error.at, error.what());
-    }
-  }
-  if (all.empty()) fail_at(place, begin, "the conversation is empty: give at least one message");
-  return all;
 }
 
 /// Objects, strings or conversations: the first element decides, the others must be alike.
@@ -354,6 +202,36 @@ void RowParser::Impl::extras(Column column, json::value value, Cell& cell) {
   cell.value = std::move(read);
 }
 
+/// Columns of numbers.
+void RowParser::Impl::numbers_cell(Column column, json::value value, Cell& cell) {
+  switch (column) {
+    case Column::kMargin:
+      cell.value = number(value, "a margin");
+      break;
+    case Column::kReward:
+      cell.value = number(value, "a reward");
+      break;
+    case Column::kAdvantage:
+      cell.value = number(value, "an advantage");
+      break;
+    case Column::kRewards:
+      cell.value = numbers(value, "a reward");
+      break;
+    case Column::kAdvantages:
+      cell.value = numbers(value, "an advantage");
+      break;
+    case Column::kRefChosenLogps:
+    case Column::kRefRejectedLogps:
+      if (take(value.type(), "a value") != json::json_type::array) {
+        cell.value = number(value, "a log-probability, of the whole answer or of each of its tokens");
+        break;
+      }
+      [[fallthrough]];
+    default:
+      cell.value = numbers(value, "a log-probability");
+  }
+}
+
 void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
   start_value(value);
   cell.offset = value_offset;
@@ -363,43 +241,40 @@ void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
     case Column::kPromptIds:
     case Column::kChosenIds:
     case Column::kRejectedIds:
+    case Column::kCompletionIds:
       cell.value = ids(value, column);
-      break;
-    case Column::kMargin:
-      cell.value = number(value, "a margin");
       break;
     case Column::kTruncated:
     case Column::kFinishReason:
       cell.value = cuts(value, column);
       break;
-    case Column::kRefChosenLogps:
-    case Column::kRefRejectedLogps:
-      if (take(value.type(), "a value") == json::json_type::array)
-        cell.value = numbers(value, "a log-probability");
-      else
-        cell.value = number(value, "a log-probability, of the whole answer or of each of its tokens");
+    case Column::kMask:
+      cell.value = mask(value, column);
       break;
-    case Column::kRewards:
-      cell.value = numbers(value, "a reward");
-      break;
-    case Column::kAdvantages:
-      cell.value = numbers(value, "an advantage");
+    case Column::kUid:
+      cell.value = name(value, text("a text or an integer in '", names.in_file(column), "'"));
       break;
     case Column::kCompletions:
       completions(value, cell);
-      break;
-    case Column::kMessages:
-      cell.value = messages(value, "a list of messages");
       break;
     case Column::kTools:
     case Column::kChatTemplateKwargs:
       extras(column, value, cell);
       break;
-    default:
-      if (column != Column::kText && take(value.type(), "a value") == json::json_type::array)
+    case Column::kPrompt:
+    case Column::kCompletion:
+    case Column::kChosen:
+    case Column::kRejected:
+    case Column::kText:
+    case Column::kMessages:
+      if (column == Column::kMessages ||
+          (column != Column::kText && take(value.type(), "a value") == json::json_type::array))
         cell.value = messages(value, "a list of messages");
       else
         cell.value = string(value, text("a string in '", names.in_file(column), "'"));
+      break;
+    default:
+      numbers_cell(column, value, cell);
   }
 }
 

@@ -46,6 +46,13 @@ void check_length(const Row& row, size_t offset, size_t length, std::string_view
   if (length != wanted) fail_at(row.place, offset, text(what, " has ", length, " entries, ", of, " has ", wanted));
 }
 
+std::string uid_of(const Row& row, const GroupMaker& maker) {
+  if (maker.options.group_by != GroupBy::kUid) return "";
+  if (!row.has(kUid))
+    fail_at(row.place, 0, text("data.group_by is uid, and the row has no '", maker.names.in_file(kUid), "'"));
+  return row.get<std::string>(kUid);
+}
+
 std::vector<int32_t> cuts_of(const Row& row, const GroupMaker& maker, size_t completions) {
   if (!row.has(kTruncated) && !row.has(kFinishReason)) return std::vector<int32_t>(completions, 0);
   if (row.has(kTruncated) && row.has(kFinishReason))

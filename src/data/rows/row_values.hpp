@@ -15,6 +15,9 @@ namespace fpdist::data {
 /// for another number of completions.
 std::vector<int32_t> cuts_of(const Row& row, const GroupMaker& maker, size_t completions);
 
+/// The row's uid where rows are grouped by it, "" otherwise. Throws DataError where it has none.
+std::string uid_of(const Row& row, const GroupMaker& maker);
+
 /// Fills the ref_logp of a pair whose row has ref_chosen_logps and ref_rejected_logps. `cut_here`: samples of `group`
 /// that data.max_length cut, whose sums are not known. Throws DataError where the columns do not fit.
 void set_reference_logps(const Row& row, const GroupMaker& maker, int64_t cut_here, Group& group);

@@ -171,7 +171,7 @@ MadeGroup TextRow::make(std::span<const EncodedText> encoded) const {
   }
   if (is_dropped(samples, prompt_length)) return {};
 
-  MadeGroup made{.group = Group{}, .prompt_differs = prompt_length < whole_prompt};
+  MadeGroup made{.group = Group{}, .uid = uid_of(row_, maker_), .prompt_differs = prompt_length < whole_prompt};
   for (Sample& one : samples) {
     if (one.length() <= maker_.options.max_length) continue;
     cut(one, maker_.options.max_length, maker_.options.truncation_mode);
@@ -206,6 +206,15 @@ bool TextRow::is_dropped(const std::vector<Sample>& samples, size_t prompt_lengt
          static_cast<int64_t>(prompt_length) >= most;
 }
 
+/// Of a row with one completion.
+void TextRow::set_flat_value(Sample& sample) const {
+  if (row_.has(kReward) == row_.has(kAdvantage))
+    fail(text("a row needs '", maker_.names.in_file(kReward), "' or '", maker_.names.in_file(kAdvantage),
+              "', one of the two"));
+  if (row_.has(kReward)) sample.reward = row_.get<double>(kReward);
+  if (row_.has(kAdvantage)) sample.advantage = row_.get<double>(kAdvantage);
+}
+
 /// Margins, rewards and advantages.
 void TextRow::set_values(Group& group) const {
   if (row_.has(kMargin)) group.margin = row_.get<double>(kMargin);
@@ -213,6 +222,7 @@ void TextRow::set_values(Group& group) const {
     for (const Sample& one : group.sample)
       if (one.token.empty()) fail("a sample without any token has nothing to be scored: give a prompt or a completion");
   if (formats_.group != RowGroup::kRollouts) return;
+  if (row_.has(kCompletion)) return set_flat_value(group.sample.front());
   if (row_.has(kRewards) == row_.has(kAdvantages))
     fail(text("a row needs '", maker_.names.in_file(kRewards), "' or '", maker_.names.in_file(kAdvantages),
               "', one of the two"));

@@ -45,6 +45,7 @@ class TextRow {
   Sample sample(const EncodedText& encoded, size_t prompt_length) const;
   bool is_dropped(const std::vector<Sample>& samples, size_t prompt_length) const;
   void set_values(Group& group) const;
+  void set_flat_value(Sample& sample) const;
 
   const Row& row_;
   const GroupMaker& maker_;

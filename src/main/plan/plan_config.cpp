@@ -61,8 +61,7 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   const config::Config& config = job.config;
   Warnings log;
   const data::Dataset dataset = config::read_data(config, job.model, log);
-  const data::Loader loader(static_cast<int64_t>(dataset.group.size()), config.train.groups_per_step, config.train.seed,
-                            config.data.shuffle);
+  const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
   const plan::Atomic atomic = loss::spec_of(config.method, config.loss).atomic();
   std::vector<PlanRequest> requests;
   for (int64_t step = 0; step < std::min(wanted.steps, config.train.max_steps); ++step) {

@@ -13,6 +13,7 @@
 #include "fpdist/trainer/trainer.hpp"
 #include "src/config/read_data.hpp"
 #include "src/core/clock.hpp"
+#include "src/core/words.hpp"
 #include "src/trainer/run/run_files.hpp"
 
 namespace fpdist::trainer {
@@ -25,9 +26,19 @@ class RunData {
  public:
   RunData(const config::Settled& job, LogSink& log)
       : dataset_(config::read_data(job.config, job.model, log)),
-        loader_(static_cast<int64_t>(dataset_.group.size()), job.config.train.groups_per_step, job.config.train.seed,
-                job.config.data.shuffle) {}
+        loader_(data::make_loader(dataset_, job.config.data, job.config.train.groups_per_step, job.config.train.seed)) {
+  }
   std::vector<data::Group>& groups() { return dataset_.group; }
+  /// What a step shares, and would share batched otherwise.
+  std::string sharing(const config::Config& config) const {
+    data::DataOptions other = config.data;
+    const bool by_prefix = other.batching == data::Batching::kPrefix;
+    other.batching = by_prefix ? data::Batching::kShuffle : data::Batching::kPrefix;
+    const data::Loader others = data::make_loader(dataset_, other, config.train.groups_per_step, config.train.seed);
+    return text(number("a step can share %.2fx", data::step_sharing(dataset_, loader_)),
+                number(", %.2fx", data::step_sharing(dataset_, others)), " with data.batching: ",
+                by_prefix ? "shuffle" : "prefix");
+  }
   int64_t steps_per_epoch() const { return loader_.steps_per_epoch(); }
   std::shared_ptr<const std::vector<data::Group>> step(int64_t index) const {
     return std::make_shared<const std::vector<data::Group>>(data::pick_groups(dataset_, loader_.step(index)));
@@ -98,6 +109,7 @@ void run(Trainer& trainer, RunData& data, const Hook& hook) {
   RunRecord record(trainer, hook);
   say_what_runs(trainer, record.log());
   record.log().info(text(data.groups().size(), " groups, ", data.steps_per_epoch(), " steps an epoch"));
+  if (trainer.world().rank() == 0) record.log().info(data.sharing(trainer.settled().config));
   trainer.prepare_reference(data.groups(), record.log());
   record.begin();
   auto next = data.step(0);

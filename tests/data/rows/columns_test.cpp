@@ -103,7 +103,7 @@ TEST_F(Columns, CutsThatDoNotFitTheRowAreRefused) {
                      {"1:44: wrong type: expected true or false in 'truncated'"});
   test::expect_words(
       error(Method::kGrpo, R"({"prompt_ids":[5],"completions":[{"ids":[7],"reward":1}],"truncated":[true]})"),
-      {"'truncated' of text rows"});
+      {"'truncated' and 'prompt_ids' are of different kinds of rows"});
 }
 
 double sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }

@@ -1,0 +1,39 @@
+#pragma once
+// main: what a data set is like, and what its prefixes will save.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fpdist/config/config.hpp"
+#include "fpdist/data/reader.hpp"
+#include "fpdist/data/tokenizer.hpp"
+
+namespace fpdist::main_program {
+
+/// Lengths of something, in tokens.
+struct Lengths {
+  std::string of;
+  std::vector<int64_t> sorted;
+  int64_t quantile(double share) const;
+  double mean() const;
+};
+
+/// A run of tokens that several samples share from their start on.
+struct SharedPrefix {
+  int64_t tokens, samples;
+  std::string text;  ///< its beginning and end
+};
+
+struct DataReport {
+  int64_t groups = 0, samples = 0, tokens = 0, targets = 0, dropped = 0, cut = 0, differing_prompts = 0;
+  std::vector<Lengths> lengths = {};  ///< prompt, completion, sample, group (tokens of its tree)
+  /// Tokens over computed tokens: inside groups; in a step, shuffled and batched by prefix; over the whole set.
+  double sharing_groups = 1, sharing_shuffled = 1, sharing_by_prefix = 1, sharing_all = 1;
+  std::vector<SharedPrefix> largest = {};  ///< by tokens saved
+};
+
+DataReport make_report(const data::Dataset& dataset, const config::Config& config, data::Tokenizer& tokenizer);
+std::string report_text(const DataReport& report);
+
+}  // namespace fpdist::main_program

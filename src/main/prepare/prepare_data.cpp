@@ -1,0 +1,78 @@
+#include "src/main/prepare/prepare_data.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+#include <utility>
+
+#include "fpdist/config/command_line.hpp"
+#include "fpdist/core/error.hpp"
+#include "fpdist/data/tokenizer.hpp"
+#include "src/config/read_data.hpp"
+#include "src/main/prepare/data_report.hpp"
+#include "src/main/prepare/dump_rows.hpp"
+#include "src/main/prepare/show_rows.hpp"
+#include "src/main/program.hpp"
+
+namespace fpdist::main_program {
+namespace {
+
+/// The value of `--name VALUE` or `--name=VALUE`, taken out of `arguments`.
+std::optional<std::string> take(const std::string& name, std::vector<std::string>& arguments) {
+  for (auto at = arguments.begin(); at != arguments.end(); ++at) {
+    if (at->starts_with(name + "=")) {
+      const std::string value = at->substr(name.size() + 1);
+      arguments.erase(at);
+      return value;
+    }
+    if (*at != name) continue;
+    check<ConfigError>(at + 1 != arguments.end(), name, " needs a value; see fpdist_prepare --help");
+    const std::string value = at[1];
+    arguments.erase(at, at + 2);
+    return value;
+  }
+  return std::nullopt;
+}
+
+int64_t count_of(const std::string& name, const std::optional<std::string>& value) {
+  if (!value) return 0;
+  int64_t count = -1;
+  const auto [end, error] = std::from_chars(value->data(), value->data() + value->size(), count);
+  check<ConfigError>(error == std::errc() && end == value->data() + value->size() && count >= 0, name, " is ", *value,
+                     ": give a number of groups");
+  return count;
+}
+
+/// The job on as few ranks as its mesh allows: data are the same on all.
+config::Settled settle_alone(config::Config config) {
+  plan::ParallelOptions& mesh = config.parallel;
+  for (int* axis : {&mesh.dp, &mesh.pp, &mesh.cp, &mesh.tp}) *axis = std::max(1, *axis);
+  const int ranks = mesh.size();
+  return config::settle(std::move(config), ranks);
+}
+
+}  // namespace
+
+void prepare_data(std::vector<std::string> arguments) {
+  const std::optional<std::string> dump = take("--dump", arguments);
+  const int64_t shown = count_of("--show", take("--show", arguments));
+  const config::Settled job = settle_alone(config::parse_command_line(arguments).config);
+  ConsoleLog log;
+  const auto tokenizer = config::tokenizer_of(job.config, job.model);
+  const data::Dataset dataset = config::read_data(job.config, job.model, *tokenizer, log);
+  for (int64_t i = 0; i < std::min(shown, std::ssize(dataset.group)); ++i)
+    std::cout << show_group(dataset.group[static_cast<size_t>(i)], *tokenizer, isatty(STDOUT_FILENO) != 0) << "\n";
+  std::cout << report_text(make_report(dataset, job.config, *tokenizer)) << std::flush;
+  if (!dump) return;
+  const auto parent = std::filesystem::path(*dump).parent_path();
+  std::error_code made;
+  if (!parent.empty()) std::filesystem::create_directories(parent, made);
+  dump_rows(dataset, job.config.method, *dump);
+  log.info(text("wrote ", *dump));
+}
+
+}  // namespace fpdist::main_program
