@@ -36,8 +36,8 @@ class RunData {
     other.batching = by_prefix ? data::Batching::kShuffle : data::Batching::kPrefix;
     const data::Loader others = data::make_loader(dataset_, other, config.train.groups_per_step, config.train.seed);
     return text(number("a step can share %.2fx", data::step_sharing(dataset_, loader_)),
-                number(", %.2fx", data::step_sharing(dataset_, others)), " with data.batching: ",
-                by_prefix ? "shuffle" : "prefix");
+                number(", %.2fx", data::step_sharing(dataset_, others)),
+                " with data.batching: ", by_prefix ? "shuffle" : "prefix");
   }
   int64_t steps_per_epoch() const { return loader_.steps_per_epoch(); }
   std::shared_ptr<const std::vector<data::Group>> step(int64_t index) const {
