@@ -2,17 +2,9 @@
 // products, several ways through attention with guards around their faults. The laws of the operators themselves are
 // kernels_operators_test's, on this device too.
 #include <ATen/ATen.h>
-#include <c10/cuda/CUDAFunctions.h>
-#include <gtest/gtest.h>
 
-#include <functional>
-#include <utility>
-#include <vector>
-
-#include "fpdist/core/error.hpp"
 #include "fpdist/ops/attention_calls.hpp"
 #include "fpdist/optim/adamw.hpp"
-#include "kernels/common/dispatch.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rotary/rotary.hpp"
@@ -20,50 +12,14 @@
 #include "kernels/swiglu/swiglu.hpp"
 #include "kernels/tree_attention/library/run_calls.hpp"
 #include "kernels/tree_attention/library/varlen.hpp"
-#include "kernels/tree_attention/tiled/tiled_attention.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
-#include "tests/support/device/test_device.hpp"
+#include "tests/kernels/gpu_case.hpp"
 #include "tests/support/laws/relative_error.hpp"
 #include "tests/support/laws/tolerance.hpp"
 #include "tests/support/random/random_tree.hpp"
 
 namespace fpdist::kernels {
 namespace {
-
-using test::here, test::Made, test::there;
-
-/// While it lives, whatever makes the host wait for the device throws.
-class NoWaiting {
- public:
-  NoWaiting() : before_(c10::cuda::warning_state().get_sync_debug_mode()) {
-    c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_ERROR);
-  }
-  ~NoWaiting() { c10::cuda::warning_state().set_sync_debug_mode(before_); }
-  NoWaiting(const NoWaiting&) = delete;
-  NoWaiting& operator=(const NoWaiting&) = delete;
-
- private:
-  c10::cuda::SyncDebugMode before_;
-};
-
-class Gpu : public testing::Test {
- protected:
-  void SetUp() override {
-    if (test::where().is_cpu()) GTEST_SKIP() << "SKIPPED: run with --device cuda";
-    at::manual_seed(20261121);
-  }
-};
-
-at::Tensor random(at::IntArrayRef sizes, at::ScalarType dtype = at::kFloat) {
-  return there(at::randn(sizes).to(dtype));
-}
-
-/// What is made once (handles, plans, modules) may wait; what comes after may not.
-void expect_no_waiting(const char* what, const std::function<void()>& run) {
-  run();
-  const NoWaiting guard;
-  EXPECT_NO_THROW(run()) << what << " waits for the device";
-}
 
 TEST_F(Gpu, NoOperatorWaitsForTheDevice) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
@@ -123,27 +79,6 @@ TEST_F(Gpu, Bfloat16WeightGradientsAddUpInFloat32OverManyCalls) {
   EXPECT_LT(test::relative_error(here(db), bias_sum), 1e-6);
 }
 
-AttentionMask whole_pack(const std::vector<int32_t>& end) {
-  const at::Tensor row = at::arange(static_cast<int64_t>(end.size()), at::kInt);
-  return {row, row, test::int_tensor(end)};
-}
-
-int64_t capability() {
-  const auto ask = find_operator<int64_t(int64_t)>("fpdist::compute_capability");
-  return ask.call(there(at::empty({1})).device().index());
-}
-
-struct Problem {
-  AttentionInputs in;
-  at::Tensor grad;
-};
-Problem random_problem(const AttentionMask& mask, int64_t group, int64_t head_size) {
-  const int64_t count = mask.q_row.numel();
-  const auto make = [&](int64_t heads) { return random({count, heads, head_size}, at::kBFloat16); };
-  return {{make(2 * group), make(2), make(2)}, make(2 * group)};
-}
-
-using Results = std::vector<at::Tensor>;  ///< out, lse, dq, dk, dv
 Results run_backend(Backend backend, const VarlenCall& call, const Problem& p, const AttentionOptions& options) {
   const AttentionInputs in{call.q.select(p.in.q), call.k.select(p.in.k), call.k.select(p.in.v)};
   const at::Tensor grad = call.q.select(p.grad);
@@ -239,107 +174,6 @@ TEST_F(Gpu, CallsLaidOutOnceGiveTheOperatorsBits) {
   const auto [own_dq, own_dk, own_dv] = run_calls_backward(grad, in, whole, *calls, options);
   EXPECT_TRUE(at::equal(here(dq), here(own_dq)) && at::equal(here(dk), here(own_dk)));
   EXPECT_TRUE(at::equal(here(dv), here(own_dv)));
-}
-
-/// out, lse, dq, dk, dv by our own kernels.
-Results run_tiles(const Problem& p, const AttentionMask& mask, const AttentionOptions& options) {
-  const AttentionTiles tiles = make_tiles(mask, p.in.q.device());
-  const AttentionOutput own = tiled_attention(p.in, tiles, options);
-  const auto [dq, dk, dv] = tiled_attention_backward(p.grad, p.in, own, tiles, options);
-  return {own.out, own.lse, dq, dk, dv};
-}
-
-/// The same by the CPU twin, in float64.
-Results exact_results(const Problem& p, const AttentionMask& mask, const AttentionOptions& options) {
-  const auto wide = [](const at::Tensor& x) { return here(x).to(at::kDouble); };
-  const AttentionInputs in{wide(p.in.q), wide(p.in.k), wide(p.in.v)};
-  const AttentionOutput own = tree_attention(in, mask, options);
-  const auto [dq, dk, dv] = tree_attention_backward(wide(p.grad), in, own, mask, options);
-  return {own.out, own.lse, dq, dk, dv};
-}
-
-/// out, dq, dk, dv of torch's own attention on the CPU in bfloat16, the tree as a mask [T,T].
-Results torch_results(const Problem& p, const AttentionMask& mask, const AttentionOptions& options) {
-  const at::AutoGradMode with_grad(true);
-  const auto as_batch = [&](const at::Tensor& x) {
-    return here(x).transpose(0, 1).unsqueeze(0).repeat_interleave(p.in.q.size(1) / x.size(1), 1).requires_grad_();
-  };
-  const at::Tensor q = as_batch(p.in.q), k = as_batch(p.in.k), v = as_batch(p.in.v);
-  const at::Tensor rows = mask.q_row.unsqueeze(1);
-  const at::Tensor visible = rows.ge(mask.k_row).logical_and(rows.lt(mask.k_end));
-  const at::Tensor out = at::scaled_dot_product_attention(q, k, v, visible, 0.0, false, options.scale);
-  out.backward(here(p.grad).transpose(0, 1).unsqueeze(0));
-  const auto rows_of = [](const at::Tensor& x, int64_t heads) {  // grouped heads add up
-    return x.squeeze(0).transpose(0, 1).to(at::kDouble).unflatten(1, {heads, -1}).sum(2);
-  };
-  const int64_t heads = p.in.q.size(1), key_heads = p.in.k.size(1);
-  return {rows_of(out.detach(), heads), rows_of(q.grad(), heads), rows_of(k.grad(), key_heads),
-          rows_of(v.grad(), key_heads)};
-}
-
-TEST_F(Gpu, OurAttentionIsThatOfFloat64AndNoWorseThanTorchs) {
-  if (capability() != 90) GTEST_SKIP() << "Hopper's kernels";
-  const AttentionOptions options{.scale = 0.1};
-  for (const auto& [head_size, group] : {std::pair{64, 1}, {64, 7}, {128, 4}}) {
-    SCOPED_TRACE(testing::Message() << "head " << head_size << ", group " << group);
-    const AttentionMask mask = whole_pack(test::fan_subtree_ends(150, 3, 70));
-    const Problem p = random_problem(mask, group, head_size);
-    const Results own = run_tiles(p, mask, options), exact = exact_results(p, mask, options);
-    const Results torchs = torch_results(p, mask, options);
-    for (const size_t i : {0, 2, 3, 4}) {
-      const at::Tensor &theirs = torchs[i == 0 ? 0 : i - 1], error = here(own[i]).to(at::kDouble) - exact[i];
-      EXPECT_LT(error.norm().item<double>(), 2 * (theirs - exact[i]).norm().item<double>()) << "result " << i;
-      EXPECT_LT(test::relative_error(here(own[i]), exact[i]),
-                test::tolerance(i == 0 ? Made::kAttention : Made::kAttentionGradient, at::kBFloat16, test::where()))
-          << "result " << i;
-    }
-    EXPECT_LT(test::relative_error(here(own[1]), exact[1]), test::tolerance(Made::kSum, at::kBFloat16, test::where()));
-  }
-}
-
-TEST_F(Gpu, OurAttentionGivesTheSameBitsTwiceAndWaitsForNothing) {
-  if (capability() != 90) GTEST_SKIP() << "Hopper's kernels";
-  const AttentionMask mask = whole_pack(test::fan_subtree_ends(200, 2, 60));
-  const Problem p = random_problem(mask, 2, 64);
-  const Results first = run_tiles(p, mask, {.scale = 0.1});
-  Results second;
-  expect_no_waiting("tiled_attention", [&] { second = run_tiles(p, mask, {.scale = 0.1}); });
-  for (size_t i = 0; i < first.size(); ++i) EXPECT_TRUE(at::equal(here(first[i]), here(second[i]))) << "result " << i;
-}
-
-TEST_F(Gpu, OurAttentionTakesEveryStrideAndNoRows) {
-  if (capability() != 90) GTEST_SKIP() << "Hopper's kernels";
-  const AttentionMask mask = whole_pack(test::fan_subtree_ends(40, 2, 30));
-  Problem p = random_problem(mask, 1, 64);
-  const Results dense = run_tiles(p, mask, {});
-  const auto wide = [](const at::Tensor& x, int64_t more) {  // rows that begin 2 * more bytes apart from dense ones
-    const at::Tensor all = at::zeros({x.size(0), x.size(1) * x.size(2) + more}, x.options());
-    const at::Tensor part = all.narrow(1, 0, x.size(1) * x.size(2)).unflatten(1, {x.size(1), x.size(2)});
-    part.copy_(x);
-    return part;
-  };
-  for (const int64_t more : {8, 4}) {  // what TMA takes, and what is copied first
-    const Problem apart{{wide(p.in.q, more), wide(p.in.k, more), wide(p.in.v, more)}, wide(p.grad, more)};
-    const Results own = run_tiles(apart, mask, {});
-    for (size_t i = 0; i < own.size(); ++i) EXPECT_TRUE(at::equal(here(own[i]), here(dense[i]))) << "result " << i;
-  }
-  const at::Tensor none = at::empty({0}, at::kInt);
-  const AttentionMask no_keys{mask.q_row, none, none};
-  p.in.k = p.in.k.narrow(0, 0, 0), p.in.v = p.in.v.narrow(0, 0, 0);
-  const Results empty = run_tiles(p, no_keys, {});
-  EXPECT_TRUE(here(empty[0]).eq(0).all().item<bool>() && here(empty[1]).isneginf().all().item<bool>());
-  EXPECT_TRUE(here(empty[2]).eq(0).all().item<bool>());
-}
-
-TEST_F(Gpu, OurAttentionRefusesWhatItHasNoKernelFor) {
-  if (capability() != 90) GTEST_SKIP() << "Hopper's kernels";
-  const AttentionMask mask = whole_pack(std::vector<int32_t>(10, 10));
-  const Problem p = random_problem(mask, 1, 32);
-  EXPECT_THROW(run_tiles(p, mask, {}), ShapeError);
-  const Problem fine = random_problem(mask, 1, 64);
-  EXPECT_THROW(run_tiles(fine, mask, {.scale = -1}), ShapeError);
-  const AttentionTiles other = make_tiles(whole_pack(std::vector<int32_t>(200, 200)), fine.in.q.device());
-  EXPECT_THROW(tiled_attention(fine.in, other, {}), ShapeError);
 }
 
 TEST_F(Gpu, AdamWStepsAsOnTheCpuWithoutWaiting) {
