@@ -169,15 +169,15 @@ Memory measure(comm::World& world, const prefix::TreeLayout& layout, const plan:
   Memory memory;
   {
     const std::span<const plan::CpPlan> slices(plan, plan == nullptr ? 0 : 1);
-    parallel::PackTensors tensors =
-        std::move(parallel::make_slice_tensors(layout, {.slices = slices, .cp_rank = world.rank()}).front());
+    parallel::RowsHere rows =
+        parallel::make_pack_tensors(layout, {.slices = slices, .cp_rank = world.rank()}).slice.front().rows;
     if (plan != nullptr)
-      tensors.exchange = std::make_shared<parallel::ContextExchange>(slices, layout.subtree_end, *keys, *gradients);
-    memory.rows = tensors.own_rows(0), memory.index = counter.live();
+      rows.exchange = std::make_shared<parallel::ContextExchange>(slices, layout.subtree_end, *keys, *gradients);
+    memory.rows = rows.own_rows(0), memory.index = counter.live();
     world.communicator().barrier();
     counter.restart();
     const auto start = Clock::now();
-    const at::Tensor hidden = model.forward(0, tensors, {});
+    const at::Tensor hidden = model.forward(0, rows, {});
     memory.kept = counter.live() - memory.index;
     model.backward_input(0, at::ones_like(hidden));
     memory.seconds = seconds_since(start);

@@ -77,9 +77,9 @@ struct Transformer::Impl {
   }
   at::Tensor embed(const PackContext& context) const {
     use({&weights.embedding, 1});
-    return options.tp == nullptr ? ops::embedding(context.tensors.token, *weights.embedding)
-                                 : parallel::embedding(context.tensors.token, *weights.embedding, *options.tp,
-                                                       context.tensors.shard_rows);
+    return options.tp == nullptr ? ops::embedding(context.rows.token, *weights.embedding)
+                                 : parallel::embedding(context.rows.token, *weights.embedding, *options.tp,
+                                                       context.rows.shard_rows);
   }
   at::Tensor run(size_t index, const at::Tensor& x, const PackContext& context) const {
     use(segment_parameters[index]);
@@ -126,15 +126,15 @@ struct Transformer::Impl {
     if (hook && !queue) hook({&weights.embedding, 1});
     return {};
   }
-  std::vector<parallel::ResidentKeys>* keys_of(int pack, const parallel::PackTensors& tensors) {
-    if (tensors.slices == 1) return nullptr;
+  std::vector<parallel::ResidentKeys>* keys_of(int pack, const parallel::RowsHere& rows) {
+    if (rows.slices == 1) return nullptr;
     auto& keys = resident_keys[pack];
     keys.resize(weights.block.size());
     return &keys;
   }
-  at::Tensor head_rows(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
-    const at::Tensor own = pick_rows(hidden, tensors.head_row);
-    return options.tp == nullptr ? own : parallel::gather_rows(own, *options.tp, tensors.head_count);
+  at::Tensor head_rows(const at::Tensor& hidden, const parallel::HeadRows& head) const {
+    const at::Tensor own = pick_rows(hidden, head.row);
+    return options.tp == nullptr ? own : parallel::gather_rows(own, *options.tp, head.count);
   }
   /// Ahead of every use of the head.
   void use_head(Head wanted, const char* what) const {
@@ -185,23 +185,23 @@ void Transformer::initialize(uint64_t seed, std::string_view name) {
   model::initialize(**found, impl_->config.initializer_range, seed);
 }
 
-at::Tensor Transformer::forward(int pack, const parallel::PackTensors& tensors, const at::Tensor& input) {
+at::Tensor Transformer::forward(int pack, const parallel::RowsHere& rows, const at::Tensor& input) {
   check(input.defined() != impl_->embeds(), impl_->embeds() ? "the first run of layers takes no input rows"
                                                             : "this run of layers needs the previous run's rows");
-  check(impl_->in_flight.count({pack, tensors.slice}) == 0, "pack ", pack,
+  check(impl_->in_flight.count({pack, rows.slice}) == 0, "pack ", pack,
         " is already in flight: call backward_input or discard first");
   InFlight kept{
-      .context = {tensors, impl_->rotary.tables(tensors.depth), impl_->options.tp, impl_->keys_of(pack, tensors)},
+      .context = {rows, impl_->rotary.tables(rows.depth), impl_->options.tp, impl_->keys_of(pack, rows)},
       .embedded = {},
       .segment = {}};
   if (!impl_->options.trainable || !at::GradMode::is_enabled()) {
-    const at::Tensor rows = impl_->run_all(kept.context, input);
-    if (tensors.slice + 1 == tensors.slices) impl_->resident_keys.erase(pack);
-    return rows;
+    const at::Tensor hidden = impl_->run_all(kept.context, input);
+    if (rows.slice + 1 == rows.slices) impl_->resident_keys.erase(pack);
+    return hidden;
   }
-  const at::Tensor rows = impl_->run_kept(kept, input);
-  impl_->in_flight.emplace(std::pair(pack, tensors.slice), std::move(kept));
-  return rows;
+  const at::Tensor hidden = impl_->run_kept(kept, input);
+  impl_->in_flight.emplace(std::pair(pack, rows.slice), std::move(kept));
+  return hidden;
 }
 
 at::Tensor Transformer::backward_input(int pack, int slice, const at::Tensor& grad_output) {
@@ -229,31 +229,31 @@ void Transformer::discard(int pack) {
   impl_->resident_keys.erase(pack);
 }
 
-ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
+ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const parallel::HeadRows& head) const {
   impl_->use_head(Head::kLanguageModel, "log-probs");
-  const at::Tensor rows = impl_->head_rows(hidden, tensors);
+  const at::Tensor rows = impl_->head_rows(hidden, head);
   return impl_->options.tp == nullptr
-             ? ops::selected_logprob(rows, *impl_->weights.head, tensors.score_row, tensors.score_target)
-             : parallel::selected_logprob(rows, *impl_->weights.head, tensors.score_row, tensors.score_target,
+             ? ops::selected_logprob(rows, *impl_->weights.head, head.score_row, head.score_target)
+             : parallel::selected_logprob(rows, *impl_->weights.head, head.score_row, head.score_target,
                                           *impl_->options.tp);
 }
 
-at::Tensor Transformer::mean_logits(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
+at::Tensor Transformer::mean_logits(const at::Tensor& hidden, const parallel::HeadRows& head) const {
   impl_->use_head(Head::kLanguageModel, "mean logits");
   const at::NoGradGuard no_grad;
   const auto dtype = ops::accumulate_dtype(hidden.scalar_type());
   const at::Tensor weight = at::sum(impl_->weights.head->value, {0}, /*keepdim=*/false, dtype)
                                 .div_(static_cast<double>(impl_->config.vocab_size));
-  at::Tensor mean = at::mv(impl_->head_rows(hidden.detach(), tensors).to(dtype), weight);
+  at::Tensor mean = at::mv(impl_->head_rows(hidden.detach(), head).to(dtype), weight);
   if (impl_->options.tp != nullptr) impl_->options.tp->all_reduce(mean);
   return mean;
 }
 
-at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::PackTensors& tensors) const {
+at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::HeadRows& head) const {
   impl_->use_head(Head::kScore, "scores");
-  check<DataError>(!tensors.has_empty_sample, "a sample without tokens has no score: a reward model needs ",
+  check<DataError>(!head.has_empty_sample, "a sample without tokens has no score: a reward model needs ",
                    "at least one token in every prompt and completion together");
-  const at::Tensor last = pick_rows(hidden, tensors.last_row);
+  const at::Tensor last = pick_rows(hidden, head.last_row);
   return ops::linear(last, *impl_->weights.head).squeeze(1).to(ops::accumulate_dtype(hidden.scalar_type()));
 }
 

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <numeric>
 
 #include "fpdist/parallel/stage.hpp"
@@ -47,8 +46,9 @@ struct Homes {
 
 // All slices of a pack in one go over its rows and scores: there may be as many slices as rows.
 
-void fill_rows(std::vector<PackTensors>& all, const prefix::TreeLayout& layout, const Homes& homes,
-               const RowShare& share) {
+using Slices = std::vector<PackTensors::Slice>;
+
+void fill_rows(Slices& all, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
   struct Rows {
     std::vector<int32_t> token, depth, row, end;
   };
@@ -60,38 +60,40 @@ void fill_rows(std::vector<PackTensors>& all, const prefix::TreeLayout& layout, 
     rows.row.push_back(static_cast<int32_t>(r)), rows.end.push_back(layout.subtree_end[r]);
   }
   for (size_t s = 0; s < all.size(); ++s) {
-    all[s].token = int64s(of_slice[s].token), all[s].depth = int64s(of_slice[s].depth);
+    RowsHere& rows = all[s].rows;
+    rows.slice = static_cast<int>(s), rows.slices = static_cast<int>(all.size());
+    rows.token = int64s(of_slice[s].token), rows.depth = int64s(of_slice[s].depth);
     const at::Tensor row = int32s(of_slice[s].row);
-    all[s].mask = {row, row, int32s(of_slice[s].end)};
-    all[s].shard_rows = homes.shard_rows[s][index(share.cp_rank)];
+    rows.mask = {row, row, int32s(of_slice[s].end)};
+    rows.shard_rows = homes.shard_rows[s][index(share.cp_rank)];
   }
 }
 
 /// Score rows ascend, so a rank's own ascend too, and equal neighbours share a head row.
-void fill_scores(std::vector<PackTensors>& all, const prefix::TreeLayout& layout, const Homes& homes,
-                 const RowShare& share) {
+void fill_scores(Slices& all, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
   struct Scores {
     std::vector<int64_t> head_row, row, target;
     int32_t last = -1;
     int64_t heads = 0;
   };
   std::vector<Scores> of_slice(all.size());
-  for (PackTensors& pack : all) pack.head_count.assign(index(share.tp_size), 0);
+  for (PackTensors::Slice& slice : all) slice.head.count.assign(index(share.tp_size), 0);
   for (size_t s = 0; s < layout.score_row.size(); ++s) {
     const int32_t row = layout.score_row[s];
     const Home& home = homes.row[index(row)];
     if (home.cp != share.cp_rank) continue;
     Scores& scores = of_slice[index(home.slice)];
     if (row != scores.last) {
-      ++all[index(home.slice)].head_count[index(home.tp)], ++scores.heads;
+      ++all[index(home.slice)].head.count[index(home.tp)], ++scores.heads;
       if (home.tp == share.tp_rank) scores.head_row.push_back(home.place);
       scores.last = row;
     }
     scores.row.push_back(scores.heads - 1), scores.target.push_back(layout.score_target[s]);
   }
   for (size_t s = 0; s < all.size(); ++s) {
-    all[s].head_row = int64s(of_slice[s].head_row);
-    all[s].score_row = int64s(of_slice[s].row), all[s].score_target = int64s(of_slice[s].target);
+    HeadRows& head = all[s].head;
+    head.row = int64s(of_slice[s].head_row);
+    head.score_row = int64s(of_slice[s].row), head.score_target = int64s(of_slice[s].target);
   }
 }
 
@@ -117,17 +119,16 @@ struct Places {
   }
 };
 
-/// The fields that all slices of a pack have in common.
-PackTensors common_fields(const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
-  PackTensors pack;
+LossPlaces loss_places(const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
+  LossPlaces all;
   const size_t slices = homes.shard_rows.size(), cp_size = homes.shard_rows[0].size();
   const auto score_home = [&](size_t s) -> const Home& { return homes.row[index(layout.score_row[s])]; };
   Places scores(
       layout.score_row.size(), cp_size, slices, share.cp_rank, [&](size_t s) { return score_home(s).cp; },
       [&](size_t s) { return index(score_home(s).slice); });
-  pack.score_count = scores.count;
-  pack.score_place = int64s(scores.place), pack.own_score = int64s(scores.own);
-  pack.edge_score = int64s(layout.edge_score), pack.edge_sample = int64s(layout.edge_sample);
+  all.score_count = scores.count;
+  all.score_place = int64s(scores.place), all.own_score = int64s(scores.own);
+  all.edge_score = int64s(layout.edge_score), all.edge_sample = int64s(layout.edge_sample);
 
   const auto last = [&](size_t b) { return layout.sample[b].last_row; };
   Places samples(
@@ -139,65 +140,51 @@ PackTensors common_fields(const prefix::TreeLayout& layout, const Homes& homes, 
         return int64_t{home.cp} * share.tp_size + home.tp;
       },
       [&](size_t b) { return index(homes.row[index(last(b))].slice); });
-  pack.sample_count = samples.count;
-  pack.sample_place = int64s(samples.place), pack.own_sample = int64s(samples.own);
-  pack.samples = static_cast<int64_t>(layout.sample.size());
-  for (size_t b = 0; b < layout.sample.size(); ++b) pack.has_empty_sample = pack.has_empty_sample || last(b) < 0;
-  pack.slices = static_cast<int>(slices);
-  return pack;
+  all.sample_count = samples.count;
+  all.sample_place = int64s(samples.place), all.own_sample = int64s(samples.own);
+  return all;
 }
 
-void fill_last_rows(std::vector<PackTensors>& all, const prefix::TreeLayout& layout, const Homes& homes,
-                    const RowShare& share) {
+void fill_last_rows(Slices& all, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
   std::vector<std::vector<int64_t>> of_slice(all.size());
+  bool has_empty_sample = false;
   for (const prefix::SampleRef& sample : layout.sample) {
+    has_empty_sample = has_empty_sample || sample.last_row < 0;
     if (sample.last_row < 0) continue;
     const Home& home = homes.row[index(sample.last_row)];
     if (home.cp == share.cp_rank && home.tp == share.tp_rank) of_slice[index(home.slice)].push_back(home.place);
   }
-  for (size_t s = 0; s < all.size(); ++s) all[s].last_row = int64s(of_slice[s]);
+  for (size_t s = 0; s < all.size(); ++s)
+    all[s].head.last_row = int64s(of_slice[s]), all[s].head.has_empty_sample = has_empty_sample;
 }
 
-/// Of a whole pack at once: the fields that its slices share in the first one.
-void upload(std::vector<PackTensors>& slices, comm::Device& device) {
-  std::vector<at::Tensor*> all;
-  for (PackTensors& pack : slices)
+/// All of a pack in one block.
+void upload(PackTensors& pack, comm::Device& device) {
+  LossPlaces& places = pack.places;
+  std::vector<at::Tensor*> all{&places.score_place, &places.own_score,    &places.edge_score,
+                               &places.edge_sample, &places.sample_place, &places.own_sample};
+  for (auto& [rows, head] : pack.slice)
     all.insert(all.end(),
-               {&pack.token, &pack.depth, &pack.head_row, &pack.score_row, &pack.score_target, &pack.last_row});
-  const auto common = [](PackTensors& pack) {
-    return std::array{&pack.score_place, &pack.own_score,    &pack.edge_score,
-                      &pack.edge_sample, &pack.sample_place, &pack.own_sample};
-  };
-  const auto shared = common(slices.front());
-  all.insert(all.end(), shared.begin(), shared.end());
+               {&rows.token, &rows.depth, &head.row, &head.score_row, &head.score_target, &head.last_row});
   device.upload_all(all);
-  for (size_t s = 1; s < slices.size(); ++s)
-    for (size_t i = 0; i < shared.size(); ++i) *common(slices[s])[i] = *shared[i];
 }
 
 }  // namespace
 
-std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, const RowShare& share,
-                                            comm::Device* device) {
+PackTensors make_pack_tensors(const prefix::TreeLayout& layout, const RowShare& share, comm::Device* device) {
   const Homes homes(layout, share);
-  const PackTensors common = common_fields(layout, homes, share);
-  std::vector<PackTensors> all(index(common.slices), common);
-  for (size_t slice = 0; slice < all.size(); ++slice) all[slice].slice = static_cast<int>(slice);
-  fill_rows(all, layout, homes, share);
-  fill_scores(all, layout, homes, share);
-  fill_last_rows(all, layout, homes, share);
-  if (device == nullptr) return all;
-  upload(all, *device);
-  for (PackTensors& pack : all) {
-    pack.deterministic = device->deterministic();
+  PackTensors pack{.slice = Slices(homes.shard_rows.size()), .places = loss_places(layout, homes, share)};
+  fill_rows(pack.slice, layout, homes, share);
+  fill_scores(pack.slice, layout, homes, share);
+  fill_last_rows(pack.slice, layout, homes, share);
+  if (device == nullptr) return pack;
+  upload(pack, *device);
+  for (PackTensors::Slice& slice : pack.slice) {
+    slice.rows.deterministic = device->deterministic();
     // An exchange lays its own attention out.
-    if (share.slices.empty()) pack.calls = ops::prepare_attention(pack.mask, device->where());
+    if (share.slices.empty()) slice.rows.calls = ops::prepare_attention(slice.rows.mask, device->where());
   }
-  return all;
-}
-
-PackTensors make_pack_tensors(const prefix::TreeLayout& layout, comm::Device* device) {
-  return make_slice_tensors(layout, {}, device).front();
+  return pack;
 }
 
 }  // namespace fpdist::parallel

@@ -50,11 +50,11 @@ Result run(Transformer& model, const std::vector<std::vector<data::Sample>>& pac
   for (const auto& pack : packs) {
     const auto layout = layout_of(pack, share);
     if (layout.rows() == 0) continue;
-    const auto tensors = parallel::make_pack_tensors(layout);
-    const at::Tensor hidden = model.forward(0, tensors, {});
-    const auto out = model.logprobs(hidden, tensors);
-    const at::Tensor edge = out.logp.index_select(0, tensors.edge_score);
-    const at::Tensor sums = at::zeros({tensors.samples}, at::kDouble).index_add(0, tensors.edge_sample, edge);
+    const auto [slices, places] = parallel::make_pack_tensors(layout);
+    const at::Tensor hidden = model.forward(0, slices[0].rows, {});
+    const auto out = model.logprobs(hidden, slices[0].head);
+    const at::Tensor edge = out.logp.index_select(0, places.edge_score);
+    const at::Tensor sums = at::zeros({layout.sample.size()}, at::kDouble).index_add(0, places.edge_sample, edge);
     (at::tanh(0.3 * sums).sum() + (0.1 * edge).exp().sum()).backward();
     model.backward_input(0, hidden.grad().defined() ? hidden.grad() : at::zeros_like(hidden));
     logps.push_back(edge.detach());
@@ -104,11 +104,11 @@ TEST(Exactness, AnotherBranchesTokensChangeNoBitOfOurs) {
       const std::vector<data::Sample> samples{sample_of({5, 6, 7, 8, 9, 10, 11}),
                                               sample_of({5, 6, 7, other, other, 3, 4})};
       const auto layout = layout_of(samples, true);
-      const auto tensors = parallel::make_pack_tensors(layout);
-      const at::Tensor hidden = model.forward(0, tensors, {});
-      const at::Tensor mine = model.logprobs(hidden, tensors)
-                                  .logp.index_select(0, tensors.edge_score)
-                                  .masked_select(tensors.edge_sample == 0);
+      const auto [slices, places] = parallel::make_pack_tensors(layout);
+      const at::Tensor hidden = model.forward(0, slices[0].rows, {});
+      const at::Tensor mine = model.logprobs(hidden, slices[0].head)
+                                  .logp.index_select(0, places.edge_score)
+                                  .masked_select(places.edge_sample == 0);
       if (!first.defined()) first = mine;
       EXPECT_TRUE(at::equal(mine, first));
     }

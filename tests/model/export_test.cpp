@@ -36,11 +36,11 @@ void export_model(const Transformer& model, at::ScalarType dtype, const std::str
 void write_logits(Transformer& model, Head head, const std::string& folder) {
   std::vector<int32_t> ids;
   for (int32_t i = 0; i < 40; ++i) ids.push_back(i * 7 % 60);
-  const auto tensors = parallel::make_pack_tensors(layout_of({sample_of(ids)}, true));
+  const auto [rows, head_rows] = parallel::make_pack_tensors(layout_of({sample_of(ids)}, true)).slice[0];
   const at::NoGradGuard no_grad;
-  const at::Tensor hidden = model.forward(0, tensors, {});
-  const at::Tensor logits = head == Head::kScore ? model.scores(hidden, tensors) : model.logits(hidden);
-  checkpoint::write_safetensors(folder + ".logits.safetensors", {{"ids", tensors.token}, {"logits", logits}});
+  const at::Tensor hidden = model.forward(0, rows, {});
+  const at::Tensor logits = head == Head::kScore ? model.scores(hidden, head_rows) : model.logits(hidden);
+  checkpoint::write_safetensors(folder + ".logits.safetensors", {{"ids", rows.token}, {"logits", logits}});
 }
 
 void expect_round_trip(const Transformer& model, at::ScalarType dtype, Head head, const std::string& folder) {

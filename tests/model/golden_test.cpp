@@ -41,7 +41,7 @@ class Golden : public testing::TestWithParam<const char*> {
     auto model = load_model(dtype);
     const auto layout = layout_of(samples(), share);
     const at::NoGradGuard no_grad;
-    const at::Tensor logits = model.logits(model.forward(0, parallel::make_pack_tensors(layout), {}));
+    const at::Tensor logits = model.logits(model.forward(0, parallel::make_pack_tensors(layout).slice[0].rows, {}));
     for (size_t s = 0; s < 2; ++s) {
       const at::Tensor expected = expected_.tensor(name + std::to_string(s));
       EXPECT_LT(relative_error(logits.index_select(0, path(layout, s)), expected, 0.0), tolerance) << name << s;
@@ -83,9 +83,9 @@ TEST_P(Golden, Float64GradientsEqualTransformersSharedOrNot) {
   for (const bool share : {false, true}) {
     auto model = load_model(at::kDouble);
     const auto layout = layout_of(samples(), share);
-    const auto tensors = parallel::make_pack_tensors(layout);
-    const at::Tensor hidden = model.forward(0, tensors, {});
-    const at::Tensor logp = model.logprobs(hidden, tensors).logp.index_select(0, tensors.edge_score);
+    const auto [slices, places] = parallel::make_pack_tensors(layout);
+    const at::Tensor hidden = model.forward(0, slices[0].rows, {});
+    const at::Tensor logp = model.logprobs(hidden, slices[0].head).logp.index_select(0, places.edge_score);
     (logp * edge_weights(layout)).sum().backward();
     model.backward_input(0, hidden.grad());
     for (const auto& [name, gradient] : take_gradients(model)) {

@@ -20,19 +20,19 @@ namespace {
 using test::layout_of, test::make_model, test::randomize, test::relative_error, test::sample_of, test::small_config,
     test::take_gradients;
 
-parallel::PackTensors some_pack() {
+parallel::PackTensors::Slice some_pack() {
   const std::vector<data::Sample> samples{sample_of({5, 6, 7, 8, 9}), sample_of({5, 6, 7, 1, 2, 3}), sample_of({4, 4})};
-  return parallel::make_pack_tensors(layout_of(samples, true));
+  return parallel::make_pack_tensors(layout_of(samples, true)).slice.front();
 }
 
 /// Gradients of a loss over two packs that are in flight at the same time.
 std::map<std::string, at::Tensor> gradients(Transformer& model) {
-  const auto tensors = some_pack();
+  const auto slice = some_pack();
   std::vector<at::Tensor> hidden;
-  for (const int pack : {0, 7}) hidden.push_back(model.forward(pack, tensors, {}));
+  for (const int pack : {0, 7}) hidden.push_back(model.forward(pack, slice.rows, {}));
   for (const int pack : {7, 0}) {
     const at::Tensor& rows = hidden[pack == 0 ? 0 : 1];
-    (model.logprobs(rows, tensors).logp.sum() * (pack + 1)).backward();
+    (model.logprobs(rows, slice.head).logp.sum() * (pack + 1)).backward();
     EXPECT_FALSE(model.backward_input(pack, rows.grad()).defined());
   }
   return take_gradients(model);
@@ -45,8 +45,8 @@ TEST(Transformer, RecomputationChangesNoBit) {
       auto recomputed = make_model(small_config(family), dtype, Head::kLanguageModel, true, /*checkpointing=*/true);
       randomize(plain, 5);
       randomize(recomputed, 5);
-      const auto tensors = some_pack();
-      EXPECT_TRUE(at::equal(plain.forward(1, tensors, {}), recomputed.forward(1, tensors, {})));
+      const auto slice = some_pack();
+      EXPECT_TRUE(at::equal(plain.forward(1, slice.rows, {}), recomputed.forward(1, slice.rows, {})));
       const auto expected = gradients(plain), got = gradients(recomputed);
       for (const auto& [name, gradient] : expected) {
         EXPECT_TRUE(at::equal(got.at(name), gradient)) << name;
@@ -65,14 +65,14 @@ std::unique_ptr<at::ObserverContext> count_additions(const at::RecordFunction& c
 }
 
 TEST(Transformer, WithoutASumOverTpTheResidualsAreAddedInsideTheProducts) {
-  const auto tensors = some_pack();
+  const auto slice = some_pack();
   for (const int axis : {0, 1, 2}) {  // 0: no axis at all, as in a program of one rank
     comm::run_threads(std::max(1, axis), [&](comm::World& world) {
       Transformer model(small_config("qwen2"),
                         {.dtype = at::kFloat, .tp = axis == 0 ? nullptr : &world.communicator()});
       model.initialize(1);
-      auto own = tensors;
-      own.shard_rows = parallel::split_evenly(tensors.shard_rows[0], std::max(1, axis));
+      auto own = slice.rows;
+      own.shard_rows = parallel::split_evenly(slice.rows.shard_rows[0], std::max(1, axis));
       const at::NoGradGuard no_grad;
       additions = 0;
       at::addThreadLocalCallback(at::RecordFunctionCallback(count_additions).scopes({at::RecordScope::FUNCTION}));
@@ -144,12 +144,12 @@ TEST(Transformer, AFrozenModelKeepsNothing) {
   auto frozen = make_model(small_config("qwen2"), at::kDouble, Head::kLanguageModel, /*trainable=*/false);
   trained.initialize(1);
   frozen.initialize(1);
-  const auto tensors = some_pack();
-  const at::Tensor rows = frozen.forward(0, tensors, {});
+  const auto slice = some_pack();
+  const at::Tensor rows = frozen.forward(0, slice.rows, {});
   EXPECT_FALSE(rows.requires_grad());
-  EXPECT_TRUE(at::equal(rows, trained.forward(0, tensors, {})));
+  EXPECT_TRUE(at::equal(rows, trained.forward(0, slice.rows, {})));
   EXPECT_THROW(frozen.backward_input(0, rows), ShapeError);
-  EXPECT_FALSE(frozen.logprobs(rows, tensors).logp.requires_grad());
+  EXPECT_FALSE(frozen.logprobs(rows, slice.head).logp.requires_grad());
   for (const auto& parameter : frozen.parameters()) EXPECT_FALSE(parameter->main_grad.defined());
 }
 
@@ -166,28 +166,28 @@ TEST(Transformer, WithoutGradModeNothingIsKept) {
 TEST(Transformer, StageMisuseIsNamed) {
   auto model = make_model(small_config("llama"), at::kFloat);
   model.initialize(1);
-  const auto tensors = some_pack();
-  const at::Tensor rows = model.forward(3, tensors, {});
+  const auto slice = some_pack();
+  const at::Tensor rows = model.forward(3, slice.rows, {});
   EXPECT_TRUE(rows.requires_grad() && rows.is_leaf());
-  EXPECT_THROW(model.forward(3, tensors, {}), ShapeError);
-  EXPECT_THROW(model.forward(4, tensors, rows), ShapeError);
+  EXPECT_THROW(model.forward(3, slice.rows, {}), ShapeError);
+  EXPECT_THROW(model.forward(4, slice.rows, rows), ShapeError);
   model.discard(3);
   EXPECT_THROW(model.backward_input(3, rows), ShapeError);
-  model.forward(3, tensors, {});
+  model.forward(3, slice.rows, {});
   EXPECT_THROW(model.backward_input(3, at::Tensor()), ShapeError);
-  EXPECT_THROW(model.scores(rows, tensors), ShapeError);
+  EXPECT_THROW(model.scores(rows, slice.head), ShapeError);
 }
 
 TEST(Transformer, MeanLogitsAndLogprobsAgreeWithAllLogits) {
   auto model = make_model(small_config("qwen3"), at::kDouble);
   randomize(model, 2);
-  const auto tensors = some_pack();
-  const at::Tensor hidden = model.forward(0, tensors, {});
-  const at::Tensor logits = model.logits(hidden).index_select(0, tensors.head_row);
-  EXPECT_LT(relative_error(model.mean_logits(hidden, tensors), logits.mean(1), 0.0), 1e-12);
-  const auto out = model.logprobs(hidden, tensors);
+  const auto slice = some_pack();
+  const at::Tensor hidden = model.forward(0, slice.rows, {});
+  const at::Tensor logits = model.logits(hidden).index_select(0, slice.head.row);
+  EXPECT_LT(relative_error(model.mean_logits(hidden, slice.head), logits.mean(1), 0.0), 1e-12);
+  const auto out = model.logprobs(hidden, slice.head);
   const at::Tensor all = at::log_softmax(logits, 1);
-  EXPECT_LT(relative_error(out.logp.detach(), all.index({tensors.score_row, tensors.score_target}), 0.0), 1e-12);
+  EXPECT_LT(relative_error(out.logp.detach(), all.index({slice.head.score_row, slice.head.score_target}), 0.0), 1e-12);
   EXPECT_LT(relative_error(out.entropy.detach(), -(all.exp() * all).sum(1), 0.0), 1e-12);
   EXPECT_TRUE(at::equal(out.argmax, logits.argmax(1)));
 }
@@ -195,20 +195,20 @@ TEST(Transformer, MeanLogitsAndLogprobsAgreeWithAllLogits) {
 TEST(Transformer, ScoresReadEachSamplesLastRow) {
   auto model = make_model(small_config("llama"), at::kDouble, Head::kScore);
   randomize(model, 2);
-  const auto tensors = some_pack();
-  const at::Tensor hidden = model.forward(0, tensors, {});
-  const at::Tensor scores = model.scores(hidden, tensors);
+  const auto slice = some_pack();
+  const at::Tensor hidden = model.forward(0, slice.rows, {});
+  const at::Tensor scores = model.scores(hidden, slice.head);
   const at::Tensor expected =
-      at::mv(hidden.detach(), model.parameters().back()->value.detach().squeeze(0)).index_select(0, tensors.last_row);
+      at::mv(hidden.detach(), model.parameters().back()->value.detach().squeeze(0)).index_select(0, slice.head.last_row);
   EXPECT_LT(relative_error(scores.detach(), expected, 0.0), 1e-12);
   scores.sum().backward();
   model.backward_input(0, hidden.grad());
   for (const auto& [name, gradient] : take_gradients(model))
     EXPECT_GT(gradient.abs().max().item<double>(), 0.0) << name << " has no gradient";
-  EXPECT_THROW(model.logprobs(hidden, tensors), ShapeError);
-  EXPECT_THROW(model.mean_logits(hidden, tensors), ShapeError);
+  EXPECT_THROW(model.logprobs(hidden, slice.head), ShapeError);
+  EXPECT_THROW(model.mean_logits(hidden, slice.head), ShapeError);
   EXPECT_THROW(model.logits(hidden), ShapeError);
-  auto empty = tensors;
+  auto empty = slice.head;
   empty.has_empty_sample = true;
   EXPECT_THROW(model.scores(hidden, empty), DataError);
 }

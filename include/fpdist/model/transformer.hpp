@@ -68,7 +68,7 @@ class Transformer final : public parallel::Stage {
 
   /// Keeps what backward_input needs, unless the model is frozen or gradients are switched off (at::NoGradGuard): then
   /// the rows returned require no gradient. Throws ShapeError when `pack` is already in flight.
-  at::Tensor forward(int pack, const parallel::PackTensors& tensors, const at::Tensor& input) override;
+  at::Tensor forward(int pack, const parallel::RowsHere& rows, const at::Tensor& input) override;
   /// Adds dW to the main grads (what plain torch code left: to value.grad(), see ops::FlatParameters::fold_gradients)
   /// and forgets the pack. Throws ShapeError for a pack that is not in flight.
   at::Tensor backward_input(int pack, int slice, const at::Tensor& grad_output) override;
@@ -80,12 +80,12 @@ class Transformer final : public parallel::Stage {
   // Last run only. `hidden` [n_t,H]: the own run of rows that forward returned.
   /// Log-prob [S_c], entropy and argmax [R] of the scores of this cp rank (only rows with a score reach the head); the
   /// same on all tp ranks.
-  ops::SelectedLogprob logprobs(const at::Tensor& hidden, const parallel::PackTensors& tensors) const;
+  ops::SelectedLogprob logprobs(const at::Tensor& hidden, const parallel::HeadRows& head) const;
   /// Mean logit over the vocabulary for each of the R rows, in the accumulation dtype, not differentiable.
-  at::Tensor mean_logits(const at::Tensor& hidden, const parallel::PackTensors& tensors) const;
+  at::Tensor mean_logits(const at::Tensor& hidden, const parallel::HeadRows& head) const;
   /// Score head: [B_t] in the accumulation dtype for the samples whose last row is here; throws DataError for a sample
   /// without tokens. Not collective.
-  at::Tensor scores(const at::Tensor& hidden, const parallel::PackTensors& tensors) const;
+  at::Tensor scores(const at::Tensor& hidden, const parallel::HeadRows& head) const;
   /// All logits [T,V] in the accumulation dtype, not differentiable; for tests and small packs on one rank.
   at::Tensor logits(const at::Tensor& hidden) const;
 

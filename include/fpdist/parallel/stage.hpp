@@ -24,46 +24,58 @@ struct RowShare {
   int cp_rank = 0, tp_rank = 0, tp_size = 1;
 };
 
-/// A TreeLayout, or one slice of it, as tensors, as far as one rank needs it; made once per pack, shared by all layers.
-/// n rows of the cp rank in the slice, in row order; its tp ranks hold runs of them.
-struct PackTensors {
+/// The rows of one slice of a pack that the cp rank computes, as every layer needs them: n rows, in row order; its tp
+/// ranks hold runs of them.
+struct RowsHere {
   int slice = 0, slices = 1;
   at::Tensor token;                 ///< [n] int64
   at::Tensor depth;                 ///< [n] int64, rotary positions
   std::vector<int64_t> shard_rows;  ///< [tp] rows of each tp rank
+  ops::AttentionMask mask;          ///< of the n rows over themselves; on the CPU, where attention is laid out
+  ops::AttentionCallsPtr calls;     ///< of the mask, for a device; neither is used with an exchange
+  bool deterministic = true;        ///< what the device promises, and so attention must
+  std::shared_ptr<const ContextExchange> exchange;  ///< how keys reach this rank; null: all rows are here
 
-  // Scores whose source row is one of the n.
-  at::Tensor head_row;              ///< [R_t] int64: own tp run's rows with a score, numbered within the run, ascending
-  std::vector<int64_t> head_count;  ///< [tp] R_t of each tp rank; R is their sum
-  at::Tensor score_row;             ///< [S_c] int64 index into the R rows
-  at::Tensor score_target;          ///< [S_c] int64
+  int64_t own_rows(int tp_rank) const { return shard_rows[static_cast<size_t>(tp_rank)]; }
+};
 
-  // All scores and edges of the pack, the same on every rank and in every slice.
-  std::vector<int64_t> score_count;  ///< [cp] scores of each cp rank in all slices
-  at::Tensor score_place;            ///< [S] int64 place of each score in the concatenation over cp ranks
-  at::Tensor own_score;              ///< int64 the pack's numbers of this cp rank's scores, slice after slice
-  at::Tensor edge_score;             ///< [E] int64
-  at::Tensor edge_sample;            ///< [E] int64
+/// Which of the n rows of a slice reach a head, and what is asked of them there.
+struct HeadRows {
+  // Language model: scores whose source row is one of the n.
+  at::Tensor row;              ///< [R_t] int64: own tp run's rows with a score, numbered within the run, ascending
+  std::vector<int64_t> count;  ///< [tp] R_t of each tp rank; R is their sum
+  at::Tensor score_row;        ///< [S_c] int64 index into the R rows
+  at::Tensor score_target;     ///< [S_c] int64
 
-  // Last rows of samples, for score heads.
-  at::Tensor last_row;                ///< [B_t] int64 within the own tp run, of samples that end there
+  // Score head: last rows of samples.
+  at::Tensor last_row;            ///< [B_t] int64 within the own tp run, of samples that end there
+  bool has_empty_sample = false;  ///< a sample of the pack has no tokens, and so no last row anywhere
+};
+
+/// Where the heads' outputs stand for the loss: all scores, edges and samples of a pack, the same on every rank.
+struct LossPlaces {
+  std::vector<int64_t> score_count;   ///< [cp] scores of each cp rank in all slices
+  at::Tensor score_place;             ///< [S] int64 place of each score in the concatenation over cp ranks
+  at::Tensor own_score;               ///< int64 the pack's numbers of this cp rank's scores, slice after slice
+  at::Tensor edge_score;              ///< [E] int64
+  at::Tensor edge_sample;             ///< [E] int64
   std::vector<int64_t> sample_count;  ///< [cp * tp] B_t of each rank in all slices, tp innermost
   at::Tensor sample_place;            ///< [B] int64 place in the concatenation over those ranks; -1: no tokens
   at::Tensor own_sample;              ///< int64 the samples that end in the own tp runs, slice after slice
-  bool has_empty_sample = false;
-  int64_t samples = 0;
-
-  ops::AttentionMask mask;       ///< of the n rows over themselves; on the CPU, where attention is laid out
-  ops::AttentionCallsPtr calls;  ///< of the mask, for a device; neither is used with an exchange
-  bool deterministic = true;     ///< what the device promises, and so attention must
-  std::shared_ptr<const ContextExchange> exchange;  ///< how keys reach this rank; null: all rows are here
-  int64_t own_rows(int tp_rank) const { return shard_rows[static_cast<size_t>(tp_rank)]; }
 };
-/// One a slice; on `device` (null: the CPU), all but the mask.
-std::vector<PackTensors> make_slice_tensors(const prefix::TreeLayout& layout, const RowShare& share,
-                                            comm::Device* device = nullptr);
-/// A whole pack on one cp rank.
-PackTensors make_pack_tensors(const prefix::TreeLayout& layout, comm::Device* device = nullptr);
+
+/// A TreeLayout as tensors, as far as one rank needs it; made once per pack, shared by all layers.
+struct PackTensors {
+  struct Slice {
+    RowsHere rows;
+    HeadRows head;
+  };
+  std::vector<Slice> slice;  ///< one where the pack travels whole
+  LossPlaces places;
+};
+/// On `device` (null: the CPU), all but the masks.
+PackTensors make_pack_tensors(const prefix::TreeLayout& layout, const RowShare& share = {},
+                              comm::Device* device = nullptr);
 
 /// A run of layers. A pack goes forward once and backward once; `pack` names it in between (any int, unique in flight).
 /// A pack in slices goes forward slice by slice and backward in reverse: keys and values of its earlier slices stay
@@ -71,9 +83,9 @@ PackTensors make_pack_tensors(const prefix::TreeLayout& layout, comm::Device* de
 class Stage {
  public:
   virtual ~Stage() = default;
-  /// First run: `input` is undefined and rows come from tensors.token; else the previous run's output. Returns the own
+  /// First run: `input` is undefined and rows come from rows.token; else the previous run's output. Returns the own
   /// tp run's hidden rows [n_t,H], a fresh leaf: on the last run the caller's loss is taken from it.
-  virtual at::Tensor forward(int pack, const PackTensors& tensors, const at::Tensor& input) = 0;
+  virtual at::Tensor forward(int pack, const RowsHere& rows, const at::Tensor& input) = 0;
   /// Gradient of the returned rows in; gradient of the input out (undefined on the first run). Weight gradients are
   /// added to the main grads here unless deferred to backward_weight.
   virtual at::Tensor backward_input(int pack, int slice, const at::Tensor& grad_output) = 0;

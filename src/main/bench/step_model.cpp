@@ -79,7 +79,7 @@ StepModel::Pass StepModel::make_pass(const data::Group& group, bool share, int64
       length.push_back(static_cast<double>(plan::count_edges(sample))), advantage.push_back(*sample.advantage);
     }
     const auto dtype = flat_.parameters()[0]->main_grad.scalar_type();
-    Pass::Pack pack{.tensors = parallel::make_pack_tensors(plan::lay_out(groups, planned, share), &device_),
+    Pass::Pack pack{.tensors = parallel::make_pack_tensors(plan::lay_out(groups, planned, share), {}, &device_),
                     .length = device_.upload(at::tensor(length, at::kDouble).to(dtype)),
                     .advantage = device_.upload(at::tensor(advantage, at::kDouble).to(dtype))};
     pass.pack.push_back(std::move(pack));
@@ -90,14 +90,16 @@ StepModel::Pass StepModel::make_pass(const data::Group& group, bool share, int64
 void StepModel::run(const Pass& pass) {
   flat_.begin_gradients();
   for (const Pass::Pack& pack : pass.pack) {
-    const at::Tensor hidden = model_.forward(0, pack.tensors, {});
-    const ops::SelectedLogprob head = model_.logprobs(hidden, pack.tensors);
+    const auto& [rows, head] = pack.tensors.slice.front();
+    const parallel::LossPlaces& places = pack.tensors.places;
+    const at::Tensor hidden = model_.forward(0, rows, {});
+    const ops::SelectedLogprob selected = model_.logprobs(hidden, head);
     loss::Edges edges;
-    edges.logp = ops::pick_rows(head.logp, pack.tensors.edge_score);
+    edges.logp = ops::pick_rows(selected.logp, places.edge_score);
     edges.entropy =
-        head.entropy.detach().index_select(0, pack.tensors.score_row).index_select(0, pack.tensors.edge_score);
+        selected.entropy.detach().index_select(0, head.score_row).index_select(0, places.edge_score);
     edges.correct = at::zeros_like(edges.entropy);
-    edges.sample = pack.tensors.edge_sample;
+    edges.sample = places.edge_sample;
     edges.length = pack.length, edges.advantage = pack.advantage;
     loss_(edges, pass.totals).loss.backward();
     model_.backward_input(0, hidden.grad());

@@ -26,7 +26,7 @@ at::Tensor add_projected(const at::Tensor& residual, const at::Tensor& x, const 
   // Several ranks sum products over all rows, the residual is of the own rows: after the sum it is there exactly once.
   const ops::Parameter* bias = context.tp->rank() == 0 ? linear.bias.get() : nullptr;
   const at::Tensor partial = ops::linear(x, *linear.weight, bias);
-  return residual + parallel::scatter_sum_rows(partial, *context.tp, context.tensors.shard_rows);
+  return residual + parallel::scatter_sum_rows(partial, *context.tp, context.rows.shard_rows);
 }
 
 at::Tensor heads_of(const at::Tensor& x, const Linear& linear, int64_t head_dim) {
@@ -50,12 +50,11 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
   const at::Tensor q = turned_heads(x, weights.q, weights.q_norm, layer, context.rotary[index]);
   const at::Tensor k = turned_heads(x, weights.k, weights.k_norm, layer, context.rotary[index]);
   const at::Tensor v = heads_of(x, weights.v, head_dim);
-  const auto& tensors = context.tensors;
+  const parallel::RowsHere& rows = context.rows;
   const ops::AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(head_dim)),
-                                      .deterministic = tensors.deterministic};
-  const at::Tensor mixed = tensors.exchange
-                               ? parallel::context_attention({q, k, v}, tensors.exchange, options, resident)
-                               : ops::tree_attention({q, k, v}, tensors.mask, options, tensors.calls).out;
+                                      .deterministic = rows.deterministic};
+  const at::Tensor mixed = rows.exchange ? parallel::context_attention({q, k, v}, rows.exchange, options, resident)
+                                         : ops::tree_attention({q, k, v}, rows.mask, options, rows.calls).out;
   return mixed.reshape({x.size(0), q.size(1) * q.size(2)});
 }
 
@@ -68,7 +67,7 @@ at::Tensor gated(const at::Tensor& normed, const BlockWeights& weights, const Pa
 }  // namespace
 
 at::Tensor PackContext::gathered(const at::Tensor& own) const {
-  return tp == nullptr ? own : parallel::gather_rows(own, *tp, tensors.shard_rows);
+  return tp == nullptr ? own : parallel::gather_rows(own, *tp, rows.shard_rows);
 }
 
 at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const arch::Layer& layer,

@@ -15,7 +15,7 @@ namespace fpdist::model {
 
 /// What every block of a pack needs beside its input.
 struct PackContext {
-  parallel::PackTensors tensors;
+  parallel::RowsHere rows;
   std::vector<RotaryTable> rotary;                      ///< [blocks]
   comm::Communicator* tp = nullptr;                     ///< null: one rank
   std::vector<parallel::ResidentKeys>* keys = nullptr;  ///< [blocks] of a pack in slices; null: a whole pack

@@ -12,8 +12,8 @@ namespace fpdist::trainer {
 namespace {
 
 /// [S_c] from per-row values [R] of the rows that reached the head.
-at::Tensor row_to_score(const at::Tensor& per_row, const parallel::PackTensors& tensors) {
-  return per_row.index_select(0, tensors.score_row);
+at::Tensor row_to_score(const at::Tensor& per_row, const parallel::HeadRows& head) {
+  return per_row.index_select(0, head.score_row);
 }
 
 }  // namespace
@@ -26,40 +26,40 @@ PackLosses::PackLosses(const StepParts& parts, const plan::StepTotals& totals, S
 
 void PackLosses::forward(const plan::Op& op, const Pack& pack, const at::Tensor& hidden,
                          const at::Tensor& reference_hidden) {
-  const parallel::PackTensors& tensors = pack.slice[index(op.slice)];
+  const parallel::HeadRows& head = pack.tensors.slice[index(op.slice)].head;
   AtLoss& at = at_loss_[op.pack];
-  at.slice.push_back(scores_samples() ? score_head(tensors, hidden) : language_head(tensors, hidden, reference_hidden));
-  if (at.slice.size() == pack.slice.size()) take_loss(pack, reference_hidden.defined(), at);
+  at.slice.push_back(scores_samples() ? score_head(head, hidden) : language_head(head, hidden, reference_hidden));
+  if (at.slice.size() == pack.tensors.slice.size()) take_loss(pack, reference_hidden.defined(), at);
 }
 
-PackLosses::Slice PackLosses::score_head(const parallel::PackTensors& tensors, const at::Tensor& hidden) const {
-  const at::Tensor value = parts_.weights.runs().back()->scores(hidden, tensors);
+PackLosses::Slice PackLosses::score_head(const parallel::HeadRows& head, const at::Tensor& hidden) const {
+  const at::Tensor value = parts_.weights.runs().back()->scores(hidden, head);
   return {.hidden = hidden, .value = value, .sent = value.detach(), .gradient = {}};
 }
 
-PackLosses::Slice PackLosses::language_head(const parallel::PackTensors& tensors, const at::Tensor& hidden,
+PackLosses::Slice PackLosses::language_head(const parallel::HeadRows& head, const at::Tensor& hidden,
                                             const at::Tensor& reference_hidden) const {
   const model::Transformer& policy = *parts_.weights.runs().back();
   const loss::Needs& needs = parts_.objective.needs();
-  const ops::SelectedLogprob head = policy.logprobs(hidden, tensors);
+  const ops::SelectedLogprob selected = policy.logprobs(hidden, head);
   loss::ScoreColumns scores;
-  scores.logp = head.logp;
-  if (needs.entropy) scores.entropy = row_to_score(head.entropy.detach(), tensors);
+  scores.logp = selected.logp;
+  if (needs.entropy) scores.entropy = row_to_score(selected.entropy.detach(), head);
   if (needs.correct)
-    scores.correct = row_to_score(head.argmax, tensors).eq(tensors.score_target).to(head.logp.scalar_type());
-  if (needs.mean_logit) scores.mean_logit = row_to_score(policy.mean_logits(hidden, tensors), tensors);
+    scores.correct = row_to_score(selected.argmax, head).eq(head.score_target).to(selected.logp.scalar_type());
+  if (needs.mean_logit) scores.mean_logit = row_to_score(policy.mean_logits(hidden, head), head);
   if (reference_hidden.defined()) {
     const at::NoGradGuard frozen;
-    scores.ref_logp = parts_.reference.runs().back()->logprobs(reference_hidden, tensors).logp;
+    scores.ref_logp = parts_.reference.runs().back()->logprobs(reference_hidden, head).logp;
   }
-  return {.hidden = hidden, .value = head.logp, .sent = loss::stack(scores), .gradient = {}};
+  return {.hidden = hidden, .value = selected.logp, .sent = loss::stack(scores), .gradient = {}};
 }
 
 at::Tensor PackLosses::gather_samples(const Pack& pack, const at::Tensor& own, loss::Edges& edges) const {
   // Over tp, then over cp: places count tp ranks innermost.
-  const parallel::PackTensors& tensors = pack.slice.front();
+  const parallel::LossPlaces& places = pack.tensors.places;
   const comm::Mesh& mesh = parts_.job.mesh;
-  const auto& counts = tensors.sample_count;
+  const auto& counts = places.sample_count;
   const auto tp = index(mesh.shape().tp);
   std::vector<int64_t> of_tp, of_cp;
   for (size_t c = 0; c < counts.size(); c += tp) {
@@ -68,9 +68,9 @@ at::Tensor PackLosses::gather_samples(const Pack& pack, const at::Tensor& own, l
   }
   at::Tensor of_rank = at::empty({of_cp[index(mesh.at().cp)]}, own.options());
   mesh.tp().all_gather_v(own, of_rank, of_tp);
-  at::Tensor all = at::empty({tensors.samples}, own.options());
+  at::Tensor all = at::empty({std::accumulate(of_cp.begin(), of_cp.end(), int64_t{0})}, own.options());
   mesh.cp().all_gather_v(of_rank, all, of_cp);
-  const at::Tensor leaf = all.index_select(0, tensors.sample_place).set_requires_grad(true);
+  const at::Tensor leaf = all.index_select(0, places.sample_place).set_requires_grad(true);
   edges.score = leaf;
   return leaf;
 }
@@ -81,7 +81,7 @@ at::Tensor PackLosses::gather_scores(const Pack& pack, const at::Tensor& own, bo
   sent.reference = has_reference;
   loss::ScoreColumns scores = loss::unstack(all_scores(own, pack, parts_.job.mesh), sent);
   scores.logp = scores.logp.clone().set_requires_grad(true);
-  loss::give_to_edges(scores, pack.slice.front().edge_score, edges);
+  loss::give_to_edges(scores, pack.tensors.places.edge_score, edges);
   return scores.logp;
 }
 
@@ -106,8 +106,8 @@ void PackLosses::split_gradient(const Pack& pack, AtLoss& at) const {
   at.loss.reset();
   const at::Tensor& leaf = at.leaf;
   const at::Tensor all = leaf.grad().defined() ? leaf.grad() : at::zeros_like(leaf);
-  const parallel::PackTensors& tensors = pack.slice.front();
-  const at::Tensor own = all.index_select(0, scores_samples() ? tensors.own_sample : tensors.own_score);
+  const parallel::LossPlaces& places = pack.tensors.places;
+  const at::Tensor own = all.index_select(0, scores_samples() ? places.own_sample : places.own_score);
   int64_t first = 0;
   for (Slice& slice : at.slice) {
     slice.gradient = own.narrow(0, first, slice.value.size(0));

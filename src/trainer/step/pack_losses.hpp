@@ -39,8 +39,8 @@ class PackLosses {
     at::Tensor leaf, loss;
   };
   bool scores_samples() const { return parts_.objective.needs().head == Head::kScore; }
-  Slice score_head(const parallel::PackTensors& tensors, const at::Tensor& hidden) const;
-  Slice language_head(const parallel::PackTensors& tensors, const at::Tensor& hidden,
+  Slice score_head(const parallel::HeadRows& head, const at::Tensor& hidden) const;
+  Slice language_head(const parallel::HeadRows& head, const at::Tensor& hidden,
                       const at::Tensor& reference_hidden) const;
   /// `own`: this rank's share, slice after slice; what it is the leaf of goes into `edges`.
   at::Tensor gather_samples(const Pack& pack, const at::Tensor& own, loss::Edges& edges) const;

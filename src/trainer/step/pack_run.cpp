@@ -54,22 +54,22 @@ void PackRun::before(size_t i) {
 at::Tensor PackRun::buffer(const plan::Op& op, bool gradient) {
   const Job& job = parts_.job;
   const Pack& pack = packs_->at(op.pack);
-  std::vector<int64_t> shape{pack.slice[index(op.slice)].own_rows(job.mesh.at().tp), job.model.hidden_size};
+  std::vector<int64_t> shape{pack.tensors.slice[index(op.slice)].rows.own_rows(job.mesh.at().tp), job.model.hidden_size};
   if (!gradient && rides(pack)) shape.insert(shape.begin(), 2);
   return at::empty(shape, job.tensor_options(job.dtype()));
 }
 
 at::Tensor PackRun::forward(const plan::Op& op, const at::Tensor& input) {
   const Pack& pack = packs_->at(op.pack);
-  const parallel::PackTensors& tensors = pack.slice[index(op.slice)];
+  const parallel::RowsHere& rows = pack.tensors.slice[index(op.slice)].rows;
   at::Tensor policy_input = input, reference_hidden;
   if (rides(pack)) {
     if (input.defined()) policy_input = input.select(0, 0).clone();
     const at::NoGradGuard frozen;
     reference_hidden = parts_.reference.runs()[index(op.run)]->forward(
-        op.pack, tensors, input.defined() ? input.select(0, 1) : at::Tensor());
+        op.pack, rows, input.defined() ? input.select(0, 1) : at::Tensor());
   }
-  const at::Tensor hidden = policy(op).forward(op.pack, tensors, policy_input);
+  const at::Tensor hidden = policy(op).forward(op.pack, rows, policy_input);
   if (!policy(op).options().layers.head)
     return reference_hidden.defined() ? at::stack({hidden.detach(), reference_hidden}) : hidden;
   losses_.forward(op, pack, hidden, reference_hidden);

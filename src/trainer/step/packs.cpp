@@ -68,9 +68,9 @@ const Pack& Packs::at(int number) {
   if (exchanges)
     plans = plan::plan_context_slices(pack.layout.node, plan.slice_end, job_.config.parallel, job_.settled.cp_costs);
   rows.slices = plans;
-  pack.slice = parallel::make_slice_tensors(pack.layout, rows, job_.device.get());
+  pack.tensors = parallel::make_pack_tensors(pack.layout, rows, job_.device.get());
   for (size_t s = 0; s < plans.size(); ++s)
-    pack.slice[s].exchange = std::make_shared<parallel::ContextExchange>(
+    pack.tensors.slice[s].rows.exchange = std::make_shared<parallel::ContextExchange>(
         std::span(plans.data(), s + 1), pack.layout.subtree_end, mesh.cp(), mesh.cp_gradient(), job_.device.get());
   return pack;
 }
@@ -85,7 +85,7 @@ loss::Edges data_edges(const Pack& pack, const loss::Needs& needs, const Job& jo
     if (b % 2 == 0) margin.push_back(pack.group[b]->margin.value_or(0.0));
   }
   loss::Edges edges;
-  edges.sample = pack.slice.front().edge_sample;
+  edges.sample = pack.tensors.places.edge_sample;
   edges.length = from_doubles(length, job);
   edges.advantage = from_doubles(advantage, job);
   if (has_margin) edges.margin = from_doubles(margin, job);
@@ -115,11 +115,12 @@ loss::Edges empty_edges(const Job& job) {
 at::Tensor all_scores(const at::Tensor& own, const Pack& pack, const comm::Mesh& mesh) {
   const at::Tensor mine = own.detach().contiguous();
   const int64_t columns = own.size(1);
+  const parallel::LossPlaces& places = pack.tensors.places;
   std::vector<int64_t> counts;
-  for (const int64_t scores : pack.slice.front().score_count) counts.push_back(scores * columns);
-  at::Tensor all = at::empty({pack.slice.front().score_place.size(0), columns}, mine.options());
+  for (const int64_t scores : places.score_count) counts.push_back(scores * columns);
+  at::Tensor all = at::empty({places.score_place.size(0), columns}, mine.options());
   mesh.cp().all_gather_v(mine, all, counts);
-  return all.index_select(0, pack.slice.front().score_place);
+  return all.index_select(0, places.score_place);
 }
 
 }  // namespace fpdist::trainer

@@ -20,9 +20,9 @@ namespace fpdist::trainer {
 /// One pack as this rank sees it.
 struct Pack {
   prefix::TreeLayout layout;
-  std::vector<parallel::PackTensors> slice;  ///< one where the pack travels whole
-  std::vector<const data::Group*> group;     ///< [B] group of each sample
-  std::vector<const data::Sample*> sample;   ///< [B]
+  parallel::PackTensors tensors;
+  std::vector<const data::Group*> group;    ///< [B] group of each sample
+  std::vector<const data::Sample*> sample;  ///< [B]
 
   bool lacks_reference = true;  ///< the data has no reference log-probs of its samples
   /// "3.0, 3.1, ...": its samples as group.index.

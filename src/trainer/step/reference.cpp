@@ -33,21 +33,21 @@ class ReferenceRun final : public parallel::StepWork {
     const at::NoGradGuard frozen;
     const Pack& pack = packs_.at(op.pack);
     model::Transformer& run = *reference_.runs()[index(op.run)];
-    const parallel::PackTensors& tensors = pack.slice[index(op.slice)];
-    const at::Tensor hidden = run.forward(op.pack, tensors, input);
+    const auto& [rows, head] = pack.tensors.slice[index(op.slice)];
+    const at::Tensor hidden = run.forward(op.pack, rows, input);
     if (!run.options().layers.head) return hidden;
     std::vector<at::Tensor>& logps = logps_[op.pack];
-    logps.push_back(run.logprobs(hidden, tensors).logp);
-    if (logps.size() < pack.slice.size()) return {};
+    logps.push_back(run.logprobs(hidden, head).logp);
+    if (logps.size() < pack.tensors.slice.size()) return {};
     const at::Tensor scores = all_scores(at::cat(logps).unsqueeze(1), pack, job_.mesh).select(1, 0);
     logps_.erase(op.pack);
     if (job_.mesh.at().cp == 0 && job_.mesh.at().tp == 0)
       logp_.index_put_({job_.device->upload(at::tensor(places(pack, op.pack), at::kLong))},
-                       scores.index_select(0, tensors.edge_score));
+                       scores.index_select(0, pack.tensors.places.edge_score));
     return {};
   }
   at::Tensor buffer(const plan::Op& op, bool) override {
-    return at::empty({packs_.at(op.pack).slice[index(op.slice)].own_rows(job_.mesh.at().tp), job_.model.hidden_size},
+    return at::empty({rows_of(op).own_rows(job_.mesh.at().tp), job_.model.hidden_size},
                      job_.tensor_options(job_.dtype()));
   }
   at::Tensor backward_input(const plan::Op&, const at::Tensor&) override { return unused(); }
@@ -56,6 +56,7 @@ class ReferenceRun final : public parallel::StepWork {
   void optimizer_step() override { unused(); }
 
  private:
+  const parallel::RowsHere& rows_of(const plan::Op& op) { return packs_.at(op.pack).tensors.slice[index(op.slice)].rows; }
   static at::Tensor unused() { throw std::logic_error("the reference has no backward"); }
 
   /// Place of each edge of the pack in the step's flat list of tokens.

@@ -151,10 +151,10 @@ TEST(GatherOverlap, ForwardWaitsLayerByLayer) {
     data::Sample sample;
     sample.token = sample.target = {5, 6, 7, 8, 9, 10};
     const std::vector<prefix::PackMember> members{{0, 0, &sample}};
-    const auto tensors = parallel::make_pack_tensors(prefix::make_layout(members, true));
+    const auto slice = parallel::make_pack_tensors(prefix::make_layout(members, true)).slice[0];
     const auto logprobs = [&] {
       const at::NoGradGuard no_grad;
-      return model.logprobs(model.forward(0, tensors, {}), tensors).logp;
+      return model.logprobs(model.forward(0, slice.rows, {}), slice.head).logp;
     };
     const at::Tensor wanted = logprobs();
     for (const size_t bucket : reducer.order_of_use()) reducer.start_gather(bucket);
