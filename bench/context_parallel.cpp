@@ -33,9 +33,9 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "fpdist/model/transformer.hpp"
-#include "fpdist/parallel/context_attention.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/words.hpp"
+#include "src/parallel/context/context_attention.hpp"
 #include "tests/support/plan/context_trees.hpp"
 
 namespace {

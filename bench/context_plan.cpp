@@ -1,7 +1,7 @@
 // Context plans of the design's trees: balance, keys received against the bound, and the elements that ring, group-cast
 // and head exchange would move per rank and layer. Predictions of the planner; nothing is sent.
 
-#include "fpdist/plan/context_plan.hpp"
+#include "src/plan/context/context_plan.hpp"
 
 #include <algorithm>
 #include <cstddef>

@@ -14,7 +14,7 @@
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
-#include "fpdist/parallel/executor.hpp"
+#include "src/parallel/pipeline/executor.hpp"
 #include "src/plan/schedule/simulate.hpp"
 
 namespace {

@@ -9,8 +9,8 @@
 #include "fpdist/config/config.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
-#include "fpdist/optim/schedule.hpp"
 #include "src/config/keys.hpp"
+#include "src/optim/schedule.hpp"
 
 namespace fpdist::config {
 namespace {

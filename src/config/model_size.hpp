@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "fpdist/config/settled.hpp"
-#include "fpdist/plan/context_plan.hpp"
+#include "src/plan/context/context_plan.hpp"
 #include "src/plan/figures/step_volume.hpp"
 
 namespace fpdist::config {

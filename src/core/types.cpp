@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/core/names.hpp"
+#include "src/core/names.hpp"
 
 namespace fpdist {
 

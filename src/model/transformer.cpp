@@ -9,11 +9,11 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/weight_gradient_queue.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
 #include "src/core/index.hpp"
 #include "src/model/blocks/block.hpp"
 #include "src/model/blocks/rotary_table.hpp"
 #include "src/model/weights.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::model {
 namespace {
@@ -77,9 +77,9 @@ struct Transformer::Impl {
   }
   at::Tensor embed(const PackContext& context) const {
     use({&weights.embedding, 1});
-    return options.tp == nullptr ? ops::embedding(context.rows.token, *weights.embedding)
-                                 : parallel::embedding(context.rows.token, *weights.embedding, *options.tp,
-                                                       context.rows.shard_rows);
+    return options.tp == nullptr
+               ? ops::embedding(context.rows.token, *weights.embedding)
+               : parallel::embedding(context.rows.token, *weights.embedding, *options.tp, context.rows.shard_rows);
   }
   at::Tensor run(size_t index, const at::Tensor& x, const PackContext& context) const {
     use(segment_parameters[index]);
@@ -190,10 +190,9 @@ at::Tensor Transformer::forward(int pack, const parallel::RowsHere& rows, const 
                                                             : "this run of layers needs the previous run's rows");
   check(impl_->in_flight.count({pack, rows.slice}) == 0, "pack ", pack,
         " is already in flight: call backward_input or discard first");
-  InFlight kept{
-      .context = {rows, impl_->rotary.tables(rows.depth), impl_->options.tp, impl_->keys_of(pack, rows)},
-      .embedded = {},
-      .segment = {}};
+  InFlight kept{.context = {rows, impl_->rotary.tables(rows.depth), impl_->options.tp, impl_->keys_of(pack, rows)},
+                .embedded = {},
+                .segment = {}};
   if (!impl_->options.trainable || !at::GradMode::is_enabled()) {
     const at::Tensor hidden = impl_->run_all(kept.context, input);
     if (rows.slice + 1 == rows.slices) impl_->resident_keys.erase(pack);

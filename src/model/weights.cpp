@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
 #include "src/core/index.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::model {
 namespace {

@@ -1,4 +1,4 @@
-#include "fpdist/optim/adamw.hpp"
+#include "src/optim/adamw.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

@@ -1,4 +1,4 @@
-#include "fpdist/optim/clip.hpp"
+#include "src/optim/clip.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

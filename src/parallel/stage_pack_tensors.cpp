@@ -1,10 +1,12 @@
 #include <algorithm>
 #include <numeric>
 
+#include "fpdist/comm/device.hpp"
 #include "fpdist/parallel/stage.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
 #include "src/core/index.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 #include "src/parallel/to_tensor.hpp"
+#include "src/plan/context/context_plan.hpp"
 
 namespace fpdist::parallel {
 namespace {
@@ -46,7 +48,7 @@ struct Homes {
 
 // All slices of a pack in one go over its rows and scores: there may be as many slices as rows.
 
-using Slices = std::vector<PackTensors::Slice>;
+using Slices = std::vector<SliceTensors>;
 
 void fill_rows(Slices& all, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
   struct Rows {
@@ -77,7 +79,7 @@ void fill_scores(Slices& all, const prefix::TreeLayout& layout, const Homes& hom
     int64_t heads = 0;
   };
   std::vector<Scores> of_slice(all.size());
-  for (PackTensors::Slice& slice : all) slice.head.count.assign(index(share.tp_size), 0);
+  for (SliceTensors& slice : all) slice.head.count.assign(index(share.tp_size), 0);
   for (size_t s = 0; s < layout.score_row.size(); ++s) {
     const int32_t row = layout.score_row[s];
     const Home& home = homes.row[index(row)];
@@ -164,8 +166,7 @@ void upload(PackTensors& pack, comm::Device& device) {
   std::vector<at::Tensor*> all{&places.score_place, &places.own_score,    &places.edge_score,
                                &places.edge_sample, &places.sample_place, &places.own_sample};
   for (auto& [rows, head] : pack.slice)
-    all.insert(all.end(),
-               {&rows.token, &rows.depth, &head.row, &head.score_row, &head.score_target, &head.last_row});
+    all.insert(all.end(), {&rows.token, &rows.depth, &head.row, &head.score_row, &head.score_target, &head.last_row});
   device.upload_all(all);
 }
 
@@ -179,7 +180,7 @@ PackTensors make_pack_tensors(const prefix::TreeLayout& layout, const RowShare& 
   fill_last_rows(pack.slice, layout, homes, share);
   if (device == nullptr) return pack;
   upload(pack, *device);
-  for (PackTensors::Slice& slice : pack.slice) {
+  for (SliceTensors& slice : pack.slice) {
     slice.rows.deterministic = device->deterministic();
     // An exchange lays its own attention out.
     if (share.slices.empty()) slice.rows.calls = ops::prepare_attention(slice.rows.mask, device->where());

@@ -3,8 +3,8 @@
 #include <array>
 #include <utility>
 
-#include "fpdist/core/names.hpp"
 #include "src/core/key.hpp"
+#include "src/core/names.hpp"
 
 namespace fpdist::plan {
 namespace {

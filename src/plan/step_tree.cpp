@@ -7,8 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "fpdist/prefix/forest.hpp"
 #include "src/core/index.hpp"
+#include "src/prefix/forest.hpp"
 
 namespace fpdist::plan {
 namespace {

@@ -1,6 +1,6 @@
 // The forest by insertion: walk down while tokens match, split where they part, hang the rest as a new leaf.
 
-#include "fpdist/prefix/forest.hpp"
+#include "src/prefix/forest.hpp"
 
 #include <algorithm>
 #include <cstddef>

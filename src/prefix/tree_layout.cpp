@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/prefix/forest.hpp"
 #include "src/core/index.hpp"
 #include "src/prefix/flat_map.hpp"
+#include "src/prefix/forest.hpp"
 
 namespace fpdist::prefix {
 namespace {

@@ -4,7 +4,6 @@
 #include <ATen/ATen.h>
 
 #include "fpdist/ops/attention_calls.hpp"
-#include "fpdist/optim/adamw.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rotary/rotary.hpp"
@@ -13,6 +12,7 @@
 #include "kernels/tree_attention/library/run_calls.hpp"
 #include "kernels/tree_attention/library/varlen.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
+#include "src/optim/adamw.hpp"
 #include "tests/kernels/gpu_case.hpp"
 #include "tests/support/laws/relative_error.hpp"
 #include "tests/support/laws/tolerance.hpp"

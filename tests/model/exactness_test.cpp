@@ -54,7 +54,7 @@ Result run(Transformer& model, const std::vector<std::vector<data::Sample>>& pac
     const at::Tensor hidden = model.forward(0, slices[0].rows, {});
     const auto out = model.logprobs(hidden, slices[0].head);
     const at::Tensor edge = out.logp.index_select(0, places.edge_score);
-    const at::Tensor sums = at::zeros({layout.sample.size()}, at::kDouble).index_add(0, places.edge_sample, edge);
+    const at::Tensor sums = at::zeros({std::ssize(layout.sample)}, at::kDouble).index_add(0, places.edge_sample, edge);
     (at::tanh(0.3 * sums).sum() + (0.1 * edge).exp().sum()).backward();
     model.backward_input(0, hidden.grad().defined() ? hidden.grad() : at::zeros_like(hidden));
     logps.push_back(edge.detach());

@@ -10,7 +10,7 @@
 
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 #include "tests/model/small_model.hpp"
 #include "tests/support/laws/relative_error.hpp"
 
@@ -20,7 +20,7 @@ namespace {
 using test::layout_of, test::make_model, test::randomize, test::relative_error, test::sample_of, test::small_config,
     test::take_gradients;
 
-parallel::PackTensors::Slice some_pack() {
+parallel::SliceTensors some_pack() {
   const std::vector<data::Sample> samples{sample_of({5, 6, 7, 8, 9}), sample_of({5, 6, 7, 1, 2, 3}), sample_of({4, 4})};
   return parallel::make_pack_tensors(layout_of(samples, true)).slice.front();
 }
@@ -158,7 +158,7 @@ TEST(Transformer, WithoutGradModeNothingIsKept) {
   model.initialize(1);
   {
     const at::NoGradGuard no_grad;
-    EXPECT_FALSE(model.forward(0, some_pack(), {}).requires_grad());
+    EXPECT_FALSE(model.forward(0, some_pack().rows, {}).requires_grad());
   }
   EXPECT_THROW(model.backward_input(0, at::ones({1})), ShapeError);
 }
@@ -198,8 +198,8 @@ TEST(Transformer, ScoresReadEachSamplesLastRow) {
   const auto slice = some_pack();
   const at::Tensor hidden = model.forward(0, slice.rows, {});
   const at::Tensor scores = model.scores(hidden, slice.head);
-  const at::Tensor expected =
-      at::mv(hidden.detach(), model.parameters().back()->value.detach().squeeze(0)).index_select(0, slice.head.last_row);
+  const at::Tensor expected = at::mv(hidden.detach(), model.parameters().back()->value.detach().squeeze(0))
+                                  .index_select(0, slice.head.last_row);
   EXPECT_LT(relative_error(scores.detach(), expected, 0.0), 1e-12);
   scores.sum().backward();
   model.backward_input(0, hidden.grad());

@@ -1,4 +1,4 @@
-#include "fpdist/optim/adamw.hpp"
+#include "src/optim/adamw.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -12,7 +12,7 @@
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
-#include "fpdist/optim/clip.hpp"
+#include "src/optim/clip.hpp"
 
 namespace fpdist::optim {
 namespace {

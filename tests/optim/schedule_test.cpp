@@ -1,4 +1,4 @@
-#include "fpdist/optim/schedule.hpp"
+#include "src/optim/schedule.hpp"
 
 #include <gtest/gtest.h>
 

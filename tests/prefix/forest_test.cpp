@@ -1,4 +1,4 @@
-#include "fpdist/prefix/forest.hpp"
+#include "src/prefix/forest.hpp"
 
 #include <gtest/gtest.h>
 

@@ -46,6 +46,7 @@ FACES = {
     "core/clock.hpp",
     "core/edit_distance.hpp",
     "core/index.hpp",
+    "core/names.hpp",
     "core/words.hpp",
     "config/describe_plan.hpp",
     "config/read_data.hpp",
@@ -60,7 +61,14 @@ FACES = {
     "ops/partial_embedding.hpp",
     "ops/partial_logprob.hpp",
     "ops/segments.hpp",
+    "optim/adamw.hpp",
+    "optim/clip.hpp",
+    "optim/schedule.hpp",
+    "parallel/context/context_attention.hpp",
+    "parallel/pipeline/executor.hpp",
+    "parallel/tensor/tensor_parallel.hpp",
     "parallel/zero/zero_reducer.hpp",
+    "plan/context/context_plan.hpp",
     "plan/costs/amount.hpp",
     "plan/costs/calibration.hpp",
     "plan/costs/costs_file.hpp",
@@ -71,6 +79,7 @@ FACES = {
     "plan/figures/step_volume.hpp",
     "plan/schedule/simulate.hpp",
     "plan/schedule/timeline.hpp",
+    "prefix/forest.hpp",
 }
 
 # Libraries: (what an include starts with, where it may stand).

@@ -6,7 +6,6 @@
 
 #include "fpdist/arch/model.hpp"
 #include "fpdist/config/config.hpp"
-#include "fpdist/plan/context_plan.hpp"
 #include "fpdist/plan/stage_costs.hpp"
 
 namespace fpdist::config {

@@ -20,7 +20,10 @@
 #include "fpdist/ops/functional.hpp"
 #include "fpdist/ops/parameter.hpp"
 #include "fpdist/parallel/stage.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
+
+namespace fpdist::comm {
+class Communicator;
+}
 
 namespace fpdist::model {
 

@@ -9,13 +9,19 @@
 #include <span>
 #include <vector>
 
-#include "fpdist/comm/device.hpp"
 #include "fpdist/ops/attention_calls.hpp"
-#include "fpdist/parallel/context_attention.hpp"
-#include "fpdist/plan/context_plan.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 
+namespace fpdist::comm {
+class Device;
+}
+namespace fpdist::plan {
+struct CpPlan;
+}
+
 namespace fpdist::parallel {
+
+class ContextExchange;
 
 /// Which rows of a pack a rank answers for: the context-parallel plans' rows of its cp rank, one plan a slice (all rows
 /// in one slice when there are none), cut into `tp_size` nearly equal runs between the linears.
@@ -64,13 +70,14 @@ struct LossPlaces {
   at::Tensor own_sample;              ///< int64 the samples that end in the own tp runs, slice after slice
 };
 
+struct SliceTensors {
+  RowsHere rows;
+  HeadRows head;
+};
+
 /// A TreeLayout as tensors, as far as one rank needs it; made once per pack, shared by all layers.
 struct PackTensors {
-  struct Slice {
-    RowsHere rows;
-    HeadRows head;
-  };
-  std::vector<Slice> slice;  ///< one where the pack travels whole
+  std::vector<SliceTensors> slice;  ///< one where the pack travels whole
   LossPlaces places;
 };
 /// On `device` (null: the CPU), all but the masks.

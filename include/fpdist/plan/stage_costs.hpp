@@ -23,6 +23,13 @@ struct StageCosts {
   bool recompute = false;                  ///< layers run forward again before they go backward
 };
 
+/// How many bytes (or any unit) one key row and one row of queries, keys, values and outputs weigh, for the choice
+/// between methods: `key_bytes` = K and V of one row over all KV heads of a tp rank; `head_bytes` = Q, K, V and O.
+struct CpCosts {
+  int64_t key_bytes = 1, head_bytes = 4;
+  int max_ulysses = 1;  ///< largest head split that the model allows (divides the KV heads of a tp rank)
+};
+
 /// Costs in floating point operations of one layer forward: 2 per weight and row, 4*heads*head_dim a pair;
 /// 2*hidden*vocab an edge; attention's backward is 2.5 of its forward; overhead and links are StageCosts' own.
 StageCosts stage_costs(const arch::ModelShape& shape, bool recompute = false);

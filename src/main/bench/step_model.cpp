@@ -96,8 +96,7 @@ void StepModel::run(const Pass& pass) {
     const ops::SelectedLogprob selected = model_.logprobs(hidden, head);
     loss::Edges edges;
     edges.logp = ops::pick_rows(selected.logp, places.edge_score);
-    edges.entropy =
-        selected.entropy.detach().index_select(0, head.score_row).index_select(0, places.edge_score);
+    edges.entropy = selected.entropy.detach().index_select(0, head.score_row).index_select(0, places.edge_score);
     edges.correct = at::zeros_like(edges.entropy);
     edges.sample = places.edge_sample;
     edges.length = pack.length, edges.advantage = pack.advantage;

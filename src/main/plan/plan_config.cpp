@@ -10,9 +10,9 @@
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/loss/spec.hpp"
-#include "fpdist/plan/context_plan.hpp"
 #include "src/config/model_size.hpp"
 #include "src/config/read_data.hpp"
+#include "src/plan/context/context_plan.hpp"
 #include "src/plan/step_tree.hpp"
 
 namespace fpdist::main_program {

@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "fpdist/ops/functional.hpp"
-#include "fpdist/parallel/context_attention.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/parallel/context/context_attention.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::model {
 namespace {

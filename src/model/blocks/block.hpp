@@ -7,9 +7,10 @@
 
 #include "fpdist/arch/model.hpp"
 #include "fpdist/parallel/stage.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
 #include "src/model/blocks/rotary_table.hpp"
 #include "src/model/weights.hpp"
+#include "src/parallel/context/context_attention.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::model {
 

@@ -1,6 +1,6 @@
 // Legend: n own rows, N rows of the own team in this slice, K_o with those of earlier slices, K rows received in a
 // round, A the accumulation dtype.
-#include "fpdist/parallel/context_attention.hpp"
+#include "src/parallel/context/context_attention.hpp"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>

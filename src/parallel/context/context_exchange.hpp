@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "fpdist/ops/attention_calls.hpp"
-#include "fpdist/parallel/context_attention.hpp"
+#include "src/parallel/context/context_attention.hpp"
 
 namespace fpdist::parallel {
 

@@ -1,4 +1,4 @@
-#include "fpdist/parallel/executor.hpp"
+#include "src/parallel/pipeline/executor.hpp"
 
 #include <map>
 #include <memory>

@@ -2,7 +2,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::parallel {
 namespace {

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
 #include "src/core/index.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::parallel {
 namespace {

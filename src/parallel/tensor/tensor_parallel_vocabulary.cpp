@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
 #include "src/core/index.hpp"
 #include "src/ops/partial_embedding.hpp"
 #include "src/ops/partial_logprob.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::parallel {
 namespace {

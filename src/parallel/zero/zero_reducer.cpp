@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::parallel {
 

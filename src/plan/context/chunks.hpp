@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "fpdist/prefix/forest.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
+#include "src/prefix/forest.hpp"
 
 namespace fpdist::plan {
 

@@ -19,7 +19,7 @@
 // three levels; 8 and 32 ranks): how many end above the cap of 1.02 times the mean (7 do), and the keys that the worst
 // team receives over received_bound (1.62 in the mean). Comments beside them say what others did.
 
-#include "fpdist/plan/context_plan.hpp"
+#include "src/plan/context/context_plan.hpp"
 
 #include <algorithm>
 #include <cstddef>

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "fpdist/plan/context_plan.hpp"
 #include "src/core/index.hpp"
+#include "src/plan/context/context_plan.hpp"
 #include "src/plan/context/rounds.hpp"
 
 namespace fpdist::plan {

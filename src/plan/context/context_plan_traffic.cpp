@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/plan/context_plan.hpp"
 #include "src/core/index.hpp"
 #include "src/plan/context/chunks.hpp"
+#include "src/plan/context/context_plan.hpp"
 #include "src/plan/context/rounds.hpp"
 
 namespace fpdist::plan {

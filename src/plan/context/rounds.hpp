@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "fpdist/plan/context_plan.hpp"
 #include "src/plan/context/chunks.hpp"
+#include "src/plan/context/context_plan.hpp"
 
 namespace fpdist::plan {
 

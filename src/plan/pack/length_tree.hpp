@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "fpdist/prefix/forest.hpp"
 #include "src/plan/costs/amount.hpp"
+#include "src/prefix/forest.hpp"
 
 namespace fpdist::plan {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "fpdist/comm/communicator.hpp"
-#include "fpdist/parallel/executor.hpp"
+#include "src/parallel/pipeline/executor.hpp"
 #include "src/plan/costs/calibration.hpp"
 #include "src/trainer/planning/planned_step.hpp"
 

@@ -6,10 +6,10 @@
 
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/schedule.hpp"
-#include "fpdist/prefix/forest.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/index.hpp"
 #include "src/plan/schedule/simulate.hpp"
+#include "src/prefix/forest.hpp"
 
 namespace fpdist::trainer {
 namespace {

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "fpdist/parallel/executor.hpp"
+#include "src/parallel/pipeline/executor.hpp"
 #include "src/trainer/job.hpp"
 #include "src/trainer/planning/calibrate.hpp"
 #include "src/trainer/planning/plan_watch.hpp"

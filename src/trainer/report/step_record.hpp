@@ -10,8 +10,8 @@
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/comm/device.hpp"
 #include "fpdist/comm/mesh.hpp"
-#include "fpdist/parallel/executor.hpp"
 #include "fpdist/plan/op.hpp"
+#include "src/parallel/pipeline/executor.hpp"
 #include "src/trainer/planning/planned_step.hpp"
 
 namespace fpdist::trainer {

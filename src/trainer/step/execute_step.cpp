@@ -2,7 +2,7 @@
 
 #include <c10/util/Exception.h>
 
-#include "fpdist/parallel/executor.hpp"
+#include "src/parallel/pipeline/executor.hpp"
 #include "src/trainer/step/out_of_memory.hpp"
 #include "src/trainer/step/pack_run.hpp"
 

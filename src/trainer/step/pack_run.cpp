@@ -4,9 +4,9 @@
 #include <ATen/core/grad_mode.h>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/optim/schedule.hpp"
 #include "fpdist/plan/schedule.hpp"
 #include "src/core/index.hpp"
+#include "src/optim/schedule.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -54,7 +54,8 @@ void PackRun::before(size_t i) {
 at::Tensor PackRun::buffer(const plan::Op& op, bool gradient) {
   const Job& job = parts_.job;
   const Pack& pack = packs_->at(op.pack);
-  std::vector<int64_t> shape{pack.tensors.slice[index(op.slice)].rows.own_rows(job.mesh.at().tp), job.model.hidden_size};
+  std::vector<int64_t> shape{pack.tensors.slice[index(op.slice)].rows.own_rows(job.mesh.at().tp),
+                             job.model.hidden_size};
   if (!gradient && rides(pack)) shape.insert(shape.begin(), 2);
   return at::empty(shape, job.tensor_options(job.dtype()));
 }

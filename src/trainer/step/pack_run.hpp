@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "fpdist/parallel/executor.hpp"
+#include "src/parallel/pipeline/executor.hpp"
 #include "src/trainer/planning/planned_step.hpp"
 #include "src/trainer/step/pack_losses.hpp"
 #include "src/trainer/step/packs.hpp"

@@ -3,8 +3,9 @@
 #include <ATen/ATen.h>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/plan/context_plan.hpp"
 #include "src/core/index.hpp"
+#include "src/parallel/context/context_attention.hpp"
+#include "src/plan/context/context_plan.hpp"
 
 namespace fpdist::trainer {
 namespace {

@@ -7,9 +7,9 @@
 #include <map>
 #include <stdexcept>
 
-#include "fpdist/parallel/executor.hpp"
 #include "fpdist/plan/schedule.hpp"
 #include "src/core/index.hpp"
+#include "src/parallel/pipeline/executor.hpp"
 #include "src/trainer/step/packs.hpp"
 
 namespace fpdist::trainer {
@@ -56,7 +56,9 @@ class ReferenceRun final : public parallel::StepWork {
   void optimizer_step() override { unused(); }
 
  private:
-  const parallel::RowsHere& rows_of(const plan::Op& op) { return packs_.at(op.pack).tensors.slice[index(op.slice)].rows; }
+  const parallel::RowsHere& rows_of(const plan::Op& op) {
+    return packs_.at(op.pack).tensors.slice[index(op.slice)].rows;
+  }
   static at::Tensor unused() { throw std::logic_error("the reference has no backward"); }
 
   /// Place of each edge of the pack in the step's flat list of tokens.

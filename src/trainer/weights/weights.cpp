@@ -4,8 +4,8 @@
 
 #include <stdexcept>
 
-#include "fpdist/optim/clip.hpp"
-#include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/optim/clip.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::trainer {
 namespace {

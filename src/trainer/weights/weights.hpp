@@ -14,7 +14,7 @@
 
 #include "fpdist/model/transformer.hpp"
 #include "fpdist/ops/parameter.hpp"
-#include "fpdist/optim/adamw.hpp"
+#include "src/optim/adamw.hpp"
 #include "src/parallel/zero/zero_reducer.hpp"
 #include "src/trainer/job.hpp"
 #include "src/trainer/weights/load_model.hpp"

@@ -1,6 +1,6 @@
 // Attention over keys on several ranks against attention on one.
 
-#include "fpdist/parallel/context_attention.hpp"
+#include "src/parallel/context/context_attention.hpp"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

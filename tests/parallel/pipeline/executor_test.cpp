@@ -1,6 +1,6 @@
 // The executor runs op lists as they stand: order, values, shapes that differ from pack to pack, delays.
 
-#include "fpdist/parallel/executor.hpp"
+#include "src/parallel/pipeline/executor.hpp"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

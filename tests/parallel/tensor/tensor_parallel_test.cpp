@@ -1,4 +1,4 @@
-#include "fpdist/parallel/tensor_parallel.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
-#include "fpdist/plan/context_plan.hpp"
+#include "src/plan/context/context_plan.hpp"
 #include "tests/support/plan/context_trees.hpp"
 
 namespace fpdist::test {

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
-#include "fpdist/plan/context_plan.hpp"
 #include "src/core/clock.hpp"
+#include "src/plan/context/context_plan.hpp"
 #include "tests/support/plan/context_trees.hpp"
 
 namespace fpdist::plan {

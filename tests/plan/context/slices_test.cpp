@@ -7,8 +7,8 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
-#include "fpdist/plan/context_plan.hpp"
 #include "src/core/index.hpp"
+#include "src/plan/context/context_plan.hpp"
 #include "tests/plan/context/context_cases.hpp"
 #include "tests/support/plan/context_trees.hpp"
 

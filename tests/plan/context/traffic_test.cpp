@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/plan/context_plan.hpp"
 #include "src/core/index.hpp"
+#include "src/plan/context/context_plan.hpp"
 #include "tests/plan/context/context_cases.hpp"
 #include "tests/support/plan/context_trees.hpp"
 #include "tests/support/words/error_of.hpp"

@@ -17,7 +17,7 @@
 #include "fpdist/data/tokenizer.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/step_plan.hpp"
-#include "fpdist/prefix/forest.hpp"
+#include "src/prefix/forest.hpp"
 
 namespace fpdist::plan {
 namespace {

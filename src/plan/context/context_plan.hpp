@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "fpdist/plan/options.hpp"
+#include "fpdist/plan/stage_costs.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 
 namespace fpdist::plan {
@@ -48,13 +49,6 @@ struct CpPlan {
   std::vector<std::vector<RowRange>> team_rows;  ///< [ranks / ulysses] rows that each team's attention answers for
   std::vector<std::vector<CpRound>> round;       ///< [ranks / ulysses][rounds], the same number for every team
   int teams() const { return ranks / ulysses; }
-};
-
-/// How many bytes (or any unit) one key row and one row of queries, keys, values and outputs weigh, for the choice
-/// between methods: `key_bytes` = K and V of one row over all KV heads of a tp rank; `head_bytes` = Q, K, V and O.
-struct CpCosts {
-  int64_t key_bytes = 1, head_bytes = 4;
-  int max_ulysses = 1;  ///< largest head split that the model allows (divides the KV heads of a tp rank)
 };
 
 /// Plans one whole pack. `node` as in TreeLayout (DFS pre-order). Works for any number of rows, 0 included, and any

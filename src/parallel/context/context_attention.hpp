@@ -16,7 +16,7 @@
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/comm/device.hpp"
 #include "fpdist/ops/attention_calls.hpp"
-#include "fpdist/plan/context_plan.hpp"
+#include "src/plan/context/context_plan.hpp"
 
 namespace fpdist::parallel {
 
