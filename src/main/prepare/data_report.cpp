@@ -6,10 +6,10 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
-#include "fpdist/prefix/forest.hpp"
 #include "src/core/index.hpp"
 #include "src/core/words.hpp"
 #include "src/main/prepare/show_rows.hpp"
+#include "src/prefix/forest.hpp"
 
 namespace fpdist::main_program {
 namespace {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/prefix/forest.hpp"
 #include "src/core/index.hpp"
+#include "src/prefix/forest.hpp"
 
 namespace fpdist::main_program {
 namespace {
