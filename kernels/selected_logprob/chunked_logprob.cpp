@@ -11,29 +11,25 @@ namespace fpdist::kernels {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr int64_t kAlignment = 8;  // elements: rows of 16 bytes in bfloat16 too, which cuBLASLt's fast kernels want
 
-int64_t step_of(const at::Tensor& hidden, const at::Tensor& weight, int64_t chunk_bytes) {
-  return rows_of_chunk(hidden.size(0), weight.size(0), weight.scalar_type() == at::kDouble ? 8 : 4, chunk_bytes);
-}
-
-/// Where each score lies in a chunk: its row there, its column, and whether it has both. The others point at places of
-/// the chunk too, spread so that adding their zeros does not queue up at one.
-struct ScorePlaces {
-  at::Tensor row, column, inside;
-};
-
-ScorePlaces places_of(const at::Tensor& score_row, const at::Tensor& target, int64_t begin, int64_t rows) {
-  const at::Tensor local = score_row - begin;
-  return {local.remainder(rows), target.clamp_min(0),
-          local.ge(0).bitwise_and(local.lt(rows)).bitwise_and(target.ge(0))};
-}
-
-/// Logits [rows,V] of a chunk in the accumulation dtype, divided by the temperature.
-at::Tensor logits_of(const at::Tensor& hidden, const at::Tensor& weight, double temperature, Product product) {
-  at::Tensor logits =
-      at::empty({hidden.size(0), weight.size(0)}, hidden.options().dtype(accumulate_dtype_of(hidden.scalar_type())));
-  product(hidden, false, weight, true, logits, /*accumulates=*/false);
-  return temperature == 1 ? logits : logits.div_(temperature);
+/// visit(chunk's scores, its hidden rows, its logits) for every chunk, all of whose logits share one chunk's memory.
+template <typename Visit>
+void for_chunks(const at::Tensor& hidden, const at::Tensor& weight, const LogitScores& scores, const ChunkWork& work,
+                Visit visit) {
+  const int64_t rows = hidden.size(0), vocabulary = weight.size(0);
+  const at::TensorOptions options = hidden.options().dtype(accumulate_dtype_of(hidden.scalar_type()));
+  const int64_t step = rows_of_chunk(rows, vocabulary, static_cast<int64_t>(options.dtype().itemsize()), work.bytes);
+  const int64_t stride = (vocabulary + kAlignment - 1) / kAlignment * kAlignment;
+  const at::Tensor memory = at::empty({std::min(step, rows), stride}, options).narrow(1, 0, vocabulary);
+  LogitScores own = scores;
+  for (own.first_row = 0; own.first_row < rows; own.first_row += step) {
+    const int64_t count = std::min(step, rows - own.first_row);
+    const at::Tensor chunk = hidden.narrow(0, own.first_row, count);
+    at::Tensor logits = memory.narrow(0, 0, count);
+    work.product(chunk, false, weight, true, logits, /*accumulates=*/false);
+    visit(own, chunk, logits);
+  }
 }
 
 }  // namespace
@@ -44,66 +40,44 @@ int64_t rows_of_chunk(int64_t rows, int64_t vocabulary, int64_t element_bytes, i
   return std::max<int64_t>(1, (rows + chunks - 1) / chunks);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> chunked_logprob(
-    const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
-    double temperature, Product product, int64_t chunk_bytes) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> chunked_logprob(const at::Tensor& hidden,
+                                                                                       const at::Tensor& weight,
+                                                                                       const LogitScores& scores,
+                                                                                       bool is_relative,
+                                                                                       const ChunkWork& work) {
   const auto options = hidden.options().dtype(accumulate_dtype_of(hidden.scalar_type()));
-  const int64_t rows = hidden.size(0), step = step_of(hidden, weight, chunk_bytes);
-  at::Tensor logit = at::full({score_row.size(0)}, -kInfinity, options), lse = at::full({rows}, -kInfinity, options);
-  at::Tensor entropy = at::zeros({rows}, options), best = at::full({rows}, -kInfinity, options);
-  at::Tensor argmax = at::zeros({rows}, options.dtype(at::kLong));
-  if (weight.size(0) == 0) return {logit, lse, entropy, best, argmax};
-  for (int64_t begin = 0; begin < rows; begin += step) {
-    const int64_t count = std::min(step, rows - begin);
-    const auto own = [begin, count](const at::Tensor& whole) { return whole.narrow(0, begin, count); };
-    at::Tensor logits = logits_of(own(hidden), weight, temperature, product);
-    const ScorePlaces place = places_of(score_row, target, begin, count);
-    logit = at::where(place.inside, logits.index({place.row, place.column}), logit);
-    const auto [highest, index] = logits.max(1, /*keepdim=*/true);
-    const at::Tensor below = logits.sub_(highest), weights = at::exp(below);
-    const at::Tensor sum = weights.sum(1, /*keepdim=*/true), log_sum = at::log(sum);
-    own(lse).copy_((highest + log_sum).squeeze(1));
-    own(entropy).copy_((log_sum - below.mul_(weights).sum(1, /*keepdim=*/true) / sum).squeeze(1));
-    own(best).copy_(highest.squeeze(1));
-    own(argmax).copy_(index.squeeze(1));
+  const int64_t rows = hidden.size(0);
+  LogitResults results{.logit = at::empty({scores.row.size(0)}, options),
+                       .lse = at::empty({rows}, options),
+                       .entropy = at::empty({rows}, options),
+                       .best = at::empty({rows}, options),
+                       .argmax = at::empty({rows}, options.dtype(at::kLong)),
+                       .is_relative = is_relative};
+  if (weight.size(0) == 0) {
+    for (at::Tensor* const none : {&results.logit, &results.lse, &results.best}) none->fill_(-kInfinity);
+    results.entropy.zero_(), results.argmax.zero_();
+  } else {
+    for_chunks(hidden, weight, scores, work, [&](const LogitScores& own, const at::Tensor&, at::Tensor& logits) {
+      work.statistics(logits, own, results);
+    });
   }
-  return {logit, lse, entropy, best, argmax};
+  return {results.logit, results.lse, results.entropy, results.best, results.argmax};
 }
 
-at::Tensor chunked_logprob_backward(const std::optional<at::Tensor>& grad_logp,
-                                    const std::optional<at::Tensor>& grad_entropy, const at::Tensor& hidden,
-                                    const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
-                                    const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                                    const std::optional<at::Tensor>& grad_weight, bool accumulates, Product product,
-                                    int64_t chunk_bytes) {
-  const int64_t rows = hidden.size(0), step = step_of(hidden, weight, chunk_bytes);
-  at::Tensor dh = at::zeros(hidden.sizes(), hidden.options());
-  at::Tensor dw = grad_weight.value_or(at::Tensor());
-  if (dw.defined() && !accumulates) dw.zero_();
-  if (weight.size(0) == 0) return dh;
-  // Each row's sum of grad_logp. Accumulating index_put_ sorts on a GPU: one order, the same bits.
-  at::Tensor row_grad = at::zeros({rows, 1}, lse.options());
-  if (grad_logp) row_grad.index_put_({score_row}, grad_logp->unsqueeze(1), /*accumulate=*/true);
-  for (int64_t begin = 0; begin < rows; begin += step) {
-    const int64_t count = std::min(step, rows - begin);
-    const auto own = [begin, count](const at::Tensor& whole) { return whole.narrow(0, begin, count); };
-    at::Tensor d = logits_of(own(hidden), weight, temperature, product).sub_(own(lse).unsqueeze(1));  // log p
-    const at::Tensor p = at::exp(d);
-    if (grad_entropy) {
-      d.add_(own(entropy).unsqueeze(1)).mul_(own(*grad_entropy).unsqueeze(1)).add_(own(row_grad)).mul_(p).neg_();
-    } else {
-      d = at::mul(p, own(row_grad)).neg_();
-    }
-    if (grad_logp) {
-      const ScorePlaces place = places_of(score_row, target, begin, count);
-      d.index_put_({place.row, place.column}, grad_logp->masked_fill(place.inside.bitwise_not(), 0.0),
-                   /*accumulate=*/true);
-    }
-    const at::Tensor dz = (temperature == 1 ? d : d.div_(temperature)).to(hidden.scalar_type());
-    at::Tensor dh_chunk = own(dh);
-    product(dz, false, weight, false, dh_chunk, /*accumulates=*/false);
-    if (dw.defined()) product(dz, true, own(hidden), false, dw, /*accumulates=*/true);
+at::Tensor chunked_logprob_backward(const LogitGradients& of, const at::Tensor& hidden, const at::Tensor& weight,
+                                    const LogitScores& scores, const std::optional<at::Tensor>& grad_weight,
+                                    bool accumulates, const ChunkWork& work) {
+  if (hidden.size(0) == 0 || weight.size(0) == 0) {
+    if (grad_weight && !accumulates) grad_weight->zero_();
+    return at::zeros(hidden.sizes(), hidden.options());
   }
+  at::Tensor dh = at::empty(hidden.sizes(), hidden.options()), dw = grad_weight.value_or(at::Tensor());
+  for_chunks(hidden, weight, scores, work, [&](const LogitScores& own, const at::Tensor& chunk, at::Tensor& logits) {
+    const at::Tensor dz = work.gradient(logits, own, of, hidden.scalar_type());
+    at::Tensor dh_chunk = dh.narrow(0, own.first_row, chunk.size(0));
+    work.product(dz, false, weight, false, dh_chunk, /*accumulates=*/false);
+    if (dw.defined()) work.product(dz, true, chunk, false, dw, accumulates || own.first_row > 0);
+  });
   return dh;
 }
 

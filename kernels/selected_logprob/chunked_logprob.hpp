@@ -1,8 +1,8 @@
 #pragma once
-// selected_logprob out of ATen's operations over chunks of rows, on any device; a GPU runs it for float64. Every shape
-// is known without reading a tensor, so the host never waits: a chunk looks at all scores and masks those of other
-// chunks. Arguments and results as kernels::partial_logprob's and selected_logprob_backward's; nothing is checked by
-// value (an unsorted or foreign score_row is the caller's fault here).
+// selected_logprob over chunks of rows: each chunk's logits by one product, what is done to them, and in backward two
+// products more. Every shape is known without reading a tensor, so the host never waits. Arguments and results as
+// kernels::partial_logprob's and selected_logprob_backward's; nothing is checked by value (an unsorted or foreign
+// score_row is the caller's fault here).
 
 #include <ATen/core/Tensor.h>
 
@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "kernels/linear/gemm_call.hpp"
+#include "kernels/selected_logprob/logit_rows.hpp"
 
 namespace fpdist::kernels {
 
@@ -22,16 +23,24 @@ inline constexpr int64_t kDeviceChunkBytes = int64_t{3} << 29;
 /// function of the shapes alone, never of free memory, for it fixes the order in which dW adds up.
 int64_t rows_of_chunk(int64_t rows, int64_t vocabulary, int64_t element_bytes, int64_t chunk_bytes);
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> chunked_logprob(
-    const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
-    double temperature, Product product, int64_t chunk_bytes = kDeviceChunkBytes);
+/// Who does the work.
+struct ChunkWork {
+  Product product;
+  LogitStatistics statistics = composed_logit_statistics;
+  LogitGradient gradient = composed_logit_gradient;
+  int64_t bytes = kDeviceChunkBytes;
+};
+
+/// `is_relative`: log-probabilities in place of the logits.
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> chunked_logprob(const at::Tensor& hidden,
+                                                                                       const at::Tensor& weight,
+                                                                                       const LogitScores& scores,
+                                                                                       bool is_relative,
+                                                                                       const ChunkWork& work);
 
 /// The gradient of the logits is rounded to hidden's dtype for its two products, whose sums are of float32.
-at::Tensor chunked_logprob_backward(const std::optional<at::Tensor>& grad_logp,
-                                    const std::optional<at::Tensor>& grad_entropy, const at::Tensor& hidden,
-                                    const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
-                                    const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                                    const std::optional<at::Tensor>& grad_weight, bool accumulates, Product product,
-                                    int64_t chunk_bytes = kDeviceChunkBytes);
+at::Tensor chunked_logprob_backward(const LogitGradients& of, const at::Tensor& hidden, const at::Tensor& weight,
+                                    const LogitScores& scores, const std::optional<at::Tensor>& grad_weight,
+                                    bool accumulates, const ChunkWork& work);
 
 }  // namespace fpdist::kernels

@@ -133,11 +133,12 @@ TEST(MetaDevice, WhatAGpuRunsNeverAsksForAValue) {
   const auto output = kernels::run_calls({q, k, k}, calls, {});
   EXPECT_EQ(kernels::run_calls_backward(q, {q, k, k}, output, calls, {}).k.sizes(), k.sizes());
   const at::Tensor hidden = zeros({10, 8}), weight = zeros({16, 8}), ids = zeros({7}, at::kLong);
-  const auto scores = kernels::chunked_logprob(hidden, weight, ids, ids, 0.7, kernels::aten_product, 3 * 16 * 4);
-  const at::Tensor wide = std::get<1>(scores), dw = zeros({16, 8}, at::kFloat);
-  const at::Tensor dh =
-      kernels::chunked_logprob_backward(std::get<0>(scores), wide, hidden, weight, ids, ids, wide, std::get<2>(scores),
-                                        0.7, dw, true, kernels::aten_product, 3 * 16 * 4);
+  const kernels::LogitScores places{.row = ids, .target = ids, .temperature = 0.7};
+  const kernels::ChunkWork work{.product = kernels::aten_product, .bytes = 3 * 16 * 4};
+  const auto scores = kernels::chunked_logprob(hidden, weight, places, /*is_relative=*/true, work);
+  at::Tensor wide = std::get<1>(scores), dw = zeros({16, 8}, at::kFloat);
+  const at::Tensor dh = kernels::chunked_logprob_backward({std::get<0>(scores), wide, wide, std::get<2>(scores)},
+                                                          hidden, weight, places, dw, true, work);
   EXPECT_EQ(dh.sizes(), hidden.sizes());
   const at::Tensor x = zeros({10, 8}), w = zeros({8}), angle = zeros({34, 4}, at::kFloat);
   EXPECT_EQ(kernels::composed_rotary(q, angle, angle, true).sizes(), q.sizes());

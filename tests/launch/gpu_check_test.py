@@ -39,6 +39,10 @@ class DryRun(Folder):
         for part in found["parts"]:
             self.assertEqual(part["state"], "skipped" if part["part"] in ("sanitizer", "peers") else "passed", output)
         self.assertEqual({line["bench"] for line in found["bench"]}, {"gemm", "pointwise", "attention", "step", "comm"})
+        kernels = {line["kernel"]: line for line in found["bench"] if line["bench"] == "pointwise"}
+        self.assertLessEqual({"swiglu", "rms_norm_back", "rotary_q", "logprob", "logprob_back"}, set(kernels))
+        for name, line in kernels.items():  # bfloat16: a rounding of the largest element
+            self.assertLess(line["difference"], 1e-2, name)
         table = (self.dir / "results/gpu-emulated.md").read_text()
         for heading in ("Parts", "Linear layers", "Forward and backward", "Collectives"):
             self.assertIn(f"## {heading}", table)

@@ -14,6 +14,7 @@
 #include "kernels/rms_norm/rms_norm_composed.hpp"
 #include "kernels/rotary/rotary.hpp"
 #include "kernels/rotary/rotary_composed.hpp"
+#include "kernels/selected_logprob/logit_rows.hpp"
 #include "kernels/swiglu/swiglu.hpp"
 #include "kernels/swiglu/swiglu_composed.hpp"
 #include "src/main/bench/bench.hpp"
@@ -36,6 +37,7 @@ struct Case {
   std::string name;
   Tensors read;  ///< the bytes to move are theirs and the results'
   std::function<Tensors()> ours, aten;
+  std::function<void()> restore = [] {};  ///< what they read and use up; timed calls go on with what is left
 };
 
 Tensors both(const std::tuple<at::Tensor, at::Tensor>& pair) { return {std::get<0>(pair), std::get<1>(pair)}; }
@@ -81,7 +83,43 @@ void add_rotary(std::vector<Case>& cases, const std::string& name, const at::Ten
                      [=] { return Tensors{composed_rotary(x, cos, sin, is_inverse)}; }});
 }
 
-/// Everything pointwise of a layer of the model, `rows` rows.
+/// The head's, on logits in one place of memory: a score a row, as most rows have.
+void add_logprob(std::vector<Case>& cases, int64_t rows, int64_t vocabulary, at::ScalarType dtype, at::Device device) {
+  using namespace kernels;
+  const at::TensorOptions wide = at::TensorOptions(device).dtype(at::kFloat);
+  const at::Tensor drawn = at::randn({rows, (vocabulary + 7) / 8 * 8}, wide).mul_(3), memory = drawn.clone();
+  const auto restore = [=] { memory.copy_(drawn); };
+  const at::Tensor logits = memory.narrow(1, 0, vocabulary), id = at::arange(rows, wide.dtype(at::kLong));
+  const LogitScores scores{.row = id, .target = id.remainder(vocabulary)};
+  const auto run = [=](LogitStatistics statistics) {
+    LogitResults results{.logit = at::empty({rows}, wide),
+                         .lse = at::empty({rows}, wide),
+                         .entropy = at::empty({rows}, wide),
+                         .best = at::empty({rows}, wide),
+                         .argmax = at::empty({rows}, id.options())};
+    at::Tensor used = logits;
+    statistics(used, scores, results);
+    return Tensors{results.logit, results.lse, results.entropy, results.best, results.argmax};
+  };
+  cases.push_back({"logprob",
+                   {logits, id, id},
+                   [=] { return run(logit_statistics); },
+                   [=] { return run(composed_logit_statistics); },
+                   restore});
+  const Tensors forward = run(composed_logit_statistics);
+  const LogitGradients of{.logp = at::randn({rows}, wide), .entropy = {}, .lse = forward[1], .row_entropy = forward[2]};
+  const auto run_back = [=](LogitGradient gradient) {
+    at::Tensor used = logits;
+    return Tensors{gradient(used, scores, of, dtype)};
+  };
+  cases.push_back({"logprob_back",
+                   {logits, id, id, *of.logp, of.lse, of.row_entropy},
+                   [=] { return run_back(logit_gradient); },
+                   [=] { return run_back(composed_logit_gradient); },
+                   restore});
+}
+
+/// Everything pointwise of a layer of the model, `rows` rows, and of the head on a GPU, a quarter as many.
 std::vector<Case> cases_of(const arch::Model& model, int64_t rows, const at::TensorOptions& on) {
   const auto random = [&](at::IntArrayRef sizes) { return at::randn(sizes, on); };
   const arch::ModelShape of = model.shape();
@@ -97,6 +135,8 @@ std::vector<Case> cases_of(const arch::Model& model, int64_t rows, const at::Ten
   add_rotary(cases, "rotary_k", random({rows, of.kv_heads, of.head_dim}));
   // Families that normalise each head.
   add_rms_norm(cases, "head_norm", q.view({-1, of.head_dim}), at::randn_like(q).view({-1, of.head_dim}));
+  if (on.device().is_cuda())  // its CPU twin is no operator of its own
+    add_logprob(cases, std::max<int64_t>(1, rows / 4), of.vocab, c10::typeMetaToScalarType(on.dtype()), on.device());
   return cases;
 }
 
@@ -125,7 +165,10 @@ nlohmann::ordered_json measure(comm::Device& device, const Case& one, const Opti
     if (round < 0) continue;
     ours.push_back(own), aten.push_back(theirs), ratio.push_back(theirs / own);
   }
-  const Tensors results = one.ours();
+  one.restore();
+  Tensors results;  // copies: what they lie in may be restored
+  for (const at::Tensor& result : one.ours()) results.push_back(result.clone());
+  one.restore();
   const double bytes = bytes_of(one.read) + bytes_of(results);
   return {{"ours_ms", median(ours) * 1e3},
           {"aten_ms", median(aten) * 1e3},
@@ -155,7 +198,7 @@ void run(comm::World& world, const Options& options, const arch::Model& model) {
                                    {"device", device->description()},
                                    {"dtype", name_of(dtype)},
                                    {"kernel", one.name},
-                                   {"rows", options.rows}};
+                                   {"rows", one.read[0].size(0)}};
     line.update(measure(*device, one, options));
     table.add(line);
   }

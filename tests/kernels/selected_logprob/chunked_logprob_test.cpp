@@ -29,7 +29,12 @@ Scores random_scores(uint64_t seed, int64_t rows, int64_t vocabulary, int64_t sc
 void expect_chunked_equals_twin(const Scores& s, double temperature, int64_t chunk_bytes, double tolerance,
                                 double gradient_tolerance) {
   const auto [logit, lse, entropy, best, argmax] = partial_logprob(s.hidden, s.weight, s.row, s.target, temperature);
-  const auto own = chunked_logprob(s.hidden, s.weight, s.row, s.target, temperature, aten_product, chunk_bytes);
+  const LogitScores scores{.row = s.row, .target = s.target, .temperature = temperature};
+  const ChunkWork work{.product = aten_product, .bytes = chunk_bytes};
+  const auto own = chunked_logprob(s.hidden, s.weight, scores, /*is_relative=*/false, work);
+  const auto relative = chunked_logprob(s.hidden, s.weight, scores, /*is_relative=*/true, work);
+  const at::Tensor logp = s.weight.size(0) == 0 ? logit : logit - lse.index_select(0, s.row);
+  EXPECT_LT(test::relative_error(at::exp(std::get<0>(relative)), at::exp(logp)), tolerance);
   EXPECT_TRUE(at::equal(at::isneginf(std::get<0>(own)), at::isneginf(logit)));
   EXPECT_LT(test::relative_error(at::exp(std::get<0>(own)), at::exp(logit)), tolerance);
   EXPECT_TRUE(at::equal(at::isneginf(std::get<1>(own)), at::isneginf(lse)));
@@ -43,9 +48,11 @@ void expect_chunked_equals_twin(const Scores& s, double temperature, int64_t chu
       at::Tensor dw = at::ones(s.weight.sizes(), lse.options()), own_dw = dw.clone();
       const at::Tensor dh = selected_logprob_backward(grad_logp, grad_entropy, s.hidden, s.weight, s.row, s.target, lse,
                                                       entropy, temperature, dw);
-      const at::Tensor own_dh =
-          chunked_logprob_backward(grad_logp, grad_entropy, s.hidden, s.weight, s.row, s.target, lse, entropy,
-                                   temperature, own_dw, true, aten_product, chunk_bytes);
+      const LogitGradients of{grad_logp, grad_entropy, lse, entropy};
+      const at::Tensor own_dh = chunked_logprob_backward(of, s.hidden, s.weight, scores, own_dw, true, work);
+      at::Tensor written = at::full_like(own_dw, NAN);
+      chunked_logprob_backward(of, s.hidden, s.weight, scores, written, false, work);
+      EXPECT_LT(test::relative_error(written, dw - 1), gradient_tolerance);
       EXPECT_LT(test::relative_error(own_dh, dh), gradient_tolerance);
       EXPECT_LT(test::relative_error(own_dw, dw), gradient_tolerance);
       EXPECT_EQ(own_dh.scalar_type(), s.hidden.scalar_type());
