@@ -9,7 +9,7 @@ readonly torch_version=2.11.0
 # What a text worker imports (src/data/text/worker): 18 MB, no torch.
 readonly text_packages=(tokenizers==0.23.3 jinja2==3.1.6 markupsafe==3.0.3 sentencepiece==0.2.3)
 readonly packages=(g++ cmake ninja-build ccache openmpi-bin libopenmpi-dev libboost-program-options-dev
-  libyaml-cpp-dev libgtest-dev libsimdjson-dev nlohmann-json3-dev clang-format shellcheck ca-certificates procps
+  libyaml-cpp-dev libgtest-dev libsimdjson-dev libxxhash-dev nlohmann-json3-dev clang-format shellcheck ca-certificates procps
   python3 python3-pip python3-yaml)
 
 say() { printf 'setup: %s\n' "$*" >&2; }

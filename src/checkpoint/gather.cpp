@@ -7,22 +7,12 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "src/comm/gather_parts.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
 
 constexpr int64_t kFields = 5;  // of a slice that travels
-
-/// Everybody's numbers, rank after rank. Collective.
-at::Tensor gather_numbers(const std::vector<int64_t>& mine, comm::Communicator& world) {
-  at::Tensor length = at::zeros({world.size()}, at::kLong);
-  length[world.rank()] = static_cast<int64_t>(mine.size());
-  world.all_reduce(length);
-  const std::vector<int64_t> counts(length.const_data_ptr<int64_t>(), length.const_data_ptr<int64_t>() + world.size());
-  at::Tensor all = at::empty({length.sum().item<int64_t>()}, at::kLong);
-  world.all_gather_v(at::tensor(mine, at::kLong), all, counts);
-  return all;
-}
 
 }  // namespace
 
@@ -40,7 +30,7 @@ Gatherer::Gatherer(std::vector<TensorSpec> whole, std::vector<TensorSlice> own, 
     for (const int64_t field : {static_cast<int64_t>(place.at(slice.name)), int64_t{world_.rank()}, slice.dim,
                                 slice.begin, slice.value.size(slice.dim)})
       mine.push_back(field);
-  const at::Tensor all = gather_numbers(mine, world_);
+  const at::Tensor all = comm::gather_parts(at::tensor(mine, at::kLong), world_).all;
   const int64_t* field = all.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < all.numel(); i += kFields, field += kFields)
     slices_.push_back({field[0], field[1], field[2], field[3], field[4]});

@@ -110,6 +110,8 @@ void HfDirectory::read_slice_into(const std::string& name, at::IntArrayRef full_
                         ": quantised weights cannot be trained, use the unquantised model");
   const at::NoGradGuard no_grad;
   destination.copy_(dim < 0 ? file.tensor(name) : file.slice(name, dim, begin, destination.size(dim)));
+  parts_read_.push_back(
+      {.name = name, .dim = dim, .begin = dim < 0 ? 0 : begin, .size = dim < 0 ? 0 : destination.size(dim)});
 }
 
 }  // namespace fpdist::checkpoint

@@ -1,16 +1,15 @@
-#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <span>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <vector>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/checkpoint/companions.hpp"
 #include "src/checkpoint/safetensors_header.hpp"
 #include "src/files/files.hpp"
 
@@ -18,20 +17,11 @@ namespace fpdist::checkpoint {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr std::string_view kCopied[] = {
-    "tokenizer",          "spiece",       "sentencepiece",     "vocab",        "merges",
-    "special_tokens_map", "added_tokens", "generation_config", "chat_template"};
-constexpr size_t kMaxCopiedBytes = size_t{1} << 30;
 
 /// Weights of an export, which a loader might take for a later one's.
 bool is_weights(const std::string& name) {
   return name == "model.safetensors" || name == "model.safetensors.index.json" ||
          (name.starts_with("model-") && name.ends_with(".safetensors"));
-}
-
-/// Beside the weights and config.json: the tokenizer's and the generation's files.
-bool is_companion(const std::string& name) {
-  return std::any_of(std::begin(kCopied), std::end(kCopied), [&](auto prefix) { return name.starts_with(prefix); });
 }
 
 template <typename Call>
@@ -86,14 +76,7 @@ class Staging {
 };
 
 void copy_companions(const std::string& from, const Staging& staging) {
-  std::error_code error;
-  fs::directory_iterator entries(from, error);
-  check<ModelFileError>(!error, from, ": its tokenizer files cannot be listed: ", error.message());
-  for (const auto& entry : entries) {
-    const std::string name = entry.path().filename().string();
-    if (is_companion(name) && entry.is_regular_file(error))
-      files::write(staging.file(name), files::read(entry.path().string(), kMaxCopiedBytes));
-  }
+  for (const std::string& name : companion_names(from)) files::write(staging.file(name), read_companion(from, name));
 }
 
 /// Consecutive tensors per shard: where each begins, and the end. A tensor larger than the limit has a shard of its

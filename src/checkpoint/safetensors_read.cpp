@@ -22,7 +22,13 @@ namespace {
 struct Mapping {
   std::shared_ptr<const char> bytes;
   uint64_t size;
+  std::string identity;
 };
+
+std::string identity_of(const struct stat& status) {
+  return text(status.st_dev, " ", status.st_ino, " ", status.st_size, " ", status.st_mtim.tv_sec, ".",
+              status.st_mtim.tv_nsec, " ", status.st_ctim.tv_sec, ".", status.st_ctim.tv_nsec);
+}
 
 Mapping map_file(const std::string& path) {
   const files::FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -34,7 +40,7 @@ Mapping map_file(const std::string& path) {
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
   check<ModelFileError>(address != MAP_FAILED, path, ": cannot be mapped: ", std::strerror(errno));
   const auto unmap = [size](const char* begin) { ::munmap(const_cast<char*>(begin), size); };
-  return {{static_cast<const char*>(address), unmap}, size};
+  return {{static_cast<const char*>(address), unmap}, size, identity_of(status)};
 }
 
 uint64_t header_length(const char* bytes) {
@@ -57,6 +63,7 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
   Header header = parse_header(json, mapping.size - 8 - length, path);
   tensors_ = std::move(header.tensors);
   metadata_ = std::move(header.metadata);
+  identity_ = mapping.identity;
   mapping_ = mapping.bytes;
   data_ = mapping.bytes.get() + 8 + length;
 }
@@ -84,26 +91,42 @@ at::Tensor SafetensorsFile::tensor(const std::string& name) const {
   return copy;
 }
 
-at::Tensor SafetensorsFile::slice(const std::string& name, int64_t dim, int64_t begin, int64_t size) const {
-  const TensorInfo& info = info_of(name);
+void SafetensorsFile::check_slice(const std::string& name, const TensorInfo& info, int64_t dim, int64_t begin,
+                                  int64_t size) const {
   const auto dims = static_cast<int64_t>(info.shape.size());
   check(dim >= 0 && dim < dims, path_, ": tensor \"", name, "\" has no dim ", dim);
-  const auto cut = static_cast<size_t>(dim);
-  check(begin >= 0 && size >= 0 && size <= info.shape[cut] && begin <= info.shape[cut] - size, path_, ": tensor \"",
-        name, "\" has ", info.shape[cut], " indices in dim ", dim, ", not [", begin, ", ", begin, " + ", size, ")");
+  const int64_t extent = info.shape[static_cast<size_t>(dim)];
+  check(begin >= 0 && size >= 0 && size <= extent && begin <= extent - size, path_, ": tensor \"", name, "\" has ",
+        extent, " indices in dim ", dim, ", not [", begin, ", ", begin, " + ", size, ")");
+}
+
+at::Tensor SafetensorsFile::slice(const std::string& name, int64_t dim, int64_t begin, int64_t size) const {
+  const TensorInfo& info = info_of(name);
+  check_slice(name, info, dim, begin, size);
   if (is_aligned(info)) return view(info).narrow(dim, begin, size);
   std::vector<int64_t> shape = info.shape;
-  shape[cut] = size;
+  shape[static_cast<size_t>(dim)] = size;
   at::Tensor copy = at::empty(shape, at::TensorOptions(info.dtype));
-  if (copy.numel() == 0) return copy;
-  // One run of bytes for every index of the dims in front.
-  const size_t element = c10::elementSize(info.dtype);
-  const auto inner = static_cast<size_t>(c10::multiply_integers(shape.begin() + dim + 1, shape.end())) * element;
-  const size_t run = static_cast<size_t>(size) * inner, stride = static_cast<size_t>(info.shape[cut]) * inner;
-  const char* source = data_ + info.begin + static_cast<size_t>(begin) * inner;
   auto* out = static_cast<char*>(copy.mutable_data_ptr());
-  for (size_t done = 0; done < copy.nbytes(); done += run, source += stride) std::memcpy(out + done, source, run);
+  visit_bytes(name, dim, begin, size, [&](const char* run, size_t bytes) {
+    std::memcpy(out, run, bytes);
+    out += bytes;
+  });
   return copy;
+}
+
+void SafetensorsFile::visit_bytes(const std::string& name, int64_t dim, int64_t begin, int64_t size,
+                                  const std::function<void(const char*, size_t)>& visit) const {
+  const TensorInfo& info = info_of(name);
+  check_slice(name, info, dim, begin, size);
+  // One run of bytes for every index of the dims in front.
+  const auto inner = static_cast<size_t>(c10::multiply_integers(info.shape.begin() + dim + 1, info.shape.end())) *
+                     c10::elementSize(info.dtype);
+  const size_t run = static_cast<size_t>(size) * inner,
+               stride = static_cast<size_t>(info.shape[static_cast<size_t>(dim)]) * inner;
+  if (run == 0) return;
+  for (const char* at = data_ + info.begin; at < data_ + info.end; at += stride)
+    visit(at + static_cast<size_t>(begin) * inner, run);
 }
 
 }  // namespace fpdist::checkpoint

@@ -5,7 +5,8 @@
 //   forwarding_communicator.hpp leaves every call to another one, for those that change a few. arguments.cpp says what
 //   every communicator asks of its callers, in one wording. work.hpp: Works made of others. journal.cpp: where a rank
 //   is and what it called lately, for error texts and the flight record. reduce.cpp: the local half of a sum, in
-//   ascending rank order. broadcast_text.cpp: words of one rank for all. world_threads.cpp: ranks that are threads.
+//   ascending rank order. broadcast_text.cpp: words of one rank for all. gather_parts.cpp:
+//   lists and words of all for all. agreement.cpp: what they hold alike. world_threads.cpp: ranks that are threads.
 // host/: tensors in host memory. host_communicator.cpp (groups, splits) and host_communicator_collectives.cpp make
 // every
 //   call of exchanges between pairs, so that all transports give the same bits. A Transport (transport.hpp) moves the

@@ -218,4 +218,15 @@ std::vector<std::string> read_yaml(const std::string& file, Config& config) {
 std::string to_yaml(const Config& config) { return to_yaml(config, true); }
 std::string to_yaml(const Settled& job) { return to_yaml(job.config, false); }
 
+std::vector<std::pair<std::string, std::string>> key_values(const Config& config) {
+  Config fields = config;  // keys hand out what could be written to
+  std::vector<std::pair<std::string, std::string>> all;
+  for (const ConfigKey& key : keys()) {
+    YAML::Emitter out;
+    std::visit(Emit{out}, key.field(fields));
+    all.emplace_back(key.name, out.c_str());
+  }
+  return all;
+}
+
 }  // namespace fpdist::config

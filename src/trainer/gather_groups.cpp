@@ -3,12 +3,13 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "src/comm/gather_parts.hpp"
 #include "src/core/index.hpp"
+#include "src/data/fields.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -19,6 +20,7 @@ struct Flat {
   std::vector<double> reals;
 };
 
+void put(Flat& out, int32_t value) { out.integers.push_back(value); }
 void put(Flat& out, const std::vector<int32_t>& values) {
   out.integers.push_back(static_cast<int64_t>(values.size()));
   out.integers.insert(out.integers.end(), values.begin(), values.end());
@@ -34,15 +36,11 @@ void put(Flat& out, const std::optional<double>& value) {
 
 Flat flatten(std::span<const data::Group> groups) {
   Flat out;
+  const auto put_field = [&](const char*, const auto& field) { put(out, field); };
   for (const data::Group& group : groups) {
-    put(out, group.margin);
+    data::each_field_of_group(group, put_field);
     out.integers.push_back(static_cast<int64_t>(group.sample.size()));
-    for (const data::Sample& sample : group.sample) {
-      out.integers.push_back(sample.prompt_length), out.integers.push_back(sample.truncated);
-      put(out, sample.token), put(out, sample.target);
-      put(out, sample.old_logp), put(out, sample.ref_logp);
-      put(out, sample.reward), put(out, sample.advantage);
-    }
+    for (const data::Sample& sample : group.sample) data::each_field_of_sample(sample, put_field);
   }
   return out;
 }
@@ -52,6 +50,8 @@ class FlatReader {
   FlatReader(std::span<const int64_t> integers, std::span<const double> reals) : integers_(integers), reals_(reals) {}
   bool done() const { return integers_.empty(); }
   int64_t integer() { return take(integers_, 1).front(); }
+  void get(bool& value) { value = integer() != 0; }
+  void get(int32_t& value) { value = static_cast<int32_t>(integer()); }
   void get(std::vector<int32_t>& values) {
     for (const int64_t value : take(integers_, size())) values.push_back(static_cast<int32_t>(value));
   }
@@ -79,18 +79,13 @@ class FlatReader {
 
 std::vector<data::Group> unflatten(FlatReader reader) {
   std::vector<data::Group> groups;
+  const auto get_field = [&](const char*, auto& field) { reader.get(field); };
   while (!reader.done()) {
     data::Group& group = groups.emplace_back();
     group.id = static_cast<int64_t>(groups.size() - 1);
-    reader.get(group.margin);
+    data::each_field_of_group(group, get_field);
     group.sample.resize(index(reader.integer()));
-    for (data::Sample& sample : group.sample) {
-      sample.prompt_length = static_cast<int32_t>(reader.integer());
-      sample.truncated = reader.integer() != 0;
-      reader.get(sample.token), reader.get(sample.target);
-      reader.get(sample.old_logp), reader.get(sample.ref_logp);
-      reader.get(sample.reward), reader.get(sample.advantage);
-    }
+    for (data::Sample& sample : group.sample) data::each_field_of_sample(sample, get_field);
   }
   return groups;
 }
@@ -98,15 +93,9 @@ std::vector<data::Group> unflatten(FlatReader reader) {
 /// Every rank's run, rank after rank.
 template <typename T>
 at::Tensor gather(const std::vector<T>& own, at::ScalarType dtype, comm::Communicator& world) {
-  std::vector<int64_t> counts(index(world.size()), 1);
-  at::Tensor sizes = at::empty({world.size()}, at::kLong);
-  world.all_gather_v(at::full({1}, static_cast<int64_t>(own.size()), at::kLong), sizes, counts);
-  std::copy_n(sizes.const_data_ptr<int64_t>(), counts.size(), counts.begin());
   const at::Tensor mine = at::empty({static_cast<int64_t>(own.size())}, dtype);
   std::copy(own.begin(), own.end(), mine.mutable_data_ptr<T>());
-  at::Tensor all = at::empty({std::accumulate(counts.begin(), counts.end(), int64_t{0})}, dtype);
-  world.all_gather_v(mine, all, counts);
-  return all;
+  return comm::gather_parts(mine, world).all;
 }
 
 }  // namespace

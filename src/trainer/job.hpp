@@ -19,8 +19,8 @@ at::ScalarType scalar_type(DType dtype);
 
 struct Job {
   /// Collective over the world. `given`: where to compute; null: what model.device says. `log` and the world must
-  /// outlive it. Throws ModelFileError where the model's files are missing or do not fit together, and ConfigError as
-  /// config::settle does and where there is no such device.
+  /// outlive it. Throws ModelFileError where the model's files are missing or do not fit together, ConfigError as
+  /// config::settle does and where there is no such device, and either where ranks differ (agreement/same_job.hpp).
   Job(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> given = nullptr);
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;

@@ -1,5 +1,6 @@
 // The trainer, and the walk through its files. Who writes what; each folder includes those above it only:
 //
+//   agreement/      Whether all ranks hold the same: same_job (build, options, model files, costs), same_groups.
 //   job             Job: what the job is. Made once, written by nobody.
 //   weights/        Weights: everything that trains. load_model fills it, whole_weights reads it out.
 //   planning/       StepPlanner: costs and the plans made with them, ahead of time (planned_step) and held against the

@@ -86,7 +86,7 @@ TEST_F(CommandLineTest, HelpNamesEveryKeyOfTheEcho) {
     else
       expect_words(help, {"--" + (line[0] == ' ' ? section : "") + name + " ("}), ++keys;
   }
-  EXPECT_EQ(keys, 60);
+  EXPECT_EQ(keys, 70);
 }
 
 }  // namespace

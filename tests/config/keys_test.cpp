@@ -1,37 +1,16 @@
 #include "src/config/keys.hpp"
 
 #include <set>
-#include <type_traits>
 
 #include "src/config/yaml.hpp"
 #include "tests/config/config_file.hpp"
+#include "tests/support/config/change.hpp"
 #include "tests/support/words/error_of.hpp"
 
 namespace fpdist::config {
 namespace {
 
-using test::ConfigFile, test::expect_words;
-
-/// Another value of the field's type.
-void change(const Field& field) {
-  std::visit(
-      [](const auto& of) {
-        using Value = std::remove_pointer_t<std::remove_cvref_t<decltype(of)>>;
-        if constexpr (std::is_same_v<Value, NamedField>)
-          of.set(of.value, (of.index(of.value) + 1) % of.names().size());
-        else if constexpr (std::is_same_v<Value, bool>)
-          *of = !*of;
-        else if constexpr (std::is_arithmetic_v<Value>)
-          *of += 1;
-        else if constexpr (std::is_same_v<Value, TextMap>)
-          (*of)["ours"] = "theirs";
-        else if constexpr (std::is_same_v<Value, Texts>)
-          of->push_back("a, b");
-        else
-          of->push_back('7');
-      },
-      field);
-}
+using test::change, test::ConfigFile, test::expect_words;
 
 /// What a file with the text of `from` makes of `onto`.
 std::string read_over(const std::string& from, Config onto) {

@@ -117,7 +117,7 @@ config::Config random_config(std::mt19937_64& random) {
   else
     c.model.path = random_text(random);
   c.model = {c.model.path, c.model.preset, random(), static_cast<DType>(random() % 3), flag() ? "auto" : "cpu", flag()};
-  c.data = {{random_text(random)}, 1 + count(), flag(), {}};
+  c.data.path = {random_text(random)}, c.data.max_length = 1 + count(), c.data.shuffle = flag();
   for (uint64_t i = random() % 3; i > 0; --i) c.data.path.push_back(random_text(random));
   for (uint64_t i = random() % 3; i > 0; --i) c.data.columns[random_text(random)] = random_text(random);
   if (c.method == Method::kGrpo) {

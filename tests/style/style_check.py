@@ -41,8 +41,14 @@ PLANNING = {"core", "files", "arch", "data", "prefix", "plan", "config"}
 # A room's face towards other rooms of the house: seams that no user of the library needs.
 FACES = {
     "arch/config_json.hpp",
+    "checkpoint/companions.hpp",
     "checkpoint/gather.hpp",
+    "checkpoint/same_weights.hpp",
+    "comm/agreement.hpp",
     "comm/broadcast_text.hpp",
+    "comm/gather_parts.hpp",
+    "core/builds.hpp",
+    "core/checksum.hpp",
     "core/clock.hpp",
     "core/edit_distance.hpp",
     "core/index.hpp",
@@ -51,6 +57,7 @@ FACES = {
     "config/describe_plan.hpp",
     "config/read_data.hpp",
     "core/key.hpp",
+    "data/fields.hpp",
     "data/made/generate.hpp",
     "files/files.hpp",
     "files/process.hpp",

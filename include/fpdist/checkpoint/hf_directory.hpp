@@ -14,6 +14,12 @@
 
 namespace fpdist::checkpoint {
 
+/// Indices [begin, begin + size) of dim `dim` of a tensor; dim -1: all of it.
+struct TensorPart {
+  std::string name;
+  int64_t dim = -1, begin = 0, size = 0;
+};
+
 /// config.json plus model.safetensors, or the shards that model.safetensors.index.json names.
 class HfDirectory {
  public:
@@ -31,11 +37,16 @@ class HfDirectory {
   /// not lie in `full_shape`.
   void read_slice_into(const std::string& name, at::IntArrayRef full_shape, int64_t dim, int64_t begin,
                        at::Tensor& destination) const;
+  /// All that the two have copied so far, in order.
+  const std::vector<TensorPart>& parts_read() const { return parts_read_; }
+  const std::string& path() const { return path_; }
+  /// Throws ModelFileError when there is no such tensor.
+  const SafetensorsFile& file_with(const std::string& name) const;
 
  private:
-  const SafetensorsFile& file_with(const std::string& name) const;
   std::string path_, config_json_;
   std::map<std::string, std::shared_ptr<SafetensorsFile>> file_of_;
+  mutable std::vector<TensorPart> parts_read_;  // a record, which changes nothing that a reader sees
 };
 
 struct ExportOptions {

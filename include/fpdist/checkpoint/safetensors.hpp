@@ -50,13 +50,21 @@ class SafetensorsFile {
   /// The same for indices [begin, begin + size) of `dim` alone: what the file does not align is copied in that part
   /// only. Throws ShapeError for indices that the tensor has not.
   at::Tensor slice(const std::string& name, int64_t dim, int64_t begin, int64_t size) const;
+  /// The bytes of these indices as the file holds them, in order: visit(begin, count) for each run of them. Throws as
+  /// slice does.
+  void visit_bytes(const std::string& name, int64_t dim, int64_t begin, int64_t size,
+                   const std::function<void(const char*, size_t)>& visit) const;
+  /// Device, inode, size and times of the file that is mapped: processes of one machine for which they are equal have
+  /// the same file.
+  const std::string& identity() const { return identity_; }
 
  private:
   const TensorInfo& info_of(const std::string& name) const;
+  void check_slice(const std::string& name, const TensorInfo& info, int64_t dim, int64_t begin, int64_t size) const;
   at::Tensor view(const TensorInfo& info) const;
   bool is_aligned(const TensorInfo& info) const;
 
-  std::string path_;
+  std::string path_, identity_;
   std::map<std::string, TensorInfo> tensors_;
   std::map<std::string, std::string> metadata_;
   std::shared_ptr<const char> mapping_;

@@ -2,6 +2,7 @@
 // config: YAML file and command line to Config. One table of keys feeds YAML, command line, --help and echo.
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fpdist/config/config.hpp"
@@ -26,5 +27,8 @@ std::string help_text();
 
 /// The configuration, every key of it, as YAML that parse_command_line reads back to the same value.
 std::string to_yaml(const Config& config);
+
+/// Every key by its full name ("train.seed") and its value as YAML has it, in the order of to_yaml.
+std::vector<std::pair<std::string, std::string>> key_values(const Config& config);
 
 }  // namespace fpdist::config

@@ -15,7 +15,9 @@
 // assistant's turn) and together with each answer, whose tokens are those behind what both have in common; EOS behind
 // every text that does not end in it and was not cut, never behind a conversation; cut at max_length.
 
+#include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "fpdist/core/log.hpp"
@@ -26,8 +28,18 @@
 
 namespace fpdist::data {
 
+/// The row of a group, the first of several.
+struct RowPlace {
+  int32_t file = 0;  ///< in Dataset::file
+  int64_t line = 1;  ///< 1-based
+};
+
 struct Dataset {
-  std::vector<Group> group;  ///< group[i].id == i
+  std::vector<Group> group;       ///< group[i].id == i
+  std::vector<RowPlace> place;    ///< [group]
+  std::vector<std::string> file;  ///< that were read, by the names they were given
+  /// "pairs.jsonl:4", for messages.
+  std::string where(size_t group) const;
   int64_t dropped_rows = 0;  ///< text rows that max_length leaves nothing of that could be learned
   int64_t truncated_samples = 0;
   int64_t differing_prompts = 0;  ///< text rows whose prompt alone has tokens that it has in front of no answer

@@ -31,12 +31,14 @@ std::vector<int64_t> firsts(const Grouping& grouping, const std::vector<Group>& 
   return first;
 }
 
-void join(std::vector<int64_t> first, std::vector<Group>& groups) {
+void join(std::vector<int64_t> first, Dataset& dataset) {
+  std::vector<Group>& groups = dataset.group;
   size_t kept = 0;
   for (size_t i = 0; i < groups.size(); ++i) {
     if (first[i] == static_cast<int64_t>(i)) {
       first[i] = static_cast<int64_t>(kept);  // where it goes; later ones look here
       if (kept != i) groups[kept] = std::move(groups[i]);
+      dataset.place[kept] = dataset.place[i];
       groups[kept].id = static_cast<int64_t>(kept);
       ++kept;
       continue;
@@ -47,6 +49,7 @@ void join(std::vector<int64_t> first, std::vector<Group>& groups) {
     std::move(groups[i].sample.begin(), groups[i].sample.end(), std::back_inserter(with.sample));
   }
   groups.resize(kept);
+  dataset.place.resize(kept);
 }
 
 }  // namespace
@@ -63,7 +66,7 @@ void group_rows(const Grouping& grouping, Dataset& dataset) {
   if (grouping.keeps_groups)
     dataset.unit = std::move(first);
   else
-    join(std::move(first), dataset.group);
+    join(std::move(first), dataset);
 }
 
 }  // namespace fpdist::data

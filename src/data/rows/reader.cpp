@@ -118,6 +118,7 @@ class DatasetReader {
 
   void read_file(const std::string& path) {
     LineReader lines(path);
+    dataset_.file.push_back(path);
     std::string line;
     std::optional<LinePlace> blank;
     kind_of_file_ = nullptr;
@@ -188,6 +189,9 @@ class DatasetReader {
     if (grouping_.by == GroupBy::kUid) grouping_.uid.push_back(std::move(made.uid));
     made.group->id = static_cast<int64_t>(dataset_.group.size());
     dataset_.group.push_back(std::move(*made.group));
+    const auto file =
+        std::find(dataset_.file.begin(), dataset_.file.end(), place.file);  // rows wait for the next one's
+    dataset_.place.push_back({.file = static_cast<int32_t>(file - dataset_.file.begin()), .line = place.line});
   }
 
   ColumnNames names_;
@@ -206,6 +210,11 @@ class DatasetReader {
 };
 
 }  // namespace
+
+std::string Dataset::where(size_t group) const {
+  const RowPlace& row = place.at(group);
+  return text(file.at(static_cast<size_t>(row.file)), ":", row.line);
+}
 
 Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log) {
   check<ConfigError>(!options.path.empty(), "data.path is empty: name at least one JSONL file");

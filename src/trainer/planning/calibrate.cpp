@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
 
 #include "fpdist/core/rng.hpp"
+#include "src/comm/gather_parts.hpp"
 #include "src/core/index.hpp"
 
 namespace fpdist::trainer {
@@ -63,12 +63,7 @@ std::vector<plan::TimedOp> gather_ops(std::vector<plan::TimedOp> own, int64_t mo
                                              op.seconds};
     out = std::copy(fields.begin(), fields.end(), out);
   }
-  std::vector<int64_t> counts(index(world.size()), 1);
-  at::Tensor sizes = at::empty({world.size()}, at::kLong);
-  world.all_gather_v(at::full({1}, mine.numel(), at::kLong), sizes, counts);
-  std::copy_n(sizes.const_data_ptr<int64_t>(), counts.size(), counts.begin());
-  at::Tensor all = at::empty({std::accumulate(counts.begin(), counts.end(), int64_t{0})}, at::kDouble);
-  world.all_gather_v(mine, all, counts);
+  const at::Tensor all = comm::gather_parts(mine, world).all;
 
   std::vector<plan::TimedOp> ops(index(all.numel() / kFields));
   const double* in = all.const_data_ptr<double>();

@@ -10,6 +10,7 @@
 #include "src/core/index.hpp"
 #include "src/plan/schedule/simulate.hpp"
 #include "src/prefix/forest.hpp"
+#include "src/trainer/agreement/same_groups.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -78,6 +79,7 @@ Config planning_config(const Config& config, int64_t step) {
 PlannedStep plan_step(StepGroups groups, const Config& config, const plan::StageCosts& costs, int64_t costs_version) {
   const auto start = Clock::now();
   PlannedStep planned;
+  planned.samples = digest_of(groups.all);
   planned.plan = plan::make_step_plan(groups.all, loss::spec_of(config.method, config.loss).atomic(), config.parallel,
                                       costs, config.pack);
   planned.shares_prefix = config.pack.share_prefix;

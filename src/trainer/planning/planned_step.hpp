@@ -13,6 +13,7 @@
 #include "fpdist/core/types.hpp"
 #include "fpdist/plan/op.hpp"
 #include "fpdist/plan/step_plan.hpp"
+#include "src/core/checksum.hpp"
 #include "src/plan/costs/amount.hpp"
 
 namespace fpdist::trainer {
@@ -39,6 +40,7 @@ class Packs;
 
 struct PlannedStep {
   StepGroups groups;
+  Digest samples;  ///< of everything in `groups`
   plan::StepPlan plan;
   bool shares_prefix = true;  ///< `plan` was made so
   int64_t number = 0;         ///< of the step in the run, 1-based

@@ -11,6 +11,7 @@
 #include "src/core/index.hpp"
 #include "src/core/words.hpp"
 #include "src/plan/costs/costs_file.hpp"
+#include "src/trainer/agreement/same_groups.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -72,12 +73,20 @@ plan::StepPlan StepPlanner::plan(std::span<const data::Group> groups, bool share
 }
 
 void StepPlanner::check_same(const PlannedStep& planned) const {
-  const auto hash = static_cast<int64_t>(planned.plan.hash);
-  at::Tensor low = at::full({1}, hash, at::kLong), high = at::full({1}, hash, at::kLong);
+  at::Tensor low = at::tensor({static_cast<int64_t>(planned.samples.high), static_cast<int64_t>(planned.samples.low),
+                               static_cast<int64_t>(planned.plan.hash)},
+                              at::kLong);
+  at::Tensor high = low.clone();
   job_.mesh.world().all_reduce(low, comm::ReduceOp::kMin);
   job_.mesh.world().all_reduce(high, comm::ReduceOp::kMax);
-  check<CommError>(low.item<int64_t>() == high.item<int64_t>(), "step ", planned.number, ", rank ", job_.world.rank(),
-                   ": the ranks planned different steps: give every rank the same groups, config and files");
+  const at::Tensor differs = low.ne(high);
+  if (differs[0].item<bool>() || differs[1].item<bool>())
+    check_same_groups(
+        planned.groups.all, [](size_t group) { return text("group ", group, " of the step"); }, job_.mesh.world(),
+        text("step ", planned.number, ": the ranks were given different samples"),
+        "give step() the same groups in the same order on every rank (Trainer::gather_groups brings them together)");
+  check<CommError>(!differs[2].item<bool>(), "step ", planned.number, ", rank ", job_.world.rank(),
+                   ": the ranks planned different steps from the same groups, config and files: please report this");
 }
 
 void StepPlanner::learn(const PlannedStep& planned, std::span<const plan::Op> ops,

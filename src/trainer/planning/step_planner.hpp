@@ -37,7 +37,8 @@ class StepPlanner {
   /// now; take() is handed the same vector's elements.
   void ahead(std::shared_ptr<const std::vector<data::Group>> groups);
   /// Collective. The plan of step `number` (1-based): the one made ahead, or one made here where there is none or costs
-  /// have changed since. Where it has packs, the current stream waits for them. CommError when the ranks' plans differ.
+  /// have changed since. Where it has packs, the current stream waits for them. DataError when the ranks' groups
+  /// differ, CommError when only their plans do.
   PlannedStep take(std::span<const data::Group> groups, int64_t number);
   /// Collective. After each step: holds its plan's time against `measured_seconds` (of the slowest rank), and fits
   /// costs to `times` when it is time to; `log` hears of it.

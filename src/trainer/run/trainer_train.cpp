@@ -14,6 +14,7 @@
 #include "src/config/read_data.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/words.hpp"
+#include "src/trainer/agreement/same_groups.hpp"
 #include "src/trainer/run/run_files.hpp"
 
 namespace fpdist::trainer {
@@ -24,9 +25,14 @@ using Hook = std::function<void(const StepMetrics&)>;
 /// The groups of a run and which of them are in a step.
 class RunData {
  public:
-  RunData(const config::Settled& job, LogSink& log)
+  /// Collective. Throws DataError where the ranks have read different data.
+  RunData(const config::Settled& job, comm::Communicator& world, LogSink& log)
       : dataset_(config::read_data(job.config, job.model, log)),
         loader_(data::make_loader(dataset_, job.config.data, job.config.train.groups_per_step, job.config.train.seed)) {
+    check_same_groups(
+        dataset_.group, [&](size_t group) { return dataset_.where(group); }, world,
+        "the ranks have read different data", "copy the same data.path files to every node");
+    check_same_order(loader_, world);
   }
   std::vector<data::Group>& groups() { return dataset_.group; }
   /// What a step shares, and would share batched otherwise.
@@ -129,7 +135,7 @@ void Trainer::train() {
   const config::Settled& job = settled();
   // What can be wrong with the data is found before anything is written: the next try finds output_dir as it was.
   NullLog quiet;
-  RunData data(job, world().rank() == 0 ? log() : quiet);
+  RunData data(job, world().communicator(), world().rank() == 0 ? log() : quiet);
   prepare_output_dir(job.config, config::to_yaml(job), world().communicator());
   try {
     run(*this, data, hook_);

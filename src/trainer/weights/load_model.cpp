@@ -9,6 +9,7 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
+#include "src/checkpoint/same_weights.hpp"
 #include "src/core/index.hpp"
 #include "src/trainer/job.hpp"
 
@@ -79,6 +80,7 @@ std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config
   }
   check<ModelFileError>(missing.empty(), config.model.path, " lacks weights that its config.json asks for: ", missing,
                         ": is this a complete causal language model?");
+  if (directory) checkpoint::check_same_weights(*directory, mesh.world());
   return own;
 }
 

@@ -19,7 +19,8 @@ namespace fpdist::trainer {
 bool ties_stages(const config::Config& config, const arch::Model& model);
 
 /// The runs of layers of this rank, with their weights loaded or seeded; only the own slices are read. `config`: as the
-/// ranks of `mesh` run it. Not collective. Throws ModelFileError for weights that are missing.
+/// ranks of `mesh` run it. Collective over the mesh. Throws ModelFileError for weights that are missing, and where
+/// ranks have read from different models.
 std::vector<std::unique_ptr<model::Transformer>> load_model(const config::Config& config, const arch::Model& shape,
                                                             const comm::Mesh& mesh, at::Device where);
 

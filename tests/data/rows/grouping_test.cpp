@@ -25,9 +25,9 @@ class Grouped : public test::ReaderTest {
 TEST_F(Grouped, FlatRolloutsOfAPromptAreOneGroup) {
   const std::string rows = R"({"prompt": "p", "completion": "a", "reward": 1, "uid": 7})"
                            "\n"
-                           R"({"prompt": "q", "completion": "b", "reward": 0, "uid": "x"})"
+                           R"({"prompt": "p", "completion": "c", "reward": 0.5, "uid": "7", "truncated": true})"
                            "\n"
-                           R"({"prompt": "p", "completion": "c", "reward": 0.5, "uid": "7", "truncated": true})";
+                           R"({"prompt": "q", "completion": "b", "reward": 0, "uid": "x"})";
   for (const GroupBy how : {GroupBy::kPrompt, GroupBy::kUid}) {
     const Dataset data = read(Method::kGrpo, rows, by(how));
     ASSERT_EQ(data.group.size(), 2U);
@@ -36,6 +36,8 @@ TEST_F(Grouped, FlatRolloutsOfAPromptAreOneGroup) {
     EXPECT_EQ(data.group[0].sample[1].reward, 0.5);
     EXPECT_EQ(data.group[1].sample.at(0).token, (Ids{'q', 'b', 256}));
     EXPECT_EQ(data.group[1].id, 1);
+    EXPECT_TRUE(data.where(0).ends_with("rows.jsonl:1"));
+    EXPECT_TRUE(data.where(1).ends_with("rows.jsonl:3"));
     EXPECT_TRUE(data.unit.empty());
   }
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
@@ -32,6 +33,22 @@ TEST_F(ReaderTest, TokenRowsAreUsedExactlyAsTheyAre) {
   EXPECT_EQ(pair.group[0].sample.at(1).token, (Ids{5, 6}));
   EXPECT_EQ(pair.group[0].sample[1].prompt_length, 2);
   EXPECT_EQ(pair.group[0].margin, 0.5);
+}
+
+TEST_F(ReaderTest, EveryGroupKnowsItsRow) {
+  const auto row = [](const std::string& prompt) {
+    return R"({"prompt": ")" + prompt +
+           R"(", "completion": "c"})"
+           "\n";
+  };
+  DataOptions options;
+  options.max_length = 5;
+  options.path = {write("a.jsonl", row("x") + row("longer than it may be") + row("y")), write("b.jsonl", row("z"))};
+  NullLog log;
+  const Dataset data = read_dataset(options, Method::kSft, *tokenizer_, log);
+  ASSERT_EQ(data.group.size(), 3U);
+  for (const auto& [group, line] : {std::pair(0, "a.jsonl:1"), {1, "a.jsonl:3"}, {2, "b.jsonl:1"}})
+    EXPECT_TRUE(data.where(static_cast<size_t>(group)).ends_with(line)) << data.where(static_cast<size_t>(group));
 }
 
 TEST_F(ReaderTest, TextIsReadByBytesForPresetsAndWhereAsked) {
