@@ -22,7 +22,8 @@ constexpr Valid kShare{
 std::span<const Key> DataOptions::keys() {
   using Options = DataOptions;
   static constexpr std::array kKeys{
-      FPDIST_KEY(path, "JSONL files, read in this order", Valid{.values = "one path or several", .check = check_paths}),
+      FPDIST_KEY(path, "JSONL files (.gz, .zst), folders of them or patterns, read in this order",
+                 Valid{.values = "one path or several", .check = check_paths}),
       FPDIST_KEY(tokenizer, "of text rows: empty for the model's own, a directory with another, or bytes"),
       FPDIST_KEY(text_workers, "processes that encode text, at most; 0: as many as there are cores", kFromZero),
       FPDIST_KEY(max_length, "longest sample in tokens; longer text rows are cut", kLength),
@@ -34,6 +35,8 @@ std::span<const Key> DataOptions::keys() {
       FPDIST_NAMED_KEY(batching, "groups of a step: any, or those that begin alike", kBatchings),
       FPDIST_KEY(min_shared_tokens, "batching prefix: tokens that groups of a cluster share at least", kFromOne),
       FPDIST_KEY(max_cluster_share, "batching prefix: the largest part of a step for one cluster", kShare),
+      FPDIST_NAMED_KEY(on_error, "rows that cannot be read: end the run, or leave them out and list them", kOnErrors),
+      FPDIST_KEY(max_skipped, "on_error skip: more rows than these end the run", kFromZero),
       FPDIST_KEY(columns, "our column's name -> the file's, e.g. chosen=preferred")};
   return kKeys;
 }

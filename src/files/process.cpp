@@ -1,6 +1,7 @@
 #include "src/files/process.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/socket.h>
@@ -102,6 +103,17 @@ void Process::drain_errors() {
     if (got <= 0) return;
     last_errors_.append(buffer.data(), static_cast<size_t>(got));
     if (last_errors_.size() > kKeptErrors) last_errors_.erase(0, last_errors_.size() - kKeptErrors);
+  }
+}
+
+size_t Process::read(char* into, size_t bytes) {
+  for (;;) {
+    const ssize_t got = ::read(socket_.get(), into, bytes);
+    if (got >= 0) return static_cast<size_t>(got);
+    if (errno != EAGAIN && errno != EINTR) return 0;  // reset: it is gone
+    std::array<pollfd, 2> polled{{{socket_.get(), POLLIN, 0}, {errors_.get(), POLLIN, 0}}};
+    ::poll(polled.data(), polled.size(), /*milliseconds=*/1000);
+    drain_errors();
   }
 }
 

@@ -31,6 +31,9 @@ class Process {
   /// Reads what there is of standard error, so that the child never waits for us to; keeps the last 2 KiB.
   void drain_errors();
 
+  /// Waits for the child to write, and reads up to `bytes` of it; 0 when it has closed its output.
+  size_t read(char* into, size_t bytes);
+
   /// Ends the child, after `grace` for it to end by itself, and says how it ended: "exit code 1", "signal 9 (Killed)",
   /// and the last line that it wrote to standard error.
   std::string end(std::chrono::milliseconds grace);

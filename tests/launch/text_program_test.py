@@ -8,7 +8,7 @@ import sys
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(pathlib.Path(__file__).resolve().parents[1] / "golden/text")]
 import tiny_model
-from support import BIN, Folder, children_of, is_running, main, mesh, steps, steps_without_times, train
+from support import BIN, Folder, children_of, is_running, main, mesh, steps, train, wait_until
 from worker_client import WorkerClient
 
 COPIED = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
@@ -114,6 +114,16 @@ class Chat(TextFolder):
         for a, b in zip(steps(self.dir / "prefix4"), steps(self.dir / "prefix0")):
             self.assertAlmostEqual(a["loss"], b["loss"], delta=1e-10)
 
+    def test_rows_that_cannot_be_read_are_left_out_and_listed(self):
+        rows = [*rows_of("sft"), {"messages": [{"role": "user"}, {"role": "asistant", "content": "a"}]}, {"messages": []}]
+        config = self.text_config("sft", rows, on_error="skip")
+        text = self.train(2, config, "--train.max_steps", 1)
+        self.assertIn("left out 2 rows that cannot be read", text)
+        listed = (self.dir / "sft/logs/skipped_rows.txt").read_text().splitlines()
+        self.assertEqual([line.split(": ", 1)[1][:20] for line in listed], ["role 'asistant' is u", "the conversation is "])
+        code, text = train(0, config, "--data.max_skipped", 1, "--train.overwrite_output_dir")
+        self.assertEqual((code, "data.max_skipped 1" in text), (3, True), text)
+
     def test_the_plan_reads_text_too(self):
         config = self.text_config("dpo", rows_of("dpo"))
         text = self.train(0, config, "--plan", *mesh())
@@ -166,8 +176,9 @@ class FirstMistakes(TextFolder):
     def test_no_worker_outlives_an_error(self):
         code, text = train(2, self.text_config("sft", [*rows_of("sft"), {"messages": 7}]))
         self.assertEqual(code, 3, text)
-        self.assertEqual([pid for pid in children_of(1, "python3") if is_running(pid) and str(self.dir) in
-                          pathlib.Path(f"/proc/{pid}/cmdline").read_text()], [])
+        orphans = lambda: [pid for pid in children_of(1, "python3") if is_running(pid) and str(self.dir) in  # noqa: E731
+                           pathlib.Path(f"/proc/{pid}/cmdline").read_text()]
+        self.assertTrue(wait_until(lambda: not orphans(), 10), orphans())
 
 
 main()

@@ -26,8 +26,13 @@ enum class Batching { kShuffle, kPrefix };
 inline constexpr std::array<std::pair<Batching, std::string_view>, 2> kBatchings{
     {{Batching::kShuffle, "shuffle"}, {Batching::kPrefix, "prefix"}}};
 
+/// What becomes of a row that cannot be read.
+enum class OnError { kStop, kSkip };
+inline constexpr std::array<std::pair<OnError, std::string_view>, 2> kOnErrors{
+    {{OnError::kStop, "stop"}, {OnError::kSkip, "skip"}}};
+
 struct DataOptions {
-  /// JSONL files, read in this order.
+  /// JSONL files, .gz and .zst among them, folders of such files and patterns such as data/*.jsonl, read in this order.
   std::vector<std::string> path;
   /// What text rows are read with: "", the model's own tokenizer; a directory with another; or "bytes", one token a
   /// byte. A preset without a directory reads bytes.
@@ -56,6 +61,10 @@ struct DataOptions {
   int64_t min_shared_tokens = 64;
   /// With prefix: the largest part of a step that one cluster fills; larger ones are cut and spread over the epoch.
   double max_cluster_share = 0.25;
+  /// stop: the first row that cannot be read ends the run. skip: it is left out, counted and listed in
+  /// logs/skipped_rows.txt; more than max_skipped of them end the run all the same.
+  OnError on_error = OnError::kStop;
+  int64_t max_skipped = 100;
   /// Renames columns: our name -> the file's name, e.g. {chosen: preferred}; fields inside `completions` as well.
   std::map<std::string, std::string> columns;
 

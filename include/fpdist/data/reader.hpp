@@ -45,18 +45,20 @@ struct Dataset {
   int64_t differing_prompts = 0;  ///< text rows whose prompt alone has tokens that it has in front of no answer
   /// Empty, or [groups]: those with equal numbers follow each other in an epoch (data.group_by of pairs).
   std::vector<int64_t> unit;
-  int32_t max_token_id = -1;  ///< checked against the model's vocabulary by the trainer
+  std::vector<std::string> skipped;  ///< what was wrong with the rows that data.on_error: skip left out
+  int32_t max_token_id = -1;         ///< checked against the model's vocabulary by the trainer
 };
 
-/// Reads every file of options.path for `method`. Not collective: each rank may call it and gets the same value.
-/// Columns that the method does not read are checked as JSON; `log` hears of them, as a warning where another method
-/// reads them. old_logps and ref_logps: for every completion of the data set or for none. A byte-order mark, CRLF and
-/// blank lines at the end are tolerated. `log` hears of dropped and cut rows and of prompts that differ, one warning
-/// each. Throws DataError("file:line:byte: reason"; line and byte from 1, the byte within its line) for a missing file,
-/// bad JSON, bad UTF-8, a wrong type, a missing, doubled or mixed-up column, lengths that do not match, a negative
-/// token id, a token row over max_length, no rows at all, or text that `tokenizer` refuses, cannot encode or whose chat
-/// template raises; LostRequests' words with the rows that were on their way when a helper process was lost;
-/// ConfigError for options that make no sense.
+/// Reads every file of options.path, a folder's or a pattern's in the order of their names, for `method`. Not
+/// collective: each rank may call it and gets the same value. Columns that the method does not read are checked as
+/// JSON; `log` hears of them, as a warning where another method reads them. old_logps and ref_logps: for every
+/// completion of the data set or for none. A byte-order mark, CRLF and blank lines at the end are tolerated. `log`
+/// hears of dropped and cut rows and of prompts that differ, one warning each. Throws DataError("file:line:byte:
+/// reason"; line and byte from 1, the byte within its line) for a missing file, bad JSON, bad UTF-8, a wrong type, a
+/// missing, doubled or mixed-up column, lengths that do not match, a negative token id, a token row over max_length, no
+/// rows at all, or text that `tokenizer` refuses, cannot encode or whose chat template raises; LostRequests' words with
+/// the rows that were on their way when a helper process was lost; ConfigError for options that make no sense. With
+/// on_error skip a row's DataError leaves it out, up to max_skipped of them.
 Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log);
 
 }  // namespace fpdist::data

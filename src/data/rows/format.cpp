@@ -10,12 +10,15 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/edit_distance.hpp"
 #include "src/data/rows/row_values.hpp"
 
 namespace fpdist::data {
 namespace {
 
 using enum Column;
+
+constexpr size_t kMisspelt = 2;  // letters
 
 using ColumnList = std::vector<Column>;
 
@@ -190,6 +193,14 @@ void TokenRow::check_sample(const Sample& sample) const {
     fail(0, "a sample without any token has nothing to be scored: give a prompt or a completion");
 }
 
+/// A column of the row that may be meant as `wanted`, and how to say so.
+std::string near_name(const Row& row, const std::string& wanted) {
+  for (const std::string& name : row.unread)
+    if (edit_distance(name, wanted) <= kMisspelt && wanted.size() > kMisspelt + 1)
+      return text("; if '", name, "' is meant: data.columns: {", wanted, ": ", name, "}");
+  return "";
+}
+
 /// The format of which the row has most required columns: of text where none.
 const RowFormat& nearest_format(const Row& row, const MethodFormats& formats) {
   const RowFormat* nearest = &formats.text.front();
@@ -264,7 +275,7 @@ const RowFormat& GroupMaker::recognise(const Row& row) const {
     fail_at(row.place, 0,
             text("missing column '", names.in_file(column), "': a ", name_of(method), " row has ",
                  kinds(formats.tokens, names), " (token ids) or ", kinds(formats.text, names), " (text); this one has ",
-                 have.empty() ? "none" : have));
+                 have.empty() ? "none" : have, near_name(row, names.in_file(column))));
   }
   if (format.is_flat && options.group_by == GroupBy::kRow)
     fail_at(row.place, row.offset(format.required.back()),

@@ -17,6 +17,9 @@ using Json = nlohmann::ordered_json;
 constexpr int kMaxDepth = 64;
 /// Roles that templates know; others are the template's to judge, unless they look like one of these.
 constexpr std::array<std::string_view, 6> kRoles{"system", "developer", "user", "assistant", "tool", "function"};
+/// What sharegpt calls them.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kSharegptRoles{
+    {{"human", "user"}, {"gpt", "assistant"}}};
 constexpr size_t kMisspelt = 2;  // letters
 
 Json parse(std::string_view json) {
@@ -68,6 +71,9 @@ ChatMessage read_message(std::string_view json) {
   const auto role = parsed.find("role");
   if (role == parsed.end() || !role->is_string())
     throw MessageError("a message has no 'role': write {\"role\": \"user\", \"content\": ...}", 0);
+  if (renamed_role)
+    for (const auto& [theirs, ours] : kSharegptRoles)
+      if (*role == theirs) *role = ours;
   ChatMessage message{.json = renamed_role || renamed_content ? parsed.dump() : std::string(json),
                       .role = role->get<std::string>()};
   check_role(message.role);

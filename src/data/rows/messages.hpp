@@ -26,7 +26,8 @@ class MessageError : public std::runtime_error {
   size_t at;
 };
 
-/// `json` is one message: {role, content, ...}, or sharegpt's {from, value}, which is renamed. Throws MessageError for
+/// `json` is one message: {role, content, ...}, or sharegpt's {from, value}, which is renamed,
+/// and its roles human and gpt with it. Throws MessageError for
 /// bad JSON, a key given twice, deep nesting, no role, a role that is a misspelt one.
 ChatMessage read_message(std::string_view json);
 /// `json` is an object or a list, and nested no deeper than messages are. Throws MessageError.

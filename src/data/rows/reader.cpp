@@ -1,10 +1,7 @@
 #include "fpdist/data/reader.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdint>
-#include <cstring>
-#include <fstream>
 #include <optional>
 #include <set>
 #include <string>
@@ -15,46 +12,12 @@
 #include "fpdist/core/error.hpp"
 #include "src/data/rows/format.hpp"
 #include "src/data/rows/grouping.hpp"
+#include "src/data/rows/line_reader.hpp"
 #include "src/data/rows/row.hpp"
 #include "src/data/rows/waiting_row.hpp"
 
 namespace fpdist::data {
 namespace {
-
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
-/// Lines of one file without their ends; says where each came from.
-class LineReader {
- public:
-  explicit LineReader(const std::string& path) : file_(path, std::ios::binary) {
-    place_.file = path;
-    place_.line = 0;
-    check<DataError>(file_.is_open(), path, ":1:1: cannot open the file (", std::strerror(errno), "): check data.path");
-  }
-
-  bool next(std::string& line) {
-    errno = 0;
-    if (!std::getline(file_, line)) {
-      check<DataError>(!file_.bad(), place_.file, ":", place_.line + 1, ":1: cannot read the file (",
-                       std::strerror(errno), "): check data.path");
-      return false;
-    }
-    ++place_.line;
-    place_.first_byte = 1;
-    if (place_.line == 1 && line.starts_with(kByteOrderMark)) {
-      line.erase(0, kByteOrderMark.size());
-      place_.first_byte += kByteOrderMark.size();
-    }
-    if (line.ends_with('\r')) line.pop_back();
-    return true;
-  }
-
-  const LinePlace& place() const { return place_; }
-
- private:
-  std::ifstream file_;
-  LinePlace place_;
-};
 
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t") == std::string_view::npos; }
 
@@ -109,7 +72,8 @@ constexpr size_t kBatchRows = 4096, kBatchBytes = size_t{16} << 20;
 class DatasetReader {
  public:
   DatasetReader(const DataOptions& options, Method method, Tokenizer& tokenizer)
-      : names_(options.columns),
+      : options_(options),
+        names_(options.columns),
         parser_(names_),
         wanted_(formats_of(method).all()),
         tokenizer_(tokenizer),
@@ -130,7 +94,8 @@ class DatasetReader {
       if (blank) fail_at(*blank, 0, "a blank line between rows: remove it (at the end of the file they are fine)");
       read_line(line, lines.place());
     }
-    check<DataError>(kind_of_file_ != nullptr, path, ":1:1: the file has no rows: write one JSON object a line");
+    check<DataError>(kind_of_file_ != nullptr || !dataset_.skipped.empty(), path,
+                     ":1:1: the file has no rows: write one JSON object a line");
   }
 
   void tell_unread(LogSink& log) const { unread_.tell(names_, maker_.method, log); }
@@ -146,9 +111,9 @@ class DatasetReader {
     bytes_ += line.size();
     try {
       add(parser_.parse(line, place, wanted_));
-    } catch (const DataError&) {
+    } catch (const DataError& error) {
       encode_waiting();  // an error of a row before this one comes first
-      throw;
+      refuse(error.what());
     }
     if (waiting_.size() >= kBatchRows || bytes_ >= kBatchBytes) encode_waiting();
   }
@@ -173,7 +138,16 @@ class DatasetReader {
     for (size_t i = 0; i < rows.size(); ++i) keep(std::move(made[i]), rows[i].row->place);
   }
 
+  /// A row cannot be read.
+  void refuse(const std::string& why) {
+    if (options_.on_error == OnError::kStop) throw DataError(why);
+    dataset_.skipped.push_back(why);
+    check<DataError>(std::ssize(dataset_.skipped) <= options_.max_skipped, why,
+                     " (and with it more than data.max_skipped ", options_.max_skipped, " rows cannot be read)");
+  }
+
   void keep(MadeGroup made, const LinePlace& place) {
+    if (!made.error.empty()) return refuse(made.error);
     if (made.prompt_differs && ++dataset_.differing_prompts == 1) first_differing_ = text(place.file, ":", place.line);
     if (!made.group) {
       ++dataset_.dropped_rows;
@@ -194,6 +168,7 @@ class DatasetReader {
     dataset_.place.push_back({.file = static_cast<int32_t>(file - dataset_.file.begin()), .line = place.line});
   }
 
+  const DataOptions& options_;
   ColumnNames names_;
   RowParser parser_;
   std::vector<Column> wanted_;
@@ -220,12 +195,15 @@ Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& token
   check<ConfigError>(!options.path.empty(), "data.path is empty: name at least one JSONL file");
   check<ConfigError>(options.max_length >= 1, "data.max_length is ", options.max_length, ": set it to 1 or more");
   DatasetReader reader(options, method, tokenizer);
-  for (const std::string& path : options.path) reader.read_file(path);
+  for (const std::string& path : data_files(options.path)) reader.read_file(path);
   reader.tell_unread(log);
   Dataset dataset = std::move(reader).take();
   check<DataError>(!dataset.group.empty(), options.path.front(), ":1:1: every row was dropped, nothing of the ",
                    dataset.dropped_rows, " that could be learned is within data.max_length ", options.max_length,
                    ": raise it");
+  if (!dataset.skipped.empty())
+    log.warning(text("left out ", dataset.skipped.size(),
+                     " rows that cannot be read (data.on_error: skip), the first: ", dataset.skipped.front()));
   if (dataset.dropped_rows > 0)
     log.warning(text("dropped ", dataset.dropped_rows,
                      " rows: nothing that could be learned is within data.max_length ", options.max_length));

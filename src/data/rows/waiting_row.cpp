@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
@@ -48,6 +49,18 @@ const TokenizerFacts& facts_of(Tokenizer& tokenizer, const WaitingRow& first) {
   }
 }
 
+/// What `make` returns; where it throws DataError nothing, and the row has the error.
+template <typename Make>
+auto or_error(WaitingRow& row, Make make) -> decltype(make()) {
+  try {
+    return make();
+  } catch (const DataError& error) {
+    row.made.error = error.what();
+    if constexpr (std::is_same_v<decltype(make()), MadeGroup>) return row.made;
+    return {};
+  }
+}
+
 /// A text that itself begins with what the tokenizer puts in front of every text begins with it once.
 void drop_second_begin(const Batch& batch, int32_t begin, std::vector<EncodedText>& encoded) {
   for (size_t i = 0; i < encoded.size(); ++i) {
@@ -79,11 +92,15 @@ std::vector<MadeGroup> make_groups(std::span<WaitingRow> rows, GroupMaker& maker
     std::vector<RenderedText> rendered;
     if (!shown.request.empty())
       rendered = ask(shown, texts, [&](std::span<const TextRequest> all) { return tokenizer.render(all); });
-    for (size_t i = 0; i < texts.size(); ++i) asked.add(texts[i]->text->requests(shown.of_row(rendered, i)));
+    for (size_t i = 0; i < texts.size(); ++i)
+      asked.add(or_error(*texts[i], [&] { return texts[i]->text->requests(shown.of_row(rendered, i)); }));
     std::vector<EncodedText> encoded =
         ask(asked, texts, [&](std::span<const TextRequest> all) { return tokenizer.encode(all); });
     drop_second_begin(asked, facts.bos_id, encoded);
-    for (size_t i = 0; i < texts.size(); ++i) texts[i]->made = texts[i]->text->make(asked.of_row(encoded, i));
+    for (size_t i = 0; i < texts.size(); ++i) {
+      WaitingRow& row = *texts[i];
+      if (row.made.error.empty()) row.made = or_error(row, [&] { return row.text->make(asked.of_row(encoded, i)); });
+    }
   }
   std::vector<MadeGroup> made;
   for (WaitingRow& row : rows) made.push_back(std::move(row.made));

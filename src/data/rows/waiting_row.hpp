@@ -22,8 +22,9 @@ struct WaitingRow {
   MadeGroup made;
 };
 
-/// The groups of `rows`, in order; text goes through `tokenizer` as one batch. Throws DataError with the place of the
-/// first row that cannot be encoded, or of all that were on their way to a helper process that was lost.
+/// The groups of `rows`, in order; text goes through `tokenizer` as one batch. A row that cannot be encoded has an
+/// error. Throws DataError for a tokenizer that cannot be opened, or for all rows that were on their way to a helper
+/// process that was lost.
 std::vector<MadeGroup> make_groups(std::span<WaitingRow> rows, GroupMaker& maker, Tokenizer& tokenizer);
 
 }  // namespace fpdist::data

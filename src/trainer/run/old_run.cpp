@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 // Whole files are written as NAME.tmp first.
 const char kFiles[] =
     R"((config\.resolved\.yaml|metrics\.jsonl|costs\.yaml|trace-\d+(\.planned\.json|\.json|\.txt))(\.tmp)?)";
-const char kLogs[] = R"(rank_\d+(\.log|\.flight\.json)(\.tmp)?)";
+const char kLogs[] = R"((rank_\d+(\.log|\.flight\.json)|skipped_rows\.txt)(\.tmp)?)";
 const char kExports[] = R"((final|checkpoint-\d+)(\.tmp)?)";
 
 bool is_input(const fs::path& path, const config::Config& config) {

@@ -101,6 +101,13 @@ void write_flight_record(const TrainOptions& options, const comm::World& world, 
   }
 }
 
+void write_skipped_rows(const TrainOptions& options, const std::vector<std::string>& skipped) {
+  if (skipped.empty()) return;
+  std::string lines;
+  for (const std::string& row : skipped) lines += row + "\n";
+  files::write(options.output_dir + "/logs/skipped_rows.txt", lines);
+}
+
 std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double elapsed_seconds,
                           const loss::Shown& shown) {
   const auto value = [&](const std::string& name) {

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "fpdist/comm/world.hpp"
 #include "fpdist/config/config.hpp"
@@ -56,6 +57,9 @@ class MetricsFile {
 /// when it cannot be written.
 void write_flight_record(const TrainOptions& options, const comm::World& world, const std::string& error,
                          LogSink& log) noexcept;
+
+/// logs/skipped_rows.txt, a line a row that was left out; nothing where none was. Throws DiskError.
+void write_skipped_rows(const TrainOptions& options, const std::vector<std::string>& skipped);
 
 /// "step 12/100  loss 0.512  ...  eta 1:05": the few numbers a person watches, `shown` among them.
 std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double elapsed_seconds,

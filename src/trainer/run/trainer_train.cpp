@@ -35,6 +35,7 @@ class RunData {
     check_same_order(loader_, world);
   }
   std::vector<data::Group>& groups() { return dataset_.group; }
+  const std::vector<std::string>& skipped() const { return dataset_.skipped; }
   /// What a step shares, and would share batched otherwise.
   std::string sharing(const config::Config& config) const {
     data::DataOptions other = config.data;
@@ -115,7 +116,10 @@ void run(Trainer& trainer, RunData& data, const Hook& hook) {
   RunRecord record(trainer, hook);
   say_what_runs(trainer, record.log());
   record.log().info(text(data.groups().size(), " groups, ", data.steps_per_epoch(), " steps an epoch"));
-  if (trainer.world().rank() == 0) record.log().info(data.sharing(trainer.settled().config));
+  if (trainer.world().rank() == 0) {
+    record.log().info(data.sharing(trainer.settled().config));
+    write_skipped_rows(trainer.settled().config.train, data.skipped());
+  }
   trainer.prepare_reference(data.groups(), record.log());
   record.begin();
   auto next = data.step(0);

@@ -1,0 +1,163 @@
+#include "src/data/rows/line_reader.hpp"
+
+#include <fcntl.h>
+#include <glob.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "fpdist/core/error.hpp"
+#include "src/files/process.hpp"
+
+namespace fpdist::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+constexpr size_t kBlock = size_t{1} << 20;
+constexpr std::array<std::string_view, 6> kEndings{".jsonl",   ".json",      ".jsonl.gz",
+                                                   ".json.gz", ".jsonl.zst", ".json.zst"};
+
+struct Unpacker {
+  std::string_view ending;
+  const char* program;
+};
+constexpr std::array kUnpackers{Unpacker{".gz", "gzip"}, Unpacker{".zst", "zstd"}};
+
+const Unpacker* unpacker_of(const std::string& path) {
+  for (const Unpacker& one : kUnpackers)
+    if (path.ends_with(one.ending)) return &one;
+  return nullptr;
+}
+
+std::vector<std::string> files_in(const std::string& folder) {
+  std::vector<std::string> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string path = entry.path().string();
+    const bool is_data =
+        std::any_of(kEndings.begin(), kEndings.end(), [&](std::string_view ending) { return path.ends_with(ending); });
+    if (is_data && entry.is_regular_file(error)) found.push_back(path);
+  }
+  std::sort(found.begin(), found.end());
+  check<DataError>(!found.empty(), folder, ":1:1: the folder has no .jsonl file: check data.path");
+  return found;
+}
+
+std::vector<std::string> files_like(const std::string& pattern) {
+  glob_t matches{};
+  const int error = ::glob(pattern.c_str(), 0, nullptr, &matches);
+  std::vector<std::string> found;
+  if (error == 0) found.assign(matches.gl_pathv, matches.gl_pathv + matches.gl_pathc);
+  ::globfree(&matches);
+  check<DataError>(!found.empty(), pattern, ":1:1: no file is called like this: check data.path");
+  return found;
+}
+
+}  // namespace
+
+std::vector<std::string> data_files(const std::vector<std::string>& paths) {
+  std::vector<std::string> all;
+  for (const std::string& path : paths) {
+    std::error_code error;
+    std::vector<std::string> found{path};
+    if (fs::is_directory(path, error))
+      found = files_in(path);
+    else if (!fs::exists(path, error) && path.find_first_of("*?[") != std::string::npos)
+      found = files_like(path);
+    all.insert(all.end(), found.begin(), found.end());
+  }
+  return all;
+}
+
+/// A file, or what a program makes of it.
+class LineReader::Source {
+ public:
+  explicit Source(const std::string& path) : path_(path), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    check<DataError>(file_.open(), path, ":1:1: cannot open the file (", std::strerror(errno), "): check data.path");
+    const Unpacker* unpacker = unpacker_of(path);
+    if (unpacker == nullptr) return;
+    program_ = unpacker->program;
+    try {
+      unpacking_.emplace(std::vector<std::string>{program_, "-dc", "--", path});
+    } catch (const DataError& error) {
+      throw DataError(text(path, ":1:1: ", error.what(), ": install ", program_, ", or unpack the file"));
+    }
+  }
+
+  /// The next bytes into `block`; 0 at the end.
+  size_t read(std::string& block) {
+    if (unpacking_) return read_unpacked(block);
+    for (;;) {
+      const ssize_t got = ::read(file_.get(), block.data(), block.size());
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0)
+        throw DataError(text(path_, ":1:1: cannot read the file (", std::strerror(errno), "): check data.path"));
+      return static_cast<size_t>(got);
+    }
+  }
+
+ private:
+  size_t read_unpacked(std::string& block) {
+    const size_t got = unpacking_->read(block.data(), block.size());
+    if (got > 0) return got;
+    const std::string how = unpacking_->end(std::chrono::seconds(5));
+    check<DataError>(how == "exit code 0", path_, ":1:1: ", program_, " cannot unpack the file: ", how);
+    return 0;
+  }
+
+  std::string path_, program_;
+  files::FileHandle file_;
+  std::optional<files::Process> unpacking_;
+};
+
+LineReader::LineReader(const std::string& path) : source_(std::make_unique<Source>(path)) {
+  place_.file = path;
+  place_.line = 0;
+}
+LineReader::~LineReader() = default;
+
+bool LineReader::fill() {
+  buffer_.erase(0, std::exchange(begin_, 0));
+  check<DataError>(buffer_.size() <= kMaxLineBytes, place_.file, ":", place_.line + 1, ":1: the line is longer than ",
+                   kMaxLineBytes >> 20, " MiB: write one JSON object a line");
+  std::string block(kBlock, '\0');
+  const size_t got = source_->read(block);
+  buffer_.append(block, 0, got);
+  return got > 0;
+}
+
+bool LineReader::next(std::string& line) {
+  size_t searched = begin_, end = std::string::npos;
+  while ((end = buffer_.find('\n', searched)) == std::string::npos) {
+    const size_t unread = buffer_.size() - begin_;
+    if (fill()) {
+      searched = unread;
+      continue;
+    }
+    if (buffer_.empty()) return false;
+    end = buffer_.size();  // the last line has no end
+    break;
+  }
+  line.assign(buffer_, begin_, end - begin_);
+  begin_ = std::min(end + 1, buffer_.size());
+  ++place_.line;
+  place_.first_byte = 1;
+  if (place_.line == 1 && line.starts_with(kByteOrderMark)) {
+    line.erase(0, kByteOrderMark.size());
+    place_.first_byte += kByteOrderMark.size();
+  }
+  if (line.ends_with('\r')) line.pop_back();
+  return true;
+}
+
+}  // namespace fpdist::data
