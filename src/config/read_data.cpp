@@ -1,6 +1,7 @@
 #include "src/config/read_data.hpp"
 
 #include "fpdist/core/error.hpp"
+#include "src/data/source/cached_dataset.hpp"
 
 namespace fpdist::config {
 
@@ -10,12 +11,24 @@ std::unique_ptr<data::Tokenizer> tokenizer_of(const Config& config, const arch::
                                                       .vocab_size = static_cast<int32_t>(model.vocab_size)});
 }
 
-data::Dataset read_data(const Config& config, const arch::Model& model, LogSink& log) {
-  return read_data(config, model, *tokenizer_of(config, model), log);
+std::string cache_folder(const Config& config, const data::Tokenizer& tokenizer) {
+  const std::string& given = config.data.cache_dir;
+  if (given == "none") return "";
+  if (given != "auto") return given;
+  const bool is_worth_it = !tokenizer.identity().empty() && data::begins_with_text(config.data, config.method);
+  std::string output = config.train.output_dir;
+  while (output.size() > 1 && output.ends_with('/')) output.pop_back();
+  return is_worth_it ? output + ".tokens" : "";
 }
 
-data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, LogSink& log) {
-  data::Dataset dataset = data::read_dataset(config.data, config.method, tokenizer, log);
+data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite may_write, LogSink& log) {
+  return read_data(config, model, *tokenizer_of(config, model), may_write, log);
+}
+
+data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, MayWrite may_write,
+                        LogSink& log) {
+  const data::CacheUse use{.folder = cache_folder(config, tokenizer), .may_write = may_write == MayWrite::kYes};
+  data::Dataset dataset = data::read_cached(config.data, config.method, tokenizer, use, log);
   check<DataError>(dataset.max_token_id < model.vocab_size, "the data holds token id ", dataset.max_token_id,
                    ", the model's vocabulary has ", model.vocab_size,
                    " tokens: use the tokenizer that the model was made with");

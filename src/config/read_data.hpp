@@ -15,7 +15,13 @@ std::unique_ptr<data::Tokenizer> tokenizer_of(const Config& config, const arch::
 
 /// The rows of config.data for `model`, text by the tokenizer that config.data.tokenizer or the model's directory has.
 /// Not collective. Throws what data::read_dataset does, and DataError where a token is outside the model's vocabulary.
-data::Dataset read_data(const Config& config, const arch::Model& model, LogSink& log);
-data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, LogSink& log);
+/// From the token cache where data.cache_dir has one; MayWrite::kYes makes it, see data::read_cached.
+enum class MayWrite { kNo, kYes };
+data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite may_write, LogSink& log);
+data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, MayWrite may_write,
+                        LogSink& log);
+
+/// The folder of a job's token cache; empty: it has none.
+std::string cache_folder(const Config& config, const data::Tokenizer& tokenizer);
 
 }  // namespace fpdist::config

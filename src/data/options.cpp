@@ -37,6 +37,8 @@ std::span<const Key> DataOptions::keys() {
       FPDIST_KEY(max_cluster_share, "batching prefix: the largest part of a step for one cluster", kShare),
       FPDIST_NAMED_KEY(on_error, "rows that cannot be read: end the run, or leave them out and list them", kOnErrors),
       FPDIST_KEY(max_skipped, "on_error skip: more rows than these end the run", kFromZero),
+      FPDIST_KEY(cache_dir, "where tokens are kept: a folder, auto (text: beside the output) or none",
+                 Valid{.must = "give a folder, auto or none", .check = check_filled}),
       FPDIST_KEY(columns, "our column's name -> the file's, e.g. chosen=preferred")};
   return kKeys;
 }

@@ -1,5 +1,5 @@
 // fpdist_prepare: data before they are trained on.
-//   fpdist_prepare [--config] FILE.yaml [--section.key value ...] [--show N] [--dump FILE.jsonl]
+//   fpdist_prepare [--config] FILE.yaml [--section.key value ...] [--show N] [--dump FILE.jsonl] [--prune]
 //   fpdist_prepare --generate arithmetic --pairs 1024 --shots 12 --seed 0 --output FILE.jsonl
 //   fpdist_prepare --generate many-shot --input GROUPS.jsonl --tokens 16384 --questions 4 --seed 0 --output FILE.jsonl
 
@@ -20,6 +20,7 @@ const char kHelp[] =
     "  save inside groups, in steps and over all, the largest shared prefixes\n"
     "  --show N      print the first N groups, what is learned marked, and the tree of each\n"
     "  --dump FILE   write them as rows of token ids, which fpdist_train reads back to the same groups\n"
+    "  --prune       only remove the token caches beside this configuration's\n"
     "  (fpdist_train --help lists the keys)\n"
     "fpdist_prepare --generate arithmetic | many-shot ...: made-up rows; --generate X --help lists the options\n";
 

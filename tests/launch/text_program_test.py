@@ -8,9 +8,10 @@ import sys
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(pathlib.Path(__file__).resolve().parents[1] / "golden/text")]
 import tiny_model
-from support import BIN, Folder, children_of, is_running, main, mesh, steps, train, wait_until
+from support import Folder, children_of, command, is_running, main, mesh, run, steps, train, wait_until
 from worker_client import WorkerClient
 
+ALONE = {"OMPI_MCA_ess_singleton_isolated": "1"}  # MPI wants no daemon, which it would look for in PATH
 COPIED = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
 
@@ -113,6 +114,22 @@ class Chat(TextFolder):
             self.train(ranks, config, *degrees, "--train.output_dir", self.dir / f"prefix{ranks}", "--model.dtype", "float64")
         for a, b in zip(steps(self.dir / "prefix4"), steps(self.dir / "prefix0")):
             self.assertAlmostEqual(a["loss"], b["loss"], delta=1e-10)
+
+    def test_text_is_encoded_once_for_all_ranks_and_runs(self):
+        config = self.text_config("sft", rows_of("sft"))
+        self.train(3, config, "--train.max_steps", 2)
+        kept = sorted(path.suffix for path in (self.dir / "sft.tokens").iterdir())
+        self.assertEqual(kept, [".lock", ".tokens"])
+        again = ["--train.output_dir", self.dir / "again", "--data.cache_dir", self.dir / "sft.tokens", "--train.max_steps", 2]
+        code, text = run(command(0, [config, *again]), PATH="/nonexistent", **ALONE)  # no Python, no worker
+        self.assertEqual(code, 0, text)
+        self.assertEqual([step["num_tokens"] for step in steps(self.dir / "again")], [step["num_tokens"] for step in steps(self.dir / "sft")])
+        code, text = run(command(0, [config, *again, "--train.overwrite_output_dir", "--data.cache_dir", "none"]), PATH="/nonexistent", **ALONE)
+        self.assertEqual((code, "python3 cannot be started" in text), (3, True), text)
+        damaged = next((self.dir / "sft.tokens").glob("*.tokens"))
+        damaged.write_bytes(damaged.read_bytes()[:-3])
+        code, text = train(2, config, *again, "--train.overwrite_output_dir")
+        self.assertEqual((code, f"{damaged}: is cut short: remove the file" in text), (3, True), text)
 
     def test_rows_that_cannot_be_read_are_left_out_and_listed(self):
         rows = [*rows_of("sft"), {"messages": [{"role": "user"}, {"role": "asistant", "content": "a"}]}, {"messages": []}]

@@ -65,6 +65,9 @@ struct DataOptions {
   /// logs/skipped_rows.txt; more than max_skipped of them end the run all the same.
   OnError on_error = OnError::kStop;
   int64_t max_skipped = 100;
+  /// Where what was read is kept for the next run and for the other processes of this one: a folder; auto:
+  /// OUTPUT.tokens beside train.output_dir for text that the model's tokenizer encodes, nowhere else; none.
+  std::string cache_dir = "auto";
   /// Renames columns: our name -> the file's name, e.g. {chosen: preferred}; fields inside `completions` as well.
   std::map<std::string, std::string> columns;
 

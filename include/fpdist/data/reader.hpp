@@ -6,7 +6,7 @@
 //   GRPO     prompt_ids + completions:[{ids, reward|advantage, old_logps?, ref_logps?, mask?, truncated?}]
 //            | prompt + completions:[text] + rewards:[number] (or advantages:[number])
 //            flat, with data.group_by: prompt_ids + completion_ids | prompt + completion, + reward (or advantage)
-//            [+ uid, old_logps, ref_logps, mask of token rows]
+//            [+ uid, old_logps, ref_logps, mask of token rows] | messages + reward: learned where an assistant speaks
 // Every row may say which completions their sampler cut, as truncated: true or finish_reason: "length" ("abort" is a
 // cut as well), a list of them where there are several (chosen first); inside the objects of GRPO's token rows.
 // Pre-tokenised rows are used exactly as they are. In rows of text prompt, completion, chosen, rejected and each of

@@ -69,6 +69,8 @@ class Tokenizer {
   virtual std::vector<RenderedText> decode(std::span<const std::vector<int32_t>> ids) = 0;
   /// Why no text may be read with it; empty: it may. Whoever reads a row says so with the row's place.
   virtual std::string refusal() const { return {}; }
+  /// Different for tokenizers that encode or render differently; empty where encoding is not worth a cache (bytes).
+  virtual std::string identity() const { return {}; }
 };
 
 /// One token a byte (ids 0..255), end of sequence 256, vocabulary 257; no chat template.

@@ -48,7 +48,8 @@ const MethodFormats kGrpoFormats{
                 ColumnList{kReward, kAdvantage, kOldLogps, kRefLogps, kMask} + kEnds + kName,
                 /*is_flat=*/true}},
     .text = {{{kPrompt, kCompletions}, ColumnList{kRewards, kAdvantages} + kExtras},
-             {{kPrompt, kCompletion}, ColumnList{kReward, kAdvantage} + kExtras, /*is_flat=*/true}},
+             {{kPrompt, kCompletion}, ColumnList{kReward, kAdvantage} + kExtras, /*is_flat=*/true},
+             {{kMessages}, ColumnList{kReward, kAdvantage} + kExtras, /*is_flat=*/true}},
     .group = RowGroup::kRollouts};
 
 bool contains(const ColumnList& columns, Column column) {

@@ -71,7 +71,9 @@ TextRow::TextRow(const Row& row, const RowFormat& format, const GroupMaker& make
   if (reads(kCompletions)) read_completions();
   if (formats_.group == RowGroup::kPair && !has_prompt_ && !formats_.scores_samples) split_prompt();
   is_cut_ = cuts_of(row_, maker_, answer_.size());
-  if (maker.options.assistant_only_loss && formats_.group == RowGroup::kSample && !is_chat_)
+  // A rollout of several turns: what it says is the assistant's, what it hears is not.
+  marks_turns_ = formats_.group == RowGroup::kSample ? maker.options.assistant_only_loss : reads(kMessages);
+  if (marks_turns_ && !is_chat_)
     fail("data.assistant_only_loss is true and the row is no conversation: give messages, or leave the key out");
 }
 
@@ -127,9 +129,7 @@ TextRequest TextRow::whole(const TextOrChat& answer, bool is_cut) const {
 }
 
 std::vector<TextRequest> TextRow::renderings() const {
-  const bool by_turns =
-      maker_.options.assistant_only_loss && formats_.group == RowGroup::kSample && !maker_.marks_generation;
-  if (!by_turns) return {};
+  if (!marks_turns_ || maker_.marks_generation) return {};
   ChatMessages all = prompt_.chat;
   all.insert(all.end(), answer_[0].chat.begin(), answer_[0].chat.end());
   return turn_renderings(all, extras_);
@@ -151,7 +151,7 @@ std::vector<TextRequest> TextRow::requests(std::span<const RenderedText> rendere
       fail(error.what());
     }
   } else {
-    all.back().mask = maker_.options.assistant_only_loss && formats_.group == RowGroup::kSample;
+    all.back().mask = marks_turns_;
   }
   return all;
 }
@@ -187,8 +187,7 @@ MadeGroup TextRow::make(std::span<const EncodedText> encoded) const {
 
 Sample TextRow::sample(const EncodedText& encoded, size_t prompt_length) const {
   Sample made = make_sample(encoded.id, prompt_length);
-  if (formats_.group != RowGroup::kSample) return made;
-  if (!maker_.options.completion_only_loss) made.target = made.token;
+  if (formats_.group == RowGroup::kSample && !maker_.options.completion_only_loss) made.target = made.token;
   for (size_t t = 0; t < encoded.is_marked.size(); ++t)
     if (encoded.is_marked[t] == 0) made.target[t] = kIgnore;
   if (maker_.options.assistant_only_loss && !has_target(made))
@@ -222,7 +221,7 @@ void TextRow::set_values(Group& group) const {
     for (const Sample& one : group.sample)
       if (one.token.empty()) fail("a sample without any token has nothing to be scored: give a prompt or a completion");
   if (formats_.group != RowGroup::kRollouts) return;
-  if (row_.has(kCompletion)) return set_flat_value(group.sample.front());
+  if (!row_.has(kCompletions)) return set_flat_value(group.sample.front());
   if (row_.has(kRewards) == row_.has(kAdvantages))
     fail(text("a row needs '", maker_.names.in_file(kRewards), "' or '", maker_.names.in_file(kAdvantages),
               "', one of the two"));

@@ -53,6 +53,7 @@ class TextRow {
   Column at_;             ///< where an error is that belongs to the whole row
   bool is_chat_ = false;  ///< all of it is
   bool has_prompt_ = false;
+  bool marks_turns_ = false;  ///< only what an assistant wrote is learned
   TextOrChat prompt_;
   std::vector<TextOrChat> answer_;  ///< behind the prompt, or whole texts where there is none
   std::vector<int32_t> is_cut_;     ///< [answers] the sampler cut it

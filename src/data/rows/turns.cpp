@@ -40,14 +40,13 @@ TextRequest marked_turns(std::span<const RenderedText> rendered) {
   for (size_t turn = 0; 2 * turn + 2 < rendered.size(); ++turn) {
     const std::string &before = rendered[2 * turn + 1].text, &until = rendered[2 * turn + 2].text;
     if (!until.starts_with(before) || !whole.starts_with(until))
-      throw TurnError(text("data.assistant_only_loss: the chat template renders the conversation's assistant turn ",
-                           turn + 1,
+      throw TurnError(text("the chat template renders the conversation's assistant turn ", turn + 1,
                            " differently once more follows it, so its part of the text is not known: mark it in the "
-                           "template with {% generation %}, or leave out the key"));
+                           "template with {% generation %}, or leave out data.assistant_only_loss"));
     const std::string_view end = without_end_space(until);
     if (end.size() > before.size()) marked.span.emplace_back(characters(before), characters(end));
   }
-  if (marked.span.empty()) throw TurnError("data.assistant_only_loss: the conversation has no turn of an assistant");
+  if (marked.span.empty()) throw TurnError("the conversation has no turn of an assistant");
   return marked;
 }
 

@@ -4,17 +4,22 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/tokenizer.hpp"
+#include "src/core/checksum.hpp"
 #include "src/data/text/text_workers.hpp"
 #include "src/data/text/worker_frames.hpp"
 #include "src/data/text/worker_place.hpp"
+#include "src/files/mapped_file.hpp"
 
 namespace fpdist::data {
 namespace {
@@ -27,6 +32,27 @@ size_t bytes_of(const std::vector<int32_t>& ids) { return ids.size() * sizeof(in
 int usable_cores() {
   cpu_set_t cores;
   return ::sched_getaffinity(0, sizeof cores, &cores) == 0 ? std::max(1, CPU_COUNT(&cores)) : 1;
+}
+
+/// Of every file that a worker reads: its name and contents.
+Digest digest_of_folder(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::vector<fs::path> read;
+  std::error_code error;
+  for (const char* below : {"", "additional_chat_templates"})
+    for (const auto& entry : fs::directory_iterator(fs::path(folder) / below, error)) {
+      const std::string ending = entry.path().extension().string();
+      const bool is_weights = entry.path().filename().string().ends_with(".safetensors.index.json");
+      if ((ending == ".json" || ending == ".jinja" || ending == ".model") && !is_weights) read.push_back(entry.path());
+    }
+  std::sort(read.begin(), read.end());
+  Checksum sum;
+  for (const fs::path& path : read) {
+    const std::string name = path.filename().string();
+    const files::MappedFile file(path.string());
+    sum.add(std::span<const char>(name)).add(std::span<const char>(file.bytes()));
+  }
+  return sum.value();
 }
 
 class WorkerTokenizer final : public Tokenizer {
@@ -46,6 +72,8 @@ class WorkerTokenizer final : public Tokenizer {
     facts_ = read;
     return *facts_;
   }
+
+  std::string identity() const override { return to_string(digest_of_folder(options_.directory)); }
 
   std::vector<EncodedText> encode(std::span<const TextRequest> requests) override {
     return ask<EncodedText>(requests, encode_frame, read_encoded);

@@ -13,6 +13,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/tokenizer.hpp"
 #include "src/config/read_data.hpp"
+#include "src/data/source/cached_dataset.hpp"
 #include "src/main/prepare/data_report.hpp"
 #include "src/main/prepare/dump_rows.hpp"
 #include "src/main/prepare/show_rows.hpp"
@@ -55,15 +56,25 @@ config::Settled settle_alone(config::Config config) {
   return config::settle(std::move(config), ranks);
 }
 
+void prune_cache(const config::Config& config, const data::Tokenizer& tokenizer, LogSink& log) {
+  const std::string folder = config::cache_folder(config, tokenizer);
+  check<ConfigError>(!folder.empty(), "--prune: this configuration has no token cache (data.cache_dir is ",
+                     config.data.cache_dir, "): name its folder");
+  const int64_t removed = data::prune_caches(folder, data::cache_key(config.data, config.method, tokenizer));
+  log.info(text("removed ", removed, " token caches from ", folder, "; that of this configuration stays"));
+}
+
 }  // namespace
 
 void prepare_data(std::vector<std::string> arguments) {
   const std::optional<std::string> dump = take("--dump", arguments);
+  const bool prune = std::erase(arguments, "--prune") > 0;
   const int64_t shown = count_of("--show", take("--show", arguments));
   const config::Settled job = settle_alone(config::parse_command_line(arguments).config);
   ConsoleLog log;
   const auto tokenizer = config::tokenizer_of(job.config, job.model);
-  const data::Dataset dataset = config::read_data(job.config, job.model, *tokenizer, log);
+  if (prune) return prune_cache(job.config, *tokenizer, log);
+  const data::Dataset dataset = config::read_data(job.config, job.model, *tokenizer, config::MayWrite::kYes, log);
   for (int64_t i = 0; i < std::min(shown, std::ssize(dataset.group)); ++i)
     std::cout << show_group(dataset.group[static_cast<size_t>(i)], *tokenizer, isatty(STDOUT_FILENO) != 0) << "\n";
   std::cout << report_text(make_report(dataset, job.config, *tokenizer)) << std::flush;

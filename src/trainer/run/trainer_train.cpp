@@ -27,7 +27,7 @@ class RunData {
  public:
   /// Collective. Throws DataError where the ranks have read different data.
   RunData(const config::Settled& job, comm::Communicator& world, LogSink& log)
-      : dataset_(config::read_data(job.config, job.model, log)),
+      : dataset_(config::read_data(job.config, job.model, config::MayWrite::kYes, log)),
         loader_(data::make_loader(dataset_, job.config.data, job.config.train.groups_per_step, job.config.train.seed)) {
     check_same_groups(
         dataset_.group, [&](size_t group) { return dataset_.where(group); }, world,

@@ -32,6 +32,12 @@ const std::vector<Seed>& seeds() {
       {Method::kReward, R"({"prompt": "p", "chosen": "c", "rejected": "r", "margin": 1})"},
       {Method::kGrpo, R"({"prompt_ids": [1], "completions": [{"ids": [1, 2], "reward": 1.0, "old_logps": [-0.5, -1], )"
                       R"("mask": [0, 1]}, {"ids": [], "reward": 0, "old_logps": [], "mask": []}]})"},
+      {Method::kSft, R"({"text": "t\\u00e9", "uid": "u", "truncated": false})"},
+      {Method::kSft, R"({"messages": [{"role": "user", "content": [{"type": "text"}]}], "tools": [{"a": {"b": [1]}}], )"
+                     R"("chat_template_kwargs": {"x": null}})"},
+      {Method::kDpo,
+       R"({"chosen": [{"from": "human", "value": "a"}], "rejected": [{"role": "user", "content": "b"}]})"},
+      {Method::kDpo, R"({"chosen": "ab c", "rejected": "ab d", "tools": "[1]"})"},
       {Method::kGrpo, R"({"prompt": "p", "completions": ["a", "b"], "rewards": [0, 1]})"}};
   return all;
 }

@@ -7,12 +7,15 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
+#include "src/data/source/prefix_units.hpp"
 #include "tests/support/files/scratch.hpp"
 
 namespace fpdist::data {
@@ -108,6 +111,58 @@ TEST(TextGolden, RowsBecomeTheIdsAndLabelsOfTrl) {
     if (!tokenizer) tokenizer = open(name);
     expect_groups(read_dataset(options, method_of(one["method"]), *tokenizer, log), one["groups"]);
   }
+}
+
+/// Distinct prefixes of the sequences: the nodes of their trie, counted one by one.
+size_t trie_nodes(const std::vector<Group>& groups) {
+  std::map<std::pair<size_t, int32_t>, size_t> child;
+  for (const Group& group : groups)
+    for (const Sample& sample : group.sample) {
+      size_t node = 0;
+      for (const int32_t token : sample.token) node = child.try_emplace({node, token}, child.size() + 1).first->second;
+    }
+  return child.size();
+}
+
+TEST(RealConversations, RolloutsOfATaskAreOneGroupAndLearnWhatTheAgentSays) {
+  const fs::path file = fs::path(FPDIST_SOURCE_DIR) / "../shared/data/tau_airline.jsonl";
+  if (!fs::exists(file)) GTEST_SKIP() << "no " << file << ": real rollouts are not read";
+  DataOptions options;
+  options.path = {file.string()};
+  options.columns = {{"uid", "task_id"}};
+  options.group_by = GroupBy::kUid;
+  options.max_length = 1 << 20;
+  NullLog log;
+  const auto tokenizer = open("qwen");
+  const Dataset read = read_dataset(options, Method::kGrpo, *tokenizer, log);
+  ASSERT_EQ(read.group.size(), 50U);
+  std::vector<int64_t> all;
+  double tokens = 0;
+  for (const Group& group : read.group) {
+    EXPECT_EQ(group.sample.size(), 4U);
+    all.push_back(group.id);
+    for (const Sample& sample : group.sample) tokens += static_cast<double>(sample.length());
+  }
+  EXPECT_DOUBLE_EQ(sharing_of(read.group, all), tokens / static_cast<double>(trie_nodes(read.group)));
+
+  std::ifstream lines(file);
+  std::string line;
+  std::getline(lines, line);
+  std::string said;
+  const Json row = Json::parse(line);
+  for (const Json& message : row["messages"])
+    if (message["role"] == "assistant") {
+      if (message["content"].is_string()) said += message["content"].get<std::string>();
+      said += "<|im_end|>";
+    }
+  const Sample& first = read.group[0].sample[0];
+  std::vector<std::vector<int32_t>> learned(1);
+  for (const int32_t id : first.target)
+    if (id != kIgnore) learned[0].push_back(id);
+  // Calls have a line of their own; its first newline may be one token with what opens the turn.
+  const std::string decoded =
+      std::regex_replace(tokenizer->decode(learned).at(0).text, std::regex("\n+<call>.*?</call>"), "");
+  EXPECT_EQ(decoded, said);
 }
 
 }  // namespace

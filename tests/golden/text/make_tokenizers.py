@@ -25,7 +25,7 @@ CHATML = """{%- if tools %}
     {%- if message.role != 'system' %}
         {{- '<|im_start|>' + message.role + '\\n' }}
         {%- if message.content is string %}{{- message.content }}{%- endif %}
-        {%- for call in message.tool_calls or [] %}{{- '\\n<call>' + (call.function | tojson) + '</call>' }}{%- endfor %}
+        {%- for call in message.tool_calls or [] %}{{- '\\n<call>' + (call.function | default(call) | tojson) + '</call>' }}{%- endfor %}
         {{- '<|im_end|>\\n' }}
     {%- endif %}
 {%- endfor %}

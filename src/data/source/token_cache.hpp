@@ -1,0 +1,51 @@
+#pragma once
+// data: a data set in one file, mapped. Memory is what its index takes, 16 bytes a group; groups are read when a step
+// wants them. The file appears by a rename, so what is there is whole; its index is checked when it is opened, a group
+// when it is read.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fpdist/core/log.hpp"
+#include "fpdist/data/reader.hpp"
+#include "src/core/checksum.hpp"
+#include "src/files/mapped_file.hpp"
+
+namespace fpdist::data {
+
+/// A line that was said while a data set was read: it is said again when it comes from a cache.
+struct SaidLine {
+  LogLevel level;
+  std::string line;
+};
+
+/// Writes `dataset` as the cache `path` of what `key` stands for. Throws DiskError.
+void write_token_cache(const std::string& path, const Digest& key, const Dataset& dataset,
+                       const std::vector<SaidLine>& said);
+
+class TokenCache {
+ public:
+  /// Throws DataError, naming the file and the cure, for a file that is no cache of `key`: another format, cut,
+  /// damaged.
+  TokenCache(const std::string& path, const Digest& key);
+  /// The data set without its groups.
+  const Dataset& facts() const { return facts_; }
+  const std::vector<SaidLine>& said() const { return said_; }
+  int64_t groups() const { return groups_; }
+  /// Throws DataError where its bytes are damaged. Any thread.
+  Group group(int64_t id) const;
+  /// All of it in memory.
+  Dataset dataset() const;
+
+ private:
+  std::string path_;
+  files::MappedFile file_;
+  int64_t groups_ = 0;
+  uint64_t index_ = 0;  // where it begins
+  Dataset facts_;
+  std::vector<SaidLine> said_;
+};
+
+}  // namespace fpdist::data
