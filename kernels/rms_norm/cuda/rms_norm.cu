@@ -13,7 +13,7 @@ namespace fpdist::kernels {
 namespace {
 
 constexpr int kMostWarps = kMostThreads / 32;
-constexpr int kColumns = 32, kSummers = 16;  // of a block of the second kernel: columns, and who share one
+constexpr int kColumns = 32, kSummers = 32;  // of a block of the second kernel: columns, and who share one
 
 /// The row's sum of each value, on all its lanes. All threads of the block call it. scratch [kMostWarps][N] shared; it
 /// is used by rows of more than one warp only, and such a row has the block for itself.
@@ -86,16 +86,16 @@ __global__ void __launch_bounds__(kMostThreads) rms_norm_forward(const __grid_co
 }
 
 /// What a lane holds of one row.
-template <typename T, int N>
+template <typename T, int N, int K>
 struct HeldRow {
-  Bits<T, N> x[kAccessesOfLane] = {}, grad[kAccessesOfLane] = {};
+  Bits<T, N> x[K] = {}, grad[K] = {};
 };
 
-template <typename T, int N>
-__device__ __forceinline__ HeldRow<T, N> load_row(const RmsNormBackwardArguments& a, int64_t row) {
-  HeldRow<T, N> held;
+template <typename T, int N, int K>
+__device__ __forceinline__ HeldRow<T, N, K> load_row(const RmsNormBackwardArguments& a, int64_t row) {
+  HeldRow<T, N, K> held;
 #pragma unroll
-  for (int k = 0; k < kAccessesOfLane; ++k) {
+  for (int k = 0; k < K; ++k) {
     const uint32_t column = column_of<N>(k);
     if (row >= a.rows || column >= a.width) continue;
     held.x[k] = load<N>(static_cast<const T*>(a.x) + row * a.x_stride + column);
@@ -105,13 +105,13 @@ __device__ __forceinline__ HeldRow<T, N> load_row(const RmsNormBackwardArguments
 }
 
 /// dx of the row, and its share of dw added to `dw`.
-template <typename T, int N>
-__device__ __forceinline__ void backward_row(const RmsNormBackwardArguments& a, const HeldRow<T, N>& held, int64_t row,
-                                             const Bits<T, N> (&weight_bits)[kAccessesOfLane],
-                                             float (&dw)[kAccessesOfLane][N], float (*scratch)[2]) {
+template <typename T, int N, int K>
+__device__ __forceinline__ void backward_row(const RmsNormBackwardArguments& a, const HeldRow<T, N, K>& held,
+                                             int64_t row, const Bits<T, N> (&weight_bits)[K], float (&dw)[K][N],
+                                             float (*scratch)[2]) {
   float sum[2] = {};  // of x^2 and of grad * weight * x
 #pragma unroll
-  for (int k = 0; k < kAccessesOfLane; ++k) {
+  for (int k = 0; k < K; ++k) {
     float x[N], grad[N], weight[N];
     expand(held.x[k], x), expand(held.grad[k], grad), expand(weight_bits[k], weight);
 #pragma unroll
@@ -121,7 +121,7 @@ __device__ __forceinline__ void backward_row(const RmsNormBackwardArguments& a, 
   const float scale = scale_of(sum[0], a.width, a.eps);
   const float pull = sum[1] * scale * scale * scale / static_cast<float>(a.width);
 #pragma unroll
-  for (int k = 0; k < kAccessesOfLane; ++k) {
+  for (int k = 0; k < K; ++k) {
     const uint32_t column = column_of<N>(k);
     if (row >= a.rows || column >= a.width) continue;
     float x[N], grad[N], weight[N], normed[N];
@@ -139,13 +139,12 @@ __device__ __forceinline__ void backward_row(const RmsNormBackwardArguments& a, 
 }
 
 /// The block's share of dw, one partial sum: rows' lanes in order.
-template <int N>
-__device__ __forceinline__ void write_partial(const RmsNormBackwardArguments& a, float (&dw)[kAccessesOfLane][N],
-                                              float* columns) {
+template <int N, int K>
+__device__ __forceinline__ void write_partial(const RmsNormBackwardArguments& a, float (&dw)[K][N], float* columns) {
   float* const partial = a.partial + static_cast<int64_t>(blockIdx.x) * a.width;
   if (blockDim.y > 1) {
 #pragma unroll
-    for (int k = 0; k < kAccessesOfLane; ++k)
+    for (int k = 0; k < K; ++k)
 #pragma unroll
       for (int i = 0; i < N; ++i)
         if (column_of<N>(k) < a.width) columns[threadIdx.y * a.width + column_of<N>(k) + i] = dw[k][i];
@@ -158,29 +157,36 @@ __device__ __forceinline__ void write_partial(const RmsNormBackwardArguments& a,
     return;
   }
 #pragma unroll
-  for (int k = 0; k < kAccessesOfLane; ++k)
+  for (int k = 0; k < K; ++k)
 #pragma unroll
     for (int i = 0; i < N; ++i)
       if (column_of<N>(k) < a.width) partial[column_of<N>(k) + i] = dw[k][i];
 }
 
-template <typename T, int N>
-__global__ void __launch_bounds__(kMostThreads) rms_norm_backward(const __grid_constant__ RmsNormBackwardArguments a) {
+/// K vectors a lane, blocks of kThreadsOfBlock at most, kBlocks of them on an SM. `kPrefetches`: a row is on its way
+/// while the one before it is worked on, which takes the registers of blocks that are small.
+template <typename T, int N, int K, int kThreadsOfBlock, int kBlocks, bool kPrefetches>
+__global__ void __launch_bounds__(kThreadsOfBlock, kBlocks)
+    rms_norm_backward(const __grid_constant__ RmsNormBackwardArguments a) {
   __shared__ float scratch[kMostWarps][2];
-  __shared__ float columns[kThreads * kAccessesOfLane * N];  // of narrow rows: rows_in_block x width at most
-  Bits<T, N> weight[kAccessesOfLane] = {};
+  __shared__ float columns[kThreads * K * N];  // of narrow rows: rows_in_block x width at most
+  Bits<T, N> weight[K] = {};
 #pragma unroll
-  for (int k = 0; k < kAccessesOfLane; ++k)
+  for (int k = 0; k < K; ++k)
     if (column_of<N>(k) < a.width) weight[k] = load<N>(static_cast<const T*>(a.weight) + column_of<N>(k));
-  float dw[kAccessesOfLane][N] = {};
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.y;
-  // All of the block's rows go on while one of them is there: sums need every lane.
+  float dw[K][N] = {};
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * blockDim.y,
+                step = static_cast<int64_t>(gridDim.x) * blockDim.y;
+  HeldRow<T, N, K> next;
+  if (kPrefetches) next = load_row<T, N, K>(a, begin + threadIdx.y);
+    // All of the block's rows go on while one of them is there: sums need every lane.
 #pragma unroll 1
-  for (int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.y; first < a.rows; first += step) {
-    const HeldRow<T, N> held = load_row<T, N>(a, first + threadIdx.y);
-    backward_row<T, N>(a, held, first + threadIdx.y, weight, dw, scratch);
+  for (int64_t first = begin; first < a.rows; first += step) {
+    const HeldRow<T, N, K> held = kPrefetches ? next : load_row<T, N, K>(a, first + threadIdx.y);
+    if (kPrefetches) next = load_row<T, N, K>(a, first + step + threadIdx.y);
+    backward_row<T, N, K>(a, held, first + threadIdx.y, weight, dw, scratch);
   }
-  write_partial<N>(a, dw, columns);
+  write_partial<N, K>(a, dw, columns);
 }
 
 /// dw = the sum of `partials` partial sums.
@@ -190,7 +196,7 @@ __global__ void __launch_bounds__(kColumns* kSummers)
   const uint32_t column = blockIdx.x * kColumns + threadIdx.x;
   float sum = 0.0f;
   if (column < width)
-#pragma unroll 4
+#pragma unroll 8
     for (uint32_t p = threadIdx.y; p < partials; p += kSummers)
       sum += __ldg(partial + static_cast<int64_t>(p) * width + column);
   sums[threadIdx.y][threadIdx.x] = sum;
@@ -220,8 +226,13 @@ cudaError_t launch_rms_norm_backward(const RmsNormBackwardArguments& arguments, 
   if (shape.blocks > 0) {
     with_access(shape.element, shape.is_vectorised, [&](auto access) {
       using A = decltype(access);
-      rms_norm_backward<typename A::Type, A::kElements>
-          <<<static_cast<unsigned>(shape.blocks), block, 0, stream>>>(arguments);
+      using T = typename A::Type;
+      constexpr int kN = A::kElements;
+      auto* const kernel = shape.accesses == kFewAccesses ? rms_norm_backward<T, kN, kFewAccesses, kThreads, 4, true>
+                           : shape.lanes <= kThreads
+                               ? rms_norm_backward<T, kN, kAccessesOfLane, kThreads, 3, true>
+                               : rms_norm_backward<T, kN, kAccessesOfLane, kMostThreads, 1, false>;
+      kernel<<<static_cast<unsigned>(shape.blocks), block, 0, stream>>>(arguments);
     });
     if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
   }

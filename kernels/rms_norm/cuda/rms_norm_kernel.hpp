@@ -17,6 +17,7 @@ struct RmsNormShape {
   Element element = Element::kFloat32;
   bool is_vectorised = false;  ///< 16 bytes an access; the width and all strides are multiples of that
   int lanes = 0;               ///< that share a row: 8, 16 or whole warps
+  int accesses = 0;            ///< of each of them to a row of backward, at most
   int rows_in_block = 0;       ///< so many rows at once; lanes x rows_in_block threads
   int64_t blocks = 0;          ///< of backward: each has every blocks-th group of rows, and one partial sum
 };

@@ -16,9 +16,10 @@ RmsNormShape shape_of_rms_norm(int64_t rows, int64_t width, Element element, boo
   while (shape.lanes < 32 && shape.lanes < needed) shape.lanes *= 2;
   if (needed > 32) shape.lanes = static_cast<int>((needed + 31) / 32 * 32);
   shape.rows_in_block = shape.lanes > 32 ? 1 : kThreads / shape.lanes;  // warps that share a row share nothing else
-  // Some four blocks on each of an H100's SMs; more would only make more partial sums.
+  shape.accesses = accesses <= kFewAccesses * shape.lanes ? kFewAccesses : kAccessesOfLane;
+  const bool has_large_lanes = shape.accesses == kAccessesOfLane && shape.lanes <= kThreads;
   const int64_t groups = (rows + shape.rows_in_block - 1) / shape.rows_in_block;
-  shape.blocks = std::min<int64_t>(groups, kMostPartials);
+  shape.blocks = std::min<int64_t>(groups, has_large_lanes ? kFewPartials : kMostPartials);
   return shape;
 }
 

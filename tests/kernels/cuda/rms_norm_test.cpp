@@ -16,9 +16,9 @@ struct Layout {
   int64_t rows, width, gap = 0, shift = 0;
 };
 /// Rows of one lane, of part of a warp, of a warp, of several; more rows than blocks for partial sums hold at once.
-const std::vector<Layout> kLayouts = {{1, 1},   {5, 7},       {3, 64},       {17, 70},      {9, 128},  {33, 256},
-                                      {4, 520}, {6, 1024, 8}, {3, 1100},     {2, 3584},     {0, 64},   {1100, 64},
-                                      {7, 384}, {5, 64, 1},   {5, 64, 0, 8}, {5, 64, 0, 1}, {530, 520}};
+const std::vector<Layout> kLayouts = {{1, 1},   {5, 7},       {3, 64},    {17, 70},      {9, 128},      {33, 256},
+                                      {4, 520}, {6, 1024, 8}, {3, 1100},  {2, 3584},     {0, 64},       {1100, 64},
+                                      {7, 384}, {3, 5120},    {5, 64, 1}, {5, 64, 0, 8}, {5, 64, 0, 1}, {530, 520}};
 
 struct Case {
   Element element;
@@ -170,7 +170,7 @@ TEST(RmsNormShape, IsAFunctionOfTheShapeAndSaysWhatDoesNotFit) {
   EXPECT_EQ(lanes(2049, Element::kFloat32), 0);
   for (const int64_t rows : {0, 1, 100, 8192, 1000000}) {
     const RmsNormShape shape = shape_of_rms_norm(rows, 128, Element::kBFloat16, true);
-    EXPECT_LE(shape.blocks, 512);
+    EXPECT_LE(shape.blocks, 528);
     EXPECT_LE(shape.blocks * shape.rows_in_block, rows + shape.rows_in_block - 1);
   }
 }

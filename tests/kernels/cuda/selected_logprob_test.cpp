@@ -36,9 +36,9 @@ struct Layout {
 };
 /// Less than a vector, parts of one, a short block, a long one that goes round; one row; rows without scores and with
 /// many; more marks than there are; no scores.
-const std::vector<Layout> kLayouts = {{1, 1, 1, 0, 3},    {3, 7, 5, 0, 1},          {5, 64, 9, 2},
-                                      {2, 130, 70, 0, 6}, {4, 2049, 3, 1, 7, 0.7f}, {2, 5003, 40, 0, 5, 1.5f},
-                                      {1, 4096, 1},       {6, 37, 0, 0, 3},         {3, 33, 400, 5, 7}};
+const std::vector<Layout> kLayouts = {
+    {1, 1, 1, 0, 3},           {3, 7, 5, 0, 1}, {5, 64, 9, 2},       {2, 130, 70, 0, 6}, {4, 2049, 3, 1, 7, 0.7f},
+    {2, 5003, 40, 0, 5, 1.5f}, {1, 4096, 1},    {1, 65541, 5, 0, 3}, {6, 37, 0, 0, 3},   {3, 33, 400, 5, 7}};
 
 std::vector<int64_t> random_ids(uint64_t seed, int64_t count, int64_t first, int64_t last) {
   std::mt19937_64 random(seed);
@@ -117,8 +117,9 @@ struct Case {
   }
   double lse_of(int64_t r) const {
     double sum = 0;
-    for (int64_t c = 0; c < at.vocabulary; ++c) sum += std::exp(scaled(r, c) - largest(r));
-    return largest(r) + std::log(sum);
+    const double most = largest(r);
+    for (int64_t c = 0; c < at.vocabulary; ++c) sum += std::exp(scaled(r, c) - most);
+    return most + std::log(sum);
   }
   double entropy_of(int64_t r) const {
     double sum = 0;
