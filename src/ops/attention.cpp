@@ -54,9 +54,12 @@ struct TreeAttention : torch::autograd::Function<TreeAttention> {
   }
 };
 
+/// Rounded by calls alone: the operator's results are in the accumulation dtype.
 AttentionOutput differentiable(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options,
                                const AttentionCallsPtr& calls) {
-  const auto result = TreeAttention::apply(in.q, in.k, in.v, c10::make_intrusive<HeldAttention>(mask, options, calls));
+  AttentionOptions own = options;
+  own.rounded = calls != nullptr;
+  const auto result = TreeAttention::apply(in.q, in.k, in.v, c10::make_intrusive<HeldAttention>(mask, own, calls));
   return {result[0], result[1]};
 }
 

@@ -26,10 +26,11 @@ struct AttentionMask {
 struct AttentionOptions {
   double scale = 1;           ///< of q k^T, before the softmax
   bool deterministic = true;  ///< only what gives the same bits twice; without it a GPU from sm_90 on may take cuDNN
+  bool rounded = false;       ///< out and gradients in q's dtype instead of A, for who adds nothing to them
 };
 
 struct AttentionOutput {
-  at::Tensor out;  ///< [Tq,Hq,D], 0 for a query without keys
+  at::Tensor out;  ///< [Tq,Hq,D] in A unless rounded, 0 for a query without keys
   at::Tensor lse;  ///< [Tq,Hq] in A: natural log of the sum of the query's weights, -inf without keys
 };
 

@@ -133,7 +133,7 @@ AttentionGradients backward_cpu(const at::Tensor& grad_out, const AttentionInput
   const at::Tensor &q = all.q, &k = all.k;
   const int64_t heads = k.size(1), group = q.size(1) / heads;
   const at::Tensor grad = wide(grad_out).contiguous();
-  const AttentionOutput whole{merged.out.contiguous(), merged.lse.contiguous()};
+  const AttentionOutput whole{wide(merged.out).contiguous(), merged.lse.contiguous()};
   at::Tensor dq = at::zeros_like(q), dk = at::zeros_like(k), dv = at::zeros_like(all.v);
   const at::Tensor ga = grouped(grad, heads), qa = grouped(q, heads);
   const at::Tensor ka = shared(k, group), va = shared(all.v, group);

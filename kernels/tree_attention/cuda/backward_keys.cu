@@ -69,7 +69,7 @@ __device__ __forceinline__ float2 load_pair(uint32_t address) {
 }
 
 /// One warpgroup's 64 keys.
-template <int kHead>
+template <int kHead, typename T>
 struct KeysGroup {
   static constexpr int kScores = kQueriesOfTile / 2;
   const TreeAttentionBackwardArguments& a;
@@ -145,15 +145,15 @@ struct KeysGroup {
 
   __device__ __forceinline__ void store() const {
     const float ones[2] = {1, 1}, scales[2] = {a.scale, a.scale};
-    store_rows(a.dk, dk, scales, row, a.k.rows, work.head, a.k.heads);
-    store_rows(a.dv, dv, ones, row, a.k.rows, work.head, a.k.heads);
+    store_rows<T>(a.dk, dk, scales, row, a.k.rows, work.head, a.k.heads);
+    store_rows<T>(a.dv, dv, ones, row, a.k.rows, work.head, a.k.heads);
   }
 };
 
-template <int kHead>
+template <int kHead, typename T>
 __device__ __forceinline__ void consume(const TreeAttentionBackwardArguments& a, const TileWork& work,
                                         const KeysPlace<kHead>& place, int group) {
-  KeysGroup<kHead> group_work{a, work, place, group};
+  KeysGroup<kHead, T> group_work{a, work, place, group};
   if (work.tiles > 0) {
     wait(place.keys_full(), 0);
     const int32_t* const list = a.by_key.tile + work.first;
@@ -165,7 +165,7 @@ __device__ __forceinline__ void consume(const TreeAttentionBackwardArguments& a,
   group_work.store();
 }
 
-template <int kHead>
+template <int kHead, typename T>
 __global__ void __launch_bounds__(kThreads, 1)
     tree_attention_key_gradients(const __grid_constant__ BackwardMaps maps,
                                  const __grid_constant__ TreeAttentionBackwardArguments a, int64_t padded) {
@@ -184,19 +184,19 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x == 0) produce<kHead>(maps, a, padded, work, place);
   } else {
     take_registers<kConsumerRegisters>();
-    consume<kHead>(a, work, place, group - 1);
+    consume<kHead, T>(a, work, place, group - 1);
   }
 }
 
-template <int kHead>
+template <int kHead, typename T>
 cudaError_t launch(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
   BackwardMaps maps;
   if (const cudaError_t error = make_maps(a, kQueriesOfTile, kKeyBlock, maps); error != cudaSuccess) return error;
   constexpr auto kBytes = static_cast<int>(KeysPlace<kHead>::kBytes);
   const cudaError_t error =
-      cudaFuncSetAttribute(tree_attention_key_gradients<kHead>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      cudaFuncSetAttribute(tree_attention_key_gradients<kHead, T>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  tree_attention_key_gradients<kHead>
+  tree_attention_key_gradients<kHead, T>
       <<<grid_of(a.k.heads, a.by_key), kThreads, kBytes, stream>>>(maps, a, padded_queries(a));
   return cudaGetLastError();
 }
@@ -204,7 +204,10 @@ cudaError_t launch(const TreeAttentionBackwardArguments& a, cudaStream_t stream)
 }  // namespace
 
 cudaError_t launch_key_gradients(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
-  return a.q.size == 64 ? launch<64>(a, stream) : launch<128>(a, stream);
+  return with_element(a.result, [&](auto element) {
+    using T = decltype(element);
+    return a.q.size == 64 ? launch<64, T>(a, stream) : launch<128, T>(a, stream);
+  });
 }
 
 }  // namespace fpdist::kernels

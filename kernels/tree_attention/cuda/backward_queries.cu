@@ -52,7 +52,7 @@ __device__ __forceinline__ void produce(const BackwardMaps& maps, const TreeAtte
 }
 
 /// One warpgroup's 64 queries.
-template <int kHead>
+template <int kHead, typename T>
 struct QueriesGroup {
   static constexpr int kScores = kKeysOfTile / 2;
   const TreeAttentionBackwardArguments& a;
@@ -102,14 +102,14 @@ struct QueriesGroup {
 
   __device__ __forceinline__ void store() const {
     const float scales[2] = {a.scale, a.scale};
-    store_rows(a.dq, dq, scales, row, a.q.rows, work.head, a.q.heads);
+    store_rows<T>(a.dq, dq, scales, row, a.q.rows, work.head, a.q.heads);
   }
 };
 
-template <int kHead>
+template <int kHead, typename T>
 __device__ __forceinline__ void consume(const TreeAttentionBackwardArguments& a, const TileWork& work,
                                         const QueriesPlace<kHead>& place, int group, int64_t padded) {
-  QueriesGroup<kHead> group_work{a, work, place, group, padded};
+  QueriesGroup<kHead, T> group_work{a, work, place, group, padded};
   if (work.tiles > 0) {
     wait(place.queries_full(), 0);
     const int32_t* const list = a.by_query.tile + work.first;
@@ -119,7 +119,7 @@ __device__ __forceinline__ void consume(const TreeAttentionBackwardArguments& a,
   group_work.store();
 }
 
-template <int kHead>
+template <int kHead, typename T>
 __global__ void __launch_bounds__(kThreads, 1)
     tree_attention_query_gradients(const __grid_constant__ BackwardMaps maps,
                                    const __grid_constant__ TreeAttentionBackwardArguments a, int64_t padded) {
@@ -138,19 +138,19 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x == 0) produce<kHead>(maps, a, work, place);
   } else {
     take_registers<kConsumerRegisters>();
-    consume<kHead>(a, work, place, group - 1, padded);
+    consume<kHead, T>(a, work, place, group - 1, padded);
   }
 }
 
-template <int kHead>
+template <int kHead, typename T>
 cudaError_t launch(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
   BackwardMaps maps;
   if (const cudaError_t error = make_maps(a, kQueryBlock, kKeysOfTile, maps); error != cudaSuccess) return error;
   constexpr auto kBytes = static_cast<int>(QueriesPlace<kHead>::kBytes);
-  const cudaError_t error =
-      cudaFuncSetAttribute(tree_attention_query_gradients<kHead>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  const cudaError_t error = cudaFuncSetAttribute(tree_attention_query_gradients<kHead, T>,
+                                                 cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  tree_attention_query_gradients<kHead>
+  tree_attention_query_gradients<kHead, T>
       <<<grid_of(a.q.heads, a.by_query), kThreads, kBytes, stream>>>(maps, a, padded_queries(a));
   return cudaGetLastError();
 }
@@ -158,7 +158,10 @@ cudaError_t launch(const TreeAttentionBackwardArguments& a, cudaStream_t stream)
 }  // namespace
 
 cudaError_t launch_query_gradients(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
-  return a.q.size == 64 ? launch<64>(a, stream) : launch<128>(a, stream);
+  return with_element(a.result, [&](auto element) {
+    using T = decltype(element);
+    return a.q.size == 64 ? launch<64, T>(a, stream) : launch<128, T>(a, stream);
+  });
 }
 
 }  // namespace fpdist::kernels

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/vector.cuh"
 #include "kernels/tree_attention/cuda/backward.hpp"
+#include "kernels/tree_attention/cuda/block.cuh"
 #include "kernels/tree_attention/cuda/softmax.cuh"
 
 namespace fpdist::kernels {
@@ -11,7 +12,14 @@ namespace {
 
 constexpr int kRowsOfBlock = 8;
 
-template <int kHead>
+/// Two of them.
+__device__ __forceinline__ float2 load_two(const float* from) { return __ldg(reinterpret_cast<const float2*>(from)); }
+__device__ __forceinline__ float2 load_two(const BFloat16* from) {
+  const uint32_t pair = __ldg(reinterpret_cast<const uint32_t*>(from));
+  return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
+}
+
+template <int kHead, typename T>
 __global__ void __launch_bounds__(32 * kRowsOfBlock)
     tree_attention_row_sums(const __grid_constant__ TreeAttentionBackwardArguments a, int64_t padded) {
   const int lane = threadIdx.x % 32, head = static_cast<int>(blockIdx.x);
@@ -20,12 +28,11 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock)
   if (row < a.q.rows) {
     const auto* const grad =
         static_cast<const BFloat16*>(a.grad_out.data) + row * a.grad_out.row_stride + head * a.grad_out.head_stride;
-    const float* const out = a.out + (row * a.q.heads + head) * kHead;
+    const T* const out = static_cast<const T*>(a.out) + (row * a.q.heads + head) * kHead;
 #pragma unroll
     for (int column = 2 * lane; column < kHead; column += 64) {
-      const uint32_t pair = __ldg(reinterpret_cast<const uint32_t*>(grad + column));
-      const float2 own = __ldg(reinterpret_cast<const float2*>(out + column));
-      sum += __uint_as_float(pair << 16) * own.x + __uint_as_float(pair & 0xffff0000u) * own.y;
+      const float2 up = load_two(grad + column), own = load_two(out + column);
+      sum += up.x * own.x + up.y * own.y;
     }
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
@@ -41,10 +48,13 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock)
 cudaError_t launch_row_sums(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
   const int64_t padded = padded_queries(a);
   const dim3 grid(static_cast<unsigned>(a.q.heads), static_cast<unsigned>(padded / kRowsOfBlock));
-  if (a.q.size == 64)
-    tree_attention_row_sums<64><<<grid, 32 * kRowsOfBlock, 0, stream>>>(a, padded);
-  else
-    tree_attention_row_sums<128><<<grid, 32 * kRowsOfBlock, 0, stream>>>(a, padded);
+  with_element(a.merged, [&](auto element) {
+    using T = decltype(element);
+    if (a.q.size == 64)
+      tree_attention_row_sums<64, T><<<grid, 32 * kRowsOfBlock, 0, stream>>>(a, padded);
+    else
+      tree_attention_row_sums<128, T><<<grid, 32 * kRowsOfBlock, 0, stream>>>(a, padded);
+  });
   return cudaGetLastError();
 }
 

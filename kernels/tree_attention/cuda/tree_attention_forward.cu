@@ -61,7 +61,7 @@ __device__ __forceinline__ void produce(const ForwardMaps& maps, const TreeAtten
 }
 
 /// One warpgroup's 64 queries.
-template <int kHead>
+template <int kHead, typename T>
 struct ForwardGroup {
   const TreeAttentionArguments& a;
   const TileWork& work;
@@ -145,7 +145,7 @@ struct ForwardGroup {
     float factor[2], lse[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) factor[half] = softmax.finish(half, scale, lse[half]);
-    store_rows(a.out, out, factor, row, a.q.rows, work.head, a.q.heads);
+    store_rows<T>(a.out, out, factor, row, a.q.rows, work.head, a.q.heads);
 #pragma unroll
     for (int half = 0; half < 2; ++half)
       if (threadIdx.x % 4 == 0 && row + 8 * half < a.q.rows)
@@ -153,10 +153,10 @@ struct ForwardGroup {
   }
 };
 
-template <int kHead>
+template <int kHead, typename T>
 __device__ __forceinline__ void consume(const TreeAttentionArguments& a, const TileWork& work,
                                         const ForwardPlace<kHead>& place, int group) {
-  ForwardGroup<kHead> group_work{a, work, place, group};
+  ForwardGroup<kHead, T> group_work{a, work, place, group};
   if (work.tiles > 0) {
     group_work.first_tile();
 #pragma unroll 1
@@ -166,7 +166,7 @@ __device__ __forceinline__ void consume(const TreeAttentionArguments& a, const T
   group_work.store();
 }
 
-template <int kHead>
+template <int kHead, typename T>
 __global__ void __launch_bounds__(kThreads, 1)
     tree_attention_forward(const __grid_constant__ ForwardMaps maps, const __grid_constant__ TreeAttentionArguments a) {
   extern __shared__ __align__(kAtomBytes) unsigned char tiles[];
@@ -185,11 +185,11 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x == 0) produce<kHead>(maps, a, work, place);
   } else {
     take_registers<kConsumerRegisters>();
-    consume<kHead>(a, work, place, group - 1);
+    consume<kHead, T>(a, work, place, group - 1);
   }
 }
 
-template <int kHead>
+template <int kHead, typename T>
 cudaError_t launch(const TreeAttentionArguments& a, cudaStream_t stream) {
   ForwardMaps maps;
   if (const cudaError_t error = make_tensor_map(a.q, kQueryBlock, maps.q); error != cudaSuccess) return error;
@@ -197,9 +197,9 @@ cudaError_t launch(const TreeAttentionArguments& a, cudaStream_t stream) {
   if (const cudaError_t error = make_tensor_map(a.v, kKeysOfTile, maps.v); error != cudaSuccess) return error;
   constexpr auto kBytes = static_cast<int>(ForwardPlace<kHead>::kBytes);
   const cudaError_t error =
-      cudaFuncSetAttribute(tree_attention_forward<kHead>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      cudaFuncSetAttribute(tree_attention_forward<kHead, T>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  tree_attention_forward<kHead><<<grid_of(a.q.heads, a.by_query), kThreads, kBytes, stream>>>(maps, a);
+  tree_attention_forward<kHead, T><<<grid_of(a.q.heads, a.by_query), kThreads, kBytes, stream>>>(maps, a);
   return cudaGetLastError();
 }
 
@@ -207,14 +207,17 @@ cudaError_t launch(const TreeAttentionArguments& a, cudaStream_t stream) {
 
 cudaError_t launch_tree_attention(const TreeAttentionArguments& arguments, cudaStream_t stream) {
   if (arguments.q.rows == 0 || arguments.q.heads == 0) return cudaSuccess;
-  switch (arguments.q.size) {
-    case 64:
-      return launch<64>(arguments, stream);
-    case 128:
-      return launch<128>(arguments, stream);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  return with_element(arguments.result, [&](auto element) {
+    using T = decltype(element);
+    switch (arguments.q.size) {
+      case 64:
+        return launch<64, T>(arguments, stream);
+      case 128:
+        return launch<128, T>(arguments, stream);
+      default:
+        return cudaErrorInvalidValue;
+    }
+  });
 }
 
 }  // namespace fpdist::kernels

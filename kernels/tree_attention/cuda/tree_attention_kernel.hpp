@@ -2,7 +2,8 @@
 // tree_attention on a Hopper GPU: one launch for the forward and three for the backward, straight from row numbers and
 // subtree ends. Queries and keys go in blocks; lists made once per pack (mask/tiles.hpp) say which blocks a block of
 // the other side meets at all, and where elements have to be masked one by one. bfloat16, head sizes 64 and 128; sums
-// in float32, in an order that the lists fix: the same bits every time. Part of libfpdist_cuda; plain C++, no torch.
+// in float32, in an order that the lists fix: the same bits every time; results in float32 or rounded. Part of
+// libfpdist_cuda; plain C++, no torch.
 //
 // Backward computes the scores twice, once by blocks of keys (dK, dV, over all query heads that share them) and once by
 // blocks of queries (dQ): 7 products for 5, but every result has one writer, so that nothing is added atomically.
@@ -11,6 +12,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/element.hpp"
 #include "kernels/cuda/tensor_map.hpp"
 #include "kernels/tree_attention/cuda/tile_sizes.hpp"
 #include "kernels/tree_attention/mask/tiles.hpp"
@@ -31,7 +33,9 @@ struct DeviceRows {
 
 struct TreeAttentionArguments {
   HeadsTensor q, k, v;  ///< k and v of as many rows, and of heads that divide q's
-  float *out, *lse;     ///< [Tq,Hq,D] and [Tq,Hq], dense
+  void* out;            ///< [Tq,Hq,D] of `result`, dense
+  float* lse;           ///< [Tq,Hq], dense
+  Element result;
   DeviceRows rows;
   TileLists by_query;  ///< kQueryBlock by kKeysOfTile
   float scale;         ///< above 0
@@ -39,9 +43,11 @@ struct TreeAttentionArguments {
 
 struct TreeAttentionBackwardArguments {
   HeadsTensor q, k, v, grad_out;
-  const float *out, *lse;  ///< merged, dense
-  float* row_sums;         ///< [2,Hq,Tq padded]: scratch
-  float *dq, *dk, *dv;     ///< [Tq,Hq,D], [Tk,Hkv,D] twice, dense
+  const void* out;     ///< merged, of `merged`, dense
+  const float* lse;    ///< merged, dense
+  float* row_sums;     ///< [2,Hq,Tq padded]: scratch
+  void *dq, *dk, *dv;  ///< [Tq,Hq,D], [Tk,Hkv,D] twice, of `result`, dense
+  Element merged, result;
   DeviceRows rows;
   TileLists by_query;  ///< kQueryBlock by kKeysOfTile
   TileLists by_key;    ///< kKeyBlock by kQueriesOfTile

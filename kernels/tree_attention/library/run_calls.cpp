@@ -100,6 +100,7 @@ AttentionOutput run_levels(const AttentionInputs& in, const AttentionCalls& call
     }
     is_first = false;
   }
+  if (options.rounded) whole.out = whole.out.to(in.q.scalar_type());
   return whole;
 }
 
@@ -126,7 +127,9 @@ AttentionGradients run_levels_backward(const at::Tensor& grad_out, const Attenti
     call.k.add(dk, pk);
     call.k.add(dv, pv);
   }
-  return {dq, dk, dv};
+  if (!options.rounded) return {dq, dk, dv};
+  const auto dtype = in.q.scalar_type();
+  return {dq.to(dtype), dk.to(dtype), dv.to(dtype)};
 }
 
 }  // namespace fpdist::kernels

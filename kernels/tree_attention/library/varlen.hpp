@@ -1,7 +1,7 @@
 #pragma once
 // tree_attention on a GPU: who runs one of its calls, and the three that can. All take gathered rows, q
 // [queries,Hq,D], k and v [keys,Hkv,D], and return out and lse, or the gradients, each in a dtype of its own choice.
-// Backward takes out and lse as merged over all calls, in the accumulation dtype.
+// Backward takes out and lse as merged over all calls: lse in the accumulation dtype, out in that or in q's.
 
 #include <ATen/core/Tensor.h>
 

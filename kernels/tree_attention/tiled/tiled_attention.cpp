@@ -24,7 +24,7 @@ bool is_tiled(const AttentionInputs& in, const AttentionCalls& calls, const Atte
 AttentionOutput tiled_attention(const AttentionInputs& in, const AttentionTiles& tiles,
                                 const AttentionOptions& options) {
   static const auto op = find_operator<FlatTiled>("fpdist::tiled_attention");
-  const auto [out, lse] = op.call(in.q, in.k, in.v, tiles.flat(), options.scale);
+  const auto [out, lse] = op.call(in.q, in.k, in.v, tiles.flat(), options.scale, options.rounded);
   return {out, lse};
 }
 
@@ -32,7 +32,8 @@ AttentionGradients tiled_attention_backward(const at::Tensor& grad_out, const At
                                             const AttentionOutput& merged, const AttentionTiles& tiles,
                                             const AttentionOptions& options) {
   static const auto op = find_operator<FlatTiledBackward>("fpdist::tiled_attention_backward");
-  const auto [dq, dk, dv] = op.call(grad_out, in.q, in.k, in.v, merged.out, merged.lse, tiles.flat(), options.scale);
+  const auto [dq, dk, dv] =
+      op.call(grad_out, in.q, in.k, in.v, merged.out, merged.lse, tiles.flat(), options.scale, options.rounded);
   return {dq, dk, dv};
 }
 

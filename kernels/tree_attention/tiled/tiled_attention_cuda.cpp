@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "kernels/common/checks.hpp"
+#include "kernels/cuda/tensors.hpp"
 #include "kernels/tree_attention/cuda/tree_attention_kernel.hpp"
 #include "kernels/tree_attention/tiled/tiled_attention.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
@@ -56,21 +57,23 @@ void check_tiled(const AttentionInputs& in, const AttentionTiles& tiles, double 
 }
 
 std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                           at::TensorList flat, double scale) {
+                                           at::TensorList flat, double scale, bool rounded) {
   const AttentionTiles tiles = AttentionTiles::of(flat);
   check_tiled({q, k, v}, tiles, scale);
   const c10::cuda::CUDAGuard guard(q.device());
   const auto wide = q.options().dtype(at::kFloat);
+  const auto result = rounded ? q.options() : wide;
   if (q.numel() == 0 || k.numel() == 0)
-    return {at::zeros(q.sizes(), wide),
+    return {at::zeros(q.sizes(), result),
             at::full({q.size(0), q.size(1)}, -std::numeric_limits<float>::infinity(), wide)};
   const at::Tensor own_q = with_strides(q), own_k = with_strides(k), own_v = with_strides(v);
-  at::Tensor out = at::empty(q.sizes(), wide), lse = at::empty({q.size(0), q.size(1)}, wide);
+  at::Tensor out = at::empty(q.sizes(), result), lse = at::empty({q.size(0), q.size(1)}, wide);
   const TreeAttentionArguments arguments{.q = heads_of(own_q),
                                          .k = heads_of(own_k),
                                          .v = heads_of(own_v),
-                                         .out = out.mutable_data_ptr<float>(),
+                                         .out = out.mutable_data_ptr(),
                                          .lse = lse.mutable_data_ptr<float>(),
+                                         .result = element_of(out),
                                          .rows = rows_of(tiles),
                                          .by_query = lists_of(tiles.by_query),
                                          .scale = static_cast<float>(scale)};
@@ -80,29 +83,33 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_out, const at::Tensor& q,
                                                         const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
-                                                        const at::Tensor& lse, at::TensorList flat, double scale) {
+                                                        const at::Tensor& lse, at::TensorList flat, double scale,
+                                                        bool rounded) {
   const AttentionTiles tiles = AttentionTiles::of(flat);
   check_tiled({q, k, v}, tiles, scale);
   check_tree_attention_backward(grad_out, q, {out, lse});
   const c10::cuda::CUDAGuard guard(q.device());
   const auto wide = q.options().dtype(at::kFloat);
+  const auto result = rounded ? q.options() : wide;
   if (q.numel() == 0 || k.numel() == 0)
-    return {at::zeros(q.sizes(), wide), at::zeros(k.sizes(), wide), at::zeros(v.sizes(), wide)};
+    return {at::zeros(q.sizes(), result), at::zeros(k.sizes(), result), at::zeros(v.sizes(), result)};
   const at::Tensor own_q = with_strides(q), own_k = with_strides(k), own_v = with_strides(v);
   const at::Tensor own_grad = with_strides(grad_out.to(q.scalar_type()));
   const at::Tensor own_out = out.contiguous(), own_lse = lse.contiguous();
-  at::Tensor dq = at::empty(q.sizes(), wide), dk = at::empty(k.sizes(), wide), dv = at::empty(v.sizes(), wide);
+  at::Tensor dq = at::empty(q.sizes(), result), dk = at::empty(k.sizes(), result), dv = at::empty(v.sizes(), result);
   at::Tensor row_sums = at::empty({2, q.size(1), padded(q.size(0))}, wide);
   const TreeAttentionBackwardArguments arguments{.q = heads_of(own_q),
                                                  .k = heads_of(own_k),
                                                  .v = heads_of(own_v),
                                                  .grad_out = heads_of(own_grad),
-                                                 .out = own_out.const_data_ptr<float>(),
+                                                 .out = own_out.const_data_ptr(),
                                                  .lse = own_lse.const_data_ptr<float>(),
                                                  .row_sums = row_sums.mutable_data_ptr<float>(),
-                                                 .dq = dq.mutable_data_ptr<float>(),
-                                                 .dk = dk.mutable_data_ptr<float>(),
-                                                 .dv = dv.mutable_data_ptr<float>(),
+                                                 .dq = dq.mutable_data_ptr(),
+                                                 .dk = dk.mutable_data_ptr(),
+                                                 .dv = dv.mutable_data_ptr(),
+                                                 .merged = element_of(own_out),
+                                                 .result = element_of(dq),
                                                  .rows = rows_of(tiles),
                                                  .by_query = lists_of(tiles.by_query),
                                                  .by_key = lists_of(tiles.by_key),
@@ -115,10 +122,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
-  m.def("tiled_attention(Tensor q, Tensor k, Tensor v, Tensor[] tiles, float scale) -> (Tensor out, Tensor lse)");
+  m.def(
+      "tiled_attention(Tensor q, Tensor k, Tensor v, Tensor[] tiles, float scale, bool rounded) -> (Tensor out, Tensor "
+      "lse)");
   m.def(
       "tiled_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor[] tiles,"
-      " float scale) -> (Tensor dq, Tensor dk, Tensor dv)");
+      " float scale, bool rounded) -> (Tensor dq, Tensor dk, Tensor dv)");
 }
 
 TORCH_LIBRARY_IMPL(fpdist, CUDA, m) {

@@ -44,20 +44,22 @@ class DeviceTiles {
 class AttentionCase {
  public:
   /// `gap`: elements between the rows of q, k and v.
-  AttentionCase(const TreeMask& mask, const HeadCounts& heads, int64_t gap = 0, float scale = 0.1f)
+  AttentionCase(const TreeMask& mask, const HeadCounts& heads, int64_t gap = 0, float scale = 0.1f,
+                Element result = Element::kFloat32)
       : mask_(mask),
         heads_(heads),
         scale_(scale),
+        result_(result),
         rows_(kernels::mask_rows(mask.q_row, mask.k_row, mask.k_end, kernels::kPaddedRows)),
         q_(Element::kBFloat16, queries(), heads.query * heads.size, 1, gap),
         k_(Element::kBFloat16, keys(), heads.key * heads.size, 2, gap),
         v_(Element::kBFloat16, keys(), heads.key * heads.size, 3, gap),
         grad_out_(Element::kBFloat16, queries(), heads.query * heads.size, 4, gap),
-        out_(Element::kFloat32, queries(), heads.query * heads.size),
+        out_(result, queries(), heads.query * heads.size),
         lse_(Element::kFloat32, queries(), heads.query),
-        dq_(Element::kFloat32, queries(), heads.query * heads.size),
-        dk_(Element::kFloat32, keys(), heads.key * heads.size),
-        dv_(Element::kFloat32, keys(), heads.key * heads.size),
+        dq_(result, queries(), heads.query * heads.size),
+        dk_(result, keys(), heads.key * heads.size),
+        dv_(result, keys(), heads.key * heads.size),
         row_sums_(Element::kFloat32, 2 * heads.query, static_cast<int64_t>(rows_.q_row.size())),
         q_row_(rows_.q_row),
         key_(rows_.key),
@@ -80,8 +82,9 @@ class AttentionCase {
     const kernels::TreeAttentionArguments arguments{.q = tensor(q_, heads_.query),
                                                     .k = tensor(k_, heads_.key),
                                                     .v = tensor(v_, heads_.key),
-                                                    .out = floats(out_),
+                                                    .out = out_.data(),
                                                     .lse = floats(lse_),
+                                                    .result = result_,
                                                     .rows = {q_row_.data(), key_.data()},
                                                     .by_query = by_query_.lists(),
                                                     .scale = scale_};
@@ -93,12 +96,14 @@ class AttentionCase {
                                                             .k = tensor(k_, heads_.key),
                                                             .v = tensor(v_, heads_.key),
                                                             .grad_out = tensor(grad_out_, heads_.query),
-                                                            .out = floats(out_),
+                                                            .out = out_.data(),
                                                             .lse = floats(lse_),
                                                             .row_sums = floats(row_sums_),
-                                                            .dq = floats(dq_),
-                                                            .dk = floats(dk_),
-                                                            .dv = floats(dv_),
+                                                            .dq = dq_.data(),
+                                                            .dk = dk_.data(),
+                                                            .dv = dv_.data(),
+                                                            .merged = result_,
+                                                            .result = result_,
                                                             .rows = {q_row_.data(), key_.data()},
                                                             .by_query = by_query_.lists(),
                                                             .by_key = by_key_.lists(),
@@ -222,6 +227,7 @@ class AttentionCase {
   TreeMask mask_;
   HeadCounts heads_;
   float scale_;
+  Element result_;
   kernels::MaskRows rows_;
   Matrix q_, k_, v_, grad_out_, out_, lse_, dq_, dk_, dv_, row_sums_;
   OnDevice<int32_t> q_row_;

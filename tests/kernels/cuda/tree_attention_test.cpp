@@ -27,6 +27,17 @@ TEST(TreeAttentionKernel, IsRightForAnyTreeAndHeads) {
   }
 }
 
+TEST(TreeAttentionKernel, RoundsItsResultsWhereAsked) {
+  for (const int size : {64, 128}) {
+    fresh_launches();
+    AttentionCase attention(test::random_forest(140, 9), {2, 1, size}, 0, 0.1f, Element::kBFloat16);
+    attention.run();
+    EXPECT_LT(attention.out_error(), 2 * test::rounding(Element::kBFloat16));
+    attention.run_backward();
+    EXPECT_LT(attention.gradient_error(), 2 * test::rounding(Element::kBFloat16));
+  }
+}
+
 TEST(TreeAttentionKernel, IsRightForPartsOfThePack) {
   const TreeMask whole = test::random_forest(400, 7);
   const auto odd_runs = [](int32_t row) { return row / 16 % 2 == 1; };

@@ -105,6 +105,21 @@ TEST_F(TiledAttention, TakesEveryStrideAndNoRows) {
   EXPECT_TRUE(here(empty[2]).eq(0).all().item<bool>());
 }
 
+TEST_F(TiledAttention, RoundsItsResultsWhereAsked) {
+  const AttentionMask mask = whole_pack(test::fan_subtree_ends(70, 2, 50));
+  const Problem p = random_problem(mask, 2, 128);
+  const Results wide = run_tiles(p, mask, {.scale = 0.1});
+  // Its out is what the rounded backward is given, so gradients differ by more than their own rounding.
+  const Results rounded = run_tiles(p, mask, {.scale = 0.1, .rounded = true});
+  EXPECT_TRUE(at::equal(here(rounded[0]), here(wide[0]).to(at::kBFloat16)));
+  EXPECT_TRUE(at::equal(here(rounded[1]), here(wide[1])));
+  for (const size_t i : {2, 3, 4}) {
+    EXPECT_EQ(rounded[i].scalar_type(), at::kBFloat16);
+    EXPECT_LT(test::relative_error(here(rounded[i]), here(wide[i])),
+              test::tolerance(Made::kAttentionGradient, at::kBFloat16, test::where()));
+  }
+}
+
 TEST_F(TiledAttention, RefusesWhatItHasNoKernelFor) {
   const AttentionMask mask = whole_pack(std::vector<int32_t>(10, 10));
   const Problem p = random_problem(mask, 1, 32);
