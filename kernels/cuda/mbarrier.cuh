@@ -35,24 +35,27 @@ __device__ __forceinline__ void wait(uint32_t barrier, uint32_t parity) {
 
 /// Barriers of a ring of kSlots places in shared memory: `full` and `empty` of each, in turn. The producer waits for
 /// empty slots, and arrives with the bytes that it sends for; whoever reads waits for full ones and arrives.
-template <int kSlots>
+template <uint32_t kSlots>
 struct Ring {
+  static_assert((kSlots & (kSlots - 1)) == 0, "slot and round come out of one counter, which costs a register");
   uint32_t barriers;  ///< shared address of 2 * kSlots mbarriers
-  uint32_t slot = 0, round = 0;
+  uint32_t count = 0;
 
-  __device__ __forceinline__ uint32_t full() const { return barriers + slot * 16; }
+  __device__ __forceinline__ uint32_t slot() const { return count % kSlots; }
+  __device__ __forceinline__ uint32_t slot_before() const { return (count + kSlots - 1) % kSlots; }
+  __device__ __forceinline__ uint32_t round() const { return count / kSlots % 2; }
+  __device__ __forceinline__ uint32_t full() const { return barriers + slot() * 16; }
   __device__ __forceinline__ uint32_t empty() const { return full() + 8; }
+  __device__ __forceinline__ uint32_t empty_before() const { return barriers + slot_before() * 16 + 8; }
   __device__ __forceinline__ void initialise_all(int readers) const {
     for (uint32_t s = 0; s < kSlots; ++s) {
       initialise(barriers + s * 16, 1);
       initialise(barriers + s * 16 + 8, readers);
     }
   }
-  __device__ __forceinline__ void wait_empty() const { wait(empty(), round ^ 1); }
-  __device__ __forceinline__ void wait_full() const { wait(full(), round); }
-  __device__ __forceinline__ void advance() {
-    if (++slot == kSlots) slot = 0, round ^= 1;
-  }
+  __device__ __forceinline__ void wait_empty() const { wait(empty(), round() ^ 1); }
+  __device__ __forceinline__ void wait_full() const { wait(full(), round()); }
+  __device__ __forceinline__ void advance() { ++count; }
 };
 
 /// Barriers that the whole block shares by number; `threads` of it take part, whole warps. Who arrives does not wait.

@@ -42,6 +42,10 @@ __device__ __forceinline__ void store(T* to, Bits<T, N> bits) {
   __stwb(reinterpret_cast<Bits<T, N>*>(to), bits);  // an assignment may come out as four stores of a word
 }
 
+/// The bfloat16 in the lower and in the upper half of a word.
+__device__ __forceinline__ float low_of(uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ __forceinline__ float high_of(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
+
 __device__ __forceinline__ void expand(uint32_t bits, float (&x)[1]) { x[0] = __uint_as_float(bits); }
 __device__ __forceinline__ void expand(uint16_t bits, float (&x)[1]) {
   x[0] = __uint_as_float(static_cast<uint32_t>(bits) << 16);
@@ -54,8 +58,7 @@ __device__ __forceinline__ void expand(uint4 bits, float (&x)[8]) {
   const uint32_t pair[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    x[2 * i] = __uint_as_float(pair[i] << 16);
-    x[2 * i + 1] = __uint_as_float(pair[i] & 0xffff0000u);
+    x[2 * i] = low_of(pair[i]), x[2 * i + 1] = high_of(pair[i]);
   }
 }
 

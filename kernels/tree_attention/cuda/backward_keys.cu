@@ -10,7 +10,7 @@
 namespace fpdist::kernels {
 namespace {
 
-constexpr int kStages = 2;
+constexpr int kStages = 4;  // a tile's queries stay until its dK is there, a tile later
 constexpr int kBarriers = 1 + 2 * kStages;
 
 /// Addresses in shared memory.
@@ -53,10 +53,10 @@ __device__ __forceinline__ void produce(const BackwardMaps& maps, const TreeAtte
       const float* const sums = a.row_sums + head * padded + row;
       ring.wait_empty();
       arrive_expecting(ring.full(), P::kSlotBytes);
-      copy_tile<kQueriesOfTile, kHead>(place.queries(ring.slot), maps.q, ring.full(), head, row);
-      copy_bytes(place.log_sums(ring.slot), sums, P::kSumBytes, ring.full());
-      copy_tile<kQueriesOfTile, kHead>(place.grads(ring.slot), maps.grad_out, ring.full(), head, row);
-      copy_bytes(place.deltas(ring.slot), sums + a.q.heads * padded, P::kSumBytes, ring.full());
+      copy_tile<kQueriesOfTile, kHead>(place.queries(ring.slot()), maps.q, ring.full(), head, row);
+      copy_bytes(place.log_sums(ring.slot()), sums, P::kSumBytes, ring.full());
+      copy_tile<kQueriesOfTile, kHead>(place.grads(ring.slot()), maps.grad_out, ring.full(), head, row);
+      copy_bytes(place.deltas(ring.slot()), sums + a.q.heads * padded, P::kSumBytes, ring.full());
       ring.advance();
     }
 }
@@ -68,83 +68,125 @@ __device__ __forceinline__ float2 load_pair(uint32_t address) {
   return pair;
 }
 
-/// One warpgroup's 64 keys.
+/// One warpgroup's 64 keys. The tensor cores have a tile's scores, the gradients of its weights and dK of the tile
+/// before at once: the scores are raised to their powers while the rest goes on, and the scores' gradients are computed
+/// while dV adds up. Registers are full: what the two rows' numbers, places and loops take is counted.
 template <int kHead, typename T>
 struct KeysGroup {
   static constexpr int kScores = kQueriesOfTile / 2;
+  static constexpr uint32_t kKeyPanel = kPanelBytes<kKeyBlock>, kQueryPanel = kPanelBytes<kQueriesOfTile>;
   const TreeAttentionBackwardArguments& a;
   const TileWork& work;
   const KeysPlace<kHead>& place;
   const int group;
-  const float scale = a.scale * kLog2E;
-  const int row = work.block * kKeyBlock + row_of_thread(group);
-  const VisibleRows key[2] = {a.rows.key[row], a.rows.key[row + 8]};
+  const float& log2_scale;  // where the kernel's arguments are
   Ring<kStages> ring = place.ring();
-  float dk[kHead / 2] = {}, dv[kHead / 2] = {};
+  float dk[kHead / 2] = {}, dv[kHead / 2] = {}, score[kScores], grad[kScores];
+  uint32_t weight[kScores / 2], score_grad[kScores / 2];  // as the left sides of dV and of dK
+  uint32_t own_weight[kScores / 2];                       // the weights again, while dV is under way
 
+  __device__ __forceinline__ int first_row() const { return work.block * kKeyBlock + row_of_thread(group); }
   /// Where a lane's first column of a tile is in a row of floats.
   static __device__ __forceinline__ uint32_t columns(uint32_t floats) { return floats + threadIdx.x % 4 * 8; }
 
-  /// Scores become weights.
-  __device__ __forceinline__ void raise(float (&score)[kScores], int tile) const {
-    if (tile & 1) hide(score, a.rows.q_row + (tile >> 1) * kQueriesOfTile, key);
-    const uint32_t log_sums = columns(place.log_sums(ring.slot));
+  __device__ __forceinline__ void multiply_scores() {
+    ring.wait_full();
+    // Or the compiler keeps all descriptors of keys and values over the loop, in registers that are not there.
+    uint32_t keys = place.keys(group);
+    asm volatile("" : "+r"(keys));
+    pin(score), pin(grad);
+    fence_products();
+    multiply_heads<kHead>(score, keys, kKeyPanel, place.queries(ring.slot()), kQueryPanel);
+    commit_products();
+    multiply_heads<kHead>(grad, keys + KeysPlace<kHead>::kKeyBytes, kKeyPanel, place.grads(ring.slot()), kQueryPanel);
+    commit_products();
+  }
+  /// Of the tile before.
+  __device__ __forceinline__ void add_keys() {
+    pin(score_grad), pin(dk);
+    fence_products();
+    add_product(dk, score_grad, place.queries(ring.slot_before()), kQueryPanel);
+    commit_products();
+  }
+  __device__ __forceinline__ void add_values() {
+    pin(weight), pin(dv);
+    fence_products();
+    add_product(dv, weight, place.grads(ring.slot()), kQueryPanel);
+    commit_products();
+  }
+
+  /// Scores become weights, rounded.
+  __device__ __forceinline__ void raise(int tile) {
+    pin(score);
+    if (tile & 1) {
+      const VisibleRows* const own = a.rows.key + first_row();
+      const VisibleRows key[2] = {own[0], own[8]};
+      hide(score, a.rows.q_row + (tile >> 1) * kQueriesOfTile, key);
+    }
+    const uint32_t log_sums = columns(place.log_sums(ring.slot()));
 #pragma unroll
     for (int n = 0; n < kScores / 4; ++n) {
       const float2 log_sum = load_pair(log_sums + 32 * n);
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        score[4 * n + i] = exp2_fast(fmaf(score[4 * n + i], scale, i % 2 == 0 ? -log_sum.x : -log_sum.y));
+        score[4 * n + i] = exp2_fast(fmaf(score[4 * n + i], log2_scale, i % 2 == 0 ? -log_sum.x : -log_sum.y));
     }
+    round_into(score, weight);
+#pragma unroll
+    for (int i = 0; i < kScores / 2; ++i) asm volatile("mov.b32 %0, %1;" : "=r"(own_weight[i]) : "r"(weight[i]));
   }
   /// The weights' gradients become those of the scores, without the scale.
-  __device__ __forceinline__ void differentiate(float (&grad)[kScores], const float (&weight)[kScores]) const {
-    const uint32_t deltas = columns(place.deltas(ring.slot));
+  __device__ __forceinline__ void differentiate() {
+    const uint32_t deltas = columns(place.deltas(ring.slot()));
 #pragma unroll
     for (int n = 0; n < kScores / 4; ++n) {
       const float2 delta = load_pair(deltas + 32 * n);
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        grad[4 * n + i] = weight[4 * n + i] * (grad[4 * n + i] - (i % 2 == 0 ? delta.x : delta.y));
+      for (int i = 4 * n; i < 4 * n + 4; i += 2) {
+        grad[i] = low_of(own_weight[i / 2]) * (grad[i] - delta.x);
+        grad[i + 1] = high_of(own_weight[i / 2]) * (grad[i + 1] - delta.y);
+      }
     }
   }
 
-  __device__ __forceinline__ void add_tile(int tile) {
-    constexpr uint32_t kKeyPanel = kPanelBytes<kKeyBlock>, kQueryPanel = kPanelBytes<kQueriesOfTile>;
-    float score[kScores], grad[kScores];
-    uint32_t left[kScores / 2], left_grad[kScores / 2];
-    ring.wait_full();
-    const uint32_t queries = place.queries(ring.slot), grads = place.grads(ring.slot);
-    pin(dk), pin(dv);
-    fence_products();
-    multiply_heads<kHead>(score, place.keys(group), kKeyPanel, queries, kQueryPanel);
-    commit_products();
-    multiply_heads<kHead>(grad, place.values(group), kKeyPanel, grads, kQueryPanel);
-    commit_products();
+  __device__ __forceinline__ void first_tile(int tile) {
+    multiply_scores();
     wait_products<1>();
-    pin(score);
-    raise(score, tile);
-    round_into(score, left);
-    pin(left);
-    fence_products();
-    add_product(dv, left, grads, kQueryPanel);
-    commit_products();
+    raise(tile);
+    add_values();
     wait_products<1>();
     pin(grad);
-    differentiate(grad, score);
-    round_into(grad, left_grad);
-    pin(left_grad);
-    fence_products();
-    add_product(dk, left_grad, queries, kQueryPanel);
-    commit_products();
+    differentiate();
+    round_into(grad, score_grad);
     wait_products<0>();
-    pin(dk), pin(dv), pin(left), pin(left_grad);
-    release(ring.empty());
+    pin(dv), pin(weight);
     ring.advance();
+  }
+  __device__ __forceinline__ void next_tile(int tile) {
+    multiply_scores();
+    add_keys();
+    wait_products<2>();
+    raise(tile);
+    add_values();
+    wait_products<1>();
+    pin(grad), pin(dk), pin(score_grad);
+    release(ring.empty_before());
+    differentiate();
+    round_into(grad, score_grad);
+    wait_products<0>();
+    pin(dv), pin(weight);
+    ring.advance();
+  }
+  __device__ __forceinline__ void last_keys() {
+    add_keys();
+    wait_products<0>();
+    pin(dk), pin(score_grad);
+    release(ring.empty_before());
   }
 
   __device__ __forceinline__ void store() const {
     const float ones[2] = {1, 1}, scales[2] = {a.scale, a.scale};
+    const int row = first_row();
     store_rows<T>(a.dk, dk, scales, row, a.k.rows, work.head, a.k.heads);
     store_rows<T>(a.dv, dv, ones, row, a.k.rows, work.head, a.k.heads);
   }
@@ -152,15 +194,18 @@ struct KeysGroup {
 
 template <int kHead, typename T>
 __device__ __forceinline__ void consume(const TreeAttentionBackwardArguments& a, const TileWork& work,
-                                        const KeysPlace<kHead>& place, int group) {
-  KeysGroup<kHead, T> group_work{a, work, place, group};
+                                        const KeysPlace<kHead>& place, int group, const float& log2_scale) {
+  KeysGroup<kHead, T> group_work{a, work, place, group, log2_scale};
   if (work.tiles > 0) {
     wait(place.keys_full(), 0);
     const int32_t* const list = a.by_key.tile + work.first;
+    group_work.first_tile(__ldg(list));
+    int t = 1;
 #pragma unroll 1
-    for (int head = a.q.heads / a.k.heads; head > 0; --head)
+    for (int head = a.q.heads / a.k.heads; head > 0; --head, t = 0)
 #pragma unroll 1
-      for (int t = 0; t < work.tiles; ++t) group_work.add_tile(__ldg(list + t));
+      for (; t < work.tiles; ++t) group_work.next_tile(__ldg(list + t));
+    group_work.last_keys();
   }
   group_work.store();
 }
@@ -168,11 +213,11 @@ __device__ __forceinline__ void consume(const TreeAttentionBackwardArguments& a,
 template <int kHead, typename T>
 __global__ void __launch_bounds__(kThreads, 1)
     tree_attention_key_gradients(const __grid_constant__ BackwardMaps maps,
-                                 const __grid_constant__ TreeAttentionBackwardArguments a, int64_t padded) {
+                                 const __grid_constant__ TreeAttentionBackwardArguments a, int64_t padded,
+                                 const __grid_constant__ float log2_scale) {
   extern __shared__ __align__(kAtomBytes) unsigned char tiles[];
   __shared__ __align__(8) uint64_t barriers[kBarriers];
   const KeysPlace<kHead> place{shared_address(tiles), shared_address(barriers)};
-  const TileWork work(a.by_key);
   if (threadIdx.x == 0) {
     initialise(place.keys_full(), 1);
     place.ring().initialise_all(4 * kConsumers);
@@ -181,10 +226,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   if (const int group = warpgroup(); group == 0) {
     give_registers<kProducerRegisters>();
-    if (threadIdx.x == 0) produce<kHead>(maps, a, padded, work, place);
+    if (threadIdx.x == 0) produce<kHead>(maps, a, padded, TileWork(a.by_key), place);
   } else {
     take_registers<kConsumerRegisters>();
-    consume<kHead, T>(a, work, place, group - 1);
+    consume<kHead, T>(a, TileWork(a.by_key), place, group - 1, log2_scale);
   }
 }
 
@@ -197,7 +242,7 @@ cudaError_t launch(const TreeAttentionBackwardArguments& a, cudaStream_t stream)
       cudaFuncSetAttribute(tree_attention_key_gradients<kHead, T>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
   tree_attention_key_gradients<kHead, T>
-      <<<grid_of(a.k.heads, a.by_key), kThreads, kBytes, stream>>>(maps, a, padded_queries(a));
+      <<<grid_of(a.k.heads, a.by_key), kThreads, kBytes, stream>>>(maps, a, padded_queries(a), a.scale * kLog2E);
   return cudaGetLastError();
 }
 

@@ -1,5 +1,5 @@
-// tree_attention, backward by queries. A block has 128 queries of one head and goes through the forward's tiles of 128
-// keys: the scores once more, their gradients, and dQ += dS K.
+// tree_attention, backward by queries. A block has 128 queries of one head and goes through its tiles of 64 keys: the
+// scores once more, their gradients, and dQ += dS K.
 #include <cuda_runtime.h>
 
 #include "kernels/tree_attention/cuda/backward.hpp"
@@ -9,13 +9,14 @@
 namespace fpdist::kernels {
 namespace {
 
-constexpr int kStages = 2;
+constexpr int kStages = 4;  // a tile's keys stay until its dQ is there, a tile later
 constexpr int kBarriers = 1 + 2 * kStages;
 
 /// Addresses in shared memory.
 template <int kHead>
 struct QueriesPlace {
-  static constexpr uint32_t kQueryBytes = kTileBytes<kQueryBlock, kHead>, kKeyBytes = kTileBytes<kKeysOfTile, kHead>;
+  static constexpr uint32_t kQueryBytes = kTileBytes<kQueryBlock, kHead>,
+                            kKeyBytes = kTileBytes<kKeysOfBackwardTile, kHead>;
   static constexpr uint32_t kBytes = 2 * kQueryBytes + 2 * kStages * kKeyBytes;
   uint32_t tiles, barriers;
   __device__ __forceinline__ uint32_t queries(int group) const { return tiles + group * kPanelBytes<kRowsOfGroup>; }
@@ -42,19 +43,21 @@ __device__ __forceinline__ void produce(const BackwardMaps& maps, const TreeAtte
   const int32_t* const list = a.by_query.tile + work.first;
 #pragma unroll 1
   for (int t = 0; t < work.tiles; ++t) {
-    const int row = (__ldg(list + t) >> 1) * kKeysOfTile;
+    const int row = (__ldg(list + t) >> 1) * kKeysOfBackwardTile;
     ring.wait_empty();
     arrive_expecting(ring.full(), 2 * P::kKeyBytes);
-    copy_tile<kKeysOfTile, kHead>(place.keys(ring.slot), maps.k, ring.full(), key_head, row);
-    copy_tile<kKeysOfTile, kHead>(place.values(ring.slot), maps.v, ring.full(), key_head, row);
+    copy_tile<kKeysOfBackwardTile, kHead>(place.keys(ring.slot()), maps.k, ring.full(), key_head, row);
+    copy_tile<kKeysOfBackwardTile, kHead>(place.values(ring.slot()), maps.v, ring.full(), key_head, row);
     ring.advance();
   }
 }
 
-/// One warpgroup's 64 queries.
+/// One warpgroup's 64 queries. The tensor cores have a tile's scores, the gradients of its weights and dQ of the tile
+/// before at once, while the scores become weights and then gradients.
 template <int kHead, typename T>
 struct QueriesGroup {
-  static constexpr int kScores = kKeysOfTile / 2;
+  static constexpr int kScores = kKeysOfBackwardTile / 2;
+  static constexpr uint32_t kQueryPanel = kPanelBytes<kQueryBlock>, kKeyPanel = kPanelBytes<kKeysOfBackwardTile>;
   const TreeAttentionBackwardArguments& a;
   const TileWork& work;
   const QueriesPlace<kHead>& place;
@@ -67,37 +70,66 @@ struct QueriesGroup {
   const float log_sum[2] = {sums[0], sums[8]};
   const float delta[2] = {sums[a.q.heads * padded], sums[a.q.heads * padded + 8]};
   Ring<kStages> ring = place.ring();
-  float dq[kHead / 2] = {};
+  float dq[kHead / 2] = {}, score[kScores], grad[kScores];
+  uint32_t score_grad[kScores / 2];  // as the left side of dQ
 
-  __device__ __forceinline__ void add_tile(int tile) {
-    constexpr uint32_t kQueryPanel = kPanelBytes<kQueryBlock>, kKeyPanel = kPanelBytes<kKeysOfTile>;
-    float score[kScores], grad[kScores];
-    uint32_t left[kScores / 2];
+  __device__ __forceinline__ void multiply_scores() {
     ring.wait_full();
-    const uint32_t keys = place.keys(ring.slot);
+    pin(score), pin(grad);
     fence_products();
-    multiply_heads<kHead>(score, place.queries(group), kQueryPanel, keys, kKeyPanel);
+    multiply_heads<kHead>(score, place.queries(group), kQueryPanel, place.keys(ring.slot()), kKeyPanel);
     commit_products();
-    multiply_heads<kHead>(grad, place.grads(group), kQueryPanel, place.values(ring.slot), kKeyPanel);
+    multiply_heads<kHead>(grad, place.grads(group), kQueryPanel, place.values(ring.slot()), kKeyPanel);
     commit_products();
-    wait_products<1>();
+  }
+  /// Of the tile before.
+  __device__ __forceinline__ void add_queries() {
+    pin(score_grad), pin(dq);
+    fence_products();
+    add_product(dq, score_grad, place.keys(ring.slot_before()), kKeyPanel);
+    commit_products();
+  }
+  /// Scores become weights.
+  __device__ __forceinline__ void raise(int tile) {
     pin(score);
-    if (tile & 1) hide(score, a.rows.key + (tile >> 1) * kKeysOfTile, q_row);
+    if (tile & 1) hide(score, a.rows.key + (tile >> 1) * kKeysOfBackwardTile, q_row);
 #pragma unroll
     for (int i = 0; i < kScores; ++i) score[i] = exp2_fast(fmaf(score[i], scale, -log_sum[i / 2 % 2]));
-    wait_products<0>();
+  }
+  /// The weights' gradients become those of the scores, without the scale.
+  __device__ __forceinline__ void differentiate() {
     pin(grad);
 #pragma unroll
     for (int i = 0; i < kScores; ++i) grad[i] = score[i] * (grad[i] - delta[i / 2 % 2]);
-    round_into(grad, left);
-    pin(left), pin(dq);
-    fence_products();
-    add_product(dq, left, keys, kKeyPanel);
-    commit_products();
+  }
+
+  __device__ __forceinline__ void first_tile(int tile) {
+    multiply_scores();
+    wait_products<1>();
+    raise(tile);
     wait_products<0>();
-    pin(dq), pin(left);
-    release(ring.empty());
+    differentiate();
+    round_into(grad, score_grad);
     ring.advance();
+  }
+  __device__ __forceinline__ void next_tile(int tile) {
+    multiply_scores();
+    add_queries();
+    wait_products<2>();
+    raise(tile);
+    wait_products<1>();
+    differentiate();
+    wait_products<0>();
+    pin(dq), pin(score_grad);
+    release(ring.empty_before());
+    round_into(grad, score_grad);
+    ring.advance();
+  }
+  __device__ __forceinline__ void last_queries() {
+    add_queries();
+    wait_products<0>();
+    pin(dq), pin(score_grad);
+    release(ring.empty_before());
   }
 
   __device__ __forceinline__ void store() const {
@@ -113,8 +145,10 @@ __device__ __forceinline__ void consume(const TreeAttentionBackwardArguments& a,
   if (work.tiles > 0) {
     wait(place.queries_full(), 0);
     const int32_t* const list = a.by_query.tile + work.first;
+    group_work.first_tile(__ldg(list));
 #pragma unroll 1
-    for (int t = 0; t < work.tiles; ++t) group_work.add_tile(__ldg(list + t));
+    for (int t = 1; t < work.tiles; ++t) group_work.next_tile(__ldg(list + t));
+    group_work.last_queries();
   }
   group_work.store();
 }
@@ -145,7 +179,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <int kHead, typename T>
 cudaError_t launch(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
   BackwardMaps maps;
-  if (const cudaError_t error = make_maps(a, kQueryBlock, kKeysOfTile, maps); error != cudaSuccess) return error;
+  if (const cudaError_t error = make_maps(a, kQueryBlock, kKeysOfBackwardTile, maps); error != cudaSuccess)
+    return error;
   constexpr auto kBytes = static_cast<int>(QueriesPlace<kHead>::kBytes);
   const cudaError_t error = cudaFuncSetAttribute(tree_attention_query_gradients<kHead, T>,
                                                  cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);

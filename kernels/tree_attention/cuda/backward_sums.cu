@@ -16,7 +16,7 @@ constexpr int kRowsOfBlock = 8;
 __device__ __forceinline__ float2 load_two(const float* from) { return __ldg(reinterpret_cast<const float2*>(from)); }
 __device__ __forceinline__ float2 load_two(const BFloat16* from) {
   const uint32_t pair = __ldg(reinterpret_cast<const uint32_t*>(from));
-  return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
+  return {low_of(pair), high_of(pair)};
 }
 
 template <int kHead, typename T>

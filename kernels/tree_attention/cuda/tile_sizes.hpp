@@ -5,8 +5,10 @@
 
 namespace fpdist::kernels {
 
-// Forward, and dQ: 64 queries a warpgroup; scores of 128 keys are half of what a lane's registers hold.
+// Forward: 64 queries a warpgroup; scores of 128 keys and the outputs take half of a lane's registers.
 constexpr int kQueryBlock = 128, kKeysOfTile = 128;
+// dQ: tiles of 64 keys, so that there is room for the next tile's scores and gradients while dQ adds up.
+constexpr int kKeysOfBackwardTile = 64;
 // dK and dV: 64 keys a warpgroup; their sums fill half of the registers, so 64 queries a tile.
 constexpr int kKeyBlock = 128, kQueriesOfTile = 64;
 constexpr int64_t kPaddedRows = 128;  // a whole number of every block

@@ -49,15 +49,15 @@ __device__ __forceinline__ void produce(const ForwardMaps& maps, const TreeAtten
   };
   const int32_t* const list = a.by_query.tile + work.first;
   int row = (__ldg(list) >> 1) * kKeysOfTile;
-  send(keys, place.keys(keys.slot), maps.k, row);
+  send(keys, place.keys(keys.slot()), maps.k, row);
 #pragma unroll 1
   for (int t = 1; t < work.tiles; ++t) {
     const int next = (__ldg(list + t) >> 1) * kKeysOfTile;
-    send(keys, place.keys(keys.slot), maps.k, next);
-    send(values, place.values(values.slot), maps.v, row);
+    send(keys, place.keys(keys.slot()), maps.k, next);
+    send(values, place.values(values.slot()), maps.v, row);
     row = next;
   }
-  send(values, place.values(values.slot), maps.v, row);
+  send(values, place.values(values.slot()), maps.v, row);
 }
 
 /// One warpgroup's 64 queries.
@@ -77,12 +77,12 @@ struct ForwardGroup {
   uint32_t weight[kKeysOfTile / 4];
 
   __device__ __forceinline__ void multiply_scores(float (&score)[kKeysOfTile / 2]) const {
-    multiply_heads<kHead>(score, place.queries(group), kPanelBytes<kQueryBlock>, place.keys(keys.slot),
+    multiply_heads<kHead>(score, place.queries(group), kPanelBytes<kQueryBlock>, place.keys(keys.slot()),
                           kPanelBytes<kKeysOfTile>);
     commit_products();
   }
   __device__ __forceinline__ void multiply_values() {
-    add_product(out, weight, place.values(values.slot), kPanelBytes<kKeysOfTile>);
+    add_product(out, weight, place.values(values.slot()), kPanelBytes<kKeysOfTile>);
     commit_products();
   }
   /// Of tile t; the scores are there, and its keys are no longer needed.

@@ -49,7 +49,7 @@ struct TreeAttentionBackwardArguments {
   void *dq, *dk, *dv;  ///< [Tq,Hq,D], [Tk,Hkv,D] twice, of `result`, dense
   Element merged, result;
   DeviceRows rows;
-  TileLists by_query;  ///< kQueryBlock by kKeysOfTile
+  TileLists by_query;  ///< kQueryBlock by kKeysOfBackwardTile
   TileLists by_key;    ///< kKeyBlock by kQueriesOfTile
   float scale;         ///< above 0
 };

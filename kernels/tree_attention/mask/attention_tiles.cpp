@@ -42,12 +42,16 @@ std::span<const int32_t> rows_of(const at::Tensor& rows) {
 }  // namespace
 
 std::vector<at::Tensor> AttentionTiles::flat() const {
-  return {q_row, key, by_query.order, by_query.offset, by_query.tile, by_key.order, by_key.offset, by_key.tile};
+  std::vector<at::Tensor> all{q_row, key};
+  for (const Lists* const lists : {&by_query, &by_query_backward, &by_key})
+    for (const at::Tensor* const part : {&lists->order, &lists->offset, &lists->tile}) all.push_back(*part);
+  return all;
 }
 
 AttentionTiles AttentionTiles::of(at::TensorList flat) {
-  check(flat.size() == 8, "tree_attention: ", flat.size(), " tensors of tiles, 8 are expected");
-  return {flat[0], flat[1], {flat[2], flat[3], flat[4]}, {flat[5], flat[6], flat[7]}};
+  check(flat.size() == 11, "tree_attention: ", flat.size(), " tensors of tiles, 11 are expected");
+  const auto lists = [&](size_t at) { return Lists{flat[at], flat[at + 1], flat[at + 2]}; };
+  return {flat[0], flat[1], lists(2), lists(5), lists(8)};
 }
 
 AttentionTiles make_tiles(const AttentionMask& mask, at::Device device) {
@@ -58,6 +62,7 @@ AttentionTiles make_tiles(const AttentionMask& mask, at::Device device) {
   static_assert(sizeof(VisibleRows) == 2 * sizeof(int32_t));
   arena.add({reinterpret_cast<const int32_t*>(rows.key.data()), 2 * rows.key.size()});
   arena.add(tiles_by_query(rows, kQueryBlock, kKeysOfTile));
+  arena.add(tiles_by_query(rows, kQueryBlock, kKeysOfBackwardTile));
   arena.add(tiles_by_key(rows, kQueriesOfTile, kKeyBlock));
   return AttentionTiles::of(arena.on(device));
 }

@@ -16,9 +16,11 @@ struct AttentionTiles {
   struct Lists {
     at::Tensor order, offset, tile;
   };
-  at::Tensor q_row;  ///< [Tq padded]
-  at::Tensor key;    ///< [2 * Tk padded]: VisibleRows
-  Lists by_query, by_key;
+  at::Tensor q_row;         ///< [Tq padded]
+  at::Tensor key;           ///< [2 * Tk padded]: VisibleRows
+  Lists by_query;           ///< forward
+  Lists by_query_backward;  ///< of smaller tiles
+  Lists by_key;             ///< backward
 
   /// As operators take it, and back.
   std::vector<at::Tensor> flat() const;

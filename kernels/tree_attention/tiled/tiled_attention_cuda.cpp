@@ -111,7 +111,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
                                                  .merged = element_of(own_out),
                                                  .result = element_of(dq),
                                                  .rows = rows_of(tiles),
-                                                 .by_query = lists_of(tiles.by_query),
+                                                 .by_query = lists_of(tiles.by_query_backward),
                                                  .by_key = lists_of(tiles.by_key),
                                                  .scale = static_cast<float>(scale)};
   C10_CUDA_CHECK(launch_tree_attention_backward(arguments, c10::cuda::getCurrentCUDAStream()));

@@ -64,6 +64,7 @@ class AttentionCase {
         q_row_(rows_.q_row),
         key_(rows_.key),
         by_query_(kernels::tiles_by_query(rows_, kernels::kQueryBlock, kernels::kKeysOfTile)),
+        by_query_backward_(kernels::tiles_by_query(rows_, kernels::kQueryBlock, kernels::kKeysOfBackwardTile)),
         by_key_(kernels::tiles_by_key(rows_, kernels::kQueriesOfTile, kernels::kKeyBlock)) {}
 
   int64_t queries() const { return static_cast<int64_t>(mask_.q_row.size()); }
@@ -105,7 +106,7 @@ class AttentionCase {
                                                             .merged = result_,
                                                             .result = result_,
                                                             .rows = {q_row_.data(), key_.data()},
-                                                            .by_query = by_query_.lists(),
+                                                            .by_query = by_query_backward_.lists(),
                                                             .by_key = by_key_.lists(),
                                                             .scale = scale_};
     ASSERT_EQ(kernels::launch_tree_attention_backward(arguments, nullptr), cudaSuccess);
@@ -232,7 +233,7 @@ class AttentionCase {
   Matrix q_, k_, v_, grad_out_, out_, lse_, dq_, dk_, dv_, row_sums_;
   OnDevice<int32_t> q_row_;
   OnDevice<kernels::VisibleRows> key_;
-  DeviceTiles by_query_, by_key_;
+  DeviceTiles by_query_, by_query_backward_, by_key_;
 };
 
 }  // namespace fpdist::test

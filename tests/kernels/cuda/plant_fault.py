@@ -39,12 +39,12 @@ FAULTS = {
                      "hide(score, a.rows.key + (tile >> 1) * kKeysOfTile + 2,"),
     "forward_row": (FORWARD, "row + 8 * half < a.q.rows", "row + 8 * half <= a.q.rows"),
     "keys_full": (KEYS, "    ring.wait_full();\n", ""),
-    "keys_early": (KEYS, "    wait_products<0>();\n    pin(dk), pin(dv), pin(left), pin(left_grad);\n    release(ring.empty());\n",
-                   "    release(ring.empty());\n    wait_products<0>();\n    pin(dk), pin(dv), pin(left), pin(left_grad);\n"),
+    "keys_early": (KEYS, "    wait_products<1>();\n    pin(grad), pin(dk), pin(score_grad);\n    release(ring.empty_before());\n",
+                   "    release(ring.empty_before());\n    wait_products<1>();\n    pin(grad), pin(dk), pin(score_grad);\n"),
     "keys_bytes": (KEYS, "arrive_expecting(ring.full(), P::kSlotBytes);",
                    "arrive_expecting(ring.full(), P::kSlotBytes - P::kSumBytes);"),
     "keys_mask": (KEYS, "a.rows.q_row + (tile >> 1) * kQueriesOfTile,", "a.rows.q_row + (tile >> 1) * kQueriesOfTile + 1,"),
-    "queries_registers": (QUERIES, "    wait_products<0>();\n    pin(grad);\n", ""),
+    "queries_registers": (QUERIES, "    wait_products<1>();\n    differentiate();\n", "    differentiate();\n"),
     "queries_key": (QUERIES, "work.head / (a.q.heads / a.k.heads)", "work.head"),
 }
 
