@@ -46,8 +46,12 @@ if ((with_tests)); then
 fi
 
 # The text worker and what it imports; sentencepiece is made for one Python and stays behind.
-cp -RL "$build/share/fpdist/text" "$bundle/share/fpdist/"
-rm -rf "$bundle"/share/fpdist/text/packages/{sentencepiece*,bin}
+if [[ -d $build/share/fpdist/text/packages/tokenizers ]]; then
+  cp -RL "$build/share/fpdist/text" "$bundle/share/fpdist/"
+  rm -rf "$bundle"/share/fpdist/text/packages/{sentencepiece*,bin}
+else
+  echo "bundle: without text workers, so text rows cannot be read there: launch/setup.sh fetches what they import" >&2
+fi
 
 # Open MPI: its launcher, its daemon, and the plugins of a plain cluster; those of special networks need drivers of the
 # host, and device tensors travel with NCCL anyway.

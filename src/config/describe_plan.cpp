@@ -46,7 +46,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   const Settled job = settle(given, ranks);
   const Config& config = job.config;
   const plan::ParallelOptions& mesh = config.parallel;
-  const data::Dataset dataset = read_data(config, job.model, MayWrite::kNo, log);
+  const data::Dataset dataset = read_data(config, job.model, MayWrite::kNo, Keep::kInMemory, log);
   const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
   const int64_t steps = std::min({config.train.max_steps, loader.steps_per_epoch(), int64_t{16}});
 

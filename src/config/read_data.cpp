@@ -21,18 +21,32 @@ std::string cache_folder(const Config& config, const data::Tokenizer& tokenizer)
   return is_worth_it ? output + ".tokens" : "";
 }
 
-data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite may_write, LogSink& log) {
-  return read_data(config, model, *tokenizer_of(config, model), may_write, log);
-}
+namespace {
 
-data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, MayWrite may_write,
-                        LogSink& log) {
-  const data::CacheUse use{.folder = cache_folder(config, tokenizer), .may_write = may_write == MayWrite::kYes};
+data::Dataset read(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer,
+                   const data::CacheUse& use, LogSink& log) {
   data::Dataset dataset = data::read_cached(config.data, config.method, tokenizer, use, log);
   check<DataError>(dataset.max_token_id < model.vocab_size, "the data holds token id ", dataset.max_token_id,
                    ", the model's vocabulary has ", model.vocab_size,
                    " tokens: use the tokenizer that the model was made with");
   return dataset;
+}
+
+}  // namespace
+
+data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite may_write, Keep keep, LogSink& log) {
+  const std::unique_ptr<data::Tokenizer> tokenizer = tokenizer_of(config, model);
+  return read(config, model, *tokenizer,
+              {.folder = cache_folder(config, *tokenizer),
+               .may_write = may_write == MayWrite::kYes,
+               .stays_mapped = keep == Keep::kMapped},
+              log);
+}
+
+data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, MayWrite may_write,
+                        LogSink& log) {
+  return read(config, model, tokenizer,
+              {.folder = cache_folder(config, tokenizer), .may_write = may_write == MayWrite::kYes}, log);
 }
 
 }  // namespace fpdist::config

@@ -17,7 +17,9 @@ std::unique_ptr<data::Tokenizer> tokenizer_of(const Config& config, const arch::
 /// Not collective. Throws what data::read_dataset does, and DataError where a token is outside the model's vocabulary.
 /// From the token cache where data.cache_dir has one; MayWrite::kYes makes it, see data::read_cached.
 enum class MayWrite { kNo, kYes };
-data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite may_write, LogSink& log);
+/// Keep::kMapped: groups stay in the cache, where there is one.
+enum class Keep { kInMemory, kMapped };
+data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite may_write, Keep keep, LogSink& log);
 data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, MayWrite may_write,
                         LogSink& log);
 

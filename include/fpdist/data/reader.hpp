@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -34,8 +35,19 @@ struct RowPlace {
   int64_t line = 1;  ///< 1-based
 };
 
+/// Groups that are not in memory. Any thread.
+class GroupSource {
+ public:
+  virtual ~GroupSource() = default;
+  virtual Group group(int64_t id) const = 0;
+};
+
 struct Dataset {
-  std::vector<Group> group;       ///< group[i].id == i
+  std::vector<Group> group;  ///< group[i].id == i; empty where `source` has them
+  std::shared_ptr<const GroupSource> source = nullptr;
+  int64_t size() const { return static_cast<int64_t>(source ? place.size() : group.size()); }
+  /// A copy of this group, wherever it is. Throws DataError for a source that is damaged.
+  Group get(int64_t id) const;
   std::vector<RowPlace> place;    ///< [group]
   std::vector<std::string> file;  ///< that were read, by the names they were given
   /// "pairs.jsonl:4", for messages.

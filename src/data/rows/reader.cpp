@@ -186,6 +186,8 @@ class DatasetReader {
 
 }  // namespace
 
+Group Dataset::get(int64_t id) const { return source ? source->group(id) : group.at(static_cast<size_t>(id)); }
+
 std::string Dataset::where(size_t group) const {
   const RowPlace& row = place.at(group);
   return text(file.at(static_cast<size_t>(row.file)), ":", row.line);

@@ -1,7 +1,7 @@
 #include "src/data/source/cached_dataset.hpp"
 
 #include <filesystem>
-#include <optional>
+#include <memory>
 #include <string_view>
 #include <system_error>
 #include <vector>
@@ -36,12 +36,25 @@ class Listener final : public LogSink {
 
 void add(std::string_view text, Checksum& sum) { sum.add(std::span<const char>(text.data(), text.size())); }
 
-std::optional<Dataset> from_cache(const std::string& path, const Digest& key, LogSink& log) {
+using Cache = std::shared_ptr<const TokenCache>;
+
+/// The cache of `key`, or nothing.
+Cache find(const std::string& path, const Digest& key) {
   std::error_code error;
-  if (!fs::exists(path, error)) return std::nullopt;
-  const TokenCache cache(path, key);
-  for (const SaidLine& said : cache.said()) log.write(said.level, said.line);
-  return cache.dataset();
+  return fs::exists(path, error) ? std::make_shared<const TokenCache>(path, key) : nullptr;
+}
+
+Dataset dataset_of(const Cache& cache, const CacheUse& use) {
+  if (!use.stays_mapped) return cache->dataset();
+  Dataset dataset = cache->facts();
+  dataset.source = cache;
+  return dataset;
+}
+
+/// What was said when it was made is said again.
+Dataset say_and_take(const Cache& cache, const CacheUse& use, LogSink& log) {
+  for (const SaidLine& said : cache->said()) log.write(said.level, said.line);
+  return dataset_of(cache, use);
 }
 
 }  // namespace
@@ -85,18 +98,17 @@ Dataset read_cached(const DataOptions& options, Method method, Tokenizer& tokeni
   if (use.folder.empty()) return read_dataset(options, method, tokenizer, log);
   const Digest key = cache_key(options, method, tokenizer);
   const std::string path = cache_path(use.folder, key);
-  if (std::optional<Dataset> found = from_cache(path, key, log)) return *std::move(found);
+  if (const Cache cache = find(path, key)) return say_and_take(cache, use, log);
   if (!use.may_write) return read_dataset(options, method, tokenizer, log);
   std::error_code error;
   fs::create_directories(use.folder, error);
   check<DiskError>(!error, "cannot make ", use.folder, ": ", error.message(),
                    ": check data.cache_dir and its permissions, or set data.cache_dir: none");
   const files::FileLock lock(path + std::string(kLockEnding), use.wait_seconds);
-  if (std::optional<Dataset> found = from_cache(path, key, log)) return *std::move(found);
+  if (const Cache cache = find(path, key)) return say_and_take(cache, use, log);
   Listener listener(log);
-  Dataset dataset = read_dataset(options, method, tokenizer, listener);
-  write_token_cache(path, key, dataset, listener.said);
-  return dataset;
+  write_token_cache(path, key, read_dataset(options, method, tokenizer, listener), listener.said);
+  return dataset_of(find(path, key), use);
 }
 
 int64_t prune_caches(const std::string& folder, const Digest& kept) {

@@ -16,6 +16,8 @@ struct CacheUse {
   std::string folder;          ///< empty: none is used
   bool may_write = true;       ///< false: what is there is used, nothing is made
   double wait_seconds = 3600;  ///< while another process makes it
+  /// Groups stay in the file, and come from it when a step wants them; false: all come into memory.
+  bool stays_mapped = false;
 };
 
 /// Of everything that what read_dataset returns depends on: the contents of the files, the tokenizer, the options, the

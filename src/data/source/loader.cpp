@@ -127,24 +127,24 @@ std::vector<int64_t> Loader::step(int64_t step) const {
 Loader make_loader(const Dataset& dataset, const DataOptions& options, int64_t groups_per_step, uint64_t seed) {
   if (options.batching == Batching::kPrefix) {
     const auto most = static_cast<int64_t>(options.max_cluster_share * static_cast<double>(groups_per_step));
-    return {prefix_units(dataset.group, options.min_shared_tokens, std::max<int64_t>(1, most)), groups_per_step, seed,
+    return {prefix_units(dataset, options.min_shared_tokens, std::max<int64_t>(1, most)), groups_per_step, seed,
             options.shuffle};
   }
   if (!dataset.unit.empty()) return {equal_units(dataset.unit), groups_per_step, seed, options.shuffle};
-  return {std::ssize(dataset.group), groups_per_step, seed, options.shuffle};
+  return {dataset.size(), groups_per_step, seed, options.shuffle};
 }
 
 double step_sharing(const Dataset& dataset, const Loader& loader) {
   const int64_t steps = std::min<int64_t>(16, loader.steps_per_epoch());
   double sum = 0;
-  for (int64_t step = 0; step < steps; ++step) sum += sharing_of(dataset.group, loader.step(step));
+  for (int64_t step = 0; step < steps; ++step) sum += sharing_of(pick_groups(dataset, loader.step(step)));
   return sum / static_cast<double>(steps);
 }
 
 std::vector<Group> pick_groups(const Dataset& dataset, std::span<const int64_t> ids) {
   std::vector<Group> groups;
   groups.reserve(ids.size());
-  for (const int64_t id : ids) groups.push_back(dataset.group[index(id)]);
+  for (const int64_t id : ids) groups.push_back(dataset.get(id));
   return groups;
 }
 

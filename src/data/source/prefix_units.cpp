@@ -91,9 +91,12 @@ class UnitMaker {
 
 }  // namespace
 
-std::vector<LoadUnit> prefix_units(const std::vector<Group>& groups, int64_t min_shared, int64_t max_groups) {
-  std::vector<Tokens> first;
-  for (const Group& group : groups) first.emplace_back(group.sample.front().token);
+std::vector<LoadUnit> prefix_units(const Dataset& dataset, int64_t min_shared, int64_t max_groups) {
+  std::vector<std::vector<int32_t>> read;  // of groups that are not in memory, for as long as they are sorted
+  if (dataset.source)
+    for (int64_t id = 0; id < dataset.size(); ++id) read.push_back(std::move(dataset.get(id).sample.front().token));
+  std::vector<Tokens> first(read.begin(), read.end());
+  for (const Group& group : dataset.group) first.emplace_back(group.sample.front().token);
   const std::vector<int64_t> order = sorted(first);
   std::vector<int64_t> common(order.size(), 0);
   for (size_t i = 1; i < order.size(); ++i) common[i] = shared(first[index(order[i - 1])], first[index(order[i])]);
@@ -112,10 +115,10 @@ std::vector<LoadUnit> equal_units(std::span<const int64_t> unit) {
   return units;
 }
 
-double sharing_of(const std::vector<Group>& all, std::span<const int64_t> groups) {
+double sharing_of(std::span<const Group> groups) {
   std::vector<Tokens> sequences;
-  for (const int64_t id : groups)
-    for (const Sample& sample : all[index(id)].sample) sequences.emplace_back(sample.token);
+  for (const Group& group : groups)
+    for (const Sample& sample : group.sample) sequences.emplace_back(sample.token);
   const std::vector<int64_t> order = sorted(sequences);
   int64_t logical = 0, distinct = 0;
   for (size_t i = 0; i < order.size(); ++i) {

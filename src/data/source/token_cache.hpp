@@ -25,7 +25,7 @@ struct SaidLine {
 void write_token_cache(const std::string& path, const Digest& key, const Dataset& dataset,
                        const std::vector<SaidLine>& said);
 
-class TokenCache {
+class TokenCache final : public GroupSource {
  public:
   /// Throws DataError, naming the file and the cure, for a file that is no cache of `key`: another format, cut,
   /// damaged.
@@ -35,7 +35,7 @@ class TokenCache {
   const std::vector<SaidLine>& said() const { return said_; }
   int64_t groups() const { return groups_; }
   /// Throws DataError where its bytes are damaged. Any thread.
-  Group group(int64_t id) const;
+  Group group(int64_t id) const override;
   /// All of it in memory.
   Dataset dataset() const;
 

@@ -136,7 +136,7 @@ void run(comm::World& world, const Options& options, config::Config config) {
                  .options = options,
                  .config = config,
                  .model = shape,
-                 .dataset = config::read_data(config, shape, config::MayWrite::kNo, log),
+                 .dataset = config::read_data(config, shape, config::MayWrite::kNo, config::Keep::kInMemory, log),
                  .head = {{"bench", "scaling"},
                           {"workload", options.workload},
                           {"np", world.size()},

@@ -60,7 +60,8 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   const config::Settled job = settle(wanted);
   const config::Config& config = job.config;
   Warnings log;
-  const data::Dataset dataset = config::read_data(config, job.model, config::MayWrite::kNo, log);
+  const data::Dataset dataset =
+      config::read_data(config, job.model, config::MayWrite::kNo, config::Keep::kInMemory, log);
   const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
   const plan::Atomic atomic = loss::spec_of(config.method, config.loss).atomic();
   std::vector<PlanRequest> requests;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <vector>
 
@@ -105,6 +106,24 @@ void check_same_groups(std::span<const data::Group> groups, const GroupName& nam
     first = text("; the first that differs is ", comm::broadcast_text(name(*place), 0, world));
   }
   throw DataError(text(what, first, ":\n", comm::to_text(comm::find_differences(facts, world)), "\n", cure));
+}
+
+void check_same_dataset(const data::Dataset& dataset, comm::Communicator& world) {
+  constexpr std::string_view kWhat = "the ranks have read different data";
+  constexpr std::string_view kCure = "copy the same data.path files to every node";
+  const auto where = [&](size_t group) { return dataset.where(group); };
+  if (!dataset.source) return check_same_groups(dataset.group, where, world, kWhat, kCure);
+  const comm::Fact count{"groups", text(dataset.size())};
+  const auto differences = comm::find_differences({&count, 1}, world);
+  check<DataError>(differences.empty(), kWhat, ":\n", comm::to_text(differences), "\n", kCure);
+  constexpr int64_t kPart = 4096;
+  for (int64_t first = 0; first < dataset.size(); first += kPart) {
+    std::vector<int64_t> ids(index(std::min(kPart, dataset.size() - first)));
+    std::iota(ids.begin(), ids.end(), first);
+    check_same_groups(
+        data::pick_groups(dataset, ids), [&](size_t group) { return where(index(first) + group); }, world, kWhat,
+        kCure);
+  }
 }
 
 void check_same_order(const data::Loader& loader, comm::Communicator& world) {

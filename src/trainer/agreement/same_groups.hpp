@@ -8,6 +8,7 @@
 
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/data/loader.hpp"
+#include "fpdist/data/reader.hpp"
 #include "fpdist/data/sample.hpp"
 #include "src/core/checksum.hpp"
 
@@ -24,6 +25,9 @@ using GroupName = std::function<std::string(size_t place)>;
 /// pass over the samples and an exchange of 16 bytes where all agree.
 void check_same_groups(std::span<const data::Group> groups, const GroupName& name, comm::Communicator& world,
                        std::string_view what, std::string_view cure);
+
+/// Collective: check_same_groups of a whole data set; one that stays in its cache goes through in parts.
+void check_same_dataset(const data::Dataset& dataset, comm::Communicator& world);
 
 /// The same for the order in which an epoch goes through them.
 void check_same_order(const data::Loader& loader, comm::Communicator& world);

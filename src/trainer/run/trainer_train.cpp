@@ -22,36 +22,44 @@ namespace {
 
 using Hook = std::function<void(const StepMetrics&)>;
 
-/// The groups of a run and which of them are in a step.
+/// The groups of a run and which of them are in a step. They stay in the token cache, where there is one, unless the
+/// reference's log-probs of all of them are computed first.
 class RunData {
  public:
   /// Collective. Throws DataError where the ranks have read different data.
   RunData(const config::Settled& job, comm::Communicator& world, LogSink& log)
-      : dataset_(config::read_data(job.config, job.model, config::MayWrite::kYes, log)),
+      : dataset_(config::read_data(
+            job.config, job.model, config::MayWrite::kYes,
+            job.config.loss.precompute_ref_log_probs ? config::Keep::kInMemory : config::Keep::kMapped, log)),
         loader_(data::make_loader(dataset_, job.config.data, job.config.train.groups_per_step, job.config.train.seed)) {
-    check_same_groups(
-        dataset_.group, [&](size_t group) { return dataset_.where(group); }, world,
-        "the ranks have read different data", "copy the same data.path files to every node");
+    check_same_dataset(dataset_, world);
     check_same_order(loader_, world);
   }
-  std::vector<data::Group>& groups() { return dataset_.group; }
+  int64_t size() const { return dataset_.size(); }
   const std::vector<std::string>& skipped() const { return dataset_.skipped; }
   /// What a step shares, and would share batched otherwise.
   std::string sharing(const config::Config& config) const {
     data::DataOptions other = config.data;
     const bool by_prefix = other.batching == data::Batching::kPrefix;
+    std::string words = number("a step can share %.2fx", data::step_sharing(dataset_, loader_));
+    if (!by_prefix && dataset_.size() > kMostCompared) return words;
     other.batching = by_prefix ? data::Batching::kShuffle : data::Batching::kPrefix;
     const data::Loader others = data::make_loader(dataset_, other, config.train.groups_per_step, config.train.seed);
-    return text(number("a step can share %.2fx", data::step_sharing(dataset_, loader_)),
-                number(", %.2fx", data::step_sharing(dataset_, others)),
-                " with data.batching: ", by_prefix ? "shuffle" : "prefix");
+    return words + text(number(", %.2fx", data::step_sharing(dataset_, others)),
+                        " with data.batching: ", by_prefix ? "shuffle" : "prefix");
   }
   int64_t steps_per_epoch() const { return loader_.steps_per_epoch(); }
   std::shared_ptr<const std::vector<data::Group>> step(int64_t index) const {
     return std::make_shared<const std::vector<data::Group>>(data::pick_groups(dataset_, loader_.step(index)));
   }
+  void prepare_reference(Trainer& trainer, LogSink& log) {
+    if (!dataset_.source) return trainer.prepare_reference(dataset_.group, log);
+    std::vector<data::Group> first{dataset_.get(0)};  // whether data bring log-probs every group says
+    trainer.prepare_reference(first, log);
+  }
 
  private:
+  static constexpr int64_t kMostCompared = 100'000;  ///< groups that are sorted by prefix for the sake of a line
   data::Dataset dataset_;
   data::Loader loader_;
 };
@@ -115,12 +123,12 @@ void run(Trainer& trainer, RunData& data, const Hook& hook) {
   const int64_t steps = trainer.settled().config.train.max_steps;
   RunRecord record(trainer, hook);
   say_what_runs(trainer, record.log());
-  record.log().info(text(data.groups().size(), " groups, ", data.steps_per_epoch(), " steps an epoch"));
+  record.log().info(text(data.size(), " groups, ", data.steps_per_epoch(), " steps an epoch"));
   if (trainer.world().rank() == 0) {
     record.log().info(data.sharing(trainer.settled().config));
     write_skipped_rows(trainer.settled().config.train, data.skipped());
   }
-  trainer.prepare_reference(data.groups(), record.log());
+  data.prepare_reference(trainer, record.log());
   record.begin();
   auto next = data.step(0);
   for (int64_t index = 0; index < steps; ++index) {

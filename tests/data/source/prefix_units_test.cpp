@@ -45,6 +45,12 @@ std::vector<Group> rows_of_prompts(int prompts, int answers, int system, int pro
   return groups_of(rows);
 }
 
+Dataset dataset_of(const std::vector<Group>& groups) {
+  Dataset dataset;
+  dataset.group = groups;
+  return dataset;
+}
+
 Ids all_of(const std::vector<LoadUnit>& units) {
   Ids all;
   for (const LoadUnit& unit : units) all.insert(all.end(), unit.group.begin(), unit.group.end());
@@ -74,7 +80,7 @@ Ids iota(size_t count) {
 TEST(PrefixUnits, GroupsThatBeginAlikeAreOneAndOthersAlone) {
   const auto groups = groups_of({{1, 2, 3, 4}, {9}, {1, 2, 3, 5}, {1, 2}, {}, {1, 2, 3}, {8, 8}});
   std::set<Ids> found;
-  for (const LoadUnit& unit : prefix_units(groups, 3, 10)) found.insert(unit.group);
+  for (const LoadUnit& unit : prefix_units(dataset_of(groups), 3, 10)) found.insert(unit.group);
   EXPECT_EQ(found, (std::set<Ids>{{4}, {3}, {5, 0, 2}, {6}, {1}}));
 }
 
@@ -86,7 +92,7 @@ TEST(PrefixUnits, EveryGroupIsInOneUnitAndNoneIsTooLarge) {
     for (Tokens& one : sequences)
       for (uint64_t t = rng.below(12); t > 0; --t) one.push_back(static_cast<int32_t>(rng.below(2)));
     const auto most = static_cast<int64_t>(1 + rng.below(9));
-    const auto units = prefix_units(groups_of(sequences), static_cast<int64_t>(1 + rng.below(4)), most);
+    const auto units = prefix_units(dataset_of(groups_of(sequences)), static_cast<int64_t>(1 + rng.below(4)), most);
     EXPECT_EQ(all_of(units), iota(sequences.size()));
     for (const LoadUnit& unit : units) EXPECT_LE(std::ssize(unit.group), most);
   }
@@ -94,7 +100,7 @@ TEST(PrefixUnits, EveryGroupIsInOneUnitAndNoneIsTooLarge) {
 
 TEST(PrefixUnits, ALargeClusterIsCutBetweenItsPromptsNotInsideThem) {
   const auto groups = rows_of_prompts(/*prompts=*/20, /*answers=*/4, /*system=*/30, /*prompt=*/10, 1);
-  for (const LoadUnit& unit : prefix_units(groups, 16, 8)) {
+  for (const LoadUnit& unit : prefix_units(dataset_of(groups), 16, 8)) {
     EXPECT_EQ(unit.cluster, 0);
     EXPECT_EQ(unit.group.size() % 4, 0U) << "a prompt was cut";
   }
@@ -107,7 +113,7 @@ TEST(PrefixUnits, SharingIsThatOfATrie) {
     for (Tokens& one : sequences)
       for (uint64_t t = 1 + rng.below(9); t > 0; --t) one.push_back(static_cast<int32_t>(rng.below(3)));
     const auto groups = groups_of(sequences);
-    EXPECT_DOUBLE_EQ(sharing_of(groups, iota(groups.size())), shared_by_trie(groups, iota(groups.size()))) << seed;
+    EXPECT_DOUBLE_EQ(sharing_of(groups), shared_by_trie(groups, iota(groups.size()))) << seed;
   }
 }
 
@@ -125,7 +131,8 @@ TEST(PrefixBatching, AStepSharesNearlyWhatWholePromptsWould) {
   const double whole = 4.0 * 65 / (60 + 4 * 5);
   const auto mean = [&](const Loader& loader) {
     double sum = 0;
-    for (int64_t step = 0; step < loader.steps_per_epoch(); ++step) sum += sharing_of(groups, loader.step(step));
+    for (int64_t step = 0; step < loader.steps_per_epoch(); ++step)
+      sum += sharing_of(pick_groups(dataset_of(groups), loader.step(step)));
     return sum / static_cast<double>(loader.steps_per_epoch());
   };
   EXPECT_GT(mean(loader_of(groups, 32, Batching::kPrefix)), 0.95 * whole);

@@ -8,12 +8,14 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "fpdist/data/loader.hpp"
 #include "src/core/clock.hpp"
 #include "src/data/fields.hpp"
 #include "src/data/source/cached_dataset.hpp"
@@ -155,6 +157,41 @@ TEST_F(Cache, OpeningALargeOneReadsItsIndexAlone) {
   EXPECT_EQ(cache.group(63).sample[0].token[5], 63);
 }
 
+/// Bytes of this process that no file is behind.
+int64_t own_memory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;)
+    if (word == "RssAnon:") {
+      int64_t kib = 0;
+      status >> kib;
+      return kib << 10;
+    }
+  return 0;
+}
+
+TEST_F(Cache, GroupsThatStayInTheFileTakeNoMemory) {
+  {
+    Dataset dataset;
+    dataset.file = {"a"};
+    for (int64_t g = 0; g < 512; ++g) {
+      dataset.group.push_back({.id = g, .sample = {}, .margin = {}});
+      dataset.group.back().sample.emplace_back().token.assign(size_t{1} << 16, static_cast<int32_t>(g));
+      dataset.place.push_back({});
+    }
+    write_token_cache(path_, kKey, dataset, {});
+  }
+  const int64_t before = own_memory();
+  Dataset mapped;
+  const auto cache = std::make_shared<const TokenCache>(path_, kKey);
+  mapped = cache->facts();
+  mapped.source = cache;
+  ASSERT_EQ(mapped.size(), 512);
+  int64_t sum = 0;
+  for (int64_t g = 0; g < mapped.size(); ++g) sum += mapped.get(g).sample[0].token[9];
+  EXPECT_EQ(sum, 512 * 511 / 2);
+  EXPECT_LT(own_memory() - before, int64_t{8} << 20) << "of 128 MiB of tokens";
+}
+
 class CachedRead : public Cache {
  protected:
   /// A tokenizer that counts what it is asked.
@@ -196,6 +233,19 @@ TEST_F(CachedRead, TheSecondReadIsTheFirstAndAsksNobody) {
   for (size_t i = 0; i < a.group.size(); ++i) expect_same(a.group[i], b.group[i]);
   EXPECT_NE(first.said().find("cut 1 samples"), std::string::npos);
   EXPECT_EQ(first.said(), second.said());
+}
+
+TEST_F(CachedRead, WhatStaysInTheFileIsWhatComesIntoMemory) {
+  NullLog log;
+  const Dataset whole = read(log);
+  use_.stays_mapped = true;
+  const Dataset mapped = read(log);
+  EXPECT_TRUE(mapped.group.empty());
+  ASSERT_EQ(mapped.size(), whole.size());
+  for (int64_t id = 0; id < whole.size(); ++id) expect_same(mapped.get(id), whole.get(id));
+  DataOptions by_prefix;
+  by_prefix.batching = Batching::kPrefix, by_prefix.min_shared_tokens = 1;
+  EXPECT_EQ(make_loader(mapped, by_prefix, 2, 1).step(0), make_loader(whole, by_prefix, 2, 1).step(0));
 }
 
 TEST_F(CachedRead, WhateverChangesMakesAnother) {
