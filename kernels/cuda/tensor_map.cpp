@@ -25,6 +25,10 @@ Encode find_encoder() {
 }  // namespace
 
 bool fits_tensor_map(const HeadsTensor& tensor) {
+  // The driver wants every stride to be a multiple of the one before, and to hold what it steps over.
+  if (tensor.head_stride < tensor.size || tensor.row_stride < tensor.heads * tensor.head_stride ||
+      tensor.row_stride % tensor.head_stride != 0)
+    return false;
   return fits_vectors(tensor.data, tensor.row_stride, Element::kBFloat16) &&
          fits_vectors(tensor.data, tensor.head_stride, Element::kBFloat16) && tensor.size % kPanel == 0;
 }

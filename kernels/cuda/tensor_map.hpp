@@ -15,7 +15,7 @@ struct HeadsTensor {
   int heads = 0, size = 0;
 };
 
-/// What TMA asks of it: 16-byte aligned, and strides that keep it so.
+/// What TMA asks of it: 16-byte aligned, strides that keep it so, rows whole heads apart.
 bool fits_tensor_map(const HeadsTensor& tensor);
 
 /// For boxes of one head, `box_rows` rows (at most 256) and 64 columns in the 128-byte swizzle. The driver's answer:

@@ -1,6 +1,7 @@
-// tree_attention, backward by keys. A block has 128 keys of one key head and goes through its tiles of 64 queries, once
-// for each query head that shares the keys. Scores lie [keys][queries]: raised to their powers and rounded they are the
-// left side of dV += P^T dO in the registers that they are in, and so are their gradients of dK += dS^T Q.
+// tree_attention, backward by keys. A block has 128 keys of one key head and goes through its tiles of 64 queries, each
+// for all query heads that share the keys: blocks that run at the same time stay at the same tiles. Scores lie
+// [keys][queries]: raised to their powers and rounded they are the left side of dV += P^T dO in the registers that they
+// are in, and so are their gradients of dK += dS^T Q.
 #include <cuda_runtime.h>
 
 #include "kernels/tree_attention/cuda/backward.hpp"
@@ -46,9 +47,9 @@ __device__ __forceinline__ void produce(const BackwardMaps& maps, const TreeAtte
   const int32_t* const list = a.by_key.tile + work.first;
   const int group = a.q.heads / a.k.heads;
 #pragma unroll 1
-  for (int head = work.head * group; head < (work.head + 1) * group; ++head)
+  for (int t = 0; t < work.tiles; ++t)
 #pragma unroll 1
-    for (int t = 0; t < work.tiles; ++t) {
+    for (int head = work.head * group; head < (work.head + 1) * group; ++head) {
       const int row = (__ldg(list + t) >> 1) * kQueriesOfTile;
       const float* const sums = a.row_sums + head * padded + row;
       ring.wait_empty();
@@ -199,12 +200,15 @@ __device__ __forceinline__ void consume(const TreeAttentionBackwardArguments& a,
   if (work.tiles > 0) {
     wait(place.keys_full(), 0);
     const int32_t* const list = a.by_key.tile + work.first;
+    const int heads = a.q.heads / a.k.heads;
     group_work.first_tile(__ldg(list));
-    int t = 1;
+    int left = heads - 1;
 #pragma unroll 1
-    for (int head = a.q.heads / a.k.heads; head > 0; --head, t = 0)
+    for (int t = 0; t < work.tiles; ++t, left = heads) {
+      const int tile = __ldg(list + t);
 #pragma unroll 1
-      for (; t < work.tiles; ++t) group_work.next_tile(__ldg(list + t));
+      for (; left > 0; --left) group_work.next_tile(tile);
+    }
     group_work.last_keys();
   }
   group_work.store();

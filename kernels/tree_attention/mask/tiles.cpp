@@ -90,7 +90,10 @@ TileTable tiles_by_query(const MaskRows& rows, int64_t queries, int64_t keys) {
 TileTable tiles_by_key(const MaskRows& rows, int64_t queries, int64_t keys) {
   const auto q = query_blocks(rows, queries);
   const auto k = key_blocks(rows, keys);
-  return table_of(k.size(), q.size(), [&](size_t j, size_t i) { return kind_of(q[i], k[j]); });
+  TileTable table = table_of(k.size(), q.size(), [&](size_t j, size_t i) { return kind_of(q[i], k[j]); });
+  for (size_t block = 0; block < k.size(); ++block)
+    std::reverse(table.tile.begin() + table.offset[block], table.tile.begin() + table.offset[block + 1]);
+  return table;
 }
 
 }  // namespace fpdist::kernels

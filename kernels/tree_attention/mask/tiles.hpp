@@ -25,7 +25,9 @@ struct MaskRows {
 MaskRows mask_rows(std::span<const int32_t> q_row, std::span<const int32_t> k_row, std::span<const int32_t> k_end,
                    int64_t padded_to);
 
-/// Per block of one side, the blocks of the other that it meets, ascending.
+/// Per block of one side, the blocks of the other that it meets: of keys ascending, of queries descending. Blocks of
+/// queries see keys from their tree's first on, and keys are seen until their subtree's last: so blocks that run at the
+/// same time begin with the same tiles, which come from memory once.
 struct TileTable {
   std::vector<int32_t> order;   ///< blocks, most tiles first, else ascending: what runs longest begins first
   std::vector<int32_t> offset;  ///< block b has tile[offset[b]] to tile[offset[b + 1]]

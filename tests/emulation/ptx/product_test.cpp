@@ -183,6 +183,9 @@ TEST(TensorMap, RefusesWhatTheDriverRefuses) {
   };
   EXPECT_THAT(with([](TensorMap& m) { m.base = 8; }), testing::HasSubstr("base"));
   EXPECT_THAT(with([](TensorMap& m) { m.stride[0] = 250; }), testing::HasSubstr("stride"));
+  EXPECT_THAT(with([](TensorMap& m) { m.stride[0] = 240; }), testing::HasSubstr("steps over"));
+  EXPECT_THAT(with([](TensorMap& m) { m.rank = 3, m.size[2] = m.box[2] = 1, m.stride[1] = 256 * 128 + 16; }),
+              testing::HasSubstr("multiple of the one before"));
   EXPECT_THAT(with([](TensorMap& m) { m.box[0] = 72; }), testing::HasSubstr("swizzle"));
   EXPECT_THAT(with([](TensorMap& m) { m.box[1] = 257; }), testing::HasSubstr("256"));
   EXPECT_THAT(with([](TensorMap& m) { m.rank = 6; }), testing::HasSubstr("rank"));

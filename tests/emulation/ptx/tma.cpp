@@ -142,6 +142,9 @@ std::string why_refused(const TensorMap& map) {
     if (map.box[i] == 0 || map.box[i] > 256) return "a side of its box is not 1 to 256";
     if (i + 1 < map.rank && (map.stride[i] % 16 != 0 || map.stride[i] >= uint64_t{1} << 40))
       return "a stride is no multiple of 16 bytes, or not below 2^40";
+    const uint64_t before = i == 0 ? map.element_bytes : map.stride[i - 1];
+    if (i + 1 < map.rank && (map.stride[i] < map.size[i] * before || map.stride[i] % before != 0))
+      return "a stride does not hold what it steps over, or is no multiple of the one before";
   }
   return "";
 }
