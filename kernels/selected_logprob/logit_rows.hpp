@@ -1,7 +1,8 @@
 #pragma once
 // selected_logprob apart from its products: what is done to rows of logits that lie in memory, by ATen's operations on
 // any device or by the GPU's own kernels. R rows of V >= 1 columns, S scores, all [R] and [S] tensors those of a larger
-// whole of which the logits are rows `first_row` and the next ones; A the accumulation dtype. Logits are used up.
+// whole of which the logits are rows `first_row` and the next ones; A the accumulation dtype. Logits are used up, but
+// by our own kernel for statistics.
 
 #include <ATen/core/Tensor.h>
 

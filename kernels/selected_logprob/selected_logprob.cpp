@@ -25,14 +25,27 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob(
   return op.call(hidden, weight, score_row, target, temperature, weight_main_grad);
 }
 
+KeptLogprob keeping_logprob(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
+                            const at::Tensor& target, double temperature, bool is_relative) {
+  if (!hidden.is_cuda()) {
+    const auto [logit, lse, entropy, best, argmax] = partial_logprob(hidden, weight, score_row, target, temperature);
+    return {is_relative ? logit - lse.index_select(0, score_row) : logit, lse, entropy, best, argmax, {}};
+  }
+  static const auto op = find_operator<FlatKeepingLogprob>("fpdist::keeping_logprob");
+  const auto [logit, lse, entropy, best, argmax, logits] =
+      op.call(hidden, weight, score_row, target, temperature, is_relative);
+  return {logit, lse, entropy, best, argmax, logits.numel() == 0 ? at::Tensor() : logits};
+}
+
 at::Tensor selected_logprob_backward(const std::optional<at::Tensor>& grad_logp,
                                      const std::optional<at::Tensor>& grad_entropy, const at::Tensor& hidden,
                                      const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
                                      const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                                     const std::optional<at::Tensor>& grad_weight, bool accumulates) {
+                                     const std::optional<at::Tensor>& grad_weight, bool accumulates,
+                                     const std::optional<at::Tensor>& logits) {
   static const auto op = find_operator<decltype(selected_logprob_backward)>("fpdist::selected_logprob_backward");
   return op.call(grad_logp, grad_entropy, hidden, weight, score_row, target, lse, entropy, temperature, grad_weight,
-                 accumulates);
+                 accumulates, logits);
 }
 
 void check_selected_logprob(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
@@ -82,7 +95,8 @@ at::Tensor selected_logprob_backward_meta(const std::optional<at::Tensor>&, cons
                                           const at::Tensor& hidden, const at::Tensor& weight,
                                           const at::Tensor& score_row, const at::Tensor& target, const at::Tensor&,
                                           const at::Tensor&, double temperature,
-                                          const std::optional<at::Tensor>& grad_weight, bool) {
+                                          const std::optional<at::Tensor>& grad_weight, bool,
+                                          const std::optional<at::Tensor>&) {
   check_selected_logprob(hidden, weight, score_row, target, temperature);
   check_main_grad(grad_weight, weight);
   return at::empty(hidden.sizes(), hidden.options());
@@ -101,7 +115,7 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
   m.def(
       "selected_logprob_backward(Tensor? grad_logp, Tensor? grad_entropy, Tensor hidden, Tensor weight,"
       " Tensor score_row, Tensor target, Tensor lse, Tensor entropy, float temperature, Tensor(a!)? grad_weight,"
-      " bool accumulates=True) -> Tensor");
+      " bool accumulates=True, Tensor(b!)? logits=None) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(fpdist, Meta, m) {

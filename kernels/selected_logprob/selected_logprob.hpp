@@ -28,6 +28,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob(
     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
     double temperature, const std::optional<at::Tensor>& weight_main_grad);
 
+/// partial_logprob's results, or log-probabilities in place of the logits, and on a GPU also what a backward that comes
+/// soon need not make again.
+struct KeptLogprob {
+  at::Tensor logit, lse, entropy, best, argmax;
+  at::Tensor logits;  ///< for selected_logprob_backward of the same rows to use up; undefined where nothing is kept
+};
+KeptLogprob keeping_logprob(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
+                            const at::Tensor& target, double temperature, bool is_relative);
+
 /// d_hidden [R,H] in hidden's dtype; adds dW into grad_weight [V,H] in A where given, or, where it does not accumulate,
 /// writes it there, whatever that held. grad_logp [S] and grad_entropy
 /// [R] in A, either may be absent; lse and entropy may be those of a larger vocabulary that this weight is a slice of.
@@ -36,7 +45,13 @@ at::Tensor selected_logprob_backward(const std::optional<at::Tensor>& grad_logp,
                                      const std::optional<at::Tensor>& grad_entropy, const at::Tensor& hidden,
                                      const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
                                      const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                                     const std::optional<at::Tensor>& grad_weight, bool accumulates = true);
+                                     const std::optional<at::Tensor>& grad_weight, bool accumulates = true,
+                                     const std::optional<at::Tensor>& logits = std::nullopt);
+
+/// The operator behind keeping_logprob, defined where it is implemented; the logits are empty where nothing is kept.
+using FlatKeepingLogprob = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>(
+    const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
+    double temperature, bool is_relative);
 
 /// Throw ShapeError unless the arguments fit together; the same on every device, reading no element. (The CPU twin
 /// reads score_row and target too and refuses what is unsorted or out of range.)

@@ -99,7 +99,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cpu(const at:
 at::Tensor backward_cpu(const std::optional<at::Tensor>& grad_logp, const std::optional<at::Tensor>& grad_entropy,
                         const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
                         const at::Tensor& target, const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                        const std::optional<at::Tensor>& grad_weight, bool accumulates) {
+                        const std::optional<at::Tensor>& grad_weight, bool accumulates,
+                        const std::optional<at::Tensor>&) {
   check_arguments(hidden, weight, score_row, target, temperature);
   const auto dtype = accumulate_dtype_of(hidden.scalar_type());
   check_main_grad(grad_weight, weight);

@@ -69,14 +69,20 @@ ChunkWork work_on(const at::Tensor& hidden) {
   return {.product = cublaslt_product, .statistics = logit_statistics, .gradient = logit_gradient};
 }
 
+ChunkedLogprob forward(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
+                       const at::Tensor& target, double temperature, bool is_relative) {
+  check_selected_logprob(hidden, weight, score_row, target, temperature);
+  const LogitScores scores{.row = score_row.contiguous(), .target = target.contiguous(), .temperature = temperature};
+  return chunked_logprob(hidden, weight, scores, is_relative, work_on(hidden));
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> partial_cuda(const at::Tensor& hidden,
                                                                                     const at::Tensor& weight,
                                                                                     const at::Tensor& score_row,
                                                                                     const at::Tensor& target,
                                                                                     double temperature) {
-  check_selected_logprob(hidden, weight, score_row, target, temperature);
-  const LogitScores scores{.row = score_row.contiguous(), .target = target.contiguous(), .temperature = temperature};
-  return chunked_logprob(hidden, weight, scores, /*is_relative=*/false, work_on(hidden));
+  const LogitResults made = forward(hidden, weight, score_row, target, temperature, /*is_relative=*/false).results;
+  return {made.logit, made.lse, made.entropy, made.best, made.argmax};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cuda(const at::Tensor& hidden,
@@ -84,17 +90,24 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cuda(const at
                                                                         const at::Tensor& score_row,
                                                                         const at::Tensor& target, double temperature,
                                                                         const std::optional<at::Tensor>&) {
-  check_selected_logprob(hidden, weight, score_row, target, temperature);
-  const LogitScores scores{.row = score_row.contiguous(), .target = target.contiguous(), .temperature = temperature};
-  const auto [logp, lse, entropy, best, argmax] =
-      chunked_logprob(hidden, weight, scores, /*is_relative=*/true, work_on(hidden));
-  return {logp, entropy, argmax, lse};
+  const LogitResults made = forward(hidden, weight, score_row, target, temperature, /*is_relative=*/true).results;
+  return {made.logit, made.entropy, made.argmax, made.lse};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> keeping_cuda(
+    const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
+    double temperature, bool is_relative) {
+  const auto [made, memory] = forward(hidden, weight, score_row, target, temperature, is_relative);
+  const bool is_there = memory.defined() && has_kernel(hidden.scalar_type());  // ATen's operations use them up
+  const at::Tensor logits = is_there ? memory : at::empty({0}, made.lse.options());
+  return {made.logit, made.lse, made.entropy, made.best, made.argmax, logits};
 }
 
 at::Tensor backward_cuda(const std::optional<at::Tensor>& grad_logp, const std::optional<at::Tensor>& grad_entropy,
                          const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
                          const at::Tensor& target, const at::Tensor& lse, const at::Tensor& entropy, double temperature,
-                         const std::optional<at::Tensor>& grad_weight, bool accumulates) {
+                         const std::optional<at::Tensor>& grad_weight, bool accumulates,
+                         const std::optional<at::Tensor>& logits) {
   check_selected_logprob(hidden, weight, score_row, target, temperature);
   check_main_grad(grad_weight, weight);
   const auto dense = [](const std::optional<at::Tensor>& x) { return x ? std::optional(x->contiguous()) : x; };
@@ -103,13 +116,16 @@ at::Tensor backward_cuda(const std::optional<at::Tensor>& grad_logp, const std::
                           .entropy = dense(grad_entropy),
                           .lse = lse.contiguous(),
                           .row_entropy = entropy.contiguous()};
-  return chunked_logprob_backward(of, hidden, weight, scores, grad_weight, accumulates, work_on(hidden));
+  return chunked_logprob_backward(of, hidden, weight, scores, grad_weight, accumulates, work_on(hidden), logits);
 }
 
 }  // namespace
 }  // namespace fpdist::kernels
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
+  m.def(
+      "keeping_logprob(Tensor hidden, Tensor weight, Tensor score_row, Tensor target, float temperature,"
+      " bool is_relative) -> (Tensor logit, Tensor lse, Tensor entropy, Tensor best, Tensor argmax, Tensor logits)");
   m.def(
       "logit_statistics(Tensor logits, Tensor row, Tensor target, int first_row, float temperature, Tensor(a!) logit,"
       " Tensor(b!) lse, Tensor(c!) entropy, Tensor(d!) best, Tensor(e!) argmax, bool is_relative) -> ()");
@@ -122,6 +138,7 @@ TORCH_LIBRARY_IMPL(fpdist, CUDA, m) {
   m.impl("partial_logprob", fpdist::kernels::partial_cuda);
   m.impl("selected_logprob", fpdist::kernels::forward_cuda);
   m.impl("selected_logprob_backward", fpdist::kernels::backward_cuda);
+  m.impl("keeping_logprob", fpdist::kernels::keeping_cuda);
   m.impl("logit_statistics", fpdist::kernels::statistics_cuda);
   m.impl("logit_gradient", fpdist::kernels::gradient_cuda);
 }

@@ -228,13 +228,15 @@ void Transformer::discard(int pack) {
   impl_->resident_keys.erase(pack);
 }
 
-ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const parallel::HeadRows& head) const {
+ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const parallel::HeadRows& head,
+                                           bool keeps_logits) const {
   impl_->use_head(Head::kLanguageModel, "log-probs");
   const at::Tensor rows = impl_->head_rows(hidden, head);
   return impl_->options.tp == nullptr
-             ? ops::selected_logprob(rows, *impl_->weights.head, head.score_row, head.score_target)
+             ? ops::selected_logprob(rows, *impl_->weights.head, head.score_row, head.score_target,
+                                     /*temperature=*/1.0, keeps_logits)
              : parallel::selected_logprob(rows, *impl_->weights.head, head.score_row, head.score_target,
-                                          *impl_->options.tp);
+                                          *impl_->options.tp, keeps_logits);
 }
 
 at::Tensor Transformer::mean_logits(const at::Tensor& hidden, const parallel::HeadRows& head) const {

@@ -18,11 +18,23 @@ std::optional<at::Tensor> given(const at::Tensor& tensor) {
 }  // namespace
 
 PartialLogprob partial_logprob(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
-                               const at::Tensor& target, double temperature) {
+                               const at::Tensor& target, double temperature, bool keeps_logits) {
   const at::NoGradGuard no_grad;
+  if (keeps_logits) {
+    const auto kept = kernels::keeping_logprob(hidden, weight, score_row, target, temperature, /*is_relative=*/false);
+    return {kept.logit, kept.lse, kept.entropy, kept.best, kept.argmax, kept.logits};
+  }
   const auto [logit, lse, entropy, best, argmax] =
       kernels::partial_logprob(hidden, weight, score_row, target, temperature);
-  return {logit, lse, entropy, best, argmax};
+  return {logit, lse, entropy, best, argmax, {}};
+}
+
+std::optional<at::Tensor> take_logits(torch::autograd::AutogradContext& context) {
+  const auto found = context.saved_data.find("logits");
+  if (found == context.saved_data.end()) return std::nullopt;
+  const at::Tensor logits = found->second.toTensor();
+  context.saved_data.erase(found);
+  return given(logits);
 }
 
 MergedLogprob merge_logprobs(const PartialLogprob& stacked, const at::Tensor& score_row) {
@@ -45,12 +57,12 @@ MergedLogprob merge_logprobs(const PartialLogprob& stacked, const at::Tensor& sc
 at::Tensor partial_logprob_backward(const at::Tensor& grad_logp, const at::Tensor& grad_entropy,
                                     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
                                     const at::Tensor& target, const MergedLogprob& merged, double temperature,
-                                    MainGrad main_grad) {
+                                    MainGrad main_grad, const std::optional<at::Tensor>& logits) {
   const at::NoGradGuard no_grad;
   at::Tensor dh;
   const auto run = [&](const std::optional<at::Tensor>& sum, bool accumulates) {
     dh = kernels::selected_logprob_backward(given(grad_logp), given(grad_entropy), hidden, weight, score_row, target,
-                                            merged.lse, merged.entropy, temperature, sum, accumulates);
+                                            merged.lse, merged.entropy, temperature, sum, accumulates, logits);
   };
   main_grad.sum() ? main_grad.put(run) : run(std::nullopt, /*accumulates=*/true);
   return dh;

@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 
 #include "src/ops/main_grad.hpp"
 
@@ -18,6 +19,7 @@ struct PartialLogprob {
   at::Tensor entropy;  ///< [R] in A: of the slice's own distribution
   at::Tensor best;     ///< [R] in A: the largest logit
   at::Tensor argmax;   ///< [R] int64: where it is, in ids of the slice; the first of equals
+  at::Tensor logits;   ///< kept for the backward, which uses them up; undefined where nothing was
 };
 
 /// What the slices' rows have in common once they are merged.
@@ -29,8 +31,12 @@ struct MergedLogprob {
 };
 
 /// hidden [R,H], weight [V_r,H]; score_row [S] int64 ascending; target [S] int64 in [0,V_r), or -1: in another slice.
+/// `keeps_logits` as selected_logprob has it.
 PartialLogprob partial_logprob(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
-                               const at::Tensor& target, double temperature = 1.0);
+                               const at::Tensor& target, double temperature = 1.0, bool keeps_logits = false);
+
+/// What forward left in context.saved_data["logits"], if it did; the graph does not hold it any longer.
+std::optional<at::Tensor> take_logits(torch::autograd::AutogradContext& context);
 
 /// Slices in vocabulary order, stacked: logit [P,S], lse, entropy, best [P,R] in A and argmax [P,R] int64 in ids of the
 /// whole vocabulary. lse = logsumexp_r lse_r; entropy = sum_r p_r (H_r - log p_r), p_r = exp(lse_r - lse); argmax the
@@ -42,6 +48,6 @@ MergedLogprob merge_logprobs(const PartialLogprob& stacked, const at::Tensor& sc
 at::Tensor partial_logprob_backward(const at::Tensor& grad_logp, const at::Tensor& grad_entropy,
                                     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
                                     const at::Tensor& target, const MergedLogprob& merged, double temperature,
-                                    MainGrad main_grad);
+                                    MainGrad main_grad, const std::optional<at::Tensor>& logits = std::nullopt);
 
 }  // namespace fpdist::ops

@@ -135,10 +135,11 @@ TEST(MetaDevice, WhatAGpuRunsNeverAsksForAValue) {
   const at::Tensor hidden = zeros({10, 8}), weight = zeros({16, 8}), ids = zeros({7}, at::kLong);
   const kernels::LogitScores places{.row = ids, .target = ids, .temperature = 0.7};
   const kernels::ChunkWork work{.product = kernels::aten_product, .bytes = 3 * 16 * 4};
-  const auto scores = kernels::chunked_logprob(hidden, weight, places, /*is_relative=*/true, work);
-  at::Tensor wide = std::get<1>(scores), dw = zeros({16, 8}, at::kFloat);
-  const at::Tensor dh = kernels::chunked_logprob_backward({std::get<0>(scores), wide, wide, std::get<2>(scores)},
-                                                          hidden, weight, places, dw, true, work);
+  const kernels::LogitResults made =
+      kernels::chunked_logprob(hidden, weight, places, /*is_relative=*/true, work).results;
+  at::Tensor wide = made.lse, dw = zeros({16, 8}, at::kFloat);
+  const at::Tensor dh =
+      kernels::chunked_logprob_backward({made.logit, wide, wide, made.entropy}, hidden, weight, places, dw, true, work);
   EXPECT_EQ(dh.sizes(), hidden.sizes());
   const at::Tensor x = zeros({10, 8}), w = zeros({8}), angle = zeros({34, 4}, at::kFloat);
   EXPECT_EQ(kernels::composed_rotary(q, angle, angle, true).sizes(), q.sizes());

@@ -45,21 +45,24 @@ struct Net {
 
 using Pack = std::function<void(Net& net, const at::Tensor& token)>;
 
-void whole_pack(Net& net, const at::Tensor& token) {
+void pack_of(Net& net, const at::Tensor& token, bool keeps) {
   const at::Tensor x = rms_norm(embedding(token, net.table()), net.norm(), 1e-6);
-  const SelectedLogprob scores = selected_logprob(x, net.head(), there(at::arange(6, at::kLong)), token);
+  const SelectedLogprob scores = selected_logprob(x, net.head(), there(at::arange(6, at::kLong)), token, 1.0, keeps);
   (linear(x, net.weight(), &net.bias()).sum() + scores.logp.sum() + scores.entropy.sum()).backward();
 }
+
+void whole_pack(Net& net, const at::Tensor& token) { pack_of(net, token, /*keeps=*/false); }
+void keeping_pack(Net& net, const at::Tensor& token) { pack_of(net, token, /*keeps=*/true); }
 
 /// Without a bias; table and head as slices of a vocabulary, some tokens in another one.
 void sliced_pack(Net& net, const at::Tensor& token) {
   const at::Tensor local = token.masked_fill(token.lt(4), -1), row = there(at::arange(6, at::kLong));
   const at::Tensor x = partial_embedding(local, net.table());
   linear(x, net.weight()).sum().backward();
-  const PartialLogprob part = partial_logprob(x.detach(), net.head().value.detach(), row, local);
+  const PartialLogprob part = partial_logprob(x.detach(), net.head().value.detach(), row, local, 1, true);
   const MergedLogprob merged{.logp = {}, .lse = part.lse, .entropy = part.entropy, .argmax = {}};
   partial_logprob_backward(at::ones_like(part.logit), {}, x.detach(), net.head().value.detach(), row, local, merged, 1,
-                           MainGrad(net.head()));
+                           MainGrad(net.head()), part.logits.defined() ? std::optional(part.logits) : std::nullopt);
 }
 
 /// Its weight gradients run later, in their order.
@@ -95,6 +98,7 @@ void expect_those_of_zeros(at::ScalarType dtype, const Pack& pack) {
 class MainGrads : public testing::TestWithParam<at::ScalarType> {};
 
 TEST_P(MainGrads, OfAWholeModelAreThoseThatWereFilledWithZeros) { expect_those_of_zeros(GetParam(), whole_pack); }
+TEST_P(MainGrads, OfKeptLogitsAreThoseThatWereFilledWithZeros) { expect_those_of_zeros(GetParam(), keeping_pack); }
 TEST_P(MainGrads, OfSlicesAreThoseThatWereFilledWithZeros) { expect_those_of_zeros(GetParam(), sliced_pack); }
 TEST_P(MainGrads, OfDeferredWorkAreThoseThatWereFilledWithZeros) { expect_those_of_zeros(GetParam(), deferred_pack); }
 

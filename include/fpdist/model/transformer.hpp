@@ -82,8 +82,9 @@ class Transformer final : public parallel::Stage {
 
   // Last run only. `hidden` [n_t,H]: the own run of rows that forward returned.
   /// Log-prob [S_c], entropy and argmax [R] of the scores of this cp rank (only rows with a score reach the head); the
-  /// same on all tp ranks.
-  ops::SelectedLogprob logprobs(const at::Tensor& hidden, const parallel::HeadRows& head) const;
+  /// same on all tp ranks. `keeps_logits` as ops::selected_logprob has it.
+  ops::SelectedLogprob logprobs(const at::Tensor& hidden, const parallel::HeadRows& head,
+                                bool keeps_logits = false) const;
   /// Mean logit over the vocabulary for each of the R rows, in the accumulation dtype, not differentiable.
   at::Tensor mean_logits(const at::Tensor& hidden, const parallel::HeadRows& head) const;
   /// Score head: [B_t] in the accumulation dtype for the samples whose last row is here; throws DataError for a sample

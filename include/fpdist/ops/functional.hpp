@@ -46,8 +46,8 @@ struct SelectedLogprob {
 /// Log-probabilities of chosen tokens: hidden [R,H], weight [V,H], score_row [S] int64 in [0,R) ascending, target [S]
 /// int64 in [0,V). Logits exist only in chunks, in the accumulation dtype; backward recomputes them; dW goes to the
 /// main grad. logp[s] = logit[score_row[s], target[s]] - logsumexp(logit[score_row[s], :]), logits divided by
-/// `temperature`.
+/// `temperature`. `keeps_logits`: a GPU keeps the last chunk's until the backward, which should come next.
 SelectedLogprob selected_logprob(const at::Tensor& hidden, const Parameter& weight, const at::Tensor& score_row,
-                                 const at::Tensor& target, double temperature = 1.0);
+                                 const at::Tensor& target, double temperature = 1.0, bool keeps_logits = false);
 
 }  // namespace fpdist::ops

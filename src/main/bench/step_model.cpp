@@ -93,7 +93,7 @@ void StepModel::run(const Pass& pass) {
     const auto& [rows, head] = pack.tensors.slice.front();
     const parallel::LossPlaces& places = pack.tensors.places;
     const at::Tensor hidden = model_.forward(0, rows, {});
-    const ops::SelectedLogprob selected = model_.logprobs(hidden, head);
+    const ops::SelectedLogprob selected = model_.logprobs(hidden, head, /*keeps_logits=*/true);
     loss::Edges edges;
     edges.logp = ops::pick_rows(selected.logp, places.edge_score);
     edges.entropy = selected.entropy.detach().index_select(0, head.score_row).index_select(0, places.edge_score);

@@ -35,7 +35,8 @@ at::Tensor embedding(const at::Tensor& token, const ops::Parameter& weight, comm
 /// the same on every rank; the gradient of `hidden` is this rank's share (hidden comes from gather_rows, which sums
 /// it).
 ops::SelectedLogprob selected_logprob(const at::Tensor& hidden, const ops::Parameter& weight,
-                                      const at::Tensor& score_row, const at::Tensor& target, comm::Communicator& tp);
+                                      const at::Tensor& score_row, const at::Tensor& target, comm::Communicator& tp,
+                                      bool keeps_logits = false);
 
 /// Collective. Completes the main grads whose Sharding::sum asks for it; sums in ascending rank order, coalesced.
 /// `replicas` is the communicator of the tp ranks with this rank's KV heads (undefined use when no parameter needs it).

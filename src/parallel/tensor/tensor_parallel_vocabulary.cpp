@@ -51,16 +51,18 @@ ops::PartialLogprob gather_parts(const ops::PartialLogprob& mine, int64_t begin,
   at::Tensor all = at::empty({ranks, packed.numel()}, packed.options());
   tp.all_gather_v(packed, all, std::vector<int64_t>(index(ranks), packed.numel()));
   const auto part = [&](int64_t index) { return all.narrow(1, scores + index * rows, rows); };
-  return {all.narrow(1, 0, scores), part(0), part(1), part(2), part(3).to(at::kLong)};
+  return {all.narrow(1, 0, scores), part(0), part(1), part(2), part(3).to(at::kLong), {}};
 }
 
 struct SplitLogprob : torch::autograd::Function<SplitLogprob> {
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden,
                                                 const at::Tensor& weight, const at::Tensor& score_row,
-                                                const at::Tensor& target, const ops::MainGrad& main_grad, int64_t begin,
-                                                comm::Communicator* tp) {
+                                                const at::Tensor& target, const ops::MainGrad& main_grad,
+                                                bool keeps_logits, int64_t begin, comm::Communicator* tp) {
     const at::AutoDispatchBelowAutograd below;
-    const ops::PartialLogprob mine = ops::partial_logprob(hidden.detach(), weight.detach(), score_row, target);
+    const ops::PartialLogprob mine = ops::partial_logprob(hidden.detach(), weight.detach(), score_row, target,
+                                                          /*temperature=*/1.0, keeps_logits);
+    context->saved_data["logits"] = mine.logits;
     const ops::MergedLogprob merged = ops::merge_logprobs(gather_parts(mine, begin, *tp), score_row);
     context->save_for_backward({hidden, weight, score_row, target, merged.lse, merged.entropy});
     main_grad.save(*context, "main_grad");
@@ -70,13 +72,14 @@ struct SplitLogprob : torch::autograd::Function<SplitLogprob> {
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
-    torch::autograd::variable_list result(7);
+    torch::autograd::variable_list result(8);
+    const std::optional<at::Tensor> logits = ops::take_logits(*context);
     if (!grads[0].defined() && !grads[1].defined()) return result;
     const auto saved = context->get_saved_variables();
     const ops::MergedLogprob merged{.logp = {}, .lse = saved[4], .entropy = saved[5], .argmax = {}};
     result[0] =
         ops::partial_logprob_backward(grads[0], grads[1], saved[0].detach(), saved[1].detach(), saved[2], saved[3],
-                                      merged, /*temperature=*/1.0, ops::MainGrad::saved(*context, "main_grad"));
+                                      merged, /*temperature=*/1.0, ops::MainGrad::saved(*context, "main_grad"), logits);
     return result;
   }
 };
@@ -95,13 +98,14 @@ at::Tensor embedding(const at::Tensor& token, const ops::Parameter& weight, comm
 }
 
 ops::SelectedLogprob selected_logprob(const at::Tensor& hidden, const ops::Parameter& weight,
-                                      const at::Tensor& score_row, const at::Tensor& target, comm::Communicator& tp) {
-  if (tp.size() == 1) return ops::selected_logprob(hidden, weight, score_row, target);
+                                      const at::Tensor& score_row, const at::Tensor& target, comm::Communicator& tp,
+                                      bool keeps_logits) {
+  if (tp.size() == 1) return ops::selected_logprob(hidden, weight, score_row, target, 1.0, keeps_logits);
   check_slice("selected_logprob", weight, tp);
   const bool trained = weight.main_grad.defined();
-  const auto result =
-      SplitLogprob::apply(hidden, trained ? weight.value : weight.value.detach(), score_row,
-                          local_targets(target, weight), ops::MainGrad(weight), weight.sharding.begin, &tp);
+  const auto result = SplitLogprob::apply(hidden, trained ? weight.value : weight.value.detach(), score_row,
+                                          local_targets(target, weight), ops::MainGrad(weight), keeps_logits,
+                                          weight.sharding.begin, &tp);
   return {result[0], result[1], result[2]};
 }
 

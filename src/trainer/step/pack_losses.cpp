@@ -25,10 +25,11 @@ PackLosses::PackLosses(const StepParts& parts, const plan::StepTotals& totals, S
 }
 
 void PackLosses::forward(const plan::Op& op, const Pack& pack, const at::Tensor& hidden,
-                         const at::Tensor& reference_hidden) {
+                         const at::Tensor& reference_hidden, bool is_next) {
   const parallel::HeadRows& head = pack.tensors.slice[index(op.slice)].head;
   AtLoss& at = at_loss_[op.pack];
-  at.slice.push_back(scores_samples() ? score_head(head, hidden) : language_head(head, hidden, reference_hidden));
+  at.slice.push_back(scores_samples() ? score_head(head, hidden)
+                                      : language_head(head, hidden, reference_hidden, is_next));
   if (at.slice.size() == pack.tensors.slice.size()) take_loss(pack, reference_hidden.defined(), at);
 }
 
@@ -38,20 +39,20 @@ PackLosses::Slice PackLosses::score_head(const parallel::HeadRows& head, const a
 }
 
 PackLosses::Slice PackLosses::language_head(const parallel::HeadRows& head, const at::Tensor& hidden,
-                                            const at::Tensor& reference_hidden) const {
+                                            const at::Tensor& reference_hidden, bool is_next) const {
   const model::Transformer& policy = *parts_.weights.runs().back();
   const loss::Needs& needs = parts_.objective.needs();
-  const ops::SelectedLogprob selected = policy.logprobs(hidden, head);
   loss::ScoreColumns scores;
+  if (reference_hidden.defined()) {  // ahead of the policy's, whose logits may stay in memory
+    const at::NoGradGuard frozen;
+    scores.ref_logp = parts_.reference.runs().back()->logprobs(reference_hidden, head).logp;
+  }
+  const ops::SelectedLogprob selected = policy.logprobs(hidden, head, is_next);
   scores.logp = selected.logp;
   if (needs.entropy) scores.entropy = row_to_score(selected.entropy.detach(), head);
   if (needs.correct)
     scores.correct = row_to_score(selected.argmax, head).eq(head.score_target).to(selected.logp.scalar_type());
   if (needs.mean_logit) scores.mean_logit = row_to_score(policy.mean_logits(hidden, head), head);
-  if (reference_hidden.defined()) {
-    const at::NoGradGuard frozen;
-    scores.ref_logp = parts_.reference.runs().back()->logprobs(reference_hidden, head).logp;
-  }
   return {.hidden = hidden, .value = selected.logp, .sent = loss::stack(scores), .gradient = {}};
 }
 

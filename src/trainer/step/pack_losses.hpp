@@ -22,8 +22,9 @@ class PackLosses {
   PackLosses(const StepParts& parts, const plan::StepTotals& totals, StepResults& results);
 
   /// Hidden rows of the slice op.slice, the policy's and, where it runs beside, the reference's. With the pack's last
-  /// slice the loss is taken. Collective over tp and cp.
-  void forward(const plan::Op& op, const Pack& pack, const at::Tensor& hidden, const at::Tensor& reference_hidden);
+  /// slice the loss is taken. `is_next`: the slice's backward is this rank's next op. Collective over tp and cp.
+  void forward(const plan::Op& op, const Pack& pack, const at::Tensor& hidden, const at::Tensor& reference_hidden,
+               bool is_next);
   /// The loss's gradient of the slice's hidden rows, zeros where no edge of the pack depends on them; the head's
   /// weights get theirs. Collective over tp.
   at::Tensor backward(const plan::Op& op, const Pack& pack);
@@ -40,8 +41,8 @@ class PackLosses {
   };
   bool scores_samples() const { return parts_.objective.needs().head == Head::kScore; }
   Slice score_head(const parallel::HeadRows& head, const at::Tensor& hidden) const;
-  Slice language_head(const parallel::HeadRows& head, const at::Tensor& hidden,
-                      const at::Tensor& reference_hidden) const;
+  Slice language_head(const parallel::HeadRows& head, const at::Tensor& hidden, const at::Tensor& reference_hidden,
+                      bool is_next) const;
   /// `own`: this rank's share, slice after slice; what it is the leaf of goes into `edges`.
   at::Tensor gather_samples(const Pack& pack, const at::Tensor& own, loss::Edges& edges) const;
   at::Tensor gather_scores(const Pack& pack, const at::Tensor& own, bool has_reference, loss::Edges& edges) const;

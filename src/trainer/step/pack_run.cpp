@@ -73,8 +73,15 @@ at::Tensor PackRun::forward(const plan::Op& op, const at::Tensor& input) {
   const at::Tensor hidden = policy(op).forward(op.pack, rows, policy_input);
   if (!policy(op).options().layers.head)
     return reference_hidden.defined() ? at::stack({hidden.detach(), reference_hidden}) : hidden;
-  losses_.forward(op, pack, hidden, reference_hidden);
+  losses_.forward(op, pack, hidden, reference_hidden, is_backward_next());
   return {};
+}
+
+bool PackRun::is_backward_next() const {
+  if (at_ + 1 == ops_.size()) return false;
+  const plan::Op &now = ops_[at_], &next = ops_[at_ + 1];
+  return next.kind == plan::OpKind::kBackwardInput && next.pack == now.pack && next.slice == now.slice &&
+         next.run == now.run;
 }
 
 at::Tensor PackRun::backward_input(const plan::Op& op, const at::Tensor& grad_output) {

@@ -60,6 +60,8 @@ class PackRun final : public parallel::StepWork {
  private:
   /// The reference's rows travel behind the policy's.
   bool rides(const Pack& pack) const { return parts_.reference.is_there() && pack.lacks_reference; }
+  /// The rank's next op is the backward of the forward under way: what that keeps is soon used up.
+  bool is_backward_next() const;
   model::Transformer& policy(const plan::Op& op) const { return *parts_.weights.runs()[static_cast<size_t>(op.run)]; }
 
   StepParts parts_;

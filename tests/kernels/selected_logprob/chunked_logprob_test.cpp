@@ -31,17 +31,17 @@ void expect_chunked_equals_twin(const Scores& s, double temperature, int64_t chu
   const auto [logit, lse, entropy, best, argmax] = partial_logprob(s.hidden, s.weight, s.row, s.target, temperature);
   const LogitScores scores{.row = s.row, .target = s.target, .temperature = temperature};
   const ChunkWork work{.product = aten_product, .bytes = chunk_bytes};
-  const auto own = chunked_logprob(s.hidden, s.weight, scores, /*is_relative=*/false, work);
-  const auto relative = chunked_logprob(s.hidden, s.weight, scores, /*is_relative=*/true, work);
+  const LogitResults own = chunked_logprob(s.hidden, s.weight, scores, /*is_relative=*/false, work).results;
+  const LogitResults relative = chunked_logprob(s.hidden, s.weight, scores, /*is_relative=*/true, work).results;
   const at::Tensor logp = s.weight.size(0) == 0 ? logit : logit - lse.index_select(0, s.row);
-  EXPECT_LT(test::relative_error(at::exp(std::get<0>(relative)), at::exp(logp)), tolerance);
-  EXPECT_TRUE(at::equal(at::isneginf(std::get<0>(own)), at::isneginf(logit)));
-  EXPECT_LT(test::relative_error(at::exp(std::get<0>(own)), at::exp(logit)), tolerance);
-  EXPECT_TRUE(at::equal(at::isneginf(std::get<1>(own)), at::isneginf(lse)));
-  EXPECT_LT(test::relative_error(at::exp(std::get<1>(own)), at::exp(lse)), tolerance);
-  EXPECT_LT(test::relative_error(std::get<2>(own), entropy), tolerance);
-  EXPECT_LT(test::relative_error(at::exp(std::get<3>(own)), at::exp(best)), tolerance);
-  EXPECT_TRUE(at::equal(std::get<4>(own), argmax));
+  EXPECT_LT(test::relative_error(at::exp(relative.logit), at::exp(logp)), tolerance);
+  EXPECT_TRUE(at::equal(at::isneginf(own.logit), at::isneginf(logit)));
+  EXPECT_LT(test::relative_error(at::exp(own.logit), at::exp(logit)), tolerance);
+  EXPECT_TRUE(at::equal(at::isneginf(own.lse), at::isneginf(lse)));
+  EXPECT_LT(test::relative_error(at::exp(own.lse), at::exp(lse)), tolerance);
+  EXPECT_LT(test::relative_error(own.entropy, entropy), tolerance);
+  EXPECT_LT(test::relative_error(at::exp(own.best), at::exp(best)), tolerance);
+  EXPECT_TRUE(at::equal(own.argmax, argmax));
   using Grad = std::optional<at::Tensor>;
   for (const Grad& grad_logp : {Grad(), Grad(s.grad_logp)}) {
     for (const Grad& grad_entropy : {Grad(), Grad(s.grad_entropy)}) {
@@ -77,12 +77,39 @@ TEST(ChunkedLogprob, LowerDtypesStayWithinTheirRounding) {
 }
 
 TEST(ChunkedLogprob, ChunksAreEvenPartsThatFit) {
-  EXPECT_EQ(rows_of_chunk(8193, 152064, 4, int64_t{3} << 29), 2049);  // 4 of them, where 2,640 rows would fit
+  EXPECT_EQ(rows_of_chunk(8193, 152064, 4, int64_t{3} << 29), 2176);  // 4 of them, 17 tiles, where 2,648 rows fit
+  EXPECT_EQ(rows_of_chunk(2600, 152064, 4, int64_t{3} << 29), 2600);  // 21 tiles would not
   EXPECT_EQ(rows_of_chunk(2048, 152064, 4, int64_t{3} << 29), 2048);
   EXPECT_EQ(rows_of_chunk(10, 100, 4, 1200), 3);
   EXPECT_EQ(rows_of_chunk(10, 100, 4, 1), 1);
   EXPECT_EQ(rows_of_chunk(0, 100, 4, 1200), 1);
-  EXPECT_EQ(rows_of_chunk(5, 0, 4, 1200), 5);
+  EXPECT_EQ(rows_of_chunk(5, 0, 4, 1200), 128);
+}
+
+TEST(ChunkedLogprob, LogitsThatForwardLeftInMemoryNeedNoProduct) {
+  static int products;
+  const auto statistics = [](at::Tensor& logits, const LogitScores& scores, LogitResults& results) {
+    at::Tensor used = logits.clone();
+    composed_logit_statistics(used, scores, results);
+  };
+  const auto product = [](const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, at::Tensor& d,
+                          bool accumulates) {
+    ++products;
+    aten_product(a, transpose_a, b, transpose_b, d, accumulates);
+  };
+  const Scores s = random_scores(5, 14, 301, 30, at::kFloat);
+  const LogitScores scores{.row = s.row, .target = s.target, .temperature = 0.7};
+  for (const int64_t chunks : {1, 3}) {
+    const ChunkWork work{.product = product, .statistics = statistics, .bytes = (14 / chunks + 1) * 301 * 4};
+    const auto [made, memory] = chunked_logprob(s.hidden, s.weight, scores, /*is_relative=*/true, work);
+    const LogitGradients of{s.grad_logp, s.grad_entropy, made.lse, made.entropy};
+    at::Tensor dw = at::zeros(s.weight.sizes()), other_dw = dw.clone();
+    products = 0;
+    const at::Tensor dh = chunked_logprob_backward(of, s.hidden, s.weight, scores, dw, true, work, memory);
+    EXPECT_EQ(products, 3 * chunks - 1);
+    const at::Tensor other = chunked_logprob_backward(of, s.hidden, s.weight, scores, other_dw, true, work);
+    EXPECT_TRUE(at::equal(dh, other) && at::equal(dw, other_dw));
+  }
 }
 
 TEST(ChunkedLogprob, RepeatedScoresAddUp) {

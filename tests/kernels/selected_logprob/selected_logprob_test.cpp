@@ -129,6 +129,29 @@ TEST(SelectedLogprob, ATargetOfNoColumnIsMinusInfinityAndCountsInItsRowsGradient
   EXPECT_LT(test::relative_error(here(dw), at::mm(grad.t(), p.hidden) / p.temperature), 1e-12);
 }
 
+TEST(SelectedLogprob, WhatForwardKeepsGivesBackwardTheSameBits) {
+  for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
+    const Problem p = make_problem(6, 30, 50, 203, dtype);
+    const at::Tensor hidden = there(p.hidden), weight = there(p.weight), row = there(p.row), target = there(p.target);
+    const Result own = run(p);
+    for (const bool is_relative : {true, false}) {
+      SCOPED_TRACE(testing::Message() << dtype << (is_relative ? " log-probabilities" : " logits"));
+      const auto kept = kernels::keeping_logprob(hidden, weight, row, target, p.temperature, is_relative);
+      EXPECT_EQ(kept.logits.defined(), !test::where().is_cpu() && dtype != at::kDouble);
+      const at::Tensor lse_of_score = kept.lse.index_select(0, row);
+      EXPECT_LT(test::relative_error(here(is_relative ? kept.logit : kept.logit - lse_of_score), own.logp),
+                test::tolerance(Made::kSum, dtype));
+      EXPECT_TRUE(at::equal(here(kept.entropy), own.entropy) && at::equal(here(kept.argmax), own.argmax));
+      at::Tensor dw = there(at::zeros(p.weight.sizes(), own.dw.options()));
+      const auto logits = kept.logits.defined() ? std::optional(kept.logits) : std::nullopt;
+      const at::Tensor dh =
+          kernels::selected_logprob_backward(there(p.grad_logp), there(p.grad_entropy), hidden, weight, row, target,
+                                             kept.lse, kept.entropy, p.temperature, dw, true, logits);
+      EXPECT_TRUE(at::equal(here(dh), own.dh) && at::equal(here(dw), own.dw));
+    }
+  }
+}
+
 TEST(SelectedLogprob, NoScoresAndNoRowsAreFine) {
   const Result no_scores = run(make_problem(1, 4, 0, 9, at::kDouble), false);
   EXPECT_EQ(no_scores.logp.numel(), 0);
