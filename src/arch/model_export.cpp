@@ -56,16 +56,30 @@ Json from_scratch(const Model& model) {
           {"torch_dtype", nullptr}};
 }
 
+Json whole_config(const Model& model) { return model.json.empty() ? from_scratch(model) : Json::parse(model.json); }
+
 }  // namespace
 
-std::string export_config_json(const Model& model, std::string_view dtype, bool reward_head) {
-  Json json = model.json.empty() ? from_scratch(model) : Json::parse(model.json);
-  json["architectures"] = Json::array({architecture(model, reward_head)});
+std::optional<int64_t> pad_token_id(const Model& model) {
+  const Json json = whole_config(model);
+  const auto found = json.find("pad_token_id");
+  if (found == json.end() || !found->is_number_integer()) return std::nullopt;
+  const auto id = found->get<int64_t>();
+  return id >= 0 && id < model.vocab_size ? std::optional(id) : std::nullopt;
+}
+
+std::string export_config_json(const Model& model, const ExportConfig& as) {
+  Json json = whole_config(model);
+  json["architectures"] = Json::array({architecture(model, as.reward_head)});
+  const auto ties = json.find("tie_word_embeddings");
+  if ((ties != json.end() && *ties == true) != model.tie_word_embeddings)
+    json["tie_word_embeddings"] = model.tie_word_embeddings;
+  if (as.pad_token_id) json["pad_token_id"] = *as.pad_token_id;
   // Every spelling that is there: Transformers reads `dtype` first, older ones know `torch_dtype` alone.
   const bool has_old = json.contains("torch_dtype"), has_new = json.contains("dtype");
-  if (has_old || (!has_new && !json.contains("rope_parameters"))) json["torch_dtype"] = dtype;
-  if (has_new || !json.contains("torch_dtype")) json["dtype"] = dtype;
-  if (reward_head) {
+  if (has_old || (!has_new && !json.contains("rope_parameters"))) json["torch_dtype"] = as.dtype;
+  if (has_new || !json.contains("torch_dtype")) json["dtype"] = as.dtype;
+  if (as.reward_head) {
     json["num_labels"] = 1;
     json["id2label"] = {{"0", "LABEL_0"}};
     json["label2id"] = {{"LABEL_0", 0}};

@@ -55,7 +55,7 @@ std::vector<NamedShape> parameters(const Model& model, Head head) {
   if (head == Head::kScore)
     list.add(kScoreWeight, {1, hidden});
   else if (!model.tie_word_embeddings)
-    list.add("lm_head.weight", {model.vocab_size, hidden});
+    list.add(kHeadWeight, {model.vocab_size, hidden});
   return list.take();
 }
 

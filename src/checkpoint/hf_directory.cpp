@@ -1,13 +1,18 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/equal.h>
 #include <c10/core/ScalarType.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <set>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include "fpdist/arch/model.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/arch/config_json.hpp"
 #include "src/files/files.hpp"
@@ -39,6 +44,17 @@ std::map<std::string, std::string> parse_index(const std::string& path) {
   }
   check<ModelFileError>(!files.empty(), path, ": \"weight_map\" is empty");
   return files;
+}
+
+constexpr int64_t kRowsAtOnce = 1024;
+constexpr std::string_view kPrefix = "model.";
+
+/// A name as files may have it, the likeliest first.
+std::vector<std::string> spellings(const std::string& name) {
+  std::vector<std::string> all{name};
+  if (name.starts_with(kPrefix)) all.push_back(name.substr(kPrefix.size()));
+  all.push_back(std::string(kPrefix) + name);
+  return all;
 }
 
 std::string shape_text(at::IntArrayRef shape) {
@@ -88,6 +104,39 @@ const SafetensorsFile& HfDirectory::file_with(const std::string& name) const {
   return *found->second;
 }
 
+std::optional<std::string> HfDirectory::stored_name(const std::string& name) const {
+  for (const std::string& spelling : spellings(name))
+    if (file_of_.contains(spelling)) return spelling;
+  return std::nullopt;
+}
+
+std::vector<std::string> HfDirectory::names_besides(const std::vector<std::string>& wanted) const {
+  std::set<std::string> stored;
+  for (const std::string& name : wanted)
+    if (const auto found = stored_name(name)) stored.insert(*found);
+  std::vector<std::string> others;
+  for (const auto& [name, file] : file_of_)
+    if (!stored.contains(name)) others.push_back(name);
+  return others;
+}
+
+bool HfDirectory::are_equal(const std::string& one, const std::string& other) const {
+  const auto stored = [&](const std::string& name) {
+    const std::string found = stored_name(name).value();
+    return file_with(found).tensor(found);
+  };
+  const at::Tensor a = stored(one), b = stored(other);
+  if (a.sizes() != b.sizes() || a.scalar_type() != b.scalar_type()) return false;
+  // Row after row of large tensors: what differs is over at once.
+  for (int64_t row = 0; row < (a.dim() == 0 ? 1 : a.size(0)); row += kRowsAtOnce) {
+    const auto part = [&](const at::Tensor& whole) {
+      return whole.dim() == 0 ? whole : whole.narrow(0, row, std::min(kRowsAtOnce, whole.size(0) - row));
+    };
+    if (!at::equal(part(a), part(b))) return false;
+  }
+  return true;
+}
+
 void HfDirectory::read_into(const std::string& name, at::Tensor& destination) const {
   read_slice_into(name, destination.sizes(), -1, 0, destination);
 }
@@ -100,18 +149,26 @@ void HfDirectory::read_slice_into(const std::string& name, at::IntArrayRef full_
   check(dim < static_cast<int64_t>(wanted.size()) && destination.sizes() == wanted, "a slice ",
         shape_text(destination.sizes()), " along dim ", dim, " does not lie in \"", name, "\" ",
         shape_text(full_shape));
-  const SafetensorsFile& file = file_with(name);
-  const TensorInfo& info = file.tensors().at(name);
-  const std::string place = text(file.path(), ": tensor \"", name, "\"");
+  const std::optional<std::string> stored = stored_name(name);
+  check<ModelFileError>(stored.has_value(), path_, ": its weights hold no \"", name, "\"");
+  const SafetensorsFile& file = file_with(*stored);
+  const TensorInfo& info = file.tensors().at(*stored);
+  const std::string place = text(file.path(), ": tensor \"", *stored, "\"");
   check<ModelFileError>(info.shape == full_shape, place, " has shape ", shape_text(info.shape),
                         ", config.json asks for ", shape_text(full_shape));
   const bool floats = at::isFloatingType(info.dtype) || !at::isFloatingType(destination.scalar_type());
   check<ModelFileError>(floats, place, " holds ", c10::toString(info.dtype),
                         ": quantised weights cannot be trained, use the unquantised model");
   const at::NoGradGuard no_grad;
-  destination.copy_(dim < 0 ? file.tensor(name) : file.slice(name, dim, begin, destination.size(dim)));
+  destination.copy_(dim < 0 ? file.tensor(*stored) : file.slice(*stored, dim, begin, destination.size(dim)));
   parts_read_.push_back(
-      {.name = name, .dim = dim, .begin = dim < 0 ? 0 : begin, .size = dim < 0 ? 0 : destination.size(dim)});
+      {.name = *stored, .dim = dim, .begin = dim < 0 ? 0 : begin, .size = dim < 0 ? 0 : destination.size(dim)});
+}
+
+bool ties_embedding(const HfDirectory& directory, const arch::Model& model) {
+  if (!model.tie_word_embeddings) return false;
+  const bool has_both = directory.contains(arch::kEmbeddingWeight) && directory.contains(arch::kHeadWeight);
+  return !has_both || directory.are_equal(arch::kEmbeddingWeight, arch::kHeadWeight);
 }
 
 }  // namespace fpdist::checkpoint

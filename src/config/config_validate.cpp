@@ -44,12 +44,23 @@ class Problems {
 
 // What the keys of a section, or of several, must agree on.
 
+bool has_reference(const Config& config) {
+  try {
+    return loss::needs_of(config.method, config.loss).reference;
+  } catch (const ConfigError&) {
+    return true;  // what is wrong with the loss is said with its keys
+  }
+}
+
 void check_model(const Config& config, Problems& problems) {
   const model::ModelOptions& options = config.model;
   problems.unless(options.path.empty() != options.preset.empty(),
                   options.path.empty() ? "no model: give model.path (a Hugging Face directory) or model.preset: tiny"
                                        : "both model.path and model.preset are given; keep one");
   if (!options.preset.empty()) problems.ask([&] { (void)arch::preset_config(options.preset); });
+  problems.unless(options.ref_path.empty() || has_reference(config), "model.ref_path is ", options.ref_path,
+                  ", but method ", name_of(config.method), " compares with no reference here: ",
+                  config.method == Method::kGrpo ? "set loss.beta above 0, or leave it out" : "leave it out");
 }
 
 void check_loss(const Config& config, Problems& problems) {

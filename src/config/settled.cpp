@@ -19,6 +19,17 @@ arch::Model read_model(const model::ModelOptions& options) {
   return arch::parse_model_config(arch::read_config_json(options.path), arch::config_json_path(options.path));
 }
 
+/// Weights of model.ref_path must compute what the model does.
+void check_reference(const model::ModelOptions& options, const arch::Model& model) {
+  const std::string& path = options.ref_path;
+  if (path.empty()) return;
+  const arch::Model reference = arch::parse_model_config(arch::read_config_json(path), arch::config_json_path(path));
+  const std::string differs = arch::difference(model, reference);
+  check<ModelFileError>(differs.empty(), "model.ref_path ", path, " is of another architecture than ",
+                        options.path.empty() ? "preset " + options.preset : options.path, ": ", differs,
+                        " (the model's first): give the model that it was made from");
+}
+
 plan::CpCosts context_costs(const Config& config, const arch::Model& model) {
   const plan::CpHeads heads = context_heads(model, config.parallel.tp);
   const int64_t head_bytes = heads.dim * bytes_of(config.model.dtype);
@@ -43,6 +54,7 @@ std::vector<int64_t> run_layers(const Config& config, const arch::Model& model) 
 Settled settle(Config config, int ranks) {
   Settled job;
   job.model = read_model(config.model);
+  check_reference(config.model, job.model);
   static_cast<MeshShape&>(config.parallel) = resolve_mesh(config.parallel, ranks);
   arch::check_tensor_parallel(job.model, config.parallel.tp);
   job.cp_costs = context_costs(config, job.model);

@@ -9,6 +9,7 @@ std::span<const Key> ModelOptions::keys() {
   static constexpr std::array kKeys{
       FPDIST_KEY(path, "Hugging Face directory; give this or model.preset"),
       FPDIST_KEY(preset, "built-in shape with seeded random weights", Valid{.values = "tiny"}),
+      FPDIST_KEY(ref_path, "Hugging Face directory of the frozen reference; empty: the model before the first step"),
       FPDIST_KEY(seed, "seed of a preset's weights and of a new score head"),
       FPDIST_NAMED_KEY(dtype, "weights and activations", kDTypes),
       FPDIST_KEY(device, "where the model lives", Valid{.values = "auto | cpu | cuda", .check = check_one_of}),

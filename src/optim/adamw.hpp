@@ -23,6 +23,9 @@ class AdamW {
   /// The last step changed nothing: it does not count.
   void take_back() { --steps_; }
 
+  /// Masters that the values are rounded from, [end - begin] accumulation dtype. Ahead of the first step.
+  void set_master(const at::Tensor& master) { master_.copy_(master); }
+
   at::Tensor master() const {
     return master_;
   }  ///< [end - begin] accumulation dtype (the value shard itself when equal)

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/comm/device.hpp"
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/comm/world.hpp"
@@ -16,6 +17,10 @@ namespace fpdist::trainer {
 using config::Config;
 
 at::ScalarType scalar_type(DType dtype);
+
+/// What the weights of its directory say of a model that config.json does not: a head of its own that they hold beside
+/// a tied embedding unties it. `log` hears of that, and of weights that the model has no place for.
+void fit_to_weights(arch::Model& model, const checkpoint::HfDirectory& directory, Head head, LogSink& log);
 
 struct Job {
   /// Collective over the world. `given`: where to compute; null: what model.device says. `log` and the world must

@@ -2,7 +2,9 @@
 //
 //   agreement/      Whether all ranks hold the same: same_job (build, options, model files, costs), same_groups.
 //   job             Job: what the job is. Made once, written by nobody.
-//   weights/        Weights: everything that trains. load_model fills it, whole_weights reads it out.
+//   weights/        Weights: everything that trains. load_model fills it, whole_weights reads it out; rounding says
+//   what
+//                   an export in fewer bits loses, pad_token what an exported reward model may be padded with.
 //   planning/       StepPlanner: costs and the plans made with them, ahead of time (planned_step) and held against the
 //                   clock afterwards (plan_watch, calibrate).
 //   report/         StepRecord: a step that has run; step_report turns one into names and numbers, timelines into a
@@ -18,6 +20,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
@@ -32,6 +35,8 @@
 #include "src/trainer/step/packs.hpp"
 #include "src/trainer/step/step_parts.hpp"
 #include "src/trainer/step/verify.hpp"
+#include "src/trainer/weights/pad_token.hpp"
+#include "src/trainer/weights/rounding.hpp"
 #include "src/trainer/weights/whole_weights.hpp"
 
 namespace fpdist::trainer {
@@ -41,6 +46,11 @@ namespace {
 void lay_out(PlannedStep& planned, const Job& job) {
   planned.packs = std::make_shared<Packs>(job, planned.groups.all, planned.plan, planned.shares_prefix);
   planned.uploads = job.device->run_ahead([&] { planned.packs->make_all(); });
+}
+
+Reference make_reference(const Job& job, const loss::Needs& needs, const Weights& weights) {
+  if (!needs.reference) return Reference();
+  return Reference(job.config.model.ref_path.empty() ? frozen_copy(weights.runs()) : load_reference(job));
 }
 
 ReportFacts facts_of(const Job& job) {
@@ -56,7 +66,9 @@ struct Trainer::Impl {
         planner(job, {.prepare = [this](auto groups) { return objective.prepare(groups); },
                       .lay_out = [this](PlannedStep& planned) { lay_out(planned, job); }}),
         weights(job),
-        reference(objective.needs().reference ? Reference(weights.runs()) : Reference()) {}
+        reference(make_reference(job, objective.needs(), weights)) {
+    if (weights.head() == Head::kScore) scored.emplace(job.model.vocab_size);
+  }
 
   StepParts parts() { return {.job = job, .weights = weights, .objective = objective, .reference = reference}; }
 
@@ -65,6 +77,7 @@ struct Trainer::Impl {
   StepPlanner planner;
   Weights weights;
   Reference reference;
+  std::optional<SeenTokens> scored;  // of all steps, where samples are scored
   TrafficMeter traffic;
   int64_t steps_done = 0, tokens_seen = 0;
   std::string output_dir;  // "": step() writes nothing
@@ -79,6 +92,7 @@ StepMetrics Trainer::step(std::span<const data::Group> groups, LogSink& log) {
     verify_step(t.parts(), t.planner, planned, log);
 
   StepRecord record = execute_step(t.parts(), planned);
+  if (t.scored) t.scored->see(groups);
   ++t.steps_done;
   t.tokens_seen += planned.plan.totals.tokens_logical;
   record.seconds = seconds_since(start);
@@ -111,6 +125,8 @@ void Trainer::plan_ahead(std::shared_ptr<const std::vector<data::Group>> groups)
 void Trainer::prepare_reference(std::span<data::Group> groups, LogSink& log) {
   Reference& reference = impl_->reference;
   const Config& config = impl_->job.config;
+  if (const std::string unexpected = reference_warning(groups, impl_->objective.needs(), config); !unexpected.empty())
+    log.warning(unexpected);
   if (has_reference_logps(groups)) reference.drop();
   if (!reference.is_there() || !config.loss.precompute_ref_log_probs) return;
   log.info(text("computing the reference's log-probs of ", groups.size(), " groups once"));
@@ -122,7 +138,14 @@ std::vector<data::Group> Trainer::gather_groups(std::span<const data::Group> own
   return trainer::gather_groups(own, impl_->job.mesh.world());
 }
 
-void Trainer::save(const std::string& directory) { save_directory(impl_->job, impl_->weights, directory); }
+void Trainer::save(const std::string& directory, LogSink& log) {
+  const Job& job = impl_->job;
+  Weights& weights = impl_->weights;
+  SaveAs as{.dtype = export_dtype(job.config)};
+  if (impl_->scored) as.pad_token_id = pad_for_scores(job.model, *impl_->scored, job.config.model.path, log);
+  if (as.dtype == DType::kBFloat16) warn_of_lost_updates(weights.rounding(), directory, log);
+  save_directory(job, weights, directory, as);
+}
 std::map<std::string, at::Tensor> Trainer::gather_weights() {
   return gather_whole(impl_->job, impl_->weights, WholeOf::kValues);
 }

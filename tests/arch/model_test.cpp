@@ -129,7 +129,7 @@ TEST(Model, ExportKeepsUnknownFieldsAndTheirOrder) {
   Json json = with("from_the_future", {{"kept", {1, 2.5, nullptr}}});
   json["torch_dtype"] = "bfloat16";
   const arch::Model config = parse_model_config(json.dump(), "c");
-  const Json out = Json::parse(arch::export_config_json(config, "float32", /*reward_head=*/false));
+  const Json out = Json::parse(arch::export_config_json(config, {.dtype = "float32"}));
   Json expected = json;
   expected["torch_dtype"] = "float32";
   expected["architectures"] = Json::array({"LlamaForCausalLM"});
@@ -139,27 +139,70 @@ TEST(Model, ExportKeepsUnknownFieldsAndTheirOrder) {
 
 TEST(Model, ExportWritesDtypeInTheSpellingOfTheInput) {
   Json json = with("dtype", "bfloat16");
-  Json out = Json::parse(arch::export_config_json(parse_model_config(json.dump(), "c"), "float64", false));
+  Json out = Json::parse(arch::export_config_json(parse_model_config(json.dump(), "c"), {.dtype = "float64"}));
   EXPECT_EQ(out["dtype"], "float64");
   EXPECT_FALSE(out.contains("torch_dtype"));
-  out = Json::parse(arch::export_config_json(parse_model_config(llama().dump(), "c"), "float64", false));
+  out = Json::parse(arch::export_config_json(parse_model_config(llama().dump(), "c"), {.dtype = "float64"}));
   EXPECT_EQ(out["torch_dtype"], "float64");
   json["torch_dtype"] = "bfloat16";  // both: neither may say what the weights are not
-  out = Json::parse(export_config_json(parse_model_config(json.dump(), "c"), "float32", false));
+  out = Json::parse(export_config_json(parse_model_config(json.dump(), "c"), {.dtype = "float32"}));
   EXPECT_EQ(out["dtype"], "float32");
   EXPECT_EQ(out["torch_dtype"], "float32");
 }
 
 TEST(Model, ARewardModelIsASequenceClassifierWithOneLabel) {
-  const Json out = Json::parse(arch::export_config_json(parse_model_config(llama().dump(), "c"), "float32", true));
+  const Json out = Json::parse(
+      arch::export_config_json(parse_model_config(llama().dump(), "c"), {.dtype = "float32", .reward_head = true}));
   EXPECT_EQ(out["architectures"], Json::array({"LlamaForSequenceClassification"}));
   EXPECT_EQ(out["num_labels"], 1);
   EXPECT_EQ(out["id2label"], (Json{{"0", "LABEL_0"}}));
 }
 
+TEST(Model, AnExportSaysWhetherTheEmbeddingIsTheHead) {
+  arch::Model model = parse_model_config(with("tie_word_embeddings", true).dump(), "c");
+  EXPECT_EQ(Json::parse(export_config_json(model, {.dtype = "float32"}))["tie_word_embeddings"], true);
+  model.tie_word_embeddings = false;  // the weights knew better
+  EXPECT_EQ(Json::parse(export_config_json(model, {.dtype = "float32"}))["tie_word_embeddings"], false);
+  Json silent = llama();
+  silent.erase("tie_word_embeddings");
+  model = parse_model_config(silent.dump(), "c");
+  EXPECT_FALSE(Json::parse(export_config_json(model, {.dtype = "float32"})).contains("tie_word_embeddings"));
+  model.tie_word_embeddings = true;
+  EXPECT_EQ(Json::parse(export_config_json(model, {.dtype = "float32"}))["tie_word_embeddings"], true);
+}
+
+TEST(Model, APadTokenIsOneOfTheVocabulary) {
+  const auto pad_in = [](const Json& json) { return arch::pad_token_id(parse_model_config(json.dump(), "c")); };
+  EXPECT_EQ(pad_in(with("pad_token_id", 3)), 3);
+  for (const Json& none : {Json(nullptr), Json(-1), Json(1 << 20), Json("<pad>")})
+    EXPECT_EQ(pad_in(with("pad_token_id", none)), std::nullopt) << none;
+  EXPECT_EQ(arch::pad_token_id(arch::preset_config("tiny")), 257);
+  const arch::Model model = parse_model_config(with("pad_token_id", 3).dump(), "c");
+  EXPECT_EQ(Json::parse(export_config_json(model, {.dtype = "float32"}))["pad_token_id"], 3);
+  EXPECT_EQ(Json::parse(export_config_json(model, {.dtype = "float32", .pad_token_id = 5}))["pad_token_id"], 5);
+}
+
+TEST(Model, WhatTwoModelsComputeDifferentlyIsNamed) {
+  const arch::Model model = parse_model_config(llama().dump(), "c");
+  EXPECT_EQ(arch::difference(model, model), "");
+  const auto against = [&](const char* field, const Json& value) {
+    return arch::difference(model, parse_model_config(with(field, value).dump(), "c"));
+  };
+  EXPECT_EQ(against("tie_word_embeddings", !model.tie_word_embeddings), "") << "each has weights of its own";
+  EXPECT_EQ(against("initializer_range", 0.5), "");
+  EXPECT_EQ(against("vocab_size", 7), text("vocab_size ", model.vocab_size, " against 7"));
+  for (const char* field : {"num_hidden_layers", "intermediate_size"})
+    EXPECT_EQ(against(field, 9).substr(0, std::string(field).size()), field);
+  EXPECT_EQ(against("rope_theta", 7.0).substr(0, 10), "rope_theta");
+  EXPECT_EQ(against("rms_norm_eps", 0.5).substr(0, 12), "rms_norm_eps");
+  EXPECT_NE(against("attention_bias", true), "");
+  EXPECT_NE(
+      arch::difference(arch::model_of_shape("qwen2", model.shape()), arch::model_of_shape("qwen3", model.shape())), "");
+}
+
 TEST(Model, APresetsExportParsesBackToItself) {
   const arch::Model tiny = arch::preset_config("tiny");
-  const arch::Model back = parse_model_config(arch::export_config_json(tiny, "float32", false), "c");
+  const arch::Model back = parse_model_config(arch::export_config_json(tiny, {.dtype = "float32"}), "c");
   EXPECT_EQ(back.hidden_size, tiny.hidden_size);
   EXPECT_EQ(back.vocab_size, tiny.vocab_size);
   EXPECT_EQ(back.shape().kv_heads, tiny.shape().kv_heads);

@@ -57,6 +57,49 @@ TEST(HfDirectory, AnIndexMayNotPointOutOfItsDirectory) {
   EXPECT_TRUE(contains(what, "not a plain file name")) << what;
 }
 
+TEST(HfDirectory, NamesAreFoundWithAndWithoutTheirPrefix) {
+  const Scratch scratch;
+  spill(scratch / "config.json", "{}");
+  write_safetensors(scratch / "model.safetensors", {{"norm.weight", at::full({2}, 1.0)},
+                                                    {"model.model.embed_tokens.weight", at::full({2}, 2.0)},
+                                                    {"model.lm_head.weight", at::full({2}, 3.0)},
+                                                    {"model.both", at::full({2}, 4.0)},
+                                                    {"both", at::full({2}, 5.0)},
+                                                    {"visual.weight", at::ones({2})}});
+  const HfDirectory directory(scratch.path());
+  const auto value = [&](const std::string& name) {
+    at::Tensor read = at::empty({2});
+    directory.read_into(name, read);
+    return read[0].item<double>();
+  };
+  EXPECT_EQ(value("model.norm.weight"), 1);
+  EXPECT_EQ(value("model.embed_tokens.weight"), 2);
+  EXPECT_EQ(value("lm_head.weight"), 3);
+  EXPECT_EQ(value("model.both"), 4) << "its own name first";
+  EXPECT_FALSE(directory.contains("model.layers.0"));
+  EXPECT_EQ(directory.names_besides({"model.norm.weight", "model.embed_tokens.weight", "lm_head.weight", "model.both"}),
+            (std::vector<std::string>{"both", "visual.weight"}));
+}
+
+TEST(HfDirectory, EqualTensorsAreEqualToTheLastRow) {
+  const Scratch scratch;
+  spill(scratch / "config.json", "{}");
+  const at::Tensor tall = at::arange(6000).reshape({3000, 2});
+  at::Tensor other = tall.clone();
+  other[2999][1] = -1;
+  write_safetensors(scratch / "model.safetensors", {{"a", tall},
+                                                    {"same", tall.clone()},
+                                                    {"other", other},
+                                                    {"short", tall.narrow(0, 0, 5).clone()},
+                                                    {"wide", tall.to(at::kDouble)},
+                                                    {"scalar", at::ones({})},
+                                                    {"one", at::ones({})}});
+  const HfDirectory directory(scratch.path());
+  EXPECT_TRUE(directory.are_equal("a", "same"));
+  EXPECT_TRUE(directory.are_equal("scalar", "one"));
+  for (const char* name : {"other", "short", "wide", "scalar"}) EXPECT_FALSE(directory.are_equal("a", name)) << name;
+}
+
 TEST(HfDirectory, ReadsIntoAnyFloatDtype) {
   const Scratch scratch;
   const at::Tensor half = at::randn({3, 4}).to(at::kBFloat16);

@@ -74,6 +74,10 @@ TEST(Validate, EveryBadValueNamesItsKey) {
       {"pack.max_tokens", [](Config& c) { c.pack.max_tokens = 0; }},
       {"pack.slices is -1", [](Config& c) { c.pack.slices = -1; }},
       {"pack.verify_steps", [](Config& c) { c.pack.verify_steps = -1; }},
+      {"model.ref_path is ref, but method sft compares with no reference here: leave it out",
+       [](Config& c) { c.method = Method::kSft, c.model.ref_path = "ref"; }},
+      {"set loss.beta above 0", [](Config& c) { c.method = Method::kGrpo, c.model.ref_path = "ref"; }},
+      {"train.final_dtype is 'fp32'; use auto, float32 or bfloat16", [](Config& c) { c.train.final_dtype = "fp32"; }},
       {"plan.calibrate_steps is -1", [](Config& c) { c.plan.calibrate_steps = -1; }},
       {"plan.costs is c.yaml and plan.calibrate_steps is 3: give the file",
        [](Config& c) { c.plan = {.costs = "c.yaml", .calibrate_steps = 3}; }}};

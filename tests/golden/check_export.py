@@ -1,6 +1,10 @@
-"""Loads what model_golden_test exported with Transformers and compares its logits with ours. By hand, not in ctest:
+"""Loads what tests exported with Transformers and compares its logits with ours. By hand, not in ctest:
 
-  build/bin/model_golden_test --gtest_filter='ModelExport*' && python tests/golden/check_export.py build/model_export
+  for test in model_golden trainer_tied_weights trainer_pad_token; do build/release/bin/${test}_test; done
+  python tests/golden/check_export.py build/release/model_export
+
+Folders are called NAME-DTYPE[-...]; NAME-DTYPE.logits.safetensors beside one holds token ids and our logits or scores.
+Reward models that trained on samples which end in token 1, reward_*, must be scored there, alone and in batches.
 """
 import pathlib
 import sys
@@ -27,5 +31,17 @@ for logits_file in sorted(pathlib.Path(sys.argv[1]).glob("*.logits.safetensors")
     difference = ((theirs - ours["logits"]).abs().max() / theirs.abs().max()).item()
     print(f"{folder.name:32s} {'score' if score else 'logits'} relative difference {difference:.3g}")
     worst[dtype] = max(worst.get(dtype, 0.0), difference)
+for folder in sorted(pathlib.Path(sys.argv[1]).glob("reward_*")):
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="auto").eval()
+    pad, samples = model.config.pad_token_id, [[5, 6, 7, 1], [5, 6, 7, 7, 1], [1]]
+    batch = torch.full((len(samples), max(map(len, samples))), pad)
+    for row, ids in enumerate(samples):
+        batch[row, :len(ids)] = torch.tensor(ids)
+    with torch.no_grad():
+        at_last = torch.stack([model.score(model.model(torch.tensor([ids])).last_hidden_state[0, -1])[0] for ids in samples])
+        alone = torch.cat([model(torch.tensor([ids])).logits[0] for ids in samples])
+        together = model(batch, attention_mask=batch.ne(pad)).logits[:, 0]
+    print(f"{folder.name:32s} pad {pad}, scores {at_last.tolist()}")
+    assert torch.allclose(alone, at_last, atol=1e-5) and torch.allclose(together, at_last, atol=1e-5)
 print(worst)
 assert worst[torch.float64] < 1e-10 and worst[torch.float32] < 1e-5

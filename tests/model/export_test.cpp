@@ -26,10 +26,11 @@ void export_model(const Transformer& model, at::ScalarType dtype, const std::str
   checkpoint::NamedTensors tensors;
   for (const auto& parameter : model.parameters()) tensors.emplace_back(parameter->name, parameter->value.detach());
   const bool reward = tensors.back().first == kScoreWeight;
-  checkpoint::export_hf_directory(folder, tensors,
-                                  {.config_json = arch::export_config_json(model.config(), dtype_name(dtype), reward),
-                                   .copy_from = from,
-                                   .max_shard_bytes = 40000});
+  checkpoint::export_hf_directory(
+      folder, tensors,
+      {.config_json = arch::export_config_json(model.config(), {.dtype = dtype_name(dtype), .reward_head = reward}),
+       .copy_from = from,
+       .max_shard_bytes = 40000});
 }
 
 /// Our logits (or scores) for one sample, where check_export.py finds them.

@@ -3,6 +3,7 @@
 // nowhere else: whoever computes reads features. Fields that are not understood are kept and written back.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -71,14 +72,31 @@ Model model_of_shape(std::string_view family, const ModelShape& shape);
 /// The presets of ModelOptions::preset; throws ConfigError listing them.
 Model preset_config(std::string_view name);
 
-/// config.json for an export: the input's own fields, with architectures, dtype (in the spelling the input used) and,
-/// for a reward model, num_labels 1 and the sequence-classification architecture.
-std::string export_config_json(const Model& model, std::string_view dtype, bool reward_head);
+/// What a config.json says of an export.
+struct ExportConfig {
+  std::string_view dtype;
+  bool reward_head = false;
+  std::optional<int64_t> pad_token_id = std::nullopt;  ///< none: the input's
+};
+
+/// config.json for an export: the input's own fields, with architectures, dtype (in the spelling the input used),
+/// tie_word_embeddings where the model's is another and, for a reward model, num_labels 1 and the
+/// sequence-classification architecture.
+std::string export_config_json(const Model& model, const ExportConfig& as);
+
+/// The config.json's pad_token_id; none where it has none or one outside the vocabulary.
+std::optional<int64_t> pad_token_id(const Model& model);
+
+/// Why weights of `other` do not compute what `model` does with others: config.json's names of the fields that differ,
+/// with both values. "" where they do. Ties of the embedding may differ.
+std::string difference(const Model& model, const Model& other);
 
 /// Name of a reward model's score head [1,H]; a base model's directory lacks it.
 inline constexpr const char* kScoreWeight = "score.weight";
 /// Name of the embedding, and of its copy where it serves as the head on another stage.
 inline constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";
+/// Name of the language model's head where it is not the embedding.
+inline constexpr const char* kHeadWeight = "lm_head.weight";
 
 using NamedShape = std::pair<std::string, std::vector<int64_t>>;
 /// Every weight of the whole model in Hugging Face order: embedding, layers, norm, head (absent when tied).

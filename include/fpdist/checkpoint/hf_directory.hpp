@@ -6,11 +6,16 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "fpdist/checkpoint/safetensors.hpp"
+
+namespace fpdist::arch {
+struct Model;
+}
 
 namespace fpdist::checkpoint {
 
@@ -20,15 +25,21 @@ struct TensorPart {
   int64_t dim = -1, begin = 0, size = 0;
 };
 
-/// config.json plus model.safetensors, or the shards that model.safetensors.index.json names.
+/// config.json plus model.safetensors, or the shards that model.safetensors.index.json names. Tensors go by the names
+/// of a causal language model, `model.` first; as with Transformers a file may lack that prefix, or have it once more.
 class HfDirectory {
  public:
   /// Throws ModelFileError naming what is missing or does not fit together.
   explicit HfDirectory(const std::string& path);
   const std::string& config_json() const { return config_json_; }
   std::string config_path() const;
-  bool contains(const std::string& name) const { return file_of_.count(name) != 0; }
+  bool contains(const std::string& name) const { return stored_name(name).has_value(); }
+  /// As the files spell them.
   std::vector<std::string> names() const;
+  /// Those of them that stand for none of `wanted`.
+  std::vector<std::string> names_besides(const std::vector<std::string>& wanted) const;
+  /// Whether two tensors that it contains are equal in shape, dtype and every value.
+  bool are_equal(const std::string& one, const std::string& other) const;
   /// Copies tensor `name` into `destination`, cast to its dtype (no gradient is recorded). Throws ModelFileError when
   /// it is absent, of another shape, or holds integers where floats are wanted.
   void read_into(const std::string& name, at::Tensor& destination) const;
@@ -37,17 +48,22 @@ class HfDirectory {
   /// not lie in `full_shape`.
   void read_slice_into(const std::string& name, at::IntArrayRef full_shape, int64_t dim, int64_t begin,
                        at::Tensor& destination) const;
-  /// All that the two have copied so far, in order.
+  /// All that the two have copied so far, in order, by the names that the files have.
   const std::vector<TensorPart>& parts_read() const { return parts_read_; }
   const std::string& path() const { return path_; }
-  /// Throws ModelFileError when there is no such tensor.
+  /// The file of a tensor as names() spells it. Throws ModelFileError when there is no such tensor.
   const SafetensorsFile& file_with(const std::string& name) const;
 
  private:
+  std::optional<std::string> stored_name(const std::string& name) const;
   std::string path_, config_json_;
   std::map<std::string, std::shared_ptr<SafetensorsFile>> file_of_;
   mutable std::vector<TensorPart> parts_read_;  // a record, which changes nothing that a reader sees
 };
+
+/// Whether the embedding serves as the head, as Transformers 5 decides it: where config.json ties them, and not where
+/// the weights hold both with other values.
+bool ties_embedding(const HfDirectory& directory, const arch::Model& model);
 
 struct ExportOptions {
   std::string config_json;

@@ -24,7 +24,8 @@ struct Settled {
 
 /// `config`, which validate has accepted, as a job of `ranks` ranks runs it. Settling a settled configuration again
 /// changes nothing. Not collective. Throws ConfigError, naming key and cure, where ranks or model do not divide over
-/// the mesh and for costs of another model, ModelFileError for a config.json that is missing or not understood.
+/// the mesh and for costs of another model, ModelFileError for a config.json that is missing or not understood,
+/// and for a model.ref_path of another architecture, naming what differs.
 Settled settle(Config config, int ranks);
 
 /// The text of config.resolved.yaml: parse_command_line and settle for as many ranks give the same job back. Keys that

@@ -12,6 +12,9 @@ struct ModelOptions {
   std::string path;
   /// Built-in shape with seeded random weights: tiny (a Llama small enough for 8 ranks on 2 cores).
   std::string preset;
+  /// Directory of the frozen model that a loss compares with, of the same architecture. Empty: the model as it is
+  /// before the first step.
+  std::string ref_path = "";
   /// Seed of a preset's weights and of a new score head.
   uint64_t seed = 0;
   /// float32 | bfloat16 | float64: weights and activations. Weights on disk are cast to it.

@@ -19,6 +19,9 @@ struct TrainOptions {
   int64_t logging_steps = 1;
   /// Export an HF directory checkpoint-<step> every n-th step; 0 is only at the end.
   int64_t save_steps = 0;
+  /// float32 | bfloat16 | auto: dtype of exported weights, final/ and checkpoint-<step>/. auto is model.dtype; wider
+  /// ones come from the optimizer's masters.
+  std::string final_dtype = "auto";
   /// Peak of one rank's processor in TFLOP/s, for `mfu`; 0: unknown, mfu is null.
   double peak_tflops = 0.0;
   /// Write the planned and the measured timeline of the first n steps, all ranks, as output_dir/trace-<step>.json.

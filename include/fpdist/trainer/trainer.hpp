@@ -68,8 +68,11 @@ class Trainer {
   /// Collective. Reads the data, trains max_steps steps, writes config.resolved.yaml (from which as many ranks
   /// repeat the run), metrics.jsonl, logs, checkpoints and final/ into output_dir.
   void train();
-  /// Collective. Writes the weights as a Hugging Face directory.
-  void save(const std::string& directory);
+  /// Collective. Writes the weights as a Hugging Face directory, in train.final_dtype. `log` hears, on every rank
+  /// alike, where a bfloat16 export drops most of what training did, and of a pad token that a reward model had to be
+  /// given. Where weights wider than the model's are asked for, the last step's gradients are gone afterwards.
+  void save(const std::string& directory, LogSink& log);
+  void save(const std::string& directory) { save(directory, log()); }
   /// Collective, for inspection and tests: every whole weight, or the last step's whole clipped gradient, by Hugging
   /// Face name on rank 0; nothing on the others. Holds the whole model in memory.
   std::map<std::string, at::Tensor> gather_weights();

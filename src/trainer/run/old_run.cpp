@@ -22,7 +22,7 @@ const char kExports[] = R"((final|checkpoint-\d+)(\.tmp)?)";
 
 bool is_input(const fs::path& path, const config::Config& config) {
   std::vector<std::string> inputs = config.data.path;
-  inputs.insert(inputs.end(), {config.model.path, config.plan.costs});
+  inputs.insert(inputs.end(), {config.model.path, config.model.ref_path, config.plan.costs});
   return std::any_of(inputs.begin(), inputs.end(), [&](const std::string& input) {
     std::error_code error;
     return !input.empty() && fs::equivalent(path, input, error);

@@ -8,7 +8,7 @@ namespace fpdist::trainer {
 /// Not collective: removes from train.output_dir every file that an earlier run wrote there (config.resolved.yaml,
 /// metrics.jsonl, costs.yaml, trace-N.*, logs/rank_N.*, the exports checkpoint-N/ and final/), what a killed run left
 /// of them, and their folders where nothing else is in them. All other files stay, and so does what `config` itself
-/// reads: model.path, data.path, plan.costs. Throws DiskError.
+/// reads: model.path, model.ref_path, data.path, plan.costs. Throws DiskError.
 void remove_old_run(const config::Config& config);
 
 }  // namespace fpdist::trainer

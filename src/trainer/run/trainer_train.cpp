@@ -91,11 +91,11 @@ class RunRecord {
       if (metrics_) metrics_->write(metrics);
     }
     if (!is_last && options_.save_steps > 0 && metrics.step % options_.save_steps == 0)
-      trainer_.save(text(options_.output_dir, "/checkpoint-", metrics.step));
+      trainer_.save(text(options_.output_dir, "/checkpoint-", metrics.step), quiet_);
   }
   void end() {
     if (metrics_) metrics_->close();
-    trainer_.save(options_.output_dir + "/final");
+    trainer_.save(options_.output_dir + "/final", log_);
     log_.info(text("done: ", static_cast<int64_t>(computed_), " tokens computed for ", static_cast<int64_t>(logical_),
                    ": sharing ratio ", logical_ / computed_, "; weights in ", options_.output_dir, "/final"));
   }
@@ -107,6 +107,7 @@ class RunRecord {
   loss::Shown shown_;
   bool is_first_;
   RankLog log_;
+  NullLog quiet_;                       // what there is to say of exports is said of the last
   std::optional<MetricsFile> metrics_;  // rank 0
   Clock::time_point start_;
   double logical_ = 0, computed_ = 0;  // tokens

@@ -4,9 +4,13 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <stdexcept>
+#include <string>
+#include <system_error>
 
+#include "fpdist/core/error.hpp"
 #include "fpdist/plan/schedule.hpp"
 #include "src/core/index.hpp"
 #include "src/parallel/pipeline/executor.hpp"
@@ -82,6 +86,26 @@ class ReferenceRun final : public parallel::StepWork {
 
 }  // namespace
 
+std::string reference_warning(std::span<const data::Group> groups, const loss::Needs& needs, const Config& config) {
+  const auto brings = [](const data::Sample& sample) { return !sample.ref_logp.empty(); };
+  const bool any = std::any_of(groups.begin(), groups.end(), [&](const data::Group& group) {
+    return std::any_of(group.sample.begin(), group.sample.end(), brings);
+  });
+  const std::string& own = config.model.ref_path;
+  if (any && !needs.reference)
+    return "the data's reference log-probs are not read: the loss compares with none (loss.beta)";
+  if (!needs.reference) return "";
+  if (has_reference_logps(groups))
+    return own.empty() ? "" : text("model.ref_path ", own, " is not used: the data bring the reference's log-probs");
+  std::error_code ignored;
+  const std::filesystem::path output = std::filesystem::path(config.model.path + "/..").lexically_normal();
+  if (own.empty() && !config.model.path.empty() && std::filesystem::exists(output / "config.resolved.yaml", ignored))
+    return text("model.path ", config.model.path,
+                " was written by a run: its weights are the reference now; model.ref_path ",
+                "names another, such as the model that run began with");
+  return "";
+}
+
 bool has_reference_logps(std::span<const data::Group> groups) {
   for (const data::Group& group : groups)
     for (const data::Sample& sample : group.sample)
@@ -89,15 +113,18 @@ bool has_reference_logps(std::span<const data::Group> groups) {
   return true;
 }
 
-Reference::Reference(const std::vector<std::unique_ptr<model::Transformer>>& policy) {
+std::vector<std::unique_ptr<model::Transformer>> frozen_copy(
+    const std::vector<std::unique_ptr<model::Transformer>>& policy) {
   const at::NoGradGuard copying;
+  std::vector<std::unique_ptr<model::Transformer>> runs;
   for (const auto& run : policy) {
     model::TransformerOptions options = run->options();
     options.trainable = options.gradient_checkpointing = options.defer_weight_gradients = false;
-    runs_.push_back(std::make_unique<model::Transformer>(run->config(), options));
+    runs.push_back(std::make_unique<model::Transformer>(run->config(), options));
     for (size_t p = 0; p < run->parameters().size(); ++p)
-      runs_.back()->parameters()[p]->value.copy_(run->parameters()[p]->value);
+      runs.back()->parameters()[p]->value.copy_(run->parameters()[p]->value);
   }
+  return runs;
 }
 
 void Reference::store_logps(std::span<data::Group> groups, size_t per_step, const Job& job,

@@ -1,27 +1,39 @@
 #pragma once
-// trainer (private): Reference, the frozen copy of the first weights whose log-probs a loss compares with.
+// trainer (private): Reference, the frozen model whose log-probs a loss compares with: a copy of the first weights, or
+// those of a directory of its own.
 
 #include <memory>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/sample.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "fpdist/model/transformer.hpp"
 #include "src/trainer/job.hpp"
 #include "src/trainer/planning/step_planner.hpp"
 
 namespace fpdist::trainer {
 
+/// Frozen runs with the same weights as `policy`.
+std::vector<std::unique_ptr<model::Transformer>> frozen_copy(
+    const std::vector<std::unique_ptr<model::Transformer>>& policy);
+
 /// Whether every sample of the groups brings the reference's log-probs with it.
 bool has_reference_logps(std::span<const data::Group> groups);
+
+/// What a user may not expect of the reference of a run over `groups`; "" where there is nothing: log-probs or a
+/// model.ref_path that nobody reads, weights of an earlier run that become their own reference.
+std::string reference_warning(std::span<const data::Group> groups, const loss::Needs& needs, const Config& config);
 
 class Reference {
  public:
   /// None: no sample is ever compared, or only with what it brings.
   Reference() = default;
-  /// The same weights as `policy`, frozen.
-  explicit Reference(const std::vector<std::unique_ptr<model::Transformer>>& policy);
+  /// Frozen runs of layers, as this rank's policy has them.
+  explicit Reference(std::vector<std::unique_ptr<model::Transformer>> runs) : runs_(std::move(runs)) {}
 
   bool is_there() const { return !runs_.empty(); }
   /// Own runs of layers, in model order.

@@ -4,6 +4,9 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <functional>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
@@ -11,7 +14,6 @@
 #include "fpdist/loss/spec.hpp"
 #include "src/checkpoint/same_weights.hpp"
 #include "src/core/index.hpp"
-#include "src/trainer/job.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -29,23 +31,84 @@ std::vector<model::StageLayers> split_layers(const std::vector<int64_t>& layers)
   return runs;
 }
 
-/// Fills the own slices from the directory; returns the names that it lacks.
-std::string read_weights(const checkpoint::HfDirectory& directory, uint64_t seed, model::Transformer& run) {
+/// What a run's weights are read from.
+struct Source {
+  const checkpoint::HfDirectory& directory;
+  bool ties_embedding;  ///< the head may stand for it
+  uint64_t seed;        ///< of a score head that a base model has not
+};
+
+/// The directory's name of a parameter; none where it lacks it.
+std::optional<std::string> name_in(const Source& from, const std::string& parameter) {
+  if (from.directory.contains(parameter)) return parameter;
+  const bool is_embedding = parameter == arch::kEmbeddingWeight && from.ties_embedding;
+  if (is_embedding && from.directory.contains(arch::kHeadWeight)) return arch::kHeadWeight;
+  return std::nullopt;
+}
+
+/// The parameter's slice of the tensor, in the destination's dtype.
+void read_slice(const Source& from, const std::string& name, const ops::Parameter& parameter, at::Tensor& destination) {
+  const ops::Sharding& sharding = parameter.sharding;
+  const at::IntArrayRef full = sharding.dim < 0 ? destination.sizes() : at::IntArrayRef(sharding.full_shape);
+  from.directory.read_slice_into(name, full, sharding.dim, sharding.begin, destination);
+}
+
+/// Fills the own slices; returns the names that the directory lacks.
+std::string read_weights(const Source& from, model::Transformer& run) {
   const at::NoGradGuard filling;
   std::string missing;
   for (const auto& parameter : run.parameters()) {
-    if (directory.contains(parameter->name)) {
-      const ops::Sharding& sharding = parameter->sharding;
-      const at::IntArrayRef full = sharding.dim < 0 ? parameter->value.sizes() : at::IntArrayRef(sharding.full_shape);
-      directory.read_slice_into(parameter->name, full, sharding.dim, sharding.begin, parameter->value);
-    } else if (parameter->name == model::kScoreWeight) {
-      run.initialize(seed, parameter->name);  // a base model has no score head yet
-    } else {
+    if (const auto name = name_in(from, parameter->name))
+      read_slice(from, *name, *parameter, parameter->value);
+    else if (parameter->name == model::kScoreWeight)
+      run.initialize(from.seed, parameter->name);  // a base model has no score head yet
+    else
       missing += (missing.empty() ? "" : ", ") + parameter->name;
-    }
   }
   return missing;
 }
+
+/// Why weights may be missing.
+std::string missing_text(const std::string& path, const std::string& missing, const arch::Model& model) {
+  const std::string head = arch::kHeadWeight;
+  return text(path, " lacks weights that its config.json asks for: ", missing,
+              missing == head && !model.tie_word_embeddings
+                  ? ": where the embedding is the head, say \"tie_word_embeddings\": true in config.json"
+                  : ": is this a complete causal language model?");
+}
+
+/// The runs of layers of this rank as `common` says but for their layers; `fill` writes their weights.
+template <typename Fill>
+std::vector<std::unique_ptr<model::Transformer>> make_runs(const Config& config, const arch::Model& shape,
+                                                           const comm::Mesh& mesh, model::TransformerOptions common,
+                                                           Fill fill) {
+  const std::vector<model::StageLayers> all = split_layers(config.parallel.layers);
+  std::vector<std::unique_ptr<model::Transformer>> own;
+  common.dtype = scalar_type(config.model.dtype), common.tp = &mesh.tp();
+  for (int run = 0; run < config.parallel.virtual_stages; ++run) {
+    common.layers = all[index(run * mesh.shape().pp + mesh.at().pp)];
+    own.push_back(std::make_unique<model::Transformer>(shape, common));
+    fill(*own.back());
+  }
+  return own;
+}
+
+/// Reads the weights of every run; throws ModelFileError with the names of all that are missing.
+class Filling {
+ public:
+  Filling(std::string path, const Source& from, const arch::Model& model)
+      : path_(std::move(path)), from_(from), model_(model) {}
+  void operator()(model::Transformer& run) {
+    const std::string lacks = read_weights(from_, run);
+    if (!lacks.empty()) missing_ += (missing_.empty() ? "" : ", ") + lacks;
+  }
+  void finish() const { check<ModelFileError>(missing_.empty(), missing_text(path_, missing_, model_)); }
+
+ private:
+  std::string path_, missing_;
+  Source from_;
+  const arch::Model& model_;
+};
 
 }  // namespace
 
@@ -55,33 +118,46 @@ bool ties_stages(const Config& config, const arch::Model& model) {
 
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const arch::Model& shape,
                                                             const comm::Mesh& mesh, at::Device where) {
-  const std::vector<model::StageLayers> all = split_layers(config.parallel.layers);
-  std::vector<std::unique_ptr<model::Transformer>> own;
-  std::optional<checkpoint::HfDirectory> directory;
-  if (!config.model.path.empty()) directory.emplace(config.model.path);
-  std::string missing;
-  for (int run = 0; run < config.parallel.virtual_stages; ++run) {
-    const model::TransformerOptions options{
-        .dtype = scalar_type(config.model.dtype),
-        .device = where,
-        .head = head_of(config),
-        .trainable = true,
-        .gradient_checkpointing = config.model.gradient_checkpointing,
-        .defer_weight_gradients = config.parallel.schedule == plan::Schedule::kZeroBubble,
-        .layers = all[index(run * mesh.shape().pp + mesh.at().pp)],
-        .tp = &mesh.tp()};
-    own.push_back(std::make_unique<model::Transformer>(shape, options));
-    if (directory) {
-      const std::string lacks = read_weights(*directory, config.model.seed, *own.back());
-      if (!lacks.empty()) missing += (missing.empty() ? "" : ", ") + lacks;
-    } else {
-      own.back()->initialize(config.model.seed);
-    }
+  const model::TransformerOptions options{
+      .device = where,
+      .head = head_of(config),
+      .gradient_checkpointing = config.model.gradient_checkpointing,
+      .defer_weight_gradients = config.parallel.schedule == plan::Schedule::kZeroBubble};
+  const uint64_t seed = config.model.seed;
+  if (config.model.path.empty())
+    return make_runs(config, shape, mesh, options, [seed](model::Transformer& run) { run.initialize(seed); });
+  const checkpoint::HfDirectory directory(config.model.path);
+  Filling filling(config.model.path, {directory, shape.tie_word_embeddings, seed}, shape);
+  auto runs = make_runs(config, shape, mesh, options, std::ref(filling));
+  filling.finish();
+  checkpoint::check_same_weights(directory, mesh.world());
+  return runs;
+}
+
+void read_unrounded(const Config& config, const arch::Model& shape, const std::vector<ops::ParameterPtr>& parameters) {
+  const at::NoGradGuard filling;
+  const checkpoint::HfDirectory directory(config.model.path);
+  const Source from{directory, shape.tie_word_embeddings, config.model.seed};
+  for (const auto& parameter : parameters) {
+    if (const auto name = name_in(from, parameter->name))
+      read_slice(from, *name, *parameter, parameter->main_grad);
+    else
+      parameter->main_grad.copy_(parameter->value);  // a score head that was seeded
   }
-  check<ModelFileError>(missing.empty(), config.model.path, " lacks weights that its config.json asks for: ", missing,
-                        ": is this a complete causal language model?");
-  if (directory) checkpoint::check_same_weights(*directory, mesh.world());
-  return own;
+}
+
+std::vector<std::unique_ptr<model::Transformer>> load_reference(const Job& job) {
+  const std::string& path = job.config.model.ref_path;
+  const checkpoint::HfDirectory directory(path);
+  arch::Model shape = arch::parse_model_config(directory.config_json(), directory.config_path());
+  NullLog quiet;
+  fit_to_weights(shape, directory, Head::kLanguageModel, job.world.rank() == 0 ? job.log : quiet);
+  Filling filling(path, {directory, shape.tie_word_embeddings, 0}, shape);
+  auto runs =
+      make_runs(job.config, shape, job.mesh, {.device = job.device->where(), .trainable = false}, std::ref(filling));
+  filling.finish();
+  checkpoint::check_same_weights(directory, job.mesh.world());
+  return runs;
 }
 
 OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& runs, bool ties_stages) {

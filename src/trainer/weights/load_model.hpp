@@ -12,6 +12,7 @@
 #include "fpdist/config/config.hpp"
 #include "fpdist/model/transformer.hpp"
 #include "fpdist/ops/parameter.hpp"
+#include "src/trainer/job.hpp"
 
 namespace fpdist::trainer {
 
@@ -23,6 +24,15 @@ bool ties_stages(const config::Config& config, const arch::Model& model);
 /// ranks have read from different models.
 std::vector<std::unique_ptr<model::Transformer>> load_model(const config::Config& config, const arch::Model& shape,
                                                             const comm::Mesh& mesh, at::Device where);
+
+/// Writes the parameters as model.path has them, in the dtype of their main grads and over these: what values of fewer
+/// bits were rounded from.
+void read_unrounded(const config::Config& config, const arch::Model& shape,
+                    const std::vector<ops::ParameterPtr>& parameters);
+
+/// load_model for the frozen model in model.ref_path, whose embedding may be tied where the policy's is not.
+/// Collective.
+std::vector<std::unique_ptr<model::Transformer>> load_reference(const Job& job);
 
 /// All parameters of this rank's runs, those whose gradients other ranks complete last; `late`: where these begin in
 /// FlatParameters' order.

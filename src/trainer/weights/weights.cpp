@@ -56,11 +56,21 @@ Weights::Weights(const Job& job)
       optimizer_(make_optimizers(flat_, reducer_, job.config.optim)),
       kv_replicas_(split_kv_replicas(job)) {
   reducer_.set_order_of_use(ordered_.by_use);
+  if (job.dtype() != job.sum_dtype() && !job.config.model.path.empty()) set_unrounded_masters();
+  for (const optim::AdamW& optimizer : optimizer_) first_.push_back(sample_of(optimizer.master()).clone());
+}
+
+void Weights::set_unrounded_masters() {
+  read_unrounded(job_.config, job_.model, all());
+  const std::vector<at::Tensor> pieces = reducer_.gradients();
+  for (size_t i = 0; i < pieces.size(); ++i) optimizer_[i].set_master(pieces[i]);
+  flat_.main_grad().zero_();
 }
 
 void Weights::begin_step() {
   flat_.begin_gradients();
   reducer_.begin();
+  has_gradients_ = true;
 }
 
 std::optional<Exchanged> Weights::before_use(std::span<const ops::ParameterPtr> parameters) {
@@ -118,6 +128,24 @@ Updated Weights::update(const UpdateRequest& request) {
     updated.exchanges.push_back({.begin = begin, .end = device.mark()});
   }
   return updated;
+}
+
+void Weights::gather_masters() {
+  settle();
+  flat_.settle_gradients(0, all().size());
+  const std::vector<at::Tensor> pieces = reducer_.gradients();
+  for (size_t i = 0; i < pieces.size(); ++i) at::Tensor(pieces[i]).copy_(optimizer_[i].master());
+  has_gradients_ = false;
+  reducer_.gather_gradients();
+}
+
+Rounding Weights::rounding() {
+  settle();
+  at::Tensor counts = at::zeros({2}, job_.tensor_options(at::kLong));
+  for (size_t i = 0; i < first_.size(); ++i) counts += moved_and_lost(first_[i], sample_of(optimizer_[i].master()));
+  job_.mesh.world().all_reduce(counts);
+  const at::Tensor all = job_.device->download(counts);
+  return {.moved = all[0].item<int64_t>(), .lost = all[1].item<int64_t>()};
 }
 
 ops::FlatParameters& Weights::parameters() {

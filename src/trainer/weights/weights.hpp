@@ -18,6 +18,7 @@
 #include "src/parallel/zero/zero_reducer.hpp"
 #include "src/trainer/job.hpp"
 #include "src/trainer/weights/load_model.hpp"
+#include "src/trainer/weights/rounding.hpp"
 
 namespace fpdist::trainer {
 
@@ -92,15 +93,26 @@ class Weights {
   void visit(const std::function<void(const TrainedWeight&)>& visitor);
   /// Every rank gets the whole of the summed gradients.
   void gather_gradients() { reducer_.gather_gradients(); }
+  /// Every rank gets the whole masters, in the place of the gradients, which are gone until the next step.
+  void gather_masters();
+  bool has_gradients() const { return has_gradients_; }
+  /// Over all ranks, of a sample of the weights: what rounding them to bfloat16 leaves of the training so far.
+  /// Collective over the world.
+  Rounding rounding();
 
  private:
+  /// Masters of a model in fewer bits than the directory that it was read from are the directory's values.
+  void set_unrounded_masters();
+
   const Job& job_;
   std::vector<std::unique_ptr<model::Transformer>> runs_;
   bool ties_stages_;  ///< the embedding serves as the head on another stage
+  bool has_gradients_ = true;
   OrderedParameters ordered_;
   ops::FlatParameters flat_;
   parallel::ZeroReducer reducer_;
   std::vector<optim::AdamW> optimizer_;              ///< one a piece of the reducer
+  std::vector<at::Tensor> first_;                    ///< [pieces] sample of the masters ahead of the first step
   std::unique_ptr<comm::Communicator> kv_replicas_;  ///< tp ranks that hold the same KV heads
 };
 

@@ -1,10 +1,13 @@
 #include "src/trainer/weights/whole_weights.hpp"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/core/error.hpp"
 #include "src/checkpoint/gather.hpp"
 
 namespace fpdist::trainer {
@@ -12,11 +15,14 @@ namespace {
 
 checkpoint::Gatherer gatherer_of(const Job& job, Weights& weights, WholeOf what) {
   const bool are_values = what == WholeOf::kValues;
+  check(what != WholeOf::kGradients || weights.has_gradients(),
+        "the last step's gradients are gone: an export of masters took their place");
   std::vector<checkpoint::TensorSpec> whole;
   for (auto& [name, shape] : arch::parameters(job.model, weights.head()))
     whole.push_back({name, are_values ? job.dtype() : job.sum_dtype(), shape});
   weights.settle();
-  if (!are_values) weights.gather_gradients();
+  if (what == WholeOf::kMasters) weights.gather_masters();
+  if (what == WholeOf::kGradients) weights.gather_gradients();
   std::vector<checkpoint::TensorSlice> own;
   const bool brings = job.mesh.at().dp == 0 && job.mesh.at().cp == 0;
   weights.visit([&](const TrainedWeight& weight) {
@@ -39,12 +45,23 @@ std::map<std::string, at::Tensor> gather_whole(const Job& job, Weights& weights,
   return all;
 }
 
-void save_directory(const Job& job, Weights& weights, const std::string& directory) {
-  checkpoint::Gatherer gatherer = gatherer_of(job, weights, WholeOf::kValues);
+DType export_dtype(const Config& config) {
+  for (const auto& [dtype, name] : kDTypes)
+    if (name == config.train.final_dtype) return dtype;
+  return config.model.dtype;  // auto
+}
+
+void save_directory(const Job& job, Weights& weights, const std::string& directory, const SaveAs& as) {
+  const bool needs_masters = job.dtype() == at::kBFloat16 && as.dtype != DType::kBFloat16;
+  checkpoint::Gatherer gatherer = gatherer_of(job, weights, needs_masters ? WholeOf::kMasters : WholeOf::kValues);
   if (job.world.rank() == 0) {
-    const std::string config_json =
-        arch::export_config_json(job.model, name_of(job.config.model.dtype), weights.head() == Head::kScore);
-    checkpoint::export_hf_directory(directory, gatherer.whole(), [&](size_t tensor) { return gatherer.fetch(tensor); },
+    std::vector<checkpoint::TensorSpec> specs = gatherer.whole();
+    for (checkpoint::TensorSpec& spec : specs) spec.dtype = scalar_type(as.dtype);
+    const std::string config_json = arch::export_config_json(
+        job.model,
+        {.dtype = name_of(as.dtype), .reward_head = weights.head() == Head::kScore, .pad_token_id = as.pad_token_id});
+    checkpoint::export_hf_directory(directory, specs,
+                                    [&](size_t tensor) { return gatherer.fetch(tensor).to(specs[tensor].dtype); },
                                     {.config_json = config_json, .copy_from = job.config.model.path});
   } else {
     gatherer.give_all();

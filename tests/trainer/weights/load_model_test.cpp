@@ -41,7 +41,8 @@ class LoadModel : public ::testing::Test {
     checkpoint::NamedTensors tensors = tensors_of(*loaded_by(preset_));
     std::erase_if(tensors, [&](const auto& tensor) { return tensor.first == without; });
     checkpoint::export_hf_directory(
-        dir_.string(), tensors, {.config_json = arch::export_config_json(shape, "float32", false), .copy_from = ""});
+        dir_.string(), tensors,
+        {.config_json = arch::export_config_json(shape, {.dtype = "float32"}), .copy_from = ""});
     Config config;
     config.model.path = dir_.string();
     return config;
@@ -95,7 +96,7 @@ TEST_F(LoadModel, ABaseModelGetsASeededScoreHead) {
 TEST_F(LoadModel, TheFrozenCopyIsEqualAndHasNoGradients) {
   std::vector<std::unique_ptr<model::Transformer>> runs;
   runs.push_back(loaded_by(preset_));
-  const Reference reference(runs);
+  const Reference reference(frozen_copy(runs));
   const auto &policy = runs.front(), &frozen = reference.runs().front();
   for (size_t p = 0; p < frozen->parameters().size(); ++p) {
     EXPECT_TRUE(at::equal(frozen->parameters()[p]->value, policy->parameters()[p]->value));
