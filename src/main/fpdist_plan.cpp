@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/method.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "src/files/files.hpp"
 #include "src/main/plan/plan_config.hpp"

@@ -11,7 +11,7 @@
 
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/core/error.hpp"
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/mesh_shape.hpp"
 
 namespace fpdist::comm {
 namespace {

@@ -1,8 +1,9 @@
-#include "fpdist/core/types.hpp"
-
 #include <gtest/gtest.h>
 
+#include "fpdist/core/dtype.hpp"
 #include "fpdist/core/error.hpp"
+#include "fpdist/core/mesh_shape.hpp"
+#include "fpdist/core/method.hpp"
 #include "fpdist/core/rng.hpp"
 #include "tests/support/words/error_of.hpp"
 

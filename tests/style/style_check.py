@@ -111,7 +111,7 @@ CALLS = (
 )
 # Who may ask which method a job trains: the rest asks a loss what it needs. Programs choose one.
 METHOD = re.compile(r"\bMethod::k[A-Z]\w*")
-METHOD_PLACES = ("include/fpdist/core/types.hpp", *(f"{tree}/{room}/" for tree in ("src", "include/fpdist") for room in ("data", "loss", "config")))
+METHOD_PLACES = ("include/fpdist/core/method.hpp", *(f"{tree}/{room}/" for tree in ("src", "include/fpdist") for room in ("data", "loss", "config")))
 # A declaration of that name ends nothing.
 DECLARED = re.compile(r"(?:\bvoid|\]\])\s+(?:\w+::)*abort\s*\(")
 # What opens a brace at the margin and is no function.

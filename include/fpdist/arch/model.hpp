@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/head.hpp"
 
 namespace fpdist::arch {
 

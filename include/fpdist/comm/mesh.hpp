@@ -6,7 +6,7 @@
 
 #include "fpdist/comm/device.hpp"
 #include "fpdist/comm/world.hpp"
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/mesh_shape.hpp"
 
 namespace fpdist::comm {
 

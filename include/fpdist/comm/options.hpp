@@ -2,8 +2,9 @@
 #include <span>
 #include <string>
 
-#include "fpdist/core/types.hpp"
-
+namespace fpdist {
+struct Key;
+}
 namespace fpdist::comm {
 
 struct DeviceOptions {

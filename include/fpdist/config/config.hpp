@@ -2,7 +2,7 @@
 // config: the whole configuration of a run as one plain struct: the sum of each room's options.
 
 #include "fpdist/comm/options.hpp"
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/method.hpp"
 #include "fpdist/data/options.hpp"
 #include "fpdist/loss/options.hpp"
 #include "fpdist/model/options.hpp"

@@ -8,8 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "fpdist/core/types.hpp"
-
+namespace fpdist {
+struct Key;
+}
 namespace fpdist::data {
 
 /// Which end of a text row that is too long stays.

@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "fpdist/core/log.hpp"
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/method.hpp"
 #include "fpdist/data/options.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/data/tokenizer.hpp"

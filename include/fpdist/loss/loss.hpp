@@ -10,7 +10,7 @@
 #include <span>
 #include <string>
 
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/method.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/loss/options.hpp"
 #include "fpdist/loss/spec.hpp"

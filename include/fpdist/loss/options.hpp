@@ -3,8 +3,9 @@
 #include <span>
 #include <string>
 
-#include "fpdist/core/types.hpp"
-
+namespace fpdist {
+struct Key;
+}
 namespace fpdist::loss {
 
 /// TRL 1.16's names and defaults.

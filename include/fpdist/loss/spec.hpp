@@ -6,7 +6,8 @@
 #include <span>
 #include <string_view>
 
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/head.hpp"
+#include "fpdist/core/method.hpp"
 #include "fpdist/loss/options.hpp"
 #include "fpdist/plan/options.hpp"
 

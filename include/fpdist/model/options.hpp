@@ -3,8 +3,11 @@
 #include <span>
 #include <string>
 
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/dtype.hpp"
 
+namespace fpdist {
+struct Key;
+}
 namespace fpdist::model {
 
 struct ModelOptions {

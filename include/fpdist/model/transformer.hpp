@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "fpdist/arch/model.hpp"
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/head.hpp"
 #include "fpdist/model/options.hpp"
 #include "fpdist/model/stage_layers.hpp"
 #include "fpdist/ops/functional.hpp"

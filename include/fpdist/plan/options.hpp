@@ -5,8 +5,11 @@
 #include <string_view>
 #include <vector>
 
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/mesh_shape.hpp"
 
+namespace fpdist {
+struct Key;
+}
 namespace fpdist::plan {
 
 /// Order of a pipeline's forwards and backwards; the spelling in a config is 1f1b | interleaved | zb-h1.

@@ -6,7 +6,6 @@
 #include <span>
 #include <vector>
 
-#include "fpdist/core/types.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/plan/options.hpp"
 #include "fpdist/plan/schedule.hpp"

@@ -4,8 +4,9 @@
 #include <span>
 #include <string>
 
-#include "fpdist/core/types.hpp"
-
+namespace fpdist {
+struct Key;
+}
 namespace fpdist::trainer {
 
 struct TrainOptions {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/method.hpp"
 #include "fpdist/data/options.hpp"
 #include "fpdist/data/sample.hpp"
 #include "src/data/rows/row.hpp"

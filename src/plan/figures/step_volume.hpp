@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "fpdist/arch/model.hpp"
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/mesh_shape.hpp"
 #include "src/plan/figures/plan_figures.hpp"
 
 namespace fpdist::plan {

@@ -10,7 +10,7 @@
 
 #include "fpdist/comm/device.hpp"
 #include "fpdist/config/config.hpp"
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/mesh_shape.hpp"
 #include "fpdist/plan/op.hpp"
 #include "fpdist/plan/step_plan.hpp"
 #include "src/core/checksum.hpp"

@@ -8,7 +8,7 @@
 #include "fpdist/arch/model.hpp"
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/comm/mesh.hpp"
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/mesh_shape.hpp"
 #include "src/trainer/report/step_record.hpp"
 
 namespace fpdist::trainer {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "fpdist/core/log.hpp"
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/method.hpp"
 #include "fpdist/data/reader.hpp"
 #include "fpdist/data/tokenizer.hpp"
 #include "fpdist/loss/spec.hpp"

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "fpdist/core/method.hpp"
 #include "fpdist/core/rng.hpp"
-#include "fpdist/core/types.hpp"
 #include "fpdist/data/sample.hpp"
 #include "fpdist/loss/spec.hpp"
 

@@ -1,16 +1,10 @@
-#include "fpdist/core/types.hpp"
+#include "fpdist/core/mesh_shape.hpp"
 
 #include <utility>
 
 #include "fpdist/core/error.hpp"
-#include "src/core/names.hpp"
 
 namespace fpdist {
-
-std::string_view name_of(Method method) { return find_name(kMethods, method); }
-Method method_from_name(std::string_view name) { return find_value(kMethods, "method", name); }
-std::string_view name_of(DType dtype) { return find_name(kDTypes, dtype); }
-DType dtype_from_name(std::string_view name) { return find_value(kDTypes, "dtype", name); }
 
 MeshShape resolve_mesh(MeshShape wanted, int world_size) {
   int open = 0, known = 1;

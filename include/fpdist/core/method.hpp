@@ -1,0 +1,17 @@
+#pragma once
+// core: what the trainer optimises.
+
+#include <array>
+#include <string_view>
+#include <utility>
+
+namespace fpdist {
+
+/// What the trainer optimises; the spelling in a config is sft | dpo | reward | grpo.
+enum class Method { kSft, kDpo, kReward, kGrpo };
+inline constexpr std::array<std::pair<Method, std::string_view>, 4> kMethods{
+    {{Method::kSft, "sft"}, {Method::kDpo, "dpo"}, {Method::kReward, "reward"}, {Method::kGrpo, "grpo"}}};
+std::string_view name_of(Method method);
+Method method_from_name(std::string_view name);  ///< throws ConfigError listing the valid names
+
+}  // namespace fpdist
