@@ -14,12 +14,12 @@
 namespace fpdist::ops {
 
 struct PartialLogprob {
-  at::Tensor logit;    ///< [S] in A: of each target, divided by the temperature; -inf for a target elsewhere
-  at::Tensor lse;      ///< [R] in A: over the slice alone; -inf for an empty one
-  at::Tensor entropy;  ///< [R] in A: of the slice's own distribution
-  at::Tensor best;     ///< [R] in A: the largest logit
-  at::Tensor argmax;   ///< [R] int64: where it is, in ids of the slice; the first of equals
-  at::Tensor logits;   ///< kept for the backward, which uses them up; undefined where nothing was
+  at::Tensor logit;     ///< [S] in A: of each target, divided by the temperature; -inf for a target elsewhere
+  at::Tensor lse;       ///< [R] in A: over the slice alone; -inf for an empty one
+  at::Tensor entropy;   ///< [R] in A: of the slice's own distribution
+  at::Tensor best;      ///< [R] in A: the largest logit
+  at::Tensor argmax;    ///< [R] int64: where it is, in ids of the slice; the first of equals
+  at::Tensor logits{};  ///< kept for the backward, which uses them up; undefined where nothing was
 };
 
 /// What the slices' rows have in common once they are merged.
