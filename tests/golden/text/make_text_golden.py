@@ -43,7 +43,7 @@ ROWS = {
     "chat_pairs": [{"prompt": [QUESTION], "chosen": says("6"), "rejected": says("5, I think")},
                    {"prompt": [SYSTEM, QUESTION, THINKING, AGAIN], "chosen": says("8"), "rejected": says("9")}],
     "implicit_pairs": [{"chosen": "Q: 1+1 A: two", "rejected": "Q: 1+1 A: three"}, {"chosen": "the same text", "rejected": "the same text and more"},
-                       {"chosen": "Größe äu", "rejected": "Größe äö"}, {"chosen": "one two", "rejected": "one three"}],
+                       {"chosen": "Größe äu", "rejected": "Größe äö"}, {"chosen": "Is it so? zany", "rejected": "Is it so? quiz"}, {"chosen": "one two", "rejected": "one three"}],
     "implicit_chat_pairs": [{"chosen": [QUESTION, *says("6")], "rejected": [QUESTION, *says("7")]},
                             {"chosen": [SYSTEM, QUESTION, THINKING, AGAIN, *says("8")], "rejected": [SYSTEM, QUESTION, THINKING, AGAIN, *says("9")]}],
     "labelled": strings(lambda i, prompt: {"prompt": prompt, "completion": ANSWERS[i], "label": i % 2 == 0}),
