@@ -1,6 +1,14 @@
 // The trainer on a GPU against the trainer on the CPU. Skipped, loudly, where there is none.
 
+#include <dlfcn.h>
+
+#include <filesystem>
+
+#include "fpdist/arch/model.hpp"
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "tests/emulation/cuda/kernel_counts.hpp"
 #include "tests/support/device/device_waits.hpp"
+#include "tests/support/files/scratch.hpp"
 #include "tests/trainer/gpu_runs.hpp"
 
 namespace fpdist::trainer {
@@ -63,6 +71,64 @@ TEST_P(TrainerOnGpu, AStepWaitsForTheDeviceOnce) {
 INSTANTIATE_TEST_SUITE_P(Methods, TrainerOnGpu,
                          ::testing::Values(Method::kSft, Method::kDpo, Method::kReward, Method::kGrpo),
                          [](const auto& method) { return std::string(name_of(method.param)); });
+
+/// A Llama whose heads are of a size that our attention kernels take, as a directory.
+class HeadsOf64 : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string why_not;
+    comm::run_threads(1, [&](comm::World& world) { why_not = why_no_gpu(world); });
+    if (!why_not.empty()) GTEST_SKIP() << "NOT RUN: " << why_not;
+    at::manual_seed(64);
+    std::vector<std::pair<std::string, at::Tensor>> all;
+    const auto add = [&](const std::string& name, at::IntArrayRef sizes) {
+      all.emplace_back(name + ".weight", sizes.size() == 1 ? at::ones(sizes) : at::randn(sizes) * 0.05);
+    };
+    const auto [layers, hidden, intermediate, heads, kv_heads, head_dim, vocab] = kShape;
+    add("model.embed_tokens", {vocab, hidden});
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      const std::string at = "model.layers." + std::to_string(layer) + ".";
+      for (const char* const norm : {"input_layernorm", "post_attention_layernorm"}) add(at + norm, {hidden});
+      add(at + "self_attn.q_proj", {heads * head_dim, hidden});
+      add(at + "self_attn.k_proj", {kv_heads * head_dim, hidden});
+      add(at + "self_attn.v_proj", {kv_heads * head_dim, hidden});
+      add(at + "self_attn.o_proj", {hidden, heads * head_dim});
+      for (const char* const up : {"gate_proj", "up_proj"}) add(at + "mlp." + up, {intermediate, hidden});
+      add(at + "mlp.down_proj", {hidden, intermediate});
+    }
+    add("model.norm", {hidden}), add("lm_head", {vocab, hidden});
+    const arch::Model model = arch::model_of_shape("llama", kShape);
+    checkpoint::export_hf_directory(
+        dir_.string(), all, {.config_json = arch::export_config_json(model, {.dtype = "float32"}), .copy_from = ""});
+  }
+  Config on(DType dtype, const std::string& device) const {
+    Config config = config_of(Method::kDpo, dtype, device);
+    config.model.preset = "", config.model.path = dir_.string();
+    return config;
+  }
+
+  static constexpr arch::ModelShape kShape{
+      .layers = 2, .hidden = 96, .intermediate = 160, .heads = 4, .kv_heads = 2, .head_dim = 64, .vocab = 320};
+  const test::Scratch scratch_;
+  const std::filesystem::path dir_ = scratch_ / "model";
+};
+
+TEST_F(HeadsOf64, Bfloat16StaysAsNearToFloat32AsTheCpuDoesThroughOurAttention) {
+  const GpuRun exact = run(on(DType::kFloat32, "cpu")), cpu = run(on(DType::kBFloat16, "cpu"));
+  const GpuRun gpu = run(on(DType::kBFloat16, "cuda")), again = run(on(DType::kBFloat16, "cuda"));
+  for (const auto& [name, gradient] : exact.gradient) {
+    EXPECT_LT(relative(gpu.gradient.at(name), gradient), 2 * relative(cpu.gradient.at(name), gradient) + 0.01) << name;
+    EXPECT_TRUE(at::equal(gpu.gradient.at(name), again.gradient.at(name))) << name;
+  }
+  const auto counts_of =
+      reinterpret_cast<decltype(&fpdist_emulated_kernel_counts)>(dlsym(RTLD_DEFAULT, "fpdist_emulated_kernel_counts"));
+  if (counts_of == nullptr) return;  // a real GPU does not count
+  for (const char* const kernel : {"attention_forward", "row_sums", "key_gradients", "query_gradients"}) {
+    emulated::KernelCounts counts;
+    counts_of(kernel, &counts);
+    EXPECT_GT(counts.launches, 0U) << kernel;
+  }
+}
 
 }  // namespace
 }  // namespace fpdist::trainer

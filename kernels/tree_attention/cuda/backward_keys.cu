@@ -4,6 +4,9 @@
 // are in, and so are their gradients of dK += dS^T Q.
 #include <cuda_runtime.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "kernels/tree_attention/cuda/backward.hpp"
 #include "kernels/tree_attention/cuda/block.cuh"
 #include "kernels/tree_attention/cuda/softmax.cuh"
@@ -13,6 +16,7 @@ namespace {
 
 constexpr int kStages = 4;  // a tile's queries stay until its dK is there, a tile later
 constexpr int kBarriers = 1 + 2 * kStages;
+constexpr int kSumThreads = 256;
 
 /// Addresses in shared memory.
 template <int kHead>
@@ -34,32 +38,47 @@ struct KeysPlace {
   __device__ __forceinline__ Ring<kStages> ring() const { return {barriers + 8}; }
 };
 
+/// What a block of threads does of a block of keys: steps, each a tile with one query head. None of a part that a block
+/// which is not cut does not have.
+struct KeySteps {
+  int key_head, part, begin, count;
+  bool is_cut, is_here;
+  __device__ __forceinline__ KeySteps(const TreeAttentionBackwardArguments& a, const TileWork& work) {
+    key_head = work.head % a.k.heads, part = work.head / a.k.heads;
+    is_cut = static_cast<int>(blockIdx.y) < a.cut.blocks, is_here = is_cut || part == 0;
+    const int steps = work.tiles * (a.q.heads / a.k.heads), parts = is_cut ? a.cut.parts : 1;
+    begin = static_cast<int>(static_cast<int64_t>(steps) * part / parts);
+    count = static_cast<int>(static_cast<int64_t>(steps) * (part + 1) / parts) - begin;
+  }
+};
+
 /// One thread.
 template <int kHead>
 __device__ __forceinline__ void produce(const BackwardMaps& maps, const TreeAttentionBackwardArguments& a,
                                         int64_t padded, const TileWork& work, const KeysPlace<kHead>& place) {
   using P = KeysPlace<kHead>;
-  if (work.tiles == 0) return;
+  const KeySteps steps(a, work);
+  if (steps.count == 0) return;
   arrive_expecting(place.keys_full(), 2 * P::kKeyBytes);
-  copy_tile<kKeyBlock, kHead>(place.keys(0), maps.k, place.keys_full(), work.head, work.block * kKeyBlock);
-  copy_tile<kKeyBlock, kHead>(place.values(0), maps.v, place.keys_full(), work.head, work.block * kKeyBlock);
+  copy_tile<kKeyBlock, kHead>(place.keys(0), maps.k, place.keys_full(), steps.key_head, work.block * kKeyBlock);
+  copy_tile<kKeyBlock, kHead>(place.values(0), maps.v, place.keys_full(), steps.key_head, work.block * kKeyBlock);
   Ring<kStages> ring = place.ring();
-  const int32_t* const list = a.by_key.tile + work.first;
   const int group = a.q.heads / a.k.heads;
+  const int32_t* list = a.by_key.tile + work.first + steps.begin / group;
+  int member = steps.begin % group;
 #pragma unroll 1
-  for (int t = 0; t < work.tiles; ++t)
-#pragma unroll 1
-    for (int head = work.head * group; head < (work.head + 1) * group; ++head) {
-      const int row = (__ldg(list + t) >> 1) * kQueriesOfTile;
-      const float* const sums = a.row_sums + head * padded + row;
-      ring.wait_empty();
-      arrive_expecting(ring.full(), P::kSlotBytes);
-      copy_tile<kQueriesOfTile, kHead>(place.queries(ring.slot()), maps.q, ring.full(), head, row);
-      copy_bytes(place.log_sums(ring.slot()), sums, P::kSumBytes, ring.full());
-      copy_tile<kQueriesOfTile, kHead>(place.grads(ring.slot()), maps.grad_out, ring.full(), head, row);
-      copy_bytes(place.deltas(ring.slot()), sums + a.q.heads * padded, P::kSumBytes, ring.full());
-      ring.advance();
-    }
+  for (int step = 0; step < steps.count; ++step) {
+    const int row = (__ldg(list) >> 1) * kQueriesOfTile, head = steps.key_head * group + member;
+    const float* const sums = a.row_sums + head * padded + row;
+    ring.wait_empty();
+    arrive_expecting(ring.full(), P::kSlotBytes);
+    copy_tile<kQueriesOfTile, kHead>(place.queries(ring.slot()), maps.q, ring.full(), head, row);
+    copy_bytes(place.log_sums(ring.slot()), sums, P::kSumBytes, ring.full());
+    copy_tile<kQueriesOfTile, kHead>(place.grads(ring.slot()), maps.grad_out, ring.full(), head, row);
+    copy_bytes(place.deltas(ring.slot()), sums + a.q.heads * padded, P::kSumBytes, ring.full());
+    ring.advance();
+    if (++member == group) member = 0, ++list;
+  }
 }
 
 /// Two floats of shared memory.
@@ -187,9 +206,16 @@ struct KeysGroup {
 
   __device__ __forceinline__ void store() const {
     const float ones[2] = {1, 1}, scales[2] = {a.scale, a.scale};
-    const int row = first_row();
-    store_rows<T>(a.dk, dk, scales, row, a.k.rows, work.head, a.k.heads);
-    store_rows<T>(a.dv, dv, ones, row, a.k.rows, work.head, a.k.heads);
+    const KeySteps steps(a, work);
+    if (!steps.is_cut) {
+      store_rows<T>(a.dk, dk, scales, first_row(), a.k.rows, steps.key_head, a.k.heads);
+      store_rows<T>(a.dv, dv, ones, first_row(), a.k.rows, steps.key_head, a.k.heads);
+      return;
+    }
+    const int64_t rows = a.cut.blocks * kKeyBlock, row = blockIdx.y * kKeyBlock + row_of_thread(group);
+    float* const to = a.partial + 2 * steps.part * rows * a.k.heads * kHead;
+    store_rows<float>(to, dk, scales, row, rows, steps.key_head, a.k.heads);
+    store_rows<float>(to + rows * a.k.heads * kHead, dv, ones, row, rows, steps.key_head, a.k.heads);
   }
 };
 
@@ -197,17 +223,20 @@ template <int kHead, typename T>
 __device__ __forceinline__ void consume(const TreeAttentionBackwardArguments& a, const TileWork& work,
                                         const KeysPlace<kHead>& place, int group, const float& log2_scale) {
   KeysGroup<kHead, T> group_work{a, work, place, group, log2_scale};
-  if (work.tiles > 0) {
+  const KeySteps steps(a, work);
+  if (int left = steps.count; left > 0) {
     wait(place.keys_full(), 0);
-    const int32_t* const list = a.by_key.tile + work.first;
-    const int heads = a.q.heads / a.k.heads;
+    const int group_heads = a.q.heads / a.k.heads;
+    const int32_t* list = a.by_key.tile + work.first + steps.begin / group_heads;
+    int end = left - (group_heads - steps.begin % group_heads);  // steps left when the next tile begins
     group_work.first_tile(__ldg(list));
-    int left = heads - 1;
+    --left;
 #pragma unroll 1
-    for (int t = 0; t < work.tiles; ++t, left = heads) {
-      const int tile = __ldg(list + t);
+    while (left > 0) {
+      if (left == end) ++list, end -= group_heads;
+      const int tile = __ldg(list);
 #pragma unroll 1
-      for (; left > 0; --left) group_work.next_tile(tile);
+      for (const int stop = end > 0 ? end : 0; left > stop; --left) group_work.next_tile(tile);
     }
     group_work.last_keys();
   }
@@ -221,6 +250,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                                  const __grid_constant__ float log2_scale) {
   extern __shared__ __align__(kAtomBytes) unsigned char tiles[];
   __shared__ __align__(8) uint64_t barriers[kBarriers];
+  if (const TileWork work(a.by_key); !KeySteps(a, work).is_here) return;
   const KeysPlace<kHead> place{shared_address(tiles), shared_address(barriers)};
   if (threadIdx.x == 0) {
     initialise(place.keys_full(), 1);
@@ -237,6 +267,38 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
+__device__ __forceinline__ void store_four(float* to, const float (&x)[4]) { store<4>(to, pack(x, float{})); }
+__device__ __forceinline__ void store_four(BFloat16* to, const float (&x)[4]) {
+  *reinterpret_cast<uint2*>(to) = {round_pair(x[0], x[1]), round_pair(x[2], x[3])};
+}
+
+/// The parts' sums, in their order: dk, or dv by the grid's y. A block of keys takes `count` elements of each.
+template <typename T>
+__global__ void __launch_bounds__(kSumThreads)
+    tree_attention_sum_parts(const __grid_constant__ TreeAttentionBackwardArguments a, int64_t count) {
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * 4, all = a.cut.blocks * count;
+  if (at >= all) return;
+  const int64_t to = __ldg(a.by_key.order + at / count) * count + at % count;
+  if (to >= a.k.rows * a.k.heads * a.k.size) return;
+  const float* from = a.partial + blockIdx.y * all + at;
+  float sum[4] = {};
+  for (int part = 0; part < a.cut.parts; ++part, from += 2 * all) {
+    float own[4];
+    expand(load<4>(from), own);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sum[i] += own[i];
+  }
+  store_four(static_cast<T*>(blockIdx.y == 0 ? a.dk : a.dv) + to, sum);
+}
+
+template <typename T>
+cudaError_t sum_parts(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
+  const int64_t count = int64_t{kKeyBlock} * a.k.heads * a.k.size, threads = a.cut.blocks * count / 4;
+  const dim3 grid(static_cast<unsigned>((threads + kSumThreads - 1) / kSumThreads), 2);
+  tree_attention_sum_parts<T><<<grid, kSumThreads, 0, stream>>>(a, count);
+  return cudaGetLastError();
+}
+
 template <int kHead, typename T>
 cudaError_t launch(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
   BackwardMaps maps;
@@ -245,17 +307,30 @@ cudaError_t launch(const TreeAttentionBackwardArguments& a, cudaStream_t stream)
   const cudaError_t error =
       cudaFuncSetAttribute(tree_attention_key_gradients<kHead, T>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  tree_attention_key_gradients<kHead, T>
-      <<<grid_of(a.k.heads, a.by_key), kThreads, kBytes, stream>>>(maps, a, padded_queries(a), a.scale * kLog2E);
+  tree_attention_key_gradients<kHead, T><<<grid_of(a.k.heads * a.cut.parts, a.by_key), kThreads, kBytes, stream>>>(
+      maps, a, padded_queries(a), a.scale * kLog2E);
   return cudaGetLastError();
 }
 
 }  // namespace
 
+KeyCut cut_keys(std::span<const int64_t> lengths, int64_t key_heads) {
+  // The H100's and the H200's. Not asked of the card: the same bits on every one.
+  constexpr int64_t kProcessors = 132;
+  const int64_t tiles = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+  // A quarter more than a processor's share: what is cut has to be added up again.
+  const int64_t most = std::max<int64_t>(tiles * key_heads * 5 / (4 * kProcessors), 1);
+  if (lengths.empty() || lengths.front() <= most) return {};
+  const int64_t parts = std::min<int64_t>((lengths.front() + most - 1) / most, kMostKeyParts);
+  const auto cut = std::ranges::find_if(lengths, [&](int64_t length) { return length <= most; });
+  return {static_cast<int>(parts), static_cast<int>(cut - lengths.begin())};
+}
+
 cudaError_t launch_key_gradients(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
   return with_element(a.result, [&](auto element) {
     using T = decltype(element);
-    return a.q.size == 64 ? launch<64, T>(a, stream) : launch<128, T>(a, stream);
+    const cudaError_t error = a.q.size == 64 ? launch<64, T>(a, stream) : launch<128, T>(a, stream);
+    return error != cudaSuccess || a.cut.blocks == 0 ? error : sum_parts<T>(a, stream);
   });
 }
 

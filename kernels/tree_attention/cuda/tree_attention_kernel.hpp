@@ -11,6 +11,7 @@
 #include <driver_types.h>
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/cuda/element.hpp"
 #include "kernels/cuda/tensor_map.hpp"
@@ -41,6 +42,15 @@ struct TreeAttentionArguments {
   float scale;         ///< above 0
 };
 
+/// The longest lists of by_key, the first of its order, are cut in parts that run side by side: where few blocks of
+/// keys have most of the work, a card's processors would wait for them.
+struct KeyCut {
+  int parts = 1, blocks = 0;
+};
+constexpr int kMostKeyParts = 8;
+/// The cut for lists of these lengths, descending.
+KeyCut cut_keys(std::span<const int64_t> lengths, int64_t key_heads);
+
 struct TreeAttentionBackwardArguments {
   HeadsTensor q, k, v, grad_out;
   const void* out;     ///< merged, of `merged`, dense
@@ -48,6 +58,8 @@ struct TreeAttentionBackwardArguments {
   float* row_sums;     ///< [2,Hq,Tq padded]: scratch
   void *dq, *dk, *dv;  ///< [Tq,Hq,D], [Tk,Hkv,D] twice, of `result`, dense
   Element merged, result;
+  KeyCut cut;
+  float* partial;  ///< [cut.parts,2,cut.blocks * kKeyBlock,Hkv,D]: scratch, where something is cut
   DeviceRows rows;
   TileLists by_query;  ///< kQueryBlock by kKeysOfBackwardTile
   TileLists by_key;    ///< kKeyBlock by kQueriesOfTile

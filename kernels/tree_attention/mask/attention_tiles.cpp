@@ -51,7 +51,12 @@ std::vector<at::Tensor> AttentionTiles::flat() const {
 AttentionTiles AttentionTiles::of(at::TensorList flat) {
   check(flat.size() == 11, "tree_attention: ", flat.size(), " tensors of tiles, 11 are expected");
   const auto lists = [&](size_t at) { return Lists{flat[at], flat[at + 1], flat[at + 2]}; };
-  return {flat[0], flat[1], lists(2), lists(5), lists(8)};
+  return {.q_row = flat[0],
+          .key = flat[1],
+          .by_query = lists(2),
+          .by_query_backward = lists(5),
+          .by_key = lists(8),
+          .lengths_by_key = {}};
 }
 
 AttentionTiles make_tiles(const AttentionMask& mask, at::Device device) {
@@ -63,8 +68,14 @@ AttentionTiles make_tiles(const AttentionMask& mask, at::Device device) {
   arena.add({reinterpret_cast<const int32_t*>(rows.key.data()), 2 * rows.key.size()});
   arena.add(tiles_by_query(rows, kQueryBlock, kKeysOfTile));
   arena.add(tiles_by_query(rows, kQueryBlock, kKeysOfBackwardTile));
-  arena.add(tiles_by_key(rows, kQueriesOfTile, kKeyBlock));
-  return AttentionTiles::of(arena.on(device));
+  const TileTable by_key = tiles_by_key(rows, kQueriesOfTile, kKeyBlock);
+  arena.add(by_key);
+  AttentionTiles tiles = AttentionTiles::of(arena.on(device));
+  for (const int32_t block : by_key.order) {
+    const auto at = static_cast<size_t>(block);
+    tiles.lengths_by_key.push_back(by_key.offset[at + 1] - by_key.offset[at]);
+  }
+  return tiles;
 }
 
 }  // namespace fpdist::kernels

@@ -16,13 +16,14 @@ struct AttentionTiles {
   struct Lists {
     at::Tensor order, offset, tile;
   };
-  at::Tensor q_row;         ///< [Tq padded]
-  at::Tensor key;           ///< [2 * Tk padded]: VisibleRows
-  Lists by_query;           ///< forward
-  Lists by_query_backward;  ///< of smaller tiles
-  Lists by_key;             ///< backward
+  at::Tensor q_row;                     ///< [Tq padded]
+  at::Tensor key;                       ///< [2 * Tk padded]: VisibleRows
+  Lists by_query;                       ///< forward
+  Lists by_query_backward;              ///< of smaller tiles
+  Lists by_key;                         ///< backward
+  std::vector<int64_t> lengths_by_key;  ///< of its lists, descending: what the launch has to know of them
 
-  /// As operators take it, and back.
+  /// The tensors as operators take them, and back.
   std::vector<at::Tensor> flat() const;
   static AttentionTiles of(at::TensorList flat);
 };

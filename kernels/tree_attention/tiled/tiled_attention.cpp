@@ -32,8 +32,8 @@ AttentionGradients tiled_attention_backward(const at::Tensor& grad_out, const At
                                             const AttentionOutput& merged, const AttentionTiles& tiles,
                                             const AttentionOptions& options) {
   static const auto op = find_operator<FlatTiledBackward>("fpdist::tiled_attention_backward");
-  const auto [dq, dk, dv] =
-      op.call(grad_out, in.q, in.k, in.v, merged.out, merged.lse, tiles.flat(), options.scale, options.rounded);
+  const auto [dq, dk, dv] = op.call(grad_out, in.q, in.k, in.v, merged.out, merged.lse, tiles.flat(),
+                                    tiles.lengths_by_key, options.scale, options.rounded);
   return {dq, dk, dv};
 }
 

@@ -27,10 +27,8 @@ AttentionGradients tiled_attention_backward(const at::Tensor& grad_out, const At
 /// The operators behind these two, defined where they are implemented.
 using FlatTiled = std::tuple<at::Tensor, at::Tensor>(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                      at::TensorList tiles, double scale, bool rounded);
-using FlatTiledBackward = std::tuple<at::Tensor, at::Tensor, at::Tensor>(const at::Tensor& grad_out,
-                                                                         const at::Tensor& q, const at::Tensor& k,
-                                                                         const at::Tensor& v, const at::Tensor& out,
-                                                                         const at::Tensor& lse, at::TensorList tiles,
-                                                                         double scale, bool rounded);
+using FlatTiledBackward = std::tuple<at::Tensor, at::Tensor, at::Tensor>(
+    const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
+    const at::Tensor& lse, at::TensorList tiles, at::IntArrayRef lengths_by_key, double scale, bool rounded);
 
 }  // namespace fpdist::kernels

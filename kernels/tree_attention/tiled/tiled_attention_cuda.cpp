@@ -83,8 +83,8 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_out, const at::Tensor& q,
                                                         const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
-                                                        const at::Tensor& lse, at::TensorList flat, double scale,
-                                                        bool rounded) {
+                                                        const at::Tensor& lse, at::TensorList flat,
+                                                        at::IntArrayRef lengths_by_key, double scale, bool rounded) {
   const AttentionTiles tiles = AttentionTiles::of(flat);
   check_tiled({q, k, v}, tiles, scale);
   check_tree_attention_backward(grad_out, q, {out, lse});
@@ -97,6 +97,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
   const at::Tensor own_grad = with_strides(grad_out.to(q.scalar_type()));
   const at::Tensor own_out = out.contiguous(), own_lse = lse.contiguous();
   at::Tensor dq = at::empty(q.sizes(), result), dk = at::empty(k.sizes(), result), dv = at::empty(v.sizes(), result);
+  const KeyCut cut = cut_keys({lengths_by_key.data(), lengths_by_key.size()}, k.size(1));
+  at::Tensor partial = at::empty({cut.parts, 2, cut.blocks * kKeyBlock, k.size(1), k.size(2)}, wide);
   at::Tensor row_sums = at::empty({2, q.size(1), padded(q.size(0))}, wide);
   const TreeAttentionBackwardArguments arguments{.q = heads_of(own_q),
                                                  .k = heads_of(own_k),
@@ -110,6 +112,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
                                                  .dv = dv.mutable_data_ptr(),
                                                  .merged = element_of(own_out),
                                                  .result = element_of(dq),
+                                                 .cut = cut,
+                                                 .partial = partial.mutable_data_ptr<float>(),
                                                  .rows = rows_of(tiles),
                                                  .by_query = lists_of(tiles.by_query_backward),
                                                  .by_key = lists_of(tiles.by_key),
@@ -127,7 +131,7 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
       "lse)");
   m.def(
       "tiled_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor[] tiles,"
-      " float scale, bool rounded) -> (Tensor dq, Tensor dk, Tensor dv)");
+      " int[] lengths_by_key, float scale, bool rounded) -> (Tensor dq, Tensor dk, Tensor dv)");
 }
 
 TORCH_LIBRARY_IMPL(fpdist, CUDA, m) {

@@ -45,11 +45,12 @@ class AttentionCase {
  public:
   /// `gap`: elements between the rows of q, k and v.
   AttentionCase(const TreeMask& mask, const HeadCounts& heads, int64_t gap = 0, float scale = 0.1f,
-                Element result = Element::kFloat32)
+                Element result = Element::kFloat32, kernels::KeyCut cut = {})
       : mask_(mask),
         heads_(heads),
         scale_(scale),
         result_(result),
+        cut_(cut),
         rows_(kernels::mask_rows(mask.q_row, mask.k_row, mask.k_end, kernels::kPaddedRows)),
         q_(Element::kBFloat16, queries(), heads.query * heads.size, 1, gap),
         k_(Element::kBFloat16, keys(), heads.key * heads.size, 2, gap),
@@ -60,6 +61,7 @@ class AttentionCase {
         dq_(result, queries(), heads.query * heads.size),
         dk_(result, keys(), heads.key * heads.size),
         dv_(result, keys(), heads.key * heads.size),
+        partial_(Element::kFloat32, 2 * cut.parts * cut.blocks * kernels::kKeyBlock, heads.key * heads.size),
         row_sums_(Element::kFloat32, 2 * heads.query, static_cast<int64_t>(rows_.q_row.size())),
         q_row_(rows_.q_row),
         key_(rows_.key),
@@ -105,6 +107,8 @@ class AttentionCase {
                                                             .dv = dv_.data(),
                                                             .merged = result_,
                                                             .result = result_,
+                                                            .cut = cut_,
+                                                            .partial = floats(partial_),
                                                             .rows = {q_row_.data(), key_.data()},
                                                             .by_query = by_query_backward_.lists(),
                                                             .by_key = by_key_.lists(),
@@ -229,8 +233,9 @@ class AttentionCase {
   HeadCounts heads_;
   float scale_;
   Element result_;
+  kernels::KeyCut cut_;
   kernels::MaskRows rows_;
-  Matrix q_, k_, v_, grad_out_, out_, lse_, dq_, dk_, dv_, row_sums_;
+  Matrix q_, k_, v_, grad_out_, out_, lse_, dq_, dk_, dv_, partial_, row_sums_;
   OnDevice<int32_t> q_row_;
   OnDevice<kernels::VisibleRows> key_;
   DeviceTiles by_query_, by_query_backward_, by_key_;

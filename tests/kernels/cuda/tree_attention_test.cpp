@@ -38,6 +38,47 @@ TEST(TreeAttentionKernel, RoundsItsResultsWhereAsked) {
   }
 }
 
+TEST(TreeAttentionKernel, AddsUpTheGradientsOfKeysThatWereCut) {
+  // Some blocks or all, whole tiles and parts of them, more parts than steps.
+  for (const KeyCut cut : {KeyCut{2, 1}, KeyCut{3, 3}, KeyCut{8, 2}}) {
+    SCOPED_TRACE(testing::Message() << cut.blocks << " blocks, " << cut.parts << " parts");
+    std::vector<std::vector<float>> results;
+    for (const uint64_t seed : {0, 1}) {
+      fresh_launches(seed);
+      AttentionCase attention(test::random_forest(270, 9), {7, 1, 64}, 0, 0.1f, Element::kFloat32, cut);
+      attention.run();
+      attention.run_backward();
+      EXPECT_LT(attention.gradient_error(), test::rounding(Element::kBFloat16));
+      results.push_back(attention.results());
+    }
+    EXPECT_EQ(results[0], results[1]);
+  }
+  fresh_launches();
+  AttentionCase rounded(test::random_forest(140, 9), {2, 2, 128}, 0, 0.1f, Element::kBFloat16, {2, 1});
+  rounded.run();
+  rounded.run_backward();
+  EXPECT_LT(rounded.gradient_error(), 2 * test::rounding(Element::kBFloat16));
+}
+
+TEST(TreeAttentionKernel, CutsTheKeysWhereFewBlocksHaveMostOfTheWork) {
+  const auto cut_of = [](const TreeMask& mask, int64_t key_heads) {
+    const TileTable table =
+        tiles_by_key(mask_rows(mask.q_row, mask.k_row, mask.k_end, kPaddedRows), kQueriesOfTile, kKeyBlock);
+    std::vector<int64_t> lengths;
+    for (const int32_t block : table.order)
+      lengths.push_back(table.offset[static_cast<size_t>(block) + 1] - table.offset[static_cast<size_t>(block)]);
+    const KeyCut cut = cut_keys(lengths, key_heads);
+    return std::pair{cut.parts, cut.blocks};
+  };
+  const std::pair whole{1, 0};
+  EXPECT_EQ(cut_of({}, 4), whole);
+  EXPECT_EQ(cut_of(test::prompt_and_answers(8192, 0, 1), 4), whole);
+  EXPECT_EQ(cut_of(test::prompt_and_answers(4096, 8, 1024), 4), whole);
+  EXPECT_EQ(cut_of(test::prompt_and_answers(1024, 8, 1024), 4), (std::pair{3, 8}));  // the prompt's blocks
+  EXPECT_EQ(cut_of(test::prompt_and_answers(1024, 8, 1024), 8), (std::pair{2, 8}));
+  EXPECT_EQ(cut_of(test::prompt_and_answers(128, 40, 128), 1).first, kMostKeyParts);
+}
+
 TEST(TreeAttentionKernel, IsRightForPartsOfThePack) {
   const TreeMask whole = test::random_forest(400, 7);
   const auto odd_runs = [](int32_t row) { return row / 16 % 2 == 1; };
