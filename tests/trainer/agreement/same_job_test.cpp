@@ -81,7 +81,7 @@ class SameModel : public ::testing::Test {
 
   const test::Scratch scratch_;
   nlohmann::json config_json_ =
-      nlohmann::json::parse(arch::export_config_json(arch::preset_config("tiny"), "float32", /*reward_head=*/false));
+      nlohmann::json::parse(arch::export_config_json(arch::preset_config("tiny"), {.dtype = "float32"}));
 };
 
 TEST_F(SameModel, EveryFieldOfConfigJsonThatDiffersIsFoundAndNamed) {
