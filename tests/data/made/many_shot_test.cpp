@@ -123,8 +123,8 @@ TEST_F(ManyShot, WhatTheInputCannotGiveIsSaid) {
 TEST_F(ManyShot, AnInputThatIsNoGroupsFileIsADataError) {
   ManyShotOptions options{.input = (folder_ / "missing.jsonl").string(), .tokens = 10, .questions = 1, .seed = 0};
   EXPECT_THROW(many_shot_rows(options), DataError);
-  EXPECT_TRUE(
-      test::contains(refusal<DataError>(options, "{\"prompt\": \"a\", \"completion\": \"b\"}\n"), "completions"));
+  EXPECT_TRUE(test::contains(refusal<DataError>(options, "{\"prompt\": \"a\", \"completion\": \"b\"}\n"),
+                             "one completion of its prompt"));
   EXPECT_TRUE(test::contains(
       refusal<DataError>(options, "{\"prompt\": \"a\", \"completions\": [\"b\", \"c\"], \"advantages\": [1, -1]}\n"),
       "rewards"));
