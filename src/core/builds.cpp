@@ -4,6 +4,7 @@
 #include <link.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -38,6 +39,9 @@ std::string id_in(const char* notes, size_t bytes) {
   return "";
 }
 
+/// What every rank has loaded, with a GPU or without: libraries of CUDA are opened only where a driver is found.
+constexpr std::array<std::string_view, 3> kEverywhere{"libfpdist.so", "libtorch_cpu.so", "libc10.so"};
+
 int add_build(dl_phdr_info* loaded, size_t, void* builds) {
   auto& all = *static_cast<std::vector<Build>*>(builds);
   const bool is_program = all.empty();  // it comes first, and without a name
@@ -45,8 +49,7 @@ int add_build(dl_phdr_info* loaded, size_t, void* builds) {
   const std::filesystem::path path =
       is_program ? std::filesystem::read_symlink("/proc/self/exe", unknown) : std::filesystem::path(loaded->dlpi_name);
   Build build{.name = path.filename().string(), .id = ""};
-  const auto begins = [&](const char* prefix) { return build.name.rfind(prefix, 0) == 0; };
-  if (!is_program && !begins("libfpdist") && !begins("libtorch") && !begins("libc10")) return 0;
+  if (!is_program && std::find(kEverywhere.begin(), kEverywhere.end(), build.name) == kEverywhere.end()) return 0;
   for (int i = 0; i < loaded->dlpi_phnum && build.id.empty(); ++i)
     if (const auto& segment = loaded->dlpi_phdr[i]; segment.p_type == PT_NOTE)
       build.id = id_in(reinterpret_cast<const char*>(loaded->dlpi_addr + segment.p_vaddr), segment.p_memsz);
