@@ -3,6 +3,7 @@
 #include "kernels/tree_attention/tiled/tiled_attention.hpp"
 
 #include "fpdist/core/error.hpp"
+#include "kernels/tree_attention/merge.hpp"
 #include "tests/kernels/gpu_case.hpp"
 #include "tests/support/laws/relative_error.hpp"
 #include "tests/support/laws/tolerance.hpp"
@@ -103,6 +104,31 @@ TEST_F(TiledAttention, TakesEveryStrideAndNoRows) {
   const Results empty = run_tiles(p, no_keys, {});
   EXPECT_TRUE(here(empty[0]).eq(0).all().item<bool>() && here(empty[1]).isneginf().all().item<bool>());
   EXPECT_TRUE(here(empty[2]).eq(0).all().item<bool>());
+}
+
+TEST_F(TiledAttention, PartsOfTheKeysAddUpToAllOfThem) {
+  const AttentionMask mask = whole_pack(test::fan_subtree_ends(130, 2, 60));
+  const Problem p = random_problem(mask, 2, 64);
+  const AttentionOptions options{.scale = 0.1};
+  const Results whole = run_tiles(p, mask, options);
+  // As a ring of two ranks has them: every other run of 32 keys, and the queries of all.
+  const at::Tensor half = mask.k_row.div(32, "floor").remainder(2);
+  std::vector<std::pair<AttentionInputs, AttentionTiles>> parts;
+  for (const int64_t which : {0, 1}) {
+    const at::Tensor index = half.eq(which).nonzero().squeeze(1);
+    const auto rows = [&](const at::Tensor& x) { return x.index_select(0, index.to(x.device())); };
+    parts.push_back({{p.in.q, rows(p.in.k), rows(p.in.v)},
+                     make_tiles({mask.q_row, rows(mask.k_row), rows(mask.k_end)}, p.in.q.device())});
+  }
+  AttentionOutput merged = tiled_attention(parts[0].first, parts[0].second, options);
+  merge_attention(merged, tiled_attention(parts[1].first, parts[1].second, options));
+  const auto near = [](const at::Tensor& own, const at::Tensor& right, Made made) {
+    EXPECT_LT(test::relative_error(here(own), here(right)), test::tolerance(made, at::kBFloat16, test::where()));
+  };
+  near(merged.out, whole[0], Made::kAttention), near(merged.lse, whole[1], Made::kSum);
+  at::Tensor dq = at::zeros_like(whole[2]);
+  for (const auto& [in, tiles] : parts) dq += tiled_attention_backward(p.grad, in, merged, tiles, options).q;
+  near(dq, whole[2], Made::kAttentionGradient);
 }
 
 TEST_F(TiledAttention, RoundsItsResultsWhereAsked) {
