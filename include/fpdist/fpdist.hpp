@@ -2,6 +2,7 @@
 // The library in one include: World, Trainer, Config, and the pieces that stand on their own below them.
 
 #include "fpdist/comm/mesh.hpp"
+#include "fpdist/comm/slow_work.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/config/config.hpp"
 #include "fpdist/config/settled.hpp"

@@ -110,6 +110,56 @@ std::string Journal::json(int rank, int world_size) const {
   return out.str();
 }
 
+void Journal::begin_slow(std::string work) {
+  const std::lock_guard lock(mutex_);
+  if (slow_.empty()) piece_begun_ = Clock::now();
+  slow_.push_back(std::move(work));
+}
+
+void Journal::end_slow() noexcept {
+  const std::lock_guard lock(mutex_);
+  slow_.pop_back();
+}
+
+void Journal::begin_wait() {
+  const std::lock_guard lock(mutex_);
+  ++waits_;
+}
+
+void Journal::end_wait() noexcept {
+  const std::lock_guard lock(mutex_);
+  --waits_;
+  piece_begun_ = Clock::now();
+}
+
+std::optional<std::string> Journal::slow_work(std::chrono::milliseconds most) const {
+  const std::lock_guard lock(mutex_);
+  if (slow_.empty() || waits_ > 0 || Clock::now() - piece_begun_ > most) return std::nullopt;
+  return slow_.back();
+}
+
+void Journal::hear(int rank, std::string work) {
+  const std::lock_guard lock(mutex_);
+  const auto known = std::find_if(signs_.begin(), signs_.end(), [&](const Sign& sign) { return sign.rank == rank; });
+  Sign& sign = known == signs_.end() ? signs_.emplace_back() : *known;
+  sign = {.rank = rank, .work = std::move(work), .heard = Clock::now()};
+}
+
+Clock::time_point Journal::last_sign() const {
+  const std::lock_guard lock(mutex_);
+  Clock::time_point last{};
+  for (const Sign& sign : signs_) last = std::max(last, sign.heard);
+  return last;
+}
+
+std::vector<Sign> Journal::signs_of(std::span<const int> ranks) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Sign> signs;
+  for (const Sign& sign : signs_)
+    if (std::find(ranks.begin(), ranks.end(), sign.rank) != ranks.end()) signs.push_back(sign);
+  return signs;
+}
+
 OpenCall::OpenCall(Journal& journal, CallRecord call)
     : journal_(journal), id_(journal.open(std::move(call))), exceptions_(std::uncaught_exceptions()) {}
 

@@ -2,11 +2,14 @@
 // comm, private: Journal, what a rank is doing and what it has called lately, for error texts and the flight record.
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <ostream>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,7 +45,15 @@ struct CallRecord {
   State state = State::kStarted;
 };
 
-/// The calls of all communicators of a World. From any thread, so that a watchdog can write the flight record.
+/// What a rank has heard of another one that is alive and busy with work of its own.
+struct Sign {
+  int rank = 0;  ///< of the job
+  std::string work{};
+  Clock::time_point heard{};
+};
+
+/// The calls of all communicators of a World, what the rank does between them, and what it has heard of the others.
+/// From any thread, so that a watchdog can write the flight record.
 class Journal {
  public:
   static constexpr size_t kLength = 64;  ///< calls kept: a step's last ones on every axis, and a record that is read
@@ -56,12 +67,44 @@ class Journal {
   /// The flight record (World::flight_record).
   std::string json(int rank, int world_size) const;
 
+  /// Slow work of the rank's own (comm::SlowWork), one in the other.
+  void begin_slow(std::string work);
+  void end_slow() noexcept;
+  /// A wait for other ranks: while one is open the rank does nothing of its own.
+  void begin_wait();
+  void end_wait() noexcept;
+  /// The innermost slow work, unless the rank waits, or has done the same piece of it, without a wait, for `most`.
+  std::optional<std::string> slow_work(std::chrono::milliseconds most) const;
+
+  /// `work` is what job rank `rank` is busy with, now.
+  void hear(int rank, std::string work);
+  /// When any other rank has last said that it is busy; the clock's beginning where none has.
+  Clock::time_point last_sign() const;
+  /// The newest sign of each of these ranks that has given one.
+  std::vector<Sign> signs_of(std::span<const int> ranks) const;
+
  private:
   mutable std::mutex mutex_;
   SharedText position_ = std::make_shared<const std::string>();
   const Clock::time_point made_ = Clock::now();
   int64_t next_ = 0;
   std::array<CallRecord, kLength> ring_;  ///< call i at i modulo kLength
+  std::vector<std::string> slow_;         ///< work under way, innermost last
+  int waits_ = 0;
+  Clock::time_point piece_begun_{};  ///< of slow work: its beginning, or the last wait's end
+  std::vector<Sign> signs_;          ///< one a rank that has been heard
+};
+
+/// A wait in the journal for as long as the scope.
+class OpenWait {
+ public:
+  explicit OpenWait(Journal& journal) : journal_(journal) { journal_.begin_wait(); }
+  ~OpenWait() { journal_.end_wait(); }
+  OpenWait(const OpenWait&) = delete;
+  OpenWait& operator=(const OpenWait&) = delete;
+
+ private:
+  Journal& journal_;
 };
 
 /// A call in the journal for as long as it blocks: done at the end of the scope, failed when an error unwinds it.

@@ -5,17 +5,16 @@
 //   forwarding_communicator.hpp leaves every call to another one, for those that change a few. arguments.cpp says what
 //   every communicator asks of its callers, in one wording. work.hpp: Works made of others. journal.cpp: where a rank
 //   is and what it called lately, for error texts and the flight record. reduce.cpp: the local half of a sum, in
-//   ascending rank order. broadcast_text.cpp: words of one rank for all. gather_parts.cpp:
-//   lists and words of all for all. agreement.cpp: what they hold alike. world_threads.cpp: ranks that are threads.
+//   ascending rank order. slow_work.cpp: what a rank does on its own while others wait. broadcast_text.cpp: words of
+//   one rank for all. gather_parts.cpp: lists and words of all for all. agreement.cpp: what they hold alike.
+//   world_threads.cpp: ranks that are threads.
 // host/: tensors in host memory. host_communicator.cpp (groups, splits) and host_communicator_collectives.cpp make
-// every
-//   call of exchanges between pairs, so that all transports give the same bits. A Transport (transport.hpp) moves the
-//   bytes of an exchange: thread_transport.cpp inside a process, mpi_transport.cpp between processes: its waits and
-//   aborts, over mpi_flight.cpp, the requests of one exchange.
+//   every call of exchanges between pairs, so that all transports give the same bits. A Transport (transport.hpp) moves
+//   the bytes of an exchange: thread_transport.cpp inside a process, mpi_transport.cpp between processes: its waits and
+//   aborts, over mpi_flight.cpp, the requests of one exchange; life_signs.cpp: a thread that says that the rank lives.
 // device/: tensors anywhere. device_open.cpp looks for a GPU, device_choice.cpp decides, ../cuda_library.hpp is what
-// may
-//   be asked of libfpdist_cuda.so; device_cpu.cpp is the CPU, device_upload.cpp what all devices do alike. A device's
-//   communicator (routed_communicator.cpp) sends CPU tensors by the host's and its own by a DeviceSide:
+//   may be asked of libfpdist_cuda.so; device_cpu.cpp is the CPU, device_upload.cpp what all devices do alike. A
+//   device's communicator (routed_communicator.cpp) sends CPU tensors by the host's and its own by a DeviceSide:
 //   device_side_staged.cpp by way of host memory, stream_side.cpp over a StreamLink, whose unequal counts become
 //   messages. directed_pairs.cpp gives neighbours on a pipeline's ring communicators of their own, for a device runs
 //   each one's calls in order.
@@ -24,12 +23,14 @@
 //
 // The numbers, which are one system. No call blocks: what is begun is polled, more and more politely, because ranks may
 // outnumber cores (mpi_transport: spin, yield, then sleep 50 us to 1 ms; nccl_link: 50 us), until CommOptions::timeout
-// says that a peer is lost. A failure shall be told with the exit code of its first cause. So who only sees its
-// connection break waits for the culprit's own words (nccl_context: 1 s; it looks every 50 ms), and who was told of an
-// abort leaves the teller 300 ms to end the job (mpi_transport). A good end waits 10 s at most for the peers' last
-// operations (nccl_link): they have long begun. An abort's reason has 1 KiB, which MPI sends eagerly: nobody need be
-// receiving. Sums up to 64 KiB are made by everyone from everything (host_communicator_collectives): a second round of
-// messages would cost more than the bytes that it saves; longer ones in rounds of CommOptions::scratch_bytes.
+// says that a peer is lost, counted from the last sign of life of a rank in slow work: one every eighth of it, so that
+// a few may be late; 10 s at most, so that whoever looks sees them; no longer than slow_timeout without a wait. A
+// failure shall be told with the exit code of its first cause. So who only sees its connection break waits for the
+// culprit's own words (nccl_context: 1 s; it looks every 50 ms), and who was told of an abort leaves the teller 300 ms
+// to end the job (mpi_transport). A good end waits 10 s at most for the peers' last operations (nccl_link): they have
+// long begun. An abort's reason has 1 KiB, which MPI sends eagerly: nobody need be receiving. Sums up to 64 KiB are
+// made by everyone from everything (host_communicator_collectives): a second round of messages would cost more than the
+// bytes that it saves; longer ones in rounds of CommOptions::scratch_bytes.
 
 #include "fpdist/comm/world.hpp"
 

@@ -54,7 +54,9 @@ int main(int argc, char** argv) {
   if (line->plan) return main_program::run([&] { print_plan(line->config); });
 
   std::optional<comm::World> world;
-  const comm::CommOptions options{.timeout = std::chrono::seconds(line->config.train.comm_timeout_seconds)};
+  const trainer::TrainOptions& train_options = line->config.train;
+  const comm::CommOptions options{.timeout = std::chrono::seconds(train_options.comm_timeout_seconds),
+                                  .slow_timeout = std::chrono::seconds(train_options.slow_timeout_seconds)};
   const int joined = main_program::run([&] { world.emplace(&argc, &argv, options); });
   if (joined != 0) return joined;
   return main_program::run_on(*world, [&] { train(*world, line->config); });

@@ -28,7 +28,10 @@ std::span<const Key> TrainOptions::keys() {
       FPDIST_KEY(profile_steps, "write planned and measured timelines of the first n steps as trace-<step>.json",
                  kFromZero),
       FPDIST_KEY(peak_tflops, "peak of one rank's processor, for mfu; 0: unknown", kFromZero),
-      FPDIST_KEY(comm_timeout_seconds, "a longer wait for another rank is a lost rank", kSeconds),
+      FPDIST_KEY(comm_timeout_seconds, "a longer wait for another rank, without a sign of life, is a lost rank",
+                 kSeconds),
+      FPDIST_KEY(slow_timeout_seconds,
+                 "the longest that a rank may read, write, plan or start up in one piece while others wait", kSeconds),
       FPDIST_KEY(overwrite_output_dir, "allow output_dir to hold an earlier run's files: they are removed first")};
   return kKeys;
 }

@@ -23,6 +23,7 @@
 #include <optional>
 #include <utility>
 
+#include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/index.hpp"
@@ -107,6 +108,7 @@ StepMetrics Trainer::step(std::span<const data::Group> groups, LogSink& log) {
 
 Trainer::Trainer(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device) {
   config::validate(config);
+  const comm::SlowWork slow(world.communicator(), "starting up");
   impl_ = std::make_unique<Impl>(world, std::move(config), log, std::move(device));
 }
 Trainer::~Trainer() = default;

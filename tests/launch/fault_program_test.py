@@ -4,18 +4,28 @@ Usage: fault_program_test.py BIN_DIR MPIRUN [unittest arguments]"""
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from support import (ROOT, Folder, children_of, command, end_processes, environment, is_running, main, mesh, steps,
+from support import (BIN, ROOT, Folder, children_of, command, end_processes, environment, is_running, main, mesh, steps,
                      train, wait_until)
 
 TIMEOUT, GRACE = 4, 2  # seconds: train.comm_timeout_seconds, and what ending may take on top
 PEER_LOST = 8          # exit code
 MESHES = {"tp2cp2": dict(cp=2, tp=2), "tp2cp2pp2": dict(pp=2, cp=2, tp=2), "dp8": dict(dp=8)}
+
+
+def ranks_of(launcher):
+    """Process ids of the ranks that mpirun has started, by rank."""
+    of_rank = {}
+    for pid in children_of(launcher.pid, "fpdist_train"):
+        words = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        of_rank[next(int(word.split(b"=")[1]) for word in words if word.startswith(b"OMPI_COMM_WORLD_RANK="))] = pid
+    return [of_rank[rank] for rank in sorted(of_rank)]
 
 
 class Job:
@@ -47,11 +57,7 @@ class Job:
         metrics = self.out / "metrics.jsonl"
         if not metrics.exists() or metrics.read_text().count("\n") < 2:
             return False
-        of_rank = {}
-        for pid in children_of(self.launcher.pid, "fpdist_train"):
-            words = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            of_rank[next(int(word.split(b"=")[1]) for word in words if word.startswith(b"OMPI_COMM_WORLD_RANK="))] = pid
-        self.ranks = [of_rank[rank] for rank in sorted(of_rank)]
+        self.ranks = ranks_of(self.launcher)
         return len(self.ranks) == self.size
 
     def harm(self, pid, signal_number):
@@ -118,6 +124,88 @@ class OneRanksError(Folder):
         self.assertEqual(code, 5, output)
         self.assertRegex(output, r"error: the loss is \S+ at step 2 on rank [4-7] in the pack of samples")
         self.assertEqual(output.count("error: "), 1, output)
+
+
+class Slow(Folder):
+    """Two ranks, of which one is slow in one call (slow_calls.cpp): longer than any may wait without a sign of life."""
+
+    def start(self, call, rank, seconds, *arguments, file="", preload=(), **options):
+        data, _ = self.pairs(8)
+        self.note = self.dir / "slow"
+        settings = {"LD_PRELOAD": ":".join(map(str, [BIN.parent / "lib/libfpdist_slow_calls.so", *preload])), "FPDIST_SLOW_CALL": call,
+                    "FPDIST_SLOW_RANK": rank, "FPDIST_SLOW_FILE": file, "FPDIST_SLOW_SECONDS": seconds, "FPDIST_SLOW_NOTE": self.note}
+        line = command(2, [self.config(data, comm_timeout_seconds=TIMEOUT, max_steps=2, **options), *arguments])
+        program = line.index(str(BIN / "fpdist_train"))
+        line[program:program] = ["env", *(f"{name}={value}" for name, value in settings.items())]
+        with open(self.dir / "output", "w") as output:
+            self.launcher = subprocess.Popen(line, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        self.addCleanup(self.end)
+
+    def end(self):
+        end_processes([self.launcher.pid])
+        self.launcher.wait()
+
+    def output(self):
+        return (self.dir / "output").read_text()
+
+    def expect_a_good_end(self, *slow, **more):
+        self.start(*slow, **more)
+        self.assertTrue(wait_until(lambda: self.launcher.poll() is not None, 120), "not over: " + self.output())
+        self.assertEqual(self.launcher.returncode, 0, self.output())
+        self.assertTrue(self.note.exists(), "nothing was slow")
+        self.assertTrue((self.dir / "out/final/config.json").exists())
+
+
+class SlowRanks(Slow):
+    def test_a_save_may_be_slow(self):
+        self.expect_a_good_end("fsync", 0, 3 * TIMEOUT, file="/final.tmp/")
+
+    def test_a_checkpoint_on_the_way_may_be_slow(self):
+        self.expect_a_good_end("fsync", 0, 2 * TIMEOUT, file="/checkpoint-1.tmp/", save_steps=1)
+
+    def test_the_output_folder_may_be_slow(self):
+        self.expect_a_good_end("fsync", 0, 2 * TIMEOUT, file="config.resolved.yaml")
+
+    def test_reading_the_data_may_be_slow(self):
+        self.expect_a_good_end("read", 1, 2 * TIMEOUT, file="pairs.jsonl")
+
+    def test_loading_the_weights_may_be_slow(self):
+        data, _ = self.pairs(8)
+        self.train(1, self.config(data, output_dir=self.dir / "made", max_steps=1))
+        self.expect_a_good_end("mmap", 1, 2 * TIMEOUT, "--model.preset", "", "--model.path", self.dir / "made/final",
+                               file="model.safetensors")
+
+    def harm(self, rank, signal_number, most):
+        """Exit code of a job one of whose ranks is harmed while rank 0 saves, and takes a minute for it."""
+        self.start("fsync", 0, 60, file="/final.tmp/")
+        self.assertTrue(wait_until(self.note.exists, 90), self.output())
+        ranks = ranks_of(self.launcher)
+        self.addCleanup(end_processes, ranks)
+        self.assertEqual(len(ranks), 2)
+        time.sleep(1.5 * TIMEOUT)  # the other one is past its deadline, and waits on
+        self.assertIsNone(self.launcher.poll(), self.output())
+        harmed = time.monotonic()
+        os.kill(ranks[rank], signal_number)
+        self.assertTrue(wait_until(lambda: self.launcher.poll() is not None, most), "not over: " + self.output())
+        print(f"signal {signal_number} to rank {rank} during the save: exit code {self.launcher.returncode} after "
+              f"{time.monotonic() - harmed:.1f} s", flush=True)
+        return self.launcher.returncode
+
+    def test_a_rank_that_is_stopped_while_it_saves_is_lost(self):
+        self.assertEqual(self.harm(0, signal.SIGSTOP, TIMEOUT + GRACE), PEER_LOST)
+        self.assertRegex(self.output(), r"barrier.* no answer from world rank 0 .*s ago rank 0 was saving \S+/out/final")
+
+    def test_a_rank_that_is_killed_during_a_save_ends_the_job(self):
+        for rank in (0, 1):
+            self.assertNotEqual(self.harm(rank, signal.SIGKILL, GRACE), 0)
+            self.note.unlink()
+            shutil.rmtree(self.dir / "out")
+
+
+class SlowGpu(Slow):
+    def test_the_first_step_on_a_gpu_may_be_slow(self):
+        emulated = BIN.parent / "emulated_gpu/libcuda.so.1"
+        self.expect_a_good_end("cublasLtMatmul", 1, 2 * TIMEOUT + 2, "--model.device", "cuda", "--comm.share_gpus", preload=[emulated])
 
 
 if __name__ == "__main__":

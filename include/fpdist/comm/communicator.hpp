@@ -6,8 +6,8 @@
 // device tensors returns when its work is queued behind what the current stream holds, and what is queued on that
 // stream afterwards sees the result. Sums of CPU tensors run in ascending rank order; sums of device tensors in an
 // order that the ranks, the counts and the dtype fix (device.hpp): the same inputs on the same ranks give the same
-// bits. Every blocking wait has a deadline; when it passes, or a peer is lost, CommError names collective, axis and
-// rank.
+// bits. Every blocking wait has a deadline, which begins anew with each sign of life of a rank that is in slow work of
+// its own (slow_work.hpp); when it passes, or a peer is lost, CommError names collective, axis and rank.
 
 #include <ATen/core/Tensor.h>
 
@@ -109,8 +109,11 @@ class Communicator {
 };
 
 struct CommOptions {
-  /// A wait longer than this is a lost peer. Ten minutes: a rank may read a checkpoint while the others wait.
+  /// A wait longer than this, without a sign of life from anyone, is a lost peer.
   std::chrono::milliseconds timeout{std::chrono::minutes(10)};
+  /// The longest that a rank gives signs of life in one piece of slow work, from one wait to the next. Two hours: a
+  /// disk that hangs must end a job some day, and 140 GB at 20 MB/s must not.
+  std::chrono::milliseconds slow_timeout{std::chrono::hours(2)};
   /// Every n-th call first compares {call number, collective, dtype, counts} with each peer that it exchanges messages
   /// with, so that ranks which went different ways fail at once, by name, instead of at the deadline. 0: never.
   int check_every = 1;

@@ -27,8 +27,11 @@ struct TrainOptions {
   double peak_tflops = 0.0;
   /// Write the planned and the measured timeline of the first n steps, all ranks, as output_dir/trace-<step>.json.
   int64_t profile_steps = 0;
-  /// Seconds after which a wait for another rank is a lost peer.
+  /// Seconds after which a wait for another rank, without a sign of life from any, is a lost peer.
   int64_t comm_timeout_seconds = 600;
+  /// Seconds that a rank may be busy with one piece of work of its own (reading, writing, planning, starting up) while
+  /// the others wait.
+  int64_t slow_timeout_seconds = 7200;
   /// Allow output_dir to hold an earlier run's files: they are removed first, all others stay.
   bool overwrite_output_dir = false;
 

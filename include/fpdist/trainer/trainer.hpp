@@ -41,7 +41,7 @@ class Trainer {
   /// Replaces the configured method's loss by your own, which sees what that one needs (loss::Needs); same calls on
   /// every rank.
   void set_loss(loss::LossFunction loss);
-  /// Called after every step of train() on every rank.
+  /// Called after every step of train() on every rank. It may be slow on some (comm::SlowWork).
   void set_hook(std::function<void(const StepMetrics&)> hook);
   /// From now on step() writes into this folder, which must be there: costs.yaml whenever it has measured costs, and
   /// trace-N.json, .planned.json and .txt of the first train.profile_steps steps.
@@ -63,7 +63,8 @@ class Trainer {
   void prepare_reference(std::span<data::Group> groups, LogSink& log);
   /// Collective over the world. For loops in which every rank makes samples of its own: all ranks' groups, in rank
   /// order, on every rank, ready for step(). Ids are given anew, 0, 1, ... in that order. A rank may give none; ranks
-  /// that work on the same rollouts (tp, cp and pp ranks of one engine) give them once, not each.
+  /// that work on the same rollouts (tp, cp and pp ranks of one engine) give them once, not each. A rank whose samples
+  /// take longer than the others wait makes them inside comm::SlowWork.
   std::vector<data::Group> gather_groups(std::span<const data::Group> own) const;
   /// Collective. Reads the data, trains max_steps steps, writes config.resolved.yaml (from which as many ranks
   /// repeat the run), metrics.jsonl, logs, checkpoints and final/ into output_dir.

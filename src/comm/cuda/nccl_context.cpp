@@ -32,10 +32,9 @@ void NcclContext::add(ncclComm_t comm) { comms_.push_back(comm); }
 
 bool NcclContext::remove(ncclComm_t comm) { return std::erase(comms_, comm) > 0; }
 
-void NcclContext::watch(std::shared_ptr<at::cuda::CUDAEvent> end, std::string place,
-                        std::chrono::milliseconds timeout) {
-  const auto deadline = Clock::now() + timeout;
-  watched_.push_back({std::move(end), std::move(place), deadline, timeout});
+void NcclContext::watch(std::shared_ptr<at::cuda::CUDAEvent> end, std::string place, std::chrono::milliseconds timeout,
+                        std::shared_ptr<const Journal> journal) {
+  watched_.push_back({std::move(end), std::move(place), Clock::now(), timeout, std::move(journal)});
 }
 
 void NcclContext::check_health(const std::string& place) const {
@@ -81,7 +80,7 @@ std::string NcclContext::look_locked() {
   std::erase_if(watched_, [](const Watched& watched) { return watched.end->query(); });
   const auto now = Clock::now();
   for (const Watched& watched : watched_) {
-    if (now < watched.deadline) continue;
+    if (now < std::max(watched.begin, watched.journal->last_sign()) + watched.timeout) continue;
     return text(watched.place, ": not done within ", to_seconds(watched.timeout),
                 " s; a peer died, was stopped, or is not in this call. Its log says where it was; a step that really "
                 "takes longer needs a longer timeout");

@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "src/comm/journal.hpp"
 #include "src/core/clock.hpp"
 
 namespace fpdist::comm {
@@ -35,8 +36,10 @@ class NcclContext {
   void add(ncclComm_t comm);
   /// Takes `comm` out; false when an abort has freed it.
   bool remove(ncclComm_t comm);
-  /// `end` has to be reached before the deadline, or the job is dead. `place` is said then.
-  void watch(std::shared_ptr<at::cuda::CUDAEvent> end, std::string place, std::chrono::milliseconds timeout);
+  /// `end` has to be reached within `timeout` from now or from the last sign of life that `journal` has heard, or the
+  /// job is dead. `place` is said then.
+  void watch(std::shared_ptr<at::cuda::CUDAEvent> end, std::string place, std::chrono::milliseconds timeout,
+             std::shared_ptr<const Journal> journal);
   /// Throws CommError starting with `place` when the job is dead.
   void check_health(const std::string& place) const;
   /// check_health under the lock that the caller holds.
@@ -53,8 +56,9 @@ class NcclContext {
   struct Watched {
     std::shared_ptr<at::cuda::CUDAEvent> end;
     std::string place;
-    Clock::time_point deadline;
+    Clock::time_point begin;
     std::chrono::milliseconds timeout;
+    std::shared_ptr<const Journal> journal;
   };
   void run_watchdog();
   /// Why the job is dead, if it is.

@@ -73,6 +73,7 @@ NcclLink::NcclLink(std::shared_ptr<NcclContext> context, Communicator& host)
     : context_(std::move(context)),
       axis_(host.axis()),
       timeout_(host.options().timeout),
+      journal_(host.journal()),
       stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, context_->device())),
       exceptions_(std::uncaught_exceptions()) {
   connect(host);
@@ -124,14 +125,15 @@ void NcclLink::check_result(ncclResult_t result, const std::string& place) {
 }
 
 void NcclLink::settle(Lock& lock, const std::string& place) {
-  const auto deadline = Clock::now() + timeout_;
+  const auto begin = Clock::now();
+  const OpenWait waiting(*journal_);
   while (true) {
     context_->check_locked(place);
     ncclResult_t state = ncclSuccess;
     check_result(ncclCommGetAsyncError(comm_, &state), place);
     check_result(state, place);
     if (state == ncclSuccess) return;
-    if (Clock::now() >= deadline) {
+    if (Clock::now() >= std::max(begin, journal_->last_sign()) + timeout_) {
       const std::string reason =
           text(place, ": NCCL is not ready within ", to_seconds(timeout_), " s; a peer may be lost");
       context_->fail_locked(reason);
@@ -160,7 +162,7 @@ std::unique_ptr<Work> NcclLink::issue(const Place& place, const std::vector<at::
   settle(lock, said);  // the kernel is on the stream only now
   auto end = std::make_shared<at::cuda::CUDAEvent>();
   end->record(stream_);
-  context_->watch(end, said, timeout_);
+  context_->watch(end, said, timeout_, journal_);
   lock.unlock();
   for (const at::Tensor& tensor : tensors) {
     c10::cuda::CUDACachingAllocator::recordStream(tensor.storage().data_ptr(), stream_);

@@ -51,6 +51,7 @@ class NcclLink final : public StreamLink {
   std::shared_ptr<NcclContext> context_;
   const std::string axis_;
   const std::chrono::milliseconds timeout_;
+  const std::shared_ptr<Journal> journal_;
   ncclComm_t comm_ = nullptr;
   c10::cuda::CUDAStream stream_;
   std::vector<Kept> kept_;

@@ -12,8 +12,8 @@ namespace fpdist::comm {
 namespace {
 
 // A communicator's headers and data have tags of their own, so that neither is ever taken for the other.
-int header_tag(const Exchange& exchange) { return kAbortTag + 1 + 2 * exchange.tag; }
-int data_tag(const Exchange& exchange) { return kAbortTag + 2 + 2 * exchange.tag; }
+int header_tag(const Exchange& exchange) { return kSignTag + 1 + 2 * exchange.tag; }
+int data_tag(const Exchange& exchange) { return kSignTag + 2 + 2 * exchange.tag; }
 
 }  // namespace
 

@@ -12,7 +12,8 @@
 
 namespace fpdist::comm {
 
-constexpr int kAbortTag = 0;  ///< communicator tags start above it
+// Communicator tags start above these.
+constexpr int kAbortTag = 0, kSignTag = 1;
 
 std::string mpi_error_text(int code);
 /// Throws CommError naming `call`.

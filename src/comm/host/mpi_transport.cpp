@@ -20,9 +20,18 @@ namespace {
 constexpr std::chrono::milliseconds kPrecedence(300);
 constexpr size_t kNoticeBytes = 1024;  // short enough to be sent eagerly
 
+/// Whether signs of life may be given from another thread, by what MPI was initialised with.
+bool may_call_from_threads() {
+  int provided = MPI_THREAD_SINGLE;
+  MPI_Query_thread(&provided);
+  return process_mpi().is_ours ? provided >= MPI_THREAD_SERIALIZED : provided >= MPI_THREAD_MULTIPLE;
+}
+
+}  // namespace
+
 /// How a rank waits: first eager (an answer is often microseconds away), then polite (ranks may outnumber cores), then
 /// asleep.
-class Backoff {
+class MpiTransport::Backoff {
  public:
   void reset() { idle_ = 0; }
   void pause() {
@@ -40,8 +49,6 @@ class Backoff {
  private:
   int idle_ = 0;
 };
-
-}  // namespace
 
 /// What MPI may still touch after a failure.
 struct MpiTransport::Stranded {
@@ -63,6 +70,7 @@ class MpiTransport::Started final : public Work {
 
 MpiTransport::MpiTransport(int* argc, char*** argv, const CommOptions& options)
     : options_(options), stranded_(std::make_unique<Stranded>()) {
+  const std::lock_guard lock(process_mpi().mutex);
   int is_done = 0, is_up = 0;
   MPI_Finalized(&is_done);
   check<CommError>(!is_done,
@@ -70,8 +78,8 @@ MpiTransport::MpiTransport(int* argc, char*** argv, const CommOptions& options)
   MPI_Initialized(&is_up);
   if (!is_up) {
     int provided = 0;
-    check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-    finalize_ = true;
+    check_mpi(MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
+    finalize_ = process_mpi().is_ours = true;
   }
   MPI_Comm local = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
@@ -82,13 +90,20 @@ MpiTransport::MpiTransport(int* argc, char*** argv, const CommOptions& options)
   MPI_Comm_rank(local, &local_rank_);
   MPI_Comm_size(local, &local_size_);
   MPI_Comm_free(&local);
+  if (size_ > 1 && may_call_from_threads())
+    signs_ = std::make_unique<LifeSigns>(
+        LifeSignOptions{.comm = comm_, .tag = kSignTag, .period = sign_period(), .slow_timeout = options_.slow_timeout},
+        journal());
 }
 
 MpiTransport::~MpiTransport() {
+  signs_.reset();
+  const std::lock_guard lock(process_mpi().mutex);
   // What was given up unwaited may be over by now; what is not would never be.
   std::string error;
   for (int i = 0; i < 100 && !dead_ && error.empty() && !flights_.empty(); ++i) progress(error);
-  if (!flights_.empty()) abort(text(flights_.front()->exchange().place, ": never waited for"));
+  if (!flights_.empty() && !dead_)
+    announce(abort_reason(*this, text(flights_.front()->exchange().place, ": never waited for")));
   if (dead_) {  // freeing and finalizing wait for peers that may be gone
     strand();
     (void)stranded_.release();
@@ -115,6 +130,7 @@ std::string MpiTransport::abort_notice(const Exchange& exchange) {
 }
 
 std::unique_ptr<Work> MpiTransport::start(Exchange exchange) {
+  const std::lock_guard lock(process_mpi().mutex);
   if (dead_) throw CommError(aborted_text(exchange.place, reason_));
   const auto flight = std::make_shared<MpiFlight>(std::move(exchange), comm_, piece_bytes(), turns_);
   flights_.push_back(flight);
@@ -141,8 +157,14 @@ bool MpiTransport::progress(std::string& error) {
 }
 
 void MpiTransport::wait_for(const MpiFlight& flight) {
-  const auto deadline = Clock::now() + options_.timeout;
+  const auto start = Clock::now();
+  const OpenWait waiting(*journal());
   Backoff backoff;
+  while (!look_at(flight, start, backoff)) backoff.pause();
+}
+
+bool MpiTransport::look_at(const MpiFlight& flight, Clock::time_point start, Backoff& backoff) {
+  const std::lock_guard lock(process_mpi().mutex);
   std::string error;
   while (!flight.is_done()) {
     if (dead_) throw CommError(aborted_text(flight.exchange().place, reason_));
@@ -152,12 +174,14 @@ void MpiTransport::wait_for(const MpiFlight& flight) {
       backoff.reset();
       continue;
     }
-    backoff.pause();
-    if (!backoff.is_checkpoint()) continue;
+    if (!backoff.is_checkpoint()) return false;
     const std::string notice = abort_notice(flight.exchange());
     if (!notice.empty()) fail(notice, false);
-    if (Clock::now() >= deadline) fail(lost_text(flight.exchange(), flight.missing_peers(), options_), true);
+    if (signs_) signs_->listen();
+    if (Clock::now() >= deadline_of(start)) fail(lost_text(flight.exchange(), flight.missing_peers(), options_), true);
+    return false;
   }
+  return true;
 }
 
 void MpiTransport::fail(const std::string& error, bool tell_others) {
@@ -177,6 +201,7 @@ void MpiTransport::strand() noexcept {
 }
 
 void MpiTransport::abort(const std::string& reason) noexcept {
+  const std::lock_guard lock(process_mpi().mutex);
   if (dead_) return;
   announce(abort_reason(*this, reason));
 }
@@ -201,6 +226,7 @@ void MpiTransport::announce(const std::string& reason) noexcept {
 
 void MpiTransport::end_job(int code) noexcept {
   if (is_told_) std::this_thread::sleep_for(kPrecedence);
+  const std::lock_guard lock(process_mpi().mutex);
   MPI_Abort(comm_, code);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // comm, private: ranks as MPI processes, tensors in host memory. Only point-to-point calls that return at once, polled
-// with MPI_Testsome against a deadline: no MPI call here can hang on a peer that is gone.
+// with MPI_Testsome against a deadline: no MPI call here can hang on a peer that is gone. Public functions take the
+// process's lock on MPI (life_signs.hpp), private ones are called under it.
 
 #include <mpi.h>
 
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "src/comm/host/life_signs.hpp"
 #include "src/comm/host/mpi_flight.hpp"
 #include "src/comm/host/transport.hpp"
 
@@ -34,9 +36,12 @@ class MpiTransport final : public Transport {
 
  private:
   class Started;
+  class Backoff;
   using Flights = std::vector<std::shared_ptr<MpiFlight>>;
   struct Stranded;
   void wait_for(const MpiFlight& flight);
+  /// Whether it is over, after one look; throws when it has failed. `idle`: looks since something happened.
+  bool look_at(const MpiFlight& flight, Clock::time_point start, Backoff& backoff);
   bool progress(std::string& error);
   int64_t piece_bytes() const;
   std::string abort_notice(const Exchange& exchange);
@@ -53,6 +58,7 @@ class MpiTransport final : public Transport {
   TurnTable turns_;
   Flights flights_;  ///< started and not done, in that order
   std::unique_ptr<Stranded> stranded_;
+  std::unique_ptr<LifeSigns> signs_;  ///< null: alone, or MPI is not ours to call from another thread
 };
 
 }  // namespace fpdist::comm

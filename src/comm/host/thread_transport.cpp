@@ -60,6 +60,11 @@ class ThreadTransport::Started final : public Work {
   std::shared_ptr<Flight> flight_;
 };
 
+ThreadTransport::ThreadTransport(std::shared_ptr<ThreadJob> job, int rank) : job_(std::move(job)), rank_(rank) {
+  const std::lock_guard lock(job_->mutex);
+  job_->journals[index(rank_)] = journal();
+}
+
 ThreadTransport::~ThreadTransport() {
   Lock lock(job_->mutex);
   std::erase_if(flights_, [](const auto& flight) { return flight->is_done(); });
@@ -136,8 +141,18 @@ bool ThreadTransport::progress(Lock& lock, std::string& error) {
   return is_progress;
 }
 
+/// Hears who is busy. Called under the job's lock.
+void ThreadTransport::listen() {
+  for (int rank = 0; rank < size(); ++rank) {
+    const std::shared_ptr<Journal>& other = job_->journals[index(rank)];
+    if (rank == rank_ || !other) continue;
+    if (auto work = other->slow_work(options().slow_timeout)) journal()->hear(rank, std::move(*work));
+  }
+}
+
 void ThreadTransport::wait_for(const Flight& flight) {
-  const auto deadline = Clock::now() + job_->options.timeout;
+  const auto start = Clock::now();
+  const OpenWait waiting(*journal());
   Lock lock(job_->mutex);
   std::string error;
   while (true) {
@@ -146,13 +161,14 @@ void ThreadTransport::wait_for(const Flight& flight) {
     if (flight.is_done()) return;
     if (job_->dead) break;
     if (is_progress) continue;
-    if (job_->changed.wait_until(lock, deadline) == std::cv_status::timeout && Clock::now() >= deadline &&
-        !job_->dead) {
-      const std::vector<int> missing = flight.missing_peers();
-      if (missing.empty()) return;
-      error = lost_text(flight.exchange, missing, job_->options);
-      break;
-    }
+    listen();
+    const auto deadline = deadline_of(start);
+    job_->changed.wait_until(lock, std::min(deadline, Clock::now() + sign_period()));
+    if (Clock::now() < deadline || job_->dead) continue;
+    const std::vector<int> missing = flight.missing_peers();
+    if (missing.empty()) return;
+    error = lost_text(flight.exchange, missing, job_->options);
+    break;
   }
   die(error, lock);
   throw CommError(error.empty() ? aborted_text(flight.exchange.place, job_->reason) : error);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "src/comm/host/transport.hpp"
+#include "src/core/index.hpp"
 
 namespace fpdist::comm {
 
@@ -25,11 +26,12 @@ struct ThreadJob {
   };
   using Key = std::tuple<int, int, int>;  ///< tag, sender, receiver
 
-  ThreadJob(int ranks, const CommOptions& options) : ranks(ranks), options(options) {}
+  ThreadJob(int ranks, const CommOptions& options) : ranks(ranks), options(options), journals(index(ranks)) {}
   const int ranks;
   const CommOptions options;
   std::mutex mutex;
   std::condition_variable changed;
+  std::vector<std::shared_ptr<Journal>> journals;  ///< [ranks] null before a rank has come
   std::map<Key, std::deque<std::shared_ptr<Post>>> boxes;
   bool dead = false;
   std::string reason;
@@ -37,7 +39,7 @@ struct ThreadJob {
 
 class ThreadTransport final : public Transport {
  public:
-  ThreadTransport(std::shared_ptr<ThreadJob> job, int rank) : job_(std::move(job)), rank_(rank) {}
+  ThreadTransport(std::shared_ptr<ThreadJob> job, int rank);
   ~ThreadTransport() override;
   int rank() const override { return rank_; }
   int size() const override { return job_->ranks; }
@@ -54,6 +56,7 @@ class ThreadTransport final : public Transport {
   bool progress(Lock& lock, std::string& error);
   bool take_arrived(Flight& flight, Lock& lock, std::string& error);
   void die(const std::string& reason, Lock& lock);
+  void listen();
 
   std::shared_ptr<ThreadJob> job_;
   int rank_;

@@ -2,6 +2,7 @@
 
 #include <c10/core/ScalarType.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -19,6 +20,15 @@ std::string describe(const MessageHeader& header) {
 
 }  // namespace
 
+std::chrono::milliseconds Transport::sign_period() const {
+  return std::clamp<std::chrono::milliseconds>(options().timeout / 8, std::chrono::milliseconds(10),
+                                               std::chrono::seconds(10));
+}
+
+Clock::time_point Transport::deadline_of(Clock::time_point start) const {
+  return std::max(start, journal_->last_sign()) + options().timeout;
+}
+
 void Transport::delay_message() {
   const int64_t longest = options().max_delay.count();
   if (longest <= 0) return;
@@ -28,11 +38,13 @@ void Transport::delay_message() {
 }
 
 std::string lost_text(const Exchange& exchange, const std::vector<int>& peers, const CommOptions& options) {
-  std::string who;
+  std::string who, signs;
   for (const int peer : peers) who += (who.empty() ? "" : ", ") + std::to_string(peer);
+  for (const Sign& sign : exchange.place.journal->signs_of(peers))
+    signs += text("; ", seconds_since(sign.heard), " s ago rank ", sign.rank, " was ", sign.work);
   return text(exchange.place, ": no answer from world rank ", who, " within ", to_seconds(options.timeout),
-              " s; it died, was stopped, or is not in this call. Its log says where it was; a step that really takes "
-              "longer needs a longer timeout");
+              " s; it died, was stopped, or is not in this call", signs,
+              ". Its log says where it was; a step that really takes longer needs a longer timeout");
 }
 
 std::string mismatch_text(const Exchange& exchange, int peer, const MessageHeader& mine, const MessageHeader& theirs) {

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -13,6 +14,7 @@
 
 #include "fpdist/comm/communicator.hpp"
 #include "src/comm/journal.hpp"
+#include "src/core/clock.hpp"
 
 namespace fpdist::comm {
 
@@ -57,8 +59,8 @@ class Transport {
   virtual const CommOptions& options() const = 0;
   /// Posts the messages; wait() returns when every send has been received and every receive has arrived. Exchanges may
   /// be waited for in any order: whichever is waited for, all that were started move on. Messages of the same tag
-  /// between two ranks keep their order. Throws CommError at the deadline (counted from wait), on a header that
-  /// differs, and after an abort; the transport is dead afterwards. Peers other than the own rank only. A Work that is
+  /// between two ranks keep their order. Throws CommError at the deadline (deadline_of), on a header that differs, and
+  /// after an abort; the transport is dead afterwards. Peers other than the own rank only. A Work that is
   /// given up unwaited leaves its messages to the transport, which holds their memory.
   virtual std::unique_ptr<Work> start(Exchange exchange) = 0;
   virtual void abort(const std::string& reason) noexcept = 0;
@@ -70,6 +72,10 @@ class Transport {
  protected:
   /// Sleeps before a message is posted, as CommOptions::max_delay asks.
   void delay_message();
+  /// Between two signs of life, and between two looks for those of others.
+  std::chrono::milliseconds sign_period() const;
+  /// Of a wait that began at `start`: counted from there, or from the last sign of life of any other rank.
+  Clock::time_point deadline_of(Clock::time_point start) const;
 
  private:
   int next_tag_ = 1;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "src/core/clock.hpp"
@@ -52,6 +53,7 @@ std::optional<PlannedStep> StepPlanner::take_coming(std::span<const data::Group>
 
 PlannedStep StepPlanner::take(std::span<const data::Group> groups, int64_t number) {
   const auto start = Clock::now();
+  const comm::SlowWork slow(job_.mesh.world(), text("planning step ", number));
   std::optional<PlannedStep> made = take_coming(groups);
   if (!made || made->costs_version != costs_version_)
     made.emplace(plan_step(made ? made->groups : prepared(groups), planning_config(job_.config, steps_watched_), costs_,
@@ -112,6 +114,7 @@ void StepPlanner::learn(const PlannedStep& planned, std::span<const plan::Op> op
 
 void StepPlanner::calibrate(const std::string& why, int64_t step, LogSink& log) {
   comm::Communicator& world = job_.mesh.world();
+  const comm::SlowWork slow(world, text("fitting costs after step ", step));
   const auto ops = gather_ops(op_history_.all(), kMostOps, static_cast<uint64_t>(step), world);
   const plan::CostFit fit = fit_together(ops, costs_, world);
   if (fit.ops == 0) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
 #include "src/files/files.hpp"
@@ -74,6 +75,7 @@ Events planned_events(const PlannedStep& planned, const Config& config, const Ev
 void write_timelines(const StepRecord& record, const Job& job, const std::string& base) {
   const Events measured = measured_events(record, job.mesh);
   if (job.world.rank() != 0) return;
+  const comm::SlowWork slow(job.mesh.world(), text("writing ", base, ".json"));
   files::write(base + ".json", plan::to_trace_json(measured) + "\n");
   const Events planned = planned_events(record.planned, job.config, measured);
   files::write(base + ".planned.json", plan::to_trace_json(planned) + "\n");

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/comm/broadcast_text.hpp"
 #include "src/core/words.hpp"
@@ -36,6 +37,7 @@ std::string make_output_dir(const config::Config& config, const std::string& res
 }  // namespace
 
 void prepare_output_dir(const config::Config& config, const std::string& resolved_config, comm::Communicator& world) {
+  const comm::SlowWork slow(world, text("preparing ", config.train.output_dir));
   const std::string refusal =
       comm::broadcast_text(world.rank() == 0 ? make_output_dir(config, resolved_config) : "", 0, world);
   if (refusal.empty()) return;

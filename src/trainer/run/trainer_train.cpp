@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/loss/spec.hpp"
@@ -84,7 +85,10 @@ class RunRecord {
   }
   void after_step(const StepMetrics& metrics) {
     logical_ += metrics.values.at("tokens_logical"), computed_ += metrics.values.at("tokens_computed");
-    if (hook_) hook_(metrics);
+    if (hook_) {
+      const comm::SlowWork slow(trainer_.world().communicator(), text("in the hook of step ", metrics.step));
+      hook_(metrics);
+    }
     const bool is_last = metrics.step == options_.max_steps;
     if (is_last || metrics.step % options_.logging_steps == 0) {
       log_.progress(progress_line(metrics, options_.max_steps, seconds_since(start_), shown_));
@@ -94,7 +98,10 @@ class RunRecord {
       trainer_.save(text(options_.output_dir, "/checkpoint-", metrics.step), quiet_);
   }
   void end() {
-    if (metrics_) metrics_->close();
+    if (metrics_) {
+      const comm::SlowWork slow(trainer_.world().communicator(), "closing metrics.jsonl");
+      metrics_->close();
+    }
     trainer_.save(options_.output_dir + "/final", log_);
     log_.info(text("done: ", static_cast<int64_t>(computed_), " tokens computed for ", static_cast<int64_t>(logical_),
                    ": sharing ratio ", logical_ / computed_, "; weights in ", options_.output_dir, "/final"));
@@ -148,7 +155,10 @@ void Trainer::train() {
   const config::Settled& job = settled();
   // What can be wrong with the data is found before anything is written: the next try finds output_dir as it was.
   NullLog quiet;
-  RunData data(job, world().communicator(), world().rank() == 0 ? log() : quiet);
+  RunData data = [&] {
+    const comm::SlowWork slow(world().communicator(), "reading the data");
+    return RunData(job, world().communicator(), world().rank() == 0 ? log() : quiet);
+  }();
   prepare_output_dir(job.config, config::to_yaml(job), world().communicator());
   try {
     run(*this, data, hook_);

@@ -30,6 +30,7 @@ PackRun::PackRun(const StepParts& parts, const PlannedStep& planned, RunUntil un
                  ? planned.packs
                  : std::make_shared<Packs>(parts.job, planned.groups.all, planned.plan, planned.shares_prefix)),
       losses_(parts, planned.plan.totals, results_) {
+  if (planned.number == 1) first_step_.emplace(parts.job.mesh.world(), "in its first step");
   parts_.weights.begin_step();
   for (const auto& run : parts_.weights.runs()) {
     run->set_use_hook([this](std::span<const ops::ParameterPtr> used) {
@@ -100,7 +101,10 @@ void PackRun::optimizer_step() {
   results_.updated = parts_.weights.update({.learning_rate = learning_rate_, .losses = results_.loss});
 }
 
-void PackRun::queued() { grad_norm_ = read_results(results_, parts_.weights, parts_.job, planned_.number); }
+void PackRun::queued() {
+  first_step_.reset();  // a wait for the device may be one for other ranks
+  grad_norm_ = read_results(results_, parts_.weights, parts_.job, planned_.number);
+}
 
 void PackRun::finished(std::span<const double> seconds) {
   const auto length = [&](const Exchanged& exchanged) { return seconds[exchanged.end] - seconds[exchanged.begin]; };

@@ -5,9 +5,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "fpdist/comm/slow_work.hpp"
 #include "src/parallel/pipeline/executor.hpp"
 #include "src/trainer/planning/planned_step.hpp"
 #include "src/trainer/step/pack_losses.hpp"
@@ -66,6 +68,7 @@ class PackRun final : public parallel::StepWork {
 
   StepParts parts_;
   const PlannedStep& planned_;
+  std::optional<comm::SlowWork> first_step_;  // kernels are loaded, buffers made: until all is queued
   std::vector<plan::Op> ops_;
   double learning_rate_;
   std::shared_ptr<Packs> packs_;

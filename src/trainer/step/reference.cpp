@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 
+#include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/schedule.hpp"
 #include "src/core/index.hpp"
@@ -22,13 +24,15 @@ namespace {
 /// Forward ops of the reference alone; the last run of layers writes log-probs to where `place` says.
 class ReferenceRun final : public parallel::StepWork {
  public:
+  /// `is_first`: nothing has run on the device before.
   ReferenceRun(const Reference& reference, const Job& job, std::span<const data::Group> groups,
-               const plan::StepPlan& plan)
+               const plan::StepPlan& plan, bool is_first)
       : reference_(reference), job_(job), packs_(job, groups, plan, job.config.pack.share_prefix) {
     for (const data::Group& group : groups) {
       auto& of_group = offset_.emplace_back();
       for (const data::Sample& sample : group.sample) of_group.push_back(total_), total_ += sample.length();
     }
+    if (is_first) first_pass_.emplace(job.mesh.world(), "in the reference's first pass");
     logp_ = at::zeros({total_}, job.tensor_options(job.sum_dtype()));
   }
   at::Tensor logp() const { return logp_; }
@@ -58,6 +62,7 @@ class ReferenceRun final : public parallel::StepWork {
   void backward_weight(const plan::Op&) override { unused(); }
   void reduce_gradients(const plan::Op&) override { unused(); }
   void optimizer_step() override { unused(); }
+  void queued() override { first_pass_.reset(); }
 
  private:
   const parallel::RowsHere& rows_of(const plan::Op& op) {
@@ -82,6 +87,7 @@ class ReferenceRun final : public parallel::StepWork {
   int64_t total_ = 0;
   std::map<int, std::vector<at::Tensor>> logps_;  // of a pack's slices, until the last is there
   at::Tensor logp_;
+  std::optional<comm::SlowWork> first_pass_;
 };
 
 }  // namespace
@@ -132,8 +138,11 @@ void Reference::store_logps(std::span<data::Group> groups, size_t per_step, cons
   const comm::Mesh& mesh = job.mesh;
   for (size_t first = 0; first < groups.size(); first += per_step) {
     const std::span<data::Group> slice = groups.subspan(first, std::min(per_step, groups.size() - first));
-    const plan::StepPlan plan = planner.plan(slice, job.config.pack.share_prefix);
-    ReferenceRun run(*this, job, slice, plan);
+    const plan::StepPlan plan = [&] {
+      const comm::SlowWork slow(mesh.world(), "planning the reference's pass");
+      return planner.plan(slice, job.config.pack.share_prefix);
+    }();
+    ReferenceRun run(*this, job, slice, plan, first == 0);
     const auto ops = plan::forward_ops(plan.pipeline(mesh.at().dp))[index(mesh.at().pp)];
     parallel::execute(ops, static_cast<int>(runs_.size()), run, {mesh.pp(), mesh.pp_gradient(), *job.device});
     at::Tensor logp = run.logp();

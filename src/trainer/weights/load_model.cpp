@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "src/checkpoint/same_weights.hpp"
@@ -118,6 +119,7 @@ bool ties_stages(const Config& config, const arch::Model& model) {
 
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const arch::Model& shape,
                                                             const comm::Mesh& mesh, at::Device where) {
+  const comm::SlowWork slow(mesh.world(), text("loading ", config.model.path));
   const model::TransformerOptions options{
       .device = where,
       .head = head_of(config),
@@ -148,6 +150,7 @@ void read_unrounded(const Config& config, const arch::Model& shape, const std::v
 
 std::vector<std::unique_ptr<model::Transformer>> load_reference(const Job& job) {
   const std::string& path = job.config.model.ref_path;
+  const comm::SlowWork slow(job.mesh.world(), text("loading ", path));
   const checkpoint::HfDirectory directory(path);
   arch::Model shape = arch::parse_model_config(directory.config_json(), directory.config_path());
   NullLog quiet;

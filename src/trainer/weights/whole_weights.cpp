@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/checkpoint/gather.hpp"
 
@@ -55,6 +56,7 @@ void save_directory(const Job& job, Weights& weights, const std::string& directo
   const bool needs_masters = job.dtype() == at::kBFloat16 && as.dtype != DType::kBFloat16;
   checkpoint::Gatherer gatherer = gatherer_of(job, weights, needs_masters ? WholeOf::kMasters : WholeOf::kValues);
   if (job.world.rank() == 0) {
+    const comm::SlowWork slow(job.mesh.world(), text("saving ", directory));
     std::vector<checkpoint::TensorSpec> specs = gatherer.whole();
     for (checkpoint::TensorSpec& spec : specs) spec.dtype = scalar_type(as.dtype);
     const std::string config_json = arch::export_config_json(
