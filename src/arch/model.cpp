@@ -24,6 +24,13 @@ ModelShape Model::shape() const {
           .vocab = vocab_size};
 }
 
+int64_t Model::positions() const {
+  double factor = 1;
+  for (const Layer& layer : layers)
+    if (layer.attention.rope.type == RopeConfig::Type::kLinear) factor = std::max(factor, layer.attention.rope.factor);
+  return static_cast<int64_t>(static_cast<double>(max_position_embeddings) * factor);
+}
+
 void check_tensor_parallel(const Model& model, int tp) {
   check<ConfigError>(tp >= 1, "parallel.tp: ", tp, " ranks cannot hold a model: use 1 or more");
   const ModelShape shape = model.shape();

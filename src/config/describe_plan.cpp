@@ -9,6 +9,7 @@
 #include "fpdist/data/loader.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/step_plan.hpp"
+#include "src/config/check_data.hpp"
 #include "src/config/model_size.hpp"
 #include "src/config/read_data.hpp"
 #include "src/core/words.hpp"
@@ -47,6 +48,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log) {
   const Config& config = job.config;
   const plan::ParallelOptions& mesh = config.parallel;
   const data::Dataset dataset = read_data(config, job.model, MayWrite::kNo, Keep::kInMemory, log);
+  check_packs(dataset, job);
   const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
   const int64_t steps = std::min({config.train.max_steps, loader.steps_per_epoch(), int64_t{16}});
 

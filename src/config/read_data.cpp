@@ -1,6 +1,6 @@
 #include "src/config/read_data.hpp"
 
-#include "fpdist/core/error.hpp"
+#include "src/config/check_data.hpp"
 #include "src/data/source/cached_dataset.hpp"
 
 namespace fpdist::config {
@@ -26,9 +26,7 @@ namespace {
 data::Dataset read(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer,
                    const data::CacheUse& use, LogSink& log) {
   data::Dataset dataset = data::read_cached(config.data, config.method, tokenizer, use, log);
-  check<DataError>(dataset.max_token_id < model.vocab_size, "the data holds token id ", dataset.max_token_id,
-                   ", the model's vocabulary has ", model.vocab_size,
-                   " tokens: use the tokenizer that the model was made with");
+  check_tokens(dataset, model);
   return dataset;
 }
 

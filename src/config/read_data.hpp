@@ -14,7 +14,7 @@ namespace fpdist::config {
 std::unique_ptr<data::Tokenizer> tokenizer_of(const Config& config, const arch::Model& model);
 
 /// The rows of config.data for `model`, text by the tokenizer that config.data.tokenizer or the model's directory has.
-/// Not collective. Throws what data::read_dataset does, and DataError where a token is outside the model's vocabulary.
+/// Not collective. Throws what data::read_dataset and check_tokens do.
 /// From the token cache where data.cache_dir has one; MayWrite::kYes makes it, see data::read_cached.
 enum class MayWrite { kNo, kYes };
 /// Keep::kMapped: groups stay in the cache, where there is one.

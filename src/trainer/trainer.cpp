@@ -9,7 +9,8 @@
 //                   clock afterwards (plan_watch, calibrate).
 //   report/         StepRecord: a step that has run; step_report turns one into names and numbers, timelines into a
 //                   drawing. It owns nothing but what the axes had carried before.
-//   step/           One step: objective says which loss and what it needs, reference holds the frozen model, packs
+//   step/           One step: check_groups looks at what a caller brings, objective says which loss and what it needs,
+//   reference holds the frozen model, packs
 //                   makes tensors of a plan's packs, pack_run is what the executor calls for each op, pack_losses its
 //                   end at the loss, step_results what is read back from the device; execute_step runs it all. Nothing
 //                   of it outlives the step but objective and reference.
@@ -32,6 +33,7 @@
 #include "src/trainer/planning/step_planner.hpp"
 #include "src/trainer/report/step_report.hpp"
 #include "src/trainer/report/timelines.hpp"
+#include "src/trainer/step/check_groups.hpp"
 #include "src/trainer/step/execute_step.hpp"
 #include "src/trainer/step/packs.hpp"
 #include "src/trainer/step/step_parts.hpp"
@@ -64,7 +66,11 @@ struct Trainer::Impl {
   Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device)
       : job(world, std::move(config), log, std::move(device)),
         objective(job.config),
-        planner(job, {.prepare = [this](auto groups) { return objective.prepare(groups); },
+        planner(job, {.prepare =
+                          [this](auto groups) {
+                            check_groups(groups, job.model, objective.shape());
+                            return objective.prepare(groups);
+                          },
                       .lay_out = [this](PlannedStep& planned) { lay_out(planned, job); }}),
         weights(job),
         reference(make_reference(job, objective.needs(), weights)) {

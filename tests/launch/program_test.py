@@ -157,9 +157,38 @@ class ExitCodes(Folder):
         data, _ = self.pairs()
         self.expect(5, 2, ["step 2"], self.config(data), "--optim.learning_rate", "1e38", "--optim.lr_scheduler_type", "constant")
 
-    def test_a_pack_that_cannot_hold_a_pair_says_what_would(self):
-        data, _ = self.pairs()
-        self.expect(2, 2, ["pack.max_tokens"], self.config(data), "--pack.max_tokens", 8)
+    def test_what_cannot_run_is_said_before_the_first_step(self):
+        """The row that does not fit is of the fourth step; a run, --plan and fpdist_plan say so at once."""
+        rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 3 + [{"prompt": "x" * 700, "chosen": "b" * 300, "rejected": "c" * 300}]
+        data = self.write("p.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        config = self.config(data, groups_per_step=1, max_steps=4)
+        short = ["--no-data.shuffle", "--pack.max_tokens", 1024]
+        needed = 700 + 2 * 301  # an end of sequence behind each answer
+        words = ["p.jsonl:4: ", f"needs {needed} rows", f"pack.max_tokens: {needed} holds all"]
+        self.expect(2, 2, words, config, *short)
+        self.expect(2, 0, words, config, *short, "--plan")
+        code, text = run(command(0, ["--config", config, *short], program="fpdist_plan"))
+        self.assertEqual(code, 2, text)
+        self.assertIn(words[2], text)
+        self.assertFalse((self.dir / "out").exists(), "something was written")
+        self.expect(0, 2, [], config, *short, "--pack.max_tokens", needed)
+        self.expect(2, 2, ["step 4 (p.jsonl:4 ", "pack.max_in_flight: "], config, *mesh(pp=2), "--no-data.shuffle", "--pack.max_in_flight", 1000,
+                    "--train.output_dir", self.dir / "out2")
+
+    def test_what_the_model_has_no_place_for_is_3_with_the_row(self):
+        data, rows = self.pairs(4)
+        rows[2]["chosen_ids"][0] = 320
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for more in ([], ["--plan"]):
+            self.expect(3, 0, ["pairs.jsonl:3: ", "token id 320"], self.config(data), *more)
+        data, _ = self.pairs(4)
+        self.train(0, self.config(data, output_dir=self.dir / "made", max_steps=1))
+        file = self.dir / "made/final/config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "max_position_embeddings": 20}))
+        for more in ([], ["--plan"]):
+            self.expect(3, 0, ["pairs.jsonl:1: a sample of 22 tokens", "positions for 20", "data.max_length: 20"], self.config(data),
+                        "--model.preset", "", "--model.path", self.dir / "made/final", *more)
+        self.assertFalse((self.dir / "out").exists(), "something was written")
 
     @unittest.skipIf(os.geteuid() != 0 or not pathlib.Path("/dev/full").exists(), "needs root to mount a full disk")
     def test_a_full_disk_is_7(self):

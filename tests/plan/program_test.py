@@ -167,7 +167,7 @@ class Plans(unittest.TestCase):
                 (2, "unknown key", ("--pack.max_token", 5)),
                 (2, "parallel.layers", ("--parallel.pp", 2, "--parallel.layers", "3,3")),
                 (2, "interleaving needs 2 stages", ("--parallel.schedule", "interleaved", "--parallel.virtual_stages", 2)),
-                (2, "set pack.max_tokens to at least", ("--pack.max_tokens", 10)),
+                (2, " holds all, or leave them out", ("--pack.max_tokens", 10)),
                 (2, "loss.loss_type", ("--loss.loss_type", "sigmoid")),
                 (2, "give one of --lengths and --config", ("--lengths", self.lengths)),
                 (3, "none.jsonl", ("--data.path", "none.jsonl")),

@@ -56,6 +56,8 @@ struct Model {
   std::vector<Layer> layers;  ///< at least one; alike in every family that there is
   std::string json;           ///< the file's own text ("" for a preset), source of the export's config.json
 
+  /// Tokens of the longest sample that it is made for: max_position_embeddings, stretched by a linear rope scaling.
+  int64_t positions() const;
   int64_t layer_count() const { return static_cast<int64_t>(layers.size()); }
   /// Sizes of its first layer stand for all.
   ModelShape shape() const;

@@ -49,7 +49,8 @@ class Trainer {
 
   /// Collective. One optimizer step on these groups: the same groups in the same order on every rank. `log` hears what
   /// happens on the way; without it the trainer's own does.
-  /// Throws DataError naming group and field where they differ on the ranks, NumericsError naming step, rank and
+  /// Throws DataError naming group and field where they differ on the ranks or are no samples of this model and loss
+  /// (lengths that do not match, ids outside the vocabulary, pairs that are none), NumericsError naming step, rank and
   /// samples when loss or gradients are not finite.
   StepMetrics step(std::span<const data::Group> groups, LogSink& log);
   StepMetrics step(std::span<const data::Group> groups) { return step(groups, log()); }

@@ -10,6 +10,7 @@
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/loss/spec.hpp"
+#include "src/config/check_data.hpp"
 #include "src/config/model_size.hpp"
 #include "src/config/read_data.hpp"
 #include "src/plan/context/context_plan.hpp"
@@ -62,6 +63,7 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   Warnings log;
   const data::Dataset dataset =
       config::read_data(config, job.model, config::MayWrite::kNo, config::Keep::kInMemory, log);
+  config::check_packs(dataset, job);
   const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
   const plan::Atomic atomic = loss::spec_of(config.method, config.loss).atomic();
   std::vector<PlanRequest> requests;

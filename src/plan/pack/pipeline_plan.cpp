@@ -88,6 +88,16 @@ int most_stages(const LengthTree& tree, const StageCosts& costs, PlannerOptions 
   return options.parallel.pp;
 }
 
+/// The best portfolio, where nothing else helps with empty packs.
+Portfolio best_or_filled_up(PackProblem& problem, Pricer& pricer, const PlannerOptions& options) {
+  Portfolio best = best_portfolio(problem, pricer, options);
+  if (best.makespan() != kNever || !options.may_fill_up || problem.schedule != Schedule::kInterleaved) return best;
+  problem.fills_up = true;
+  PlannerOptions quick = options;
+  quick.effort = 0;
+  return best_portfolio(problem, pricer, quick);
+}
+
 /// Rows in flight with which there is a plan, from those that the refused drafts would have needed upwards; kNever:
 /// none.
 int64_t rows_needed(const LengthTree& tree, const StageCosts& costs, PlannerOptions options, int64_t needed) {
@@ -97,7 +107,7 @@ int64_t rows_needed(const LengthTree& tree, const StageCosts& costs, PlannerOpti
     options.max_in_flight = needed;
     PackProblem problem = make_problem(tree, costs, options);
     Pricer pricer(problem);
-    const Portfolio portfolio = best_portfolio(problem, pricer, options);
+    const Portfolio portfolio = best_or_filled_up(problem, pricer, options);
     if (portfolio.makespan() != kNever) break;
     needed = portfolio.rows_needed();
   }
@@ -124,13 +134,7 @@ PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, cons
   PackProblem problem = make_problem(tree, costs, options);
   check_fits(problem);
   Pricer pricer(problem);
-  Portfolio best = best_portfolio(problem, pricer, options);
-  if (best.makespan() == kNever && options.may_fill_up && problem.schedule == Schedule::kInterleaved) {
-    problem.fills_up = true;
-    PlannerOptions quick = options;
-    quick.effort = 0;
-    best = best_portfolio(problem, pricer, quick);
-  }
+  Portfolio best = best_or_filled_up(problem, pricer, options);
   if (best.makespan() == kNever) refuse(problem, best, options);
   PipelinePlan plan;
   plan.layers = problem.layers;
@@ -143,6 +147,19 @@ PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, cons
     for (PackDraft& pack : draft.pack) replica.pack.push_back({std::move(pack.sample), std::move(pack.work)});
   }
   return plan;
+}
+
+int64_t in_flight_needed(const LengthTree& tree, const StageCosts& costs, PlannerOptions options) {
+  options.effort = 0;
+  options.search_layers = false;
+  PackProblem problem = make_problem(tree, costs, options);
+  check_fits(problem);
+  Pricer pricer(problem);
+  const Portfolio best = best_or_filled_up(problem, pricer, options);
+  if (best.makespan() != kNever) return 0;
+  const int64_t needed = rows_needed(tree, costs, options, best.rows_needed());
+  if (needed == kNever) refuse(problem, best, options);
+  return needed;
 }
 
 int64_t most_rows_in_flight(const PlannerOptions& options) {

@@ -57,6 +57,10 @@ PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, cons
 /// with interleaving ((v-1)*pp + 2*(pp-1) + 1) / v * max_tokens.
 int64_t most_rows_in_flight(const PlannerOptions& options);
 
+/// The max_in_flight with which there is a plan; 0: the one that `options` have. Nothing is searched for. Throws as
+/// plan_pipeline does where something else stands in the way.
+int64_t in_flight_needed(const LengthTree& tree, const StageCosts& costs, PlannerOptions options);
+
 /// The shape whose op lists a planned replica runs, and what its units cost.
 PipelineShape shape_of(const PlannerOptions& options, const PlannedReplica& replica);
 std::vector<UnitCost> unit_costs(const StageCosts& costs, const PlannedReplica& replica);

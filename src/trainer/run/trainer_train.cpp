@@ -12,6 +12,7 @@
 #include "fpdist/data/loader.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/config/check_data.hpp"
 #include "src/config/read_data.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/words.hpp"
@@ -27,7 +28,7 @@ using Hook = std::function<void(const StepMetrics&)>;
 /// reference's log-probs of all of them are computed first.
 class RunData {
  public:
-  /// Collective. Throws DataError where the ranks have read different data.
+  /// Collective. Throws DataError where the ranks have read different data, ConfigError where they do not fit.
   RunData(const config::Settled& job, comm::Communicator& world, LogSink& log)
       : dataset_(config::read_data(
             job.config, job.model, config::MayWrite::kYes,
@@ -35,6 +36,7 @@ class RunData {
         loader_(data::make_loader(dataset_, job.config.data, job.config.train.groups_per_step, job.config.train.seed)) {
     check_same_dataset(dataset_, world);
     check_same_order(loader_, world);
+    config::check_packs(dataset_, job);
   }
   int64_t size() const { return dataset_.size(); }
   const std::vector<std::string>& skipped() const { return dataset_.skipped; }

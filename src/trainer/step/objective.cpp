@@ -8,6 +8,7 @@ namespace fpdist::trainer {
 Objective::Objective(const Config& config)
     : options_(config.loss),
       needs_(loss::needs_of(config.method, config.loss)),
+      shape_(loss::spec_of(config.method, config.loss).group),
       loss_(loss::make_loss(config.method, config.loss)) {}
 
 StepGroups Objective::prepare(std::span<const data::Group> groups) const {

@@ -18,7 +18,9 @@ class Objective {
   /// Throws ConfigError naming loss.<key>.
   explicit Objective(const Config& config);
   /// Another loss in the method's place: it gets what the method's would.
-  void set_loss(loss::LossFunction loss) { loss_ = std::move(loss); }
+  void set_loss(loss::LossFunction loss) { loss_ = std::move(loss), shape_ = loss::GroupShape::kAny; }
+  /// What the loss makes of a group: one of the caller's own takes any.
+  loss::GroupShape shape() const { return shape_; }
 
   const loss::Needs& needs() const { return needs_; }
   loss::LossOutput operator()(const loss::Edges& edges, const plan::StepTotals& totals) const {
@@ -32,6 +34,7 @@ class Objective {
  private:
   loss::LossOptions options_;
   loss::Needs needs_;
+  loss::GroupShape shape_;
   loss::LossFunction loss_;
 };
 

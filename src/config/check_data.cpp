@@ -1,0 +1,120 @@
+#include "src/config/check_data.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <span>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/data/loader.hpp"
+#include "fpdist/loss/spec.hpp"
+#include "src/core/index.hpp"
+#include "src/plan/fits.hpp"
+
+namespace fpdist::config {
+namespace {
+
+/// Groups of which a number is too large.
+struct TooLarge {
+  std::optional<size_t> first;
+  int64_t count = 0, largest = 0;
+
+  void see(size_t group, int64_t number, int64_t most) {
+    largest = std::max(largest, number);
+    if (number <= most) return;
+    if (!first) first = group;
+    ++count;
+  }
+};
+
+int64_t largest_id(const data::Group& group) {
+  int64_t largest = -1;
+  for (const data::Sample& sample : group.sample)
+    for (const auto* ids : {&sample.token, &sample.target})
+      for (const int32_t id : *ids) largest = std::max<int64_t>(largest, id);
+  return largest;
+}
+
+int64_t longest_sample(const data::Group& group) {
+  int64_t longest = 0;
+  for (const data::Sample& sample : group.sample) longest = std::max(longest, sample.length());
+  return longest;
+}
+
+/// What is asked of every group, held against `most`.
+template <typename Ask>
+TooLarge look_at_all(const data::Dataset& dataset, int64_t most, Ask ask) {
+  TooLarge found;
+  for (int64_t g = 0; g < dataset.size(); ++g)
+    found.see(index(g), dataset.source ? ask(dataset.get(g)) : ask(dataset.group[index(g)]), most);
+  return found;
+}
+
+data::Group first_of(const TooLarge& found, const data::Dataset& dataset) {
+  return dataset.get(static_cast<int64_t>(*found.first));
+}
+
+void check_pack_rows(const TooLarge& found, const data::Dataset& dataset, const Settled& job,
+                     const plan::PlanningOptions& options) {
+  if (!found.first) return;
+  const int64_t most = job.config.pack.max_tokens;
+  throw ConfigError(text(dataset.where(*found.first), ": the group needs ",
+                         plan::pack_rows_needed(first_of(found, dataset), options, 0),
+                         " rows in one pack, pack.max_tokens is ", most, "; of ", dataset.size(), " groups ",
+                         found.count, " do not fit: pack.max_tokens: ", found.largest,
+                         " holds all, or leave them out"));
+}
+
+/// The first step that does not keep to pack.max_in_flight, and what the neediest needs.
+void check_in_flight(const data::Dataset& dataset, const Settled& job, const plan::PlanningOptions& options) {
+  const Config& config = job.config;
+  const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
+  std::optional<int64_t> first;
+  int64_t most = 0;
+  for (int64_t step = 0; step < config.train.max_steps; ++step) {
+    const int64_t needed = plan::in_flight_needed(data::pick_groups(dataset, loader.step(step)), options);
+    if (needed > 0 && !first) first = step;
+    most = std::max(most, needed);
+  }
+  if (!first) return;
+  const std::vector<int64_t> groups = loader.step(*first);
+  throw ConfigError(text("pack.max_in_flight is ", config.pack.max_in_flight, ": no packs of step ", *first + 1, " (",
+                         dataset.where(index(groups.front())), " and ", groups.size() - 1,
+                         " more) keep that few rows in flight: pack.max_in_flight: ", most,
+                         " is enough for every step"));
+}
+
+}  // namespace
+
+void check_tokens(const data::Dataset& dataset, const arch::Model& model) {
+  if (dataset.max_token_id >= model.vocab_size) {
+    const TooLarge found = look_at_all(dataset, model.vocab_size - 1, largest_id);
+    throw DataError(text(dataset.where(*found.first), ": the row holds token id ",
+                         largest_id(first_of(found, dataset)), ", the model's vocabulary has ", model.vocab_size,
+                         " tokens; ", found.count, " rows hold such ids, ", found.largest,
+                         " the largest: use the tokenizer that the model was made with"));
+  }
+  const int64_t positions = model.positions();
+  const TooLarge found = look_at_all(dataset, positions, longest_sample);
+  if (!found.first) return;
+  throw DataError(text(dataset.where(*found.first), ": a sample of ", longest_sample(first_of(found, dataset)),
+                       " tokens, the model has positions for ", positions,
+                       " (max_position_embeddings in its config.json); ", found.count, " rows have longer ones, ",
+                       found.largest, " tokens the longest: data.max_length: ", positions,
+                       " cuts rows of text, rows of token ids are yours to cut"));
+}
+
+void check_packs(const data::Dataset& dataset, const Settled& job) {
+  const Config& config = job.config;
+  const plan::PlanningOptions options{.atomic = loss::spec_of(config.method, config.loss).atomic(),
+                                      .parallel = config.parallel,
+                                      .pack = config.pack,
+                                      .costs = job.costs};
+  // Whole groups are packed where that is cheaper, but all that must fit is what stays together.
+  const int64_t most = config.pack.max_tokens;
+  const TooLarge rows = look_at_all(
+      dataset, most, [&](const data::Group& group) { return plan::pack_rows_needed(group, options, most); });
+  check_pack_rows(rows, dataset, job, options);
+  if (!plan::always_keeps_in_flight(rows.largest, options)) check_in_flight(dataset, job, options);
+}
+
+}  // namespace fpdist::config
