@@ -10,6 +10,7 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/checkpoint/companions.hpp"
+#include "src/checkpoint/export_files.hpp"
 #include "src/checkpoint/safetensors_header.hpp"
 #include "src/files/files.hpp"
 
@@ -18,12 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Weights of an export, which a loader might take for a later one's.
-bool is_weights(const std::string& name) {
-  return name == "model.safetensors" || name == "model.safetensors.index.json" ||
-         (name.starts_with("model-") && name.ends_with(".safetensors"));
-}
-
 template <typename Call>
 void disk(const fs::path& path, const char* action, Call call) {
   std::error_code error;
@@ -31,12 +26,32 @@ void disk(const fs::path& path, const char* action, Call call) {
   check<DiskError>(!error, path.string(), ": ", action, ": ", error.message(), "; choose another output folder");
 }
 
-/// Where an export is built; removed with all it holds unless publish() was reached.
+/// What an earlier export left in a folder where one is built; the folder too where nothing else is in it.
+void remove_leftovers(const fs::path& folder, const KeepFile& keeps) {
+  std::error_code ignored;
+  if (!fs::is_directory(fs::symlink_status(folder, ignored))) return;  // a link is somebody's own
+  for (const std::string& file : export_files_in(folder))
+    if (!keeps || !keeps(file)) disk(file, "cannot be removed", [&](auto& error) { fs::remove(file, error); });
+  if (fs::is_empty(folder, ignored)) fs::remove(folder, ignored);
+}
+
+/// Where an export is built: a folder that nobody has made before, removed with all it holds unless publish() was
+/// reached.
 class Staging {
  public:
-  explicit Staging(const std::string& path) : target_(path), folder_(path + ".tmp") {
-    remove();  // what a killed run left
-    disk(folder_, "cannot be created", [&](auto& error) { fs::create_directories(folder_, error); });
+  explicit Staging(const fs::path& target) : target_(target) {
+    for (const fs::path& left : staging_folders_of(target)) remove_leftovers(left, {});  // of a killed run
+    if (target_.has_parent_path())
+      disk(target_.parent_path(), "cannot be created",
+           [&](auto& error) { fs::create_directories(target_.parent_path(), error); });
+    bool is_new = false;
+    for (int number = 0; !is_new; ++number) {
+      folder_ = files::AtomicFile::temporary_name(target.string(), number);
+      disk(folder_, "cannot be created", [&](auto& error) {
+        is_new = fs::create_directory(folder_, error);
+        if (!is_new && fs::exists(fs::symlink_status(folder_))) error.clear();  // somebody's own: the next name
+      });
+    }
   }
   ~Staging() { remove(); }
   std::string file(const std::string& name) const { return (folder_ / name).string(); }
@@ -125,26 +140,19 @@ void write_weights(std::span<const TensorSpec> specs, const FetchTensor& fetch, 
 void export_hf_directory(const std::string& path, std::span<const TensorSpec> specs, const FetchTensor& fetch,
                          const ExportOptions& options) {
   check_specs(path, specs);
-  std::string target = path;
-  while (target.size() > 1 && target.back() == '/') target.pop_back();  // or "out/" would be built in "out/.tmp"
-  Staging staging(target);
+  Staging staging(without_slash(path));
   if (!options.copy_from.empty()) copy_companions(options.copy_from, staging);
   write_weights(specs, fetch, options.max_shard_bytes, staging);
   files::write(staging.file("config.json"), options.config_json);
   staging.publish();
 }
 
-void remove_hf_export(const std::string& path) {
-  const fs::path folder(path), staging(path + ".tmp");
-  disk(staging, "cannot be removed", [&](auto& error) { fs::remove_all(staging, error); });
+void remove_hf_export(const std::string& path, const KeepFile& keeps) {
+  const fs::path folder = without_slash(path);
+  for (const fs::path& staging : staging_folders_of(folder)) remove_leftovers(staging, keeps);
   if (std::error_code ignored; !fs::is_directory(folder, ignored)) return;
-  std::vector<fs::path> written;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (!entry.is_directory() && (name == "config.json" || is_weights(name) || is_companion(name)))
-      written.push_back(entry.path());
-  }
-  for (const fs::path& file : written) disk(file, "cannot be removed", [&](auto& error) { fs::remove(file, error); });
+  for (const std::string& file : export_files_in(folder))
+    if (!keeps || !keeps(file)) disk(file, "cannot be removed", [&](auto& error) { fs::remove(file, error); });
   // A link to a folder is the user's own.
   if (fs::is_empty(folder) && !fs::is_symlink(folder))
     disk(folder, "cannot be removed", [&](auto& error) { fs::remove(folder, error); });

@@ -140,24 +140,12 @@ std::optional<std::string> Journal::slow_work(std::chrono::milliseconds most) co
 
 void Journal::hear(int rank, std::string work) {
   const std::lock_guard lock(mutex_);
-  const auto known = std::find_if(signs_.begin(), signs_.end(), [&](const Sign& sign) { return sign.rank == rank; });
-  Sign& sign = known == signs_.end() ? signs_.emplace_back() : *known;
-  sign = {.rank = rank, .work = std::move(work), .heard = Clock::now()};
+  last_sign_ = {.rank = rank, .work = std::move(work), .heard = Clock::now()};
 }
 
-Clock::time_point Journal::last_sign() const {
+Sign Journal::last_sign() const {
   const std::lock_guard lock(mutex_);
-  Clock::time_point last{};
-  for (const Sign& sign : signs_) last = std::max(last, sign.heard);
-  return last;
-}
-
-std::vector<Sign> Journal::signs_of(std::span<const int> ranks) const {
-  const std::lock_guard lock(mutex_);
-  std::vector<Sign> signs;
-  for (const Sign& sign : signs_)
-    if (std::find(ranks.begin(), ranks.end(), sign.rank) != ranks.end()) signs.push_back(sign);
-  return signs;
+  return last_sign_;
 }
 
 OpenCall::OpenCall(Journal& journal, CallRecord call)

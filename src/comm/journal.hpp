@@ -9,7 +9,6 @@
 #include <mutex>
 #include <optional>
 #include <ostream>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -78,10 +77,8 @@ class Journal {
 
   /// `work` is what job rank `rank` is busy with, now.
   void hear(int rank, std::string work);
-  /// When any other rank has last said that it is busy; the clock's beginning where none has.
-  Clock::time_point last_sign() const;
-  /// The newest sign of each of these ranks that has given one.
-  std::vector<Sign> signs_of(std::span<const int> ranks) const;
+  /// The newest sign of any other rank; heard at the clock's beginning where there was none.
+  Sign last_sign() const;
 
  private:
   mutable std::mutex mutex_;
@@ -92,7 +89,7 @@ class Journal {
   std::vector<std::string> slow_;         ///< work under way, innermost last
   int waits_ = 0;
   Clock::time_point piece_begun_{};  ///< of slow work: its beginning, or the last wait's end
-  std::vector<Sign> signs_;          ///< one a rank that has been heard
+  Sign last_sign_;
 };
 
 /// A wait in the journal for as long as the scope.

@@ -57,11 +57,10 @@ void check_pack_rows(const TooLarge& found, const data::Dataset& dataset, const 
                      const plan::PlanningOptions& options) {
   if (!found.first) return;
   const int64_t most = job.config.pack.max_tokens;
-  throw ConfigError(text(dataset.where(*found.first), ": the group needs ",
-                         plan::pack_rows_needed(first_of(found, dataset), options, 0),
-                         " rows in one pack, pack.max_tokens is ", most, "; of ", dataset.size(), " groups ",
-                         found.count, " do not fit: pack.max_tokens: ", found.largest,
-                         " holds all, or leave them out"));
+  throw ConfigError(text(
+      dataset.where(*found.first), ": the group needs ", plan::pack_rows_needed(first_of(found, dataset), options, 0),
+      " rows in one pack, pack.max_tokens is ", most, "; of ", dataset.size(), " groups ", found.count,
+      " do not fit: pack.max_tokens: ", found.largest, " holds all, or leave them out"));
 }
 
 /// The first step that does not keep to pack.max_in_flight, and what the neediest needs.
@@ -78,9 +77,9 @@ void check_in_flight(const data::Dataset& dataset, const Settled& job, const pla
   if (!first) return;
   const std::vector<int64_t> groups = loader.step(*first);
   throw ConfigError(text("pack.max_in_flight is ", config.pack.max_in_flight, ": no packs of step ", *first + 1, " (",
-                         dataset.where(index(groups.front())), " and ", groups.size() - 1,
-                         " more) keep that few rows in flight: pack.max_in_flight: ", most,
-                         " is enough for every step"));
+                         dataset.where(index(groups.front())),
+                         groups.size() > 1 ? text(" and ", groups.size() - 1, " more") : "",
+                         ") keep that few rows in flight: pack.max_in_flight: ", most, " is enough for every step"));
 }
 
 }  // namespace
@@ -88,9 +87,9 @@ void check_in_flight(const data::Dataset& dataset, const Settled& job, const pla
 void check_tokens(const data::Dataset& dataset, const arch::Model& model) {
   if (dataset.max_token_id >= model.vocab_size) {
     const TooLarge found = look_at_all(dataset, model.vocab_size - 1, largest_id);
-    throw DataError(text(dataset.where(*found.first), ": the row holds token id ",
-                         largest_id(first_of(found, dataset)), ", the model's vocabulary has ", model.vocab_size,
-                         " tokens; ", found.count, " rows hold such ids, ", found.largest,
+    throw DataError(text(dataset.where(*found.first), ": the row holds token id ", largest_id(first_of(found, dataset)),
+                         ", the model's vocabulary has ", model.vocab_size, " tokens; ", found.count,
+                         " rows hold such ids, ", found.largest,
                          " the largest: use the tokenizer that the model was made with"));
   }
   const int64_t positions = model.positions();

@@ -41,6 +41,7 @@ class Reader {
 
   CommandLine read() {
     while (at_ < arguments_.size()) read_argument(arguments_[at_++]);
+    line_.file = file_;
     if (line_.help) return line_;
     if (!file_.empty()) {
       std::vector<std::string> in_file = read_yaml(file_, line_.config);

@@ -11,14 +11,18 @@ std::unique_ptr<data::Tokenizer> tokenizer_of(const Config& config, const arch::
                                                       .vocab_size = static_cast<int32_t>(model.vocab_size)});
 }
 
+std::string own_cache_folder(const Config& config) {
+  std::string output = config.train.output_dir;
+  while (output.size() > 1 && output.ends_with('/')) output.pop_back();
+  return output + ".tokens";
+}
+
 std::string cache_folder(const Config& config, const data::Tokenizer& tokenizer) {
   const std::string& given = config.data.cache_dir;
   if (given == "none") return "";
   if (given != "auto") return given;
   const bool is_worth_it = !tokenizer.identity().empty() && data::begins_with_text(config.data, config.method);
-  std::string output = config.train.output_dir;
-  while (output.size() > 1 && output.ends_with('/')) output.pop_back();
-  return is_worth_it ? output + ".tokens" : "";
+  return is_worth_it ? own_cache_folder(config) : "";
 }
 
 namespace {

@@ -23,6 +23,8 @@ data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite
 data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, MayWrite may_write,
                         LogSink& log);
 
+/// The folder of token caches beside the output.
+std::string own_cache_folder(const Config& config);
 /// The folder of a job's token cache; empty: it has none.
 std::string cache_folder(const Config& config, const data::Tokenizer& tokenizer);
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace fpdist::files {
 
@@ -13,8 +14,11 @@ namespace fpdist::files {
 class FileHandle {
  public:
   explicit FileHandle(int descriptor) : descriptor_(descriptor) {}
-  FileHandle(const FileHandle&) = delete;
-  FileHandle& operator=(const FileHandle&) = delete;
+  FileHandle(FileHandle&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  FileHandle& operator=(FileHandle&& other) noexcept {
+    std::swap(descriptor_, other.descriptor_);
+    return *this;
+  }
   ~FileHandle();
   bool open() const { return descriptor_ >= 0; }
   int get() const { return descriptor_; }
@@ -27,11 +31,13 @@ class FileHandle {
   int descriptor_;
 };
 
-/// Writes `path` through `path`.tmp: append and write_at, then commit (fsync, rename, fsync of the folder). Without a
-/// commit the destructor removes the temporary file. Throws DiskError. A link is followed; what is no regular file (a
-/// terminal, a pipe) is written as it comes.
+/// Writes `path` through `path`.tmp, or `path`.1.tmp, ... where something is called so already: append and write_at,
+/// then commit (fsync, rename, fsync of the folder). Without a commit the destructor removes the temporary file. Throws
+/// DiskError. A link is followed; what is no regular file (a terminal, a pipe) is written as it comes.
 class AtomicFile {
  public:
+  /// What `path` may be called while it is written, by number from 0.
+  static std::string temporary_name(const std::string& path, int number);
   explicit AtomicFile(const std::string& path);
   ~AtomicFile();
   void append(const void* data, size_t bytes);

@@ -51,10 +51,22 @@ std::string followed(const std::string& path) {
 
 }  // namespace
 
+std::string AtomicFile::temporary_name(const std::string& path, int number) {
+  return number == 0 ? path + ".tmp" : text(path, ".", number, ".tmp");
+}
+
 AtomicFile::AtomicFile(const std::string& path)
-    : path_(is_no_regular_file(path) ? path : followed(path)),
-      temporary_(is_no_regular_file(path) ? path : path_ + ".tmp"),
-      file_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+    : path_(is_no_regular_file(path) ? path : followed(path)), temporary_(path_), file_(-1) {
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_CLOEXEC;
+  if (is_no_regular_file(path)) {
+    file_ = FileHandle(::open(path_.c_str(), kFlags | O_TRUNC, 0666));
+  } else {
+    // Nothing that is there is opened: it may be somebody's own.
+    for (int number = 0; !file_.open() && (number == 0 || errno == EEXIST); ++number) {
+      temporary_ = temporary_name(path_, number);
+      file_ = FileHandle(::open(temporary_.c_str(), kFlags | O_EXCL, 0666));
+    }
+  }
   if (!file_.open()) fail(path_);
 }
 

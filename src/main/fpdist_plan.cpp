@@ -10,12 +10,16 @@
 #include <iostream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "fpdist/config/command_line.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/method.hpp"
 #include "fpdist/loss/spec.hpp"
+#include "src/config/inputs.hpp"
 #include "src/files/files.hpp"
+#include "src/files/inputs.hpp"
 #include "src/main/plan/plan_config.hpp"
 #include "src/main/plan/plan_report.hpp"
 #include "src/plan/costs/costs_file.hpp"
@@ -92,6 +96,13 @@ po::options_description describe_lengths(Arguments& to) {
   return all;
 }
 
+/// What is written must be none of what is read.
+void check_outputs(const Arguments& arguments, const files::Inputs& inputs) {
+  for (const auto& [option, path] :
+       {std::pair("--json", &arguments.json), {"--trace", &arguments.trace}, {"--html", &arguments.html}})
+    inputs.check_spared(*path, text("give ", option, " another name"));
+}
+
 PlanRequest read_length_file(Arguments& arguments) {
   plan::PlannerOptions& options = arguments.request.options;
   check<ConfigError>(options.replicas >= 1 && options.parallel.pp >= 1,
@@ -104,6 +115,10 @@ PlanRequest read_length_file(Arguments& arguments) {
   options.parallel.layers = numbers(arguments.layers, "--parallel.layers");
   if (!arguments.costs.empty()) arguments.request.costs = plan::read_costs(arguments.costs);
   arguments.request.tree = plan::read_lengths(arguments.lengths);
+  files::Inputs inputs;
+  inputs.add("--lengths", arguments.lengths);
+  inputs.add("--costs", arguments.costs);
+  check_outputs(arguments, inputs);
   options.atomic = arguments.method == "auto" ? plan::Atomic::kPairs
                                               : loss::spec_of(method_from_name(arguments.method), {}).atomic();
   return arguments.request;
@@ -142,6 +157,10 @@ std::vector<PlanRequest> read_requests(int argc, char** argv, Arguments& argumen
   check<ConfigError>(arguments.steps >= 1, "--steps must be 1 or more");
   if (arguments.config.empty()) return {read_length_file(arguments)};
   others.insert(others.begin(), {"--config", arguments.config});
+  files::Inputs inputs = config::inputs_of(config::parse_command_line(others).config);
+  inputs.add("--config", arguments.config);
+  inputs.add("--costs", arguments.costs);
+  check_outputs(arguments, inputs);
   return read_config({others, arguments.costs, arguments.steps});
 }
 

@@ -34,10 +34,11 @@ void print_plan(const config::Config& config) {
   std::cout << config::describe_plan(config, ranks, console) << std::endl;
 }
 
-void train(comm::World& world, const config::Config& config) {
+void train(comm::World& world, const config::CommandLine& line) {
   main_program::check_launch(world);
   main_program::ConsoleLog console;
-  trainer::Trainer trainer(world, config, console);
+  trainer::Trainer trainer(world, line.config, console);
+  trainer.add_inputs({&line.file, 1});
   trainer.train();
 }
 
@@ -59,5 +60,5 @@ int main(int argc, char** argv) {
                                   .slow_timeout = std::chrono::seconds(train_options.slow_timeout_seconds)};
   const int joined = main_program::run([&] { world.emplace(&argc, &argv, options); });
   if (joined != 0) return joined;
-  return main_program::run_on(*world, [&] { train(*world, line->config); });
+  return main_program::run_on(*world, [&] { train(*world, *line); });
 }

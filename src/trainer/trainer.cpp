@@ -26,6 +26,7 @@
 
 #include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/config/inputs.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/index.hpp"
 #include "src/trainer/gather_groups.hpp"
@@ -64,7 +65,8 @@ ReportFacts facts_of(const Job& job) {
 
 struct Trainer::Impl {
   Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device)
-      : job(world, std::move(config), log, std::move(device)),
+      : inputs(config::inputs_of(config)),
+        job(world, std::move(config), log, std::move(device)),
         objective(job.config),
         planner(job, {.prepare =
                           [this](auto groups) {
@@ -79,6 +81,7 @@ struct Trainer::Impl {
 
   StepParts parts() { return {.job = job, .weights = weights, .objective = objective, .reference = reference}; }
 
+  files::Inputs inputs;  // as they are when the trainer is made
   const Job job;
   Objective objective;
   StepPlanner planner;
@@ -122,6 +125,11 @@ Trainer::~Trainer() = default;
 void Trainer::set_loss(loss::LossFunction loss) { impl_->objective.set_loss(std::move(loss)); }
 void Trainer::set_hook(std::function<void(const StepMetrics&)> hook) { hook_ = std::move(hook); }
 void Trainer::set_output_dir(std::string directory) {
+  const std::string cure = "give set_output_dir another folder";
+  impl_->inputs.check_spared(directory + "/costs.yaml", cure);
+  for (int64_t step = 1; step <= impl_->job.config.train.profile_steps; ++step)
+    for (const char* end : {".json", ".planned.json", ".txt"})
+      impl_->inputs.check_spared(text(directory, "/trace-", step, end), cure);
   impl_->planner.set_costs_file(directory + "/costs.yaml");
   impl_->output_dir = std::move(directory);
 }
@@ -146,13 +154,18 @@ std::vector<data::Group> Trainer::gather_groups(std::span<const data::Group> own
   return trainer::gather_groups(own, impl_->job.mesh.world());
 }
 
+void Trainer::add_inputs(std::span<const std::string> files) {
+  for (const std::string& file : files) impl_->inputs.add("the caller's", file);
+}
+std::string Trainer::input_at(const std::string& path) const { return impl_->inputs.at(path); }
+
 void Trainer::save(const std::string& directory, LogSink& log) {
   const Job& job = impl_->job;
   Weights& weights = impl_->weights;
   SaveAs as{.dtype = export_dtype(job.config)};
   if (impl_->scored) as.pad_token_id = pad_for_scores(job.model, *impl_->scored, job.config.model.path, log);
   if (as.dtype == DType::kBFloat16) warn_of_lost_updates(weights.rounding(), directory, log);
-  save_directory(job, weights, directory, as);
+  save_directory(job, weights, directory, as, impl_->inputs);
 }
 std::map<std::string, at::Tensor> Trainer::gather_weights() {
   return gather_whole(impl_->job, impl_->weights, WholeOf::kValues);

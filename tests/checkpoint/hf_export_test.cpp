@@ -81,6 +81,23 @@ TEST(HfExport, AnOlderExportIsReplacedAndOtherFilesStay) {
   expect_holds(scratch / "out", tensors);
 }
 
+TEST(HfExport, SomebodysOwnFolderWhereItWouldBeBuiltStays) {
+  const Scratch scratch;
+  std::filesystem::create_directories(scratch / "out.tmp/below");
+  std::filesystem::create_directories(scratch / "mine");
+  for (const char* name : {"out.tmp/notes.txt", "out.tmp/below/config.json", "mine/model.safetensors", "out.2.tmp"})
+    spill(scratch / name, "mine");
+  std::filesystem::create_directory_symlink("mine", scratch / "out.1.tmp");
+  spill(scratch / "out.tmp/model-00001-of-00002.safetensors.tmp", "of a killed export");
+  const auto tensors = some_tensors();
+  for (int turn = 0; turn < 2; ++turn) export_hf_directory(scratch / "out/", tensors, {.config_json = "{}"});
+  expect_holds(scratch / "out", tensors);
+  EXPECT_EQ(names_in(scratch.path()), (std::vector<std::string>{"mine", "out", "out.1.tmp", "out.2.tmp", "out.tmp"}));
+  EXPECT_EQ(names_in(scratch / "out.tmp"), (std::vector<std::string>{"below", "notes.txt"}));
+  for (const char* name : {"out.tmp/below/config.json", "mine/model.safetensors", "out.2.tmp"})
+    EXPECT_EQ(slurp(scratch / name), "mine") << name;
+}
+
 TEST(HfExport, AFullDiskLeavesNothingOfItBehind) {
   const Scratch scratch;
   std::string what;

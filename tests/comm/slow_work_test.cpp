@@ -20,19 +20,23 @@ namespace {
 using std::chrono::milliseconds;
 using test::contains, test::error_of, test::run_ranks;
 
-constexpr milliseconds kTimeout(400);
-constexpr double kSlack = 1.5;  // seconds: ranks outnumber cores
+constexpr milliseconds kTimeout(600);
+constexpr double kSlack = 10;  // seconds: ranks outnumber cores, and what must not be is a wait without end
 
 void sleep_for(milliseconds time) { std::this_thread::sleep_for(time); }
+
+/// Few and many ranks; what is slow takes too long for more sizes than that.
+bool is_tried(const World& world) { return world.size() == 3 || world.size() == 8; }
 
 TEST(SlowWork, IsWaitedForHoweverLongAndOnEveryAxis) {
   run_ranks(
       [](World& world) {
+        if (!is_tried(world)) return;
         const auto axis = world.communicator().split("dp", 0, world.rank());
         for (int turn = 0; turn < 2; ++turn) {
           if (world.rank() == world.size() - 1) {
             const SlowWork slow(world.communicator(), "reading");
-            sleep_for(4 * kTimeout);
+            sleep_for(2 * kTimeout);
           }
           axis->barrier();
         }
@@ -43,6 +47,7 @@ TEST(SlowWork, IsWaitedForHoweverLongAndOnEveryAxis) {
 TEST(SlowWork, OfSeveralRanksOneAfterTheOtherIsWaitedForAsWell) {
   run_ranks(
       [](World& world) {
+        if (!is_tried(world)) return;
         {
           const SlowWork slow(world.communicator(), "starting up");
           sleep_for(world.rank() * kTimeout / 2);
@@ -55,14 +60,14 @@ TEST(SlowWork, OfSeveralRanksOneAfterTheOtherIsWaitedForAsWell) {
 TEST(SlowWork, ARankThatStaysAwayAfterwardsIsLostAndItsLastSignIsTold) {
   run_ranks(
       [](World& world) {
-        if (world.size() == 1) return;
+        if (!is_tried(world)) return;
         if (world.rank() == 0) {
           {
             const SlowWork outer(world.communicator(), "at work");
             const SlowWork inner(world.communicator(), "saving out/final");
             sleep_for(2 * kTimeout);
           }
-          sleep_for(milliseconds(4000));
+          sleep_for(milliseconds(3000));
           return;
         }
         const auto start = Clock::now();
@@ -70,7 +75,7 @@ TEST(SlowWork, ARankThatStaysAwayAfterwardsIsLostAndItsLastSignIsTold) {
         EXPECT_GT(seconds_since(start), 2.5 * to_seconds(kTimeout));
         EXPECT_LT(seconds_since(start), 3 * to_seconds(kTimeout) + kSlack);
         // Who waits for another one hears of rank 0 when that one gives up.
-        EXPECT_TRUE(contains(error, "s ago rank 0 was saving out/final") || contains(error, "aborted")) << error;
+        EXPECT_TRUE(contains(error, "s ago world rank 0 was saving out/final") || contains(error, "aborted")) << error;
       },
       {.timeout = kTimeout});
 }
@@ -78,10 +83,10 @@ TEST(SlowWork, ARankThatStaysAwayAfterwardsIsLostAndItsLastSignIsTold) {
 TEST(SlowWork, ThatNeverEndsIsLostAtItsOwnDeadline) {
   run_ranks(
       [](World& world) {
-        if (world.size() == 1) return;
+        if (!is_tried(world)) return;
         if (world.rank() == 0) {
           const SlowWork slow(world.communicator(), "hanging");
-          sleep_for(milliseconds(5000));
+          sleep_for(6 * kTimeout);
           return;
         }
         const auto start = Clock::now();
@@ -95,6 +100,7 @@ TEST(SlowWork, ThatNeverEndsIsLostAtItsOwnDeadline) {
 TEST(SlowWork, ItsDeadlineBeginsAnewBehindEveryWait) {
   run_ranks(
       [](World& world) {
+        if (!is_tried(world)) return;
         const SlowWork slow(world.communicator(), "saving");
         for (int turn = 0; turn < 3; ++turn) {
           if (world.rank() == 0) sleep_for(2 * kTimeout);
@@ -107,7 +113,7 @@ TEST(SlowWork, ItsDeadlineBeginsAnewBehindEveryWait) {
 TEST(SlowWork, RanksThatWaitForEachOtherInItAreNoSignOfLife) {
   run_ranks(
       [](World& world) {
-        if (world.size() == 1) return;
+        if (!is_tried(world)) return;
         const SlowWork slow(world.communicator(), "starting up");
         at::Tensor tensor = at::ones({4});
         const auto start = Clock::now();
@@ -124,8 +130,8 @@ TEST(SlowWork, RanksThatWaitForEachOtherInItAreNoSignOfLife) {
 TEST(SlowWork, OneThatIsLostIsNoticedWhenTheSlowOneIsDone) {
   run_ranks(
       [](World& world) {
-        if (world.size() < 3) return;
-        if (world.rank() == 2) return sleep_for(milliseconds(4000));  // comes to no call any more
+        if (!is_tried(world)) return;
+        if (world.rank() == 2) return sleep_for(milliseconds(3000));  // comes to no call any more
         const auto start = Clock::now();
         if (world.rank() == 0) {
           const SlowWork slow(world.communicator(), "saving");

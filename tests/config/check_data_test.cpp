@@ -60,7 +60,7 @@ data::Sample sample_of(size_t shared, size_t own, int32_t token) {
 }
 
 data::Group pair_of(size_t shared, size_t chosen, size_t rejected) {
-  return {.sample = {sample_of(shared, chosen, 2), sample_of(shared, rejected, 3)}};
+  return {.id = 0, .sample = {sample_of(shared, chosen, 2), sample_of(shared, rejected, 3)}, .margin = {}};
 }
 
 Settled job_of(Method method, const std::function<void(Config&)>& change = {}, int ranks = 1) {
@@ -141,26 +141,23 @@ bool runs_through(const data::Dataset& dataset, const Settled& job) {
 
 TEST(CheckData, WhatIsAcceptedRunsThroughAndWhatIsAdvisedIsTheSmallestChange) {
   int accepted = 0, refused_for_rows = 0, refused_in_flight = 0;
-  for (uint64_t seed = 0; seed < 120; ++seed) {
+  for (uint64_t seed = 0; seed < 80; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     Rng rng(seed, 0xc4);
     const Method method = rng.below(2) ? Method::kDpo : Method::kGrpo;
     const data::Dataset dataset = dataset_of(test::random_groups(method, static_cast<int>(6 + rng.below(10)), seed));
     const int pp = static_cast<int>(1 + rng.below(4)), dp = static_cast<int>(1 + rng.below(2));
-    const auto configure = [&, schedule = rng.below(3), tokens = 15 + rng.below(50),
-                            flight = rng.below(3) * rng.below(100), slices = rng.below(3),
-                            groups = 1 + rng.below(6)](Config& config) {
-      config.parallel.pp = pp;
-      config.parallel.schedule = schedule == 0 || pp == 1 ? plan::Schedule::k1F1B
-                                 : schedule == 1          ? plan::Schedule::kZeroBubble
-                                                          : plan::Schedule::kInterleaved;
-      if (config.parallel.schedule == plan::Schedule::kInterleaved) config.parallel.virtual_stages = pp > 2 ? 1 : 2;
-      if (config.parallel.virtual_stages == 1 && config.parallel.schedule == plan::Schedule::kInterleaved)
-        config.parallel.schedule = plan::Schedule::k1F1B;
-      config.pack = {.max_tokens = static_cast<int64_t>(tokens),
-                     .slices = static_cast<int>(slices),
-                     .max_in_flight = static_cast<int64_t>(flight)};
-      config.train.groups_per_step = static_cast<int64_t>(groups), config.train.max_steps = 7;
+    plan::PackOptions pack;
+    pack.max_tokens = 15 + static_cast<int64_t>(rng.below(50)), pack.slices = static_cast<int>(rng.below(3));
+    pack.max_in_flight = static_cast<int64_t>(rng.below(3) * rng.below(100));
+    plan::Schedule schedule = rng.below(2) ? plan::Schedule::k1F1B : plan::Schedule::kZeroBubble;
+    if (pp == 2 && rng.below(2)) schedule = plan::Schedule::kInterleaved;  // the model has four layers
+    const auto groups = static_cast<int64_t>(3 + rng.below(4));
+    const auto configure = [&](Config& config) {
+      config.parallel.pp = pp, config.parallel.schedule = schedule;
+      config.parallel.virtual_stages = schedule == plan::Schedule::kInterleaved ? 2 : 1;
+      config.pack = pack;
+      config.train.groups_per_step = groups, config.train.max_steps = 6;  // every group has its turn
     };
     Settled job = job_of(method, configure, pp * dp);
     std::string said = refusal_of_packs(dataset, job);
@@ -184,7 +181,7 @@ TEST(CheckData, WhatIsAcceptedRunsThroughAndWhatIsAdvisedIsTheSmallestChange) {
     EXPECT_EQ(said, "accepted");
     EXPECT_TRUE(runs_through(dataset, job));
   }
-  EXPECT_GT(std::min({accepted, refused_for_rows, refused_in_flight}), 15);
+  EXPECT_GT(std::min({accepted, refused_for_rows, refused_in_flight}), 9);
 }
 
 }  // namespace

@@ -56,6 +56,16 @@ class Prepare(unittest.TestCase):
         code, text = prepare("--generate", "poems", "--output", kept)
         self.assertEqual((code, "many-shot" in text), (2, True), text)
 
+    def test_the_input_is_never_the_output(self):
+        before = self.groups.read_text()
+        link = self.dir / "link.jsonl"
+        link.symlink_to("groups.jsonl")
+        for output in (self.groups, link, self.dir / "x/../groups.jsonl", f"{self.dir}/./groups.jsonl"):
+            (self.dir / "x").mkdir(exist_ok=True)
+            code, text = self.many_shot(output=output)
+            self.assertEqual((code, "--input" in text and "would be written over" in text), (2, True), text)
+            self.assertEqual(self.groups.read_text(), before)
+
     def test_an_output_that_cannot_be_written_is_7(self):
         code, text = self.many_shot(output=self.groups / "below_a_file.jsonl")
         self.assertEqual((code, "cannot write" in text), (7, True), text)
@@ -100,6 +110,18 @@ class Data(unittest.TestCase):
                 self.assertEqual(first.read_text(), second.read_text())
         lines = [json.loads(line) for line in first.read_text().splitlines()]
         self.assertEqual(lines[0]["completions"][1], {"ids": [98, 98, 256], "reward": 0.0})
+
+    def test_what_is_read_is_not_dumped_over(self):
+        config = self.config("sft", self.ROWS["sft"])
+        for file in (self.dir / "rows.jsonl", config):
+            before = file.read_text()
+            second_name = self.dir / "second_name"
+            second_name.hardlink_to(file)
+            for dump in (file, second_name):
+                code, text = prepare(config, "--dump", dump)
+                self.assertEqual((code, "would be written over" in text), (2, True), text)
+                self.assertEqual(file.read_text(), before)
+            second_name.unlink()
 
     def test_rows_are_shown_with_what_is_learned_and_their_tree(self):
         code, text = prepare(self.config("dpo", self.ROWS["dpo"]), "--show", 1)

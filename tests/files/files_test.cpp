@@ -50,6 +50,19 @@ TEST(WholeFiles, AFullDiskLeavesWhatWasThere) {
   EXPECT_EQ(names_in(scratch.path()), std::vector<std::string>{"a"});
 }
 
+TEST(WholeFiles, WhatIsCalledLikeTheTemporaryOneStays) {
+  const Scratch scratch;
+  test::spill(scratch / "a.tmp", "mine");
+  test::spill(scratch / "mine", "too");
+  fs::create_symlink("mine", scratch / "a.1.tmp");
+  write(scratch / "a", "new");
+  EXPECT_EQ(slurp(scratch / "a"), "new");
+  EXPECT_EQ(slurp(scratch / "a.tmp"), "mine");
+  EXPECT_EQ(slurp(scratch / "mine"), "too");
+  { AtomicFile(scratch / "a").append("lost", 4); }
+  EXPECT_EQ(names_in(scratch.path()), (std::vector<std::string>{"a", "a.1.tmp", "a.tmp", "mine"}));
+}
+
 TEST(WholeFiles, WhatIsNoRegularFileIsWrittenAsItIs) {
   const std::string what = error_of<DiskError>([] { write(test::kFullDevice, "x"); });
   expect_full(what, test::kFullDevice);

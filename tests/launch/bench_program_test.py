@@ -120,6 +120,9 @@ class Kernels(Bench):
         shape = self.write("config.json", '{"model_type": "mamba"}')
         self.assertIn("model_type", self.bench(0, "step", "--model", shape, code=MODEL_FILES))
         self.assertIn("model_type", self.bench(0, "gemm", "--model", self.dir, code=MODEL_FILES))
+        for subcommand in ("gemm", "pointwise", "step"):
+            self.assertIn("would be written over", self.bench(0, subcommand, "--model", self.dir, "--json", shape, code=USAGE))
+        self.assertEqual(shape.read_text(), '{"model_type": "mamba"}')
         for subcommand in ("gemm", "step"):
             self.assertIn("without mpirun", self.bench(2, subcommand, "--device", "cpu", code=USAGE))
 
@@ -179,11 +182,16 @@ class Scaling(Bench):
         self.assertIn("needs a config", self.bench(0, "scaling", code=USAGE))
         self.assertIn("--html needs", self.scale(0, "--html", "x", code=USAGE))
         self.assertIn("--steps", self.bench(0, "scaling", self.yaml, "--steps", 0, code=USAGE))
+        for read in (self.yaml, self.data):
+            before = read.read_text()
+            self.assertIn("would be written over", self.scale(0, "--json", read, code=USAGE))
+            self.assertEqual(read.read_text(), before)
         self.assertIn("no such file", self.bench(0, "scaling", "--report", self.file, code=DATA))
         self.file.write_text('{"bench": "comm"}\n{"bench": "scaling", "np": 2}\n')
         self.assertIn("scaling.jsonl:2: no positive number 'tokens_per_second'",
                       self.bench(0, "scaling", "--report", self.file, code=DATA))
         self.file.write_text('{"bench": "scaling", "np": 2, "tokens_per_second": 1}\n')
+        self.assertIn("--report", self.bench(0, "scaling", "--report", self.file, "--html", self.dir / "." / self.file.name, code=USAGE))
         self.assertIn("disk full", self.bench(0, "scaling", "--report", self.file, "--html", "/dev/full", code=DISK))
         self.file.write_text("[]\n")
         self.assertIn("scaling.jsonl:1: not a JSON object", self.scale(1, "--json", self.file, code=DATA))

@@ -157,6 +157,21 @@ class ExitCodes(Folder):
         data, _ = self.pairs()
         self.expect(5, 2, ["step 2"], self.config(data), "--optim.learning_rate", "1e38", "--optim.lr_scheduler_type", "constant")
 
+    def test_what_a_run_reads_is_not_written_over(self):
+        """The model that is trained on lies where the run would write it, its config too: nothing is touched."""
+        data, _ = self.pairs()
+        config = self.config(data, max_steps=1)
+        self.train(0, config)
+        before = {file: file.read_bytes() for file in (self.dir / "out").rglob("*") if file.is_file()}
+        link = self.dir / "link"
+        link.symlink_to("out")
+        for out in (self.dir / "out", link, f"{self.dir}/./out/", f"{self.dir}/out/logs/.."):
+            more = ["--train.output_dir", out, "--train.overwrite_output_dir"]
+            self.expect(2, 2, ["would write over", "final/", "model.path"], config, "--model.preset", "", "--model.path", link / "final", *more)
+            self.expect(2, 0, ["config.resolved.yaml", "the caller's"], link / "config.resolved.yaml", *more)
+        self.assertEqual(before, {file: file.read_bytes() for file in (self.dir / "out").rglob("*") if file.is_file()})
+        self.expect(0, 0, [], config, "--train.overwrite_output_dir")
+
     def test_what_cannot_run_is_said_before_the_first_step(self):
         """The row that does not fit is of the fourth step; a run, --plan and fpdist_plan say so at once."""
         rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 3 + [{"prompt": "x" * 700, "chosen": "b" * 300, "rejected": "c" * 300}]
@@ -172,7 +187,7 @@ class ExitCodes(Folder):
         self.assertIn(words[2], text)
         self.assertFalse((self.dir / "out").exists(), "something was written")
         self.expect(0, 2, [], config, *short, "--pack.max_tokens", needed)
-        self.expect(2, 2, ["step 4 (p.jsonl:4 ", "pack.max_in_flight: "], config, *mesh(pp=2), "--no-data.shuffle", "--pack.max_in_flight", 1000,
+        self.expect(2, 2, ["no packs of step 4 (", "p.jsonl:4) keep", "pack.max_in_flight: "], config, *mesh(pp=2), "--no-data.shuffle", "--pack.max_in_flight", 1000,
                     "--train.output_dir", self.dir / "out2")
 
     def test_what_the_model_has_no_place_for_is_3_with_the_row(self):

@@ -1,7 +1,7 @@
 // Preloaded: one call of one rank takes its time, as on a disk, a network or a driver that is slow.
-//   FPDIST_SLOW_CALL     fsync | mmap | read | cublasLtMatmul
+//   FPDIST_SLOW_CALL     fsync | mmap | read | launch (of a kernel of ours)
 //   FPDIST_SLOW_RANK     the rank whose call it is
-//   FPDIST_SLOW_FILE     for a file whose name holds this; empty: whatever file
+//   FPDIST_SLOW_FILE     for a file whose name holds this, empty: whatever file; of launches the first once it is there
 //   FPDIST_SLOW_SECONDS  the first call that is meant takes so long
 //   FPDIST_SLOW_NOTE     a file that is there once it has begun
 #include <dlfcn.h>
@@ -62,12 +62,13 @@ ssize_t read(int file, void* buffer, size_t bytes) {
   return next<ssize_t(int, void*, size_t)>("read")(file, buffer, bytes);
 }
 
-// As many words as cublasLtMatmul takes.
-int cublasLtMatmul(void* a, void* b, void* c, void* d, void* e, void* f, void* g, void* h, void* i, void* j, void* k,
-                   void* l, void* m, void* n, size_t o, void* p) {
-  be_slow("cublasLtMatmul");
-  using Call = int(void*, void*, void*, void*, void*, void*, void*, void*, void*, void*, void*, void*, void*, void*,
-                   size_t, void*);
-  return next<Call>("cublasLtMatmul")(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p);
+struct Extent {  // as CUDA's dim3
+  unsigned x, y, z;
+};
+
+int __cudaLaunchKernel(void* kernel, Extent grid, Extent block, void** arguments, size_t shared, void* stream) {
+  if (access(setting("FPDIST_SLOW_FILE").c_str(), F_OK) == 0) be_slow("launch");
+  return next<int(void*, Extent, Extent, void**, size_t, void*)>("__cudaLaunchKernel")(kernel, grid, block, arguments,
+                                                                                       shared, stream);
 }
 }

@@ -177,6 +177,27 @@ class Plans(unittest.TestCase):
                 self.assertEqual(done.returncode, code, done.stderr)
                 self.assertIn(words, done.stderr)
 
+    def test_what_is_read_is_not_written_over(self):
+        self.write(3, 4)
+        rows, config = self.folder / "rows.jsonl", self.folder / "run.yaml"
+        rows.write_text('{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}\n')
+        config.write_text(f"method: sft\nmodel: {{ preset: tiny }}\ndata: {{ path: [{rows}] }}\n")
+        costs = self.folder / "costs.yaml"
+        costs.write_text("layers: 4\n")
+        link = self.folder / "link"
+        for source, inputs in ((["--lengths", self.lengths], (self.lengths, costs)), (["--config", config], (config, rows, costs))):
+            for file in inputs:
+                link.unlink(missing_ok=True)
+                link.symlink_to(file.name)
+                before = file.read_text()
+                for option in ("--json", "--trace", "--html"):
+                    for name in (file, link):
+                        done = self.run_program(*source, "--costs", costs, option, name)
+                        self.assertEqual(done.returncode, 2, done.stderr)
+                        self.assertIn(f"would be written over", done.stderr)
+                        self.assertIn(f"give {option} another name", done.stderr)
+                        self.assertEqual(file.read_text(), before)
+
     def test_errors_have_words_and_exit_codes(self):
         self.write(5, 4)
         for code, words, arguments in (

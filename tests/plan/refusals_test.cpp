@@ -80,6 +80,22 @@ TEST(Refusals, AWindowTooSmallSaysHowManyRowsWouldDo) {
   EXPECT_GT(refused, 50);
 }
 
+TEST(Refusals, WholePacksOfAnOddNumberOfRowsAreNotTooManyInFlight) {
+  for (uint64_t seed = 0; seed < 80; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    Rng rng(seed, 22);
+    const LengthTree tree = random_lengths(rng, static_cast<int>(2 + rng.below(8)), 9);
+    PlannerOptions options;
+    options.parallel.pp = 2, options.parallel.virtual_stages = 2;
+    options.parallel.schedule = Schedule::kInterleaved;
+    options.may_slice = false, options.may_fill_up = true, options.effort = 0;
+    for (options.max_tokens = 21; options.max_tokens < 45; options.max_tokens += 2) {
+      const std::string said = refusal(tree, options);
+      EXPECT_TRUE(said == "accepted" || said.find("rows in one pack") != std::string::npos) << said;
+    }
+  }
+}
+
 TEST(Refusals, InterleavingWithoutAMultipleOfTheStagesSaysHowManyStagesWouldDo) {
   const LengthTree tree = parse_lengths(
       "{\"prefix\": 10, \"completions\": [3]}\n{\"prefix\": 70, \"completions\": [30, 40]}\n"

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -73,9 +74,10 @@ struct ExportOptions {
 };
 
 /// Not collective: one rank calls it. Writes an HF directory that from_pretrained loads: config.json, tokenizer files,
-/// model.safetensors or shards with an index. Everything is written to `path`.tmp first: a new directory appears whole,
-/// an existing one has its files replaced one by one (other files in it stay, older weights go). Throws DiskError and
-/// then leaves nothing of the new export behind; ModelFileError when a file of copy_from cannot be read.
+/// model.safetensors or shards with an index. Everything is written to `path`.tmp first (`path`.1.tmp, ... where
+/// something else is called so): a new directory appears whole, an existing one has its files replaced one by one
+/// (other files in it stay, older weights go). Throws DiskError and then leaves nothing of the new export behind;
+/// ModelFileError when a file of copy_from cannot be read.
 /// Tensors are asked for one by one, every index of `specs` once in ascending order, and written at once, so that only
 /// one is in memory; `fetch` may be collective with ranks that walk the same list. What it throws comes through, and
 /// nothing of the export is left. ShapeError for a tensor that is not as its spec says, a name given twice or a dtype
@@ -86,8 +88,11 @@ void export_hf_directory(const std::string& path, std::span<const TensorSpec> sp
 /// The same for tensors that are all in memory.
 void export_hf_directory(const std::string& path, const NamedTensors& tensors, const ExportOptions& options);
 
-/// Removes from the directory `path` every file that an export writes, `path` itself where nothing else is in it, and
-/// `path`.tmp, which a killed export leaves. Throws DiskError.
-void remove_hf_export(const std::string& path);
+/// Files that stay.
+using KeepFile = std::function<bool(const std::string& file)>;
+
+/// Removes from the directory `path`, and from `path`.tmp, which a killed export leaves, every file that an export
+/// writes, less those that `keeps`, and both where nothing else is in them. Throws DiskError.
+void remove_hf_export(const std::string& path, const KeepFile& keeps = {});
 
 }  // namespace fpdist::checkpoint

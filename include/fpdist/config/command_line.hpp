@@ -11,6 +11,7 @@ namespace fpdist::config {
 
 struct CommandLine {
   Config config;
+  std::string file;           ///< that it was read from; "": none
   bool plan = false;          ///< --plan
   bool print_config = false;  ///< --print-config
   bool help = false;          ///< --help

@@ -44,7 +44,8 @@ class Trainer {
   /// Called after every step of train() on every rank. It may be slow on some (comm::SlowWork).
   void set_hook(std::function<void(const StepMetrics&)> hook);
   /// From now on step() writes into this folder, which must be there: costs.yaml whenever it has measured costs, and
-  /// trace-N.json, .planned.json and .txt of the first train.profile_steps steps.
+  /// trace-N.json, .planned.json and .txt of the first train.profile_steps steps. Throws ConfigError where one of them
+  /// is an input.
   void set_output_dir(std::string directory);
 
   /// Collective. One optimizer step on these groups: the same groups in the same order on every rank. `log` hears what
@@ -75,6 +76,15 @@ class Trainer {
   /// given. Where weights wider than the model's are asked for, the last step's gradients are gone afterwards.
   void save(const std::string& directory, LogSink& log);
   void save(const std::string& directory) { save(directory, log()); }
+
+  /// Inputs are the files that the config names or that lie in a directory that it names; train() and save() never
+  /// write over one, whatever a path is called. These are inputs too: those that the caller reads, such as its config
+  /// file.
+  void add_inputs(std::span<const std::string> files);
+  /// "data.path rows.jsonl" where `path` is that file, by any spelling, link, mount or second name; "" where it is no
+  /// input.
+  std::string input_at(const std::string& path) const;
+
   /// Collective, for inspection and tests: every whole weight, or the last step's whole clipped gradient, by Hugging
   /// Face name on rank 0; nothing on the others. Holds the whole model in memory.
   std::map<std::string, at::Tensor> gather_weights();

@@ -80,7 +80,7 @@ std::string NcclContext::look_locked() {
   std::erase_if(watched_, [](const Watched& watched) { return watched.end->query(); });
   const auto now = Clock::now();
   for (const Watched& watched : watched_) {
-    if (now < std::max(watched.begin, watched.journal->last_sign()) + watched.timeout) continue;
+    if (now < std::max(watched.begin, watched.journal->last_sign().heard) + watched.timeout) continue;
     return text(watched.place, ": not done within ", to_seconds(watched.timeout),
                 " s; a peer died, was stopped, or is not in this call. Its log says where it was; a step that really "
                 "takes longer needs a longer timeout");

@@ -133,7 +133,7 @@ void NcclLink::settle(Lock& lock, const std::string& place) {
     check_result(ncclCommGetAsyncError(comm_, &state), place);
     check_result(state, place);
     if (state == ncclSuccess) return;
-    if (Clock::now() >= std::max(begin, journal_->last_sign()) + timeout_) {
+    if (Clock::now() >= std::max(begin, journal_->last_sign().heard) + timeout_) {
       const std::string reason =
           text(place, ": NCCL is not ready within ", to_seconds(timeout_), " s; a peer may be lost");
       context_->fail_locked(reason);

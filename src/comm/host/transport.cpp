@@ -26,7 +26,7 @@ std::chrono::milliseconds Transport::sign_period() const {
 }
 
 Clock::time_point Transport::deadline_of(Clock::time_point start) const {
-  return std::max(start, journal_->last_sign()) + options().timeout;
+  return std::max(start, journal_->last_sign().heard) + options().timeout;
 }
 
 void Transport::delay_message() {
@@ -38,13 +38,16 @@ void Transport::delay_message() {
 }
 
 std::string lost_text(const Exchange& exchange, const std::vector<int>& peers, const CommOptions& options) {
-  std::string who, signs;
+  std::string who;
   for (const int peer : peers) who += (who.empty() ? "" : ", ") + std::to_string(peer);
-  for (const Sign& sign : exchange.place.journal->signs_of(peers))
-    signs += text("; ", seconds_since(sign.heard), " s ago rank ", sign.rank, " was ", sign.work);
-  return text(exchange.place, ": no answer from world rank ", who, " within ", to_seconds(options.timeout),
-              " s; it died, was stopped, or is not in this call", signs,
-              ". Its log says where it was; a step that really takes longer needs a longer timeout");
+  // Not of these peers alone: they may wait for the one who gave it.
+  const Sign sign = exchange.place.journal->last_sign();
+  const bool is_heard = sign.heard != Clock::time_point{};
+  return text(
+      exchange.place, ": no answer from world rank ", who, " within ", to_seconds(options.timeout),
+      " s; it died, was stopped, or is not in this call",
+      is_heard ? text("; ", seconds_since(sign.heard), " s ago world rank ", sign.rank, " was ", sign.work) : "",
+      ". Its log says where it was; a step that really takes longer needs a longer timeout");
 }
 
 std::string mismatch_text(const Exchange& exchange, int peer, const MessageHeader& mine, const MessageHeader& theirs) {

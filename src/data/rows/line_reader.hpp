@@ -13,10 +13,6 @@ namespace fpdist::data {
 /// No line is longer; one that is was hardly meant as one.
 constexpr size_t kMaxLineBytes = size_t{64} << 20;
 
-/// The files that data.path names: a file as it is; a pattern (*, ?, [..]) and a folder (its .jsonl, .json, .jsonl.gz
-/// and .jsonl.zst) the files there in the order of their names. Throws DataError for a pattern or folder without any.
-std::vector<std::string> data_files(const std::vector<std::string>& paths);
-
 /// Lines of one file without their ends; says where each came from. A byte-order mark at the start is skipped.
 class LineReader {
  public:

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/data/rows/data_files.hpp"
 #include "src/data/rows/format.hpp"
 #include "src/data/rows/grouping.hpp"
 #include "src/data/rows/line_reader.hpp"

@@ -2,11 +2,13 @@
 
 #include <filesystem>
 #include <memory>
+#include <regex>
 #include <string_view>
 #include <system_error>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/data/rows/data_files.hpp"
 #include "src/data/rows/format.hpp"
 #include "src/data/rows/line_reader.hpp"
 #include "src/data/source/token_cache.hpp"
@@ -49,6 +51,12 @@ Dataset dataset_of(const Cache& cache, const CacheUse& use) {
   Dataset dataset = cache->facts();
   dataset.source = cache;
   return dataset;
+}
+
+/// Whether a cache or its lock is called so: what else may lie in the folder is not ours to remove.
+bool is_cache_name(const std::string& name) {
+  static const std::regex pattern(R"([0-9a-f]{32}\.tokens(\.lock)?)");
+  return std::regex_match(name, pattern);
 }
 
 /// What was said when it was made is said again.
@@ -117,8 +125,7 @@ int64_t prune_caches(const std::string& folder, const Digest& kept) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
-    const bool is_ours = name.ends_with(kEnding) || name.ends_with(text(kEnding, kLockEnding));
-    if (is_ours && !name.starts_with(keep)) old.push_back(entry.path());
+    if (is_cache_name(name) && !name.starts_with(keep)) old.push_back(entry.path());
   }
   int64_t caches = 0;
   for (const fs::path& path : old) {

@@ -34,7 +34,8 @@ bool begins_with_text(const DataOptions& options, Method method);
 /// damaged cache, DiskError.
 Dataset read_cached(const DataOptions& options, Method method, Tokenizer& tokenizer, const CacheUse& use, LogSink& log);
 
-/// Removes the caches in `folder` but the one of `kept`; how many there were. Throws DiskError.
+/// Removes the caches in `folder` but the one of `kept`, and nothing else that lies there; how many there were. Throws
+/// DiskError.
 int64_t prune_caches(const std::string& folder, const Digest& kept);
 
 }  // namespace fpdist::data

@@ -131,6 +131,7 @@ Body prepare_gemm(const Arguments& arguments) {
   add("calls", options.calls, "calls timed together in a round");
   add("json", options.json, "file that gets one JSON line a result");
   if (!parse(arguments, all)) return {};
+  check_spared(options.model, options.json);
   check<ConfigError>(options.rows > 0 && options.rounds > 0 && options.calls > 0,
                      "--rows, --rounds and --calls must be 1 or more");
   options.dtype.check();

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "fpdist/core/error.hpp"
+#include "src/files/inputs.hpp"
 
 namespace fpdist::bench {
 namespace {
@@ -52,6 +53,13 @@ arch::Model model_shape(const std::string& name, int64_t layers) {
   }
   if (layers > 0) config.layers.resize(static_cast<size_t>(layers), config.layers.front());
   return config;
+}
+
+void check_spared(const std::string& name, const std::string& json) {
+  files::Inputs inputs;
+  inputs.add("--model", name);
+  inputs.add_folder("--model", name);
+  inputs.check_spared(json, "give --json another name");
 }
 
 }  // namespace fpdist::bench

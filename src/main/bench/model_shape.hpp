@@ -11,4 +11,7 @@ namespace fpdist::bench {
 /// holds one; `layers` > 0 keeps so many. Throws ConfigError listing the names, ModelFileError for a bad file.
 arch::Model model_shape(const std::string& name, int64_t layers);
 
+/// Throws ConfigError where the file `json`, which is to be written, is the config.json that `name` names.
+void check_spared(const std::string& name, const std::string& json);
+
 }  // namespace fpdist::bench

@@ -15,8 +15,10 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/config/inputs.hpp"
 #include "src/config/read_data.hpp"
 #include "src/files/files.hpp"
+#include "src/files/inputs.hpp"
 #include "src/main/bench/bench.hpp"
 #include "src/main/bench/group_work.hpp"
 #include "src/main/bench/model_shape.hpp"
@@ -198,6 +200,9 @@ Body prepare_scaling(const Arguments& arguments) {
   check<ConfigError>(options.html.empty() || !options.report.empty(), "--html needs --report FILE");
   if (!options.report.empty()) {
     check<ConfigError>(rest.empty(), "--report takes no config, but there is ", rest.empty() ? "" : rest[0]);
+    files::Inputs inputs;
+    inputs.add("--report", options.report);
+    inputs.check_spared(options.html, "give --html another name");
     report(options);
     return {};
   }
@@ -206,7 +211,11 @@ Body prepare_scaling(const Arguments& arguments) {
   check<ConfigError>(options.steps > 0 && options.warmup >= 0 && options.gemm_size >= 0,
                      "--steps must be 1 or more, --warmup and --gemm-size 0 or more");
   check<ConfigError>(!rest.empty(), "scaling needs a config with model and data; see --help");
-  const config::Config config = config::parse_command_line(rest).config;
+  const config::CommandLine line = config::parse_command_line(rest);
+  files::Inputs inputs = config::inputs_of(line.config);
+  inputs.add("the config", line.file);
+  inputs.check_spared(options.json, "give --json another name");
+  const config::Config& config = line.config;
   if (options.workload.empty())
     for (const std::string& word : rest)
       if (word.ends_with(".yaml")) options.workload = std::filesystem::path(word).stem().string();

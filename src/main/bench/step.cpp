@@ -134,6 +134,7 @@ Body prepare_step(const Arguments& arguments) {
   all.add_options()("gradient-checkpointing", po::bool_switch(&options.checkpointing), "recompute blocks in backward");
   add("json", options.json, "file that gets one JSON line a result");
   if (!parse(arguments, all)) return {};
+  check_spared(options.model, options.json);
   check<ConfigError>(
       options.rounds > 0 && options.max_tokens > 0 && options.layers >= 0 && options.unshared_tokens >= 0 &&
           options.threads >= 0,

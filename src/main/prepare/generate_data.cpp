@@ -8,6 +8,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/data/made/generate.hpp"
 #include "src/files/files.hpp"
+#include "src/files/inputs.hpp"
 
 namespace fpdist::main_program {
 namespace {
@@ -70,6 +71,9 @@ void generate_data(const std::vector<std::string>& arguments) {
     throw ConfigError(text(error.what(), "; see fpdist_prepare --help"));
   }
   check_request(request);
+  files::Inputs inputs;
+  inputs.add("--input", request.many_shot.input);
+  inputs.check_spared(request.output, "give --output another name");
   const std::string rows = rows_of(request);  // before the folder is made: an error leaves nothing
   const auto parent = std::filesystem::path(request.output).parent_path();
   std::error_code made;

@@ -12,6 +12,7 @@
 #include "fpdist/config/command_line.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/tokenizer.hpp"
+#include "src/config/inputs.hpp"
 #include "src/config/read_data.hpp"
 #include "src/data/source/cached_dataset.hpp"
 #include "src/main/prepare/data_report.hpp"
@@ -70,7 +71,13 @@ void prepare_data(std::vector<std::string> arguments) {
   const std::optional<std::string> dump = take("--dump", arguments);
   const bool prune = std::erase(arguments, "--prune") > 0;
   const int64_t shown = count_of("--show", take("--show", arguments));
-  const config::Settled job = settle_alone(config::parse_command_line(arguments).config);
+  const config::CommandLine line = config::parse_command_line(arguments);
+  if (dump) {
+    files::Inputs inputs = config::inputs_of(line.config);
+    inputs.add("--config", line.file);
+    inputs.check_spared(*dump, "give --dump another name");
+  }
+  const config::Settled job = settle_alone(line.config);
   ConsoleLog log;
   const auto tokenizer = config::tokenizer_of(job.config, job.model);
   if (prune) return prune_cache(job.config, *tokenizer, log);

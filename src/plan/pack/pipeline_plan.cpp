@@ -166,7 +166,7 @@ int64_t most_rows_in_flight(const PlannerOptions& options) {
   const int64_t p = options.parallel.pp, v = options.parallel.virtual_stages;
   const bool is_interleaved = options.parallel.schedule == Schedule::kInterleaved;
   const int64_t whole_packs =
-      is_interleaved ? ((v - 1) * p + 2 * (p - 1) + 1) * options.max_tokens / v : p * options.max_tokens;
+      is_interleaved ? (((v - 1) * p + 2 * (p - 1) + 1) * options.max_tokens + v - 1) / v : p * options.max_tokens;
   return options.max_in_flight > 0 ? std::min(options.max_in_flight, whole_packs) : whole_packs;
 }
 

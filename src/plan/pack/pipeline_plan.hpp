@@ -54,7 +54,7 @@ PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, cons
 
 /// Rows in flight on a stage (from their forward to their weight gradient; with v runs each counts 1/v), the limit
 /// that every plan keeps: max_in_flight, or what whole packs of max_tokens would need if that is less: pp * max_tokens,
-/// with interleaving ((v-1)*pp + 2*(pp-1) + 1) / v * max_tokens.
+/// with interleaving ((v-1)*pp + 2*(pp-1) + 1) / v * max_tokens, rounded up.
 int64_t most_rows_in_flight(const PlannerOptions& options);
 
 /// The max_in_flight with which there is a plan; 0: the one that `options` have. Nothing is searched for. Throws as

@@ -1,33 +1,25 @@
 #include "src/trainer/run/old_run.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
 #include <filesystem>
 #include <regex>
-#include <string>
-#include <vector>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/checkpoint/export_files.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Whole files are written as NAME.tmp first.
+// Whole files are written as NAME.tmp or NAME.1.tmp first.
 const char kFiles[] =
-    R"((config\.resolved\.yaml|metrics\.jsonl|costs\.yaml|trace-\d+(\.planned\.json|\.json|\.txt))(\.tmp)?)";
-const char kLogs[] = R"((rank_\d+(\.log|\.flight\.json)|skipped_rows\.txt)(\.tmp)?)";
-const char kExports[] = R"((final|checkpoint-\d+)(\.tmp)?)";
-
-bool is_input(const fs::path& path, const config::Config& config) {
-  std::vector<std::string> inputs = config.data.path;
-  inputs.insert(inputs.end(), {config.model.path, config.model.ref_path, config.plan.costs});
-  return std::any_of(inputs.begin(), inputs.end(), [&](const std::string& input) {
-    std::error_code error;
-    return !input.empty() && fs::equivalent(path, input, error);
-  });
-}
+    R"((config\.resolved\.yaml|metrics\.jsonl|costs\.yaml|trace-\d+(\.planned\.json|\.json|\.txt))((\.\d+)?\.tmp)?)";
+const char kLogs[] = R"((rank_\d+(\.log|\.flight\.json)|skipped_rows\.txt)((\.\d+)?\.tmp)?)";
+const char kExports[] = R"((final|checkpoint-\d+)((\.\d+)?\.tmp)?)";
 
 /// Entries of `folder` that are called so; none where there is no such folder.
 std::vector<fs::path> entries(const fs::path& folder, const char* names, bool are_folders) {
@@ -42,22 +34,54 @@ std::vector<fs::path> entries(const fs::path& folder, const char* names, bool ar
   return found;
 }
 
+/// Files of runs that are no exports.
+std::vector<fs::path> own_files(const fs::path& output_dir) {
+  std::vector<fs::path> files = entries(output_dir, kFiles, /*are_folders=*/false);
+  for (const fs::path& log : entries(output_dir / "logs", kLogs, /*are_folders=*/false)) files.push_back(log);
+  return files;
+}
+
+/// final, checkpoint-10 and the like, of those that are there, without the ends of what is unfinished.
+std::vector<fs::path> exports_in(const fs::path& output_dir) {
+  static const std::regex unfinished(R"(((\.\d+)?\.tmp)$)");
+  std::vector<fs::path> exports;
+  for (const fs::path& folder : entries(output_dir, kExports, /*are_folders=*/true))
+    exports.push_back(output_dir / std::regex_replace(folder.filename().string(), unfinished, ""));
+  std::sort(exports.begin(), exports.end());
+  exports.erase(std::unique(exports.begin(), exports.end()), exports.end());
+  return exports;
+}
+
+/// Whether a run with these options exports to a folder of this name.
+bool will_export(const std::string& name, const TrainOptions& options) {
+  constexpr std::string_view kCheckpoint = "checkpoint-";
+  if (!name.starts_with(kCheckpoint)) return true;  // final
+  int64_t step = 0;
+  std::from_chars(name.data() + kCheckpoint.size(), name.data() + name.size(), step);
+  return options.save_steps > 0 && step % options.save_steps == 0 && step < options.max_steps;
+}
+
 }  // namespace
 
-void remove_old_run(const config::Config& config) {
-  const fs::path dir(config.train.output_dir);
-  std::vector<fs::path> files = entries(dir, kFiles, /*are_folders=*/false);
-  for (const fs::path& log : entries(dir / "logs", kLogs, /*are_folders=*/false)) files.push_back(log);
-  for (const fs::path& file : files) {
+std::vector<std::string> files_in_the_way(const TrainOptions& options) {
+  std::vector<std::string> files;
+  const fs::path dir(options.output_dir);
+  for (const fs::path& file : own_files(dir)) files.push_back(file.string());
+  for (const fs::path& folder : exports_in(dir)) {
+    if (!will_export(folder.filename().string(), options)) continue;
+    for (std::string& file : checkpoint::files_in_the_way(folder)) files.push_back(std::move(file));
+  }
+  return files;
+}
+
+void remove_old_run(const std::string& output_dir, const std::function<bool(const std::string& file)>& keeps) {
+  for (const fs::path& file : own_files(output_dir)) {
     std::error_code error;
-    if (!is_input(file, config)) fs::remove(file, error);
+    if (!keeps(file.string())) fs::remove(file, error);
     check<DiskError>(!error, "cannot remove ", file.string(), " of an earlier run: ", error.message(),
                      ": choose another train.output_dir");
   }
-  for (fs::path folder : entries(dir, kExports, /*are_folders=*/true)) {
-    if (folder.extension() == ".tmp") folder.replace_extension();
-    if (!is_input(folder, config)) checkpoint::remove_hf_export(folder.string());
-  }
+  for (const fs::path& folder : exports_in(output_dir)) checkpoint::remove_hf_export(folder.string(), keeps);
 }
 
 }  // namespace fpdist::trainer

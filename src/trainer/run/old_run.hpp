@@ -1,14 +1,24 @@
 #pragma once
-// trainer (private): an output_dir that is used again.
+// trainer (private): the files of a run in its output_dir: those that one will write, and those that an earlier one
+// left.
 
-#include "fpdist/config/config.hpp"
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "fpdist/trainer/options.hpp"
 
 namespace fpdist::trainer {
 
-/// Not collective: removes from train.output_dir every file that an earlier run wrote there (config.resolved.yaml,
+/// Every file in output_dir that is there already and that a run with these options writes over, appends to or removes
+/// on its way: its own logs and metrics, the exports checkpoint-N/ that it makes and final/, and what they are called
+/// while they are written.
+std::vector<std::string> files_in_the_way(const TrainOptions& options);
+
+/// Not collective: removes from `output_dir` every file that an earlier run wrote there (config.resolved.yaml,
 /// metrics.jsonl, costs.yaml, trace-N.*, logs/rank_N.*, the exports checkpoint-N/ and final/), what a killed run left
-/// of them, and their folders where nothing else is in them. All other files stay, and so does what `config` itself
-/// reads: model.path, model.ref_path, data.path, plan.costs. Throws DiskError.
-void remove_old_run(const config::Config& config);
+/// of them, and their folders where nothing else is in them. All other files stay, and so does what `keeps`. Throws
+/// DiskError.
+void remove_old_run(const std::string& output_dir, const std::function<bool(const std::string& file)>& keeps);
 
 }  // namespace fpdist::trainer

@@ -7,6 +7,7 @@
 #include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/comm/broadcast_text.hpp"
+#include "src/comm/gather_parts.hpp"
 #include "src/core/words.hpp"
 #include "src/trainer/run/old_run.hpp"
 
@@ -15,18 +16,21 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using InputAt = std::function<std::string(const std::string&)>;
+
 constexpr char kOccupied = 'o', kCannotWrite = 'w';
 
 /// What rank 0 has to refuse: one of the letters and, with kCannotWrite, the words. Nothing where all is ready.
-std::string make_output_dir(const config::Config& config, const std::string& resolved_config) {
-  const fs::path dir(config.train.output_dir);
+std::string make_output_dir(const TrainOptions& options, const std::string& resolved_config, const InputAt& input_at) {
+  const fs::path dir(options.output_dir);
   std::error_code error;
   const bool is_occupied = fs::exists(dir, error) && !fs::is_empty(dir, error);
-  if (is_occupied && !config.train.overwrite_output_dir) return {kOccupied};
+  if (is_occupied && !options.overwrite_output_dir) return {kOccupied};
   try {
-    if (is_occupied) remove_old_run(config);
+    if (is_occupied)
+      remove_old_run(options.output_dir, [&](const std::string& file) { return !input_at(file).empty(); });
     fs::create_directories(dir / "logs", error);
-    check<DiskError>(!error, "cannot make ", config.train.output_dir, "/logs: check the path and its permissions");
+    check<DiskError>(!error, "cannot make ", options.output_dir, "/logs: check the path and its permissions");
     files::write((dir / "config.resolved.yaml").string(), resolved_config);
   } catch (const DiskError& failure) {
     return kCannotWrite + std::string(failure.what());
@@ -34,14 +38,26 @@ std::string make_output_dir(const config::Config& config, const std::string& res
   return "";
 }
 
+/// The first input that this rank finds among what the run would write over; "" where there is none.
+std::string input_in_the_way(const TrainOptions& options, const InputAt& input_at) {
+  for (const std::string& file : files_in_the_way(options))
+    if (const std::string input = input_at(file); !input.empty())
+      return text("train.output_dir ", options.output_dir, ": the run would write over ", file, ", and ", input,
+                  " is that file: choose another train.output_dir");
+  return "";
+}
+
 }  // namespace
 
-void prepare_output_dir(const config::Config& config, const std::string& resolved_config, comm::Communicator& world) {
-  const comm::SlowWork slow(world, text("preparing ", config.train.output_dir));
+void prepare_output_dir(const TrainOptions& options, const std::string& resolved_config, const InputAt& input_at,
+                        comm::Communicator& world) {
+  const comm::SlowWork slow(world, text("preparing ", options.output_dir));
+  for (const std::string& refusal : comm::gather_texts(input_in_the_way(options, input_at), world))
+    check<ConfigError>(refusal.empty(), refusal);
   const std::string refusal =
-      comm::broadcast_text(world.rank() == 0 ? make_output_dir(config, resolved_config) : "", 0, world);
+      comm::broadcast_text(world.rank() == 0 ? make_output_dir(options, resolved_config, input_at) : "", 0, world);
   if (refusal.empty()) return;
-  check<ConfigError>(refusal[0] != kOccupied, "train.output_dir ", config.train.output_dir,
+  check<ConfigError>(refusal[0] != kOccupied, "train.output_dir ", options.output_dir,
                      " is not empty: choose another, or set train.overwrite_output_dir: true");
   throw DiskError(refusal.substr(1));
 }

@@ -1,13 +1,13 @@
 #pragma once
 // trainer (private): what a run writes into output_dir, besides the weights.
 
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "fpdist/comm/world.hpp"
-#include "fpdist/config/config.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/trainer/trainer.hpp"
@@ -16,10 +16,12 @@
 
 namespace fpdist::trainer {
 
-/// Collective. Rank 0 removes what an earlier run wrote (but what `config` reads), makes output_dir and logs/ and
-/// writes config.resolved.yaml. Throws on every rank, with the same words: ConfigError when output_dir holds anything
-/// and train.overwrite_output_dir is false, DiskError.
-void prepare_output_dir(const config::Config& config, const std::string& resolved_config, comm::Communicator& world);
+/// Collective. Rank 0 removes what an earlier run wrote, makes output_dir and logs/ and writes config.resolved.yaml.
+/// `input_at`: what a path is to this run, as Trainer::input_at says. Throws on every rank, with the same words, and
+/// has touched nothing then: ConfigError when output_dir holds anything and train.overwrite_output_dir is false, and
+/// where any rank finds an input among what the run would write over; DiskError.
+void prepare_output_dir(const TrainOptions& options, const std::string& resolved_config,
+                        const std::function<std::string(const std::string& path)>& input_at, comm::Communicator& world);
 
 /// logs/rank_N.log and the caller's sink at once. The file gets every line with the seconds since the start. When it
 /// cannot be written, the sink gets one error that says so, and from then on the lines that it gets anyway: training

@@ -161,7 +161,9 @@ void Trainer::train() {
     const comm::SlowWork slow(world().communicator(), "reading the data");
     return RunData(job, world().communicator(), world().rank() == 0 ? log() : quiet);
   }();
-  prepare_output_dir(job.config, config::to_yaml(job), world().communicator());
+  prepare_output_dir(
+      job.config.train, config::to_yaml(job), [&](const std::string& path) { return input_at(path); },
+      world().communicator());
   try {
     run(*this, data, hook_);
   } catch (const std::exception& error) {

@@ -9,7 +9,9 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/checkpoint/export_files.hpp"
 #include "src/checkpoint/gather.hpp"
+#include "src/comm/broadcast_text.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -36,6 +38,15 @@ checkpoint::Gatherer gatherer_of(const Job& job, Weights& weights, WholeOf what)
   return {std::move(whole), std::move(own), job.mesh.world(), *job.device};
 }
 
+/// The first input that a save would write over; "" where there is none.
+std::string input_in_the_way(const std::string& directory, const files::Inputs& inputs) {
+  for (const std::string& file : checkpoint::files_in_the_way(checkpoint::without_slash(directory)))
+    if (const std::string input = inputs.at(file); !input.empty())
+      return text("saving to ", directory, " would write over ", file, ", and ", input,
+                  " is that file: save to another folder");
+  return "";
+}
+
 }  // namespace
 
 std::map<std::string, at::Tensor> gather_whole(const Job& job, Weights& weights, WholeOf what) {
@@ -52,7 +63,11 @@ DType export_dtype(const Config& config) {
   return config.model.dtype;  // auto
 }
 
-void save_directory(const Job& job, Weights& weights, const std::string& directory, const SaveAs& as) {
+void save_directory(const Job& job, Weights& weights, const std::string& directory, const SaveAs& as,
+                    const files::Inputs& inputs) {
+  const std::string refusal = comm::broadcast_text(job.world.rank() == 0 ? input_in_the_way(directory, inputs) : "", 0,
+                                                   job.world.communicator());
+  check<ConfigError>(refusal.empty(), refusal);
   const bool needs_masters = job.dtype() == at::kBFloat16 && as.dtype != DType::kBFloat16;
   checkpoint::Gatherer gatherer = gatherer_of(job, weights, needs_masters ? WholeOf::kMasters : WholeOf::kValues);
   if (job.world.rank() == 0) {

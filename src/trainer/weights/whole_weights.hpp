@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "src/files/inputs.hpp"
 #include "src/trainer/job.hpp"
 #include "src/trainer/weights/weights.hpp"
 
@@ -29,7 +30,9 @@ DType export_dtype(const Config& config);
 std::map<std::string, at::Tensor> gather_whole(const Job& job, Weights& weights, WholeOf what);
 
 /// Collective. One tensor in memory at a time; returns when it is written. Masters are read where they are wider than
-/// the values and `as.dtype` is, too. Throws DiskError.
-void save_directory(const Job& job, Weights& weights, const std::string& directory, const SaveAs& as);
+/// the values and `as.dtype` is, too. Throws DiskError, and ConfigError on every rank, with nothing touched, where it
+/// would write over one of `inputs`.
+void save_directory(const Job& job, Weights& weights, const std::string& directory, const SaveAs& as,
+                    const files::Inputs& inputs);
 
 }  // namespace fpdist::trainer

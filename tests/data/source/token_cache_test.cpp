@@ -265,7 +265,9 @@ TEST_F(CachedRead, WhateverChangesMakesAnother) {
   EXPECT_TRUE(changed([&] { options_.columns = {{"prompt", "q"}}; }));
   EXPECT_TRUE(changed([&] { tokenizer_.name = "another"; }));
   EXPECT_FALSE(changed([&] { options_.shuffle = false, options_.batching = Batching::kPrefix; })) << "the same groups";
+  test::spill(use_.folder + "/mine.tokens", "x");
   EXPECT_EQ(prune_caches(use_.folder, cache_key(options_, Method::kSft, tokenizer_)), 7);
+  EXPECT_TRUE(fs::exists(use_.folder + "/mine.tokens")) << "no cache by its name";
   EXPECT_FALSE(changed([] {})) << "the one in use stays";
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/trainer/trainer.hpp"
@@ -15,6 +16,8 @@ namespace fpdist::trainer {
 namespace {
 
 namespace fs = std::filesystem;
+
+bool keeps_nothing(const std::string&) { return false; }
 
 class OldRun : public ::testing::Test {
  protected:
@@ -73,7 +76,7 @@ TEST_F(OldRun, NothingThatARunWritesStays) {
   run(less, false);
   EXPECT_EQ(left(), (std::vector<std::string>{"config.resolved.yaml", "final/config.json", "final/model.safetensors",
                                               "logs/rank_0.log", "logs/rank_1.log", "metrics.jsonl"}));
-  remove_old_run(config_);
+  remove_old_run(config_.train.output_dir, keeps_nothing);
   EXPECT_EQ(left(), std::vector<std::string>{"logs"});
 }
 
@@ -87,22 +90,37 @@ TEST_F(OldRun, WhatIsNoFileOfARunStays) {
   for (const char* name :
        {"checkpoint-1/model-00001-of-00002.safetensors", "checkpoint-1/config.json", "checkpoint-12/tokenizer.json",
         "checkpoint-12.tmp/model.safetensors.tmp", "final/config.json", "final.tmp/config.json", "metrics.jsonl",
-        "config.resolved.yaml.tmp", "logs/rank_12.flight.json", "trace-10.planned.json"})
+        "config.resolved.yaml.tmp", "metrics.jsonl.2.tmp", "final.1.tmp/config.json", "logs/rank_12.flight.json",
+        "trace-10.planned.json"})
     spill(name);
-  remove_old_run(config_);
+  remove_old_run(config_.train.output_dir, keeps_nothing);
   EXPECT_EQ(left(), users);
 }
 
-TEST_F(OldRun, WhatTheNextRunReadsStays) {
+TEST_F(OldRun, WhatIsToStayStays) {
   for (const char* name : {"final/config.json", "final/model.safetensors", "checkpoint-3/model.safetensors",
-                           "costs.yaml", "trace-1.txt", "metrics.jsonl"})
+                           "costs.yaml", "trace-1.txt", "metrics.jsonl", "final.tmp/config.json"})
     spill(name);
-  config_.model.path = scratch_ / "out/./final";
-  config_.plan.costs = scratch_ / "out/costs.yaml";
-  config_.data.path = {scratch_ / "out/trace-1.txt"};
-  remove_old_run(config_);
-  EXPECT_EQ(left(),
-            (std::vector<std::string>{"costs.yaml", "final/config.json", "final/model.safetensors", "trace-1.txt"}));
+  const std::set<std::string> kept = {"config.json", "costs.yaml"};
+  remove_old_run(config_.train.output_dir,
+                 [&](const std::string& file) { return kept.contains(fs::path(file).filename().string()); });
+  EXPECT_EQ(left(), (std::vector<std::string>{"costs.yaml", "final.tmp/config.json", "final/config.json"}));
+}
+
+TEST_F(OldRun, WhatARunWritesOverIsKnownBeforehand) {
+  for (const char* name :
+       {"checkpoint-2/model.safetensors", "checkpoint-3/model.safetensors", "checkpoint-4.tmp/config.json.tmp",
+        "checkpoint-6/config.json", "config.resolved.yaml.1.tmp", "final/notes.md", "final/tokenizer.json",
+        "logs/rank_3.log", "metrics.jsonl", "notes.txt", "trace-7.json"})
+    spill(name);
+  config_.train.save_steps = 2, config_.train.max_steps = 6;
+  std::vector<std::string> names;
+  for (const std::string& file : files_in_the_way(config_.train))
+    names.push_back(fs::relative(file, scratch_ / "out").string());
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(names, (std::vector<std::string>{"checkpoint-2/model.safetensors", "checkpoint-4.tmp/config.json.tmp",
+                                             "config.resolved.yaml.1.tmp", "final/tokenizer.json", "logs/rank_3.log",
+                                             "metrics.jsonl", "trace-7.json"}));
 }
 
 TEST_F(OldRun, ALinkToAFolderLosesOurFilesOnly) {
@@ -110,7 +128,7 @@ TEST_F(OldRun, ALinkToAFolderLosesOurFilesOnly) {
   test::spill(scratch_ / "elsewhere/model.safetensors", "x");
   spill("metrics.jsonl");
   fs::create_directory_symlink(scratch_ / "elsewhere", scratch_ / "out/final");
-  remove_old_run(config_);
+  remove_old_run(config_.train.output_dir, keeps_nothing);
   EXPECT_TRUE(fs::is_symlink(scratch_ / "out/final"));
   EXPECT_TRUE(fs::is_empty(scratch_ / "elsewhere"));
 }

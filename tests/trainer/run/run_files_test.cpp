@@ -66,7 +66,8 @@ TEST(OutputDirectory, AConfigThatCannotBeWrittenStopsEveryRankWithTheSameWords) 
   config.train.output_dir = scratch / "out";
   const FileSizeLimit limit(10);
   const std::string what = test::error_on_ranks<DiskError>(2, [&](comm::World& world) {
-    prepare_output_dir(config, "method: dpo, and more than fits\n", world.communicator());
+    prepare_output_dir(
+        config.train, "method: dpo, and more than fits\n", [](const std::string&) { return ""; }, world.communicator());
   });
   expect_words(what, {"out/config.resolved.yaml: ", "disk full"});
 }

@@ -73,6 +73,8 @@ TEST(CheckGroups, AGroupOfThreeIsNoPairButALossOfOnesOwnMayTakeIt) {
       none[0].sample.clear();
       test::expect_words(test::error_of<DataError>([&] { trainer.step(none); }),
                          {"group 0 of the step has no samples"});
+      none[0].sample.resize(1, triples()[0].sample.front());
+      test::expect_words(test::error_of<DataError>([&] { trainer.step(none); }), {"group 0 of the step has 1 samples"});
       if (method == Method::kReward) return;
       trainer.set_loss([](const loss::Edges& edges, const plan::StepTotals& totals) {
         return loss::LossOutput{.loss = -edges.logp.sum() / static_cast<double>(totals.edges), .metrics = {}};

@@ -1,0 +1,29 @@
+#pragma once
+// checkpoint: which files an export writes, replaces or removes.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace fpdist::checkpoint {
+
+/// Weights of an export, which a loader might take for a later one's.
+bool is_weights(const std::string& name);
+
+/// Whether an export writes files of this name: config.json, weights, tokenizer and generation files, and what they are
+/// called while they are written.
+bool is_of_export(const std::string& name);
+
+/// Those in `directory`; none where there is no such folder.
+std::vector<std::string> export_files_in(const std::filesystem::path& directory);
+
+/// Where exports to `directory` are built: `directory`.tmp, `directory`.1.tmp, ..., as far as they are there.
+std::vector<std::filesystem::path> staging_folders_of(const std::filesystem::path& directory);
+
+/// All that an export to `directory` writes over or removes: its files there, and where it is built.
+std::vector<std::string> files_in_the_way(const std::filesystem::path& directory);
+
+/// A path without slashes at its end: "out/" would be built in "out/.tmp".
+std::filesystem::path without_slash(std::string directory);
+
+}  // namespace fpdist::checkpoint

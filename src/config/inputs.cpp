@@ -1,0 +1,32 @@
+#include "src/config/inputs.hpp"
+
+#include "fpdist/core/error.hpp"
+#include "src/config/read_data.hpp"
+#include "src/data/rows/data_files.hpp"
+
+namespace fpdist::config {
+namespace {
+
+void add_data(const std::string& path, files::Inputs& inputs) {
+  try {
+    for (const std::string& file : data::data_files({path})) inputs.add("data.path", file);
+  } catch (const DataError&) {  // reading it says what is wrong
+  }
+}
+
+}  // namespace
+
+files::Inputs inputs_of(const Config& config) {
+  files::Inputs inputs;
+  for (const std::string& path : config.data.path) add_data(path, inputs);
+  inputs.add("plan.costs", config.plan.costs);
+  inputs.add_folder("model.path", config.model.path);
+  inputs.add_folder("model.ref_path", config.model.ref_path);
+  inputs.add_folder("data.tokenizer", config.data.tokenizer);
+  if (config.data.cache_dir != "none")
+    inputs.add_folder("data.cache_dir",
+                      config.data.cache_dir == "auto" ? own_cache_folder(config) : config.data.cache_dir);
+  return inputs;
+}
+
+}  // namespace fpdist::config
