@@ -16,6 +16,8 @@ constexpr Valid kLength{.values = ">= 2", .must = "2 or more", .accepts = [](dou
 
 constexpr Valid kShare{
     .values = "0 to 1", .must = "above 0 and 1 at most", .accepts = [](double x) { return x > 0 && x <= 1; }};
+constexpr Valid kPart{
+    .values = "0 <= x < 1", .must = "at least 0 and below 1", .accepts = [](double x) { return x >= 0 && x < 1; }};
 
 }  // namespace
 
@@ -24,12 +26,16 @@ std::span<const Key> DataOptions::keys() {
   static constexpr std::array kKeys{
       FPDIST_KEY(path, "JSONL files (.gz, .zst), folders of them or patterns, read in this order",
                  Valid{.values = "one path or several", .check = check_paths}),
+      FPDIST_KEY(eval_path, "what is evaluated on, as path"),
+      FPDIST_KEY(eval_fraction, "part of path's groups that is evaluated on instead of trained on", kPart),
+      FPDIST_KEY(mixture, "one of path's entries -> times that an epoch goes through it"),
       FPDIST_KEY(tokenizer, "of text rows: empty for the model's own, a directory with another, or bytes"),
       FPDIST_KEY(text_workers, "processes that encode text, at most; 0: as many as there are cores", kFromZero),
       FPDIST_KEY(max_length, "longest sample in tokens; longer text rows are cut", kLength),
       FPDIST_NAMED_KEY(truncation_mode, "the end of a text row that stays when it is cut", kTruncations),
       FPDIST_KEY(completion_only_loss, "sft rows with a prompt: learn the completion alone"),
       FPDIST_KEY(assistant_only_loss, "sft conversations: learn what an assistant wrote alone"),
+      FPDIST_KEY(train_on_all, "sft rows: learn all tokens, prompts too"),
       FPDIST_KEY(shuffle, "shuffle every epoch by (seed, epoch); false keeps file order"),
       FPDIST_NAMED_KEY(group_by, "rows that are one group: each, or those of one prompt or uid", kGroupBys),
       FPDIST_NAMED_KEY(batching, "groups of a step: any, or those that begin alike", kBatchings),

@@ -8,21 +8,27 @@ namespace {
 constexpr Valid kDecay{
     .values = "0 <= x < 1", .must = "at least 0 and below 1", .accepts = [](double x) { return x >= 0 && x < 1; }};
 constexpr Valid kPositive{.values = "> 0", .must = "above 0", .accepts = [](double x) { return x > 0; }};
+constexpr Valid kFraction{
+    .values = "0 <= x <= 1", .must = "at least 0 and 1 at most", .accepts = [](double x) { return x >= 0 && x <= 1; }};
 
 }  // namespace
 
 std::span<const Key> OptimOptions::keys() {
   using Options = OptimOptions;
-  static constexpr std::array kKeys{FPDIST_KEY(learning_rate, "peak learning rate", kFromZero),
-                                    FPDIST_KEY(adam_beta1, "AdamW's decay of the mean", kDecay),
-                                    FPDIST_KEY(adam_beta2, "AdamW's decay of the variance", kDecay),
-                                    FPDIST_KEY(adam_epsilon, "AdamW's epsilon", kPositive),
-                                    FPDIST_KEY(weight_decay, "of matrices, not of biases and norm weights", kFromZero),
-                                    FPDIST_KEY(max_grad_norm, "clip the global gradient norm; 0: off", kFromZero),
-                                    // learning_rate() says which names it knows.
-                                    FPDIST_KEY(lr_scheduler_type, "learning rate over the steps",
-                                               Valid{.values = "linear | cosine | constant | constant_with_warmup"}),
-                                    FPDIST_KEY(warmup_steps, "steps of linear warm-up", kFromZero)};
+  static constexpr std::array kKeys{
+      FPDIST_KEY(learning_rate, "peak learning rate", kFromZero),
+      FPDIST_KEY(adam_beta1, "AdamW's decay of the mean", kDecay),
+      FPDIST_KEY(adam_beta2, "AdamW's decay of the variance", kDecay),
+      FPDIST_KEY(adam_epsilon, "AdamW's epsilon", kPositive),
+      FPDIST_KEY(weight_decay, "of matrices, not of biases and norm weights", kFromZero),
+      FPDIST_KEY(max_grad_norm, "clip the global gradient norm; 0: off", kFromZero),
+      // learning_rate() says which names it knows.
+      FPDIST_KEY(lr_scheduler_type, "learning rate over the steps",
+                 Valid{.values = "linear | cosine | constant | constant_with_warmup"}),
+      FPDIST_KEY(lr_scheduler_kwargs, "the schedule's own arguments, e.g. min_lr_rate=0.1"),
+      FPDIST_KEY(warmup_steps, "steps of linear warm-up", kFromZero),
+      FPDIST_KEY(warmup_ratio, "part of the steps that warm up, where warmup_steps is 0", kFraction),
+      FPDIST_KEY(learning_rates, "pattern of weight names -> peak learning rate of those")};
   return kKeys;
 }
 

@@ -9,6 +9,8 @@ namespace {
 constexpr Valid kSeconds{.values = ">= 1", .must = "1 or more, at most 100000000", .accepts = [](double x) {
                            return x >= 1 && x <= 100'000'000;
                          }};
+constexpr Valid kSaveStrategies{.values = "steps | epoch | no", .check = check_one_of};
+constexpr Valid kAboveOne{.values = "> 1", .must = "above 1", .accepts = [](double x) { return x > 1; }};
 
 }  // namespace
 
@@ -21,7 +23,28 @@ std::span<const Key> TrainOptions::keys() {
       FPDIST_KEY(output_dir, "where the run writes",
                  Valid{.must = "give the folder to write to", .check = check_filled}),
       FPDIST_KEY(logging_steps, "print and log every n-th step", kFromOne),
-      FPDIST_KEY(save_steps, "export the model every n-th step; 0: only at the end", kFromZero),
+      FPDIST_KEY(num_train_epochs, "times through the data; 0: max_steps says it", kFromZero),
+      FPDIST_KEY(save_strategy, "when checkpoints are written", kSaveStrategies),
+      FPDIST_KEY(save_steps, "strategy steps: a checkpoint every n-th step; 0: only final/", kFromZero),
+      FPDIST_KEY(save_total_limit, "checkpoints that are kept, the best among them; 0: all", kFromZero),
+      FPDIST_KEY(save_only_model, "checkpoints are Hugging Face directories, from which no run goes on"),
+      FPDIST_KEY(save_async, "write checkpoints beside the steps that follow"),
+      FPDIST_KEY(resume_from_checkpoint, "auto (the newest whole one in output_dir), none or a folder",
+                 Valid{.must = "give auto, none or a checkpoint's folder", .check = check_filled}),
+      FPDIST_KEY(resume_anyway, "go on although data or settings that change results are others"),
+      FPDIST_KEY(eval_steps, "evaluate every n-th step and at the end; 0: only at the end", kFromZero),
+      FPDIST_KEY(load_best_model_at_end, "final/ holds the weights of the best evaluation"),
+      FPDIST_KEY(metric_for_best_model, "the number that says which evaluation is best; empty: eval_loss"),
+      FPDIST_KEY(greater_is_better, "of metric_for_best_model; auto: false for losses and perplexity",
+                 Valid{.values = "auto | true | false", .check = check_one_of}),
+      FPDIST_KEY(early_stopping_patience, "evaluations without a better one that end the run; 0: never", kFromZero),
+      FPDIST_KEY(on_nan, "a step whose loss or gradients are not finite ends the run or is left out",
+                 Valid{.values = "stop | skip", .check = check_one_of}),
+      FPDIST_KEY(max_skipped, "more left out steps than these end the run", kFromZero),
+      FPDIST_KEY(on_spike, "a step whose gradient norm is spike_factor times the usual is left out",
+                 Valid{.values = "off | skip", .check = check_one_of}),
+      FPDIST_KEY(spike_factor, "see on_spike", kAboveOne),
+      FPDIST_KEY(report_to, "what a run's numbers are written as: jsonl, tensorboard, prometheus"),
       FPDIST_KEY(final_dtype,
                  "dtype of exported weights; auto: model.dtype, which drops a bfloat16 run's small updates",
                  Valid{.values = "auto | float32 | bfloat16", .check = check_one_of}),

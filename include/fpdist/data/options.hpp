@@ -35,6 +35,13 @@ inline constexpr std::array<std::pair<OnError, std::string_view>, 2> kOnErrors{
 struct DataOptions {
   /// JSONL files, .gz and .zst among them, folders of such files and patterns such as data/*.jsonl, read in this order.
   std::vector<std::string> path;
+  /// What is evaluated on, as `path`; empty: nothing, or eval_fraction of path's groups.
+  std::vector<std::string> eval_path;
+  /// Part of path's groups, drawn by train.seed, that is evaluated on and never trained on; 0: none.
+  double eval_fraction = 0.0;
+  /// One of path's entries -> how often an epoch goes through it, 1 where it is not named: 0.5 is half of its groups,
+  /// 2 is each of them twice.
+  std::map<std::string, std::string> mixture;
   /// What text rows are read with: "", the model's own tokenizer; a directory with another; or "bytes", one token a
   /// byte. A preset without a directory reads bytes.
   std::string tokenizer;
@@ -50,6 +57,8 @@ struct DataOptions {
   /// sft conversations: only what an assistant wrote is learned, by the chat template's generation markers or, where it
   /// has none, by rendering turn by turn.
   bool assistant_only_loss = false;
+  /// sft rows of every kind: all tokens are learned, prompts too, whatever the other two say.
+  bool train_on_all = false;
   /// Shuffle every epoch by (seed, epoch); false keeps file order.
   bool shuffle = true;
   /// row: each row is a group. prompt: rows with the same prompt tokens are one, uid: rows with the same `uid`; pairs

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace fpdist {
 struct Key;
@@ -13,13 +14,46 @@ struct TrainOptions {
   /// Groups in one optimizer step, over all ranks.
   int64_t groups_per_step = 64;
   int64_t max_steps = 100;
+  /// Times that the data is gone through, which takes the place of max_steps; 0: max_steps says how long the run is.
+  double num_train_epochs = 0.0;
   /// Order of the data.
   uint64_t seed = 0;
   std::string output_dir = "out";
   /// Print and log every n-th step.
   int64_t logging_steps = 1;
-  /// Export an HF directory checkpoint-<step> every n-th step; 0 is only at the end.
+  /// steps | epoch | no: when checkpoint-<step>/ is written.
+  std::string save_strategy = "steps";
+  /// With steps: every n-th; 0 is only at the end.
   int64_t save_steps = 0;
+  /// Checkpoints that are kept, the newest and the best; 0: all.
+  int64_t save_total_limit = 0;
+  /// checkpoint-<step>/ is a Hugging Face directory, from which no run can go on.
+  bool save_only_model = false;
+  /// Write beside the steps that follow; false: they wait.
+  bool save_async = true;
+  /// auto (the newest whole one in output_dir, none where there is none) | none | a checkpoint's folder.
+  std::string resume_from_checkpoint = "none";
+  /// Go on even where data or settings that change results are not those of the checkpoint.
+  bool resume_anyway = false;
+  /// Evaluate every n-th step and at the end; 0: only at the end. Without data to evaluate on: never.
+  int64_t eval_steps = 0;
+  /// At the end the weights of the best evaluation are loaded; final/ holds them.
+  bool load_best_model_at_end = false;
+  /// The evaluation's number that says which is best; empty: eval_loss.
+  std::string metric_for_best_model;
+  /// auto | true | false: auto is false for losses and perplexity.
+  std::string greater_is_better = "auto";
+  /// Evaluations without a better one after which the run ends; 0: never.
+  int64_t early_stopping_patience = 0;
+  /// stop | skip: what becomes of a step whose loss or gradients are not finite.
+  std::string on_nan = "stop";
+  /// Steps that on_nan and on_spike may leave out in one run.
+  int64_t max_skipped = 10;
+  /// off | skip: what becomes of a step whose gradient norm is spike_factor times the usual one.
+  std::string on_spike = "off";
+  double spike_factor = 10.0;
+  /// jsonl | tensorboard | prometheus.
+  std::vector<std::string> report_to = {"jsonl"};
   /// float32 | bfloat16 | auto: dtype of exported weights, final/ and checkpoint-<step>/. auto is model.dtype; wider
   /// ones come from the optimizer's masters.
   std::string final_dtype = "auto";
