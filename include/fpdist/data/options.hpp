@@ -34,14 +34,14 @@ inline constexpr std::array<std::pair<OnError, std::string_view>, 2> kOnErrors{
 
 struct DataOptions {
   /// JSONL files, .gz and .zst among them, folders of such files and patterns such as data/*.jsonl, read in this order.
-  std::vector<std::string> path;
+  std::vector<std::string> path = {};
   /// What is evaluated on, as `path`; empty: nothing, or eval_fraction of path's groups.
-  std::vector<std::string> eval_path;
+  std::vector<std::string> eval_path = {};
   /// Part of path's groups, drawn by train.seed, that is evaluated on and never trained on; 0: none.
   double eval_fraction = 0.0;
   /// One of path's entries -> how often an epoch goes through it, 1 where it is not named: 0.5 is half of its groups,
   /// 2 is each of them twice.
-  std::map<std::string, std::string> mixture;
+  std::map<std::string, std::string> mixture = {};
   /// What text rows are read with: "", the model's own tokenizer; a directory with another; or "bytes", one token a
   /// byte. A preset without a directory reads bytes.
   std::string tokenizer;
@@ -79,7 +79,7 @@ struct DataOptions {
   /// OUTPUT.tokens beside train.output_dir for text that the model's tokenizer encodes, nowhere else; none.
   std::string cache_dir = "auto";
   /// Renames columns: our name -> the file's name, e.g. {chosen: preferred}; fields inside `completions` as well.
-  std::map<std::string, std::string> columns;
+  std::map<std::string, std::string> columns = {};
 
   static std::span<const Key> keys();
 };

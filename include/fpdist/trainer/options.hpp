@@ -40,7 +40,7 @@ struct TrainOptions {
   /// At the end the weights of the best evaluation are loaded; final/ holds them.
   bool load_best_model_at_end = false;
   /// The evaluation's number that says which is best; empty: eval_loss.
-  std::string metric_for_best_model;
+  std::string metric_for_best_model = {};
   /// auto | true | false: auto is false for losses and perplexity.
   std::string greater_is_better = "auto";
   /// Evaluations without a better one after which the run ends; 0: never.

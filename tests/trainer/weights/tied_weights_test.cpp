@@ -95,7 +95,7 @@ Loaded load(const Config& config, const std::string& to) {
     loaded.logits = weights.head() == Head::kScore ? model.scores(hidden, head_rows) : model.logits(hidden);
     checkpoint::write_safetensors(to + ".logits.safetensors",
                                   {{"ids", rows.token}, {"logits", loaded.logits.contiguous()}});
-    save_directory(job, weights, to, {.dtype = job.config.model.dtype});
+    save_directory(job, weights, to, {.dtype = job.config.model.dtype}, files::Inputs());
   });
   loaded.said = log.said();
   return loaded;
