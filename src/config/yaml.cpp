@@ -175,12 +175,12 @@ struct Emit {
   }
 };
 
-/// Whether a field holds "" or -1: nothing yet, or in a settled configuration nothing at all.
+/// Whether a field holds "", -1 or an empty list or map: nothing yet, or in a settled configuration nothing at all.
 bool is_unset(const Field& field) {
   return std::visit(
       [](const auto& value) {
         using Value = std::remove_pointer_t<std::remove_cvref_t<decltype(value)>>;
-        if constexpr (std::is_same_v<Value, std::string>) return value->empty();
+        if constexpr (requires { value->empty(); }) return value->empty();
         if constexpr (std::is_signed_v<Value>) return *value < 0;
         return false;
       },

@@ -133,7 +133,8 @@ config::Config random_config(std::mt19937_64& random) {
   c.train.output_dir = random_text(random), c.train.logging_steps = count(), c.train.save_steps = count();
   c.train.final_dtype = flag() ? "auto" : "float32", c.train.peak_tflops = unit(), c.train.profile_steps = count();
   c.train.comm_timeout_seconds = 1 + count(), c.train.overwrite_output_dir = flag();
-  c.optim = {unit() * 1e-7, unit(), unit(), unit() + 1e-300, unit(), unit(), flag() ? "cosine" : "linear", 0};
+  c.optim = {unit() * 1e-7, unit(), unit(), unit() + 1e-300, unit(), unit(), flag() ? "cosine" : "linear"};
+  c.optim.warmup_ratio = unit(), c.optim.learning_rates = {{random_text(random), "1e-7"}};
   c.parallel.dp = flag() ? -1 : static_cast<int>(count());
   c.parallel.schedule = flag() ? plan::Schedule::kZeroBubble : plan::Schedule::k1F1B;
   c.parallel.cp_method = flag() ? plan::CpMethod::kRing : plan::CpMethod::kUlysses;
