@@ -106,7 +106,9 @@ def provoke(fault, program, mpirun, ranks, folder, wrapper=()):
     expected, parts, position = (GPU_FAULTS if wrapper else FAULTS)[fault]
     if not all_gone:
         complaints.append(f"not over after {took:.1f} s; ranks still running: {left}")
-    if code == 0 or expected is not None and code != expected:
+    # Open MPI 4.1's mpirun now and then crashes after everything is over, in its own clean-up: no code of ours then.
+    launcher_crashed = code == -signal.SIGSEGV and "PMIx_server_finalize" in words
+    if code == 0 or expected is not None and code != expected and not launcher_crashed:
         complaints.append(f"exit code {code}, expected {'any but 0' if expected is None else expected}")
     complaints += [f"the output does not hold {part!r}" for part in parts if part not in words]
     if position is not None:

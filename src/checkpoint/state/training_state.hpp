@@ -1,6 +1,7 @@
 #pragma once
 // checkpoint: training states, from which a run goes on, on any mesh. The folder checkpoint-<step>/ holds
-//   shard-00003-of-00008.safetensors   flat pieces of tensors, one file a rank; the header's metadata says of each piece
+//   shard-00003-of-00008.safetensors   flat pieces of tensors, one file a rank; the header's metadata says of each
+//   piece
 //                                      which elements of the whole tensor it is
 //   config.json, tokenizer files       as an export has them
 //   state.json                         all that is no tensor, in the words of whoever saves
