@@ -54,14 +54,16 @@ class AtomicFile {
 /// `bytes` as the whole of `path`: an AtomicFile. Throws DiskError and then leaves what was there.
 void write(const std::string& path, std::string_view bytes);
 
-/// A file that grows by lines, for one writer at a time. A line is with the system when line() returns, so the end of
-/// the process loses none; of a line that did not fit nothing stays. Throws DiskError.
+/// A file that grows by lines or by records, for one writer at a time. One is with the system when its call returns, so
+/// the end of the process loses none; of one that did not fit nothing stays. Throws DiskError.
 class AppendFile {
  public:
   enum class Open { kEmpty, kGoOn };  ///< what the file held before goes, or stays
   AppendFile(const std::string& path, Open open);
+  /// Writes a record's bytes in one call.
+  void append(std::string_view record);
   /// Writes `line` and a newline in one call.
-  void line(std::string_view line);
+  void line(std::string_view line) { append(std::string(line) + '\n'); }
   /// fsync and close: what a file system says only now is thrown too. The destructor closes without a word.
   void close();
 

@@ -109,11 +109,10 @@ AppendFile::AppendFile(const std::string& path, Open open)
   if (!file_.open()) fail(path_);
 }
 
-void AppendFile::line(std::string_view line) {
-  const std::string whole = std::string(line) + '\n';
+void AppendFile::append(std::string_view record) {
   off_t written = 0;
   try {
-    write_all(path_, whole.data(), whole.size(), [&](const char* next, size_t length) {
+    write_all(path_, record.data(), record.size(), [&](const char* next, size_t length) {
       const ssize_t took = ::write(file_.get(), next, length);
       written += std::max<ssize_t>(took, 0);
       return took;

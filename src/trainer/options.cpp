@@ -1,5 +1,6 @@
 #include "fpdist/trainer/options.hpp"
 
+#include "fpdist/core/error.hpp"
 #include "src/core/key.hpp"
 
 namespace fpdist::trainer {
@@ -10,6 +11,14 @@ constexpr Valid kSeconds{.values = ">= 1", .must = "1 or more, at most 100000000
                            return x >= 1 && x <= 100'000'000;
                          }};
 constexpr Valid kSaveStrategies{.values = "steps | epoch | no", .check = check_one_of};
+constexpr std::array<std::string_view, 3> kReporters{"jsonl", "tensorboard", "prometheus"};
+
+void check_reporters(const Valid& valid, const Field& field, Complaints& complaints) {
+  for (const std::string& name : *std::get<Texts*>(field))
+    if (std::find(kReporters.begin(), kReporters.end(), name) == kReporters.end())
+      complaints.push_back(text(" has '", name, "'; ", valid.must));
+}
+
 constexpr Valid kAboveOne{.values = "> 1", .must = "above 1", .accepts = [](double x) { return x > 1; }};
 
 }  // namespace
@@ -44,7 +53,14 @@ std::span<const Key> TrainOptions::keys() {
       FPDIST_KEY(on_spike, "a step whose gradient norm is spike_factor times the usual is left out",
                  Valid{.values = "off | skip", .check = check_one_of}),
       FPDIST_KEY(spike_factor, "see on_spike", kAboveOne),
-      FPDIST_KEY(report_to, "what a run's numbers are written as: jsonl, tensorboard, prometheus"),
+      FPDIST_KEY(
+          report_to, "where a run's numbers go: metrics.jsonl, tensorboard/ and metrics.prom in output_dir",
+          Valid{.values = "a list of jsonl, tensorboard, prometheus",
+                .must = "there are jsonl (output_dir/metrics.jsonl), tensorboard (event files in "
+                        "output_dir/tensorboard) and prometheus (output_dir/metrics.prom), and [] for none; other "
+                        "services read TensorBoard's files: report to tensorboard and sync that folder with their "
+                        "own tool",
+                .check = check_reporters}),
       FPDIST_KEY(final_dtype,
                  "dtype of exported weights; auto: model.dtype, which drops a bfloat16 run's small updates",
                  Valid{.values = "auto | float32 | bfloat16", .check = check_one_of}),

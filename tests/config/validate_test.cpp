@@ -47,6 +47,11 @@ TEST(Validate, EveryBadValueNamesItsKey) {
       {"train.output_dir", [](Config& c) { c.train.output_dir.clear(); }},
       {"train.logging_steps", [](Config& c) { c.train.logging_steps = 0; }},
       {"train.save_steps", [](Config& c) { c.train.save_steps = -1; }},
+      {"train.report_to has 'wandb'; there are jsonl (output_dir/metrics.jsonl), tensorboard",
+       [](Config& c) {
+         c.train.report_to = {"jsonl", "wandb"};
+       }},
+      {"other services read TensorBoard's files", [](Config& c) { c.train.report_to = {"mlflow"}; }},
       {"train.peak_tflops", [=](Config& c) { c.train.peak_tflops = nan; }},
       {"train.comm_timeout_seconds", [](Config& c) { c.train.comm_timeout_seconds = 0; }},
       {"train.comm_timeout_seconds", [](Config& c) { c.train.comm_timeout_seconds = 1'000'000'000'000; }},

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <regex>
+#include <utility>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
@@ -17,8 +18,9 @@ namespace fs = std::filesystem;
 
 // Whole files are written as NAME.tmp or NAME.1.tmp first.
 const char kFiles[] =
-    R"((config\.resolved\.yaml|metrics\.jsonl|costs\.yaml|trace-\d+(\.planned\.json|\.json|\.txt))((\.\d+)?\.tmp)?)";
+    R"((config\.resolved\.yaml|metrics\.jsonl|metrics\.prom|costs\.yaml|trace-\d+(\.planned\.json|\.json|\.txt))((\.\d+)?\.tmp)?)";
 const char kLogs[] = R"((rank_\d+(\.log|\.flight\.json)|skipped_rows\.txt)((\.\d+)?\.tmp)?)";
+const char kEvents[] = R"(events\.out\.tfevents\.\d+\.fpdist)";
 const char kExports[] = R"((final|checkpoint-\d+)((\.\d+)?\.tmp)?)";
 
 /// Entries of `folder` that are called so; none where there is no such folder.
@@ -37,7 +39,8 @@ std::vector<fs::path> entries(const fs::path& folder, const char* names, bool ar
 /// Files of runs that are no exports.
 std::vector<fs::path> own_files(const fs::path& output_dir) {
   std::vector<fs::path> files = entries(output_dir, kFiles, /*are_folders=*/false);
-  for (const fs::path& log : entries(output_dir / "logs", kLogs, /*are_folders=*/false)) files.push_back(log);
+  for (const auto& [folder, names] : {std::pair{"logs", kLogs}, std::pair{"tensorboard", kEvents}})
+    for (const fs::path& file : entries(output_dir / folder, names, /*are_folders=*/false)) files.push_back(file);
   return files;
 }
 

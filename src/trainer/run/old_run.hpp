@@ -16,9 +16,9 @@ namespace fpdist::trainer {
 std::vector<std::string> files_in_the_way(const TrainOptions& options);
 
 /// Not collective: removes from `output_dir` every file that an earlier run wrote there (config.resolved.yaml,
-/// metrics.jsonl, costs.yaml, trace-N.*, logs/rank_N.*, the exports checkpoint-N/ and final/), what a killed run left
-/// of them, and their folders where nothing else is in them. All other files stay, and so does what `keeps`. Throws
-/// DiskError.
+/// metrics.jsonl, metrics.prom, costs.yaml, trace-N.*, logs/rank_N.*, TensorBoard's events, the exports checkpoint-N/
+/// and final/), what a killed run left of them, and their folders where nothing else is in them. All other files stay,
+/// and so does what `keeps`. Throws DiskError.
 void remove_old_run(const std::string& output_dir, const std::function<bool(const std::string& file)>& keeps);
 
 }  // namespace fpdist::trainer

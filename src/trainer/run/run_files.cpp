@@ -1,6 +1,5 @@
 #include "src/trainer/run/run_files.hpp"
 
-#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -96,15 +95,6 @@ void RankLog::write(LogLevel level, std::string_view line) {
 void RankLog::progress(std::string_view line) {
   to_file(LogLevel::kInfo, line);
   if (to_sink_) sink_.progress(line);
-}
-
-MetricsFile::MetricsFile(const std::string& path) : file_(path, files::AppendFile::Open::kEmpty) {}
-
-void MetricsFile::write(const StepMetrics& metrics) {
-  std::string line = text("{\"step\": ", metrics.step);
-  for (const auto& [name, value] : metrics.values)
-    line += text(", \"", name, "\": ", std::isfinite(value) ? number("%.17g", value) : "null");
-  file_.line(line + "}");
 }
 
 void write_flight_record(const TrainOptions& options, const comm::World& world, const std::string& error,

@@ -44,17 +44,6 @@ class RankLog final : public LogSink {
   Clock::time_point start_;
 };
 
-/// metrics.jsonl: one object a step, names in alphabetical order after step; what is not a number is null.
-class MetricsFile {
- public:
-  explicit MetricsFile(const std::string& path);  ///< throws DiskError
-  void write(const StepMetrics& metrics);         ///< throws DiskError when the line could not be written whole
-  void close() { file_.close(); }                 ///< throws DiskError for what the disk says only now
-
- private:
-  files::AppendFile file_;
-};
-
 /// Not collective, never throws: logs/rank_N.flight.json, what this rank was doing when `error` ended it. `log` hears
 /// when it cannot be written.
 void write_flight_record(const TrainOptions& options, const comm::World& world, const std::string& error,

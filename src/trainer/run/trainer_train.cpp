@@ -18,6 +18,7 @@
 #include "src/core/words.hpp"
 #include "src/trainer/agreement/same_groups.hpp"
 #include "src/trainer/run/run_files.hpp"
+#include "src/trainer/watch/reporter.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -81,7 +82,7 @@ class RunRecord {
 
   /// Ahead of the first step.
   void begin() {
-    if (is_first_) metrics_.emplace(options_.output_dir + "/metrics.jsonl");
+    if (is_first_) reporters_.emplace(options_, reported_run(), log_);
     trainer_.set_output_dir(options_.output_dir);
     start_ = Clock::now();
   }
@@ -94,15 +95,15 @@ class RunRecord {
     const bool is_last = metrics.step == options_.max_steps;
     if (is_last || metrics.step % options_.logging_steps == 0) {
       log_.progress(progress_line(metrics, options_.max_steps, seconds_since(start_), shown_));
-      if (metrics_) metrics_->write(metrics);
+      if (reporters_) reporters_->report(metrics);
     }
     if (!is_last && options_.save_steps > 0 && metrics.step % options_.save_steps == 0)
       trainer_.save(text(options_.output_dir, "/checkpoint-", metrics.step), quiet_);
   }
   void end() {
-    if (metrics_) {
-      const comm::SlowWork slow(trainer_.world().communicator(), "closing metrics.jsonl");
-      metrics_->close();
+    if (reporters_) {
+      const comm::SlowWork slow(trainer_.world().communicator(), "closing the files of metrics");
+      reporters_->close();
     }
     trainer_.save(options_.output_dir + "/final", log_);
     log_.info(text("done: ", static_cast<int64_t>(computed_), " tokens computed for ", static_cast<int64_t>(logical_),
@@ -110,6 +111,11 @@ class RunRecord {
   }
 
  private:
+  ReportedRun reported_run() const {
+    const config::Settled& job = trainer_.settled();
+    return {.method = std::string(name_of(job.config.method)), .config_yaml = config::to_yaml(job)};
+  }
+
   Trainer& trainer_;
   const Hook& hook_;
   const TrainOptions& options_;
@@ -117,7 +123,7 @@ class RunRecord {
   bool is_first_;
   RankLog log_;
   NullLog quiet_;                       // what there is to say of exports is said of the last
-  std::optional<MetricsFile> metrics_;  // rank 0
+  std::optional<Reporters> reporters_;  // rank 0
   Clock::time_point start_;
   double logical_ = 0, computed_ = 0;  // tokens
 };

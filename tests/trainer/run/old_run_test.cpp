@@ -52,6 +52,7 @@ TEST_F(OldRun, NothingThatARunWritesStays) {
   config_.train.groups_per_step = 2, config_.train.max_steps = 3;
   config_.train.save_steps = 1, config_.train.profile_steps = 1;
   config_.plan.calibrate_steps = 2;
+  config_.train.report_to = {"jsonl", "tensorboard", "prometheus"};
   NullLog log;
   const auto run = [&](const config::Config& config, bool fails) {
     comm::run_threads(2, [&](comm::World& world) {
@@ -63,34 +64,43 @@ TEST_F(OldRun, NothingThatARunWritesStays) {
   };
   run(config_, false);
   const std::vector<std::string> first = left();
-  for (const char* name :
-       {"checkpoint-1/model.safetensors", "checkpoint-2/config.json", "config.resolved.yaml", "costs.yaml",
-        "final/config.json", "logs/rank_1.log", "metrics.jsonl", "trace-1.json", "trace-1.planned.json", "trace-1.txt"})
+  for (const char* name : {"checkpoint-1/model.safetensors", "checkpoint-2/config.json", "config.resolved.yaml",
+                           "costs.yaml", "final/config.json", "logs/rank_1.log", "metrics.jsonl", "metrics.prom",
+                           "trace-1.json", "trace-1.planned.json", "trace-1.txt"})
     EXPECT_TRUE(std::binary_search(first.begin(), first.end(), name)) << name;
+  EXPECT_EQ(test::names_in(scratch_ / "out/tensorboard").size(), 1U);
   config_.train.overwrite_output_dir = true;
   EXPECT_THROW(run(config_, true), NumericsError);
   EXPECT_TRUE(fs::exists(scratch_ / "out/logs/rank_0.flight.json"));
   EXPECT_FALSE(fs::exists(scratch_ / "out/final"));
   config::Config less = config_;
+  less.train.report_to = {"jsonl"};
   less.train.save_steps = less.train.profile_steps = less.plan.calibrate_steps = 0;
   run(less, false);
   EXPECT_EQ(left(), (std::vector<std::string>{"config.resolved.yaml", "final/config.json", "final/model.safetensors",
-                                              "logs/rank_0.log", "logs/rank_1.log", "metrics.jsonl"}));
+                                              "logs/rank_0.log", "logs/rank_1.log", "metrics.jsonl", "tensorboard"}));
   remove_old_run(config_.train.output_dir, keeps_nothing);
-  EXPECT_EQ(left(), std::vector<std::string>{"logs"});
+  EXPECT_EQ(left(), (std::vector<std::string>{"logs", "tensorboard"}));
 }
 
 TEST_F(OldRun, WhatIsNoFileOfARunStays) {
-  const std::vector<std::string> users = {"checkpoint-1/notes.md",  "checkpoint-best/model.safetensors",
-                                          "final/eval/config.json", "final/scores.json",
-                                          "logs/rank_0.log.gz",     "logs/run/rank_0.log",
-                                          "metrics.jsonl.bak",      "notes.txt",
-                                          "trace-1.json.gz",        "trace-one.json"};
+  const std::vector<std::string> users = {"checkpoint-1/notes.md",
+                                          "checkpoint-best/model.safetensors",
+                                          "final/eval/config.json",
+                                          "final/scores.json",
+                                          "logs/rank_0.log.gz",
+                                          "logs/run/rank_0.log",
+                                          "metrics.jsonl.bak",
+                                          "notes.txt",
+                                          "tensorboard/events.out.tfevents.1.node",
+                                          "trace-1.json.gz",
+                                          "trace-one.json"};
   for (const std::string& name : users) spill(name);
   for (const char* name :
        {"checkpoint-1/model-00001-of-00002.safetensors", "checkpoint-1/config.json", "checkpoint-12/tokenizer.json",
         "checkpoint-12.tmp/model.safetensors.tmp", "final/config.json", "final.tmp/config.json", "metrics.jsonl",
-        "config.resolved.yaml.tmp", "metrics.jsonl.2.tmp", "final.1.tmp/config.json", "logs/rank_12.flight.json",
+        "config.resolved.yaml.tmp", "metrics.jsonl.2.tmp", "metrics.prom", "metrics.prom.tmp",
+        "tensorboard/events.out.tfevents.1795675123.fpdist", "final.1.tmp/config.json", "logs/rank_12.flight.json",
         "trace-10.planned.json"})
     spill(name);
   remove_old_run(config_.train.output_dir, keeps_nothing);
@@ -108,10 +118,10 @@ TEST_F(OldRun, WhatIsToStayStays) {
 }
 
 TEST_F(OldRun, WhatARunWritesOverIsKnownBeforehand) {
-  for (const char* name :
-       {"checkpoint-2/model.safetensors", "checkpoint-3/model.safetensors", "checkpoint-4.tmp/config.json.tmp",
-        "checkpoint-6/config.json", "config.resolved.yaml.1.tmp", "final/notes.md", "final/tokenizer.json",
-        "logs/rank_3.log", "metrics.jsonl", "notes.txt", "trace-7.json"})
+  for (const char* name : {"checkpoint-2/model.safetensors", "checkpoint-3/model.safetensors",
+                           "checkpoint-4.tmp/config.json.tmp", "checkpoint-6/config.json", "config.resolved.yaml.1.tmp",
+                           "final/notes.md", "final/tokenizer.json", "logs/rank_3.log", "metrics.jsonl", "metrics.prom",
+                           "notes.txt", "tensorboard/events.out.tfevents.17.fpdist", "trace-7.json"})
     spill(name);
   config_.train.save_steps = 2, config_.train.max_steps = 6;
   std::vector<std::string> names;
@@ -120,7 +130,8 @@ TEST_F(OldRun, WhatARunWritesOverIsKnownBeforehand) {
   std::sort(names.begin(), names.end());
   EXPECT_EQ(names, (std::vector<std::string>{"checkpoint-2/model.safetensors", "checkpoint-4.tmp/config.json.tmp",
                                              "config.resolved.yaml.1.tmp", "final/tokenizer.json", "logs/rank_3.log",
-                                             "metrics.jsonl", "trace-7.json"}));
+                                             "metrics.jsonl", "metrics.prom",
+                                             "tensorboard/events.out.tfevents.17.fpdist", "trace-7.json"}));
 }
 
 TEST_F(OldRun, ALinkToAFolderLosesOurFilesOnly) {

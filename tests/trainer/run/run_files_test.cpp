@@ -16,8 +16,7 @@
 namespace fpdist::trainer {
 namespace {
 
-using test::contains, test::error_of, test::expect_words, test::FileSizeLimit, test::HeardLog, test::Scratch,
-    test::slurp;
+using test::contains, test::expect_words, test::FileSizeLimit, test::HeardLog, test::Scratch, test::slurp;
 
 TEST(RankLog, WritesEveryLineToTheFileAndErrorsToTheSink) {
   const Scratch scratch;
@@ -51,13 +50,6 @@ TEST(RankLog, AFileThatCannotBeOpenedIsToldOnce) {
   log.info("one");
   ASSERT_EQ(sink.lines().size(), 1U);
   expect_words(sink.said(), {"none/rank_1.log: No such file or directory"});
-}
-
-TEST(MetricsFile, AFullDiskIsAnError) {
-  MetricsFile file(test::kFullDevice);
-  EXPECT_TRUE(contains(error_of<DiskError>([&] { file.write({.step = 1, .values = {{"loss", 0.5}}}); }), "disk full"));
-  const Scratch scratch;
-  EXPECT_TRUE(contains(error_of<DiskError>([&] { MetricsFile(scratch / "none/metrics.jsonl"); }), "check the path"));
 }
 
 TEST(OutputDirectory, AConfigThatCannotBeWrittenStopsEveryRankWithTheSameWords) {
