@@ -20,6 +20,7 @@
 #include "src/config/inputs.hpp"
 #include "src/files/files.hpp"
 #include "src/files/inputs.hpp"
+#include "src/main/plain_program.hpp"
 #include "src/main/plan/plan_config.hpp"
 #include "src/main/plan/plan_report.hpp"
 #include "src/plan/costs/costs_file.hpp"
@@ -215,14 +216,5 @@ void plan_and_report(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    plan_and_report(argc, argv);
-    return 0;
-  } catch (const Error& error) {
-    std::cerr << "error: " << error.what() << std::endl;
-    return static_cast<int>(error.exit_code());
-  } catch (const std::exception& error) {
-    std::cerr << "internal error: " << error.what() << std::endl;
-    return static_cast<int>(ExitCode::kUsage);
-  }
+  return run_alone([&] { plan_and_report(argc, argv); });
 }

@@ -6,36 +6,23 @@
 #include <sstream>
 
 #include "src/main/bench/scaling_file.hpp"
+#include "src/main/page/page.hpp"
 
 namespace fpdist::bench {
 namespace {
 
 constexpr double kWidth = 560, kHeight = 340, kLeft = 80, kBottom = 44, kTop = 24, kRight = 16;
-constexpr const char* kColours[] = {"#4c8bf5", "#f2a33c", "#58a55c", "#c5221f", "#8e63ce", "#00838f"};
-
-constexpr const char* kHead = R"(<!doctype html><html lang="en"><meta charset="utf-8"><title>fpdist scaling</title>
-<style>body{font:14px sans-serif;margin:24px}pre{background:#f4f4f4;padding:12px;overflow:auto}
-svg{background:#fafafa;font-size:12px;margin-right:16px}polyline{fill:none;stroke-width:2}
-.ideal{stroke-dasharray:5 4;stroke-width:1}.axis{stroke:#999}</style>
-<h1>Scaling</h1>
+constexpr const char* kStyle = R"(
+svg { display: inline-block; margin-right: 16px; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
+polyline { fill: none; stroke-width: 2; }
+.ideal { stroke-dasharray: 5 4; stroke-width: 1; }
+.axis { stroke: var(--faint); }
 )";
 
 struct Point {
   double x, y;
 };
 using Series = std::map<std::string, std::vector<Point>>;
-
-std::string escaped(const std::string& text) {
-  std::string safe;
-  for (const char c : text)
-    if (c == '<')
-      safe += "&lt;";
-    else if (c == '&')
-      safe += "&amp;";
-    else
-      safe += c;
-  return safe;
-}
 
 /// Ranks to the right in powers of two; the other axis linear from 0, or logarithmic.
 class Drawing {
@@ -58,11 +45,11 @@ class Drawing {
     axes();
     size_t index = 0;
     for (const auto& [name, points] : series_) {
-      const std::string colour = kColours[index++ % std::size(kColours)];
+      const std::string colour = main_program::curve_colour(index++);
       line(points, colour, "");
       for (const Point& p : points)
-        out_ << "<circle r=\"4\" fill=\"" << colour << "\" cx=\"" << x(p.x) << "\" cy=\"" << y(p.y) << "\"><title>"
-             << escaped(name) << ": np " << p.x << ", " << p.y << "</title></circle>\n";
+        out_ << "<circle r=\"4\" style=\"fill:" << colour << "\" cx=\"" << x(p.x) << "\" cy=\"" << y(p.y)
+             << "\"><title>" << main_program::escaped(name) << ": np " << p.x << ", " << p.y << "</title></circle>\n";
       if (with_ideal && !points.empty()) {
         const Point from = points.front();
         line({from, {last_, from.y * last_ / from.x}}, colour, " class=\"ideal\"");
@@ -106,7 +93,7 @@ class Drawing {
     return text.str();
   }
   void line(const std::vector<Point>& points, const std::string& colour, const char* more) {
-    out_ << "<polyline" << more << " stroke=\"" << colour << "\" points=\"";
+    out_ << "<polyline" << more << " style=\"stroke:" << colour << "\" points=\"";
     for (const Point& p : points) out_ << x(p.x) << ',' << y(p.y) << ' ';
     out_ << "\"/>\n";
   }
@@ -130,18 +117,18 @@ std::string scaling_page(const std::vector<Line>& lines) {
     table << value_line(scaling_columns(), line) << '\n';
   }
   std::ostringstream page;
-  page << kHead;
+  page << main_program::page_head("fpdist scaling", kStyle) << "<h1>Scaling</h1>\n";
   if (!lines.empty()) {
     page << Drawing(tokens, "tokens/s (dashed: perfect scaling)", true, 0).draw(true)
          << Drawing(efficiency, "efficiency against the fewest ranks", false, 1.05).draw(false);
     page << "<p>";
     size_t index = 0;
     for (const auto& [name, points] : tokens)
-      page << "<span style=\"color:" << kColours[index++ % std::size(kColours)] << "\">&#9679;</span> " << escaped(name)
-           << " &nbsp; ";
+      page << "<span style=\"color:" << main_program::curve_colour(index++) << "\">&#9679;</span> "
+           << main_program::escaped(name) << " &nbsp; ";
     page << "</p>\n";
   }
-  page << "<pre>" << escaped(table.str()) << "</pre></html>\n";
+  page << "<pre>" << main_program::escaped(table.str()) << "</pre>\n" << main_program::page_end();
   return page.str();
 }
 

@@ -4,41 +4,21 @@
 
 #include "fpdist/plan/schedule.hpp"
 #include "src/core/words.hpp"
+#include "src/main/page/page.hpp"
 #include "src/main/plan/plan_report.hpp"
 
 namespace fpdist::main_program {
 namespace {
 
-// Everything inline: the page works from a file, offline, anywhere.
-constexpr const char* kHead = R"(<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>fpdist plan</title>
-<meta name="viewport" content="width=device-width">
-<style>
-:root{--f:#3b7dd8;--b:#e8912d;--w:#3f9e6e;--ink:#1f2430;--faint:#6b7280;--line:#e3e6eb;--idle:#f1f3f6}
-*{box-sizing:border-box}
-body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);margin:0;background:#fff}
-main{max-width:1560px;margin:0 auto;padding:28px 32px 60px}
-h1{font-size:24px;margin:0}h2{font-size:17px;margin:34px 0 10px}
-.sub{color:var(--faint);margin:4px 0 20px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}
-.tile{border:1px solid var(--line);border-radius:10px;padding:12px 14px}
-.tile b{display:block;font-size:24px;font-weight:600;font-variant-numeric:tabular-nums}
-.tile span{color:var(--faint);font-size:13px}
-.legend{display:flex;flex-wrap:wrap;gap:6px 20px;color:var(--faint);font-size:13px;margin:0 0 8px}
-.legend i{display:inline-block;width:13px;height:13px;border-radius:3px;margin-right:6px;vertical-align:-2px}
-.F{fill:var(--f);background:var(--f)}.B{fill:var(--b);background:var(--b)}.W{fill:var(--w);background:var(--w)}
-.idle{fill:var(--idle);background:var(--idle)}i.idle{border:1px solid #cfd4dc}
-svg{display:block;width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:var(--faint)}
-svg .in{fill:#fff;text-anchor:middle;pointer-events:none;font-size:11px}
-rect.F:hover,rect.B:hover,rect.W:hover{stroke:#000;stroke-width:1.2}.odd{fill-opacity:.78}
-details{border-top:1px solid var(--line);padding:10px 0}summary{cursor:pointer;margin-bottom:8px}
-summary small{color:var(--faint)}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:5px 16px 5px 0;text-align:right;border-bottom:1px solid var(--line)}
-th{color:var(--faint);font-weight:500;font-size:13px}th:first-child,td:first-child{text-align:left}
-.columns{display:flex;flex-wrap:wrap;gap:0 56px}
-pre{background:#f7f8fa;border-radius:8px;padding:14px;overflow:auto;font-size:13px}
-</style></head><body><main>
+constexpr const char* kStyle = R"(
+.F { fill: var(--f); background: var(--f); }
+.B { fill: var(--b); background: var(--b); }
+.W { fill: var(--w); background: var(--w); }
+i.idle { border: 1px solid var(--line); }
+svg { width: 100%; height: auto; }
+svg .in { fill: #fff; text-anchor: middle; pointer-events: none; font-size: 11px; }
+rect.F:hover, rect.B:hover, rect.W:hover { stroke: var(--ink); stroke-width: 1.2; }
+.odd { fill-opacity: .78; }
 )";
 constexpr double kLabel = 64, kWidth = 1400, kRow = 30;
 
@@ -174,13 +154,13 @@ void write_others(std::ostream& out, const Report& report) {
 
 std::string to_html(const Report& report) {
   std::ostringstream out;
-  out << std::fixed << std::setprecision(1) << kHead;
+  out << std::fixed << std::setprecision(1) << page_head("fpdist plan", kStyle);
   write_head(out, report);
   write_timelines(out, report);
   out << "<div class=\"columns\">\n";
   write_stages(out, report);
   write_others(out, report);
-  out << "</div>\n<h2>In words</h2>\n<pre>" << to_text(report) << "</pre>\n</main></body></html>\n";
+  out << "</div>\n<h2>In words</h2>\n<pre>" << escaped(to_text(report)) << "</pre>\n" << page_end();
   return out.str();
 }
 
