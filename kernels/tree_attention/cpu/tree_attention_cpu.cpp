@@ -1,5 +1,6 @@
-// CPU twin of tree_attention: one call of torch's CPU flash attention per large piece, merged by log-sum-exp; runs of
-// small pieces in loops of our own.
+// CPU twin of tree_attention. On processors and dtypes that blocked/ is written for, its kernels; elsewhere, and in
+// float64, one call of torch's CPU flash attention per large piece, merged by log-sum-exp, and runs of small pieces in
+// loops of our own.
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
@@ -10,6 +11,7 @@
 #include <span>
 
 #include "kernels/common/wide.hpp"
+#include "kernels/tree_attention/blocked/blocked_attention.hpp"
 #include "kernels/tree_attention/cpu/small_piece.hpp"
 #include "kernels/tree_attention/mask/pieces.hpp"
 #include "kernels/tree_attention/merge.hpp"
@@ -94,6 +96,8 @@ AttentionInputs packed(const AttentionInputs& in) {
 
 AttentionOutput forward_cpu(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options) {
   check_tree_attention(in, mask);
+  if (const BlockedKernel* kernel = best_blocked_kernel(in.q.scalar_type(), in.q.size(2)))
+    return blocked_attention(in, mask, options, *kernel);
   const AttentionInputs all = packed(in);
   const at::Tensor &q = all.q, &k = all.k;
   const int64_t heads = k.size(1), group = q.size(1) / heads;
@@ -129,6 +133,8 @@ AttentionGradients backward_cpu(const at::Tensor& grad_out, const AttentionInput
                                 const AttentionMask& mask, const AttentionOptions& options) {
   check_tree_attention(in, mask);
   check_tree_attention_backward(grad_out, in.q, merged);
+  if (const BlockedKernel* kernel = best_blocked_kernel(in.q.scalar_type(), in.q.size(2)))
+    return blocked_attention_backward(grad_out, in, merged, mask, options, *kernel);
   const AttentionInputs all = packed(in);
   const at::Tensor &q = all.q, &k = all.k;
   const int64_t heads = k.size(1), group = q.size(1) / heads;

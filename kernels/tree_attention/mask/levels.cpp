@@ -87,16 +87,13 @@ class Levels {
 
 std::vector<Level> find_levels(std::span<const int32_t> q_row, std::span<const int32_t> k_row,
                                std::span<const int32_t> row_end) {
-  check_ascending("q_row", q_row);
-  check_ascending("k_row", k_row);
+  check_rows(q_row, k_row, row_end);
   Levels levels(q_row, k_row);
   // Keys side by side with one end may have gaps between their rows, or be a parent and its last child: what a query
   // below the end sees of them is only a question of rows.
   for (size_t begin = 0, end = 0; begin < k_row.size(); begin = end) {
     end = begin + 1;
     while (end < k_row.size() && row_end[end] == row_end[begin]) ++end;
-    check(row_end[begin] > k_row[end - 1], "tree_attention: k_end ", row_end[begin], " is not above its row ",
-          k_row[end - 1], ": pass subtree ends, exclusive");
     levels.add_keys(static_cast<int64_t>(begin), static_cast<int64_t>(end), row_end[begin]);
   }
   return levels.take();

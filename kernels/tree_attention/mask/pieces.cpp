@@ -28,25 +28,30 @@ void add_inside(std::span<const int32_t> q_row, int64_t q, int64_t q_end, int64_
   }
 }
 
-}  // namespace
-
 void check_ascending(const char* name, std::span<const int32_t> row) {
   for (size_t i = 1; i < row.size(); ++i)
     check(row[i - 1] < row[i], "tree_attention: ", name, "[", i, "] = ", row[i], " follows ", row[i - 1],
           ": rows must ascend; sort the rows together with their tensors");
 }
 
-std::vector<Piece> find_pieces(std::span<const int32_t> q_row, std::span<const int32_t> k_row,
-                               std::span<const int32_t> row_end) {
+}  // namespace
+
+void check_rows(std::span<const int32_t> q_row, std::span<const int32_t> k_row, std::span<const int32_t> row_end) {
   check_ascending("q_row", q_row);
   check_ascending("k_row", k_row);
+  for (size_t i = 0; i < k_row.size(); ++i)
+    check(row_end[i] > k_row[i], "tree_attention: k_end ", row_end[i], " is not above its row ", k_row[i],
+          ": pass subtree ends, exclusive");
+}
+
+std::vector<Piece> find_pieces(std::span<const int32_t> q_row, std::span<const int32_t> k_row,
+                               std::span<const int32_t> row_end) {
+  check_rows(q_row, k_row, row_end);
   std::vector<Piece> pieces;
   const auto keys = static_cast<int64_t>(k_row.size());
   for (int64_t begin = 0, end = 0; begin < keys; begin = end) {
     end = begin + 1;
     while (end < keys && k_row[end] == k_row[end - 1] + 1 && row_end[end] == row_end[begin]) ++end;
-    check(row_end[begin] > k_row[end - 1], "tree_attention: k_end ", row_end[begin], " is not above its row ",
-          k_row[end - 1], ": pass subtree ends, exclusive");
     const int64_t inside = first_at_least(q_row, k_row[begin]), below = first_at_least(q_row, k_row[end - 1] + 1),
                   after = first_at_least(q_row, row_end[begin]);
     add_inside(q_row, inside, below, begin, k_row[begin], pieces);

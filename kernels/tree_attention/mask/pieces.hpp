@@ -22,7 +22,7 @@ struct Piece {
 std::vector<Piece> find_pieces(std::span<const int32_t> q_row, std::span<const int32_t> k_row,
                                std::span<const int32_t> row_end);
 
-/// Throws ShapeError unless the rows ascend strictly.
-void check_ascending(const char* name, std::span<const int32_t> row);
+/// Throws ShapeError unless rows ascend strictly and each key's end is above its row.
+void check_rows(std::span<const int32_t> q_row, std::span<const int32_t> k_row, std::span<const int32_t> row_end);
 
 }  // namespace fpdist::kernels

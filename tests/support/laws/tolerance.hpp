@@ -27,12 +27,12 @@ inline double bfloat16_tolerance(Made made, bool is_cpu) {
     case Made::kSum:
       return 1e-5;  // float32's
     case Made::kAttention:
-      // FlashAttention and cuDNN round P and every part's output; what a level adds is rounded again. The twin keeps
-      // float32.
-      return is_cpu ? 1e-5 : 4 * kRounding;
+      // FlashAttention and cuDNN round P and every part's output; what a level adds is rounded again. A CPU that
+      // multiplies bfloat16 rounds P as well.
+      return 4 * kRounding;
     case Made::kAttentionGradient:
       // There O, P and dS are rounded too, each part on its way out, and few keys leave little to average over.
-      return is_cpu ? 1e-5 : 16 * kRounding;
+      return 16 * kRounding;
     case Made::kHiddenGradient:
     case Made::kHeadGradient:
       // A GPU rounds the gradient of the logits for its two products: 2^-9 of the largest in some 30 terms of either

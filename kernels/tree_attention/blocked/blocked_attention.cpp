@@ -1,0 +1,272 @@
+#include "kernels/tree_attention/blocked/blocked_attention.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "kernels/tree_attention/blocked/blocked_plan.hpp"
+#include "kernels/tree_attention/merge.hpp"
+
+namespace fpdist::kernels {
+namespace {
+
+/// task(number, scratch) for every number below `tasks`, in turn on whichever thread is free, which has `bytes` of its
+/// own.
+void for_tasks(int64_t tasks, int64_t bytes, const std::function<void(int64_t task, void* scratch)>& task) {
+  std::atomic<int64_t> next = 0;
+  const auto work = [&] {
+    const at::Tensor scratch = at::empty({bytes}, at::kByte);
+    for (int64_t t = next++; t < tasks; t = next++) task(t, scratch.mutable_data_ptr());
+  };
+  const int64_t threads = std::min<int64_t>(tasks, at::get_num_threads());
+  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) work();
+  });
+}
+
+at::Tensor words(int64_t n) { return at::empty({n}, at::kInt); }
+uint32_t* pointer(const at::Tensor& words) {
+  return words.numel() == 0 ? nullptr : static_cast<uint32_t*>(words.mutable_data_ptr());
+}
+uint32_t* moved(uint32_t* from, int64_t words) { return from ? from + words : nullptr; }
+
+/// Keys of all heads, packed.
+class PackedKeys {
+ public:
+  enum class For { kForward, kBackward };
+  PackedKeys(const BlockedPlan& plan, const BlockedKernel& kernel, For use)
+      : head_words_(plan.problem().panels * plan.panel_words()) {
+    const BlockedProblem& problem = plan.problem();
+    const int64_t all = problem.key_heads * head_words_;
+    const bool backward = use == For::kBackward;
+    k_across_ = words(all), v_along_ = words(backward ? 0 : all);
+    v_across_ = words(backward ? all : 0), k_along_ = words(backward ? all : 0);
+    for_tasks(problem.key_heads * problem.panels, 0, [&](int64_t task, void*) {
+      const int64_t head = task / problem.panels, panel = task % problem.panels;
+      kernel.pack_panels(problem, head, panel, panel + 1, of(head));
+    });
+  }
+  PackedPanels of(int64_t head) const {
+    const int64_t at = head * head_words_;
+    return {.k_across = moved(pointer(k_across_), at),
+            .v_along = moved(pointer(v_along_), at),
+            .v_across = moved(pointer(v_across_), at),
+            .k_along = moved(pointer(k_along_), at)};
+  }
+
+ private:
+  int64_t head_words_;
+  at::Tensor k_across_, v_along_, v_across_, k_along_;
+};
+
+/// Rows of all heads, packed.
+class PackedQueries {
+ public:
+  PackedQueries(const BlockedPlan& plan, const BlockedKernel& kernel, const at::Tensor& grad,
+                const AttentionOutput& merged)
+      : rows_((plan.problem().rows() + 1) / 2 * 2), words_(plan.words()), padded_(plan.problem().padded) {
+    const BlockedProblem& problem = plan.problem();
+    const int64_t all = problem.key_heads * rows_;
+    q_ = words(all * words_), grad_ = words(all * words_);
+    if (kernel.word == 2) q_along_ = words(all / 2 * padded_), grad_along_ = words(all / 2 * padded_);
+    lse2_ = at::empty({all}, at::kFloat), delta_ = at::empty({all}, at::kFloat);
+    for_tasks(problem.key_heads * plan.blocks(), 0, [&](int64_t task, void*) {
+      const int64_t head = task / plan.blocks(), begin = task % plan.blocks() * kBlockRows;
+      kernel.pack_rows(problem, {.head = head,
+                                 .row_begin = begin,
+                                 .row_end = std::min(begin + kBlockRows, problem.rows()),
+                                 .grad = grad.const_data_ptr(),
+                                 .out = merged.out.const_data_ptr(),
+                                 .grad_is_bfloat16 = grad.scalar_type() == at::kBFloat16,
+                                 .out_is_bfloat16 = merged.out.scalar_type() == at::kBFloat16,
+                                 .lse = merged.lse.const_data_ptr<float>(),
+                                 .packed = of(head)});
+    });
+  }
+  PackedRows of(int64_t head) const {
+    const int64_t at = head * rows_;
+    PackedRows rows{.q = pointer(q_) + at * words_,
+                    .grad = pointer(grad_) + at * words_,
+                    .q_along = nullptr,
+                    .grad_along = nullptr,
+                    .lse2 = lse2_.mutable_data_ptr<float>() + at,
+                    .delta = delta_.mutable_data_ptr<float>() + at};
+    const bool has_pairs = q_along_.defined();
+    rows.q_along = has_pairs ? pointer(q_along_) + at / 2 * padded_ : rows.q;
+    rows.grad_along = has_pairs ? pointer(grad_along_) + at / 2 * padded_ : rows.grad;
+    return rows;
+  }
+
+ private:
+  int64_t rows_, words_, padded_;  // of a head; rows even
+  at::Tensor q_, grad_, q_along_, grad_along_, lse2_, delta_;
+};
+
+/// Queries' gradients of every (run, head), block by block of those that see the run's keys, which are added up in the
+/// order of the runs.
+class QueryGradients {
+ public:
+  QueryGradients(const BlockedPlan& plan, const std::vector<PanelRun>& runs)
+      : problem_(plan.problem()),
+        touched_(runs.size() * static_cast<size_t>(problem_.key_heads * plan.blocks())),
+        blocks_(plan.blocks()) {
+    for (const PanelRun& run : runs) {
+      const auto [begin, end] = plan.rows_that_see(run);
+      const int64_t first = begin / kBlockRows, last = (end + kBlockRows - 1) / kBlockRows;
+      part_.push_back(
+          {first, last, at::empty({problem_.key_heads * (last - first) * kBlockRows * problem_.padded}, at::kFloat)});
+    }
+  }
+  /// Where row 0 of the head would stand.
+  float* of(size_t run, int64_t head) {
+    const RunSum& part = part_[run];
+    return part.sum.mutable_data_ptr<float>() +
+           (head * (part.last - part.first) - part.first) * kBlockRows * problem_.padded;
+  }
+  uint8_t* touched(size_t run, int64_t head) {
+    return touched_.data() + (static_cast<int64_t>(run) * problem_.key_heads + head) * blocks_;
+  }
+  /// [queries, heads, head_size].
+  void add_up(float* dq) {
+    for_tasks(problem_.key_heads * blocks_, 0, [&](int64_t task, void*) {
+      const int64_t head = task / blocks_, begin = task % blocks_ * kBlockRows;
+      for (int64_t row = begin; row < std::min(begin + kBlockRows, problem_.rows()); ++row) add_up_row(head, row, dq);
+    });
+  }
+
+ private:
+  struct RunSum {
+    int64_t first, last;  // blocks
+    at::Tensor sum;
+  };
+  void add_up_row(int64_t head, int64_t row, float* dq) {
+    const int64_t heads = problem_.key_heads * problem_.group, size = problem_.head_size;
+    float* to = dq + (row / problem_.group * heads + head * problem_.group + row % problem_.group) * size;
+    bool is_first = true;
+    for (size_t run = 0; run < part_.size(); ++run) {
+      if (!touched(run, head)[row / kBlockRows]) continue;
+      const float* part = of(run, head) + row * problem_.padded;
+      if (is_first) std::copy(part, part + size, to);
+      if (!is_first)
+        for (int64_t d = 0; d < size; ++d) to[d] += part[d];
+      is_first = false;
+    }
+    if (is_first) std::fill(to, to + size, 0.0f);
+  }
+
+  const BlockedProblem& problem_;
+  std::vector<RunSum> part_;
+  std::vector<uint8_t> touched_;
+  int64_t blocks_;
+};
+
+AttentionInputs contiguous(const AttentionInputs& in) {
+  return {in.q.contiguous(), in.k.contiguous(), in.v.contiguous()};
+}
+AttentionMask contiguous(const AttentionMask& mask) {
+  return {mask.q_row.contiguous(), mask.k_row.contiguous(), mask.k_end.contiguous()};
+}
+
+/// Of each run of panels by itself.
+std::vector<AttentionOutput> run_forward(const BlockedPlan& plan, const std::vector<PanelRun>& runs,
+                                         const PackedKeys* packed, const BlockedKernel& kernel) {
+  const BlockedProblem& problem = plan.problem();
+  const int64_t heads = problem.key_heads * problem.group;
+  std::vector<AttentionOutput> outputs;
+  for (size_t run = 0; run < runs.size(); ++run)
+    outputs.push_back({at::empty({problem.queries, heads, problem.head_size}, at::kFloat),
+                       at::empty({problem.queries, heads}, at::kFloat)});
+  const int64_t a_run = problem.key_heads * plan.blocks();
+  for_tasks(a_run * static_cast<int64_t>(runs.size()), kernel.scratch_bytes(problem), [&](int64_t task, void* scratch) {
+    const auto run = static_cast<size_t>(task / a_run);
+    const int64_t block = plan.blocks() - 1 - task % a_run / problem.key_heads;  // the last see most keys
+    const int64_t head = task % problem.key_heads, begin = block * kBlockRows;
+    kernel.forward(problem, {.head = head,
+                             .row_begin = begin,
+                             .row_end = std::min(begin + kBlockRows, problem.rows()),
+                             .panel_begin = runs[run].first,
+                             .panel_end = runs[run].second,
+                             .packed = packed ? packed->of(head) : PackedPanels{},
+                             .out = outputs[run].out.mutable_data_ptr<float>(),
+                             .lse = outputs[run].lse.mutable_data_ptr<float>(),
+                             .scratch = scratch});
+  });
+  return outputs;
+}
+
+}  // namespace
+
+bool can_run(const BlockedKernel* kernel) {
+  if (!kernel) return false;
+#if defined(__x86_64__) && defined(__GNUC__)
+  const bool has_v4 = __builtin_cpu_supports("x86-64-v4");
+  if (kernel == blocked_kernel_avx512_bf16()) return has_v4 && __builtin_cpu_supports("avx512bf16");
+  if (kernel == blocked_kernel_avx512()) return has_v4;
+  return __builtin_cpu_supports("x86-64-v3");
+#else
+  return false;
+#endif
+}
+
+const BlockedKernel* best_blocked_kernel(at::ScalarType dtype, int64_t head_size) {
+  if (dtype != at::kFloat && dtype != at::kBFloat16) return nullptr;
+  if (head_size < 16 || head_size > 256) return nullptr;  // narrower ones would mostly be padding
+  if (dtype == at::kBFloat16 && can_run(blocked_kernel_avx512_bf16())) return blocked_kernel_avx512_bf16();
+  for (const BlockedKernel* kernel : {blocked_kernel_avx512(), blocked_kernel_avx2()})
+    if (can_run(kernel)) return kernel;
+  return nullptr;
+}
+
+AttentionOutput blocked_attention(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options,
+                                  const BlockedKernel& kernel) {
+  const AttentionInputs all = contiguous(in);
+  const AttentionMask rows = contiguous(mask);
+  const BlockedPlan plan(all, rows, options.scale, kernel.word);
+  // One block of rows reads each key once: packing it beforehand would read it twice more.
+  std::optional<PackedKeys> packed;
+  if (plan.blocks() > 1) packed.emplace(plan, kernel, PackedKeys::For::kForward);
+  std::vector<AttentionOutput> parts = run_forward(plan, plan.forward_runs(), packed ? &*packed : nullptr, kernel);
+  for (size_t run = 1; run < parts.size(); ++run) merge_attention(parts.front(), parts[run]);
+  return std::move(parts.front());
+}
+
+AttentionGradients blocked_attention_backward(const at::Tensor& grad_out, const AttentionInputs& in,
+                                              const AttentionOutput& merged, const AttentionMask& mask,
+                                              const AttentionOptions& options, const BlockedKernel& kernel) {
+  const AttentionInputs all = contiguous(in);
+  const AttentionMask rows = contiguous(mask);
+  const BlockedPlan plan(all, rows, options.scale, kernel.word);
+  const BlockedProblem& problem = plan.problem();
+  const at::Tensor grad = grad_out.contiguous();
+  const PackedQueries queries(plan, kernel, grad, {merged.out.contiguous(), merged.lse.contiguous()});
+  const PackedKeys keys(plan, kernel, PackedKeys::For::kBackward);
+  const std::vector<PanelRun> runs = plan.backward_runs();
+  QueryGradients dq(plan, runs);
+  const auto floats = [](const at::Tensor& like) { return at::empty(like.sizes(), at::kFloat); };
+  AttentionGradients gradients{floats(all.q), floats(all.k), floats(all.v)};
+  const auto tasks = static_cast<int64_t>(runs.size()) * problem.key_heads;
+  for_tasks(tasks, kernel.scratch_bytes(problem), [&](int64_t task, void* scratch) {
+    const auto run = static_cast<size_t>(task / problem.key_heads);
+    const int64_t head = task % problem.key_heads;
+    kernel.backward(problem, {.head = head,
+                              .panel_begin = runs[run].first,
+                              .panel_end = runs[run].second,
+                              .packed = keys.of(head),
+                              .rows = queries.of(head),
+                              .dq = dq.of(run, head),
+                              .touched = dq.touched(run, head),
+                              .dk = gradients.k.mutable_data_ptr<float>(),
+                              .dv = gradients.v.mutable_data_ptr<float>(),
+                              .scratch = scratch});
+  });
+  dq.add_up(gradients.q.mutable_data_ptr<float>());
+  return gradients;
+}
+
+}  // namespace fpdist::kernels

@@ -1,0 +1,147 @@
+#pragma once
+// tree_attention, blocked: forward. A block of rows takes panel after panel: scores, their greatest so far, weights,
+// and the rescaling of what has been summed up rides on the product that adds to it. Source: Milakov & Gimelshein,
+// "Online normalizer calculation for softmax" (2018); Dao et al., "FlashAttention" (NeurIPS 2022).
+
+#include <cstdint>
+
+#include "kernels/tree_attention/blocked/pack.hpp"
+#include "kernels/tree_attention/blocked/product.hpp"
+#include "kernels/tree_attention/blocked/tile.hpp"
+
+namespace fpdist::kernels {
+
+template <class I>
+class Forward {
+ public:
+  static int64_t scratch_words(const BlockedProblem& problem) {
+    const int64_t words = Packing<I>::words(problem);
+    return kBlockRows * (words + kPanelKeys + kPanelKeys / I::kWord + problem.padded + kNumbers) +
+           2 * words * kPanelKeys;
+  }
+  static void run(const BlockedProblem& problem, const ForwardTask& task) { Forward(problem, task).run(); }
+
+ private:
+  using V = typename I::V;
+  using T = Tile<I>;
+  static constexpr int64_t kNumbers = 2 + I::kLanes;  ///< of a row: greatest, alpha and the total, lane by lane
+  static constexpr float kLog2e = 1.44269504f;
+
+  Forward(const BlockedProblem& problem, const ForwardTask& task)
+      : problem_(problem), task_(task), words_(Packing<I>::words(problem)), rows_(task.row_end - task.row_begin) {
+    auto* next = static_cast<uint32_t*>(task.scratch);
+    const auto take = [&](int64_t words) {
+      uint32_t* taken = next;
+      next += words;
+      return taken;
+    };
+    q_ = take(kBlockRows * words_);
+    score_ = reinterpret_cast<float*>(take(kBlockRows * kPanelKeys));
+    weight_ = I::kWord == 1 ? reinterpret_cast<uint32_t*>(score_) : take(kBlockRows * kPanelKeys / I::kWord);
+    sum_ = reinterpret_cast<float*>(take(kBlockRows * problem.padded));
+    k_ = take(words_ * kPanelKeys), v_ = take(words_ * kPanelKeys);
+    greatest_ = reinterpret_cast<float*>(take(kBlockRows));
+    total_ = reinterpret_cast<float*>(take(kBlockRows * I::kLanes));
+    alpha_ = reinterpret_cast<float*>(take(kBlockRows));
+  }
+
+  void run() {
+    for (int64_t r = 0; r < rows_; ++r) {
+      const Elements row = Packing<I>::at(problem_.q, problem_.is_bfloat16,
+                                          Packing<I>::place(problem_, task_.head, task_.row_begin + r));
+      Packing<I>::row_words(row, problem_.head_size, problem_.padded, q_ + r * words_);
+      greatest_[r] = -__builtin_inff();
+      I::store(total_ + r * I::kLanes, I::zero());
+    }
+    for (int64_t i = 0; i < rows_ * problem_.padded; i += I::kLanes) I::store(sum_ + i, I::zero());
+    for (int64_t p = task_.panel_begin; p < task_.panel_end; ++p) {
+      if (problem_.panel[p].first_row > problem_.q_row[task_.row_end - 1]) break;
+      const TileCut cut = T::cut(problem_, task_.row_begin, task_.row_end, p);
+      if (cut.row_begin < cut.row_end) take_panel(p, cut);
+    }
+    for (int64_t r = 0; r < rows_; ++r) write(r);
+  }
+
+  void take_panel(int64_t p, const TileCut& cut) {
+    const uint32_t *k = k_, *v = v_;
+    if (task_.packed.k_across) {
+      k = task_.packed.k_across + p * words_ * kPanelKeys, v = task_.packed.v_along + p * words_ * kPanelKeys;
+    } else {
+      Packing<I>::panel(problem_, problem_.k, task_.head, p, k_, nullptr);
+      Packing<I>::panel(problem_, problem_.v, task_.head, p, nullptr, v_);
+    }
+    const int64_t first = cut.row_begin - task_.row_begin, n = cut.row_end - cut.row_begin;
+    const int64_t columns = T::columns(cut.keys);
+    product_set<I>(n, {q_ + first * words_, words_}, {k, kPanelKeys}, words_,
+                   {score_ + first * kPanelKeys, kPanelKeys, nullptr}, columns);
+    for (int64_t r = first; r < first + n; ++r) {
+      if (cut.is_full)
+        weigh<true>(r, p, T::kVectors);
+      else
+        weigh<false>(r, p, static_cast<int>(columns / I::kLanes));
+    }
+    constexpr int64_t kRow = kPanelKeys / I::kWord;
+    product<I, Into::kScaleAdd>(n, Left<Walk::kAlong>{weight_ + first * kRow, kRow}, {v, problem_.padded},
+                                (cut.keys + I::kWord - 1) / I::kWord,
+                                {sum_ + first * problem_.padded, problem_.padded, alpha_ + first}, problem_.padded);
+  }
+
+  /// Row r's scores of panel p become weights; `vectors` of them were computed.
+  template <bool kFull>
+  void weigh(int64_t r, int64_t p, int vectors) {
+    const float to_log2 = problem_.scale * kLog2e;
+    float* row = score_ + r * kPanelKeys;
+    const V unseen = I::all(-__builtin_inff());
+    V x[T::kVectors], top = unseen;
+#pragma GCC unroll 8
+    for (int j = 0; j < T::kVectors; ++j) {
+      x[j] = kFull || j < vectors ? I::load(row + I::kLanes * j) : unseen;
+      if constexpr (!kFull) x[j] = T::where_seen(problem_, task_.row_begin + r, p, j, x[j], unseen);
+      top = I::greater(top, x[j]);
+    }
+    const float old = greatest_[r], here = I::greatest(top), now = here > old ? here : old;
+    const float base = now == -__builtin_inff() ? 0.0f : now * to_log2;
+    V sum = I::zero();
+#pragma GCC unroll 8
+    for (int j = 0; j < T::kVectors; ++j) {
+      const V weight = T::exp2(I::multiply_subtract(x[j], I::all(to_log2), I::all(base)));
+      sum = I::add(sum, weight);
+      x[j] = weight;
+    }
+    store_weights(r, x);
+    alpha_[r] = old == now ? 1.0f : old == -__builtin_inff() ? 0.0f : __builtin_exp2f(old * to_log2 - base);
+    greatest_[r] = now;
+    float* total = total_ + r * I::kLanes;
+    I::store(total, I::multiply_add(I::load(total), I::all(alpha_[r]), sum));
+  }
+
+  void store_weights(int64_t r, const V (&x)[T::kVectors]) {
+    uint32_t* row = weight_ + r * (kPanelKeys / I::kWord);
+    if constexpr (I::kWord == 1) {
+#pragma GCC unroll 8
+      for (int j = 0; j < T::kVectors; ++j) I::store(row + I::kLanes * j, x[j]);
+    } else {
+#pragma GCC unroll 2
+      for (int j = 0; j < T::kVectors; j += 2) I::store_pair(row + I::kLanes / 2 * j, x[j], x[j + 1]);
+    }
+  }
+
+  void write(int64_t r) {
+    const int64_t to = Packing<I>::place(problem_, task_.head, task_.row_begin + r), size = problem_.head_size;
+    const float total = I::sum(I::load(total_ + r * I::kLanes)), inverse = total == 0 ? 0.0f : 1 / total;
+    const float* sum = sum_ + r * problem_.padded;
+    float* out = task_.out + to;
+    int64_t d = 0;
+    for (; d + I::kLanes <= size; d += I::kLanes) I::store(out + d, I::multiply(I::all(inverse), I::load(sum + d)));
+    for (; d < size; ++d) out[d] = inverse * sum[d];
+    task_.lse[to / size] = total == 0 ? -__builtin_inff() : greatest_[r] * problem_.scale + __builtin_logf(total);
+  }
+
+  const BlockedProblem& problem_;
+  const ForwardTask& task_;
+  const int64_t words_, rows_;
+  uint32_t *q_, *weight_, *k_, *v_;
+  float *score_, *sum_, *greatest_, *total_, *alpha_;
+};
+
+}  // namespace fpdist::kernels
