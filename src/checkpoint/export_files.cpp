@@ -16,9 +16,13 @@ bool is_weights(const std::string& name) {
          (name.starts_with("model-") && name.ends_with(".safetensors"));
 }
 
-bool is_of_export(const std::string& name) {
+std::string whole_name(const std::string& name) {
   static const std::regex temporary(R"((\.\d+)?\.tmp$)");
-  const std::string whole = std::regex_replace(name, temporary, "");
+  return std::regex_replace(name, temporary, "");
+}
+
+bool is_of_export(const std::string& name) {
+  const std::string whole = whole_name(name);
   return whole == "config.json" || is_weights(whole) || is_companion(whole);
 }
 

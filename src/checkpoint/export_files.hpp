@@ -10,6 +10,9 @@ namespace fpdist::checkpoint {
 /// Weights of an export, which a loader might take for a later one's.
 bool is_weights(const std::string& name);
 
+/// What a file of this name is called once it is whole: without the .tmp or .1.tmp of one that is being written.
+std::string whole_name(const std::string& name);
+
 /// Whether an export writes files of this name: config.json, weights, tokenizer and generation files, and what they are
 /// called while they are written.
 bool is_of_export(const std::string& name);

@@ -107,6 +107,23 @@ Header parse_header(std::string_view json, uint64_t data_bytes, const std::strin
   return header;
 }
 
+Header parse_file(std::string_view file, const std::string& where, uint64_t& data_begin) {
+  constexpr size_t kLengthBytes = 8;
+  check<ModelFileError>(file.size() >= kLengthBytes, where, ": ", file.size(),
+                        " bytes are no safetensors file: fetch it again");
+  uint64_t length = 0;
+  for (size_t i = kLengthBytes; i-- > 0;) length = length << 8 | static_cast<unsigned char>(file[i]);
+  check<ModelFileError>(length <= kMaxHeaderBytes, where, ": a header of ", length, " bytes is over the format's ",
+                        kMaxHeaderBytes, ": not a safetensors file");
+  const uint64_t left = file.size() - kLengthBytes;
+  check<ModelFileError>(length <= left, where, ": the header needs ", length, " bytes, the file has ", left,
+                        " left: it is cut short, fetch it again");
+  const std::string_view json = file.substr(kLengthBytes, length);
+  check<ModelFileError>(!json.empty() && json.front() == '{', where, ": the header does not start with {");
+  data_begin = kLengthBytes + length;
+  return parse_header(json, file.size() - data_begin, where);
+}
+
 std::string_view safetensors_name(at::ScalarType dtype) {
   if (dtype == at::kBool) return "BOOL";
   for (const auto& [name, known] : kDtypes)

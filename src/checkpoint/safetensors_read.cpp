@@ -36,36 +36,24 @@ Mapping map_file(const std::string& path) {
   struct stat status {};
   check<ModelFileError>(::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode), path, ": is not a file");
   const auto size = static_cast<uint64_t>(status.st_size);
-  check<ModelFileError>(size >= 8, path, ": ", size, " bytes are no safetensors file: fetch it again");
+  check<ModelFileError>(size > 0, path, ": is empty, no safetensors file: fetch it again");
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
   check<ModelFileError>(address != MAP_FAILED, path, ": cannot be mapped: ", std::strerror(errno));
   const auto unmap = [size](const char* begin) { ::munmap(const_cast<char*>(begin), size); };
   return {{static_cast<const char*>(address), unmap}, size, identity_of(status)};
 }
 
-uint64_t header_length(const char* bytes) {
-  uint64_t length = 0;
-  for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(bytes[i]);
-  return length;
-}
-
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
   const Mapping mapping = map_file(path);
-  const uint64_t length = header_length(mapping.bytes.get());
-  check<ModelFileError>(length <= kMaxHeaderBytes, path, ": a header of ", length, " bytes is over the format's ",
-                        kMaxHeaderBytes, ": not a safetensors file");
-  check<ModelFileError>(length <= mapping.size - 8, path, ": the header needs ", length, " bytes, the file has ",
-                        mapping.size - 8, " left: it is cut short, fetch it again");
-  const std::string_view json(mapping.bytes.get() + 8, length);
-  check<ModelFileError>(!json.empty() && json.front() == '{', path, ": the header does not start with {");
-  Header header = parse_header(json, mapping.size - 8 - length, path);
+  uint64_t data_begin = 0;
+  Header header = parse_file({mapping.bytes.get(), mapping.size}, path, data_begin);
   tensors_ = std::move(header.tensors);
   metadata_ = std::move(header.metadata);
   identity_ = mapping.identity;
   mapping_ = mapping.bytes;
-  data_ = mapping.bytes.get() + 8 + length;
+  data_ = mapping.bytes.get() + data_begin;
 }
 
 const TensorInfo& SafetensorsFile::info_of(const std::string& name) const {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -16,43 +17,36 @@
 #include "src/files/files.hpp"
 
 namespace fpdist::checkpoint {
-namespace {
 
-/// Where each tensor's data begins, and the header that says so.
-struct Layout {
-  std::string header;           ///< its own length in front
-  std::vector<uint64_t> begin;  ///< from the start of the data
-};
-
-/// Padded with spaces so that the data starts at a multiple of 8.
-Layout lay_out(std::span<const TensorSpec> specs) {
-  std::vector<size_t> order(specs.size());
-  std::iota(order.begin(), order.end(), size_t{0});
+FileLayout lay_out(std::span<const TensorSpec> specs, const std::map<std::string, std::string>& metadata) {
+  FileLayout layout;
+  layout.order.resize(specs.size());
+  std::iota(layout.order.begin(), layout.order.end(), size_t{0});
   // Larger elements first: then every tensor starts at a multiple of its own element size.
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+  std::stable_sort(layout.order.begin(), layout.order.end(), [&](size_t a, size_t b) {
     return c10::elementSize(specs[a].dtype) > c10::elementSize(specs[b].dtype);
   });
-  Layout layout;
   layout.begin.resize(specs.size());
-  nlohmann::ordered_json header;
-  header["__metadata__"] = {{"format", "pt"}};
+  // Put together entry by entry: an ordered object looks through all of its names for each new one.
+  std::ostringstream json;
+  json << R"({"__metadata__":)" << nlohmann::json(metadata).dump();
   uint64_t offset = 0;
-  for (const size_t index : order) {
+  for (const size_t index : layout.order) {
     const TensorSpec& spec = specs[index];
     const uint64_t end = offset + byte_size(spec);
-    header[spec.name] = {
+    const nlohmann::ordered_json entry{
         {"dtype", safetensors_name(spec.dtype)}, {"shape", spec.shape}, {"data_offsets", {offset, end}}};
+    json << ',' << nlohmann::json(spec.name).dump() << ':' << entry.dump();
     layout.begin[index] = offset;
     offset = end;
   }
-  std::string json = header.dump();
-  json.resize((json.size() + 7) / 8 * 8, ' ');
-  for (int i = 0; i < 8; ++i) layout.header.push_back(static_cast<char>(json.size() >> (8 * i) & 0xff));
-  layout.header += json;
+  json << '}';
+  std::string padded = json.str();
+  padded.resize((padded.size() + 7) / 8 * 8, ' ');
+  for (int i = 0; i < 8; ++i) layout.header.push_back(static_cast<char>(padded.size() >> (8 * i) & 0xff));
+  layout.header += padded;
   return layout;
 }
-
-}  // namespace
 
 void check_specs(const std::string& path, std::span<const TensorSpec> specs) {
   std::set<std::string> names;
@@ -79,7 +73,7 @@ std::vector<TensorSpec> specs_of(const std::string& path, const NamedTensors& te
 
 void write_safetensors(const std::string& path, std::span<const TensorSpec> specs, const FetchTensor& fetch) {
   check_specs(path, specs);
-  const Layout layout = lay_out(specs);
+  const FileLayout layout = lay_out(specs, {{"format", "pt"}});
   files::AtomicFile file(path);
   file.append(layout.header.data(), layout.header.size());
   for (size_t i = 0; i < specs.size(); ++i) {

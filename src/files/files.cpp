@@ -10,6 +10,11 @@
 #include "fpdist/core/error.hpp"
 
 namespace fpdist::files {
+namespace {
+
+constexpr size_t kChunkBytes = size_t{1} << 18;  // stays in a core's cache
+
+}  // namespace
 
 FileHandle::~FileHandle() { close(); }
 
@@ -23,18 +28,26 @@ int FileHandle::close() {
   return ::close(std::exchange(descriptor_, -1));
 }
 
-std::string read(const std::string& path, size_t max_bytes) {
+void read_chunks(const std::string& path, const std::function<void(std::string_view)>& visit) {
   const FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   check<ModelFileError>(file.open(), path, ": cannot be opened: ", std::strerror(errno));
-  std::string bytes, buffer(size_t{1} << 16, '\0');
+  std::string buffer(kChunkBytes, '\0');
   for (;;) {
     const ssize_t got = ::read(file.get(), buffer.data(), buffer.size());
     if (got < 0 && errno == EINTR) continue;
     check<ModelFileError>(got >= 0, path, ": cannot be read: ", std::strerror(errno));
-    if (got == 0) return bytes;
-    bytes.append(buffer, 0, static_cast<size_t>(got));
-    check<ModelFileError>(bytes.size() <= max_bytes, path, ": is larger than ", max_bytes, " bytes");
+    if (got == 0) return;
+    visit({buffer.data(), static_cast<size_t>(got)});
   }
+}
+
+std::string read(const std::string& path, size_t max_bytes) {
+  std::string bytes;
+  read_chunks(path, [&](std::string_view chunk) {
+    bytes.append(chunk);
+    check<ModelFileError>(bytes.size() <= max_bytes, path, ": is larger than ", max_bytes, " bytes");
+  });
+  return bytes;
 }
 
 }  // namespace fpdist::files

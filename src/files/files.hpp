@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -76,6 +77,8 @@ class AppendFile {
 void sync_directory(const std::string& path);
 /// No JSON that comes with a model is larger.
 constexpr size_t kMaxJsonBytes = size_t{64} << 20;
+/// All of a file, from its beginning, a piece at a time. Throws ModelFileError when it cannot be read.
+void read_chunks(const std::string& path, const std::function<void(std::string_view)>& visit);
 /// The whole file; throws ModelFileError when it cannot be read or is larger than `max_bytes`.
 std::string read(const std::string& path, size_t max_bytes);
 

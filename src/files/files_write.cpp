@@ -9,19 +9,11 @@
 #include <filesystem>
 
 #include "fpdist/core/error.hpp"
+#include "src/files/disk_error.hpp"
 #include "src/files/files.hpp"
 
 namespace fpdist::files {
 namespace {
-
-/// Throws for errno; `doing`: the step that failed, where the reason does not say enough ("" or "flushing: ").
-[[noreturn]] void fail(const std::string& path, const char* doing = "") {
-  const int reason = errno;
-  const bool is_full = reason == ENOSPC || reason == EDQUOT || reason == EFBIG;
-  throw DiskError(text("cannot write ", path, ": ", doing, std::strerror(reason),
-                       is_full ? ": is the disk full? free space or choose another output folder"
-                               : ": check the path and its permissions, or choose another output folder"));
-}
 
 /// All of `bytes` by write(next, length), which may take less than it is given.
 template <typename Write>
@@ -30,7 +22,7 @@ void write_all(const std::string& path, const void* data, size_t bytes, Write wr
   while (bytes > 0) {
     const ssize_t written = write(next, std::min(bytes, size_t{1} << 30));
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail(path);
+    if (written < 0) throw_disk_error(path);
     next += written;
     bytes -= static_cast<size_t>(written);
   }
@@ -67,7 +59,7 @@ AtomicFile::AtomicFile(const std::string& path)
       file_ = FileHandle(::open(temporary_.c_str(), kFlags | O_EXCL, 0666));
     }
   }
-  if (!file_.open()) fail(path_);
+  if (!file_.open()) throw_disk_error(path_);
 }
 
 AtomicFile::~AtomicFile() {
@@ -87,10 +79,10 @@ void AtomicFile::write_at(uint64_t offset, const void* data, size_t bytes) {
 
 void AtomicFile::commit() {
   const bool renames = temporary_ != path_;
-  if (renames && ::fsync(file_.get()) != 0) fail(path_, "flushing it: ");
-  if (file_.close() != 0) fail(path_, "closing it: ");
+  if (renames && ::fsync(file_.get()) != 0) throw_disk_error(path_, "flushing it: ");
+  if (file_.close() != 0) throw_disk_error(path_, "closing it: ");
   if (!renames) return;
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail(path_, "renaming its .tmp: ");
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) throw_disk_error(path_, "renaming its .tmp: ");
   committed_ = true;
   const auto folder = std::filesystem::path(path_).parent_path();
   sync_directory(folder.empty() ? "." : folder.string());
@@ -106,7 +98,7 @@ AppendFile::AppendFile(const std::string& path, Open open)
     : path_(path),
       file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (open == Open::kEmpty ? O_TRUNC : 0),
                    0666)) {
-  if (!file_.open()) fail(path_);
+  if (!file_.open()) throw_disk_error(path_);
 }
 
 void AppendFile::append(std::string_view record) {
@@ -127,8 +119,8 @@ void AppendFile::append(std::string_view record) {
 
 void AppendFile::close() {
   // What cannot be synced, such as a terminal, says EINVAL.
-  if (::fsync(file_.get()) != 0 && errno != EINVAL) fail(path_, "flushing it: ");
-  if (file_.close() != 0) fail(path_, "closing it: ");
+  if (::fsync(file_.get()) != 0 && errno != EINVAL) throw_disk_error(path_, "flushing it: ");
+  if (file_.close() != 0) throw_disk_error(path_, "closing it: ");
 }
 
 void sync_directory(const std::string& path) {

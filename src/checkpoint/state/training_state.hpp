@@ -7,7 +7,9 @@
 //   state.json                         all that is no tensor, in the words of whoever saves
 //   manifest.json                      written last: format, number of ranks, size and XXH3-128 of every other file
 // It is built in checkpoint-<step>.tmp/ and renamed when every file, and the folder, is synced: a folder without a
-// manifest that fits is no checkpoint. Nothing here is collective; who calls which part when is said at each.
+// manifest that fits is no checkpoint. An older one of its name changes places with it in one step; where the file
+// system cannot (NFS), it is called checkpoint-<step>.replaced from before the rename until after it, and counts.
+// Nothing here is collective; who calls which part when is said at each.
 
 #include <ATen/core/Tensor.h>
 
@@ -17,10 +19,12 @@
 #include <string>
 #include <vector>
 
+#include "fpdist/checkpoint/safetensors.hpp"
+
 namespace fpdist::checkpoint {
 
 /// Elements of a whole tensor that one rank holds: a range of the flattened (row-major) slice [from, from + extent) of
-/// `dim`; dim -1: of the flattened whole.
+/// `dim`; dim -1: of the flattened whole, from and extent being 0.
 struct Region {
   std::vector<int64_t> shape;  ///< of the whole tensor
   int64_t dim = -1, from = 0, extent = 0;
@@ -42,9 +46,21 @@ struct StateFile {
 };
 
 /// `rank`'s shard into the folder `directory`.tmp, which is made where it is not there, synced. Every rank, each in
-/// its own time, also on a thread of its own. What an earlier try left there under this name is replaced. Throws
-/// DiskError and then leaves no file of this shard.
+/// its own time, also on a thread of its own. What an earlier try left there under this name is replaced. The pieces of
+/// a tensor in all shards together are each of its elements once, all of one dtype and cut along one dim. Throws
+/// DiskError and then leaves no file of this shard; ShapeError for a value that does not fit its region.
 StateFile write_state_shard(const std::string& directory, int rank, int ranks, std::span<const StatePiece> pieces);
+
+/// What is known of a piece before its value is there.
+struct PieceSpec {
+  std::string name;
+  at::ScalarType dtype;
+  Region region;
+};
+
+/// The same with one piece in memory at a time: each is asked for once, in the order of the file.
+StateFile write_state_shard(const std::string& directory, int rank, int ranks, std::span<const PieceSpec> pieces,
+                            const FetchTensor& fetch);
 
 /// What a checkpoint holds beside its shards.
 struct StateTexts {
@@ -54,21 +70,30 @@ struct StateTexts {
 };
 
 /// Rank 0, once all ranks' shards are written: the texts, the manifest, every sync and the rename. An older folder of
-/// this name is replaced. Throws DiskError, and then leaves an older folder as it was; ModelFileError for companions
-/// that cannot be read.
+/// this name is replaced; files in it that are no checkpoint's stay. Throws DiskError, for a shard that is not there
+/// too, and then leaves an older folder as it was; ModelFileError for companions that cannot be read.
 void commit_state(const std::string& directory, std::span<const StateFile> shards, const StateTexts& texts);
 
-/// Removes what is being built for `directory`, and what a killed run left of that. Throws DiskError.
+/// Removes what is being built for `directory`, and what a killed run left of that; an older one that was being
+/// replaced has its name again. Throws DiskError.
 void discard_state(const std::string& directory);
+
+/// discard_state for every checkpoint-<step> in `output_dir` of which a killed run left anything: at a start, before
+/// find_states, by one rank. Throws DiskError.
+void recover_states(const std::string& output_dir);
 
 /// A checkpoint to go on from. Any number of ranks may open the same one.
 class TrainingState {
  public:
   /// Reads manifest and state and looks at every file's size and the shards' headers. Throws ModelFileError naming the
-  /// file and what is wrong with it: missing, cut, changed, of a newer format.
+  /// file and what is wrong with it: missing, cut, changed, of a newer format, tensors of which elements are missing.
   explicit TrainingState(const std::string& directory);
   ~TrainingState();
+  TrainingState(const TrainingState&) = delete;
+  TrainingState& operator=(const TrainingState&) = delete;
+  const std::string& directory() const;
   const std::string& state_json() const;
+  const std::string& config_json() const;
   int ranks() const;  ///< that saved it
   /// Holds the contents of every parts-th file, beginning with file `part`, against the manifest: `parts` ranks
   /// together read each byte once. Throws ModelFileError naming the file.
@@ -79,8 +104,7 @@ class TrainingState {
   std::vector<int64_t> shape(const std::string& name) const;
   at::ScalarType dtype(const std::string& name) const;
   /// Copies these elements of tensor `name`, of whatever shards have them, into `destination` [region.size], cast to
-  /// its dtype; nothing else is read. Throws ModelFileError for a tensor that is absent, of another shape, or lacks
-  /// some of these elements.
+  /// its dtype; nothing else is read. Throws ModelFileError for a tensor that is absent or of another shape.
   void read(const std::string& name, const Region& region, at::Tensor& destination) const;
 
  private:
@@ -88,7 +112,7 @@ class TrainingState {
   std::unique_ptr<Files> files_;
 };
 
-/// A folder checkpoint-<step> in an output folder.
+/// A folder checkpoint-<step> in an output folder, or checkpoint-<step>.replaced where the other is missing.
 struct FoundState {
   int64_t step = 0;
   std::string directory;
@@ -99,7 +123,7 @@ struct FoundState {
 std::vector<FoundState> find_states(const std::string& output_dir);
 
 /// Removes the checkpoint folder `directory`: the manifest first, so that what a kill leaves is no checkpoint; then
-/// every file that the manifest names; files that are not a checkpoint's stay. Throws DiskError.
+/// every file that a checkpoint has; other files stay, and the folder with them. Throws DiskError.
 void remove_state(const std::string& directory);
 
 }  // namespace fpdist::checkpoint

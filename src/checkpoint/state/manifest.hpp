@@ -1,0 +1,25 @@
+#pragma once
+// checkpoint (private): manifest.json, which makes a folder a checkpoint. It is held against itself to the byte: who
+// reads it writes it again, and any other byte is damage.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/checkpoint/state/training_state.hpp"
+
+namespace fpdist::checkpoint {
+
+struct Manifest {
+  std::string program;  ///< that wrote it, with its version
+  int ranks = 0;
+  std::vector<StateFile> files;  ///< all but the manifest: the shards of the ranks, then the others
+};
+
+std::string to_json(const Manifest& manifest);
+
+/// Throws ModelFileError, starting with `where`: damaged, of a newer format, files that no checkpoint has or that are
+/// listed twice, shards or texts that are missing.
+Manifest parse_manifest(std::string_view json, const std::string& where);
+
+}  // namespace fpdist::checkpoint
