@@ -10,6 +10,8 @@ fi
 export OMPI_MCA_rmaps_base_oversubscribe=1
 # One rank, one thread: threads of several ranks on one core only wait for each other.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+# Threads that wait spin for a moment only: whoever else needs the core gets it. gcc's OpenMP reads this as it starts.
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
 # ccache needs a folder even where HOME is not set.
 if [ -z "${HOME:-}" ] && [ -z "${CCACHE_DIR:-}" ]; then
   CCACHE_DIR="${TMPDIR:-/tmp}/fpdist-ccache-$(id -u)"

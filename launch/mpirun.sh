@@ -15,7 +15,7 @@ slots=$(sed -e 's/#.*//' "$hostfile" | awk 'NF { n = 1; for (i = 2; i <= NF; ++i
 ((slots > 0)) || { echo "mpirun.sh: $hostfile names no host" >&2 && exit 2; }
 # What the other hosts must know too.
 settings=()
-while IFS='=' read -r name _; do settings+=(-x "$name"); done < <(env | grep -E '^(NCCL_|UCX_|OMP_NUM_THREADS=|LD_LIBRARY_PATH=)')
+while IFS='=' read -r name _; do settings+=(-x "$name"); done < <(env | grep -E '^(NCCL_|UCX_|OMP_NUM_THREADS=|GOMP_SPINCOUNT=|LD_LIBRARY_PATH=)')
 # slot: fill a host before the next, so that neighbours (tp) are together. numa: a rank keeps to one NUMA domain.
 exec mpirun -np "$slots" --hostfile "$hostfile" --map-by slot --bind-to numa "${settings[@]}" \
   "${FPDIST_BIN:-build/release/bin}/fpdist_train" "$@"

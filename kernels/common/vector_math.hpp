@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define FPDIST_CPU_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
@@ -36,5 +37,30 @@ __attribute__((always_inline)) inline float vector_exp(float x) {
   return x < -87.0f ? 0.0f : p * std::bit_cast<float>(exponent);
 }
 inline double vector_exp(double x) { return std::exp(x); }
+
+/// An element as it lies in memory, bfloat16 by its bits, which loops can convert side by side.
+template <typename T>
+using Stored = std::conditional_t<std::is_same_v<T, float> || std::is_same_v<T, double>, T, uint16_t>;
+/// What it adds up in.
+template <typename S>
+using Summed = std::conditional_t<std::is_same_v<S, double>, double, float>;
+
+__attribute__((always_inline)) inline float loaded(float x) { return x; }
+__attribute__((always_inline)) inline double loaded(double x) { return x; }
+__attribute__((always_inline)) inline float loaded(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
+/// To the nearest, ties to even; what is not a number stays none.
+template <typename S, typename A>
+__attribute__((always_inline)) inline S stored(A x) {
+  if constexpr (std::is_same_v<S, uint16_t>) {
+    const auto bits = std::bit_cast<uint32_t>(x);
+    const uint32_t nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return static_cast<uint16_t>(x != x ? 0x7fc0 : nearest);
+  } else {
+    return x;
+  }
+}
 
 }  // namespace fpdist::kernels

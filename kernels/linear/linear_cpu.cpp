@@ -3,6 +3,7 @@
 #include <torch/library.h>
 
 #include "kernels/common/checks.hpp"
+#include "kernels/linear/host_product.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/linear/linear_composed.hpp"
 
@@ -25,9 +26,8 @@ at::Tensor backward_input_cpu(const at::Tensor& grad_out, const at::Tensor& weig
 
 void backward_weight_cpu(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight, bool accumulates) {
   check_linear_backward_weight(grad_out, x, grad_weight);
-  const auto dtype = grad_weight.scalar_type();
   if (!accumulates) grad_weight.zero_();  // not beta = 0, for which BLAS may take another way to other bits
-  grad_weight.addmm_(grad_out.to(dtype).t(), x.to(dtype));
+  host_product(grad_out, true, x, false, grad_weight, /*accumulates=*/true);
 }
 
 void backward_weight_bias_cpu(const at::Tensor& grad_out, const at::Tensor& x, at::Tensor& grad_weight,

@@ -27,10 +27,6 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob(
 
 KeptLogprob keeping_logprob(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
                             const at::Tensor& target, double temperature, bool is_relative) {
-  if (!hidden.is_cuda()) {
-    const auto [logit, lse, entropy, best, argmax] = partial_logprob(hidden, weight, score_row, target, temperature);
-    return {is_relative ? logit - lse.index_select(0, score_row) : logit, lse, entropy, best, argmax, {}};
-  }
   static const auto op = find_operator<FlatKeepingLogprob>("fpdist::keeping_logprob");
   const auto [logit, lse, entropy, best, argmax, logits] =
       op.call(hidden, weight, score_row, target, temperature, is_relative);
@@ -91,6 +87,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob_meta
   return {logp, entropy, argmax, lse};
 }
 
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> keeping_logprob_meta(
+    const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
+    double temperature, bool) {
+  const auto [logit, lse, entropy, best, argmax] = partial_logprob_meta(hidden, weight, score_row, target, temperature);
+  return {logit, lse, entropy, best, argmax, wide_like(hidden, {0})};  // what is kept is each device's own affair
+}
+
 at::Tensor selected_logprob_backward_meta(const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
                                           const at::Tensor& hidden, const at::Tensor& weight,
                                           const at::Tensor& score_row, const at::Tensor& target, const at::Tensor&,
@@ -113,6 +116,9 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
       "selected_logprob(Tensor hidden, Tensor weight, Tensor score_row, Tensor target, float temperature=1.0,"
       " Tensor? weight_main_grad=None) -> (Tensor logp, Tensor entropy, Tensor argmax, Tensor lse)");
   m.def(
+      "keeping_logprob(Tensor hidden, Tensor weight, Tensor score_row, Tensor target, float temperature,"
+      " bool is_relative) -> (Tensor logit, Tensor lse, Tensor entropy, Tensor best, Tensor argmax, Tensor logits)");
+  m.def(
       "selected_logprob_backward(Tensor? grad_logp, Tensor? grad_entropy, Tensor hidden, Tensor weight,"
       " Tensor score_row, Tensor target, Tensor lse, Tensor entropy, float temperature, Tensor(a!)? grad_weight,"
       " bool accumulates=True, Tensor(b!)? logits=None) -> Tensor");
@@ -121,5 +127,6 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
 TORCH_LIBRARY_IMPL(fpdist, Meta, m) {
   m.impl("partial_logprob", fpdist::kernels::partial_logprob_meta);
   m.impl("selected_logprob", fpdist::kernels::selected_logprob_meta);
+  m.impl("keeping_logprob", fpdist::kernels::keeping_logprob_meta);
   m.impl("selected_logprob_backward", fpdist::kernels::selected_logprob_backward_meta);
 }

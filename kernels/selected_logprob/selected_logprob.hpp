@@ -28,8 +28,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob(
     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
     double temperature, const std::optional<at::Tensor>& weight_main_grad);
 
-/// partial_logprob's results, or log-probabilities in place of the logits, and on a GPU also what a backward that comes
-/// soon need not make again.
+/// partial_logprob's results, or log-probabilities in place of the logits, and what a backward that comes soon need not
+/// make again.
 struct KeptLogprob {
   at::Tensor logit, lse, entropy, best, argmax;
   at::Tensor logits;  ///< for selected_logprob_backward of the same rows to use up; undefined where nothing is kept
@@ -48,7 +48,7 @@ at::Tensor selected_logprob_backward(const std::optional<at::Tensor>& grad_logp,
                                      const std::optional<at::Tensor>& grad_weight, bool accumulates = true,
                                      const std::optional<at::Tensor>& logits = std::nullopt);
 
-/// The operator behind keeping_logprob, defined where it is implemented; the logits are empty where nothing is kept.
+/// The operator behind keeping_logprob; the logits are empty where nothing is kept.
 using FlatKeepingLogprob = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>(
     const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
     double temperature, bool is_relative);

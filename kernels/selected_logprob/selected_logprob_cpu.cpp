@@ -1,4 +1,5 @@
-// CPU twin of selected_logprob.
+// CPU twin of selected_logprob: chunks of logits, bfloat16's by products that add up in float32, each row of which is
+// reduced, or turned into its gradient, in one go.
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
@@ -6,19 +7,26 @@
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "kernels/common/checks.hpp"
+#include "kernels/common/stored.hpp"
+#include "kernels/linear/host_product.hpp"
+#include "kernels/selected_logprob/chunked_logprob.hpp"
+#include "kernels/selected_logprob/row_gradient.hpp"
 #include "kernels/selected_logprob/row_statistics.hpp"
 #include "kernels/selected_logprob/selected_logprob.hpp"
 
 namespace fpdist::kernels {
 namespace {
 
-constexpr int64_t kChunkBytes = 32 << 20;  // of logits alive at a time
+// Of logits alive at a time. What backward finds still there it does not make again: 4,096 rows of a vocabulary of
+// 8,192.
+constexpr int64_t kHostChunkBytes = int64_t{128} << 20;
 constexpr const char* kName = "selected_logprob";
 
-void check_arguments(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
-                     const at::Tensor& target, double temperature) {
+LogitScores scores_of(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
+                      const at::Tensor& target, double temperature) {
   check_selected_logprob(hidden, weight, score_row, target, temperature);
   const int64_t rows = hidden.size(0), vocabulary = weight.size(0), scores = score_row.size(0);
   const at::Tensor row = score_row.contiguous(), token = target.contiguous();
@@ -30,61 +38,106 @@ void check_arguments(const at::Tensor& hidden, const at::Tensor& weight, const a
     check(t[s] >= -1 && t[s] < vocabulary, kName, ": target[", s, "] = ", t[s], " is outside [0, ", vocabulary,
           ") and not -1 (no column)");
   }
+  return {.row = row, .target = token, .temperature = temperature};
 }
 
-/// Walks the rows in chunks: visit(row begin, row end, score begin, score end).
+/// visit(row of the logits, its first score, behind its last) for every row, on several threads.
 template <typename Visit>
-void for_chunks(int64_t rows, int64_t vocabulary, int64_t element_bytes, const at::Tensor& score_row, Visit visit) {
-  const at::Tensor row = score_row.contiguous();
-  const int64_t* first = row.const_data_ptr<int64_t>();
-  const int64_t* last = first + row.numel();
-  const int64_t step = std::max<int64_t>(1, kChunkBytes / std::max<int64_t>(1, vocabulary * element_bytes));
-  for (int64_t begin = 0, score = 0; begin < rows; begin += step) {
-    const int64_t end = std::min(rows, begin + step);
-    const int64_t score_end = std::lower_bound(first + score, last, end) - first;
-    visit(begin, end, score, score_end);
-    score = score_end;
+void for_rows(const at::Tensor& logits, const LogitScores& scores, Visit visit) {
+  const int64_t* row_of = scores.row.const_data_ptr<int64_t>();
+  const int64_t* end = row_of + scores.row.numel();
+  at::parallel_for(0, logits.size(0), 1, [&](int64_t begin, int64_t stop) {
+    const int64_t* score = std::lower_bound(row_of, end, scores.first_row + begin);
+    for (int64_t row = begin; row < stop; ++row) {
+      const int64_t* first = score;
+      while (score != end && *score == scores.first_row + row) ++score;
+      visit(row, first - row_of, score - row_of);
+    }
+  });
+}
+
+template <typename A>
+void statistics(const at::Tensor& logits, const LogitScores& scores, LogitResults& results) {
+  const A* all = logits.const_data_ptr<A>();
+  const int64_t* target = scores.target.const_data_ptr<int64_t>();
+  A *logit = results.logit.mutable_data_ptr<A>(), *lse = results.lse.mutable_data_ptr<A>();
+  A *entropy = results.entropy.mutable_data_ptr<A>(), *best = results.best.mutable_data_ptr<A>();
+  int64_t* argmax = results.argmax.mutable_data_ptr<int64_t>();
+  const auto factor = static_cast<A>(1 / scores.temperature);
+  for_rows(logits, scores, [&](int64_t row, int64_t first, int64_t last) {
+    const A* here = all + row * logits.stride(0);
+    const RowStatistics of_row = row_statistics(here, logits.size(1), factor);
+    const int64_t to = scores.first_row + row;
+    lse[to] = static_cast<A>(of_row.lse), entropy[to] = static_cast<A>(of_row.entropy);
+    best[to] = static_cast<A>(of_row.best), argmax[to] = of_row.argmax;
+    for (int64_t s = first; s < last; ++s) {
+      const A own = target[s] < 0 ? -std::numeric_limits<A>::infinity() : here[target[s]] * factor;
+      logit[s] = results.is_relative ? own - lse[to] : own;
+    }
+  });
+}
+
+void host_statistics(at::Tensor& logits, const LogitScores& scores, LogitResults& results) {
+  AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), kName, [&] { statistics<scalar_t>(logits, scores, results); });
+}
+
+/// Of one row: its scores' logits, targets and gradients. They come in any order and may share a column.
+template <typename A, typename S>
+void add_scores(const A* logits, const RowTerms<A>& row, const int64_t* target, const A* grad, int64_t scores,
+                S* gradient) {
+  for (int64_t s = 0; s < scores; ++s) {
+    if (target[s] < 0 || std::find(target, target + s, target[s]) != target + s) continue;
+    A own = 0;
+    for (int64_t t = s; t < scores; ++t)
+      if (target[t] == target[s]) own += grad[t];
+    gradient[target[s]] = stored<S>(column_gradient(logits[s], row, own));
   }
 }
+
+template <typename S, typename A>
+void gradient(const at::Tensor& logits, const LogitScores& scores, const LogitGradients& of, const at::Tensor& to) {
+  const A* all = logits.const_data_ptr<A>();
+  const A *lse = of.lse.const_data_ptr<A>(), *entropy = of.row_entropy.const_data_ptr<A>();
+  const A* of_logp = of.logp ? of.logp->const_data_ptr<A>() : nullptr;
+  const A* of_entropy = of.entropy ? of.entropy->const_data_ptr<A>() : nullptr;
+  const int64_t* target = scores.target.const_data_ptr<int64_t>();
+  for_rows(logits, scores, [&](int64_t row, int64_t first, int64_t last) {
+    const int64_t from = scores.first_row + row;
+    RowTerms<A> made{.factor = static_cast<A>(1 / scores.temperature),
+                     .lse = lse[from],
+                     .entropy = entropy[from],
+                     .logp = 0,
+                     .of_entropy = of_entropy ? of_entropy[from] : A(0)};
+    for (int64_t s = first; of_logp && s < last; ++s) made.logp += of_logp[s];
+    const A* here = all + row * logits.stride(0);
+    S* there = mutable_data<S>(to) + row * to.stride(0);
+    std::vector<A> own_logits;  // gone where the gradient takes their place
+    for (int64_t s = first; of_logp && s < last; ++s) own_logits.push_back(target[s] < 0 ? A(0) : here[target[s]]);
+    row_gradient(here, logits.size(1), made, there);
+    if (of_logp) add_scores(own_logits.data(), made, target + first, of_logp + first, last - first, there);
+  });
+}
+
+at::Tensor host_gradient(at::Tensor& logits, const LogitScores& scores, const LogitGradients& of,
+                         at::ScalarType dtype) {
+  if (logits.scalar_type() == at::kDouble) return gradient<double, double>(logits, scores, of, logits), logits;
+  if (dtype == at::kFloat) return gradient<float, float>(logits, scores, of, logits), logits;
+  at::Tensor rounded = at::empty(logits.sizes(), logits.options().dtype(dtype));
+  gradient<uint16_t, float>(logits, scores, of, rounded);
+  return rounded;
+}
+
+const ChunkWork kWork{
+    .product = host_product, .statistics = host_statistics, .gradient = host_gradient, .bytes = kHostChunkBytes};
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> partial_cpu(const at::Tensor& hidden,
                                                                                    const at::Tensor& weight,
                                                                                    const at::Tensor& score_row,
                                                                                    const at::Tensor& target,
                                                                                    double temperature) {
-  check_arguments(hidden, weight, score_row, target, temperature);
-  const auto dtype = accumulate_dtype_of(hidden.scalar_type());
-  const int64_t rows = hidden.size(0), vocabulary = weight.size(0);
-  const auto options = hidden.options().dtype(dtype);
-  at::Tensor logit = at::empty({score_row.size(0)}, options), lse = at::empty({rows}, options);
-  at::Tensor entropy = at::empty({rows}, options), best = at::empty({rows}, options);
-  at::Tensor argmax = at::empty({rows}, options.dtype(at::kLong));
-  const at::Tensor h = hidden.to(dtype), w = weight.to(dtype).t();
-  const at::Tensor row = score_row.contiguous(), token = target.contiguous();
-  const int64_t *row_of = row.const_data_ptr<int64_t>(), *token_of = token.const_data_ptr<int64_t>();
-  AT_DISPATCH_FLOATING_TYPES(dtype, "partial_logprob", [&] {
-    scalar_t *logit_of = logit.mutable_data_ptr<scalar_t>(), *lses = lse.mutable_data_ptr<scalar_t>();
-    scalar_t *entropies = entropy.mutable_data_ptr<scalar_t>(), *bests = best.mutable_data_ptr<scalar_t>();
-    int64_t* argmaxes = argmax.mutable_data_ptr<int64_t>();
-    const auto factor = static_cast<scalar_t>(1 / temperature);
-    for_chunks(rows, vocabulary, sizeof(scalar_t), row, [&](int64_t begin, int64_t end, int64_t score, int64_t stop) {
-      const at::Tensor logits = at::mm(h.slice(0, begin, end), w);
-      const scalar_t* chunk = logits.const_data_ptr<scalar_t>();
-      at::parallel_for(begin, end, 1, [&](int64_t first, int64_t last) {
-        for (int64_t r = first; r < last; ++r) {
-          const RowStatistics of_row = row_statistics(chunk + (r - begin) * vocabulary, vocabulary, factor);
-          lses[r] = static_cast<scalar_t>(of_row.lse);
-          entropies[r] = static_cast<scalar_t>(of_row.entropy);
-          bests[r] = static_cast<scalar_t>(of_row.best);
-          argmaxes[r] = of_row.argmax;
-        }
-      });
-      for (int64_t s = score; s < stop; ++s)
-        logit_of[s] = token_of[s] < 0 ? -std::numeric_limits<scalar_t>::infinity()
-                                      : chunk[(row_of[s] - begin) * vocabulary + token_of[s]] * factor;
-    });
-  });
-  return {logit, lse, entropy, best, argmax};
+  const LogitScores scores = scores_of(hidden, weight, score_row, target, temperature);
+  const LogitResults made = chunked_logprob(hidden, weight, scores, /*is_relative=*/false, kWork).results;
+  return {made.logit, made.lse, made.entropy, made.best, made.argmax};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cpu(const at::Tensor& hidden,
@@ -92,44 +145,33 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward_cpu(const at:
                                                                        const at::Tensor& score_row,
                                                                        const at::Tensor& target, double temperature,
                                                                        const std::optional<at::Tensor>&) {
-  const auto [logit, lse, entropy, best, argmax] = partial_cpu(hidden, weight, score_row, target, temperature);
-  return {logit - lse.index_select(0, score_row), entropy, argmax, lse};
+  const LogitScores scores = scores_of(hidden, weight, score_row, target, temperature);
+  const LogitResults made = chunked_logprob(hidden, weight, scores, /*is_relative=*/true, kWork).results;
+  return {made.logit, made.entropy, made.argmax, made.lse};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> keeping_cpu(
+    const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row, const at::Tensor& target,
+    double temperature, bool is_relative) {
+  const LogitScores scores = scores_of(hidden, weight, score_row, target, temperature);
+  const auto [made, memory] = chunked_logprob(hidden, weight, scores, is_relative, kWork);
+  const at::Tensor logits = memory.defined() ? memory : at::empty({0}, made.lse.options());
+  return {made.logit, made.lse, made.entropy, made.best, made.argmax, logits};
 }
 
 at::Tensor backward_cpu(const std::optional<at::Tensor>& grad_logp, const std::optional<at::Tensor>& grad_entropy,
                         const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& score_row,
                         const at::Tensor& target, const at::Tensor& lse, const at::Tensor& entropy, double temperature,
                         const std::optional<at::Tensor>& grad_weight, bool accumulates,
-                        const std::optional<at::Tensor>&) {
-  check_arguments(hidden, weight, score_row, target, temperature);
-  const auto dtype = accumulate_dtype_of(hidden.scalar_type());
+                        const std::optional<at::Tensor>& logits) {
+  const LogitScores scores = scores_of(hidden, weight, score_row, target, temperature);
   check_main_grad(grad_weight, weight);
-  at::Tensor dw = grad_weight.value_or(at::Tensor());
-  if (dw.defined() && !accumulates) dw.zero_();
-  const at::Tensor h = hidden.to(dtype), w = weight.to(dtype);
-  at::Tensor dh = at::zeros(hidden.sizes(), h.options());
-  for_chunks(
-      hidden.size(0), weight.size(0), h.element_size(), score_row, [&](int64_t b, int64_t e, int64_t s, int64_t t) {
-        const at::Tensor h_chunk = h.slice(0, b, e), lse_chunk = lse.slice(0, b, e).unsqueeze(1);
-        at::Tensor d = at::mm(h_chunk, w.t()).div_(temperature).sub_(lse_chunk);  // log p
-        const at::Tensor row = score_row.slice(0, s, t) - b, token = target.slice(0, s, t);
-        at::Tensor row_grad = at::zeros({e - b}, h.options());
-        if (grad_logp) row_grad.index_add_(0, row, grad_logp->slice(0, s, t));
-        at::Tensor factor = row_grad.unsqueeze(1).neg();
-        if (grad_entropy) {
-          factor = factor - grad_entropy->slice(0, b, e).unsqueeze(1) * (d + entropy.slice(0, b, e).unsqueeze(1));
-        }
-        d.exp_().mul_(factor);
-        if (grad_logp) {
-          const at::Tensor own = token.ge(0).nonzero().squeeze(1);
-          d.index_put_({row.index_select(0, own), token.index_select(0, own)},
-                       grad_logp->slice(0, s, t).index_select(0, own), /*accumulate=*/true);
-        }
-        d.div_(temperature);
-        dh.slice(0, b, e).copy_(at::mm(d, w));
-        if (dw.defined()) dw.addmm_(d.t(), h_chunk);
-      });
-  return dh.to(hidden.scalar_type());
+  const auto dense = [](const std::optional<at::Tensor>& x) { return x ? std::optional(x->contiguous()) : x; };
+  const LogitGradients of{.logp = dense(grad_logp),
+                          .entropy = dense(grad_entropy),
+                          .lse = lse.contiguous(),
+                          .row_entropy = entropy.contiguous()};
+  return chunked_logprob_backward(of, hidden, weight, scores, grad_weight, accumulates, kWork, logits);
 }
 
 }  // namespace
@@ -139,4 +181,5 @@ TORCH_LIBRARY_IMPL(fpdist, CPU, m) {
   m.impl("partial_logprob", fpdist::kernels::partial_cpu);
   m.impl("selected_logprob", fpdist::kernels::forward_cpu);
   m.impl("selected_logprob_backward", fpdist::kernels::backward_cpu);
+  m.impl("keeping_logprob", fpdist::kernels::keeping_cpu);
 }

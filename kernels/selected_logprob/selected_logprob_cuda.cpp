@@ -124,9 +124,6 @@ at::Tensor backward_cuda(const std::optional<at::Tensor>& grad_logp, const std::
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
   m.def(
-      "keeping_logprob(Tensor hidden, Tensor weight, Tensor score_row, Tensor target, float temperature,"
-      " bool is_relative) -> (Tensor logit, Tensor lse, Tensor entropy, Tensor best, Tensor argmax, Tensor logits)");
-  m.def(
       "logit_statistics(Tensor logits, Tensor row, Tensor target, int first_row, float temperature, Tensor(a!) logit,"
       " Tensor(b!) lse, Tensor(c!) entropy, Tensor(d!) best, Tensor(e!) argmax, bool is_relative) -> ()");
   m.def(

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "kernels/common/checks.hpp"
+#include "kernels/common/stored.hpp"
 #include "kernels/swiglu/swiglu.hpp"
 #include "kernels/swiglu/swiglu_loops.hpp"
 
@@ -17,35 +18,33 @@ constexpr int64_t kElementsPerTask = 16384;
 
 at::Tensor swiglu_cpu(const at::Tensor& gate, const at::Tensor& up) {
   check_swiglu(gate, up);
-  const auto dtype = accumulate_dtype_of(gate.scalar_type());
-  const at::Tensor g = gate.to(dtype).contiguous(), u = up.to(dtype).contiguous();
+  const at::Tensor g = gate.contiguous(), u = up.contiguous();
   at::Tensor y = at::empty_like(g);
-  AT_DISPATCH_FLOATING_TYPES(dtype, "swiglu", [&] {
-    const scalar_t *from_g = g.const_data_ptr<scalar_t>(), *from_u = u.const_data_ptr<scalar_t>();
-    scalar_t* to = y.mutable_data_ptr<scalar_t>();
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, g.scalar_type(), "swiglu", [&] {
+    using S = Stored<scalar_t>;
+    const S *from_g = data<S>(g), *from_u = data<S>(u);
+    S* to = mutable_data<S>(y);
     at::parallel_for(0, g.numel(), kElementsPerTask, [&](int64_t begin, int64_t end) {
       swiglu_loop(from_g + begin, from_u + begin, to + begin, end - begin);
     });
   });
-  return y.to(gate.scalar_type());
+  return y;
 }
 
 std::tuple<at::Tensor, at::Tensor> swiglu_backward_cpu(const at::Tensor& grad_out, const at::Tensor& gate,
                                                        const at::Tensor& up) {
   check_swiglu_backward(grad_out, gate, up);
-  const auto dtype = accumulate_dtype_of(gate.scalar_type());
-  const at::Tensor g = gate.to(dtype).contiguous(), u = up.to(dtype).contiguous();
-  const at::Tensor dy = grad_out.to(dtype).contiguous();
+  const at::Tensor g = gate.contiguous(), u = up.contiguous(), dy = grad_out.contiguous();
   at::Tensor dg = at::empty_like(g), du = at::empty_like(g);
-  AT_DISPATCH_FLOATING_TYPES(dtype, "swiglu_backward", [&] {
-    const scalar_t *from_g = g.const_data_ptr<scalar_t>(), *from_u = u.const_data_ptr<scalar_t>();
-    const scalar_t* grad = dy.const_data_ptr<scalar_t>();
-    scalar_t *to_g = dg.mutable_data_ptr<scalar_t>(), *to_u = du.mutable_data_ptr<scalar_t>();
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, g.scalar_type(), "swiglu_backward", [&] {
+    using S = Stored<scalar_t>;
+    const S *from_g = data<S>(g), *from_u = data<S>(u), *grad = data<S>(dy);
+    S *to_g = mutable_data<S>(dg), *to_u = mutable_data<S>(du);
     at::parallel_for(0, g.numel(), kElementsPerTask, [&](int64_t begin, int64_t end) {
       swiglu_backward_loop(grad + begin, from_g + begin, from_u + begin, to_g + begin, to_u + begin, end - begin);
     });
   });
-  return {dg.to(gate.scalar_type()), du.to(gate.scalar_type())};
+  return {dg, du};
 }
 
 }  // namespace

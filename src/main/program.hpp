@@ -35,7 +35,7 @@ void check_launch(const comm::World& world);
 int usable_cores();
 
 /// Before World: lets MPI yield when a host has more ranks than cores (else a barrier spins for milliseconds), and
-/// gives each rank its share of the cores.
+/// gives each rank its share of the cores. Memory once taken stays with the process.
 void prepare_environment();
 
 /// Runs `body`, prints what it throws once per job and returns the exit code; ends the whole job when `world` is given.

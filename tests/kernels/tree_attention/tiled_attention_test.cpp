@@ -67,10 +67,10 @@ TEST_F(TiledAttention, IsThatOfFloat64AndNoWorseThanTorchs) {
       const at::Tensor &theirs = torchs[i == 0 ? 0 : i - 1], error = here(own[i]).to(at::kDouble) - exact[i];
       EXPECT_LT(error.norm().item<double>(), 2 * (theirs - exact[i]).norm().item<double>()) << "result " << i;
       EXPECT_LT(test::relative_error(here(own[i]), exact[i]),
-                test::tolerance(i == 0 ? Made::kAttention : Made::kAttentionGradient, at::kBFloat16, test::where()))
+                test::tolerance(i == 0 ? Made::kAttention : Made::kAttentionGradient, at::kBFloat16))
           << "result " << i;
     }
-    EXPECT_LT(test::relative_error(here(own[1]), exact[1]), test::tolerance(Made::kSum, at::kBFloat16, test::where()));
+    EXPECT_LT(test::relative_error(here(own[1]), exact[1]), test::tolerance(Made::kSum, at::kBFloat16));
   }
 }
 
@@ -123,7 +123,7 @@ TEST_F(TiledAttention, PartsOfTheKeysAddUpToAllOfThem) {
   AttentionOutput merged = tiled_attention(parts[0].first, parts[0].second, options);
   merge_attention(merged, tiled_attention(parts[1].first, parts[1].second, options));
   const auto near = [](const at::Tensor& own, const at::Tensor& right, Made made) {
-    EXPECT_LT(test::relative_error(here(own), here(right)), test::tolerance(made, at::kBFloat16, test::where()));
+    EXPECT_LT(test::relative_error(here(own), here(right)), test::tolerance(made, at::kBFloat16));
   };
   near(merged.out, whole[0], Made::kAttention), near(merged.lse, whole[1], Made::kSum);
   at::Tensor dq = at::zeros_like(whole[2]);
@@ -142,7 +142,7 @@ TEST_F(TiledAttention, RoundsItsResultsWhereAsked) {
   for (const size_t i : {2, 3, 4}) {
     EXPECT_EQ(rounded[i].scalar_type(), at::kBFloat16);
     EXPECT_LT(test::relative_error(here(rounded[i]), here(wide[i])),
-              test::tolerance(Made::kAttentionGradient, at::kBFloat16, test::where()));
+              test::tolerance(Made::kAttentionGradient, at::kBFloat16));
   }
 }
 

@@ -21,7 +21,4 @@ inline at::Tensor here(const at::Tensor& result) {
   return result.to(at::kCPU);
 }
 
-/// How far a result from there may be from float64.
-inline double tolerance(Made made, at::ScalarType dtype = at::kDouble) { return tolerance(made, dtype, where()); }
-
 }  // namespace fpdist::test

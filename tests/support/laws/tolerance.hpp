@@ -17,7 +17,7 @@ enum class Made {
   kHeadGradient,       ///< its main grad, in the accumulation dtype
 };
 
-inline double bfloat16_tolerance(Made made, bool is_cpu) {
+inline double bfloat16_tolerance(Made made) {
   // bfloat16 keeps 8 bits: one rounding is 2^-9 of an element at most. Inputs are exact; sums are of float32.
   constexpr double kRounding = 1.0 / 512;
   switch (made) {
@@ -35,15 +35,14 @@ inline double bfloat16_tolerance(Made made, bool is_cpu) {
       return 16 * kRounding;
     case Made::kHiddenGradient:
     case Made::kHeadGradient:
-      // A GPU rounds the gradient of the logits for its two products: 2^-9 of the largest in some 30 terms of either
-      // sign. The twin rounds d_hidden alone, once.
-      if (!is_cpu) return 4 * kRounding;
-      return made == Made::kHiddenGradient ? 2 * kRounding : 1e-5;
+      // The gradient of the logits is rounded for its two products: 2^-9 of the largest in some 30 terms of either
+      // sign.
+      return 4 * kRounding;
   }
   return 0;
 }
 
-inline double tolerance(Made made, at::ScalarType dtype, at::Device device) {
+inline double tolerance(Made made, at::ScalarType dtype = at::kDouble) {
   switch (dtype) {
     case at::kDouble:
       // 2^-53 a rounding: a few in an element, some hundred in a sum, whose order is each device's own.
@@ -52,7 +51,7 @@ inline double tolerance(Made made, at::ScalarType dtype, at::Device device) {
       // 2^-24 likewise. No device may fall to TF32, which keeps 11 bits and would miss these by a factor of 50.
       return made == Made::kElement ? 1e-6 : 1e-5;
     default:
-      return bfloat16_tolerance(made, device.is_cpu());
+      return bfloat16_tolerance(made);
   }
 }
 

@@ -66,6 +66,9 @@ class Exported : public ::testing::Test {
 };
 
 TEST_F(Exported, MastersComeOutOfABfloat16RunOnEveryMesh) {
+  // Where gradients are no more than their rounding AdamW may go either way: three steps of the learning rate and a
+  // bit.
+  constexpr double kMostApart = 2 * 3 * 1.1e-4;
   Config config = config_of(DType::kBFloat16, "float32", 1e-4);
   const Tensors wide = weights_after(config, 1);
   EXPECT_EQ(dtype_in_config(), "float32");
@@ -87,7 +90,8 @@ TEST_F(Exported, MastersComeOutOfABfloat16RunOnEveryMesh) {
     SCOPED_TRACE(::testing::Message() << "dp " << dp << " pp " << pp << " tp " << tp);
     config.parallel.dp = dp, config.parallel.pp = pp, config.parallel.tp = tp;
     for (const auto& [name, value] : weights_after(config, dp * pp * tp))
-      EXPECT_TRUE(at::allclose(value, wide.at(name), 1e-3, 5e-4)) << name;  // steps of 1e-4, sums in another order
+      EXPECT_TRUE(at::allclose(value, wide.at(name), 1e-3, kMostApart))
+          << name;  // steps of 1e-4, sums in another order
   }
 }
 
