@@ -121,20 +121,21 @@ TEST(TrainingState, OneTensorIsInMemoryWhereTheyAreFetched) {
 TEST(TrainingState, ValuesThatDoNotFitTheirRegionsAreRefusedAndLeaveNothing) {
   const Scratch scratch;
   const Region six{.shape = {2, 3}, .size = 6};
-  const auto refused = [&](const StatePiece& piece) {
-    EXPECT_THROW(write_state_shard(scratch / "checkpoint-1", 0, 1, std::vector{piece}), ShapeError);
+  const auto refused = [&](const Region& region, const at::Tensor& value) {
+    const StatePiece piece{"w", region, value};
+    EXPECT_THROW(write_state_shard(scratch / "checkpoint-1", 0, 1, {&piece, 1}), ShapeError);
     discard_state(scratch / "checkpoint-1");
     EXPECT_TRUE(names_in(scratch.path()).empty());
   };
-  refused({"w", six, {}});
-  refused({"w", six, at::ones({5})});
-  refused({"w", six, at::ones({2, 3})});
-  refused({"w", six, at::ones({12}).slice(0, 0, 12, 2)});
-  refused({"w", {.shape = {2, 3}, .size = 7}, at::ones({7})});
-  refused({"w", {.shape = {2, 3}, .dim = 1, .from = 2, .extent = 2, .size = 4}, at::ones({4})});
-  refused({"w", {.shape = {-2, 3}, .size = 0}, at::ones({0})});
-  refused({"w", {.shape = std::vector<int64_t>(9, int64_t{1} << 40), .size = 1}, at::ones({1})});
-  refused({"w", {.shape = {1}, .size = 1}, at::ones({1}, at::kComplexFloat)});
+  refused(six, {});
+  refused(six, at::ones({5}));
+  refused(six, at::ones({2, 3}));
+  refused(six, at::ones({12}).slice(0, 0, 12, 2));
+  refused({.shape = {2, 3}, .size = 7}, at::ones({7}));
+  refused({.shape = {2, 3}, .dim = 1, .from = 2, .extent = 2, .size = 4}, at::ones({4}));
+  refused({.shape = {-2, 3}, .size = 0}, at::ones({0}));
+  refused({.shape = std::vector<int64_t>(9, int64_t{1} << 40), .size = 1}, at::ones({1}));
+  refused({.shape = {1}, .size = 1}, at::ones({1}, at::kComplexFloat));
 }
 
 TEST(FindStates, NewestFirstWithTheFaultOfEach) {
