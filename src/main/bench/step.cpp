@@ -1,7 +1,8 @@
 // fpdist_bench step: forward and backward of one GRPO group on a model shape with random weights, every shared token
 // once against every sample for itself: what sharing buys of what it could. Both arms in turn in every round; layouts
 // are made before. `bound`: floating point operations unshared / shared of linear layers and attention; with the head,
-// which sharing does not touch, `bound_with_head`.
+// which sharing does not touch, `bound_with_head`. Beside the clock's time the processor's own, of the process, and
+// `others`: the part of the processors that other processes used meanwhile.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -11,6 +12,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/core/words.hpp"
 #include "src/main/bench/bench.hpp"
+#include "src/main/bench/cpu_time.hpp"
 #include "src/main/bench/model_shape.hpp"
 #include "src/main/bench/peak_memory.hpp"
 #include "src/main/bench/step_model.hpp"
@@ -31,18 +33,20 @@ struct Options {
 
 struct Arm {
   StepModel::Pass pass;
-  std::vector<double> seconds;
+  std::vector<double> seconds, cpu_seconds;
   int64_t peak_bytes = 0;
 };
 
 void time_round(StepModel& model, comm::Device& device, Arm& arm, bool counts) {
   reset_peak_memory(device);
+  const double cpu = process_cpu_seconds();
   device.mark();
   model.run(arm.pass);
   device.mark();
   const double seconds = device.seconds().back();
   if (!counts) return;
   arm.seconds.push_back(seconds);
+  arm.cpu_seconds.push_back(process_cpu_seconds() - cpu);
   arm.peak_bytes = std::max(arm.peak_bytes, peak_memory(device));
 }
 
@@ -52,9 +56,10 @@ nlohmann::ordered_json measure(StepModel& model, comm::Device& device, const Ste
   // The tree is one pack; without sharing a pack holds at least one sample.
   const int64_t tree_rows = cell.prompt + cell.group * cell.completion, sample_rows = cell.prompt + cell.completion;
   const int64_t unshared_rows = options.unshared_tokens > 0 ? options.unshared_tokens : options.max_tokens;
-  Arm shared{.pass = model.make_pass(group, true, std::max(options.max_tokens, tree_rows)), .seconds = {}};
-  Arm unshared{.pass = model.make_pass(group, false, std::max(unshared_rows, sample_rows)), .seconds = {}};
+  Arm shared{.pass = model.make_pass(group, true, std::max(options.max_tokens, tree_rows)), .seconds = {}, .cpu_seconds = {}};
+  Arm unshared{.pass = model.make_pass(group, false, std::max(unshared_rows, sample_rows)), .seconds = {}, .cpu_seconds = {}};
   std::vector<double> speedup;
+  const CpuUse use;
   for (int64_t round = -1; round < options.rounds; ++round) {  // the first is a warm-up
     time_round(model, device, shared, round >= 0);
     time_round(model, device, unshared, round >= 0);
@@ -71,6 +76,9 @@ nlohmann::ordered_json measure(StepModel& model, comm::Device& device, const Ste
           {"tokens_computed", shared.pass.totals.tokens_computed},
           {"shared_seconds", seconds},
           {"unshared_seconds", seconds_unshared},
+          {"shared_cpu_seconds", median(shared.cpu_seconds)},
+          {"unshared_cpu_seconds", median(unshared.cpu_seconds)},
+          {"others_share", use.since().others},
           {"speedup", median(speedup)},
           {"bound", bound},
           {"of_bound", median(speedup) / bound},
@@ -96,6 +104,8 @@ void run(comm::World& world, const Options& options, const arch::Model& config, 
                {"group", "G", 4},
                {"shared_seconds", "shared s", 11, 4},
                {"unshared_seconds", "unshared s", 12, 4},
+               {"shared_cpu_seconds", "CPU s", 9, 4},
+               {"others_share", "others", 8},
                {"speedup", "speedup", 9},
                {"bound", "bound", 8},
                {"of_bound", "of it", 8, 3},
