@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "fpdist/arch/model.hpp"
+#include "src/arch/config_json.hpp"
 #include "src/arch/families/family.hpp"
 
 namespace fpdist::arch {
@@ -75,16 +76,12 @@ std::string export_config_json(const Model& model, const ExportConfig& as) {
   if ((ties != json.end() && *ties == true) != model.tie_word_embeddings)
     json["tie_word_embeddings"] = model.tie_word_embeddings;
   if (as.pad_token_id) json["pad_token_id"] = *as.pad_token_id;
-  // Every spelling that is there: Transformers reads `dtype` first, older ones know `torch_dtype` alone.
-  const bool has_old = json.contains("torch_dtype"), has_new = json.contains("dtype");
-  if (has_old || (!has_new && !json.contains("rope_parameters"))) json["torch_dtype"] = as.dtype;
-  if (has_new || !json.contains("torch_dtype")) json["dtype"] = as.dtype;
   if (as.reward_head) {
     json["num_labels"] = 1;
     json["id2label"] = {{"0", "LABEL_0"}};
     json["label2id"] = {{"LABEL_0", 0}};
   }
-  return json.dump(2) + "\n";
+  return with_dtype(json.dump(), as.dtype, "config.json");
 }
 
 }  // namespace fpdist::arch

@@ -28,6 +28,15 @@ bool exists(const std::string& path) {
   return fs::exists(path, ignored);
 }
 
+/// What to do about a directory without weights that can be read.
+std::string cure_for(const std::string& path) {
+  if (exists(path + "/pytorch_model.bin") || exists(path + "/pytorch_model.bin.index.json"))
+    return "its pytorch_model.bin is not read: save it again with save_pretrained";
+  if (exists(path + "/manifest.json"))
+    return text("it is a checkpoint to go on from: fpdist_export ", path, " MODEL makes a model of it");
+  return "copy the weights there";
+}
+
 /// name -> file name of every weight. Shard names must be plain: an index may not point out of its directory.
 std::map<std::string, std::string> parse_index(const std::string& path) {
   const nlohmann::json index = files::parse_strict(files::read(path, files::kMaxJsonBytes), path, 8);
@@ -73,10 +82,8 @@ HfDirectory::HfDirectory(const std::string& path) : path_(path), config_json_(ar
     return;
   }
   if (!exists(index)) {
-    const bool pickled = exists(path + "/pytorch_model.bin") || exists(path + "/pytorch_model.bin.index.json");
-    throw ModelFileError(text(
-        path, ": has neither model.safetensors nor model.safetensors.index.json; ",
-        pickled ? "its pytorch_model.bin is not read: save it again with save_pretrained" : "copy the weights there"));
+    throw ModelFileError(
+        text(path, ": has neither model.safetensors nor model.safetensors.index.json; ", cure_for(path)));
   }
   std::map<std::string, std::shared_ptr<SafetensorsFile>> shards;
   for (const auto& [name, shard] : parse_index(index)) {

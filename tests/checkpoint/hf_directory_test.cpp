@@ -23,6 +23,8 @@ TEST(HfDirectory, EveryMissingPieceIsNamedWithItsCure) {
   EXPECT_TRUE(contains(refusal(scratch), "config.json: missing"));
   spill(scratch / "config.json", "{}");
   EXPECT_TRUE(contains(refusal(scratch), "copy the weights there"));
+  spill(scratch / "manifest.json", "{}");
+  EXPECT_TRUE(contains(refusal(scratch), "fpdist_export " + scratch.path() + " MODEL"));
   spill(scratch / "pytorch_model.bin", "");
   EXPECT_TRUE(contains(refusal(scratch), "save it again with save_pretrained"));
   spill(scratch / "model.safetensors.index.json", R"({"weight_map":{"w":"model-1.safetensors"}})");

@@ -45,6 +45,7 @@ FACES = {
     "checkpoint/export_files.hpp",
     "checkpoint/gather.hpp",
     "checkpoint/same_weights.hpp",
+    "checkpoint/state/convert.hpp",
     "checkpoint/state/training_state.hpp",
     "comm/agreement.hpp",
     "comm/broadcast_text.hpp",

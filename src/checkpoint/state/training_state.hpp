@@ -31,7 +31,11 @@ struct Region {
   int64_t begin = 0, size = 0;  ///< range of the flattened slice
 };
 
-/// A piece of a state. The kinds of one weight are tensors of their own: "model.norm.weight/master", ".../exp_avg".
+/// What stands behind a weight's name in the names of its state's tensors: the kinds of one weight are tensors of their
+/// own, "model.norm.weight/master".
+inline constexpr const char *kMaster = "/master", *kExpAvg = "/exp_avg", *kExpAvgSq = "/exp_avg_sq";
+
+/// A piece of a state.
 struct StatePiece {
   std::string name;
   Region region;
