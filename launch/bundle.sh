@@ -45,9 +45,11 @@ if ((with_tests)); then
   if [[ -x $build/bin/comm_fault_program ]]; then cp "$build/bin/comm_fault_program" "$bundle/bin/" && cp tests/comm/fault_test.py "$bundle/"; fi
 fi
 
-# The text worker and what it imports; sentencepiece is made for one Python and stays behind.
+# The text worker and what it imports; sentencepiece is made for one Python and stays behind, and so does what reads
+# tables (170 MB): a bundle trains on JSON lines.
 if [[ -d $build/share/fpdist/text/packages/tokenizers ]]; then
-  cp -RL "$build/share/fpdist/text" "$bundle/share/fpdist/"
+  mkdir "$bundle/share/fpdist/text"
+  cp -RL "$build"/share/fpdist/text/{*.py,packages} "$bundle/share/fpdist/text/"
   rm -rf "$bundle"/share/fpdist/text/packages/{sentencepiece*,bin}
 else
   echo "bundle: without text workers, so text rows cannot be read there: launch/setup.sh fetches what they import" >&2

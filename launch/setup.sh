@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what fpdist needs and is missing; idempotent, safe to run before every build.
+# --with-parquet: and what data in Parquet and Arrow files are read with.
 # System packages come from Debian (root or sudo); libtorch comes from the torch wheel and stays in .deps/.
 set -euo pipefail
 exec </dev/null
@@ -8,9 +9,22 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly torch_version=2.11.0
 # What a text worker imports (src/data/text/worker): 18 MB, no torch.
 readonly text_packages=(tokenizers==0.23.3 jinja2==3.1.6 markupsafe==3.0.3 sentencepiece==0.2.3)
+# What table_rows.py imports: 55 MB packed, 170 MB in .deps/tables.
+readonly table_packages=(pyarrow==26.0.1)
 readonly packages=(g++ cmake ninja-build ccache openmpi-bin libopenmpi-dev libboost-program-options-dev
   libyaml-cpp-dev libgtest-dev libsimdjson-dev libxxhash-dev nlohmann-json3-dev clang-format shellcheck ca-certificates procps
   python3 python3-pip python3-yaml)
+
+with_parquet=false
+for argument in "$@"; do
+  case $argument in
+    --with-parquet) with_parquet=true ;;
+    *)
+      printf 'setup: unknown argument %s: there is --with-parquet\n' "$argument" >&2
+      exit 2
+      ;;
+  esac
+done
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -50,14 +64,22 @@ if [[ ! -f .deps/torch-$torch_version.done ]]; then
   touch ".deps/torch-$torch_version.done"
 fi
 
-# Wheels are made for one version of Python, which the marker therefore names.
-text_marker=.deps/text-${text_packages[0]#*==}-python$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])').done
-if [[ ! -f $text_marker ]]; then
-  say "fetching ${text_packages[*]} into .deps/text (18 MB)"
-  rm -rf .deps/text .deps/text-*.done
+# fetch FOLDER SIZE PACKAGE==VERSION...: into .deps/FOLDER, whose marker names the first version and, as wheels are made
+# for one version of Python, that.
+fetch() {
+  local folder=.deps/$1 size=$2 marker
+  shift 2
+  marker=$folder-${1#*==}-python$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])').done
+  [[ ! -f $marker ]] || return 0
+  say "fetching $* into $folder ($size)"
+  rm -rf "$folder" "$folder"-*.done
   PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1 python3 -m pip install --quiet \
-    --disable-pip-version-check --no-deps --no-compile --target .deps/text "${text_packages[@]}" >&2
-  touch "$text_marker"
+    --disable-pip-version-check --no-deps --target "$folder" "$@" >&2
+  touch "$marker"
+}
+fetch text "18 MB" "${text_packages[@]}"
+if $with_parquet; then
+  fetch tables "55 MB" "${table_packages[@]}"
 fi
 
 # The GPU half is built where a CUDA toolkit is. What libtorch_cuda needs beyond the toolkit comes from the wheels that

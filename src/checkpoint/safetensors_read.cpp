@@ -2,58 +2,43 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/core/ScalarType.h>
 #include <c10/util/accumulate.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
-#include <cerrno>
 #include <cstring>
+#include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fpdist/checkpoint/safetensors.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/checkpoint/safetensors_header.hpp"
-#include "src/files/files.hpp"
+#include "src/files/mapped_file.hpp"
 
 namespace fpdist::checkpoint {
 namespace {
 
-struct Mapping {
-  std::shared_ptr<const char> bytes;
-  uint64_t size;
-  std::string identity;
-};
-
-std::string identity_of(const struct stat& status) {
-  return text(status.st_dev, " ", status.st_ino, " ", status.st_size, " ", status.st_mtim.tv_sec, ".",
-              status.st_mtim.tv_nsec, " ", status.st_ctim.tv_sec, ".", status.st_ctim.tv_nsec);
-}
-
-Mapping map_file(const std::string& path) {
-  const files::FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  check<ModelFileError>(file.open(), path, ": cannot be opened: ", std::strerror(errno));
-  struct stat status {};
-  check<ModelFileError>(::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode), path, ": is not a file");
-  const auto size = static_cast<uint64_t>(status.st_size);
-  check<ModelFileError>(size > 0, path, ": is empty, no safetensors file: fetch it again");
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
-  check<ModelFileError>(address != MAP_FAILED, path, ": cannot be mapped: ", std::strerror(errno));
-  const auto unmap = [size](const char* begin) { ::munmap(const_cast<char*>(begin), size); };
-  return {{static_cast<const char*>(address), unmap}, size, identity_of(status)};
+/// Whose bytes stay for as long as a tensor looks into them.
+std::shared_ptr<const files::MappedFile> map_file(const std::string& path) {
+  try {
+    auto file = std::make_shared<const files::MappedFile>(path);
+    check<ModelFileError>(!file->bytes().empty(), path, ": is empty, no safetensors file: fetch it again");
+    return file;
+  } catch (const DataError& error) {
+    throw ModelFileError(error.what());
+  }
 }
 
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
-  const Mapping mapping = map_file(path);
+  const std::shared_ptr<const files::MappedFile> file = map_file(path);
   uint64_t data_begin = 0;
-  Header header = parse_file({mapping.bytes.get(), mapping.size}, path, data_begin);
+  Header header = parse_file(file->bytes(), path, data_begin);
   tensors_ = std::move(header.tensors);
   metadata_ = std::move(header.metadata);
-  identity_ = mapping.identity;
-  mapping_ = mapping.bytes;
-  data_ = mapping.bytes.get() + data_begin;
+  identity_ = file->identity();
+  mapping_ = std::shared_ptr<const char>(file, file->bytes().data());
+  data_ = file->bytes().data() + data_begin;
 }
 
 const TensorInfo& SafetensorsFile::info_of(const std::string& name) const {

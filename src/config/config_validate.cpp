@@ -1,5 +1,6 @@
 // What can be wrong with a configuration before a file is opened or a rank is counted; all of it is said at once.
 
+#include <algorithm>
 #include <array>
 #include <iterator>
 #include <string>
@@ -67,6 +68,15 @@ void check_loss(const Config& config, Problems& problems) {
   problems.ask([&] { (void)loss::resolved(config.method, config.loss); });
 }
 
+void check_data(const Config& config, Problems& problems) {
+  const data::DataOptions& options = config.data;
+  for (const auto& [entry, times] : options.mixture)
+    problems.unless(std::find(options.path.begin(), options.path.end(), entry) != options.path.end(),
+                    "data.mixture names ", entry, ", which is no entry of data.path: spell it as there");
+  problems.unless(!options.train_on_all || config.method == Method::kSft, "data.train_on_all is true and the method ",
+                  name_of(config.method), ", which learns answers alone: leave it out, or set method: sft");
+}
+
 void check_schedule(const Config& config, Problems& problems) {
   if (config.train.max_steps >= 1 && config.optim.warmup_steps >= 0)
     problems.ask([&] { (void)optim::learning_rate(config.optim, 0, config.train.max_steps); });
@@ -94,9 +104,9 @@ struct Together {
   std::string_view section;  ///< whose keys these follow in what is said
   void (*check)(const Config& config, Problems& problems);
 };
-constexpr std::array kTogether{Together{"model", check_model}, Together{"loss", check_loss},
-                               Together{"optim", check_schedule}, Together{"parallel", check_parallel},
-                               Together{"plan", check_costs}};
+constexpr std::array kTogether{Together{"model", check_model},       Together{"data", check_data},
+                               Together{"loss", check_loss},         Together{"optim", check_schedule},
+                               Together{"parallel", check_parallel}, Together{"plan", check_costs}};
 
 }  // namespace
 

@@ -43,8 +43,9 @@ std::string layer_map(const plan::ParallelOptions& parallel) {
 
 }  // namespace
 
-std::string describe_plan(const Config& given, int ranks, LogSink& log) {
-  const Settled job = settle(given, ranks);
+std::string describe_plan(const Config& given, int ranks, LogSink& log, const FitModel& fit) {
+  Settled job = settle(given, ranks);
+  if (fit) fit(job.model);
   const Config& config = job.config;
   const plan::ParallelOptions& mesh = config.parallel;
   const data::Dataset dataset = read_data(config, job.model, MayWrite::kNo, Keep::kInMemory, log);

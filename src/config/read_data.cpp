@@ -28,8 +28,8 @@ std::string cache_folder(const Config& config, const data::Tokenizer& tokenizer)
 namespace {
 
 data::Dataset read(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer,
-                   const data::CacheUse& use, LogSink& log) {
-  data::Dataset dataset = data::read_cached(config.data, config.method, tokenizer, use, log);
+                   const data::CacheUse& use, LogSink& log, const data::ReadWatch& watch = {}) {
+  data::Dataset dataset = data::read_cached(config.data, config.method, tokenizer, use, log, watch);
   check_tokens(dataset, model);
   return dataset;
 }
@@ -46,9 +46,9 @@ data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite
 }
 
 data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, MayWrite may_write,
-                        LogSink& log) {
+                        LogSink& log, const data::ReadWatch& watch) {
   return read(config, model, tokenizer,
-              {.folder = cache_folder(config, tokenizer), .may_write = may_write == MayWrite::kYes}, log);
+              {.folder = cache_folder(config, tokenizer), .may_write = may_write == MayWrite::kYes}, log, watch);
 }
 
 }  // namespace fpdist::config

@@ -21,7 +21,7 @@ enum class MayWrite { kNo, kYes };
 enum class Keep { kInMemory, kMapped };
 data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite may_write, Keep keep, LogSink& log);
 data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, MayWrite may_write,
-                        LogSink& log);
+                        LogSink& log, const data::ReadWatch& watch = {});
 
 /// The folder of token caches beside the output.
 std::string own_cache_folder(const Config& config);

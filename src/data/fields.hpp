@@ -10,7 +10,7 @@ namespace fpdist::data {
 /// is not named here does not compile.
 template <typename SampleOrConst, typename Visit>
 void each_field_of_sample(SampleOrConst& sample, Visit visit) {
-  auto& [token, target, prompt_length, old_logp, ref_logp, reward, advantage, truncated] = sample;
+  auto& [token, target, prompt_length, old_logp, ref_logp, reward, advantage, truncated, weight] = sample;
   visit("token", token);
   visit("target", target);
   visit("prompt_length", prompt_length);
@@ -19,14 +19,16 @@ void each_field_of_sample(SampleOrConst& sample, Visit visit) {
   visit("reward", reward);
   visit("advantage", advantage);
   visit("truncated", truncated);
+  visit("weight", weight);
 }
 
 /// The same for a group, without its id, which says where it stands, and its samples.
 template <typename GroupOrConst, typename Visit>
 void each_field_of_group(GroupOrConst& group, Visit visit) {
-  auto& [id, sample, margin] = group;
+  auto& [id, sample, margin, weight] = group;
   static_cast<void>(id), static_cast<void>(sample);
   visit("margin", margin);
+  visit("weight", weight);
 }
 
 }  // namespace fpdist::data

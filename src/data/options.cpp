@@ -1,5 +1,10 @@
 #include "fpdist/data/options.hpp"
 
+#include <charconv>
+#include <optional>
+#include <system_error>
+
+#include "fpdist/core/error.hpp"
 #include "src/core/key.hpp"
 
 namespace fpdist::data {
@@ -10,6 +15,23 @@ void check_paths(const Valid&, const Field& field, Complaints& complaints) {
   if (paths.empty()) complaints.emplace_back(" is empty; give at least one JSONL file");
   for (const std::string& path : paths)
     if (path.empty()) complaints.emplace_back(" holds an empty name; give the path of a JSONL file");
+}
+
+constexpr double kMostTimes = 1000;
+
+std::optional<double> times_in(const std::string& text) {
+  double times = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, times);
+  if (error != std::errc() || stop != end || !(times > 0 && times <= kMostTimes)) return std::nullopt;
+  return times;
+}
+
+void check_mixture(const Valid&, const Field& field, Complaints& complaints) {
+  for (const auto& [entry, times] : *std::get<TextMap*>(field))
+    if (!times_in(times))
+      complaints.push_back(text(" has ", entry, ": ", times, "; how often an epoch goes through it is above 0 and ",
+                                kMostTimes, " at most (leave a file out in data.path)"));
 }
 
 constexpr Valid kLength{.values = ">= 2", .must = "2 or more", .accepts = [](double x) { return x >= 2; }};
@@ -28,7 +50,8 @@ std::span<const Key> DataOptions::keys() {
                  Valid{.values = "one path or several", .check = check_paths}),
       FPDIST_KEY(eval_path, "what is evaluated on, as path"),
       FPDIST_KEY(eval_fraction, "part of path's groups that is evaluated on instead of trained on", kPart),
-      FPDIST_KEY(mixture, "one of path's entries -> times that an epoch goes through it"),
+      FPDIST_KEY(mixture, "one of path's entries -> times that an epoch goes through it",
+                 Valid{.values = "above 0", .check = check_mixture}),
       FPDIST_KEY(tokenizer, "of text rows: empty for the model's own, a directory with another, or bytes"),
       FPDIST_KEY(text_workers, "processes that encode text, at most; 0: as many as there are cores", kFromZero),
       FPDIST_KEY(max_length, "longest sample in tokens; longer text rows are cut", kLength),
@@ -47,6 +70,11 @@ std::span<const Key> DataOptions::keys() {
                  Valid{.must = "give a folder, auto or none", .check = check_filled}),
       FPDIST_KEY(columns, "our column's name -> the file's, e.g. chosen=preferred")};
   return kKeys;
+}
+
+double DataOptions::times(const std::string& entry) const {
+  const auto given = mixture.find(entry);
+  return given == mixture.end() ? 1.0 : times_in(given->second).value_or(1.0);
 }
 
 }  // namespace fpdist::data

@@ -17,12 +17,22 @@
 
 namespace fpdist::files {
 
+namespace {
+
+std::string identity_of(const struct stat& status) {
+  return text(status.st_dev, " ", status.st_ino, " ", status.st_size, " ", status.st_mtim.tv_sec, ".",
+              status.st_mtim.tv_nsec, " ", status.st_ctim.tv_sec, ".", status.st_ctim.tv_nsec);
+}
+
+}  // namespace
+
 MappedFile::MappedFile(const std::string& path) {
   const FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   check<DataError>(file.open(), path, ": cannot be opened: ", std::strerror(errno));
   struct stat status {};
   check<DataError>(::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode), path, ": is no file");
   size_ = static_cast<size_t>(status.st_size);
+  identity_ = identity_of(status);
   if (size_ == 0) return;
   address_ = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.get(), 0);
   check<DataError>(address_ != MAP_FAILED, path, ": cannot be mapped: ", std::strerror(errno));

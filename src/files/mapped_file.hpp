@@ -16,10 +16,14 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
   ~MappedFile();
   std::string_view bytes() const { return {static_cast<const char*>(address_), size_}; }
+  /// Device, inode, size and times, as they were when it was mapped: equal for the same file as long as nobody wrote
+  /// it.
+  const std::string& identity() const { return identity_; }
 
  private:
   void* address_ = nullptr;
   size_t size_ = 0;
+  std::string identity_;
 };
 
 /// The only holder of the file `path`, which is made where it is missing, among all processes that ask the same way; a

@@ -24,7 +24,7 @@ LossOutput dpo_loss(const Edges& edges, const plan::StepTotals& totals, const Lo
   // Even samples are the chosen ones. TRL takes token accuracy over the chosen completions only.
   const at::Tensor is_rejected = edges.sample.remainder(2).to(edges.logp.dtype());
   const at::Tensor is_chosen = 1 - is_rejected;
-  return {.loss = -at::log_sigmoid(margin).sum() / pairs,
+  return {.loss = -weighted(at::log_sigmoid(margin), edges.pair_weight, "pair_weight", "dpo").sum() / pairs,
           .metrics = {{"rewards/chosen", mean_of(chosen(reward))},
                       {"rewards/rejected", mean_of(rejected(reward))},
                       {"rewards/accuracies", mean_of(margin.gt(0).to(reward.dtype()))},

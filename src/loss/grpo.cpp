@@ -82,6 +82,8 @@ LossOutput grpo_loss(const Edges& edges, const plan::StepTotals& totals, const L
     size = size + options.beta * kl_size.detach();
     metrics["kl"] = mean_of(kl);
   }
+  per_edge = weighted(per_edge, edges.weight, "weight", "grpo");
+  size = weighted(size, edges.weight, "weight", "grpo");
   metrics["entropy"] = mean_of(edges.entropy);
   add_clip_metrics(edges, ratio.detach(), advantage, by_sequence, options, metrics);
   return {.loss = normalise(per_edge, edges, totals, options),

@@ -21,7 +21,7 @@ LossOutput reward_loss(const Edges& edges, const plan::StepTotals& totals, const
   if (options.center_rewards_coefficient != 0)
     per_pair = per_pair + options.center_rewards_coefficient * (better + worse).square();
   const auto pairs = static_cast<double>(std::max<int64_t>(totals.groups, 1));
-  return {.loss = per_pair.sum() / pairs,
+  return {.loss = weighted(per_pair, edges.pair_weight, "pair_weight", "reward").sum() / pairs,
           .metrics = {{"accuracy", mean_of(difference.gt(0).to(difference.dtype()))},
                       {"margin", mean_of(difference)},  // without the data's margin, as TRL reports it
                       {"min_reward", min_of(edges.score)},

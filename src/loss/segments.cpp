@@ -25,6 +25,12 @@ void require(const at::Tensor& tensor, int64_t size, const char* name, const cha
         "], got ", tensor.sizes());
 }
 
+at::Tensor weighted(const at::Tensor& terms, const at::Tensor& weight, const char* name, const char* loss) {
+  if (!weight.defined()) return terms;
+  require(weight, terms.size(0), name, loss);
+  return terms * weight;
+}
+
 at::Tensor segment_sum(const at::Tensor& per_edge, const Edges& edges) {
   return ops::sum_rows(per_edge, edges.sample, edges.length.size(0));
 }

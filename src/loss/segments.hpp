@@ -10,6 +10,9 @@ namespace fpdist::loss {
 /// Throws ShapeError naming the tensor and the loss unless `tensor` is defined and has shape [size].
 void require(const at::Tensor& tensor, int64_t size, const char* name, const char* loss);
 
+/// `terms` [N] times `weight`, or as they are where it is undefined. Throws ShapeError as require() does.
+at::Tensor weighted(const at::Tensor& terms, const at::Tensor& weight, const char* name, const char* loss);
+
 /// [B] sums of per-edge values [E] by sample; zeros for samples without edges. Differentiable, added up in edge order.
 at::Tensor segment_sum(const at::Tensor& per_edge, const Edges& edges);
 

@@ -14,7 +14,7 @@ LossOutput sft_loss(const Edges& edges, const plan::StepTotals& totals, const Lo
   require(edges.entropy, count, "entropy", "sft");
   require(edges.correct, count, "correct", "sft");
   const auto tokens = static_cast<double>(std::max<int64_t>(totals.edges, 1));
-  return {.loss = -edges.logp.sum() / tokens,
+  return {.loss = -weighted(edges.logp, edges.weight, "weight", "sft").sum() / tokens,
           .metrics = {{"entropy", mean_of(edges.entropy)}, {"mean_token_accuracy", mean_of(edges.correct)}}};
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// loss (private): minus the mean log-prob over the step's edges.
+// loss (private): minus the mean over the step's edges of log-prob times weight.
 
 #include "src/loss/describe.hpp"
 

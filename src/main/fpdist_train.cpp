@@ -29,9 +29,13 @@ void print_config(const config::Config& config) {
 void print_plan(const config::Config& config) {
   if (main_program::launched_rank() != 0) return;
   main_program::ConsoleLog console;
-  if (!config.model.path.empty()) (void)checkpoint::HfDirectory(config.model.path);  // the weights are looked at first
+  std::optional<checkpoint::HfDirectory> weights;  // are looked at first
+  if (!config.model.path.empty()) weights.emplace(config.model.path);
+  const auto untie = [&](arch::Model& model) {
+    model.tie_word_embeddings = model.tie_word_embeddings && (!weights || checkpoint::ties_embedding(*weights, model));
+  };
   const int ranks = has_mesh(config) ? config.parallel.size() : main_program::launched_size();
-  std::cout << config::describe_plan(config, ranks, console) << std::endl;
+  std::cout << config::describe_plan(config, ranks, console, untie) << std::endl;
 }
 
 void train(comm::World& world, const config::CommandLine& line) {

@@ -28,6 +28,34 @@ TEST(Validate, AcceptsDefaultsWithAModelAndData) {
   EXPECT_EQ(said([](Config&) {}), "accepted");
 }
 
+TEST(Validate, EveryBadMixtureNamesItsKey) {
+  const std::vector<std::pair<std::string, std::function<void(Config&)>>> bad = {
+      {"data.mixture names b.jsonl, which is no entry of data.path",
+       [](Config& c) {
+         c.data.mixture = {{"b.jsonl", "1"}};
+       }},
+      {"data.mixture has a.jsonl: 0;",
+       [](Config& c) {
+         c.data.mixture = {{"a.jsonl", "0"}};
+       }},
+      {"data.mixture has a.jsonl: twice;",
+       [](Config& c) {
+         c.data.mixture = {{"a.jsonl", "twice"}};
+       }},
+      {"data.mixture has a.jsonl: nan;",
+       [](Config& c) {
+         c.data.mixture = {{"a.jsonl", "nan"}};
+       }},
+      {"data.mixture has a.jsonl: 2000;",
+       [](Config& c) {
+         c.data.mixture = {{"a.jsonl", "2000"}};
+       }},
+      {"data.train_on_all is true and the method dpo",
+       [](Config& c) { c.data.train_on_all = true, c.method = Method::kDpo; }},
+  };
+  for (const auto& [words, spoil] : bad) expect_words(said(spoil), {words});
+}
+
 TEST(Validate, EveryBadValueNamesItsKey) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const std::vector<std::pair<std::string, std::function<void(Config&)>>> bad = {

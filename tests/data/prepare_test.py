@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """fpdist_prepare as a user meets it. Usage: prepare_test.py PROGRAM [unittest arguments]"""
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -130,6 +131,59 @@ class Data(unittest.TestCase):
                       "data       2 groups, 4 samples", "sharing    ", "1.17x in groups", "data.batching: prefix", "largest shared prefixes", "  1, 4  Q\n  2, 2  Q2\n"):
             self.assertIn(words, text)
         self.assertNotIn("group 1:", text)
+
+    def test_the_report_is_also_json_and_a_page(self):
+        rows = [{"prompt": f"<b>Question</b> & {i % 3}\n", "completion": "x" * (i % 7 + 1)} for i in range(60)]
+        report, page = self.dir / "new/report.json", self.dir / "new/page.html"
+        code, text = prepare(self.config("sft", rows), "--report", report, "--html", page, "--data.max_length", 64)
+        self.assertEqual(code, 0, text)
+        told = json.loads(report.read_text())
+        self.assertEqual((told["groups"], told["samples"], told["dropped_rows"]), (60, 60, 0))
+        for of, longest in [("prompt", 20), ("completion", 8), ("sample", 28), ("group", 28)]:
+            lengths = told["lengths"][of]
+            self.assertEqual(lengths["longest"], longest)
+            self.assertEqual(sum(bar["count"] for bar in lengths["histogram"]), 60)
+            self.assertTrue(all(bar["from"] < bar["to"] for bar in lengths["histogram"]))
+        sharing = told["sharing"]
+        self.assertEqual(sharing["groups"], 1)
+        self.assertTrue(1 < sharing["step_shuffle"] <= sharing["step_prefix"] <= sharing["all"], sharing)
+        largest = told["largest_shared_prefixes"]
+        self.assertEqual((largest[0]["tokens"], largest[0]["samples"], largest[0]["saved"]), (18, 60, 18 * 59))
+        self.assertEqual(largest[0]["text"], "<b>Question</b> & ")
+        html = page.read_text()
+        for words in ("<h1>Data</h1>", "Sharing to expect", "Largest shared prefixes", "&lt;b>Question&lt;/b> &amp; ", "</html>"):
+            self.assertIn(words, html)
+        for outside in ("http://", "https://", "src=", "<b>Question"):
+            self.assertNotIn(outside, html)
+        self.assertIn(f"wrote {page}", text)
+        code, text = prepare(self.config("sft", None), "--report", self.dir / "rows.jsonl")
+        self.assertEqual((code, "would be written over" in text), (2, True), text)
+
+    def test_reading_is_told_on_a_terminal(self):
+        import pty
+
+        here, there = pty.openpty()
+        with subprocess.Popen([PROGRAM, self.config("sft", self.ROWS["sft"])], stdout=there, stderr=there) as running:
+            self.assertEqual(running.wait(timeout=30), 0)
+        os.close(there)
+        told = os.read(here, 1 << 16).decode()
+        os.close(here)
+        self.assertRegex(told, r"\[#{20}\] 100 %  3 rows, \d+ rows/s, [\d.]+ MB/s, 0:00\s")
+        self.assertNotIn("rows/s", prepare(self.config("sft", None))[1])
+
+    def test_weights_are_dumped(self):
+        rows = {"sft": [{"prompt": "Q", "completion": "ab", "weight": 0.5}, {"prompt": "Q", "completion": "ab"}],
+                "dpo": [{"prompt": "Q", "chosen": "a", "rejected": "b", "weight": 3}],
+                "grpo": [{"prompt": "Q", "completions": ["a", "b"], "rewards": [1, 0], "weight": 2}]}
+        for method, of_method in rows.items():
+            with self.subTest(method):
+                first, second = self.dir / "first.jsonl", self.dir / "second.jsonl"
+                code, text = prepare(self.config(method, of_method), "--dump", first)
+                self.assertEqual(code, 0, text)
+                code, text = prepare(self.config(method, None, "first"), "--dump", second)
+                self.assertEqual(code, 0, text)
+                self.assertEqual(first.read_text(), second.read_text())
+                self.assertIn('"weight":', first.read_text())
 
     def test_mistakes_are_named(self):
         config = self.config("sft", self.ROWS["sft"])

@@ -126,6 +126,24 @@ std::string test_name(const ::testing::TestParamInfo<Variant>& info) {
 
 INSTANTIATE_TEST_SUITE_P(Losses, EveryLoss, ::testing::ValuesIn(all_variants()), test_name);
 
+TEST_P(EveryLoss, WeightsMultiplyItsTerms) {
+  const Method method = GetParam().method;
+  const LossFunction loss = make_loss(method, GetParam().options);
+  const bool is_pair = spec_of(method, GetParam().options).group == GroupShape::kPair;
+  const RandomStep step = random_step(4);
+  std::vector<double> weights;
+  double wanted = 0;
+  for (int64_t first = 0; first < step.samples(); first += is_pair ? 2 : 1) {
+    weights.push_back(0.25 * static_cast<double>(first % 5));
+    const std::vector<int64_t> part = is_pair ? std::vector<int64_t>{first, first + 1} : std::vector<int64_t>{first};
+    wanted += weights.back() * loss(step.pack(part), step.totals).loss.item<double>();
+  }
+  Edges all = step.pack(step.everything());
+  const at::Tensor each = at::tensor(weights, at::kDouble);
+  (is_pair ? all.pair_weight : all.weight) = is_pair ? each : each.index_select(0, all.sample);
+  EXPECT_NEAR(loss(all, step.totals).loss.item<double>(), wanted, 1e-12);
+}
+
 TEST(SharedScores, GiveTheLossAndGradientsOfSeparateOnes) {
   for (const Variant& variant : all_variants()) {
     if (variant.method == Method::kReward) continue;

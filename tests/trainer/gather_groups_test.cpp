@@ -19,7 +19,8 @@ Config config_for(Method method) {
 
 bool same(const data::Sample& a, const data::Sample& b) {
   return a.token == b.token && a.target == b.target && a.prompt_length == b.prompt_length && a.old_logp == b.old_logp &&
-         a.ref_logp == b.ref_logp && a.reward == b.reward && a.advantage == b.advantage && a.truncated == b.truncated;
+         a.ref_logp == b.ref_logp && a.reward == b.reward && a.advantage == b.advantage && a.truncated == b.truncated &&
+         a.weight == b.weight;
 }
 
 void expect_same(const std::vector<data::Group>& got, const std::vector<data::Group>& wanted) {
@@ -27,6 +28,7 @@ void expect_same(const std::vector<data::Group>& got, const std::vector<data::Gr
   for (size_t g = 0; g < wanted.size(); ++g) {
     EXPECT_EQ(got[g].id, static_cast<int64_t>(g));
     EXPECT_EQ(got[g].margin, wanted[g].margin);
+    EXPECT_EQ(got[g].weight, wanted[g].weight);
     ASSERT_EQ(got[g].sample.size(), wanted[g].sample.size());
     for (size_t s = 0; s < wanted[g].sample.size(); ++s)
       EXPECT_TRUE(same(got[g].sample[s], wanted[g].sample[s])) << g << "." << s;
@@ -37,7 +39,8 @@ void expect_same(const std::vector<data::Group>& got, const std::vector<data::Gr
 std::vector<data::Group> groups_of(Method method, int rank, int ranks) {
   if (ranks > 2 && rank == ranks - 1) return {};
   auto groups = test::random_groups(method, 2 + rank, 40 + static_cast<uint64_t>(rank));
-  groups[0].sample[0].advantage = -0.5 + rank;
+  groups[0].sample[0].advantage = -0.5 + rank, groups[0].weight = 0.5 * rank;
+  groups[1].sample[0].weight.assign(groups[1].sample[0].token.size(), 0.25);
   groups[1].sample[0].truncated = rank % 2 == 0;
   groups[0].sample[0].ref_logp.assign(groups[0].sample[0].token.size(), -1.25);
   for (data::Group& group : groups) group.id = 7;  // every rank counts as it likes

@@ -39,8 +39,9 @@ struct DataOptions {
   std::vector<std::string> eval_path = {};
   /// Part of path's groups, drawn by train.seed, that is evaluated on and never trained on; 0: none.
   double eval_fraction = 0.0;
-  /// One of path's entries -> how often an epoch goes through it, 1 where it is not named: 0.5 is half of its groups,
-  /// 2 is each of them twice.
+  /// One of path's entries, spelt as there -> how often an epoch goes through it, 1 where it is not named: 0.5 is half
+  /// of its groups, and the other half the next epoch; 2 is each of them twice. A group that rows of several entries
+  /// make (group_by) counts with its first row.
   std::map<std::string, std::string> mixture = {};
   /// What text rows are read with: "", the model's own tokenizer; a directory with another; or "bytes", one token a
   /// byte. A preset without a directory reads bytes.
@@ -57,7 +58,8 @@ struct DataOptions {
   /// sft conversations: only what an assistant wrote is learned, by the chat template's generation markers or, where it
   /// has none, by rendering turn by turn.
   bool assistant_only_loss = false;
-  /// sft rows of every kind: all tokens are learned, prompts too, whatever the other two say.
+  /// sft rows of every kind: all tokens are learned, prompts too, whatever the other two and labels say. Weights of
+  /// rows and turns still count.
   bool train_on_all = false;
   /// Shuffle every epoch by (seed, epoch); false keeps file order.
   bool shuffle = true;
@@ -78,8 +80,12 @@ struct DataOptions {
   /// Where what was read is kept for the next run and for the other processes of this one: a folder; auto:
   /// OUTPUT.tokens beside train.output_dir for text that the model's tokenizer encodes, nowhere else; none.
   std::string cache_dir = "auto";
-  /// Renames columns: our name -> the file's name, e.g. {chosen: preferred}; fields inside `completions` as well.
+  /// Renames columns: our name -> the file's name, e.g. {chosen: preferred}; fields inside `completions` as well. A
+  /// text may be made of several: {prompt: instruction + input} puts a line end between those that are not empty.
   std::map<std::string, std::string> columns = {};
+
+  /// How often an epoch goes through `entry` of path, see mixture.
+  double times(const std::string& entry) const;
 
   static std::span<const Key> keys();
 };

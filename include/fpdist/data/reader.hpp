@@ -17,8 +17,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fpdist/core/log.hpp"
@@ -40,6 +43,9 @@ class GroupSource {
  public:
   virtual ~GroupSource() = default;
   virtual Group group(int64_t id) const = 0;
+  /// The tokens of the group's first sample, int32s at any address, where they lie: for who looks at many groups.
+  /// Nothing where they lie nowhere.
+  virtual std::optional<std::string_view> first_tokens(int64_t) const { return std::nullopt; }
 };
 
 struct Dataset {
@@ -50,6 +56,7 @@ struct Dataset {
   Group get(int64_t id) const;
   std::vector<RowPlace> place;    ///< [group]
   std::vector<std::string> file;  ///< that were read, by the names they were given
+  std::vector<int32_t> entry;     ///< [file] place in DataOptions::path of what named it
   /// "pairs.jsonl:4", for messages.
   std::string where(size_t group) const;
   int64_t dropped_rows = 0;  ///< text rows that max_length leaves nothing of that could be learned
@@ -61,6 +68,14 @@ struct Dataset {
   int32_t max_token_id = -1;         ///< checked against the model's vocabulary by the trainer
 };
 
+/// How far reading has come.
+struct ReadState {
+  int64_t rows = 0;                      ///< that are read and encoded
+  int64_t text_bytes = 0;                ///< of their lines
+  int64_t file_bytes = 0, of_bytes = 0;  ///< of the files: done, in all; a packed file is done at its end
+};
+using ReadWatch = std::function<void(const ReadState&)>;
+
 /// Reads every file of options.path, a folder's or a pattern's in the order of their names, for `method`. Not
 /// collective: each rank may call it and gets the same value. Columns that the method does not read are checked as
 /// JSON; `log` hears of them, as a warning where another method reads them. old_logps and ref_logps: for every
@@ -70,7 +85,9 @@ struct Dataset {
 /// missing, doubled or mixed-up column, lengths that do not match, a negative token id, a token row over max_length, no
 /// rows at all, or text that `tokenizer` refuses, cannot encode or whose chat template raises; LostRequests' words with
 /// the rows that were on their way when a helper process was lost; ConfigError for options that make no sense. With
-/// on_error skip a row's DataError leaves it out, up to max_skipped of them.
-Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log);
+/// on_error skip a row's DataError leaves it out, up to max_skipped of them. `watch` hears after every few thousand
+/// rows, and at the end.
+Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log,
+                     const ReadWatch& watch = {});
 
 }  // namespace fpdist::data

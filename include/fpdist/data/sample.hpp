@@ -22,14 +22,16 @@ struct Sample {
   std::optional<double> reward;     ///< GRPO: reward of the completion
   std::optional<double> advantage;  ///< GRPO: given, or filled in from rewards by loss::fill_advantages
   bool truncated = false;           ///< the completion was cut before its end: by its sampler or by data.max_length
+  std::vector<double> weight = {};  ///< empty: 1 each; or [L]: what the loss of target t is multiplied by (sft)
   int64_t length() const { return static_cast<int64_t>(token.size()); }
 };
 
 /// Preference groups hold exactly two samples: chosen first, rejected second.
 struct Group {
-  int64_t id = 0;                ///< position in the data set (file order)
-  std::vector<Sample> sample;    ///< at least one
-  std::optional<double> margin;  ///< reward modelling: how much better `chosen` is
+  int64_t id = 0;                     ///< position in the data set (file order)
+  std::vector<Sample> sample;         ///< at least one
+  std::optional<double> margin;       ///< reward modelling: how much better `chosen` is
+  std::optional<double> weight = {};  ///< of a pair: what its loss is multiplied by; nothing: 1
 };
 
 }  // namespace fpdist::data

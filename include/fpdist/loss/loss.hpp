@@ -20,19 +20,21 @@ namespace fpdist::loss {
 
 /// The edges of one pack, by sample, then index. Float tensors have the accumulation dtype (float32 or float64); index
 /// tensors are int64. E edges, B samples; both may be 0: a rank without packs calls the loss on an empty pack and so
-/// contributes zeros under the same metric names.
+/// contributes zeros under the same metric names. Weights multiply terms and leave normalisers and metrics alone.
 struct Edges {
-  at::Tensor logp;        ///< [E] policy log-probs, differentiable (undefined for reward models)
-  at::Tensor entropy;     ///< [E] of the source row's distribution, detached
-  at::Tensor correct;     ///< [E] 1 where the target is the likeliest token, else 0
-  at::Tensor mean_logit;  ///< [E] mean logit over the vocabulary at the source row, detached
-  at::Tensor ref_logp;    ///< [E] reference log-probs, or undefined
-  at::Tensor old_logp;    ///< [E] sampling policy's log-probs, or undefined: the detached logp stands in
-  at::Tensor sample;      ///< [E] index of the edge's sample in the pack
-  at::Tensor length;      ///< [B] edges of each sample, as float
-  at::Tensor score;       ///< [B] reward model's scores, differentiable (undefined otherwise)
-  at::Tensor advantage;   ///< [B] (GRPO; zeros otherwise)
-  at::Tensor margin;      ///< [B/2] reward margins, one a pair; undefined when no row of the data set has one
+  at::Tensor logp;              ///< [E] policy log-probs, differentiable (undefined for reward models)
+  at::Tensor entropy;           ///< [E] of the source row's distribution, detached
+  at::Tensor correct;           ///< [E] 1 where the target is the likeliest token, else 0
+  at::Tensor mean_logit;        ///< [E] mean logit over the vocabulary at the source row, detached
+  at::Tensor ref_logp;          ///< [E] reference log-probs, or undefined
+  at::Tensor old_logp;          ///< [E] sampling policy's log-probs, or undefined: the detached logp stands in
+  at::Tensor sample;            ///< [E] index of the edge's sample in the pack
+  at::Tensor length;            ///< [B] edges of each sample, as float
+  at::Tensor score;             ///< [B] reward model's scores, differentiable (undefined otherwise)
+  at::Tensor advantage;         ///< [B] (GRPO; zeros otherwise)
+  at::Tensor margin;            ///< [B/2] reward margins, one a pair; undefined when no row of the data set has one
+  at::Tensor weight = {};       ///< [E] what an edge's term is multiplied by; undefined where the pack's are all 1
+  at::Tensor pair_weight = {};  ///< [B/2] the same of a pair's term
   // Preference packs hold pairs: sample 2i is chosen, 2i+1 rejected.
 };
 

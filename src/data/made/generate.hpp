@@ -25,11 +25,11 @@ struct ManyShotOptions {
 
 /// GRPO rows as JSON lines (`prompt`, `completions`, `rewards`) with a long prompt: the same many-shot preamble of
 /// worked examples, then a question of its own with that question's completions and rewards. A worked example is a
-/// prompt with its completion of highest reward, which must be above 0; a question has completions of different
-/// rewards. No question is worked in the preamble. Which rows become what is drawn from the seed. Throws DataError for
-/// an input that is missing or no GRPO text file; ConfigError for counts below 1 and when the input holds too few
-/// questions or too few examples (the text says how many tokens there are). The same options and input give the same
-/// bytes everywhere.
+/// prompt with its completion of highest reward (rows of one prompt, such as flat ones with one completion each, are
+/// one question), which must be above 0; a question has completions of different rewards. No question is worked in the
+/// preamble. Which rows become what is drawn from the seed. Throws DataError for an input that is missing or no GRPO
+/// text file; ConfigError for counts below 1 and when the input holds too few questions or too few examples (the text
+/// says how many tokens there are). The same options and input give the same bytes everywhere.
 std::string many_shot_rows(const ManyShotOptions& options);
 
 }  // namespace fpdist::data

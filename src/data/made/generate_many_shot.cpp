@@ -60,6 +60,7 @@ std::vector<Problem> read_problems(const ManyShotOptions& options) {
   DataOptions data;
   data.path = {options.input};
   data.max_length = std::numeric_limits<int32_t>::max();
+  data.group_by = GroupBy::kPrompt;  // rows with one completion make questions as well
   NullLog log;
   const auto tokenizer = make_byte_tokenizer();
   std::vector<Problem> problems;

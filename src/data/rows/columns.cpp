@@ -35,7 +35,22 @@ constexpr std::array<std::string_view, kColumns> kNames{"input_ids",
                                                         "tools",
                                                         "chat_template_kwargs",
                                                         "completion_ids",
-                                                        "uid"};
+                                                        "uid",
+                                                        "weight",
+                                                        "label"};
+constexpr std::string_view kTag = "kto_tag";  // LLaMA-Factory's name of it
+
+/// Columns of text, which several of the file's may make.
+constexpr std::array kTexts{Column::kPrompt, Column::kCompletion, Column::kChosen, Column::kRejected, Column::kText};
+constexpr std::string_view kPlus = " + ";
+
+std::vector<std::string> split(std::string_view names) {
+  std::vector<std::string> pieces;
+  for (size_t at; (at = names.find(kPlus)) != std::string_view::npos; names.remove_prefix(at + kPlus.size()))
+    pieces.emplace_back(names.substr(0, at));
+  pieces.emplace_back(names);
+  return pieces;
+}
 
 }  // namespace
 
@@ -52,9 +67,17 @@ ColumnNames::ColumnNames(const std::map<std::string, std::string>& renames) {
     }
     names_[static_cast<size_t>(found - kNames.begin())] = theirs;
   }
+  std::vector<std::string> all;
+  for (size_t c = 0; c < kColumns; ++c) {
+    pieces_[c] = split(names_[c]);
+    check<ConfigError>(pieces_[c].size() == 1 || std::count(kTexts.begin(), kTexts.end(), static_cast<Column>(c)) == 1,
+                       "data.columns: '", kNames[c], "' is no text and cannot be made of several columns: name one");
+    all.insert(all.end(), pieces_[c].begin(), pieces_[c].end());
+  }
   for (const auto& [ours, theirs] : renames)
-    check<ConfigError>(std::count(names_.begin(), names_.end(), theirs) == 1, "data.columns: two columns of ours are '",
-                       theirs, "' in the file: rename each to a column of its own");
+    for (const std::string& piece : split(theirs))
+      check<ConfigError>(std::count(all.begin(), all.end(), piece) == 1, "data.columns: two columns of ours are '",
+                         piece, "' in the file: rename each to a column of its own");
 }
 
 std::string ColumnNames::joined(const std::vector<Column>& columns) const {
@@ -63,10 +86,14 @@ std::string ColumnNames::joined(const std::vector<Column>& columns) const {
   return all;
 }
 
-std::optional<Column> ColumnNames::find(std::string_view name_in_file) const {
-  const auto found = std::find(names_.begin(), names_.end(), name_in_file);
-  if (found == names_.end()) return std::nullopt;
-  return static_cast<Column>(found - names_.begin());
+std::optional<FileColumn> ColumnNames::find(std::string_view name_in_file) const {
+  for (size_t c = 0; c < kColumns; ++c) {
+    const auto found = std::find(pieces_[c].begin(), pieces_[c].end(), name_in_file);
+    if (found != pieces_[c].end())
+      return FileColumn{static_cast<Column>(c), static_cast<size_t>(found - pieces_[c].begin())};
+  }
+  if (name_in_file == kTag && in_file(Column::kLabel) == name_of(Column::kLabel)) return FileColumn{Column::kLabel};
+  return std::nullopt;
 }
 
 }  // namespace fpdist::data

@@ -42,21 +42,34 @@ enum class Column {
   kChatTemplateKwargs,
   kCompletionIds,
   kUid,
+  kWeight,  // beside completions or inside completions:[{...}]
+  kLabel,   // of KTO's rows: whether the completion is wanted
 };
-inline constexpr size_t kColumns = 29;
+inline constexpr size_t kColumns = 31;
 std::string_view name_of(Column column);
 
-/// The file's name of every column of ours. Throws ConfigError for an unknown or ambiguous rename.
+/// A column of the file: one of ours, or a piece of it where the file has its text in several.
+struct FileColumn {
+  Column column;
+  size_t piece = 0;
+};
+
+/// The file's names of every column of ours.
 class ColumnNames {
  public:
+  /// Throws ConfigError for an unknown or ambiguous rename, and for a column that is no text made of several.
   explicit ColumnNames(const std::map<std::string, std::string>& renames);
-  std::optional<Column> find(std::string_view name_in_file) const;
+  std::optional<FileColumn> find(std::string_view name_in_file) const;
   /// "prompt + completion", as the file spells them.
   std::string joined(const std::vector<Column>& columns) const;
+  /// "prompt", or "instruction + input".
   const std::string& in_file(Column column) const { return names_[static_cast<size_t>(column)]; }
+  /// The file's columns that make it, one or more.
+  const std::vector<std::string>& pieces(Column column) const { return pieces_[static_cast<size_t>(column)]; }
 
  private:
   std::array<std::string, kColumns> names_;
+  std::array<std::vector<std::string>, kColumns> pieces_;
 };
 
 }  // namespace fpdist::data

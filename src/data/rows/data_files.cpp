@@ -17,18 +17,22 @@ namespace fs = std::filesystem;
 
 constexpr std::array<std::string_view, 6> kEndings{".jsonl",   ".json",      ".jsonl.gz",
                                                    ".json.gz", ".jsonl.zst", ".json.zst"};
+constexpr std::array<std::string_view, 3> kTables{".parquet", ".arrow", ".feather"};
+
+template <size_t kCount>
+bool ends_in_one(std::string_view path, const std::array<std::string_view, kCount>& endings) {
+  return std::any_of(endings.begin(), endings.end(), [&](std::string_view ending) { return path.ends_with(ending); });
+}
 
 std::vector<std::string> files_in(const std::string& folder) {
   std::vector<std::string> found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string path = entry.path().string();
-    const bool is_data =
-        std::any_of(kEndings.begin(), kEndings.end(), [&](std::string_view ending) { return path.ends_with(ending); });
-    if (is_data && entry.is_regular_file(error)) found.push_back(path);
+    if ((ends_in_one(path, kEndings) || is_table(path)) && entry.is_regular_file(error)) found.push_back(path);
   }
   std::sort(found.begin(), found.end());
-  check<DataError>(!found.empty(), folder, ":1:1: the folder has no .jsonl file: check data.path");
+  check<DataError>(!found.empty(), folder, ":1:1: the folder has no .jsonl or .parquet file: check data.path");
   return found;
 }
 
@@ -43,6 +47,10 @@ std::vector<std::string> files_like(const std::string& pattern) {
 }
 
 }  // namespace
+
+bool is_table(std::string_view path) { return ends_in_one(path, kTables); }
+
+std::string row_name(std::string_view file, int64_t row) { return text(file, is_table(file) ? ": row " : ":", row); }
 
 std::vector<std::string> data_files(const std::vector<std::string>& paths) {
   std::vector<std::string> all;

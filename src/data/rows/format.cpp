@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
@@ -27,14 +28,15 @@ ColumnList operator+(ColumnList a, const ColumnList& b) {
   return a;
 }
 
-const ColumnList kName{kUid}, kEnds{kTruncated, kFinishReason},
+const ColumnList kName{kUid, kWeight}, kEnds{kTruncated, kFinishReason},
     kExtras = kEnds + kName + ColumnList{kTools, kChatTemplateKwargs};
-const ColumnList kOfReward{kMargin}, kOfDpo{kMargin, kRefChosenLogps, kRefRejectedLogps};
+const ColumnList kOfReward{kMargin}, kOfDpo{kMargin, kRefChosenLogps, kRefRejectedLogps}, kVerdict{kLabel};
 
-const MethodFormats kSftFormats{
-    .tokens = {{{kInputIds, kLabels}, kEnds + kName}},
-    .text = {{{kPrompt, kCompletion}, kExtras}, {{kText}, kEnds + kName}, {{kMessages}, kExtras}},
-    .group = RowGroup::kSample};
+const MethodFormats kSftFormats{.tokens = {{{kInputIds, kLabels}, kEnds + kName + kVerdict}},
+                                .text = {{{kPrompt, kCompletion}, kExtras + kVerdict},
+                                         {{kText}, kEnds + kName + kVerdict},
+                                         {{kMessages}, kExtras + kVerdict}},
+                                .group = RowGroup::kSample};
 const MethodFormats kDpoFormats{.tokens = {{{kPromptIds, kChosenIds, kRejectedIds}, kOfDpo + kEnds + kName}},
                                 .text = {{{kChosen, kRejected}, ColumnList{kPrompt} + kOfDpo + kExtras}},
                                 .group = RowGroup::kPair};
@@ -76,6 +78,10 @@ class TokenRow {
 
   MadeGroup make() {
     add_samples();
+    if (formats_.group != RowGroup::kRollouts && row_.has(kWeight) && row_.holds<double>(kWeight) &&
+        row_.get<double>(kWeight) == 0)
+      return {};
+    set_weights();
     if (row_.has(kMargin)) group_.margin = row_.get<double>(kMargin);
     set_reference_logps(row_, maker_, 0, group_);
     for (const Sample& sample : group_.sample) check_sample(sample);
@@ -90,6 +96,7 @@ class TokenRow {
   }
 
   void add_samples();
+  void set_weights();
   TokenCompletion flat_completion() const;
   void add_rollouts(const std::vector<int32_t>& prompt);
   void check_value(const TokenCompletion& completion) const;
@@ -109,6 +116,7 @@ void TokenRow::add_samples() {
     sample.token = row_.get<Ids>(kInputIds);
     sample.target = row_.get<Ids>(kLabels);
     same_length(row_.offset(kLabels), sample.target.size(), in_file(kLabels), sample.token.size(), in_file(kInputIds));
+    if (maker_.options.train_on_all) sample.target = sample.token;
     sample.truncated = cuts_of(row_, maker_, 1).front() != 0;
     return;
   }
@@ -119,6 +127,24 @@ void TokenRow::add_samples() {
     group_.sample.push_back(join_ids(prompt, row_.get<Ids>(column)));
     group_.sample.back().truncated = is_cut[group_.sample.size() - 1] != 0;
   }
+}
+
+/// The row's own; what completions say of theirs is in them already.
+void TokenRow::set_weights() {
+  if (!row_.has(kWeight)) return;
+  if (formats_.group == RowGroup::kPair) {
+    if (const double weight = weight_of(row_, maker_); weight != 1) group_.weight = weight;
+    return;
+  }
+  if (group_.sample.size() == 1 && row_.holds<std::vector<double>>(kWeight)) {
+    Sample& sample = group_.sample.front();
+    const auto& given = row_.get<std::vector<double>>(kWeight);
+    const auto prompt = static_cast<size_t>(sample.prompt_length);
+    same_length(row_.offset(kWeight), given.size(), in_file(kWeight), sample.token.size() - prompt,
+                in_file(row_.has(kInputIds) ? kInputIds : kCompletionIds));
+    return weigh(behind_prompt(prompt, given), sample);
+  }
+  for (Sample& sample : group_.sample) weigh(weight_of(row_, maker_), sample);
 }
 
 /// A flat row's only completion.
@@ -182,6 +208,13 @@ Sample TokenRow::rollout(const std::vector<int32_t>& prompt, const TokenCompleti
     same_length(completion.offset, completion.mask->size(), in_file(kMask), length, in_file(kIds));
     for (size_t t = 0; t < length; ++t)
       if ((*completion.mask)[t] == 0) sample.target[prompt.size() + t] = kIgnore;
+  }
+  if (const double* all = std::get_if<double>(&completion.weight)) {
+    weigh(*all, sample);
+  } else {
+    const auto& each = std::get<std::vector<double>>(completion.weight);
+    same_length(completion.offset, each.size(), in_file(kWeight), length, in_file(kIds));
+    weigh(behind_prompt(prompt.size(), each), sample);
   }
   return sample;
 }
@@ -278,6 +311,13 @@ const RowFormat& GroupMaker::recognise(const Row& row) const {
                  kinds(formats.tokens, names), " (token ids) or ", kinds(formats.text, names), " (text); this one has ",
                  have.empty() ? "none" : have, near_name(row, names.in_file(column))));
   }
+  if (row.has(kLabel) && row.get<double>(kLabel) != 0 && !contains(format.required, kText))
+    fail_at(row.place, row.offset(kLabel),
+            text("the row says in '", names.in_file(kLabel),
+                 "' whether its answer is wanted, as rows for KTO do, and method "
+                 "sft would learn unwanted answers like wanted ones: keep the rows that are wanted and leave the "
+                 "column out; "
+                 "if it means something else: data.columns: {label: none}"));
   if (format.is_flat && options.group_by == GroupBy::kRow)
     fail_at(row.place, row.offset(format.required.back()),
             text("the row has one completion of its prompt, and its reward is to be held against others: set "

@@ -1,8 +1,10 @@
 #include "src/data/rows/json_line.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <limits>
+#include <system_error>
 
 namespace fpdist::data {
 namespace {
@@ -22,10 +24,21 @@ size_t valid_utf8_prefix(std::string_view line) {
   return good;
 }
 
+/// Begins with what other writers of JSON make of numbers that are none (Python's json, JavaScript), or with a number
+/// that no double holds.
+bool is_not_finite(std::string_view value) {
+  for (const std::string_view word : {"NaN", "nan", "Infinity", "-Infinity", "inf", "-inf"})
+    if (value.starts_with(word)) return true;
+  double read = 0;
+  return std::from_chars(value.data(), value.data() + value.size(), read).ec == std::errc::result_out_of_range;
+}
+
 }  // namespace
 
 void JsonLine::fail_json(simdjson::error_code error, std::string_view what) {
   if (error == simdjson::UTF8_ERROR) fail_at(place, valid_utf8_prefix(line), "invalid UTF-8: save the file as UTF-8");
+  if (value_offset < line.size() && is_not_finite(line.substr(value_offset)))
+    fail(text("a number that is not finite: expected ", what));
   if (error == simdjson::INCORRECT_TYPE) fail(text("wrong type: expected ", what));
   if (error == simdjson::NUMBER_OUT_OF_RANGE) fail(text("number out of range: expected ", what));
   if (error == simdjson::UNESCAPED_CHARS) {
@@ -111,21 +124,22 @@ std::string JsonLine::raw(json::value value, std::string_view what) {
                              : take(take(value.get_object(), what).raw_json(), what));
 }
 
+ChatMessage JsonLine::message(json::value value) {
+  const std::string json = raw(value, "a message {\"role\": ..., \"content\": ...}");
+  const size_t at = value_offset;
+  try {
+    return read_message(json);
+  } catch (const MessageError& error) {
+    fail_at(place, at + error.at, error.what());
+  }
+}
+
 ChatMessages JsonLine::messages(json::value value, std::string_view what) {
   start_value(value);
   const size_t begin = value_offset;
   ChatMessages all;
   json::array array = take(value.get_array(), what);
-  for (auto element : array) {
-    json::value one = take(std::move(element), "a message");
-    const std::string json = raw(one, "a message {\"role\": ..., \"content\": ...}");
-    const size_t at = value_offset;
-    try {
-      all.push_back(read_message(json));
-    } catch (const MessageError& error) {
-      fail_at(place, at + error.at, error.what());
-    }
-  }
+  for (auto element : array) all.push_back(message(take(std::move(element), "a message")));
   if (all.empty()) fail_at(place, begin, "the conversation is empty: give at least one message");
   return all;
 }

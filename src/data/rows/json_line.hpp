@@ -50,6 +50,8 @@ struct JsonLine {
   std::string name(json::value value, std::string_view what);
   /// An object or a list as it stands in the line, not yet looked into.
   std::string raw(json::value value, std::string_view what);
+  /// One message.
+  ChatMessage message(json::value value);
   /// A list of messages. Throws for an empty one.
   ChatMessages messages(json::value value, std::string_view what);
   template <typename T, typename Read>

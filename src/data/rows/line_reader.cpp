@@ -14,13 +14,15 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "src/data/rows/data_files.hpp"
+#include "src/data/text/worker_place.hpp"
 #include "src/files/process.hpp"
 
 namespace fpdist::data {
 namespace {
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-constexpr size_t kBlock = size_t{1} << 20;
+constexpr size_t kBlock = size_t{64} << 10;
 struct Unpacker {
   std::string_view ending;
   const char* program;
@@ -38,17 +40,23 @@ const Unpacker* unpacker_of(const std::string& path) {
 /// A file, or what a program makes of it.
 class LineReader::Source {
  public:
-  explicit Source(const std::string& path) : path_(path), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  Source(const std::string& path, const std::vector<std::string>& columns)
+      : path_(path), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
     check<DataError>(file_.open(), path, ":1:1: cannot open the file (", std::strerror(errno), "): check data.path");
     const Unpacker* unpacker = unpacker_of(path);
-    if (unpacker == nullptr) return;
-    program_ = unpacker->program;
     try {
-      unpacking_.emplace(std::vector<std::string>{program_, "-dc", "--", path});
+      if (unpacker != nullptr)
+        unpacking_.emplace(std::vector<std::string>{program_ = unpacker->program, "-dc", "--", path});
+      else if (is_table(path))
+        unpacking_.emplace(table_command(path, columns));
     } catch (const DataError& error) {
-      throw DataError(text(path, ":1:1: ", error.what(), ": install ", program_, ", or unpack the file"));
+      throw DataError(unpacker == nullptr
+                          ? text(path, ": ", error.what())
+                          : text(path, ":1:1: ", error.what(), ": install ", program_, ", or unpack the file"));
     }
   }
+
+  bool is_made() const { return unpacking_.has_value(); }
 
   /// The next bytes into `block`; 0 at the end.
   size_t read(std::string& block) {
@@ -67,7 +75,9 @@ class LineReader::Source {
     const size_t got = unpacking_->read(block.data(), block.size());
     if (got > 0) return got;
     const std::string how = unpacking_->end(std::chrono::seconds(5));
-    check<DataError>(how == "exit code 0", path_, ":1:1: ", program_, " cannot unpack the file: ", how);
+    if (how == "exit code 0") return 0;
+    check<DataError>(!program_.empty(), path_, ": the table cannot be read: ", how);
+    check<DataError>(false, path_, ":1:1: ", program_, " cannot unpack the file: ", how);
     return 0;
   }
 
@@ -76,11 +86,22 @@ class LineReader::Source {
   std::optional<files::Process> unpacking_;
 };
 
-LineReader::LineReader(const std::string& path) : source_(std::make_unique<Source>(path)) {
+std::vector<std::string> file_columns(const ColumnNames& names, const std::vector<Column>& columns) {
+  std::vector<std::string> all;
+  for (const Column column : columns)
+    for (const std::string& piece : names.pieces(column)) all.push_back(piece);
+  return all;
+}
+
+LineReader::LineReader(const std::string& path, int32_t number, const std::vector<std::string>& columns)
+    : source_(std::make_unique<Source>(path, columns)) {
   place_.file = path;
   place_.line = 0;
+  place_.file_number = number;
 }
 LineReader::~LineReader() = default;
+
+bool LineReader::is_plain() const { return !source_->is_made(); }
 
 bool LineReader::fill() {
   buffer_.erase(0, std::exchange(begin_, 0));
@@ -105,7 +126,9 @@ bool LineReader::next(std::string& line) {
     break;
   }
   line.assign(buffer_, begin_, end - begin_);
-  begin_ = std::min(end + 1, buffer_.size());
+  const size_t next_begin = std::min(end + 1, buffer_.size());
+  bytes_ += static_cast<int64_t>(next_begin - begin_);
+  begin_ = next_begin;
   ++place_.line;
   place_.first_byte = 1;
   if (place_.line == 1 && line.starts_with(kByteOrderMark)) {

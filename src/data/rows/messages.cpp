@@ -58,6 +58,22 @@ void check_role(const std::string& role) {
       throw MessageError(text("role '", role, "' is unknown; did you mean '", known, "'?"), 0);
 }
 
+/// Under one of the names that OpenAI and axolotl give it.
+std::optional<double> weight_in(const Json& message) {
+  std::optional<double> weight;
+  for (const char* name : {"weight", "train", "training"}) {
+    const auto given = message.find(name);
+    if (given == message.end() || given->is_null()) continue;
+    if (weight) throw MessageError(text("'", name, "' is a message's second weight: keep one"), 0);
+    if (given->is_boolean()) weight = given->get<bool>() ? 1.0 : 0.0;
+    if (given->is_number()) weight = given->get<double>();
+    if (!weight || *weight < 0)
+      throw MessageError(
+          text("'", name, "' of a message is ", given->dump(), ": a weight is 0 or more, or true or false"), 0);
+  }
+  return weight;
+}
+
 void append(std::span<const ChatMessage> messages, std::string& list) {
   for (const ChatMessage& message : messages) list.append(list.back() == '[' ? "" : ",").append(message.json);
 }
@@ -75,7 +91,8 @@ ChatMessage read_message(std::string_view json) {
     for (const auto& [theirs, ours] : kSharegptRoles)
       if (*role == theirs) *role = ours;
   ChatMessage message{.json = renamed_role || renamed_content ? parsed.dump() : std::string(json),
-                      .role = role->get<std::string>()};
+                      .role = role->get<std::string>(),
+                      .weight = weight_in(parsed)};
   check_role(message.role);
   return message;
 }

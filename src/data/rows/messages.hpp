@@ -3,6 +3,7 @@
 // and order as it was written; we look at roles alone.
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -16,6 +17,7 @@ namespace fpdist::data {
 struct ChatMessage {
   std::string json;  ///< one object
   std::string role;
+  std::optional<double> weight = {};  ///< what its tokens' loss is multiplied by, where it says so
 };
 using ChatMessages = std::vector<ChatMessage>;
 
@@ -27,8 +29,9 @@ class MessageError : public std::runtime_error {
 };
 
 /// `json` is one message: {role, content, ...}, or sharegpt's {from, value}, which is renamed,
-/// and its roles human and gpt with it. Throws MessageError for
-/// bad JSON, a key given twice, deep nesting, no role, a role that is a misspelt one.
+/// and its roles human and gpt with it. `weight` (a number), `train` or `training` (true or false) is its weight.
+/// Throws MessageError for bad JSON, a key given twice, deep nesting, no role, a role that is a misspelt one, a weight
+/// that is none.
 ChatMessage read_message(std::string_view json);
 /// `json` is an object or a list, and nested no deeper than messages are. Throws MessageError.
 void check_json(std::string_view json);

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -53,7 +55,8 @@ class UnreadColumns {
     std::string ours, others;
     for (const std::string& name : all_) {
       const size_t dot = name.find('.');
-      const bool is_ours = names.find(dot == std::string::npos ? name : name.substr(dot + 1)).has_value();
+      const auto column = names.find(dot == std::string::npos ? name : name.substr(dot + 1));
+      const bool is_ours = column && column->column != Column::kLabel;  // to all but sft it is a name like others
       std::string& list = is_ours ? ours : others;
       list += text(list.empty() ? "" : ", ", name);
     }
@@ -67,13 +70,21 @@ class UnreadColumns {
   std::set<std::string> all_;
 };
 
+/// 0 for what is not there: opening it says so.
+int64_t bytes_of(const std::string& path) {
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  return error ? 0 : static_cast<int64_t>(bytes);
+}
+
 /// Rows that are encoded together.
 constexpr size_t kBatchRows = 4096, kBatchBytes = size_t{16} << 20;
 
 class DatasetReader {
  public:
-  DatasetReader(const DataOptions& options, Method method, Tokenizer& tokenizer)
+  DatasetReader(const DataOptions& options, Method method, Tokenizer& tokenizer, const ReadWatch& watch)
       : options_(options),
+        watch_(watch),
         names_(options.columns),
         parser_(names_),
         wanted_(formats_of(method).all()),
@@ -81,13 +92,18 @@ class DatasetReader {
         maker_{.method = method, .names = names_, .options = options},
         grouping_{.by = options.group_by, .keeps_groups = formats_of(method).group == RowGroup::kPair, .uid = {}} {}
 
-  void read_file(const std::string& path) {
-    LineReader lines(path);
-    dataset_.file.push_back(path);
+  /// A file that will be read.
+  void expect(const std::string& path) { of_bytes_ += bytes_of(path); }
+  /// `entry`: of options.path, that names it.
+  void read_file(const std::string& path, int32_t entry) {
+    LineReader lines(path, static_cast<int32_t>(dataset_.file.size()), file_columns(names_, wanted_));
+    dataset_.file.push_back(path), dataset_.entry.push_back(entry);
     std::string line;
     std::optional<LinePlace> blank;
     kind_of_file_ = nullptr;
+    const int64_t before = std::exchange(state_.file_bytes, state_.file_bytes + bytes_of(path));
     while (lines.next(line)) {
+      if (lines.is_plain()) done_bytes_ = before + lines.bytes();
       if (is_blank(line)) {
         if (!blank) blank = lines.place();
         continue;
@@ -97,11 +113,13 @@ class DatasetReader {
     }
     check<DataError>(kind_of_file_ != nullptr || !dataset_.skipped.empty(), path,
                      ":1:1: the file has no rows: write one JSON object a line");
+    done_bytes_ = state_.file_bytes;
   }
 
   void tell_unread(LogSink& log) const { unread_.tell(names_, maker_.method, log); }
   Dataset take() && {
     encode_waiting();
+    tell_state();
     group_rows(grouping_, dataset_);
     return std::move(dataset_);
   }
@@ -109,14 +127,24 @@ class DatasetReader {
 
  private:
   void read_line(std::string& line, const LinePlace& place) {
-    bytes_ += line.size();
+    bytes_ += line.size(), state_.text_bytes += static_cast<int64_t>(line.size());
+    ++state_.rows;
     try {
       add(parser_.parse(line, place, wanted_));
     } catch (const DataError& error) {
       encode_waiting();  // an error of a row before this one comes first
       refuse(error.what());
     }
-    if (waiting_.size() >= kBatchRows || bytes_ >= kBatchBytes) encode_waiting();
+    if (waiting_.size() < kBatchRows && bytes_ < kBatchBytes) return;
+    encode_waiting();
+    tell_state();
+  }
+
+  void tell_state() const {
+    if (!watch_) return;
+    ReadState state = state_;
+    state.file_bytes = done_bytes_, state.of_bytes = of_bytes_;
+    watch_(state);
   }
 
   void add(Row&& row) {
@@ -149,7 +177,7 @@ class DatasetReader {
 
   void keep(MadeGroup made, const LinePlace& place) {
     if (!made.error.empty()) return refuse(made.error);
-    if (made.prompt_differs && ++dataset_.differing_prompts == 1) first_differing_ = text(place.file, ":", place.line);
+    if (made.prompt_differs && ++dataset_.differing_prompts == 1) first_differing_ = row_name(place.file, place.line);
     if (!made.group) {
       ++dataset_.dropped_rows;
       return;
@@ -160,16 +188,20 @@ class DatasetReader {
       for (const auto* ids : {&sample.token, &sample.target})
         for (const int32_t id : *ids) dataset_.max_token_id = std::max(dataset_.max_token_id, id);
     if (grouping_.by == GroupBy::kPrompt && prompt_tokens(made.group->sample.front()) == 0)
-      fail_at(place, 0, "data.group_by is prompt, and the row has none: give one, or group by uid or row");
+      fail_at(place, 0,
+              "rows are grouped by their prompts, and this one has none: give it one, or group by uid or row "
+              "(data.group_by)");
     if (grouping_.by == GroupBy::kUid) grouping_.uid.push_back(std::move(made.uid));
     made.group->id = static_cast<int64_t>(dataset_.group.size());
     dataset_.group.push_back(std::move(*made.group));
-    const auto file =
-        std::find(dataset_.file.begin(), dataset_.file.end(), place.file);  // rows wait for the next one's
-    dataset_.place.push_back({.file = static_cast<int32_t>(file - dataset_.file.begin()), .line = place.line});
+    dataset_.place.push_back({.file = place.file_number, .line = place.line});
   }
 
   const DataOptions& options_;
+  const ReadWatch& watch_;
+  ReadState state_;         // file_bytes: of all files up to this one
+  int64_t done_bytes_ = 0;  // of the files
+  int64_t of_bytes_ = 0;
   ColumnNames names_;
   RowParser parser_;
   std::vector<Column> wanted_;
@@ -191,14 +223,20 @@ Group Dataset::get(int64_t id) const { return source ? source->group(id) : group
 
 std::string Dataset::where(size_t group) const {
   const RowPlace& row = place.at(group);
-  return text(file.at(static_cast<size_t>(row.file)), ":", row.line);
+  return row_name(file.at(static_cast<size_t>(row.file)), row.line);
 }
 
-Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log) {
+Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log,
+                     const ReadWatch& watch) {
   check<ConfigError>(!options.path.empty(), "data.path is empty: name at least one JSONL file");
   check<ConfigError>(options.max_length >= 1, "data.max_length is ", options.max_length, ": set it to 1 or more");
-  DatasetReader reader(options, method, tokenizer);
-  for (const std::string& path : data_files(options.path)) reader.read_file(path);
+  DatasetReader reader(options, method, tokenizer, watch);
+  std::vector<std::pair<std::string, int32_t>> files;  // and the entry that names each
+  for (size_t entry = 0; entry < options.path.size(); ++entry)
+    for (std::string& path : data_files({options.path[entry]}))
+      files.emplace_back(std::move(path), static_cast<int32_t>(entry));
+  for (const auto& [path, entry] : files) reader.expect(path);
+  for (const auto& [path, entry] : files) reader.read_file(path, entry);
   reader.tell_unread(log);
   Dataset dataset = std::move(reader).take();
   check<DataError>(!dataset.group.empty(), options.path.front(), ":1:1: every row was dropped, nothing of the ",
@@ -209,7 +247,8 @@ Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& token
                      " rows that cannot be read (data.on_error: skip), the first: ", dataset.skipped.front()));
   if (dataset.dropped_rows > 0)
     log.warning(text("dropped ", dataset.dropped_rows,
-                     " rows: nothing that could be learned is within data.max_length ", options.max_length));
+                     " rows: nothing that could be learned is within data.max_length ", options.max_length,
+                     ", or its weight is 0"));
   if (dataset.truncated_samples > 0)
     log.warning(text("cut ", dataset.truncated_samples, " samples at data.max_length ", options.max_length));
   if (dataset.differing_prompts > 0)

@@ -6,15 +6,18 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/sample.hpp"
+#include "src/data/rows/data_files.hpp"
 #include "src/data/rows/json_line.hpp"
 
 namespace fpdist::data {
@@ -35,7 +38,9 @@ constexpr std::array<std::pair<std::string_view, bool>, 11> kFinishReasons{{{"st
 }  // namespace
 
 void fail_at(const LinePlace& place, size_t offset, std::string_view reason) {
-  throw DataError(text(place.file, ":", place.line, ":", place.first_byte + offset, ": ", reason));
+  const std::string row = row_name(place.file, place.line);
+  throw DataError(is_table(place.file) ? text(row, ": ", reason)
+                                       : text(row, ":", place.first_byte + offset, ": ", reason));
 }
 
 /// One line on its way into cells.
@@ -43,7 +48,8 @@ struct RowParser::Impl : JsonLine {
   explicit Impl(const ColumnNames& column_names) : names(column_names) {}
 
   const ColumnNames& names;
-  std::vector<std::string> names_read, unread;  ///< of the line so far, see Row
+  std::vector<std::string> names_read, unread;                      ///< of the line so far, see Row
+  std::map<Column, std::vector<std::optional<std::string>>> piece;  ///< of columns that several of the file's make
 
   int32_t token_id(json::value value, Column column);
   std::vector<int32_t> ids(json::value value, Column column) {
@@ -54,10 +60,17 @@ struct RowParser::Impl : JsonLine {
   /// One or a list of them.
   std::vector<int32_t> cuts(json::value value, Column column);
   std::vector<int32_t> mask(json::value value, Column column);
+  /// One or a list of them.
+  std::variant<double, std::vector<double>> weight(json::value value, Column column);
+  /// A value that nobody wants but for whether it says yes or no: 1 where it does, 0 otherwise.
+  double verdict(json::value value);
+  void read_piece(FileColumn column, json::value value, Row& row);
+  void join_pieces(Row& row);
   TokenCompletion token_completion(json::value value);
   void completions(json::value value, Cell& cell);
   void extras(Column column, json::value value, Cell& cell);
   void numbers_cell(Column column, json::value value, Cell& cell);
+  void text_cell(Column column, json::value value, Cell& cell);
   void read_cell(Column column, json::value value, Cell& cell);
   /// Calls `read(column, value)` for each wanted field once, walks through the others and notes them as `where` + name.
   template <typename Read>
@@ -74,20 +87,23 @@ int32_t RowParser::Impl::token_id(json::value value, Column column) {
 template <typename Read>
 void RowParser::Impl::each_field(json::object object, const std::vector<Column>& wanted, std::string_view where,
                                  Read read) {
-  std::array<bool, kColumns> done{};
+  std::array<uint64_t, kColumns> done{};  // a bit a piece
   for (auto result : object) {
     json::field field = take(std::move(result), "a field");
     const std::string key(take(field.unescaped_key(), "a key"));
-    const std::optional<Column> column = names.find(key);
+    const std::optional<FileColumn> column = names.find(key);
     if (where.empty()) names_read.push_back(key);
     json::value value = field.value();
     start_value(value);
-    if (!column || std::find(wanted.begin(), wanted.end(), *column) == wanted.end()) {
+    if (!column || std::find(wanted.begin(), wanted.end(), column->column) == wanted.end()) {
       skip(value, 1);
       unread.push_back(text(where, key));
       continue;
     }
-    if (std::exchange(done[static_cast<size_t>(*column)], true)) fail(text("column '", key, "' appears twice"));
+    uint64_t& seen = done[static_cast<size_t>(column->column)];
+    const uint64_t bit = uint64_t{1} << (column->piece % 64);
+    if ((seen & bit) != 0) fail(text("column '", key, "' appears twice"));
+    seen |= bit;
     read(*column, value);
   }
 }
@@ -119,16 +135,67 @@ std::vector<int32_t> RowParser::Impl::mask(json::value value, Column column) {
   });
 }
 
+std::variant<double, std::vector<double>> RowParser::Impl::weight(json::value value, Column column) {
+  const auto one = [&](json::value given) {
+    const double read = number(given, "a weight");
+    if (read < 0) fail(text(names.in_file(column), " holds ", read, ": weights are 0 or more"));
+    return read;
+  };
+  start_value(value);
+  if (take(value.type(), "a value") != json::json_type::array) return one(value);
+  return list<double>(value, "a list of weights", one);
+}
+
+double RowParser::Impl::verdict(json::value value) {
+  const json::json_type type = take(value.type(), "a value");
+  const std::string_view token = value.raw_json_token();
+  const bool is_verdict =
+      type == json::json_type::boolean ||
+      (type == json::json_type::number && (token[0] == '0' || token[0] == '1') &&
+       (token.size() < 2 || std::string_view(".eE0123456789").find(token[1]) == std::string_view::npos));
+  skip(value, 1);
+  return is_verdict ? 1 : 0;
+}
+
+/// A piece of a text: null is none.
+void RowParser::Impl::read_piece(FileColumn column, json::value value, Row& row) {
+  start_value(value);
+  const size_t at = value_offset;
+  const std::string& name = names.pieces(column.column)[column.piece];
+  std::string read;
+  if (take(value.type(), "a value") != json::json_type::null)
+    read = string(value, text("a string in '", name, "'"));
+  else
+    take(value.is_null(), "null");
+  std::vector<std::optional<std::string>>& pieces = piece[column.column];
+  pieces.resize(names.pieces(column.column).size());
+  pieces[column.piece] = std::move(read);
+  if (column.piece == 0) row.cell[static_cast<size_t>(column.column)] = Cell{.offset = at, .value = ""};
+}
+
+/// The pieces of a text that are not empty, a line each. Without its first piece a row does not have the column.
+void RowParser::Impl::join_pieces(Row& row) {
+  for (const auto& [column, pieces] : piece) {
+    std::optional<Cell>& cell = row.cell[static_cast<size_t>(column)];
+    if (!cell) continue;
+    std::string whole;
+    for (const std::optional<std::string>& one : pieces)
+      if (one && !one->empty()) whole += (whole.empty() ? "" : "\n") + *one;
+    cell->value = std::move(whole);
+  }
+}
+
 TokenCompletion RowParser::Impl::token_completion(json::value value) {
-  static const std::vector<Column> kWanted{Column::kIds,       Column::kReward,      Column::kAdvantage,
-                                           Column::kOldLogps,  Column::kRefLogps,    Column::kMask,
-                                           Column::kTruncated, Column::kFinishReason};
+  static const std::vector<Column> kWanted{Column::kIds,       Column::kReward,       Column::kAdvantage,
+                                           Column::kOldLogps,  Column::kRefLogps,     Column::kMask,
+                                           Column::kTruncated, Column::kFinishReason, Column::kWeight};
   start_value(value);
   TokenCompletion one;
   one.offset = value_offset;
   bool has_ids = false;
   each_field(take(value.get_object(), "a completion {ids, reward | advantage, ...}"), kWanted, "completions.",
-             [&](Column column, json::value v) {
+             [&](FileColumn field, json::value v) {
+               const Column column = field.column;
                if (column == Column::kIds) one.ids = ids(v, column), has_ids = true;
                if (column == Column::kReward) one.reward = number(v, "a reward");
                if (column == Column::kAdvantage) one.advantage = number(v, "an advantage");
@@ -139,6 +206,7 @@ TokenCompletion RowParser::Impl::token_completion(json::value value) {
                  one.truncated = is_cut(v, column);
                }
                if (column == Column::kMask) one.mask = mask(v, column);
+               if (column == Column::kWeight) one.weight = weight(v, column);
              });
   if (!has_ids) fail_at(place, one.offset, text("a completion has no '", names.in_file(Column::kIds), "'"));
   return one;
@@ -232,6 +300,18 @@ void RowParser::Impl::numbers_cell(Column column, json::value value, Cell& cell)
   }
 }
 
+/// A text or a conversation. An answer of one message may stand without the list around it, as LLaMA-Factory has it.
+void RowParser::Impl::text_cell(Column column, json::value value, Cell& cell) {
+  const json::json_type type = take(value.type(), "a value");
+  const bool is_answer = column == Column::kCompletion || column == Column::kChosen || column == Column::kRejected;
+  if (is_answer && type == json::json_type::object)
+    cell.value = ChatMessages{message(value)};
+  else if (column == Column::kMessages || (column != Column::kText && type == json::json_type::array))
+    cell.value = messages(value, "a list of messages");
+  else
+    cell.value = string(value, text("a string in '", names.in_file(column), "'"));
+}
+
 void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
   start_value(value);
   cell.offset = value_offset;
@@ -251,6 +331,12 @@ void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
     case Column::kMask:
       cell.value = mask(value, column);
       break;
+    case Column::kWeight:
+      std::visit([&](auto&& given) { cell.value = std::move(given); }, weight(value, column));
+      break;
+    case Column::kLabel:
+      cell.value = verdict(value);
+      break;
     case Column::kUid:
       cell.value = name(value, text("a text or an integer in '", names.in_file(column), "'"));
       break;
@@ -267,11 +353,7 @@ void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
     case Column::kRejected:
     case Column::kText:
     case Column::kMessages:
-      if (column == Column::kMessages ||
-          (column != Column::kText && take(value.type(), "a value") == json::json_type::array))
-        cell.value = messages(value, "a list of messages");
-      else
-        cell.value = string(value, text("a string in '", names.in_file(column), "'"));
+      text_cell(column, value, cell);
       break;
     default:
       numbers_cell(column, value, cell);
@@ -283,6 +365,10 @@ RowParser::~RowParser() = default;
 
 Row RowParser::parse(std::string& line, const LinePlace& place, const std::vector<Column>& wanted) {
   Impl& impl = *impl_;
+  if (const size_t first = line.find_first_not_of(" \t"); first != std::string::npos && line[first] == '[')
+    fail_at(place, first,
+            "wrong type: expected a row {\"column\": value, ...}, this is a list: write one object a line, as "
+            "jq -c '.[]' does");
   const size_t length = line.size();
   line.append(simdjson::SIMDJSON_PADDING, '\0');
   impl.place = place;
@@ -296,11 +382,13 @@ Row RowParser::parse(std::string& line, const LinePlace& place, const std::vecto
   json::object object;
   if (const auto error = impl.document.get_object().get(object))
     impl.fail_json(error, "a row {\"column\": value, ...}");
-  impl.names_read.clear(), impl.unread.clear();
-  impl.each_field(object, wanted, "", [&](Column column, json::value value) {
-    Cell& cell = row.cell[static_cast<size_t>(column)].emplace();
-    impl.read_cell(column, value, cell);
+  impl.names_read.clear(), impl.unread.clear(), impl.piece.clear();
+  impl.each_field(object, wanted, "", [&](FileColumn column, json::value value) {
+    if (impl.names.pieces(column.column).size() > 1) return impl.read_piece(column, value, row);
+    Cell& cell = row.cell[static_cast<size_t>(column.column)].emplace();
+    impl.read_cell(column.column, value, cell);
   });
+  impl.join_pieces(row);
   row.names = std::move(impl.names_read), row.unread = std::move(impl.unread);
   const char* rest = nullptr;
   if (impl.document.current_location().get(rest) == simdjson::SUCCESS)  // an error here means: at the end

@@ -19,11 +19,13 @@ namespace fpdist::data {
 /// Where a line came from: every message starts with it.
 struct LinePlace {
   std::string file;
-  int64_t line = 1;       ///< 1-based
-  size_t first_byte = 1;  ///< byte number of the line's first character (4 behind a byte-order mark)
+  int64_t line = 1;         ///< 1-based
+  size_t first_byte = 1;    ///< byte number of the line's first character (4 behind a byte-order mark)
+  int32_t file_number = 0;  ///< of the files that are read
 };
 
-/// Throws DataError("file:line:byte: reason") for the character at `offset` of the line.
+/// Throws DataError("file:line:byte: reason") for the character at `offset` of the line; "file: row N: reason" where
+/// the file is a table.
 [[noreturn]] void fail_at(const LinePlace& place, size_t offset, std::string_view reason);
 
 /// One `{ids, reward, ...}` of a pre-tokenised GRPO row.
@@ -32,6 +34,7 @@ struct TokenCompletion {
   std::vector<int32_t> ids;
   std::optional<double> reward, advantage;
   std::optional<std::vector<double>> old_logps, ref_logps;
+  std::variant<double, std::vector<double>> weight = 1.0;
   std::optional<std::vector<int32_t>> mask;
   std::optional<bool> truncated;
 };

@@ -66,6 +66,30 @@ std::vector<int32_t> cuts_of(const Row& row, const GroupMaker& maker, size_t com
   return said;
 }
 
+double weight_of(const Row& row, const GroupMaker& maker) {
+  if (!row.has(kWeight)) return 1;
+  if (!row.holds<double>(kWeight))
+    fail_at(row.place, row.offset(kWeight),
+            text("'", maker.names.in_file(kWeight),
+                 "' is a list, which rows of token ids with one answer may have: "
+                 "give this row one number"));
+  return row.get<double>(kWeight);
+}
+
+void weigh(const std::vector<double>& weight, Sample& sample) {
+  bool is_even = true;
+  for (size_t t = 0; t < weight.size(); ++t) {
+    if (weight[t] == 0) sample.target[t] = kIgnore;
+    is_even = is_even && (sample.target[t] == kIgnore || weight[t] == 1);
+  }
+  if (is_even) return;
+  if (sample.weight.empty()) sample.weight.assign(weight.size(), 1.0);
+  for (size_t t = 0; t < weight.size(); ++t)
+    sample.weight[t] = sample.target[t] == kIgnore ? 1 : sample.weight[t] * weight[t];
+}
+
+void weigh(double weight, Sample& sample) { weigh(std::vector<double>(sample.token.size(), weight), sample); }
+
 void set_reference_logps(const Row& row, const GroupMaker& maker, int64_t cut_here, Group& group) {
   if (!row.has(kRefChosenLogps) && !row.has(kRefRejectedLogps)) return;
   if (!row.has(kRefChosenLogps) || !row.has(kRefRejectedLogps))

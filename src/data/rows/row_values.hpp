@@ -22,6 +22,14 @@ std::string uid_of(const Row& row, const GroupMaker& maker);
 /// that data.max_length cut, whose sums are not known. Throws DataError where the columns do not fit.
 void set_reference_logps(const Row& row, const GroupMaker& maker, int64_t cut_here, Group& group);
 
+/// What the row's loss is multiplied by: 1 without a weight. Throws DataError for a list.
+double weight_of(const Row& row, const GroupMaker& maker);
+
+/// Multiplies what is learned of `sample` by `weight` [tokens]: what has 0 is no target any more; where all else has 1
+/// the sample keeps no weights.
+void weigh(const std::vector<double>& weight, Sample& sample);
+void weigh(double weight, Sample& sample);
+
 /// Per-token values of a completion as values of the whole sample: 0 in the prompt.
 std::vector<double> behind_prompt(size_t prompt, const std::vector<double>& values);
 

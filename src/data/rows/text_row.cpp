@@ -42,9 +42,11 @@ void cut(Sample& sample, int64_t max_length, Truncation truncation) {
   const auto excess = sample.length() - max_length;
   if (truncation == Truncation::kKeepStart) {
     sample.token.resize(index(max_length)), sample.target.resize(index(max_length));
+    if (!sample.weight.empty()) sample.weight.resize(index(max_length));
   } else {
     sample.token.erase(sample.token.begin(), sample.token.begin() + excess);
     sample.target.erase(sample.target.begin(), sample.target.begin() + excess);
+    if (!sample.weight.empty()) sample.weight.erase(sample.weight.begin(), sample.weight.begin() + excess);
     sample.prompt_length = static_cast<int32_t>(std::max<int64_t>(0, sample.prompt_length - excess));
   }
   sample.prompt_length = std::min(sample.prompt_length, static_cast<int32_t>(max_length));
@@ -72,9 +74,37 @@ TextRow::TextRow(const Row& row, const RowFormat& format, const GroupMaker& make
   if (formats_.group == RowGroup::kPair && !has_prompt_ && !formats_.scores_samples) split_prompt();
   is_cut_ = cuts_of(row_, maker_, answer_.size());
   // A rollout of several turns: what it says is the assistant's, what it hears is not.
-  marks_turns_ = formats_.group == RowGroup::kSample ? maker.options.assistant_only_loss : reads(kMessages);
+  const DataOptions& options = maker.options;
+  marks_turns_ =
+      formats_.group == RowGroup::kSample ? options.assistant_only_loss && !options.train_on_all : reads(kMessages);
+  if (is_chat_) read_turn_weights();
   if (marks_turns_ && !is_chat_)
     fail("data.assistant_only_loss is true and the row is no conversation: give messages, or leave the key out");
+}
+
+/// Turns that say what their tokens' loss is multiplied by: the assistant's are learned by that, others not at all.
+void TextRow::read_turn_weights() {
+  bool is_said = false;
+  std::vector<double> weights;
+  std::vector<const ChatMessages*> chats{&prompt_.chat};
+  for (const TextOrChat& answer : answer_) chats.push_back(&answer.chat);
+  for (const ChatMessages* chat : chats)
+    for (const ChatMessage& message : *chat) {
+      is_said = is_said || message.weight.has_value();
+      if (message.role == "assistant")
+        weights.push_back(message.weight.value_or(1));
+      else if (message.weight.value_or(0) != 0)
+        fail(text("a message of the role '", message.role, "' has the weight ", *message.weight,
+                  ": only what an assistant says can be learned by its weight"));
+    }
+  if (!is_said) return;
+  if (answer_.size() == 1) {
+    turn_weight_ = std::move(weights);
+  } else if (std::any_of(weights.begin(), weights.end(), [](double weight) { return weight != 1; })) {
+    fail(text("a message has a weight, and method ", name_of(maker_.method),
+              " compares whole answers: leave weights of turns out, or give the row one in '",
+              maker_.names.in_file(kWeight), "'"));
+  }
 }
 
 TextOrChat TextRow::read(Column column) {
@@ -129,7 +159,7 @@ TextRequest TextRow::whole(const TextOrChat& answer, bool is_cut) const {
 }
 
 std::vector<TextRequest> TextRow::renderings() const {
-  if (!marks_turns_ || maker_.marks_generation) return {};
+  if (!needs_marks() || maker_.marks_generation) return {};
   ChatMessages all = prompt_.chat;
   all.insert(all.end(), answer_[0].chat.begin(), answer_[0].chat.end());
   return turn_renderings(all, extras_);
@@ -151,7 +181,7 @@ std::vector<TextRequest> TextRow::requests(std::span<const RenderedText> rendere
       fail(error.what());
     }
   } else {
-    all.back().mask = marks_turns_;
+    all.back().mask = needs_marks();
   }
   return all;
 }
@@ -169,7 +199,11 @@ MadeGroup TextRow::make(std::span<const EncodedText> encoded) const {
     samples.push_back(sample(answers[i], prompt_length));
     samples[i].truncated = is_cut_[i] != 0;
   }
-  if (is_dropped(samples, prompt_length)) return {};
+  const double weight = weight_of(row_, maker_);
+  const bool is_left_out = weight == 0 && formats_.group != RowGroup::kRollouts;
+  if (is_left_out || is_dropped(samples, prompt_length)) return {};
+  if (formats_.group != RowGroup::kPair)
+    for (Sample& one : samples) weigh(weight, one);
 
   MadeGroup made{.group = Group{}, .uid = uid_of(row_, maker_), .prompt_differs = prompt_length < whole_prompt};
   for (Sample& one : samples) {
@@ -187,14 +221,34 @@ MadeGroup TextRow::make(std::span<const EncodedText> encoded) const {
 
 Sample TextRow::sample(const EncodedText& encoded, size_t prompt_length) const {
   Sample made = make_sample(encoded.id, prompt_length);
-  if (formats_.group == RowGroup::kSample && !maker_.options.completion_only_loss) made.target = made.token;
-  for (size_t t = 0; t < encoded.is_marked.size(); ++t)
+  const DataOptions& options = maker_.options;
+  const bool learns_all = formats_.group == RowGroup::kSample && options.train_on_all;
+  if (learns_all || (formats_.group == RowGroup::kSample && !options.completion_only_loss)) made.target = made.token;
+  for (size_t t = 0; t < encoded.is_marked.size() && !learns_all; ++t)
     if (encoded.is_marked[t] == 0) made.target[t] = kIgnore;
-  if (maker_.options.assistant_only_loss && !has_target(made))
+  if (options.assistant_only_loss && !learns_all && !has_target(made))
     fail(
         "data.assistant_only_loss is true and no token of the conversation is an assistant's: give it an assistant's "
         "turn");
+  if (!turn_weight_.empty()) weigh(token_weights(encoded), made);
   return made;
+}
+
+/// [tokens] of its turn each, 1 outside of the assistant's: between two of its turns there is a token that is none's.
+std::vector<double> TextRow::token_weights(const EncodedText& encoded) const {
+  std::vector<double> weights(encoded.id.size(), 1.0);
+  size_t turns = 0;
+  for (size_t t = 0; t < encoded.is_marked.size(); ++t) {
+    if (encoded.is_marked[t] == 0) continue;
+    if (t == 0 || encoded.is_marked[t - 1] == 0) ++turns;
+    if (turns <= turn_weight_.size()) weights[t] = turn_weight_[turns - 1];
+  }
+  if (turns != turn_weight_.size())
+    fail(text("messages have weights, and of the conversation's ", turn_weight_.size(),
+              " assistant's turns the rendering "
+              "shows ",
+              turns, ": its template does not keep them apart, so leave the weights out or use another"));
+  return weights;
 }
 
 bool TextRow::is_dropped(const std::vector<Sample>& samples, size_t prompt_length) const {
@@ -217,6 +271,8 @@ void TextRow::set_flat_value(Sample& sample) const {
 /// Margins, rewards and advantages.
 void TextRow::set_values(Group& group) const {
   if (row_.has(kMargin)) group.margin = row_.get<double>(kMargin);
+  if (const double weight = weight_of(row_, maker_); formats_.group == RowGroup::kPair && weight != 1)
+    group.weight = weight;
   if (formats_.scores_samples)
     for (const Sample& one : group.sample)
       if (one.token.empty()) fail("a sample without any token has nothing to be scored: give a prompt or a completion");

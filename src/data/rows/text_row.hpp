@@ -46,6 +46,9 @@ class TextRow {
   bool is_dropped(const std::vector<Sample>& samples, size_t prompt_length) const;
   void set_values(Group& group) const;
   void set_flat_value(Sample& sample) const;
+  void read_turn_weights();
+  bool needs_marks() const { return marks_turns_ || !turn_weight_.empty(); }
+  std::vector<double> token_weights(const EncodedText& encoded) const;
 
   const Row& row_;
   const GroupMaker& maker_;
@@ -53,7 +56,8 @@ class TextRow {
   Column at_;             ///< where an error is that belongs to the whole row
   bool is_chat_ = false;  ///< all of it is
   bool has_prompt_ = false;
-  bool marks_turns_ = false;  ///< only what an assistant wrote is learned
+  bool marks_turns_ = false;         ///< only what an assistant wrote is learned
+  std::vector<double> turn_weight_;  ///< [assistant's turns], or empty: messages say nothing of it
   TextOrChat prompt_;
   std::vector<TextOrChat> answer_;  ///< behind the prompt, or whole texts where there is none
   std::vector<int32_t> is_cut_;     ///< [answers] the sampler cut it

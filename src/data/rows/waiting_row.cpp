@@ -7,6 +7,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
+#include "src/data/rows/data_files.hpp"
 
 namespace fpdist::data {
 namespace {
@@ -27,7 +28,7 @@ struct Batch {
   }
 };
 
-std::string line_of(const LinePlace& place) { return text(place.file, ":", place.line); }
+std::string line_of(const LinePlace& place) { return row_name(place.file, place.line); }
 
 /// The answers to a batch by `call`; a helper that was lost is an error that names the rows it was lost with.
 template <typename Call>

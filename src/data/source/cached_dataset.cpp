@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kEnding = ".tokens", kLockEnding = ".lock";
-constexpr uint32_t kRules = 1;  ///< raised when the same rows become other groups
+constexpr uint32_t kRules = 2;  ///< raised when the same rows become other groups
 
 /// Keeps what is said, and passes it on.
 class Listener final : public LogSink {
@@ -71,13 +71,17 @@ Digest cache_key(const DataOptions& options, Method method, const Tokenizer& tok
   Checksum sum;
   sum.add(kRules).add(static_cast<int32_t>(method)).add(options.max_length);
   sum.add(static_cast<int32_t>(options.truncation_mode)).add(options.completion_only_loss);
-  sum.add(options.assistant_only_loss).add(static_cast<int32_t>(options.group_by));
+  sum.add(options.assistant_only_loss).add(options.train_on_all).add(static_cast<int32_t>(options.group_by));
   sum.add(static_cast<int32_t>(options.on_error)).add(options.max_skipped);
   add(tokenizer.identity(), sum);
   for (const auto& [ours, theirs] : options.columns) add(ours, sum), add(theirs, sum);
-  for (const std::string& path : data_files(options.path)) {
-    const files::MappedFile file(path);
-    add(path, sum), add(file.bytes(), sum);  // messages of a cached data set name its files
+  for (const std::string& entry : options.path) {
+    const std::vector<std::string> files = data_files({entry});
+    sum.add(static_cast<uint64_t>(files.size()));  // which entry a file belongs to
+    for (const std::string& path : files) {
+      const files::MappedFile file(path);
+      add(path, sum), add(file.bytes(), sum);  // messages of a cached data set name its files
+    }
   }
   return sum.value();
 }
@@ -90,24 +94,25 @@ bool begins_with_text(const DataOptions& options, Method method) {
   try {
     const std::vector<std::string> files = data_files(options.path);
     if (files.empty()) return false;
-    LineReader lines(files.front());
+    const ColumnNames names(options.columns);
+    const std::vector<Column> wanted = formats_of(method).all();
+    LineReader lines(files.front(), 0, file_columns(names, wanted));
     std::string line;
     if (!lines.next(line)) return false;
-    const ColumnNames names(options.columns);
     const GroupMaker maker{.method = method, .names = names, .options = options};
-    return maker.is_text(maker.recognise(RowParser(names).parse(line, lines.place(), formats_of(method).all())));
+    return maker.is_text(maker.recognise(RowParser(names).parse(line, lines.place(), wanted)));
   } catch (const Error&) {  // reading it says what is wrong
     return false;
   }
 }
 
-Dataset read_cached(const DataOptions& options, Method method, Tokenizer& tokenizer, const CacheUse& use,
-                    LogSink& log) {
-  if (use.folder.empty()) return read_dataset(options, method, tokenizer, log);
+Dataset read_cached(const DataOptions& options, Method method, Tokenizer& tokenizer, const CacheUse& use, LogSink& log,
+                    const ReadWatch& watch) {
+  if (use.folder.empty()) return read_dataset(options, method, tokenizer, log, watch);
   const Digest key = cache_key(options, method, tokenizer);
   const std::string path = cache_path(use.folder, key);
   if (const Cache cache = find(path, key)) return say_and_take(cache, use, log);
-  if (!use.may_write) return read_dataset(options, method, tokenizer, log);
+  if (!use.may_write) return read_dataset(options, method, tokenizer, log, watch);
   std::error_code error;
   fs::create_directories(use.folder, error);
   check<DiskError>(!error, "cannot make ", use.folder, ": ", error.message(),
@@ -115,7 +120,7 @@ Dataset read_cached(const DataOptions& options, Method method, Tokenizer& tokeni
   const files::FileLock lock(path + std::string(kLockEnding), use.wait_seconds);
   if (const Cache cache = find(path, key)) return say_and_take(cache, use, log);
   Listener listener(log);
-  write_token_cache(path, key, read_dataset(options, method, tokenizer, listener), listener.said);
+  write_token_cache(path, key, read_dataset(options, method, tokenizer, listener, watch), listener.said);
   return dataset_of(find(path, key), use);
 }
 

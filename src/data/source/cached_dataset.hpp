@@ -32,7 +32,8 @@ bool begins_with_text(const DataOptions& options, Method method);
 /// What read_dataset returns and says. The first process that finds no cache makes it, while others that ask for the
 /// same one wait; a cache appears whole or not at all. Not collective. Throws what read_dataset does, DataError for a
 /// damaged cache, DiskError.
-Dataset read_cached(const DataOptions& options, Method method, Tokenizer& tokenizer, const CacheUse& use, LogSink& log);
+Dataset read_cached(const DataOptions& options, Method method, Tokenizer& tokenizer, const CacheUse& use, LogSink& log,
+                    const ReadWatch& watch = {});
 
 /// Removes the caches in `folder` but the one of `kept`, and nothing else that lies there; how many there were. Throws
 /// DiskError.

@@ -5,8 +5,11 @@
 #include "src/data/source/prefix_units.hpp"
 
 #include <algorithm>
+#include <cstring>
+#include <deque>
 #include <map>
 #include <numeric>
+#include <string_view>
 #include <utility>
 
 #include "src/core/index.hpp"
@@ -14,17 +17,45 @@
 namespace fpdist::data {
 namespace {
 
-using Tokens = std::span<const int32_t>;
+/// A sequence where it lies: in memory, or at any address of a mapped file.
+class Tokens {
+ public:
+  explicit Tokens(const std::vector<int32_t>& token)
+      : at_(reinterpret_cast<const char*>(token.data())), size_(std::ssize(token)) {}
+  explicit Tokens(std::string_view bytes)
+      : at_(bytes.data()), size_(static_cast<int64_t>(bytes.size() / sizeof(int32_t))) {}
+  int64_t size() const { return size_; }
+  int32_t operator[](int64_t place) const {
+    int32_t token = 0;
+    std::memcpy(&token, at_ + index(place) * sizeof token, sizeof token);
+    return token;
+  }
 
-int64_t shared(Tokens a, Tokens b) { return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin(); }
+ private:
+  const char* at_;
+  int64_t size_;
+};
+
+int64_t shared(Tokens a, Tokens b) {
+  const int64_t shorter = std::min(a.size(), b.size());
+  int64_t same = 0;
+  while (same < shorter && a[same] == b[same]) ++same;
+  return same;
+}
+
+/// In a dictionary.
+bool comes_before(Tokens a, Tokens b) {
+  const int64_t same = shared(a, b);
+  if (same == a.size() || same == b.size()) return a.size() < b.size();
+  return a[same] < b[same];
+}
 
 /// Numbers of `sequences` in the order of a dictionary, equal ones by number.
 std::vector<int64_t> sorted(const std::vector<Tokens>& sequences) {
   std::vector<int64_t> order(sequences.size());
   std::iota(order.begin(), order.end(), int64_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return std::ranges::lexicographical_compare(sequences[index(a)], sequences[index(b)]);
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return comes_before(sequences[index(a)], sequences[index(b)]); });
   return order;
 }
 
@@ -92,10 +123,15 @@ class UnitMaker {
 }  // namespace
 
 std::vector<LoadUnit> prefix_units(const Dataset& dataset, int64_t min_shared, int64_t max_groups) {
-  std::vector<std::vector<int32_t>> read;  // of groups that are not in memory, for as long as they are sorted
-  if (dataset.source)
-    for (int64_t id = 0; id < dataset.size(); ++id) read.push_back(std::move(dataset.get(id).sample.front().token));
-  std::vector<Tokens> first(read.begin(), read.end());
+  std::vector<Tokens> first;
+  std::deque<std::vector<int32_t>> made;  // of groups that lie nowhere
+  for (int64_t id = 0; dataset.source && id < dataset.size(); ++id) {
+    if (const auto bytes = dataset.source->first_tokens(id)) {
+      first.emplace_back(*bytes);
+      continue;
+    }
+    first.emplace_back(made.emplace_back(std::move(dataset.get(id).sample.front().token)));
+  }
   for (const Group& group : dataset.group) first.emplace_back(group.sample.front().token);
   const std::vector<int64_t> order = sorted(first);
   std::vector<int64_t> common(order.size(), 0);
@@ -123,8 +159,8 @@ double sharing_of(std::span<const Group> groups) {
   int64_t logical = 0, distinct = 0;
   for (size_t i = 0; i < order.size(); ++i) {
     const Tokens one = sequences[index(order[i])];
-    logical += std::ssize(one);
-    distinct += std::ssize(one) - (i > 0 ? shared(sequences[index(order[i - 1])], one) : 0);
+    logical += one.size();
+    distinct += one.size() - (i > 0 ? shared(sequences[index(order[i - 1])], one) : 0);
   }
   return distinct > 0 ? static_cast<double>(logical) / static_cast<double>(distinct) : 1.0;
 }

@@ -3,6 +3,7 @@
 
 #include "src/data/source/token_cache.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <span>
@@ -19,8 +20,10 @@ namespace fpdist::data {
 namespace {
 
 constexpr char kMagic[8] = {'F', 'P', 'T', 'O', 'K', 'E', 'N', 'S'};
-constexpr uint32_t kVersion = 1, kEndian = 0x01020304;
+constexpr uint32_t kVersion = 2, kEndian = 0x01020304;
 constexpr size_t kBuffer = size_t{4} << 20;
+constexpr const char* kDamaged = " is damaged: remove the file, it is made again";
+constexpr const char* kNotUnderstood = "a record of the token cache is not understood";
 
 struct CacheHead {
   char magic[8];
@@ -75,7 +78,11 @@ class FieldReader {
   explicit FieldReader(std::string_view bytes) : rest_(bytes) {}
   template <typename T>
   void operator()(T& value) {
-    if constexpr (std::is_arithmetic_v<T> || std::is_enum_v<T>) {
+    if constexpr (std::is_same_v<T, bool>) {
+      const auto byte = static_cast<unsigned char>(*take(1));
+      check<DataError>(byte <= 1, kNotUnderstood);
+      value = byte == 1;
+    } else if constexpr (std::is_arithmetic_v<T> || std::is_enum_v<T>) {
       std::memcpy(&value, take(sizeof value), sizeof value);
     } else {
       value.resize(count());
@@ -85,13 +92,15 @@ class FieldReader {
   template <typename T>
   requires std::is_arithmetic_v<T>
   void operator()(std::vector<T>& values) {
-    const size_t length = count(sizeof(T));
-    values.resize(length);
-    if (length > 0) std::memcpy(values.data(), take(length * sizeof(T)), length * sizeof(T));
+    const std::string_view bytes = run(sizeof(T));
+    values.resize(bytes.size() / sizeof(T));
+    if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
   }
-  void operator()(std::string& value) {
-    const size_t length = count();
-    value.assign(take(length), length);
+  void operator()(std::string& value) { value = run(1); }
+  /// A run of numbers of so many bytes each, where it lies.
+  std::string_view run(size_t bytes_each) {
+    const size_t bytes = count(bytes_each) * bytes_each;
+    return {take(bytes), bytes};
   }
   void operator()(std::optional<double>& value) {
     bool has = false;
@@ -106,11 +115,11 @@ class FieldReader {
   size_t count(size_t bytes_each = 1) {
     uint64_t number = 0;
     (*this)(number);
-    check<DataError>(number <= rest_.size() / bytes_each, "a record of the token cache is not understood");
+    check<DataError>(number <= rest_.size() / bytes_each, kNotUnderstood);
     return index(number);
   }
   const char* take(size_t bytes) {
-    check<DataError>(bytes <= rest_.size(), "a record of the token cache is not understood");
+    check<DataError>(bytes <= rest_.size(), kNotUnderstood);
     const char* at = rest_.data();
     rest_.remove_prefix(bytes);
     return at;
@@ -121,7 +130,7 @@ class FieldReader {
 /// Calls visit for everything of a data set but its groups.
 template <typename DatasetOrConst, typename Visit>
 void each_fact(DatasetOrConst& dataset, Visit& visit) {
-  visit(dataset.place), visit(dataset.file), visit(dataset.unit), visit(dataset.skipped);
+  visit(dataset.place), visit(dataset.file), visit(dataset.entry), visit(dataset.unit), visit(dataset.skipped);
   visit(dataset.dropped_rows), visit(dataset.truncated_samples), visit(dataset.differing_prompts);
   visit(dataset.max_token_id);
 }
@@ -190,33 +199,60 @@ TokenCache::TokenCache(const std::string& path, const Digest& key) : path_(path)
   require(head.head_sum == sum_of(head), "is damaged");
   require(head.bytes == bytes.size(), "is cut short");
   require(head.key == key, "is of other data");
+  require(sizeof head <= head.index && head.index <= head.facts && head.facts <= bytes.size(), "is damaged");
   const std::string_view entries = bytes.substr(head.index, head.facts - head.index), facts = bytes.substr(head.facts);
-  require(entries.size() == head.groups * sizeof(IndexEntry) && sum_of(entries) == head.index_sum &&
-              sum_of(facts) == head.facts_sum,
+  require(entries.size() % sizeof(IndexEntry) == 0 && entries.size() / sizeof(IndexEntry) == head.groups &&
+              sum_of(entries) == head.index_sum && sum_of(facts) == head.facts_sum,
           "is damaged");
   groups_ = static_cast<int64_t>(head.groups), index_ = head.index;
   FieldReader get(facts);
   each_fact(facts_, get), get(said_);
+  const auto is_of_a_file = [&](const RowPlace& place) {
+    return place.file >= 0 && place.file < std::ssize(facts_.file);
+  };
+  require(facts_.place.size() == head.groups && facts_.entry.size() == facts_.file.size() &&
+              std::all_of(facts_.place.begin(), facts_.place.end(), is_of_a_file),
+          "is damaged");
 }
 
-Group TokenCache::group(int64_t id) const {
+/// A group's bytes, and the checksum that they should have.
+struct TokenCache::Record {
+  std::string_view bytes;
+  uint64_t sum;
+};
+
+TokenCache::Record TokenCache::record(int64_t id) const {
   check<DataError>(id >= 0 && id < groups_, path_, ": has no group ", id);
   const char* entries = file_.bytes().data() + index_ + index(id) * sizeof(IndexEntry);
   IndexEntry entry{}, next{.begin = index_, .sum = 0};
   std::memcpy(&entry, entries, sizeof entry);
   if (id + 1 < groups_) std::memcpy(&next, entries + sizeof entry, sizeof next);
-  const std::string_view record = file_.bytes().substr(entry.begin, next.begin - entry.begin);
-  check<DataError>(sum_of(record).low == entry.sum, path_, ": group ", id,
-                   " is damaged: remove the file, it is made again");
-  FieldReader get(record);
+  check<DataError>(entry.begin <= next.begin && next.begin <= index_, path_, ": group ", id, kDamaged);
+  return {file_.bytes().substr(entry.begin, next.begin - entry.begin), entry.sum};
+}
+
+Group TokenCache::group(int64_t id) const {
+  const Record record = this->record(id);
+  check<DataError>(sum_of(record.bytes).low == record.sum, path_, ": group ", id, kDamaged);
+  FieldReader get(record.bytes);
   Group group;
   group.id = id;
   each_field_of_group(group, [&](const char*, auto& field) { get(field); });
   uint64_t samples = 0;
   get(samples);
+  check<DataError>(samples <= record.bytes.size(), path_, ": group ", id, kDamaged);
   group.sample.resize(index(samples));
   for (Sample& sample : group.sample) each_field_of_sample(sample, [&](const char*, auto& field) { get(field); });
   return group;
+}
+
+std::optional<std::string_view> TokenCache::first_tokens(int64_t id) const {
+  FieldReader get(record(id).bytes);
+  Group group;
+  each_field_of_group(group, [&](const char*, auto& field) { get(field); });
+  uint64_t samples = 0;
+  get(samples);
+  return samples == 0 ? std::string_view() : get.run(sizeof(int32_t));  // a sample's first field
 }
 
 Dataset TokenCache::dataset() const {

@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fpdist/core/log.hpp"
@@ -36,10 +38,14 @@ class TokenCache final : public GroupSource {
   int64_t groups() const { return groups_; }
   /// Throws DataError where its bytes are damaged. Any thread.
   Group group(int64_t id) const override;
+  std::optional<std::string_view> first_tokens(int64_t id) const override;
   /// All of it in memory.
   Dataset dataset() const;
 
  private:
+  struct Record;
+  Record record(int64_t id) const;
+
   std::string path_;
   files::MappedFile file_;
   int64_t groups_ = 0;

@@ -129,12 +129,16 @@ TokenizerFacts read_facts(std::string_view frame, const std::string& directory) 
   const nlohmann::json facts = nlohmann::json::parse(frame.substr(1), nullptr, /*allow_exceptions=*/false);
   if (!facts.is_object()) AnswerReader::fail("no facts");
   TokenizerFacts read;
-  read.vocab_size = facts.value("vocab_size", 0);
-  read.bos_id = facts.value("bos_id", -1);
-  read.eos_id = facts.value("eos_id", -1);
-  read.pad_id = facts.value("pad_id", -1);
-  read.has_template = facts.value("has_template", false);
-  read.marks_generation = facts.value("marks_generation", false);
+  try {
+    read.vocab_size = facts.value("vocab_size", 0);
+    read.bos_id = facts.value("bos_id", -1);
+    read.eos_id = facts.value("eos_id", -1);
+    read.pad_id = facts.value("pad_id", -1);
+    read.has_template = facts.value("has_template", false);
+    read.marks_generation = facts.value("marks_generation", false);
+  } catch (const nlohmann::json::exception&) {
+    AnswerReader::fail("facts of another type");
+  }
   return read;
 }
 

@@ -34,7 +34,8 @@ fs::path worker_folder() {
   if (!folder) folder = folder_above("/proc/self/exe");  // a program that was started by a bare name
   check<DataError>(folder.has_value(), "share/fpdist/text/text_worker.py is not beside ",
                    here.dli_fname != nullptr ? here.dli_fname : "this program",
-                   ": build or install fpdist as a whole; without it text rows cannot be read, token ids can");
+                   ": build or install fpdist as a whole; without it text rows and tables cannot be read, lines of "
+                   "token ids can");
   return *folder;
 }
 
@@ -52,6 +53,14 @@ std::vector<std::string> worker_command(const TextWorkerOptions& options) {
           options.directory,
           text(options.render_seconds),
           text(options.memory_mib)};
+}
+
+std::vector<std::string> table_command(const std::string& path, const std::vector<std::string>& columns) {
+  const fs::path folder = worker_folder();
+  std::vector<std::string> command{
+      "python3", "-I", "-S", "-B", (folder / "table_rows.py").string(), (folder / "tables").string(), path};
+  command.insert(command.end(), columns.begin(), columns.end());
+  return command;
 }
 
 }  // namespace fpdist::data

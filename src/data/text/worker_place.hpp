@@ -12,4 +12,7 @@ namespace fpdist::data {
 /// from, in a build tree as where it was installed. Throws DataError where that is missing.
 std::vector<std::string> worker_command(const TextWorkerOptions& options);
 
+/// What writes the rows of the table `path` as JSON lines, with `columns` of its own. From the same place.
+std::vector<std::string> table_command(const std::string& path, const std::vector<std::string>& columns);
+
 }  // namespace fpdist::data

@@ -47,21 +47,19 @@ void add_largest(const std::vector<Tokens>& sequences, const prefix::Forest& for
     if (report.largest.size() == kLargest || saved(at) == 0) break;
     const prefix::ForestNode& node = forest.node[at];
     const Tokens prefix = sequences[index(node.sample)].first(index(node.depth + node.length));
-    report.largest.push_back({std::ssize(prefix), count[at], shown_run(prefix, tokenizer)});
+    report.largest.push_back({std::ssize(prefix), count[at], shown_run(prefix, tokenizer), saved(at)});
   }
 }
 
-std::string histogram(const Lengths& lengths) {
-  const int64_t least = lengths.sorted.front(), most = lengths.sorted.back();
-  const int64_t width = std::max<int64_t>(1, (most - least + kBars) / kBars);
-  std::vector<int64_t> bar(kBars, 0);
-  for (const int64_t length : lengths.sorted) ++bar[index((length - least) / width)];
-  const int64_t highest = *std::max_element(bar.begin(), bar.end());
+std::string drawn(const Lengths& lengths) {
+  const std::vector<Bar> bars = histogram(lengths, kBars);
+  int64_t highest = 1;
+  for (const Bar& bar : bars) highest = std::max(highest, bar.count);
   std::string lines;
-  for (int i = 0; i < kBars && least + i * width <= most; ++i)
-    lines += number("  %7.0f ", static_cast<double>(least + i * width)) +
-             std::string(index((bar[index(i)] * kBarWidth + highest - 1) / highest), '#') +
-             text(bar[index(i)] > 0 ? " " : "", bar[index(i)], "\n");
+  for (const Bar& bar : bars)
+    lines += number("  %7.0f ", static_cast<double>(bar.from)) +
+             std::string(index((bar.count * kBarWidth + highest - 1) / highest), '#') +
+             text(bar.count > 0 ? " " : "", bar.count, "\n");
   return lines;
 }
 
@@ -74,6 +72,15 @@ int64_t Lengths::quantile(double share) const {
 double Lengths::mean() const {
   return static_cast<double>(std::accumulate(sorted.begin(), sorted.end(), int64_t{0})) /
          static_cast<double>(sorted.size());
+}
+
+std::vector<Bar> histogram(const Lengths& lengths, int bars) {
+  const int64_t least = lengths.sorted.front(), most = lengths.sorted.back();
+  const int64_t width = std::max<int64_t>(1, (most - least + bars) / bars);
+  std::vector<Bar> all;
+  for (int64_t from = least; from <= most; from += width) all.push_back({from, from + width, 0});
+  for (const int64_t length : lengths.sorted) ++all[index((length - least) / width)].count;
+  return all;
 }
 
 DataReport make_report(const data::Dataset& dataset, const config::Config& config, data::Tokenizer& tokenizer) {
@@ -123,9 +130,8 @@ std::string report_text(const DataReport& report) {
                 number("%.2fx in a step batched by prefix (data.batching: prefix), ", report.sharing_by_prefix),
                 number("%.2fx at most, over all", report.sharing_all), "\n");
   for (const Lengths& lengths : report.lengths)
-    lines +=
-        text(lengths.of, " tokens: mean ", number("%.1f", lengths.mean()), ", half up to ", lengths.quantile(0.5),
-             ", 95 % up to ", lengths.quantile(0.95), ", longest ", lengths.sorted.back(), "\n", histogram(lengths));
+    lines += text(lengths.of, " tokens: mean ", number("%.1f", lengths.mean()), ", half up to ", lengths.quantile(0.5),
+                  ", 95 % up to ", lengths.quantile(0.95), ", longest ", lengths.sorted.back(), "\n", drawn(lengths));
   if (!report.largest.empty()) lines += "largest shared prefixes (tokens, samples)\n";
   for (const SharedPrefix& one : report.largest)
     lines += text("  ", one.tokens, ", ", one.samples, "  ", one.text, "\n");

@@ -19,10 +19,19 @@ struct Lengths {
   double mean() const;
 };
 
+/// Lengths of [from, to) and how many there are.
+struct Bar {
+  int64_t from, to, count;
+};
+/// `bars` ranges of like width at most, from the shortest to the longest.
+std::vector<Bar> histogram(const Lengths& lengths, int bars);
+
 /// A run of tokens that several samples share from their start on.
 struct SharedPrefix {
   int64_t tokens, samples;
   std::string text;  ///< its beginning and end
+  /// Tokens that are not computed again, of the run itself: what is above it counts there.
+  int64_t saved = 0;
 };
 
 struct DataReport {
@@ -35,5 +44,8 @@ struct DataReport {
 
 DataReport make_report(const data::Dataset& dataset, const config::Config& config, data::Tokenizer& tokenizer);
 std::string report_text(const DataReport& report);
+std::string report_json(const DataReport& report);
+/// A page without any other file.
+std::string report_html(const DataReport& report);
 
 }  // namespace fpdist::main_program

@@ -33,6 +33,7 @@ bool any_cut(const data::Group& group) {
 
 Json sample_row(const data::Sample& sample) {
   Json row{{"input_ids", sample.token}, {"labels", sample.target}};
+  if (!sample.weight.empty()) row["weight"] = sample.weight;
   if (sample.truncated) row["truncated"] = true;
   return row;
 }
@@ -47,6 +48,7 @@ Json pair_row(const data::Group& group) {
            {"chosen_ids", list_of(behind(chosen.token, chosen.prompt_length))},
            {"rejected_ids", list_of(behind(rejected.token, rejected.prompt_length))}};
   if (group.margin) row["margin"] = *group.margin;
+  if (group.weight) row["weight"] = *group.weight;
   if (any_cut(group)) row["truncated"] = {chosen.truncated, rejected.truncated};
   if (!chosen.ref_logp.empty()) row["ref_chosen_logps"] = list_of(behind(chosen.ref_logp, chosen.prompt_length));
   if (!rejected.ref_logp.empty())
@@ -61,6 +63,7 @@ Json completion_of(const data::Sample& sample) {
   if (sample.advantage) one["advantage"] = *sample.advantage;
   if (!sample.old_logp.empty()) one["old_logps"] = list_of(behind(sample.old_logp, prompt));
   if (!sample.ref_logp.empty()) one["ref_logps"] = list_of(behind(sample.ref_logp, prompt));
+  if (!sample.weight.empty()) one["weight"] = list_of(behind(sample.weight, prompt));
   const auto targets = behind(sample.target, prompt);
   if (std::count(targets.begin(), targets.end(), data::kIgnore) > 0) {
     std::vector<int> mask;

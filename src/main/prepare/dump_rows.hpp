@@ -9,8 +9,8 @@ namespace fpdist::main_program {
 
 /// One JSON line a group, which data::read_dataset reads back to the same groups: input_ids and labels (a line a
 /// sample), prompt_ids, chosen_ids and rejected_ids, or prompt_ids and completions. What rows say besides (margins,
-/// rewards, log-probs, cuts) goes with them. Throws DiskError; ConfigError for pairs that lost the start of their
-/// prompt (data.truncation_mode keep_end), which such rows cannot say.
+/// rewards, log-probs, weights, cuts) goes with them. Throws DiskError; ConfigError for pairs that lost the start of
+/// their prompt (data.truncation_mode keep_end), which such rows cannot say.
 void dump_rows(const data::Dataset& dataset, Method method, const std::string& path);
 
 }  // namespace fpdist::main_program

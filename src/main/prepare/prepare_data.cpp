@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
-#include <iostream>
 #include <optional>
 #include <utility>
 
@@ -15,8 +14,10 @@
 #include "src/config/inputs.hpp"
 #include "src/config/read_data.hpp"
 #include "src/data/source/cached_dataset.hpp"
+#include "src/files/files.hpp"
 #include "src/main/prepare/data_report.hpp"
 #include "src/main/prepare/dump_rows.hpp"
+#include "src/main/prepare/reading_bar.hpp"
 #include "src/main/prepare/show_rows.hpp"
 #include "src/main/program.hpp"
 
@@ -65,32 +66,63 @@ void prune_cache(const config::Config& config, const data::Tokenizer& tokenizer,
   log.info(text("removed ", removed, " token caches from ", folder, "; that of this configuration stays"));
 }
 
+/// A file that is asked for: its option, and what writes it.
+struct Output {
+  std::string option;
+  std::optional<std::string> path;
+};
+
+std::vector<Output> take_outputs(std::vector<std::string>& arguments) {
+  std::vector<Output> outputs{{"--dump", {}}, {"--report", {}}, {"--html", {}}};
+  for (Output& one : outputs) one.path = take(one.option, arguments);
+  return outputs;
+}
+
+void check_outputs(const std::vector<Output>& outputs, const config::CommandLine& line) {
+  files::Inputs inputs = config::inputs_of(line.config);
+  inputs.add("--config", line.file);
+  for (const Output& one : outputs)
+    if (one.path) inputs.check_spared(*one.path, text("give ", one.option, " another name"));
+}
+
+void write_outputs(const std::vector<Output>& outputs, const data::Dataset& dataset, Method method,
+                   const DataReport& report, LogSink& log) {
+  for (const auto& [option, path] : outputs) {
+    if (!path) continue;
+    const auto parent = std::filesystem::path(*path).parent_path();
+    std::error_code made;
+    if (!parent.empty()) std::filesystem::create_directories(parent, made);
+    if (option == "--dump")
+      dump_rows(dataset, method, *path);
+    else
+      files::write(*path, option == "--html" ? report_html(report) : report_json(report));
+    log.info(text("wrote ", *path));
+  }
+}
+
 }  // namespace
 
 void prepare_data(std::vector<std::string> arguments) {
-  const std::optional<std::string> dump = take("--dump", arguments);
+  const std::vector<Output> outputs = take_outputs(arguments);
   const bool prune = std::erase(arguments, "--prune") > 0;
   const int64_t shown = count_of("--show", take("--show", arguments));
   const config::CommandLine line = config::parse_command_line(arguments);
-  if (dump) {
-    files::Inputs inputs = config::inputs_of(line.config);
-    inputs.add("--config", line.file);
-    inputs.check_spared(*dump, "give --dump another name");
-  }
+  check_outputs(outputs, line);
   const config::Settled job = settle_alone(line.config);
   ConsoleLog log;
   const auto tokenizer = config::tokenizer_of(job.config, job.model);
   if (prune) return prune_cache(job.config, *tokenizer, log);
-  const data::Dataset dataset = config::read_data(job.config, job.model, *tokenizer, config::MayWrite::kYes, log);
+  const bool on_terminal = isatty(STDOUT_FILENO) != 0;
+  ReadingBar bar(log, on_terminal);
+  const data::Dataset dataset = config::read_data(job.config, job.model, *tokenizer, config::MayWrite::kYes, log,
+                                                  [&](const data::ReadState& state) { bar.see(state); });
   for (int64_t i = 0; i < std::min(shown, std::ssize(dataset.group)); ++i)
-    std::cout << show_group(dataset.group[static_cast<size_t>(i)], *tokenizer, isatty(STDOUT_FILENO) != 0) << "\n";
-  std::cout << report_text(make_report(dataset, job.config, *tokenizer)) << std::flush;
-  if (!dump) return;
-  const auto parent = std::filesystem::path(*dump).parent_path();
-  std::error_code made;
-  if (!parent.empty()) std::filesystem::create_directories(parent, made);
-  dump_rows(dataset, job.config.method, *dump);
-  log.info(text("wrote ", *dump));
+    log.info(show_group(dataset.group[static_cast<size_t>(i)], *tokenizer, on_terminal));
+  const DataReport report = make_report(dataset, job.config, *tokenizer);
+  std::string words = report_text(report);
+  words.pop_back();  // the log ends the line
+  log.info(words);
+  write_outputs(outputs, dataset, job.config.method, report, log);
 }
 
 }  // namespace fpdist::main_program

@@ -1,12 +1,15 @@
 #include "src/trainer/step/check_groups.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "fpdist/core/error.hpp"
 
 namespace fpdist::trainer {
 namespace {
+
+bool is_weight(double weight) { return weight >= 0 && std::isfinite(weight); }
 
 /// A sample of the step and what is wrong with it.
 class SampleCheck {
@@ -21,6 +24,10 @@ class SampleCheck {
            text("has ", of_.old_logp.size(), " entries, token has ", length, ": give one a token, or none"));
     unless(of_.ref_logp.empty() || of_.ref_logp.size() == length, "ref_logp",
            text("has ", of_.ref_logp.size(), " entries, token has ", length, ": give one a token, or none"));
+    unless(of_.weight.empty() || of_.weight.size() == length, "weight",
+           text("has ", of_.weight.size(), " entries, token has ", length, ": give one a token, or none"));
+    unless(std::all_of(of_.weight.begin(), of_.weight.end(), is_weight), "weight",
+           "holds what is negative or no number: weights are 0 or more");
     unless(of_.prompt_length >= 0 && static_cast<size_t>(of_.prompt_length) <= length, "prompt_length",
            text("is ", of_.prompt_length, " of ", length, " tokens"));
     const int64_t positions = model_.positions();
@@ -57,7 +64,14 @@ void check_groups(std::span<const data::Group> groups, const arch::Model& model,
     check<DataError>(!samples.empty(), "group ", g, " of the step has no samples");
     check<DataError>(shape != loss::GroupShape::kPair || samples.size() == 2, "group ", g, " of the step has ",
                      samples.size(), " samples: this loss compares two, the chosen one first, the rejected one second");
-    for (size_t s = 0; s < samples.size(); ++s) SampleCheck(g, s, samples[s], model).run();
+    check<DataError>(is_weight(groups[g].weight.value_or(1)), "group ", g, " of the step: weight is ",
+                     groups[g].weight.value_or(1), ": weights are 0 or more");
+    for (size_t s = 0; s < samples.size(); ++s) {
+      check<DataError>(shape != loss::GroupShape::kPair || samples[s].weight.empty(), "group ", g,
+                       " of the step, sample ", s,
+                       ": weight is of tokens, and this loss compares whole answers: give the group a weight");
+      SampleCheck(g, s, samples[s], model).run();
+    }
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
 #include "src/parallel/context/context_attention.hpp"
@@ -28,6 +30,18 @@ at::Tensor per_edge(const Pack& pack, std::vector<double> data::Sample::*field, 
   std::vector<double> values(pack.layout.edge_index.size());
   for (size_t e = 0; e < values.size(); ++e)
     values[e] = (pack.sample[index(pack.layout.edge_sample[e])]->*field)[index(pack.layout.edge_index[e])];
+  return from_doubles(values, job);
+}
+
+/// [E] weights of the pack's edges; undefined where all are 1.
+at::Tensor edge_weights(const Pack& pack, const Job& job) {
+  const auto has_weights = [](const data::Sample* sample) { return !sample->weight.empty(); };
+  if (std::none_of(pack.sample.begin(), pack.sample.end(), has_weights)) return {};
+  std::vector<double> values(pack.layout.edge_index.size(), 1.0);
+  for (size_t e = 0; e < values.size(); ++e) {
+    const std::vector<double>& given = pack.sample[index(pack.layout.edge_sample[e])]->weight;
+    if (!given.empty()) values[e] = given[index(pack.layout.edge_index[e])];
+  }
   return from_doubles(values, job);
 }
 
@@ -77,22 +91,28 @@ const Pack& Packs::at(int number) {
 }
 
 loss::Edges data_edges(const Pack& pack, const loss::Needs& needs, const Job& job) {
-  std::vector<double> length, advantage, margin;
-  bool has_margin = false;
+  std::vector<double> length, advantage, margin, pair_weight;
+  bool has_margin = false, has_weight = false;
   for (size_t b = 0; b < pack.sample.size(); ++b) {
     length.push_back(pack.layout.sample[b].edges);
     advantage.push_back(pack.sample[b]->advantage.value_or(0.0));
     has_margin = has_margin || pack.group[b]->margin.has_value();
-    if (b % 2 == 0) margin.push_back(pack.group[b]->margin.value_or(0.0));
+    has_weight = has_weight || pack.group[b]->weight.has_value();
+    if (b % 2 != 0) continue;
+    margin.push_back(pack.group[b]->margin.value_or(0.0));
+    pair_weight.push_back(pack.group[b]->weight.value_or(1.0));
   }
   loss::Edges edges;
   edges.sample = pack.tensors.places.edge_sample;
   edges.length = from_doubles(length, job);
   edges.advantage = from_doubles(advantage, job);
   if (has_margin) edges.margin = from_doubles(margin, job);
+  if (has_weight) edges.pair_weight = from_doubles(pair_weight, job);
+  edges.weight = edge_weights(pack, job);
   if (needs.old_logp) edges.old_logp = per_edge(pack, &data::Sample::old_logp, "old_logps", job);
   edges.ref_logp = per_edge(pack, &data::Sample::ref_logp, "ref_logps", job);
-  std::vector<at::Tensor*> given{&edges.length, &edges.advantage, &edges.margin, &edges.old_logp, &edges.ref_logp};
+  std::vector<at::Tensor*> given{&edges.length,   &edges.advantage, &edges.margin,     &edges.old_logp,
+                                 &edges.ref_logp, &edges.weight,    &edges.pair_weight};
   std::erase_if(given, [](const at::Tensor* tensor) { return !tensor->defined(); });
   job.device->upload_all(given);
   return edges;
@@ -110,7 +130,9 @@ loss::Edges empty_edges(const Job& job) {
           .length = none,
           .score = none,
           .advantage = none,
-          .margin = none};
+          .margin = none,
+          .weight = none,
+          .pair_weight = none};
 }
 
 at::Tensor all_scores(const at::Tensor& own, const Pack& pack, const comm::Mesh& mesh) {

@@ -124,7 +124,7 @@ TEST_F(ManyShot, AnInputThatIsNoGroupsFileIsADataError) {
   ManyShotOptions options{.input = (folder_ / "missing.jsonl").string(), .tokens = 10, .questions = 1, .seed = 0};
   EXPECT_THROW(many_shot_rows(options), DataError);
   EXPECT_TRUE(test::contains(refusal<DataError>(options, "{\"prompt\": \"a\", \"completion\": \"b\"}\n"),
-                             "one completion of its prompt"));
+                             "needs 'reward' or 'advantage'"));
   EXPECT_TRUE(test::contains(
       refusal<DataError>(options, "{\"prompt\": \"a\", \"completions\": [\"b\", \"c\"], \"advantages\": [1, -1]}\n"),
       "rewards"));
@@ -132,7 +132,19 @@ TEST_F(ManyShot, AnInputThatIsNoGroupsFileIsADataError) {
       refusal<DataError>(options, "{\"prompt_ids\": [300], \"completions\": [{\"ids\": [1], \"reward\": 1}]}\n"),
       "no bytes"));
   const std::string nothing = "{\"prompt_ids\": [], \"completions\": [{\"ids\": [], \"reward\": 1}]}\n";
-  EXPECT_TRUE(test::contains(refusal<ConfigError>(options, nothing), "0 questions"));
+  EXPECT_TRUE(test::contains(refusal<DataError>(options, nothing), "this one has none: give it one"));
+}
+
+TEST_F(ManyShot, RowsWithOneCompletionOfAPromptAreOneQuestion) {
+  std::string flat, whole;
+  for (int i = 0; i < 20; ++i) {
+    const std::string prompt = text("Q", i, "? ");
+    whole += Json{{"prompt", prompt}, {"completions", {"a", "b"}}, {"rewards", {1, 0}}}.dump() + "\n";
+    flat += Json{{"prompt", prompt}, {"completion", "a"}, {"reward", 1}}.dump() + "\n" +
+            Json{{"prompt", prompt}, {"completion", "b"}, {"reward", 0}}.dump() + "\n";
+  }
+  const ManyShotOptions options{.input = "", .tokens = 50, .questions = 3, .seed = 2};
+  EXPECT_EQ(generated(options, flat), generated(options, whole));
 }
 
 }  // namespace

@@ -96,7 +96,8 @@ TEST_F(OddFiles, WhatIsNotThereOrCannotBeUnpackedIsNamed) {
   EXPECT_EQ(refusal((folder_ / "none*.jsonl").string()),
             "none*.jsonl:1:1: no file is called like this: check data.path");
   std::filesystem::create_directory(folder_ / "empty");
-  EXPECT_EQ(refusal((folder_ / "empty").string()), "empty:1:1: the folder has no .jsonl file: check data.path");
+  EXPECT_EQ(refusal((folder_ / "empty").string()),
+            "empty:1:1: the folder has no .jsonl or .parquet file: check data.path");
   test::expect_words(refusal((folder_ / "missing.jsonl.gz").string()), {"missing.jsonl.gz:1:1: cannot open the file"});
   test::expect_words(refusal(write("broken.jsonl.gz", "no gzip")),
                      {"broken.jsonl.gz:1:1: gzip cannot unpack the file: "});

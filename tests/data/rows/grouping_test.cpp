@@ -89,7 +89,7 @@ TEST_F(Grouped, WhatCannotBeGroupedSaysWhatToDo) {
   test::expect_words(error(Method::kGrpo, R"({"prompt_ids": [1], "completion_ids": [2]})", by(GroupBy::kPrompt)),
                      {"a completion needs 'reward' or 'advantage', one of the two"});
   test::expect_words(error(Method::kSft, R"({"text": "a"})", by(GroupBy::kPrompt)),
-                     {"1:1: data.group_by is prompt, and the row has none"});
+                     {"1:1: rows are grouped by their prompts, and this one has none"});
   test::expect_words(
       error(Method::kGrpo, R"({"prompt": "p", "completion": "a", "reward": 1, "uid": 1.5})", by(GroupBy::kUid)),
       {"expected a text or an integer in 'uid'"});

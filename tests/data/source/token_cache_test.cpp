@@ -41,6 +41,7 @@ Sample random_sample(Rng& rng) {
     sample.target.push_back(rng.below(3) == 0 ? kIgnore : sample.token.back());
   }
   if (rng.below(2) == 0) sample.old_logp.assign(sample.token.size(), -0.25);
+  if (rng.below(2) == 0) sample.weight.assign(sample.token.size(), 0.5);
   if (rng.below(2) == 0) sample.ref_logp.assign(sample.token.size(), -1.5);
   sample.prompt_length = static_cast<int32_t>(rng.below(sample.token.size() + 1));
   sample.reward = maybe(rng), sample.advantage = maybe(rng), sample.truncated = rng.below(2) == 0;
@@ -50,11 +51,11 @@ Sample random_sample(Rng& rng) {
 Dataset random_dataset(uint64_t seed) {
   Rng rng(seed);
   Dataset dataset;
-  dataset.file = {"a.jsonl", "b.jsonl"};
+  dataset.file = {"a.jsonl", "b.jsonl"}, dataset.entry = {1, 0};
   for (uint64_t g = rng.below(30); g > 0; --g) {
     Group& group = dataset.group.emplace_back();
     group.id = std::ssize(dataset.group) - 1;
-    group.margin = maybe(rng);
+    group.margin = maybe(rng), group.weight = maybe(rng);
     for (uint64_t s = rng.below(4) + 1; s > 0; --s) group.sample.push_back(random_sample(rng));
     dataset.place.push_back({.file = static_cast<int32_t>(rng.below(2)), .line = group.id + 1});
     dataset.unit.push_back(static_cast<int64_t>(rng.below(5)));
@@ -67,9 +68,10 @@ Dataset random_dataset(uint64_t seed) {
 void expect_same(const Group& a, const Group& b) {
   EXPECT_EQ(a.id, b.id);
   EXPECT_EQ(a.margin, b.margin);
+  EXPECT_EQ(a.weight, b.weight);
   ASSERT_EQ(a.sample.size(), b.sample.size());
   for (size_t s = 0; s < a.sample.size(); ++s) {
-    const auto& [token, target, prompt, old, ref, reward, advantage, truncated] = a.sample[s];
+    const auto& [token, target, prompt, old, ref, reward, advantage, truncated, weight] = a.sample[s];
     EXPECT_EQ(token, b.sample[s].token);
     EXPECT_EQ(target, b.sample[s].target);
     EXPECT_EQ(prompt, b.sample[s].prompt_length);
@@ -78,6 +80,7 @@ void expect_same(const Group& a, const Group& b) {
     EXPECT_EQ(reward, b.sample[s].reward);
     EXPECT_EQ(advantage, b.sample[s].advantage);
     EXPECT_EQ(truncated, b.sample[s].truncated);
+    EXPECT_EQ(weight, b.sample[s].weight);
   }
 }
 
@@ -108,6 +111,7 @@ TEST_F(Cache, GivesBackWhatWasWritten) {
     const Dataset all = cache.dataset();
     EXPECT_EQ(all.unit, dataset.unit);
     EXPECT_EQ(all.file, dataset.file);
+    EXPECT_EQ(all.entry, dataset.entry);
     EXPECT_EQ(all.skipped, dataset.skipped);
     EXPECT_EQ(all.dropped_rows, 3);
     EXPECT_EQ(all.max_token_id, 999);
@@ -148,7 +152,7 @@ TEST_F(Cache, OpeningALargeOneReadsItsIndexAlone) {
     dataset.group[g].sample[0].target = dataset.group[g].sample[0].token;
     dataset.place.push_back({});
   }
-  dataset.file = {"a"};
+  dataset.file = {"a"}, dataset.entry = {0};
   write_token_cache(path_, kKey, dataset, {});
   EXPECT_GT(fs::file_size(path_), uintmax_t{128} << 20);
   const auto start = Clock::now();
@@ -172,7 +176,7 @@ int64_t own_memory() {
 TEST_F(Cache, GroupsThatStayInTheFileTakeNoMemory) {
   {
     Dataset dataset;
-    dataset.file = {"a"};
+    dataset.file = {"a"}, dataset.entry = {0};
     for (int64_t g = 0; g < 512; ++g) {
       dataset.group.push_back({.id = g, .sample = {}, .margin = {}});
       dataset.group.back().sample.emplace_back().token.assign(size_t{1} << 16, static_cast<int32_t>(g));

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +14,7 @@
 #include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
@@ -256,6 +258,57 @@ TEST_F(TextWorker, TurnsAreFoundByRenderingWhereTheTemplateDoesNotMarkThem) {
   for (const int32_t id : read.group.at(0).sample.at(0).target)
     if (id != kIgnore) learned[0].push_back(id);
   EXPECT_EQ(tokenizer->decode(learned).at(0).text, "ab<|im_end|>d<|im_end|>");
+}
+
+/// What is learned of `sample`: "text*weight " a run.
+std::string learned_runs(const Sample& sample, Tokenizer& tokenizer) {
+  std::string all;
+  for (size_t t = 0; t < sample.token.size();) {
+    const auto weight = [&](size_t at) { return sample.weight.empty() ? 1.0 : sample.weight[at]; };
+    if (sample.target[t] == kIgnore) {
+      ++t;
+      continue;
+    }
+    std::vector<std::vector<int32_t>> run(1);
+    const double of_run = weight(t);
+    for (; t < sample.token.size() && sample.target[t] != kIgnore && weight(t) == of_run; ++t)
+      run[0].push_back(sample.target[t]);
+    all += text(tokenizer.decode(run).at(0).text, "*", of_run, " ");
+  }
+  return all;
+}
+
+TEST_F(TextWorker, TurnsAreLearnedByTheirWeights) {
+  const std::string row =
+      R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}, )"
+      R"({"role": "user", "content": "r", "weight": 0}, {"role": "assistant", "content": "b", "weight": 0.5}, )"
+      R"({"role": "user", "content": "s"}, {"role": "assistant", "content": "c"}], "weight": 4})";
+  const std::string marked =
+      "{% for m in messages %}[{{ m.role }}]{% if m.role == 'assistant' %}{% generation %}{{ m.content }};{% "
+      "endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+  for (const auto& [folder, end] : {std::pair(kGolden / "qwen", "<|im_end|>"), std::pair(model(marked), ";")}) {
+    const auto tokenizer = make_worker_tokenizer({.directory = folder.string()});
+    DataOptions options;
+    options.path = {write(row)};
+    NullLog log;
+    const Dataset read = read_dataset(options, Method::kSft, *tokenizer, log);
+    EXPECT_EQ(learned_runs(read.group.at(0).sample.at(0), *tokenizer), text("b", end, "*2 c", end, "*4 "));
+    options.train_on_all = true;
+    const Sample all = read_dataset(options, Method::kSft, *tokenizer, log).group.at(0).sample.at(0);
+    EXPECT_EQ(std::count(all.target.begin(), all.target.end(), kIgnore),
+              tokenizer->encode(std::vector<TextRequest>{{.text = text("a", end), .bare = true}}).at(0).id.size());
+  }
+}
+
+TEST_F(TextWorker, TurnsThatATemplateRunsTogetherCannotBeWeighed) {
+  const auto tokenizer =
+      make_worker_tokenizer({.directory = model("{% for m in messages %}{{ m.content }}{% endfor %}").string()});
+  const std::string said = error(*tokenizer, R"({"messages": [{"role": "assistant", "content": "a", "train": true}, )"
+                                             R"({"role": "assistant", "content": "b", "train": false}]})");
+  EXPECT_EQ(
+      said,
+      "rows.jsonl:1:14: messages have weights, and of the conversation's 2 assistant's turns the rendering shows 1: "
+      "its template does not keep them apart, so leave the weights out or use another");
 }
 
 TEST_F(TextWorker, ATemplateThatRendersATurnDifferentlyLaterIsNamed) {

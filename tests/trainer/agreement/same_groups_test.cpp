@@ -28,8 +28,9 @@ using Groups = std::vector<data::Group>;
 Groups full_groups() {
   Groups groups = test::random_groups(Method::kGrpo, 6, 3);
   for (data::Group& group : groups) {
-    group.margin = 0.5;
+    group.margin = 0.5, group.weight = 2.0;
     for (data::Sample& sample : group.sample) {
+      sample.weight.assign(sample.token.size(), 0.5);
       sample.ref_logp.assign(sample.token.size(), -1.5);
       sample.advantage = 0.25;
     }
@@ -93,8 +94,8 @@ TEST(SameGroups, EveryFieldOfEverySampleThatDiffersIsFoundAndNamed) {
       data::each_field_of_group(groups[g], note);
       const size_t of_group = names.size();
       data::each_field_of_sample(groups[g].sample[0], note);
-      EXPECT_EQ(names, (std::vector<std::string>{"margin", "token", "target", "prompt_length", "old_logp", "ref_logp",
-                                                 "reward", "advantage", "truncated"}));
+      EXPECT_EQ(names, (std::vector<std::string>{"margin", "weight", "token", "target", "prompt_length", "old_logp",
+                                                 "ref_logp", "reward", "advantage", "truncated", "weight"}));
       for (size_t n = 0; n < names.size(); ++n) {
         Groups other = groups;
         const auto change_field = [&](const char* name, auto& field) {
@@ -131,6 +132,11 @@ TEST(SameGroups, AnotherOrderOfThemIsFound) {
     check_same_order(data::Loader(20, 4, world.rank() == 1 ? 8 : 7, true), world.communicator());
   });
   test::expect_words(what, {"different orders", "on ranks 0 and 2, ", "on rank 1"});
+  const std::string mixed = test::error_on_ranks<DataError>(2, [](comm::World& world) {
+    const double times = world.rank() == 1 ? 2 : 1.5;
+    check_same_order(data::Loader(4, 4, 7, true, {{{0, 1}, 1}, {{2, 3}, times}}), world.communicator());
+  });
+  test::expect_words(mixed, {"different orders", "on rank 1"});
 }
 
 TEST(SameGroups, AStepOfDifferentSamplesOfTheSameLengthsIsRefused) {

@@ -53,7 +53,24 @@ TEST(CheckGroups, WhatIsNoSampleIsNamedBeforeTheStep) {
         sample.token.resize(131073), sample.target.resize(131073, data::kIgnore), sample.old_logp.clear();
       },
       {"token has 131073 entries, the model has positions for 131072"});
+  expect([](data::Sample& sample) { sample.weight = {1}, sample.weight.resize(sample.token.size() + 1); },
+         {"weight has ", "or none"});
+  expect([](data::Sample& sample) { sample.weight.assign(sample.token.size(), -1); },
+         {"weight holds what is negative"});
   EXPECT_EQ(refusal(Method::kGrpo, [](data::Sample& sample) { sample.target[0] = data::kIgnore; }), "accepted");
+  const auto weigh_tokens = [](data::Sample& sample) { sample.weight.assign(sample.token.size(), 1); };
+  test::expect_words(refusal(Method::kDpo, weigh_tokens), {"sample 1: weight is of tokens", "give the group a weight"});
+}
+
+TEST(CheckGroups, AWeightThatIsNoneIsNamed) {
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, test::tiny_config(Method::kDpo), log);
+    Groups groups = test::random_groups(Method::kDpo, 3, 5);
+    groups[2].weight = -0.5;
+    test::expect_words(test::error_of<DataError>([&] { trainer.step(groups); }),
+                       {"group 2 of the step: weight is -0.5"});
+  });
 }
 
 Groups triples() {

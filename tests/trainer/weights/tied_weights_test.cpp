@@ -16,6 +16,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/parallel/stage.hpp"
 #include "fpdist/trainer/trainer.hpp"
+#include "src/config/describe_plan.hpp"
 #include "src/trainer/weights/whole_weights.hpp"
 #include "tests/support/files/scratch.hpp"
 #include "tests/support/laws/relative_error.hpp"
@@ -189,6 +190,22 @@ TEST_F(TiedWeights, AnUntiedModelTrainsOnEveryMesh) {
   const at::Tensor wanted = head_after_a_step(1, 1);
   EXPECT_LT(test::relative_error(head_after_a_step(1, 2), wanted, 0.0), 1e-10);
   EXPECT_FALSE(at::equal(wanted, golden_parts().head.to(at::kDouble)));
+}
+
+TEST_F(TiedWeights, ThePlanCountsTheHeadThatARunUnties) {
+  for (const char* file : {"both_differ", "both_same"}) {
+    Config config = config_of(directory("true", file, "prefixed"));
+    config.data.path = {scratch_ / "rows.jsonl"};
+    test::spill(config.data.path[0], "{\"input_ids\": [1, 2], \"labels\": [1, 2]}\n");
+    const checkpoint::HfDirectory weights(config.model.path);
+    NullLog log;
+    const std::string plan = config::describe_plan(config, 1, log, [&](arch::Model& model) {
+      model.tie_word_embeddings = checkpoint::ties_embedding(weights, model);
+    });
+    int64_t parameters = 0;
+    comm::run_threads(1, [&](comm::World& world) { parameters = Trainer(world, config, log).parameters().size(); });
+    EXPECT_NE(plan.find(text("(", parameters, " parameters)")), std::string::npos) << plan;
+  }
 }
 
 TEST_F(TiedWeights, ARewardModelTakesTheHeadForItsEmbedding) {
