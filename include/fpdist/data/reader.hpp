@@ -1,5 +1,5 @@
 #pragma once
-// data: JSONL to groups, one object a line, read with simdjson line by line. Rows are recognised by their columns:
+// data: JSONL, Parquet and Arrow files to groups; lines are read with simdjson. Rows are recognised by their columns:
 //   SFT      input_ids + labels                          | prompt + completion | text | messages
 //   DPO, RM  prompt_ids + chosen_ids + rejected_ids [+ margin]  | [prompt +] chosen + rejected [+ margin]
 //            DPO: [+ ref_chosen_logps + ref_rejected_logps], each the answer's sum or a list with a number a token
@@ -7,8 +7,8 @@
 //            | prompt + completions:[text] + rewards:[number] (or advantages:[number])
 //            flat, with data.group_by: prompt_ids + completion_ids | prompt + completion, + reward (or advantage)
 //            [+ uid, old_logps, ref_logps, mask of token rows] | messages + reward: learned where an assistant speaks
-// Every row may say which completions their sampler cut, as truncated: true or finish_reason: "length" ("abort" is a
-// cut as well), a list of them where there are several (chosen first); inside the objects of GRPO's token rows.
+// Every row may have a weight of its loss, and say which completions were cut, by truncated: true or finish_reason:
+// "length" ("abort" is a cut too), a list where there are several (chosen first); inside the objects of GRPO's as well.
 // Pre-tokenised rows are used exactly as they are. In rows of text prompt, completion, chosen, rejected and each of
 // completions are strings, or conversations: lists of {role, content, ...}, beside them tools and chat_template_kwargs
 // for the chat template. They are encoded by TRL's rules: the prompt alone (a conversation's with what opens the

@@ -16,6 +16,7 @@
 #include "src/data/rows/format.hpp"
 #include "src/data/rows/grouping.hpp"
 #include "src/data/rows/line_reader.hpp"
+#include "src/data/rows/read_groups.hpp"
 #include "src/data/rows/row.hpp"
 #include "src/data/rows/waiting_row.hpp"
 
@@ -82,9 +83,11 @@ constexpr size_t kBatchRows = 4096, kBatchBytes = size_t{16} << 20;
 
 class DatasetReader {
  public:
-  DatasetReader(const DataOptions& options, Method method, Tokenizer& tokenizer, const ReadWatch& watch)
+  DatasetReader(const DataOptions& options, Method method, Tokenizer& tokenizer, const ReadWatch& watch,
+                const GroupSink& sink)
       : options_(options),
         watch_(watch),
+        sink_(sink),
         names_(options.columns),
         parser_(names_),
         wanted_(formats_of(method).all()),
@@ -192,13 +195,17 @@ class DatasetReader {
               "rows are grouped by their prompts, and this one has none: give it one, or group by uid or row "
               "(data.group_by)");
     if (grouping_.by == GroupBy::kUid) grouping_.uid.push_back(std::move(made.uid));
-    made.group->id = static_cast<int64_t>(dataset_.group.size());
-    dataset_.group.push_back(std::move(*made.group));
+    made.group->id = static_cast<int64_t>(dataset_.place.size());
+    if (sink_)
+      sink_(*made.group);
+    else
+      dataset_.group.push_back(std::move(*made.group));
     dataset_.place.push_back({.file = place.file_number, .line = place.line});
   }
 
   const DataOptions& options_;
   const ReadWatch& watch_;
+  const GroupSink& sink_;   // of groups that are not kept; empty: all are
   ReadState state_;         // file_bytes: of all files up to this one
   int64_t done_bytes_ = 0;  // of the files
   int64_t of_bytes_ = 0;
@@ -228,9 +235,14 @@ std::string Dataset::where(size_t group) const {
 
 Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log,
                      const ReadWatch& watch) {
+  return read_groups(options, method, tokenizer, log, watch, {});
+}
+
+Dataset read_groups(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log,
+                    const ReadWatch& watch, const GroupSink& sink) {
   check<ConfigError>(!options.path.empty(), "data.path is empty: name at least one JSONL file");
   check<ConfigError>(options.max_length >= 1, "data.max_length is ", options.max_length, ": set it to 1 or more");
-  DatasetReader reader(options, method, tokenizer, watch);
+  DatasetReader reader(options, method, tokenizer, watch, sink);
   std::vector<std::pair<std::string, int32_t>> files;  // and the entry that names each
   for (size_t entry = 0; entry < options.path.size(); ++entry)
     for (std::string& path : data_files({options.path[entry]}))
@@ -239,7 +251,7 @@ Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& token
   for (const auto& [path, entry] : files) reader.read_file(path, entry);
   reader.tell_unread(log);
   Dataset dataset = std::move(reader).take();
-  check<DataError>(!dataset.group.empty(), options.path.front(), ":1:1: every row was dropped, nothing of the ",
+  check<DataError>(!dataset.place.empty(), options.path.front(), ":1:1: every row was dropped, nothing of the ",
                    dataset.dropped_rows, " that could be learned is within data.max_length ", options.max_length,
                    ": raise it");
   if (!dataset.skipped.empty())

@@ -11,6 +11,7 @@
 #include "src/data/rows/data_files.hpp"
 #include "src/data/rows/format.hpp"
 #include "src/data/rows/line_reader.hpp"
+#include "src/data/rows/read_groups.hpp"
 #include "src/data/source/token_cache.hpp"
 #include "src/files/mapped_file.hpp"
 
@@ -120,7 +121,14 @@ Dataset read_cached(const DataOptions& options, Method method, Tokenizer& tokeni
   const files::FileLock lock(path + std::string(kLockEnding), use.wait_seconds);
   if (const Cache cache = find(path, key)) return say_and_take(cache, use, log);
   Listener listener(log);
-  write_token_cache(path, key, read_dataset(options, method, tokenizer, listener, watch), listener.said);
+  if (options.group_by == GroupBy::kRow) {  // whoever writes it needs no memory for all either
+    CacheWriter writer(path, key);
+    const Dataset facts =
+        read_groups(options, method, tokenizer, listener, watch, [&](const Group& group) { writer.add(group); });
+    writer.finish(facts, listener.said);
+  } else {
+    write_token_cache(path, key, read_dataset(options, method, tokenizer, listener, watch), listener.said);
+  }
   return dataset_of(find(path, key), use);
 }
 

@@ -146,44 +146,65 @@ std::string record_of(const Group& group) {
 
 }  // namespace
 
-void write_token_cache(const std::string& path, const Digest& key, const Dataset& dataset,
-                       const std::vector<SaidLine>& said) {
-  files::AtomicFile file(path);
-  CacheHead head{.magic = {},
-                 .version = kVersion,
-                 .endian = kEndian,
-                 .key = key,
-                 .index_sum = {},
-                 .facts_sum = {},
-                 .head_sum = {},
-                 .bytes = 0,
-                 .groups = dataset.group.size(),
-                 .index = sizeof(CacheHead),
-                 .facts = 0};
-  std::memcpy(head.magic, kMagic, sizeof kMagic);
-  file.append(&head, sizeof head);
-  std::vector<IndexEntry> entries;
-  std::string buffer;
-  for (const Group& group : dataset.group) {
-    const std::string record = record_of(group);
-    entries.push_back({head.index, sum_of(record).low});
-    head.index += record.size();
-    buffer += record;
-    if (buffer.size() < kBuffer) continue;
+struct CacheWriter::Impl {
+  files::AtomicFile file;
+  CacheHead head;
+  std::vector<IndexEntry> entries = {};
+  std::string buffer = {};  // of records
+
+  void flush() {
     file.append(buffer.data(), buffer.size());
     buffer.clear();
   }
-  file.append(buffer.data(), buffer.size());
+};
+
+CacheWriter::CacheWriter(const std::string& path, const Digest& key)
+    : impl_(new Impl{.file = files::AtomicFile(path),
+                     .head = {.magic = {},
+                              .version = kVersion,
+                              .endian = kEndian,
+                              .key = key,
+                              .index_sum = {},
+                              .facts_sum = {},
+                              .head_sum = {},
+                              .bytes = 0,
+                              .groups = 0,
+                              .index = sizeof(CacheHead),
+                              .facts = 0}}) {
+  std::memcpy(impl_->head.magic, kMagic, sizeof kMagic);
+  impl_->file.append(&impl_->head, sizeof(CacheHead));
+}
+CacheWriter::~CacheWriter() = default;
+
+void CacheWriter::add(const Group& group) {
+  const std::string record = record_of(group);
+  impl_->entries.push_back({impl_->head.index, sum_of(record).low});
+  impl_->head.index += record.size();
+  impl_->buffer += record;
+  if (impl_->buffer.size() >= kBuffer) impl_->flush();
+}
+
+void CacheWriter::finish(const Dataset& dataset, const std::vector<SaidLine>& said) {
+  auto& [file, head, entries, buffer] = *impl_;
+  impl_->flush();
   FieldWriter facts;
   each_fact(dataset, facts), facts(said);
   const std::string_view entry_bytes(reinterpret_cast<const char*>(entries.data()),
                                      entries.size() * sizeof(IndexEntry));
+  head.groups = entries.size();
   head.facts = head.index + entry_bytes.size(), head.bytes = head.facts + facts.bytes.size();
   head.index_sum = sum_of(entry_bytes), head.facts_sum = sum_of(facts.bytes), head.head_sum = sum_of(head);
   file.append(entry_bytes.data(), entry_bytes.size());
   file.append(facts.bytes.data(), facts.bytes.size());
   file.write_at(0, &head, sizeof head);
   file.commit();
+}
+
+void write_token_cache(const std::string& path, const Digest& key, const Dataset& dataset,
+                       const std::vector<SaidLine>& said) {
+  CacheWriter writer(path, key);
+  for (const Group& group : dataset.group) writer.add(group);
+  writer.finish(dataset, said);
 }
 
 TokenCache::TokenCache(const std::string& path, const Digest& key) : path_(path), file_(path) {

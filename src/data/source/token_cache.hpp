@@ -23,6 +23,21 @@ struct SaidLine {
   std::string line;
 };
 
+/// Writes a cache group by group. It appears with finish(); without that nothing stays. Throws DiskError.
+class CacheWriter {
+ public:
+  /// Of what `key` stands for.
+  CacheWriter(const std::string& path, const Digest& key);
+  ~CacheWriter();
+  void add(const Group& group);
+  /// `dataset`: what else is known of it; its groups are those that were added.
+  void finish(const Dataset& dataset, const std::vector<SaidLine>& said);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 /// Writes `dataset` as the cache `path` of what `key` stands for. Throws DiskError.
 void write_token_cache(const std::string& path, const Digest& key, const Dataset& dataset,
                        const std::vector<SaidLine>& said);

@@ -1,6 +1,7 @@
 #include "src/data/text/worker_frames.hpp"
 
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "fpdist/core/error.hpp"
@@ -78,6 +79,21 @@ class AnswerReader {
   std::string_view rest_;
 };
 
+int32_t id_in(const nlohmann::json& facts, const char* name, int32_t otherwise) {
+  const auto found = facts.find(name);
+  if (found == facts.end()) return otherwise;
+  if (!found->is_number_integer() || found->get<int64_t>() < -1 ||
+      found->get<int64_t>() > std::numeric_limits<int32_t>::max())
+    AnswerReader::fail("a fact that is no id");
+  return found->get<int32_t>();
+}
+
+bool says_yes(const nlohmann::json& facts, const char* name) {
+  const auto found = facts.find(name);
+  if (found != facts.end() && !found->is_boolean()) AnswerReader::fail("a fact that is neither true nor false");
+  return found != facts.end() && found->get<bool>();
+}
+
 }  // namespace
 
 std::string encode_frame(std::span<const TextRequest> requests) { return request_frame('E', requests); }
@@ -129,16 +145,11 @@ TokenizerFacts read_facts(std::string_view frame, const std::string& directory) 
   const nlohmann::json facts = nlohmann::json::parse(frame.substr(1), nullptr, /*allow_exceptions=*/false);
   if (!facts.is_object()) AnswerReader::fail("no facts");
   TokenizerFacts read;
-  try {
-    read.vocab_size = facts.value("vocab_size", 0);
-    read.bos_id = facts.value("bos_id", -1);
-    read.eos_id = facts.value("eos_id", -1);
-    read.pad_id = facts.value("pad_id", -1);
-    read.has_template = facts.value("has_template", false);
-    read.marks_generation = facts.value("marks_generation", false);
-  } catch (const nlohmann::json::exception&) {
-    AnswerReader::fail("facts of another type");
-  }
+  read.vocab_size = id_in(facts, "vocab_size", 0);
+  read.bos_id = id_in(facts, "bos_id", -1), read.eos_id = id_in(facts, "eos_id", -1);
+  read.pad_id = id_in(facts, "pad_id", -1);
+  read.has_template = says_yes(facts, "has_template");
+  read.marks_generation = says_yes(facts, "marks_generation");
   return read;
 }
 

@@ -16,7 +16,7 @@ namespace {
 constexpr double kWidth = 560, kHeight = 200, kBottom = 24, kTop = 18;
 constexpr int kBars = 40;
 constexpr const char* kStyle = R"(
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 22px 40px; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 22px 40px; }
 .pictures svg { width: 100%; height: auto; }
 .pictures h3 { font-size: 15px; margin: 0; font-weight: 600; }
 .pictures p { color: var(--faint); font-size: 13px; margin: 2px 0 6px; }
@@ -24,6 +24,7 @@ constexpr const char* kStyle = R"(
 .sharing { display: grid; grid-template-columns: max-content 1fr max-content; gap: 8px 14px; align-items: center; max-width: 900px; }
 .sharing i { display: block; height: 16px; border-radius: 3px; background: var(--c0); min-width: 3px; }
 .sharing b { font-variant-numeric: tabular-nums; font-weight: 600; }
+.prefixes th:last-child { text-align: left; }
 .prefixes td:last-child { text-align: left; white-space: pre-wrap; font: 13px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
 .prefixes td { vertical-align: top; }
 )";
@@ -47,7 +48,7 @@ void write_tiles(std::ostream& out, const DataReport& report) {
   tile(grouped(report.tokens), "tokens");
   tile(percent(learned), "of them learned");
   tile(number("%.2fx", report.sharing_groups), "shared inside groups");
-  tile(number("%.2fx", report.sharing_all), "shared over all, at most");
+  tile(number("%.2fx", report.sharing_all), "shared over all data");
   for (const auto& [count, words] : {std::pair(report.dropped, "rows dropped"),
                                      {report.cut, "samples cut"},
                                      {report.differing_prompts, "prompts with other tokens alone"}})
@@ -59,12 +60,12 @@ void write_sharing(std::ostream& out, const DataReport& report) {
   const std::array<std::pair<const char*, double>, 4> rows{{{"inside groups", report.sharing_groups},
                                                             {"a shuffled step", report.sharing_shuffled},
                                                             {"a step by prefix", report.sharing_by_prefix},
-                                                            {"over all, at most", report.sharing_all}}};
+                                                            {"over all data", report.sharing_all}}};
   double most = 1;
   for (const auto& [words, ratio] : rows) most = std::max(most, ratio);
   out << "<h2>Sharing to expect</h2>\n<p class=\"sub\">Tokens of the samples over tokens that are computed: 1 is no "
-         "sharing. A "
-         "step by prefix is one with <code>data.batching: prefix</code>.</p>\n<div class=\"sharing\">\n";
+         "sharing. Steps are the first of an epoch, 16 at most; by prefix: <code>data.batching: prefix</code>.</p>\n"
+         "<div class=\"sharing\">\n";
   for (const auto& [words, ratio] : rows)
     out << "<span>" << words << "</span><i style=\"width:" << number("%.2f", 100 * ratio / most) << "%\"></i><b>"
         << number("%.2fx", ratio) << "</b>\n";

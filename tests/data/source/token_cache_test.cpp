@@ -252,6 +252,49 @@ TEST_F(CachedRead, WhatStaysInTheFileIsWhatComesIntoMemory) {
   EXPECT_EQ(make_loader(mapped, by_prefix, 2, 1).step(0), make_loader(whole, by_prefix, 2, 1).step(0));
 }
 
+TEST_F(CachedRead, WhoWritesItNeedsNoMemoryForAll) {
+  std::string row = "{\"input_ids\": [1", labels;
+  for (int t = 1; t < 20'000; ++t) row += ",1";
+  labels = row.substr(row.find('['));
+  row += "], \"labels\": " + labels + "]}\n";
+  std::string rows;
+  for (int i = 0; i < 800; ++i) rows += row;
+  options_.path = {write("long.jsonl", rows)}, options_.max_length = 20'000;
+  rows = {};
+  use_.stays_mapped = true;
+  if (const pid_t child = ::fork(); child == 0) {
+    const int64_t before = own_memory();
+    int64_t most = 0;
+    NullLog log;
+    const Dataset data = read_cached(options_, Method::kSft, tokenizer_, use_, log,
+                                     [&](const ReadState&) { most = std::max(most, own_memory() - before); });
+    ::_exit(data.size() == 800 && most < (int64_t{90} << 20) ? 0 : 1);
+  } else {
+    int status = 1;
+    ::waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0) << "of 128 MB of tokens and targets";
+  }
+}
+
+TEST_F(CachedRead, EntriesOfDataPathAreKeptAndPartOfTheKey) {
+  NullLog log;
+  write("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
+  write("b.jsonl", "{\"text\": \"c\"}\n{\"text\": \"d\"}\n");
+  options_.path = {(folder_ / "a.jsonl").string(), (folder_ / "b.jsonl").string()};
+  options_.mixture = {{options_.path[1], "3"}};
+  const Dataset first = read(log);
+  use_.stays_mapped = true;
+  const Dataset cached = read(log);
+  EXPECT_EQ(tokenizer_.calls, 1);
+  EXPECT_EQ(cached.entry, (std::vector<int32_t>{0, 1}));
+  const Loader wanted = make_loader(first, options_, 3, 7), got = make_loader(cached, options_, 3, 7);
+  EXPECT_EQ(got.steps_per_epoch(), 3);
+  for (int64_t step = 0; step < 9; ++step) EXPECT_EQ(got.step(step), wanted.step(step));
+  options_.path = {(folder_ / "[ab].jsonl").string()}, options_.mixture.clear();
+  EXPECT_EQ(read(log).entry, (std::vector<int32_t>{0, 0}));
+  EXPECT_EQ(tokenizer_.calls, 2) << "the same files, named otherwise";
+}
+
 TEST_F(CachedRead, WhateverChangesMakesAnother) {
   NullLog log;
   read(log);
@@ -265,12 +308,13 @@ TEST_F(CachedRead, WhateverChangesMakesAnother) {
   EXPECT_TRUE(changed([&] { options_.max_length = 7; }));
   EXPECT_TRUE(changed([&] { options_.truncation_mode = Truncation::kKeepEnd; }));
   EXPECT_TRUE(changed([&] { options_.completion_only_loss = false; }));
+  EXPECT_TRUE(changed([&] { options_.train_on_all = true; }));
   EXPECT_TRUE(changed([&] { options_.on_error = OnError::kSkip; }));
   EXPECT_TRUE(changed([&] { options_.columns = {{"prompt", "q"}}; }));
   EXPECT_TRUE(changed([&] { tokenizer_.name = "another"; }));
   EXPECT_FALSE(changed([&] { options_.shuffle = false, options_.batching = Batching::kPrefix; })) << "the same groups";
   test::spill(use_.folder + "/mine.tokens", "x");
-  EXPECT_EQ(prune_caches(use_.folder, cache_key(options_, Method::kSft, tokenizer_)), 7);
+  EXPECT_EQ(prune_caches(use_.folder, cache_key(options_, Method::kSft, tokenizer_)), 8);
   EXPECT_TRUE(fs::exists(use_.folder + "/mine.tokens")) << "no cache by its name";
   EXPECT_FALSE(changed([] {})) << "the one in use stays";
 }
