@@ -9,4 +9,4 @@ source launch/env.sh
 bash launch/setup.sh
 build_preset release
 # Two at a time; tests with ranks say that they take both places.
-exec ctest --test-dir build/release --output-on-failure -j2 -LE gpu "$@"
+exec ctest --test-dir build/release --output-on-failure -j2 -LE 'gpu|long' "$@"

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -17,6 +16,7 @@
 #include "fpdist/data/loader.hpp"
 #include "src/core/clock.hpp"
 #include "src/data/source/token_cache.hpp"
+#include "tests/support/files/own_memory.hpp"
 #include "tests/support/files/scratch.hpp"
 
 namespace fpdist::data {
@@ -25,15 +25,6 @@ namespace {
 constexpr Digest kKey{.high = 1, .low = 2};
 constexpr int kRanks = 8;
 constexpr int64_t kMost = int64_t{100} << 20;  // bytes a rank
-
-/// Bytes of this process that no file is behind.
-int64_t own_memory() {
-  std::ifstream status("/proc/self/status");
-  int64_t kib = 0;
-  for (std::string word; status >> word;)
-    if (word == "RssAnon:") status >> kib;
-  return kib << 10;
-}
 
 /// `mib` MiB of tokens, and targets as many, in rows of 8,192; 8 of them begin alike.
 void write_cache(const std::string& path, int64_t mib) {
@@ -54,9 +45,9 @@ void write_cache(const std::string& path, int64_t mib) {
 
 /// What a rank does with data before and in its first steps; the most memory that it had for that.
 int64_t memory_of_rank(const std::string& path) {
-  const int64_t before = own_memory();
+  const int64_t before = test::own_memory();
   int64_t most = 0;
-  const auto note = [&] { most = std::max(most, own_memory() - before); };
+  const auto note = [&] { most = std::max(most, test::own_memory() - before); };
   const auto cache = std::make_shared<const TokenCache>(path, kKey);
   Dataset dataset = cache->facts();
   dataset.source = cache;
@@ -76,6 +67,7 @@ int64_t memory_of_rank(const std::string& path) {
 }
 
 void expect_little_memory(int64_t mib) {
+  if (test::kMemoryIsKept) GTEST_SKIP();
   const test::Scratch scratch;
   const std::string path = scratch / "x.tokens";
   if (::fork() == 0) {  // what writes it needs memory for all

@@ -20,6 +20,7 @@
 #include "src/data/fields.hpp"
 #include "src/data/source/cached_dataset.hpp"
 #include "src/files/files.hpp"
+#include "tests/support/files/own_memory.hpp"
 #include "tests/support/files/scratch.hpp"
 #include "tests/support/words/error_of.hpp"
 #include "tests/support/words/heard_log.hpp"
@@ -161,19 +162,8 @@ TEST_F(Cache, OpeningALargeOneReadsItsIndexAlone) {
   EXPECT_EQ(cache.group(63).sample[0].token[5], 63);
 }
 
-/// Bytes of this process that no file is behind.
-int64_t own_memory() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;)
-    if (word == "RssAnon:") {
-      int64_t kib = 0;
-      status >> kib;
-      return kib << 10;
-    }
-  return 0;
-}
-
 TEST_F(Cache, GroupsThatStayInTheFileTakeNoMemory) {
+  if (test::kMemoryIsKept) GTEST_SKIP();
   {
     Dataset dataset;
     dataset.file = {"a"}, dataset.entry = {0};
@@ -184,7 +174,7 @@ TEST_F(Cache, GroupsThatStayInTheFileTakeNoMemory) {
     }
     write_token_cache(path_, kKey, dataset, {});
   }
-  const int64_t before = own_memory();
+  const int64_t before = test::own_memory();
   Dataset mapped;
   const auto cache = std::make_shared<const TokenCache>(path_, kKey);
   mapped = cache->facts();
@@ -193,7 +183,7 @@ TEST_F(Cache, GroupsThatStayInTheFileTakeNoMemory) {
   int64_t sum = 0;
   for (int64_t g = 0; g < mapped.size(); ++g) sum += mapped.get(g).sample[0].token[9];
   EXPECT_EQ(sum, 512 * 511 / 2);
-  EXPECT_LT(own_memory() - before, int64_t{8} << 20) << "of 128 MiB of tokens";
+  EXPECT_LT(test::own_memory() - before, int64_t{8} << 20) << "of 128 MiB of tokens";
 }
 
 class CachedRead : public Cache {
@@ -253,6 +243,7 @@ TEST_F(CachedRead, WhatStaysInTheFileIsWhatComesIntoMemory) {
 }
 
 TEST_F(CachedRead, WhoWritesItNeedsNoMemoryForAll) {
+  if (test::kMemoryIsKept) GTEST_SKIP();
   std::string row = "{\"input_ids\": [1", labels;
   for (int t = 1; t < 20'000; ++t) row += ",1";
   labels = row.substr(row.find('['));
@@ -263,11 +254,11 @@ TEST_F(CachedRead, WhoWritesItNeedsNoMemoryForAll) {
   rows = {};
   use_.stays_mapped = true;
   if (const pid_t child = ::fork(); child == 0) {
-    const int64_t before = own_memory();
+    const int64_t before = test::own_memory();
     int64_t most = 0;
     NullLog log;
     const Dataset data = read_cached(options_, Method::kSft, tokenizer_, use_, log,
-                                     [&](const ReadState&) { most = std::max(most, own_memory() - before); });
+                                     [&](const ReadState&) { most = std::max(most, test::own_memory() - before); });
     ::_exit(data.size() == 800 && most < (int64_t{90} << 20) ? 0 : 1);
   } else {
     int status = 1;
