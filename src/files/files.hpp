@@ -55,6 +55,9 @@ class AtomicFile {
 /// `bytes` as the whole of `path`: an AtomicFile. Throws DiskError and then leaves what was there.
 void write(const std::string& path, std::string_view bytes);
 
+/// Takes from a file what lies behind its first `bytes`, and syncs it. Throws DiskError.
+void cut(const std::string& path, uint64_t bytes);
+
 /// A file that grows by lines or by records, for one writer at a time. One is with the system when its call returns, so
 /// the end of the process loses none; of one that did not fit nothing stays. Throws DiskError.
 class AppendFile {

@@ -94,6 +94,13 @@ void write(const std::string& path, std::string_view bytes) {
   file.commit();
 }
 
+void cut(const std::string& path, uint64_t bytes) {
+  FileHandle file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file.open()) throw_disk_error(path);
+  if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0) throw_disk_error(path, "cutting it: ");
+  if (::fsync(file.get()) != 0 && errno != EINVAL) throw_disk_error(path, "flushing it: ");
+}
+
 AppendFile::AppendFile(const std::string& path, Open open)
     : path_(path),
       file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (open == Open::kEmpty ? O_TRUNC : 0),

@@ -38,12 +38,13 @@ void print_plan(const config::Config& config) {
   std::cout << config::describe_plan(config, ranks, console, untie) << std::endl;
 }
 
-void train(comm::World& world, const config::CommandLine& line) {
+trainer::RunEnd train(comm::World& world, const config::CommandLine& line) {
   main_program::check_launch(world);
   main_program::ConsoleLog console;
   trainer::Trainer trainer(world, line.config, console);
   trainer.add_inputs({&line.file, 1});
-  trainer.train();
+  trainer.set_stop(main_program::stop_asked);
+  return trainer.train();
 }
 
 }  // namespace
@@ -58,11 +59,14 @@ int main(int argc, char** argv) {
 
   if (line->plan) return main_program::run([&] { print_plan(line->config); });
 
+  main_program::catch_stop_signals();
   std::optional<comm::World> world;
   const trainer::TrainOptions& train_options = line->config.train;
   const comm::CommOptions options{.timeout = std::chrono::seconds(train_options.comm_timeout_seconds),
                                   .slow_timeout = std::chrono::seconds(train_options.slow_timeout_seconds)};
   const int joined = main_program::run([&] { world.emplace(&argc, &argv, options); });
   if (joined != 0) return joined;
-  return main_program::run_on(*world, [&] { train(*world, *line); });
+  trainer::RunEnd end = trainer::RunEnd::kDone;
+  const int code = main_program::run_on(*world, [&] { end = train(*world, *line); });
+  return code == 0 && end == trainer::RunEnd::kStopped ? static_cast<int>(ExitCode::kStopped) : code;
 }

@@ -85,6 +85,16 @@ void report(const Failure& failure) {
             << std::endl;
 }
 
+volatile std::sig_atomic_t stop_asked_for = 0, was_interrupted = 0;
+
+extern "C" void on_stop_signal(int signal_number) {
+  stop_asked_for = 1;
+  if (signal_number != SIGINT) return;
+  if (was_interrupted == 0) return void(was_interrupted = 1);
+  std::signal(SIGINT, SIG_DFL);  // what it does to a process that catches nothing
+  std::raise(SIGINT);
+}
+
 // mpirun gives its ranks a terminal of its own making, whatever its own output is: then mpirun's output decides.
 bool stdout_is_terminal() {
   if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return isatty(STDOUT_FILENO) != 0;
@@ -150,6 +160,15 @@ void prepare_environment() {
   at::set_num_threads(std::max(1, cores / local_size));
   keep_memory();
 }
+
+void catch_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_stop_signal;
+  action.sa_flags = SA_RESTART;  // what waits for a disk or a socket goes on
+  for (const int number : {SIGUSR1, SIGTERM, SIGINT}) sigaction(number, &action, nullptr);
+}
+
+bool stop_asked() { return stop_asked_for != 0; }
 
 int run(const std::function<void()>& body) {
   try {

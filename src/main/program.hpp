@@ -38,6 +38,11 @@ int usable_cores();
 /// gives each rank its share of the cores. Memory once taken stays with the process.
 void prepare_environment();
 
+/// From now on SIGUSR1, SIGTERM and the first SIGINT ask to stop; a second SIGINT ends the process at once.
+void catch_stop_signals();
+/// Whether one of them has come.
+bool stop_asked();
+
 /// Runs `body`, prints what it throws once per job and returns the exit code; ends the whole job when `world` is given.
 int run(const std::function<void()>& body);
 

@@ -39,6 +39,16 @@ void AdamW::step(const at::Tensor& grad_shard, double learning_rate, const at::T
   };
   update(0, decayed_, options_.weight_decay);
   update(decayed_, master_.numel(), 0.0);
+  round_values();
+}
+
+void AdamW::go_on_after(int64_t steps) {
+  const at::NoGradGuard no_grad;
+  steps_ = steps;
+  round_values();
+}
+
+void AdamW::round_values() {
   if (!master_.is_same(value_)) value_.copy_(master_);
 }
 

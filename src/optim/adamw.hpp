@@ -23,6 +23,9 @@ class AdamW {
   /// The last step changed nothing: it does not count.
   void take_back() { --steps_; }
 
+  /// The master and the moments were written as they are after `steps` steps: values are rounded from them.
+  void go_on_after(int64_t steps);
+
   /// Masters that the values are rounded from, [end - begin] accumulation dtype. Ahead of the first step.
   void set_master(const at::Tensor& master) { master_.copy_(master); }
 
@@ -34,6 +37,8 @@ class AdamW {
   int64_t steps() const { return steps_; }
 
  private:
+  void round_values();
+
   OptimOptions options_;
   at::Tensor value_, master_, exp_avg_, exp_avg_sq_;
   int64_t decayed_;  ///< first elements of the shard that take weight decay

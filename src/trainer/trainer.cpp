@@ -14,18 +14,22 @@
 //                   makes tensors of a plan's packs, pack_run is what the executor calls for each op, pack_losses its
 //                   end at the loss, step_results what is read back from the device; execute_step runs it all. Nothing
 //                   of it outlives the step but objective and reference.
+//   saving/         StateSaver writes training states beside the steps; trainer_state is what of them is no tensor,
+//                   settings and libraries say what has changed since. weights/weight_state: the tensors of it.
 //   trainer         Trainer: holds the above; a step, in one screen, below. gather_groups: samples of all ranks.
 //   run/            Trainer::train: a loop over data with files around it; uses Trainer as anybody can.
 
 #include "fpdist/trainer/trainer.hpp"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/full.h>
 
 #include <optional>
 #include <utility>
 
 #include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/checkpoint/export_files.hpp"
 #include "src/config/inputs.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/index.hpp"
@@ -34,6 +38,11 @@
 #include "src/trainer/planning/step_planner.hpp"
 #include "src/trainer/report/step_report.hpp"
 #include "src/trainer/report/timelines.hpp"
+#include "src/trainer/saving/checkpoint_folder.hpp"
+#include "src/trainer/saving/libraries.hpp"
+#include "src/trainer/saving/settings.hpp"
+#include "src/trainer/saving/state_saver.hpp"
+#include "src/trainer/saving/trainer_state.hpp"
 #include "src/trainer/step/check_groups.hpp"
 #include "src/trainer/step/execute_step.hpp"
 #include "src/trainer/step/packs.hpp"
@@ -41,6 +50,7 @@
 #include "src/trainer/step/verify.hpp"
 #include "src/trainer/weights/pad_token.hpp"
 #include "src/trainer/weights/rounding.hpp"
+#include "src/trainer/weights/weight_state.hpp"
 #include "src/trainer/weights/whole_weights.hpp"
 
 namespace fpdist::trainer {
@@ -79,6 +89,8 @@ struct Trainer::Impl {
     if (weights.head() == Head::kScore) scored.emplace(job.model.vocab_size);
   }
 
+  TrainerState state(std::string notes);
+  void go_on_from(const TrainerState& state);
   StepParts parts() { return {.job = job, .weights = weights, .objective = objective, .reference = reference}; }
 
   files::Inputs inputs;  // as they are when the trainer is made
@@ -91,7 +103,30 @@ struct Trainer::Impl {
   TrafficMeter traffic;
   int64_t steps_done = 0, tokens_seen = 0;
   std::string output_dir;  // "": step() writes nothing
+  StateSaver saver{job, weights};
 };
+
+TrainerState Trainer::Impl::state(std::string notes) {
+  at::Tensor updates = at::full({1}, weights.updates(), at::kLong);  // a rank without weights counts none
+  job.world.communicator().all_reduce(updates, comm::ReduceOp::kMax);
+  return {.step = steps_done,
+          .updates = updates.item<int64_t>(),
+          .tokens_seen = tokens_seen,
+          .mesh = job.mesh.shape(),
+          .libraries = library_versions(),
+          .settings = settings_of(job.config),
+          .planner = planner.state(),
+          .seen_tokens = scored ? scored->to_text() : "",
+          .notes = std::move(notes)};
+}
+
+void Trainer::Impl::go_on_from(const TrainerState& state) {
+  steps_done = state.step, tokens_seen = state.tokens_seen;
+  const auto costs = state.settings.find("plan.costs");
+  planner.go_on_from(state.planner, costs != state.settings.end() &&
+                                        costs->second == settings_of(job.config, "plan.").at("plan.costs"));
+  traffic.since_last(job.mesh);  // what loading has sent is no step's
+}
 
 StepMetrics Trainer::step(std::span<const data::Group> groups, LogSink& log) {
   const auto start = Clock::now();
@@ -124,6 +159,7 @@ Trainer::~Trainer() = default;
 
 void Trainer::set_loss(loss::LossFunction loss) { impl_->objective.set_loss(std::move(loss)); }
 void Trainer::set_hook(std::function<void(const StepMetrics&)> hook) { hook_ = std::move(hook); }
+void Trainer::set_stop(std::function<bool()> asked) { stop_ = std::move(asked); }
 void Trainer::set_output_dir(std::string directory) {
   const std::string cure = "give set_output_dir another folder";
   impl_->inputs.check_spared(directory + "/costs.yaml", cure);
@@ -167,6 +203,48 @@ void Trainer::save(const std::string& directory, LogSink& log) {
   if (as.dtype == DType::kBFloat16) warn_of_lost_updates(weights.rounding(), directory, log);
   save_directory(job, weights, directory, as, impl_->inputs);
 }
+void Trainer::save_state(const std::string& directory, SaveState options) {
+  Impl& t = *impl_;
+  const std::string folder = checkpoint::without_slash(directory).string();
+  refuse_inputs(folder, t.inputs, t.job.world);
+  t.job.world.set_position(text("step ", t.steps_done, ": saving ", folder));
+  checkpoint::StateTexts texts = texts_of(t.state(std::move(options.notes)), t.job, t.weights.head());
+  if (options.beside_steps)
+    t.saver.begin(folder, std::move(texts), std::move(options.saved));
+  else
+    t.saver.save(folder, std::move(texts), std::move(options.saved));
+}
+void Trainer::advance_save() { impl_->saver.advance(); }
+void Trainer::finish_save() { impl_->saver.finish(); }
+bool Trainer::is_saving() const { return impl_->saver.is_under_way(); }
+std::string Trainer::doing() const { return impl_->saver.doing(); }
+SaveSeconds Trainer::save_seconds() const { return impl_->saver.seconds(); }
+
+std::string Trainer::fault_of_state(const std::string& directory) {
+  return fault_together(directory, impl_->job.world);
+}
+
+std::string Trainer::load_state(const std::string& directory, LogSink& log) {
+  Impl& t = *impl_;
+  const comm::SlowWork slow(t.job.world.communicator(), text("reading ", directory));
+  const checkpoint::TrainingState stored(directory);
+  TrainerState state = parse_trainer_state(stored.state_json(), directory + "/state.json");
+  check_is_of(t.job.model, t.weights.head(), stored, directory);
+  refuse_changes(changed_results(state.settings, settings_of(t.job.config)), "settings that change results", directory,
+                 t.job.config.train.resume_anyway, log);
+  if (const std::string changed = changed_libraries(state.libraries); !changed.empty())
+    log.warning(
+        text(directory, " was saved with other libraries, whose sums may differ in their last bits: ", changed));
+  if (state.mesh != t.job.mesh.shape())
+    log.info(
+        text(directory, " was saved on ", to_string(state.mesh), " and goes on on ", to_string(t.job.mesh.shape())));
+  if (t.scored) t.scored->set_text(state.seen_tokens, directory + "/state.json");
+  read_weights(stored, state.updates, t.weights);
+  t.go_on_from(state);
+  return std::move(state.notes);
+}
+int64_t Trainer::steps_done() const { return impl_->steps_done; }
+
 std::map<std::string, at::Tensor> Trainer::gather_weights() {
   return gather_whole(impl_->job, impl_->weights, WholeOf::kValues);
 }

@@ -31,6 +31,25 @@ struct StepMetrics {
   std::map<std::string, double> values;  ///< TRL's names plus tokens_logical, tokens_computed, sharing_ratio, ...
 };
 
+/// How a training state is saved.
+struct SaveState {
+  std::string notes = "{}";  ///< a JSON object of the caller's own, which load_state gives back: where its loop stands
+  /// Return when the state is copied, and write it beside the steps that follow: advance_save between them, finish_save
+  /// behind the last.
+  bool beside_steps = false;
+  /// Called when the checkpoint is there, on rank 0, on a thread of its own: to remove older ones. What it uses is
+  /// there for as long as the Trainer.
+  std::function<void()> saved = {};
+};
+
+/// What saving a training state has taken on a rank: its threads, and while no step could go on.
+struct SaveSeconds {
+  double written = 0, waited = 0;
+};
+
+/// How a run ended: all its steps done, or asked to stop, with a checkpoint to go on from.
+enum class RunEnd { kDone, kStopped };
+
 class Trainer {
  public:
   /// Collective over the world. Loads the model (and the reference), shards the optimizer. Both references must outlive
@@ -69,13 +88,45 @@ class Trainer {
   /// take longer than the others wait makes them inside comm::SlowWork.
   std::vector<data::Group> gather_groups(std::span<const data::Group> own) const;
   /// Collective. Reads the data, trains max_steps steps, writes config.resolved.yaml (from which as many ranks
-  /// repeat the run), metrics.jsonl, logs, checkpoints and final/ into output_dir.
-  void train();
+  /// repeat the run), metrics.jsonl, logs, checkpoints and final/ into output_dir; goes on from a checkpoint as
+  /// train.resume_from_checkpoint says.
+  RunEnd train();
+  /// Asked after every step of train(), on every rank's own thread; must not throw. Where one rank's says true, all
+  /// save a checkpoint of this step, and train() returns kStopped.
+  void set_stop(std::function<bool()> asked);
   /// Collective. Writes the weights as a Hugging Face directory, in train.final_dtype. `log` hears, on every rank
   /// alike, where a bfloat16 export drops most of what training did, and of a pad token that a reward model had to be
   /// given. Where weights wider than the model's are asked for, the last step's gradients are gone afterwards.
   void save(const std::string& directory, LogSink& log);
   void save(const std::string& directory) { save(directory, log()); }
+
+  /// Collective. Writes all from which training goes on to the last bit, on any mesh, as the folder `directory`
+  /// (checkpoint-<step>; src/checkpoint/state/training_state.hpp says what is in it), whole or not at all. A save that
+  /// is under way is finished first. Throws DiskError, on every rank the same, and then leaves what was there before;
+  /// ConfigError where it would write over an input.
+  void save_state(const std::string& directory, SaveState options = {});
+  /// Collective, between steps, while a save is under way (which all ranks know alike): goes on with it as far as its
+  /// threads have come, without waiting, for one exchange of 4 bytes. Throws as save_state does.
+  void advance_save();
+  /// Collective. Returns when nothing is under way any more. Throws as save_state does.
+  void finish_save();
+  bool is_saving() const;
+  /// "writing out/checkpoint-20"; "" where nothing is under way.
+  std::string doing() const;
+  /// Of the newest training state that is saved; this rank's.
+  SaveSeconds save_seconds() const;
+  /// Collective. What is wrong with a checkpoint's files, the same on every rank; "" where they are whole: together the
+  /// ranks read each byte once, and hold it against the manifest.
+  std::string fault_of_state(const std::string& directory);
+  /// Collective, between steps; trusts what fault_of_state looks at. Weights, optimizer, counters and the planner's
+  /// costs as they were when it was saved, by whatever ranks; returns the notes. The reference stays what it is: the
+  /// model as it was read. `log` hears what else is other than it was: the mesh, libraries. Throws ModelFileError for a
+  /// checkpoint of another model or a newer format, ConfigError naming settings that change results and are others,
+  /// unless train.resume_anyway.
+  std::string load_state(const std::string& directory, LogSink& log);
+  std::string load_state(const std::string& directory) { return load_state(directory, log()); }
+  /// Since the run's beginning, those of other processes that were gone on from among them.
+  int64_t steps_done() const;
 
   /// Inputs are the files that the config names or that lie in a directory that it names; train() and save() never
   /// write over one, whatever a path is called. These are inputs too: those that the caller reads, such as its config
@@ -105,6 +156,7 @@ class Trainer {
   struct Impl;
   std::unique_ptr<Impl> impl_;
   std::function<void(const StepMetrics&)> hook_;
+  std::function<bool()> stop_;
 };
 
 }  // namespace fpdist::trainer

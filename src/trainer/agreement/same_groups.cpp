@@ -94,6 +94,22 @@ Digest digest_of(std::span<const data::Group> groups) {
   return sum.value();
 }
 
+Digest digest_of(const data::Dataset& dataset) {
+  if (!dataset.source) return digest_of(dataset.group);
+  Checksum sum;
+  for (int64_t id = 0; id < dataset.size(); ++id) add(sum, dataset.get(id));
+  return sum.value();
+}
+
+Digest digest_of(const data::Loader& loader) {
+  Checksum order;
+  for (int64_t step = 0; step < loader.steps_per_epoch(); ++step) {
+    const std::vector<int64_t> groups = loader.step(step);
+    order.add(std::span<const int64_t>(groups));
+  }
+  return order.value();
+}
+
 void check_same_groups(std::span<const data::Group> groups, const GroupName& name, comm::Communicator& world,
                        std::string_view what, std::string_view cure) {
   const comm::Fact whole{"samples", to_string(digest_of(groups))};
@@ -131,12 +147,7 @@ void check_same_dataset(const data::Dataset& dataset, comm::Communicator& world)
 }
 
 void check_same_order(const data::Loader& loader, comm::Communicator& world) {
-  Checksum order;
-  for (int64_t step = 0; step < loader.steps_per_epoch(); ++step) {
-    const std::vector<int64_t> groups = loader.step(step);
-    order.add(std::span<const int64_t>(groups));
-  }
-  const comm::Fact fact{"checksum of the order", to_string(order.value())};
+  const comm::Fact fact{"checksum of the order", to_string(digest_of(loader))};
   const auto differences = comm::find_differences({&fact, 1}, world);
   check<DataError>(differences.empty(), "the ranks go through the same groups in different orders:\n",
                    comm::to_text(differences), "\ncopy the same data.path files to every node: uids order them too");

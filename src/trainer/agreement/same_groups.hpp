@@ -17,6 +17,12 @@ namespace fpdist::trainer {
 /// Of every field of these groups but their ids, in this order.
 Digest digest_of(std::span<const data::Group> groups);
 
+/// The same of a whole data set, which may stay in its cache.
+Digest digest_of(const data::Dataset& dataset);
+
+/// Of which groups an epoch's steps have.
+Digest digest_of(const data::Loader& loader);
+
 /// What a rank calls the group at this place: "pairs.jsonl:4".
 using GroupName = std::function<std::string(size_t place)>;
 

@@ -15,6 +15,7 @@ class PlanWatch {
   /// Of a cost unit: fixed by a calibration, else the median over recent steps of measured seconds per planned unit;
   /// NaN before the first step. It tells people what to expect and never enters a plan.
   double seconds_per_unit() const;
+  double fixed() const { return fixed_; }  ///< by a calibration; 0: by none
   double planned_seconds(int64_t units) const { return seconds_per_unit() * static_cast<double>(units); }
   /// Costs have changed, and with them the unit: forgets all steps.
   void fix(double seconds_per_unit);

@@ -44,6 +44,7 @@ struct PlannedStep {
   plan::StepPlan plan;
   bool shares_prefix = true;  ///< `plan` was made so
   int64_t number = 0;         ///< of the step in the run, 1-based
+  bool is_first = false;      ///< of this process
   Forecast forecast;
   double seconds = 0;           ///< of the thread that planned
   double waited = 0;            ///< of the step that needed it

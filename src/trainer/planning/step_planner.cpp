@@ -61,7 +61,7 @@ PlannedStep StepPlanner::take(std::span<const data::Group> groups, int64_t numbe
   PlannedStep planned = std::move(*made);
   if (planned.uploads) planned.uploads->wait();
   planned.waited = seconds_since(start);
-  planned.number = number;
+  planned.number = number, planned.is_first = !std::exchange(has_taken_, true);
   planned.expected_seconds = watch_.planned_seconds(planned.forecast.makespan);
   check_same(planned);
   return planned;
@@ -72,6 +72,23 @@ plan::StepPlan StepPlanner::plan(std::span<const data::Group> groups, bool share
   options.share_prefix = share;
   return plan::make_step_plan(groups, loss::spec_of(job_.config.method, job_.config.loss).atomic(),
                               job_.config.parallel, costs_, options);
+}
+
+PlannerState StepPlanner::state() const {
+  return {.costs = plan::to_text(costs_),
+          .costs_version = costs_version_,
+          .steps_watched = steps_watched_,
+          .seconds_per_unit = watch_.fixed()};
+}
+
+void StepPlanner::go_on_from(const PlannerState& state, bool with_costs) {
+  coming_.clear();
+  costs_version_ = state.costs_version, steps_watched_ = state.steps_watched;
+  if (!with_costs) return;
+  const bool recompute = costs_.recompute;  // this run's
+  costs_ = plan::parse_costs(state.costs, "the checkpoint's costs");
+  costs_.recompute = recompute;
+  if (state.seconds_per_unit > 0) watch_.fix(state.seconds_per_unit);
 }
 
 void StepPlanner::check_same(const PlannedStep& planned) const {

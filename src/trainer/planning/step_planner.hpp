@@ -28,6 +28,13 @@ struct PlannerHooks {
   std::function<void(PlannedStep&)> lay_out = {};
 };
 
+/// How far measuring has come, for a later process.
+struct PlannerState {
+  std::string costs;  ///< plan::to_text of them
+  int64_t costs_version = 0, steps_watched = 0;
+  double seconds_per_unit = 0;  ///< as the last calibration fixed it; 0: none has
+};
+
 class StepPlanner {
  public:
   /// `job` must outlive it, and what `hooks` use.
@@ -50,6 +57,10 @@ class StepPlanner {
   const plan::StageCosts& costs() const { return costs_; }
   int64_t costs_version() const { return costs_version_; }  ///< how often they were measured
   double seconds_per_unit() const { return watch_.seconds_per_unit(); }
+  PlannerState state() const;
+  /// Goes on from `state`, with its costs where `with_costs`; steps planned ahead are planned again. Throws ConfigError
+  /// for costs that are none.
+  void go_on_from(const PlannerState& state, bool with_costs);
   /// Where measured costs are written; "": nowhere.
   void set_costs_file(std::string path) { costs_file_ = std::move(path); }
 
@@ -68,6 +79,7 @@ class StepPlanner {
   PlannerHooks hooks_;
   plan::StageCosts costs_;
   int64_t costs_version_ = 0, steps_watched_ = 0;
+  bool has_taken_ = false;
   PlanWatch watch_;
   OpHistory op_history_;
   std::string costs_file_;

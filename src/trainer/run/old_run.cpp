@@ -1,7 +1,6 @@
 #include "src/trainer/run/old_run.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cstdint>
 #include <filesystem>
 #include <regex>
@@ -10,6 +9,7 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/checkpoint/export_files.hpp"
+#include "src/trainer/run/rotation.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -21,6 +21,9 @@ const char kFiles[] =
     R"((config\.resolved\.yaml|metrics\.jsonl|metrics\.prom|costs\.yaml|trace-\d+(\.planned\.json|\.json|\.txt))((\.\d+)?\.tmp)?)";
 const char kLogs[] = R"((rank_\d+(\.log|\.flight\.json)|skipped_rows\.txt)((\.\d+)?\.tmp)?)";
 const char kEvents[] = R"(events\.out\.tfevents\.\d+\.fpdist)";
+const char kStates[] = R"((manifest\.json|state\.json|shard-\d+-of-\d+\.safetensors)((\.\d+)?\.tmp)?)";
+const char kUnfinished[] = R"((final|checkpoint-\d+)(\.\d+)?\.tmp)";
+const char kResults[] = R"(final|checkpoint-\d+)";
 const char kExports[] = R"((final|checkpoint-\d+)((\.\d+)?\.tmp)?)";
 
 /// Entries of `folder` that are called so; none where there is no such folder.
@@ -55,13 +58,28 @@ std::vector<fs::path> exports_in(const fs::path& output_dir) {
   return exports;
 }
 
-/// Whether a run with these options exports to a folder of this name.
-bool will_export(const std::string& name, const TrainOptions& options) {
-  constexpr std::string_view kCheckpoint = "checkpoint-";
-  if (!name.starts_with(kCheckpoint)) return true;  // final
-  int64_t step = 0;
-  std::from_chars(name.data() + kCheckpoint.size(), name.data() + name.size(), step);
-  return options.save_steps > 0 && step % options.save_steps == 0 && step < options.max_steps;
+/// What an export or a training state has in `folder`; what makes it one comes first.
+std::vector<fs::path> saved_files_in(const fs::path& folder) {
+  std::vector<fs::path> files = entries(folder, kStates, /*are_folders=*/false);
+  std::sort(files.begin(), files.end());  // the manifest ahead of what it names
+  for (const std::string& file : checkpoint::export_files_in(folder)) files.emplace_back(file);
+  return files;
+}
+
+void remove_file(const fs::path& file) {
+  std::error_code error;
+  fs::remove(file, error);
+  check<DiskError>(!error, "cannot remove ", file.string(), " of an earlier run: ", error.message(),
+                   ": choose another train.output_dir");
+}
+
+/// Whether a run with these options saves to a folder of this name.
+bool will_save(const std::string& name, const TrainOptions& options) {
+  const int64_t step = step_of_folder(name);
+  if (step == 0) return true;  // final
+  if (options.save_strategy == "epoch") return true;
+  if (options.save_strategy == "no" || options.save_steps == 0 || step > options.max_steps) return false;
+  return step == options.max_steps ? !options.save_only_model : step % options.save_steps == 0;
 }
 
 }  // namespace
@@ -71,20 +89,40 @@ std::vector<std::string> files_in_the_way(const TrainOptions& options) {
   const fs::path dir(options.output_dir);
   for (const fs::path& file : own_files(dir)) files.push_back(file.string());
   for (const fs::path& folder : exports_in(dir)) {
-    if (!will_export(folder.filename().string(), options)) continue;
-    for (std::string& file : checkpoint::files_in_the_way(folder)) files.push_back(std::move(file));
+    if (!will_save(folder.filename().string(), options)) continue;
+    for (const fs::path& file : saved_files_in(folder)) files.push_back(file.string());
+    for (const fs::path& staging : checkpoint::staging_folders_of(folder))
+      for (const fs::path& file : saved_files_in(staging)) files.push_back(file.string());
   }
   return files;
 }
 
-void remove_old_run(const std::string& output_dir, const std::function<bool(const std::string& file)>& keeps) {
-  for (const fs::path& file : own_files(output_dir)) {
-    std::error_code error;
-    if (!keeps(file.string())) fs::remove(file, error);
-    check<DiskError>(!error, "cannot remove ", file.string(), " of an earlier run: ", error.message(),
-                     ": choose another train.output_dir");
+std::string results_in(const std::string& output_dir) {
+  const std::vector<fs::path> found = entries(output_dir, kResults, /*are_folders=*/true);
+  return found.empty() ? "" : found.front().filename().string();
+}
+
+void remove_unfinished(const std::string& output_dir) {
+  for (const fs::path& file : own_files(output_dir))
+    if (file.extension() == ".tmp") remove_file(file);
+  for (const fs::path& folder : entries(output_dir, kUnfinished, /*are_folders=*/true)) {
+    for (const fs::path& file : saved_files_in(folder)) remove_file(file);
+    std::error_code others;  // are in it
+    fs::remove(folder, others);
   }
-  for (const fs::path& folder : exports_in(output_dir)) checkpoint::remove_hf_export(folder.string(), keeps);
+}
+
+void remove_old_run(const std::string& output_dir, const std::function<bool(const std::string& file)>& keeps) {
+  for (const fs::path& file : own_files(output_dir))
+    if (!keeps(file.string())) remove_file(file);
+  for (const fs::path& folder : exports_in(output_dir)) {
+    std::vector<fs::path> folders = checkpoint::staging_folders_of(folder);
+    folders.push_back(folder);
+    for (const fs::path& one : folders)
+      for (const fs::path& file : entries(one, kStates, /*are_folders=*/false))
+        if (!keeps(file.string())) remove_file(file);
+    checkpoint::remove_hf_export(folder.string(), keeps);
+  }
 }
 
 }  // namespace fpdist::trainer

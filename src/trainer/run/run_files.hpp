@@ -16,13 +16,6 @@
 
 namespace fpdist::trainer {
 
-/// Collective. Rank 0 removes what an earlier run wrote, makes output_dir and logs/ and writes config.resolved.yaml.
-/// `input_at`: what a path is to this run, as Trainer::input_at says. Throws on every rank, with the same words, and
-/// has touched nothing then: ConfigError when output_dir holds anything and train.overwrite_output_dir is false, and
-/// where any rank finds an input among what the run would write over; DiskError.
-void prepare_output_dir(const TrainOptions& options, const std::string& resolved_config,
-                        const std::function<std::string(const std::string& path)>& input_at, comm::Communicator& world);
-
 /// logs/rank_N.log and the caller's sink at once. The file gets every line with the seconds since the start. When it
 /// cannot be written, the sink gets one error that says so, and from then on the lines that it gets anyway: training
 /// goes on.
@@ -44,16 +37,22 @@ class RankLog final : public LogSink {
   Clock::time_point start_;
 };
 
-/// Not collective, never throws: logs/rank_N.flight.json, what this rank was doing when `error` ended it. `log` hears
+/// Why a rank ended, for its flight record.
+struct RunFailure {
+  std::string error;
+  std::string saving;  ///< Trainer::doing: the checkpoint that was under way beside the steps
+};
+
+/// Not collective, never throws: logs/rank_N.flight.json, what this rank was doing when the error ended it. `log` hears
 /// when it cannot be written.
-void write_flight_record(const TrainOptions& options, const comm::World& world, const std::string& error,
+void write_flight_record(const TrainOptions& options, const comm::World& world, const RunFailure& failure,
                          LogSink& log) noexcept;
 
 /// logs/skipped_rows.txt, a line a row that was left out; nothing where none was. Throws DiskError.
 void write_skipped_rows(const TrainOptions& options, const std::vector<std::string>& skipped);
 
 /// "step 12/100  loss 0.512  ...  eta 1:05": the few numbers a person watches, `shown` among them.
-std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double elapsed_seconds,
+std::string progress_line(const StepMetrics& metrics, int64_t max_steps, double seconds_a_step,
                           const loss::Shown& shown);
 
 }  // namespace fpdist::trainer

@@ -1,6 +1,8 @@
 // Trainer::train: the data of a run, its files, one step after another. Nothing here knows more of the trainer than its
 // public face.
 
+#include <ATen/ops/full.h>
+
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,7 +19,11 @@
 #include "src/core/clock.hpp"
 #include "src/core/words.hpp"
 #include "src/trainer/agreement/same_groups.hpp"
+#include "src/trainer/run/checkpoints.hpp"
+#include "src/trainer/run/output_dir.hpp"
+#include "src/trainer/run/resume.hpp"
 #include "src/trainer/run/run_files.hpp"
+#include "src/trainer/run/run_notes.hpp"
 #include "src/trainer/watch/reporter.hpp"
 
 namespace fpdist::trainer {
@@ -38,6 +44,10 @@ class RunData {
     check_same_dataset(dataset_, world);
     check_same_order(loader_, world);
     config::check_packs(dataset_, job);
+    mark_ = {.groups = size(),
+             .samples = to_string(digest_of(dataset_)),
+             .order = to_string(digest_of(loader_)),
+             .settings = settings_of(job.config, "data.")};
   }
   int64_t size() const { return dataset_.size(); }
   const std::vector<std::string>& skipped() const { return dataset_.skipped; }
@@ -53,6 +63,7 @@ class RunData {
                         " with data.batching: ", by_prefix ? "shuffle" : "prefix");
   }
   int64_t steps_per_epoch() const { return loader_.steps_per_epoch(); }
+  const DataMark& mark() const { return mark_; }
   std::shared_ptr<const std::vector<data::Group>> step(int64_t index) const {
     return std::make_shared<const std::vector<data::Group>>(data::pick_groups(dataset_, loader_.step(index)));
   }
@@ -66,9 +77,10 @@ class RunData {
   static constexpr int64_t kMostCompared = 100'000;  ///< groups that are sorted by prefix for the sake of a line
   data::Dataset dataset_;
   data::Loader loader_;
+  DataMark mark_;
 };
 
-/// What a run says and writes beside its weights, and when it writes those.
+/// What a run says and writes beside its weights.
 class RunRecord {
  public:
   RunRecord(Trainer& trainer, const Hook& hook)
@@ -84,36 +96,31 @@ class RunRecord {
   void begin() {
     if (is_first_) reporters_.emplace(options_, reported_run(), log_);
     trainer_.set_output_dir(options_.output_dir);
-    start_ = Clock::now();
+    start_ = Clock::now(), first_ = trainer_.steps_done();
   }
   void after_step(const StepMetrics& metrics) {
-    logical_ += metrics.values.at("tokens_logical"), computed_ += metrics.values.at("tokens_computed");
     if (hook_) {
       const comm::SlowWork slow(trainer_.world().communicator(), text("in the hook of step ", metrics.step));
       hook_(metrics);
     }
-    const bool is_last = metrics.step == options_.max_steps;
-    if (is_last || metrics.step % options_.logging_steps == 0) {
-      log_.progress(progress_line(metrics, options_.max_steps, seconds_since(start_), shown_));
-      if (reporters_) reporters_->report(metrics);
-    }
-    if (!is_last && options_.save_steps > 0 && metrics.step % options_.save_steps == 0)
-      trainer_.save(text(options_.output_dir, "/checkpoint-", metrics.step), quiet_);
+    if (metrics.step != options_.max_steps && metrics.step % options_.logging_steps != 0) return;
+    const double a_step = seconds_since(start_) / static_cast<double>(metrics.step - first_);
+    log_.progress(progress_line(metrics, options_.max_steps, a_step, shown_));
+    if (reporters_) reporters_->report(metrics);
   }
+  /// Behind the last one.
   void end() {
-    if (reporters_) {
-      const comm::SlowWork slow(trainer_.world().communicator(), "closing the files of metrics");
-      reporters_->close();
-    }
-    trainer_.save(options_.output_dir + "/final", log_);
-    log_.info(text("done: ", static_cast<int64_t>(computed_), " tokens computed for ", static_cast<int64_t>(logical_),
-                   ": sharing ratio ", logical_ / computed_, "; weights in ", options_.output_dir, "/final"));
+    if (!reporters_) return;
+    const comm::SlowWork slow(trainer_.world().communicator(), "closing the files of metrics");
+    reporters_->close();
   }
 
  private:
   ReportedRun reported_run() const {
     const config::Settled& job = trainer_.settled();
-    return {.method = std::string(name_of(job.config.method)), .config_yaml = config::to_yaml(job)};
+    return {.method = std::string(name_of(job.config.method)),
+            .config_yaml = config::to_yaml(job),
+            .steps_done = trainer_.steps_done()};
   }
 
   Trainer& trainer_;
@@ -122,10 +129,9 @@ class RunRecord {
   loss::Shown shown_;
   bool is_first_;
   RankLog log_;
-  NullLog quiet_;                       // what there is to say of exports is said of the last
   std::optional<Reporters> reporters_;  // rank 0
   Clock::time_point start_;
-  double logical_ = 0, computed_ = 0;  // tokens
+  int64_t first_ = 0;  // steps of earlier processes
 };
 
 void say_what_runs(Trainer& trainer, LogSink& log) {
@@ -135,9 +141,54 @@ void say_what_runs(Trainer& trainer, LogSink& log) {
                 " on ", trainer.device().description()));
 }
 
-void run(Trainer& trainer, RunData& data, const Hook& hook) {
+/// What a run's caller has to do with its steps.
+struct RunHooks {
+  const Hook& after_step;
+  const std::function<bool()>& stop;  ///< empty: on every rank
+};
+
+/// Collective.
+bool is_stopped(const RunHooks& hooks, comm::Communicator& world) {
+  if (!hooks.stop) return false;
+  at::Tensor stops = at::full({1}, hooks.stop() ? 1 : 0, at::kInt);
+  world.all_reduce(stops, comm::ReduceOp::kMax);
+  return stops.item<int32_t>() != 0;
+}
+
+/// The trainer as `from` says; where the run stands then.
+RunNotes begin_at(Trainer& trainer, const DataMark& data, const ResumePoint& from, LogSink& log) {
+  for (const std::string& one : from.passed_over) log.warning("passing over " + one);
+  RunNotes notes;
+  if (!from.directory.empty()) {
+    const bool anyway = trainer.settled().config.train.resume_anyway;
+    const auto start = Clock::now();
+    notes = parse_run_notes(trainer.load_state(from.directory, log), from.directory);
+    refuse_changes(changed_data(notes.data, data), "data", from.directory, anyway, log);
+    log.info(text("going on from ", from.directory, ", after step ", trainer.steps_done(),
+                  number(", read in %.3f s", from.seconds + seconds_since(start))));
+  }
+  notes.data = data;
+  return notes;
+}
+
+RunEnd stop_here(RunRecord& record, const std::string& checkpoint) {
+  record.end();
+  record.log().info(text("asked to stop: ", checkpoint, " is saved; the same command with ",
+                         "--train.resume_from_checkpoint auto goes on from there"));
+  return RunEnd::kStopped;
+}
+
+void end_run(Trainer& trainer, const RunNotes& notes, LogSink& log) {
+  const std::string final = trainer.settled().config.train.output_dir + "/final";
+  trainer.save(final, log);
+  log.info(text("done: ", static_cast<int64_t>(notes.tokens_computed), " tokens computed for ",
+                static_cast<int64_t>(notes.tokens_logical), ": sharing ratio ",
+                notes.tokens_logical / notes.tokens_computed, "; weights in ", final));
+}
+
+RunEnd run(Trainer& trainer, RunData& data, const RunHooks& hooks, const ResumePoint& from) {
   const int64_t steps = trainer.settled().config.train.max_steps;
-  RunRecord record(trainer, hook);
+  RunRecord record(trainer, hooks.after_step);
   say_what_runs(trainer, record.log());
   record.log().info(text(data.size(), " groups, ", data.steps_per_epoch(), " steps an epoch"));
   if (trainer.world().rank() == 0) {
@@ -145,35 +196,46 @@ void run(Trainer& trainer, RunData& data, const Hook& hook) {
     write_skipped_rows(trainer.settled().config.train, data.skipped());
   }
   data.prepare_reference(trainer, record.log());
+  RunNotes notes = begin_at(trainer, data.mark(), from, record.log());
+  RunCheckpoints checkpoints(trainer, {.steps = steps, .steps_per_epoch = data.steps_per_epoch()}, record.log());
   record.begin();
-  auto next = data.step(0);
-  for (int64_t index = 0; index < steps; ++index) {
+  auto next = data.step(trainer.steps_done());
+  for (int64_t index = trainer.steps_done(); index < steps; ++index) {
     const auto groups = std::move(next);
     if (index + 1 < steps) trainer.plan_ahead(next = data.step(index + 1));
     StepMetrics metrics = trainer.step(*groups, record.log());
     metrics.values["epoch"] = static_cast<double>(metrics.step) / static_cast<double>(data.steps_per_epoch());
+    notes.add(metrics);
     record.after_step(metrics);
+    const bool stops = is_stopped(hooks, trainer.world().communicator()) && index + 1 < steps;
+    checkpoints.after_step(metrics.step, stops, [&] { return to_json(notes); });
+    if (stops) return stop_here(record, checkpoints.folder(metrics.step));
   }
+  checkpoints.finish();
   record.end();
+  end_run(trainer, notes, record.log());
+  return RunEnd::kDone;
 }
 
 }  // namespace
 
-void Trainer::train() {
+RunEnd Trainer::train() {
   const config::Settled& job = settled();
   // What can be wrong with the data is found before anything is written: the next try finds output_dir as it was.
   NullLog quiet;
+  LogSink& first = world().rank() == 0 ? log() : quiet;
   RunData data = [&] {
     const comm::SlowWork slow(world().communicator(), "reading the data");
-    return RunData(job, world().communicator(), world().rank() == 0 ? log() : quiet);
+    return RunData(job, world().communicator(), first);
   }();
-  prepare_output_dir(
-      job.config.train, config::to_yaml(job), [&](const std::string& path) { return input_at(path); },
-      world().communicator());
+  const InputAt inputs = [&](const std::string& path) { return input_at(path); };
+  const auto lock = lock_output_dir(job.config.train, inputs, world().communicator(), first);
+  const ResumePoint from = find_resume_point(*this);
+  prepare_output_dir(job.config.train, from, config::to_yaml(job), inputs, world().communicator());
   try {
-    run(*this, data, hook_);
+    return run(*this, data, {hook_, stop_}, from);
   } catch (const std::exception& error) {
-    write_flight_record(job.config.train, world(), error.what(), log());
+    write_flight_record(job.config.train, world(), {.error = error.what(), .saving = doing()}, log());
     throw;
   }
 }

@@ -30,7 +30,7 @@ PackRun::PackRun(const StepParts& parts, const PlannedStep& planned, RunUntil un
                  ? planned.packs
                  : std::make_shared<Packs>(parts.job, planned.groups.all, planned.plan, planned.shares_prefix)),
       losses_(parts, planned.plan.totals, results_) {
-  if (planned.number == 1) first_step_.emplace(parts.job.mesh.world(), "in its first step");
+  if (planned.is_first) first_step_.emplace(parts.job.mesh.world(), "in its first step");
   parts_.weights.begin_step();
   for (const auto& run : parts_.weights.runs()) {
     run->set_use_hook([this](std::span<const ops::ParameterPtr> used) {

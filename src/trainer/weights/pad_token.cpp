@@ -43,6 +43,20 @@ std::optional<int64_t> SeenTokens::spare() const {
   return unseen ? unseen : last_without(ends_);
 }
 
+std::string SeenTokens::to_text() const {
+  std::string letters(holds_.size(), '-');
+  for (size_t token = 0; token < letters.size(); ++token)
+    letters[token] = ends_[token] ? 'e' : holds_[token] ? 'h' : '-';
+  return letters;
+}
+
+void SeenTokens::set_text(const std::string& letters, const std::string& where) {
+  check<ModelFileError>(letters.size() == holds_.size(), where, ": seen_tokens tells of ", letters.size(),
+                        " tokens, and the vocabulary has ", holds_.size());
+  for (size_t token = 0; token < letters.size(); ++token)
+    ends_[token] = letters[token] == 'e', holds_[token] = letters[token] != '-';
+}
+
 std::optional<int64_t> tokenizers_pad_token(const std::string& directory) {
   const std::string path = directory + "/tokenizer_config.json";
   std::error_code ignored;

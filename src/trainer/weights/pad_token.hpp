@@ -23,6 +23,10 @@ class SeenTokens {
   bool ends_in(int64_t token) const { return ends_.at(static_cast<size_t>(token)); }
   /// The last token that no sample holds; without one, the last that none ends in.
   std::optional<int64_t> spare() const;
+  /// A letter a token: e where samples end in it, h where they hold it, - where none does.
+  std::string to_text() const;
+  /// As the one was whose text this is. Throws ModelFileError, naming `where`, for a text of another vocabulary.
+  void set_text(const std::string& letters, const std::string& where);
 
  private:
   std::vector<bool> ends_, holds_;

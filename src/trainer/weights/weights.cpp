@@ -139,6 +139,12 @@ void Weights::gather_masters() {
   reducer_.gather_gradients();
 }
 
+void Weights::restore(int64_t updates, const std::function<void(const TrainedWeight&)>& fill) {
+  visit(fill);
+  for (optim::AdamW& optimizer : optimizer_) optimizer.go_on_after(updates);
+  reducer_.gather_values();
+}
+
 Rounding Weights::rounding() {
   settle();
   at::Tensor counts = at::zeros({2}, job_.tensor_options(at::kLong));

@@ -96,6 +96,11 @@ class Weights {
   /// Every rank gets the whole masters, in the place of the gradients, which are gone until the next step.
   void gather_masters();
   bool has_gradients() const { return has_gradients_; }
+  /// How often the optimizer has updated; 0 where this rank has no weights.
+  int64_t updates() const { return optimizer_.empty() ? 0 : optimizer_.front().steps(); }
+  /// `fill` writes master and moments of every weight that it visits; values become the masters, rounded, on every
+  /// rank, and the optimizer has updated `updates` times.
+  void restore(int64_t updates, const std::function<void(const TrainedWeight&)>& fill);
   /// Over all ranks, of a sample of the weights: what rounding them to bfloat16 leaves of the training so far.
   /// Collective over the world.
   Rounding rounding();

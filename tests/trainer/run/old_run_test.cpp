@@ -64,13 +64,16 @@ TEST_F(OldRun, NothingThatARunWritesStays) {
   };
   run(config_, false);
   const std::vector<std::string> first = left();
-  for (const char* name : {"checkpoint-1/model.safetensors", "checkpoint-2/config.json", "config.resolved.yaml",
-                           "costs.yaml", "final/config.json", "logs/rank_1.log", "metrics.jsonl", "metrics.prom",
-                           "trace-1.json", "trace-1.planned.json", "trace-1.txt"})
+  for (const char* name :
+       {"checkpoint-1/manifest.json", "checkpoint-2/config.json", "checkpoint-3/shard-00002-of-00002.safetensors",
+        "config.resolved.yaml", "costs.yaml", "final/config.json", "logs/rank_1.log", "metrics.jsonl", "metrics.prom",
+        "trace-1.json", "trace-1.planned.json", "trace-1.txt"})
     EXPECT_TRUE(std::binary_search(first.begin(), first.end(), name)) << name;
   EXPECT_EQ(test::names_in(scratch_ / "out/tensorboard").size(), 1U);
-  config_.train.overwrite_output_dir = true;
+  config_.train.overwrite_output_dir = config_.train.save_only_model = true;
   EXPECT_THROW(run(config_, true), NumericsError);
+  EXPECT_TRUE(fs::exists(scratch_ / "out/checkpoint-2/model.safetensors"));
+  EXPECT_FALSE(fs::exists(scratch_ / "out/checkpoint-2/manifest.json"));
   EXPECT_TRUE(fs::exists(scratch_ / "out/logs/rank_0.flight.json"));
   EXPECT_FALSE(fs::exists(scratch_ / "out/final"));
   config::Config less = config_;
@@ -101,7 +104,8 @@ TEST_F(OldRun, WhatIsNoFileOfARunStays) {
         "checkpoint-12.tmp/model.safetensors.tmp", "final/config.json", "final.tmp/config.json", "metrics.jsonl",
         "config.resolved.yaml.tmp", "metrics.jsonl.2.tmp", "metrics.prom", "metrics.prom.tmp",
         "tensorboard/events.out.tfevents.1795675123.fpdist", "final.1.tmp/config.json", "logs/rank_12.flight.json",
-        "trace-10.planned.json"})
+        "checkpoint-3/manifest.json", "checkpoint-3/state.json", "checkpoint-3/shard-00001-of-00008.safetensors",
+        "checkpoint-4.tmp/shard-00002-of-00002.safetensors.tmp", "trace-10.planned.json"})
     spill(name);
   remove_old_run(config_.train.output_dir, keeps_nothing);
   EXPECT_EQ(left(), users);
@@ -118,20 +122,30 @@ TEST_F(OldRun, WhatIsToStayStays) {
 }
 
 TEST_F(OldRun, WhatARunWritesOverIsKnownBeforehand) {
-  for (const char* name : {"checkpoint-2/model.safetensors", "checkpoint-3/model.safetensors",
-                           "checkpoint-4.tmp/config.json.tmp", "checkpoint-6/config.json", "config.resolved.yaml.1.tmp",
-                           "final/notes.md", "final/tokenizer.json", "logs/rank_3.log", "metrics.jsonl", "metrics.prom",
-                           "notes.txt", "tensorboard/events.out.tfevents.17.fpdist", "trace-7.json"})
+  for (const char* name :
+       {"checkpoint-2/model.safetensors", "checkpoint-3/model.safetensors", "checkpoint-4.tmp/config.json.tmp",
+        "checkpoint-4/manifest.json", "checkpoint-6/config.json", "checkpoint-8/state.json",
+        "config.resolved.yaml.1.tmp", "final/notes.md", "final/tokenizer.json", "logs/rank_3.log", "metrics.jsonl",
+        "metrics.prom", "notes.txt", "tensorboard/events.out.tfevents.17.fpdist", "trace-7.json"})
     spill(name);
   config_.train.save_steps = 2, config_.train.max_steps = 6;
-  std::vector<std::string> names;
-  for (const std::string& file : files_in_the_way(config_.train))
-    names.push_back(fs::relative(file, scratch_ / "out").string());
-  std::sort(names.begin(), names.end());
-  EXPECT_EQ(names, (std::vector<std::string>{"checkpoint-2/model.safetensors", "checkpoint-4.tmp/config.json.tmp",
-                                             "config.resolved.yaml.1.tmp", "final/tokenizer.json", "logs/rank_3.log",
-                                             "metrics.jsonl", "metrics.prom",
-                                             "tensorboard/events.out.tfevents.17.fpdist", "trace-7.json"}));
+  const auto names = [&] {
+    std::vector<std::string> all;
+    for (const std::string& file : files_in_the_way(config_.train))
+      all.push_back(fs::relative(file, scratch_ / "out").string());
+    std::sort(all.begin(), all.end());
+    return all;
+  };
+  EXPECT_EQ(names(),
+            (std::vector<std::string>{
+                "checkpoint-2/model.safetensors", "checkpoint-4.tmp/config.json.tmp", "checkpoint-4/manifest.json",
+                "checkpoint-6/config.json", "config.resolved.yaml.1.tmp", "final/tokenizer.json", "logs/rank_3.log",
+                "metrics.jsonl", "metrics.prom", "tensorboard/events.out.tfevents.17.fpdist", "trace-7.json"}));
+  const size_t before = names().size();
+  config_.train.save_only_model = true;  // behind the last step the export is final/
+  EXPECT_EQ(names().size(), before - 1);
+  config_.train.save_strategy = "no";
+  EXPECT_EQ(names().size(), before - 4);
 }
 
 TEST_F(OldRun, ALinkToAFolderLosesOurFilesOnly) {

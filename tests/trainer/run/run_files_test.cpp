@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/trainer/run/output_dir.hpp"
 #include "tests/support/files/full_disk.hpp"
 #include "tests/support/files/scratch.hpp"
 #include "tests/support/ranks/error_on_ranks.hpp"
@@ -59,7 +60,8 @@ TEST(OutputDirectory, AConfigThatCannotBeWrittenStopsEveryRankWithTheSameWords) 
   const FileSizeLimit limit(10);
   const std::string what = test::error_on_ranks<DiskError>(2, [&](comm::World& world) {
     prepare_output_dir(
-        config.train, "method: dpo, and more than fits\n", [](const std::string&) { return ""; }, world.communicator());
+        config.train, {}, "method: dpo, and more than fits\n", [](const std::string&) { return ""; },
+        world.communicator());
   });
   expect_words(what, {"out/config.resolved.yaml: ", "disk full"});
 }
@@ -70,15 +72,15 @@ TEST(FlightRecord, IsWrittenWholeOrMissed) {
   options.output_dir = scratch.path();
   comm::run_threads(1, [&](comm::World& world) {
     HeardLog log;
-    write_flight_record(options, world, "why", log);  // no logs/ there
+    write_flight_record(options, world, {.error = "why", .saving = ""}, log);  // no logs/ there
     ASSERT_EQ(log.lines().size(), 1U);
     expect_words(log.said(), {"no flight record: cannot write "});
     std::filesystem::create_directories(scratch / "logs");
-    write_flight_record(options, world, "why", log);
+    write_flight_record(options, world, {.error = "why", .saving = ""}, log);
     const std::string first = slurp(scratch / "logs/rank_0.flight.json");
     EXPECT_EQ(nlohmann::json::parse(first).at("error"), "why");
     const FileSizeLimit limit(1);
-    write_flight_record(options, world, "why else", log);
+    write_flight_record(options, world, {.error = "why else", .saving = ""}, log);
     EXPECT_EQ(log.lines().size(), 2U);
     EXPECT_EQ(slurp(scratch / "logs/rank_0.flight.json"), first);
   });

@@ -74,7 +74,7 @@ class ReferenceOfARun : public ::testing::Test {
 TEST_F(ReferenceOfARun, StaysTheBaseModelOverGoingOn) {
   const std::string base = saved(config_, "base");
   Config config = on(config_, base, "");
-  config.train.save_steps = 4;
+  config.train.save_steps = 4, config.train.save_only_model = true;
   const auto unbroken = run(config, 8, "whole");
   ASSERT_EQ(unbroken.size(), 8U);
   const std::string checkpoint = scratch_ / "whole/checkpoint-4";

@@ -1,0 +1,40 @@
+#pragma once
+// trainer (private): where a run over data stands, besides the trainer's own state: the notes of its checkpoints.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fpdist/trainer/trainer.hpp"
+#include "src/trainer/saving/settings.hpp"
+
+namespace fpdist::trainer {
+
+/// By what a run knows its data again.
+struct DataMark {
+  int64_t groups = 0;
+  std::string samples;  ///< checksum of every field of every sample, in the order of the groups
+  std::string order;    ///< checksum of which groups the first epoch's steps have
+  Settings settings;    ///< data.*, to say what is other
+};
+
+struct RunNotes {
+  DataMark data;
+  double tokens_logical = 0, tokens_computed = 0;  ///< of all steps so far
+  /// JSON objects of those who look after a run: evaluation, what was left out.
+  std::string evaluation = "{}", skipped = "{}";
+
+  /// One more step.
+  void add(const StepMetrics& metrics);
+};
+
+/// A JSON object.
+std::string to_json(const RunNotes& notes);
+
+/// Throws ModelFileError naming `where`.
+RunNotes parse_run_notes(const std::string& json, const std::string& where);
+
+/// What of the data is other than it was, a line each: the samples or their order, and the keys that differ.
+std::vector<std::string> changed_data(const DataMark& before, const DataMark& now);
+
+}  // namespace fpdist::trainer

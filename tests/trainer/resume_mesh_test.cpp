@@ -1,0 +1,81 @@
+// A training state belongs to no mesh: a run that is saved on one goes on on another, and back, with the same samples
+// in every step and the weights of the run that never stopped.
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "fpdist/checkpoint/safetensors.hpp"
+#include "tests/support/laws/relative_error.hpp"
+#include "tests/trainer/run/runs.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+using test::Runs;
+
+constexpr double kTolerance = 1e-9;
+
+struct Place {
+  const char* name;
+  MeshShape mesh;
+  plan::Schedule schedule = plan::Schedule::k1F1B;
+  int virtual_stages = 1;
+};
+
+void PrintTo(const Place& place, std::ostream* out) { *out << place.name; }
+
+class OnAnotherMesh : public Runs, public ::testing::WithParamInterface<Place> {
+ protected:
+  OnAnotherMesh() {
+    config_.train.groups_per_step = 8, config_.data.path = {rows(28)};  // an epoch's last step is short
+    static_cast<MeshShape&>(config_.parallel) = {.dp = 8};
+  }
+  Config on(const Place& place, Config config) const {
+    static_cast<MeshShape&>(config.parallel) = place.mesh;
+    config.parallel.schedule = place.schedule, config.parallel.virtual_stages = place.virtual_stages;
+    config.parallel.cp_chunk = 4;
+    return config;
+  }
+};
+
+std::map<std::string, at::Tensor> tensors_of(const std::string& path) {
+  const checkpoint::SafetensorsFile file(path);
+  std::map<std::string, at::Tensor> all;
+  for (const auto& [name, info] : file.tensors()) all[name] = file.tensor(name).clone();
+  return all;
+}
+
+TEST_P(OnAnotherMesh, AndBackItIsTheSameRun) {
+  const Place& place = GetParam();
+  const Config unbroken = in("unbroken", config_), broken = in("broken", config_);
+  run(unbroken, 8);
+  run(broken, 8, 3);
+  run(on(place, broken), place.mesh.size(), 5);
+  if (place.mesh.dp != 8) test::expect_words(said(), {"was saved on ", " and goes on on "});
+  run(broken, 8);
+  test::expect_words(said(), {"broken/checkpoint-4, after step 4"});
+
+  const auto rows = metrics(broken), wanted = metrics(unbroken);
+  ASSERT_EQ(rows.size(), wanted.size());
+  for (size_t step = 0; step < rows.size(); ++step) {
+    for (const char* exact : {"step", "num_tokens", "tokens_logical", "epoch", "learning_rate"})
+      EXPECT_EQ(rows[step].at(exact), wanted[step].at(exact)) << exact;
+    for (const char* name : {"loss", "grad_norm", "logps/chosen", "rewards/margins"})
+      EXPECT_NEAR(rows[step].at(name).get<double>(), wanted[step].at(name).get<double>(), kTolerance) << name;
+  }
+  const auto got = tensors_of(scratch_ / "broken/final/model.safetensors");
+  for (const auto& [name, tensor] : tensors_of(scratch_ / "unbroken/final/model.safetensors"))
+    EXPECT_LT(test::relative_error(got.at(name), tensor), kTolerance) << name;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Meshes, OnAnotherMesh,
+    ::testing::Values(Place{"tp2cp2pp2", {.dp = 1, .pp = 2, .cp = 2, .tp = 2}}, Place{"dp2pp4", {.dp = 2, .pp = 4}},
+                      Place{"pp2_interleaved", {.dp = 1, .pp = 2}, plan::Schedule::kInterleaved, 2},
+                      Place{"tp4_more_ranks_than_heads", {.dp = 1, .tp = 4}}, Place{"one_rank", {.dp = 1}}),
+    [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace fpdist::trainer
