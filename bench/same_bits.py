@@ -112,7 +112,7 @@ def cases(programs):
     yield "train/bfloat16", [*dpo, "--model.dtype", "bfloat16", "--model.gradient_checkpointing", "true"], 1
     yield "train/float64_verified", [*dpo, "--model.dtype", "float64", "--pack.verify_steps", "1"], 1
     yield "train/precomputed", [*dpo, "--loss.precompute_ref_log_probs", "true"], 2
-    yield "train/profiled_and_saved", [*dpo, "--train.save_steps", "2", "--train.profile_steps", "0"], 2
+    yield "train/profiled_and_saved", [*dpo, "--train.save_steps", "2", "--train.save_only_model", "true", "--train.profile_steps", "0"], 2
     yield "plan/dpo", [*dpo, "--plan", "--parallel.dp", "2", "--parallel.pp", "2", "--parallel.cp", "2", "--parallel.tp", "2"], 1
     yield "plan/sft", [train, "--method", "sft", "--data.path", "DATA/sft.jsonl", *base, "--plan"], 1
     yield "help", [train, "--help"], 1

@@ -5,6 +5,7 @@ Exit code 77: this Python cannot read YAML (Debian: python3-yaml)."""
 import copy
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -15,13 +16,26 @@ except ImportError:
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from schema import breaches
-from support import ROOT, Folder, main
+from support import ROOT, Folder, main, wait_until
 
 LAUNCH, SKIPPED = ROOT / "launch", 77
 STAND_IN = """#!/bin/sh
 printf '%s\\n' "$0" "$@" >"$STAND_IN_FILE"
 env | sort >"$STAND_IN_FILE.env"
+exit "${STAND_IN_CODE:-0}"
 """
+# Ends with the first code of a list that is left; where that is "wait", when it is told to stop, with 75.
+RUN = """#!/bin/sh
+echo "$*" >>"$RUN_FOLDER/starts"
+code=$(head -n 1 "$RUN_FOLDER/codes")
+sed -i 1d "$RUN_FOLDER/codes"
+[ "$code" = wait ] || exit "$code"
+trap 'echo stop >>"$RUN_FOLDER/signals"; exit 75' USR1
+trap 'echo end >>"$RUN_FOLDER/signals"; exit 130' INT
+touch "$RUN_FOLDER/waits"
+while :; do sleep 0.05; done
+"""
+RESUME = ["--train.resume_from_checkpoint", "auto"]
 
 
 class Launchers(Folder):
@@ -29,14 +43,14 @@ class Launchers(Folder):
         """Words of the command that the script ends in (program first), and its environment."""
         programs = self.dir / "programs"
         programs.mkdir(exist_ok=True)
-        for name in ("srun", "mpirun"):
-            (programs / name).write_text(STAND_IN)
+        for name in ("srun", "mpirun", "scontrol"):
+            (programs / name).write_text(STAND_IN if name != "scontrol" else '#!/bin/sh\necho "$@" >>"$STAND_IN_FILE.requeued"\n')
             (programs / name).chmod(0o755)
         env = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(self.dir), "STAND_IN_FILE": str(self.dir / "words"), **settings}
         done = subprocess.run(["bash", str(script), *map(str, arguments)], cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         self.assertEqual(done.returncode, code, done.stdout)
-        if code:
+        if code == 2:
             return done.stdout, {}
         words = (self.dir / "words").read_text().splitlines()
         lines = (self.dir / "words.env").read_text().splitlines()
@@ -47,7 +61,7 @@ class Launchers(Folder):
     def test_slurm_starts_a_rank_a_gpu_with_srun(self):
         words, env = self.start(LAUNCH / "slurm.sbatch", "my.yaml", "--parallel.tp", 8, **self.SLURM)
         self.assertEqual(words[0], "srun")
-        self.assertEqual(words[-4:], ["build/release/bin/fpdist_train", "my.yaml", "--parallel.tp", "8"])
+        self.assertEqual(words[-6:], ["build/release/bin/fpdist_train", "my.yaml", "--parallel.tp", "8", *RESUME])
         for option in ("--mpi=pmix", "--ntasks=32", "--gpu-bind=none", "--kill-on-bad-exit=1", "--distribution=block:block"):
             self.assertIn(option, words)
         self.assertEqual((env["OMP_NUM_THREADS"], env["NCCL_DEBUG"]), ("12", "WARN"))
@@ -56,7 +70,7 @@ class Launchers(Folder):
         words, _ = self.start(LAUNCH / "slurm.sbatch", "my.yaml", FPDIST_LAUNCHER="mpirun", FPDIST_BIN="/opt/fpdist",
                               FPDIST_INTERFACE="ib0", **self.SLURM)
         self.assertEqual(words[:5], ["mpirun", "-np", "32", "--map-by", "ppr:8:node"])
-        self.assertEqual(words[-2:], ["/opt/fpdist/fpdist_train", "my.yaml"])
+        self.assertEqual(words[-4:], ["/opt/fpdist/fpdist_train", "my.yaml", *RESUME])
         carried = [words[i + 1] for i, word in enumerate(words) if word == "-x"]
         self.assertLessEqual({"NCCL_SOCKET_IFNAME", "NCCL_IB_TIMEOUT", "OMP_NUM_THREADS"}, set(carried))
 
@@ -66,6 +80,29 @@ class Launchers(Folder):
         self.assertEqual(options["ntasks-per-node"], options["gpus-per-node"])
         self.assertIn("%j", options["output"])
         self.assertIn("name a config", self.start(LAUNCH / "slurm.sbatch", code=2, **self.SLURM)[0])
+
+    def test_slurm_tells_the_job_ahead_of_its_end_and_queues_it_again(self):
+        text = (LAUNCH / "slurm.sbatch").read_text()
+        self.assertIn("#SBATCH --requeue\n", text)
+        self.assertIn("#SBATCH --signal=B:USR1@120\n", text)
+        requeued = self.dir / "words.requeued"
+        for code, restarts, queues in ((0, 0, False), (3, 0, False), (75, 0, True), (8, 19, True), (137, 20, False)):
+            requeued.unlink(missing_ok=True)
+            self.start(LAUNCH / "slurm.sbatch", "my.yaml", code=code, STAND_IN_CODE=str(code), SLURM_JOB_ID="17",
+                       SLURM_RESTART_COUNT=str(restarts), **self.SLURM)
+            self.assertEqual(requeued.read_text() if requeued.exists() else "", "requeue 17\n" if queues else "", (code, restarts))
+
+    def test_slurm_hands_the_signal_on(self):
+        run = self.write("srun", RUN)
+        run.chmod(0o755)
+        self.write("codes", "wait\n")
+        env = {"PATH": f"{self.dir}:/usr/bin:/bin", "HOME": str(self.dir), "RUN_FOLDER": str(self.dir), "SLURM_JOB_ID": "1",
+               "FPDIST_RESTARTS": "0", **self.SLURM}
+        batch = subprocess.Popen(["bash", LAUNCH / "slurm.sbatch", "my.yaml"], cwd=ROOT, env=env, stdin=subprocess.DEVNULL)
+        self.assertTrue(wait_until((self.dir / "waits").exists, 20))
+        batch.send_signal(signal.SIGUSR1)
+        self.assertEqual(batch.wait(20), 75)
+        self.assertEqual((self.dir / "signals").read_text(), "stop\n")
 
     def test_mpirun_takes_every_slot_of_the_hostfile(self):
         words, _ = self.start(LAUNCH / "mpirun.sh", LAUNCH / "hostfile.example", "my.yaml", "--train.seed", 3)
@@ -95,6 +132,68 @@ class Launchers(Folder):
             self.assertEqual((env["NCCL_MAX_CTAS"], env["NCCL_NVLS_ENABLE"]), ("4", "0"))
             if there == "NCCL_HOSTID":
                 self.assertEqual((env[there], env["NCCL_SOCKET_IFNAME"], env["NCCL_IB_DISABLE"]), ("rank1", "lo", "1"))
+
+
+class UntilDone(Folder):
+    """launch/until_done.sh around a stand-in for a run."""
+
+    def start(self, codes, *arguments, **settings):
+        run = self.write("run", RUN)
+        run.chmod(0o755)
+        self.write("codes", "".join(f"{code}\n" for code in codes))
+        env = {"PATH": "/usr/bin:/bin", "RUN_FOLDER": str(self.dir), "FPDIST_WAIT": "0", **settings}
+        process = subprocess.Popen(["bash", LAUNCH / "until_done.sh", run, *arguments], env=env, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.addCleanup(process.stdout.close)
+        return process
+
+    def end(self, codes, *arguments, **settings):
+        """Exit code, number of starts and output."""
+        (self.dir / "starts").unlink(missing_ok=True)
+        process = self.start(codes, *arguments, **settings)
+        output, _ = process.communicate(timeout=60)
+        return process.returncode, len(self.starts()), output
+
+    def starts(self):
+        return (self.dir / "starts").read_text().splitlines()
+
+    def test_it_starts_again_until_the_run_is_done(self):
+        self.assertEqual(self.end([8, 75, 137, 139, 0], "my.yaml")[:2], (0, 5))
+        self.assertEqual(set(self.starts()), {"my.yaml " + " ".join(RESUME)})
+
+    def test_an_error_that_stays_ends_it(self):
+        for code in (2, 3, 4, 5, 6, 7):
+            self.assertEqual(self.end([8, code, 0], "my.yaml")[:2], (code, 2))
+
+    def test_it_gives_up_where_runs_end_at_once(self):
+        code, starts, output = self.end([8] * 9, "my.yaml", FPDIST_TRIES="3")
+        self.assertEqual((code, starts), (8, 3))
+        self.assertIn("giving up", output)
+        self.assertEqual(self.end([8] * 5 + [0], "my.yaml", FPDIST_TRIES="3", FPDIST_STEADY="0")[:2], (0, 6))  # each was long enough
+
+    def test_it_waits_longer_each_time(self):
+        output = self.end([8, 8, 8, 0], "my.yaml", FPDIST_WAIT="1")[2]
+        self.assertIn("again in 1 seconds (1 of 20)", output)
+        self.assertIn("again in 4 seconds (3 of 20)", output)
+
+    def test_what_the_line_says_of_resuming_stays(self):
+        self.end([0], "my.yaml", "--train.resume-from-checkpoint", "out/checkpoint-3")
+        self.assertEqual(self.starts(), ["my.yaml --train.resume-from-checkpoint out/checkpoint-3"])
+
+    def test_a_signal_stops_the_run_and_the_loop(self):
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+            for name in ("waits", "signals"):
+                (self.dir / name).unlink(missing_ok=True)
+            process = self.start(["wait", 0], "my.yaml")
+            self.assertTrue(wait_until((self.dir / "waits").exists, 20))
+            process.send_signal(number)
+            self.assertEqual(process.wait(20), 75)
+            self.assertEqual((self.dir / "signals").read_text(), "stop\n")
+
+    def test_a_command_is_asked_for(self):
+        done = subprocess.run(["bash", LAUNCH / "until_done.sh"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("name a command", done.stdout)
 
 
 class Kubernetes(Folder):

@@ -65,7 +65,7 @@ TEST_F(OldRun, NothingThatARunWritesStays) {
   run(config_, false);
   const std::vector<std::string> first = left();
   for (const char* name :
-       {"checkpoint-1/manifest.json", "checkpoint-2/config.json", "checkpoint-3/shard-00002-of-00002.safetensors",
+       {"checkpoint-1/manifest.json", "checkpoint-2/config.json", "checkpoint-3/shard-00001-of-00002.safetensors",
         "config.resolved.yaml", "costs.yaml", "final/config.json", "logs/rank_1.log", "metrics.jsonl", "metrics.prom",
         "trace-1.json", "trace-1.planned.json", "trace-1.txt"})
     EXPECT_TRUE(std::binary_search(first.begin(), first.end(), name)) << name;
