@@ -102,6 +102,23 @@ TEST_F(Recipes, RankingFilesOfLlamaFactory) {
   test::expect_words(error(Method::kDpo, chat, recipe("ranking_chat.jsonl")), {"bytes have no chat template"});
 }
 
+TEST_F(Recipes, ConversationsOfSharegptAndOfChat) {
+  tokenizer_ = make_worker_tokenizer(
+      {.directory = (std::filesystem::path(FPDIST_SOURCE_DIR) / "tests/golden/text/qwen").string()});
+  const std::string sharegpt = R"({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]})",
+                    chat = R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})";
+  const Sample theirs = read(Method::kSft, sharegpt, recipe("sharegpt.jsonl")).group.at(0).sample.at(0);
+  const Sample ours = read(Method::kSft, chat, recipe("chat.jsonl")).group.at(0).sample.at(0);
+  EXPECT_EQ(theirs.token, ours.token);
+  EXPECT_GT(ours.length(), 4);
+  const std::string pair =
+      R"({"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"}, )"
+      R"("rejected": {"from": "gpt", "value": "b"}})";
+  const Group ranked = read(Method::kDpo, pair, recipe("ranking_chat.jsonl")).group.at(0);
+  EXPECT_EQ(ranked.sample.at(0).token, ours.token);
+  EXPECT_NE(ranked.sample.at(1).token, ours.token);
+}
+
 TEST_F(Recipes, Verl) {
   const std::string row =
       R"({"prompts": [1], "responses": [2, 3], "old_log_probs": [-1, -2], "reward": 1, "uid": "a"})";
