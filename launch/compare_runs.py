@@ -12,7 +12,8 @@ import sys
 
 def is_time(name):
     """Whether a metric depends on the clock."""
-    return name.endswith(("seconds", "bubble", "imbalance")) or name in ("tokens_per_second", "mfu", "exposed_communication")
+    return (name.endswith(("seconds", "bubble", "imbalance", "_per_second", "_runtime"))
+            or name in ("mfu", "exposed_communication"))
 
 
 def steps(folder):

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/loss/spec.hpp"
+#include "src/config/run_length.hpp"
 #include "src/core/index.hpp"
 #include "src/plan/fits.hpp"
 
@@ -63,21 +65,37 @@ void check_pack_rows(const TooLarge& found, const data::Dataset& dataset, const 
       " do not fit: pack.max_tokens: ", found.largest, " holds all, or leave them out"));
 }
 
-/// The first step that does not keep to pack.max_in_flight, and what the neediest needs.
-void check_in_flight(const data::Dataset& dataset, const Settled& job, const plan::PlanningOptions& options) {
-  const Config& config = job.config;
+/// Groups that are planned together, one behind the other.
+struct Steps {
+  data::Loader loader;
+  int64_t count = 0;
+  std::string_view name;  ///< of one
+};
+
+Steps training_steps(const data::Dataset& dataset, const Config& config) {
   const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
+  return {.loader = loader, .count = steps_of(config.train, loader.steps_per_epoch()), .name = "step"};
+}
+
+Steps evaluation_steps(const data::Dataset& dataset, const Config& config) {
+  const data::Loader loader(dataset.size(), config.train.groups_per_step, /*seed=*/0, /*shuffle=*/false);
+  return {.loader = loader, .count = loader.steps_per_epoch(), .name = "evaluation batch"};
+}
+
+/// The first step that does not keep to pack.max_in_flight, and what the neediest needs.
+void check_in_flight(const data::Dataset& dataset, const Steps& steps, const plan::PlanningOptions& options) {
+  const data::Loader& loader = steps.loader;
   std::optional<int64_t> first;
   int64_t most = 0;
-  for (int64_t step = 0; step < config.train.max_steps; ++step) {
+  for (int64_t step = 0; step < steps.count; ++step) {
     const int64_t needed = plan::in_flight_needed(data::pick_groups(dataset, loader.step(step)), options);
     if (needed > 0 && !first) first = step;
     most = std::max(most, needed);
   }
   if (!first) return;
   const std::vector<int64_t> groups = loader.step(*first);
-  throw ConfigError(text("pack.max_in_flight is ", config.pack.max_in_flight, ": no packs of step ", *first + 1, " (",
-                         dataset.where(index(groups.front())),
+  throw ConfigError(text("pack.max_in_flight is ", options.pack.max_in_flight, ": no packs of ", steps.name, " ",
+                         *first + 1, " (", dataset.where(index(groups.front())),
                          groups.size() > 1 ? text(" and ", groups.size() - 1, " more") : "",
                          ") keep that few rows in flight: pack.max_in_flight: ", most, " is enough for every step"));
 }
@@ -102,7 +120,10 @@ void check_tokens(const data::Dataset& dataset, const arch::Model& model) {
                        " cuts rows of text, rows of token ids are yours to cut"));
 }
 
-void check_packs(const data::Dataset& dataset, const Settled& job) {
+namespace {
+
+void check_packs(const data::Dataset& dataset, const Settled& job,
+                 Steps (*steps)(const data::Dataset&, const Config&)) {
   const Config& config = job.config;
   const plan::PlanningOptions options{.atomic = loss::spec_of(config.method, config.loss).atomic(),
                                       .parallel = config.parallel,
@@ -113,7 +134,14 @@ void check_packs(const data::Dataset& dataset, const Settled& job) {
   const TooLarge rows = look_at_all(
       dataset, most, [&](const data::Group& group) { return plan::pack_rows_needed(group, options, most); });
   check_pack_rows(rows, dataset, job, options);
-  if (!plan::always_keeps_in_flight(rows.largest, options)) check_in_flight(dataset, job, options);
+  if (!plan::always_keeps_in_flight(rows.largest, options)) check_in_flight(dataset, steps(dataset, config), options);
+}
+
+}  // namespace
+
+void check_packs(const data::Dataset& dataset, const Settled& job) { check_packs(dataset, job, training_steps); }
+void check_evaluation_packs(const data::Dataset& dataset, const Settled& job) {
+  check_packs(dataset, job, evaluation_steps);
 }
 
 }  // namespace fpdist::config

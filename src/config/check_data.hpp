@@ -15,5 +15,7 @@ void check_tokens(const data::Dataset& dataset, const arch::Model& model);
 /// (the first such row, how many, what the largest needs), and where a step of the run has no packs that keep to
 /// pack.max_in_flight.
 void check_packs(const data::Dataset& dataset, const Settled& job);
+/// The same for what is evaluated on: its groups in order, train.groups_per_step at a time.
+void check_evaluation_packs(const data::Dataset& dataset, const Settled& job);
 
 }  // namespace fpdist::config

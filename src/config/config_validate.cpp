@@ -11,6 +11,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "src/config/keys.hpp"
+#include "src/optim/peak_rates.hpp"
 #include "src/optim/schedule.hpp"
 
 namespace fpdist::config {
@@ -78,8 +79,24 @@ void check_data(const Config& config, Problems& problems) {
 }
 
 void check_schedule(const Config& config, Problems& problems) {
-  if (config.train.max_steps >= 1 && config.optim.warmup_steps >= 0)
-    problems.ask([&] { (void)optim::learning_rate(config.optim, 0, config.train.max_steps); });
+  problems.ask([&] { (void)optim::RateSchedule(config.optim, std::max<int64_t>(1, config.train.max_steps)); });
+  problems.ask([&] { (void)optim::PeakRates(config.optim); });
+}
+
+void check_evaluation(const Config& config, Problems& problems) {
+  const data::DataOptions& data = config.data;
+  const trainer::TrainOptions& train = config.train;
+  const bool evaluates = !data.eval_path.empty() || data.eval_fraction > 0;
+  problems.unless(data.eval_path.empty() || data.eval_fraction == 0,
+                  "both data.eval_path and data.eval_fraction are given; keep one");
+  problems.unless(evaluates || train.eval_steps == 0, "train.eval_steps is ", train.eval_steps,
+                  ", but there is nothing to evaluate on: give data.eval_path or data.eval_fraction");
+  const auto needs_steps = [&](bool is_asked, std::string_view key) {
+    problems.unless(!is_asked || (evaluates && train.eval_steps > 0), key,
+                    " needs evaluations on the way: give train.eval_steps, and data.eval_path or data.eval_fraction");
+  };
+  needs_steps(train.load_best_model_at_end, "train.load_best_model_at_end");
+  needs_steps(train.early_stopping_patience > 0, "train.early_stopping_patience");
 }
 
 void check_parallel(const Config& config, Problems& problems) {
@@ -104,9 +121,10 @@ struct Together {
   std::string_view section;  ///< whose keys these follow in what is said
   void (*check)(const Config& config, Problems& problems);
 };
-constexpr std::array kTogether{Together{"model", check_model},       Together{"data", check_data},
-                               Together{"loss", check_loss},         Together{"optim", check_schedule},
-                               Together{"parallel", check_parallel}, Together{"plan", check_costs}};
+constexpr std::array kTogether{Together{"model", check_model},    Together{"data", check_data},
+                               Together{"loss", check_loss},      Together{"train", check_evaluation},
+                               Together{"optim", check_schedule}, Together{"parallel", check_parallel},
+                               Together{"plan", check_costs}};
 
 }  // namespace
 

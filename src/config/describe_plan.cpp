@@ -12,6 +12,7 @@
 #include "src/config/check_data.hpp"
 #include "src/config/model_size.hpp"
 #include "src/config/read_data.hpp"
+#include "src/config/run_length.hpp"
 #include "src/core/words.hpp"
 #include "src/plan/figures/step_volume.hpp"
 
@@ -48,10 +49,12 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
   if (fit) fit(job.model);
   const Config& config = job.config;
   const plan::ParallelOptions& mesh = config.parallel;
-  const data::Dataset dataset = read_data(config, job.model, MayWrite::kNo, Keep::kInMemory, log);
+  const auto [dataset, eval] = read_job_data(config, job.model, MayWrite::kNo, Keep::kInMemory, log);
   check_packs(dataset, job);
+  if (eval) check_evaluation_packs(*eval, job);
   const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
-  const int64_t steps = std::min({config.train.max_steps, loader.steps_per_epoch(), int64_t{16}});
+  const int64_t length = steps_of(config.train, loader.steps_per_epoch());
+  const int64_t steps = std::min({length, loader.steps_per_epoch(), int64_t{16}});
 
   int64_t logical = 0, computed = 0, packs = 0, largest = 0, busiest = 0, cost = 0;
   for (int64_t step = 0; step < steps; ++step) {
@@ -78,9 +81,10 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
                         {.row_layers = largest * job.model.layer_count(), .unit_rows = largest});
   const int64_t policy = memory.weights / (bytes.has_reference ? 2 : 1);
   return text("mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
-              "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(),
-              " steps an epoch; the first ", steps, " planned\n", "tokens             ", logical, " logical, ",
-              computed, " computed\n", "sharing ratio      ",
+              "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(), " steps an epoch, ",
+              length, " in all; the first ", steps, " planned\n",
+              eval ? text("evaluation         ", eval->size(), " groups\n") : "", "tokens             ", logical,
+              " logical, ", computed, " computed\n", "sharing ratio      ",
               static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
               static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
               config.pack.max_tokens, " rows\n", "balance            busiest replica ",

@@ -7,9 +7,9 @@
 namespace fpdist::config {
 namespace {
 
-void add_data(const std::string& path, files::Inputs& inputs) {
+void add_data(const std::string& key, const std::string& path, files::Inputs& inputs) {
   try {
-    for (const std::string& file : data::data_files({path})) inputs.add("data.path", file);
+    for (const std::string& file : data::data_files({path})) inputs.add(key, file);
   } catch (const DataError&) {  // reading it says what is wrong
   }
 }
@@ -18,7 +18,8 @@ void add_data(const std::string& path, files::Inputs& inputs) {
 
 files::Inputs inputs_of(const Config& config) {
   files::Inputs inputs;
-  for (const std::string& path : config.data.path) add_data(path, inputs);
+  for (const std::string& path : config.data.path) add_data("data.path", path, inputs);
+  for (const std::string& path : config.data.eval_path) add_data("data.eval_path", path, inputs);
   inputs.add("plan.costs", config.plan.costs);
   inputs.add_folder("model.path", config.model.path);
   inputs.add_folder("model.ref_path", config.model.ref_path);

@@ -2,6 +2,7 @@
 
 #include "src/config/check_data.hpp"
 #include "src/data/source/cached_dataset.hpp"
+#include "src/data/source/split.hpp"
 
 namespace fpdist::config {
 
@@ -43,6 +44,20 @@ data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite
                .may_write = may_write == MayWrite::kYes,
                .stays_mapped = keep == Keep::kMapped},
               log);
+}
+
+JobData read_job_data(const Config& config, const arch::Model& model, MayWrite may_write, Keep keep, LogSink& log) {
+  JobData data{.train = read_data(config, model, may_write, keep, log), .eval = std::nullopt};
+  if (!config.data.eval_path.empty()) {
+    Config other = config;
+    other.data.path = config.data.eval_path;
+    other.data.mixture.clear();
+    data.eval = read_data(other, model, may_write, Keep::kInMemory, log);
+  } else if (config.data.eval_fraction > 0) {
+    data::SplitDataset parts = data::split_dataset(std::move(data.train), config.data.eval_fraction, config.train.seed);
+    data = {.train = std::move(parts.train), .eval = std::move(parts.eval)};
+  }
+  return data;
 }
 
 data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, MayWrite may_write,

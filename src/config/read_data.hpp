@@ -2,6 +2,7 @@
 // config: the data set of a job.
 
 #include <memory>
+#include <optional>
 
 #include "fpdist/config/settled.hpp"
 #include "fpdist/core/log.hpp"
@@ -22,6 +23,14 @@ enum class Keep { kInMemory, kMapped };
 data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite may_write, Keep keep, LogSink& log);
 data::Dataset read_data(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer, MayWrite may_write,
                         LogSink& log, const data::ReadWatch& watch = {});
+
+/// What a job trains on and what it evaluates on.
+struct JobData {
+  data::Dataset train;
+  std::optional<data::Dataset> eval;  ///< of data.eval_path, or data.eval_fraction of data.path; nothing: neither
+};
+/// As read_data; data.eval_path is read into memory, by the same rules. Throws ConfigError as data::split_dataset does.
+JobData read_job_data(const Config& config, const arch::Model& model, MayWrite may_write, Keep keep, LogSink& log);
 
 /// The folder of token caches beside the output.
 std::string own_cache_folder(const Config& config);

@@ -7,6 +7,8 @@
 #include "fpdist/loss/spec.hpp"
 #include "src/arch/config_json.hpp"
 #include "src/config/model_size.hpp"
+#include "src/config/run_length.hpp"
+#include "src/optim/peak_rates.hpp"
 #include "src/plan/costs/costs_file.hpp"
 #include "src/plan/costs/stage_layers.hpp"
 
@@ -49,6 +51,14 @@ std::vector<int64_t> run_layers(const Config& config, const arch::Model& model) 
                             config.parallel);
 }
 
+/// Patterns of weight names that have learning rates of their own must fit some weight.
+void check_learning_rates(const Config& config, const arch::Model& model) {
+  std::vector<std::string> names{arch::kHeadWeight};  // of a tied head that the weights may untie
+  const Head head = loss::needs_of(config.method, config.loss).head;
+  for (const auto& [name, shape] : arch::parameters(model, head)) names.push_back(name);
+  optim::PeakRates(config.optim).check_all_fit(names);
+}
+
 }  // namespace
 
 Settled settle(Config config, int ranks) {
@@ -61,6 +71,8 @@ Settled settle(Config config, int ranks) {
   (void)plan::plan_context({}, config.parallel, job.cp_costs);  // refuses a head split that the model has not
   config.parallel.layers = run_layers(config, job.model);
   config.loss = loss::resolved(config.method, config.loss);
+  check_learning_rates(config, job.model);
+  if (config.train.max_steps == 0 && config.train.num_train_epochs == 0) config.train.max_steps = kStepsByDefault;
   config.comm.deterministic = config.model.deterministic;
   job.costs = plan::costs_of_model(job.model.shape(), config.model.gradient_checkpointing, config.plan.costs);
   job.config = std::move(config);

@@ -7,6 +7,7 @@ namespace fpdist::loss {
 
 Function sft_loss;
 
-inline constexpr LossSpec kNll{.method = Method::kSft, .name = "nll", .group = GroupShape::kSingle};
+inline constexpr LossSpec kNll{
+    .method = Method::kSft, .name = "nll", .group = GroupShape::kSingle, .is_mean_nll = true};
 
 }  // namespace fpdist::loss

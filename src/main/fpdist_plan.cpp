@@ -1,6 +1,7 @@
 // fpdist_plan: what a step will cost on any mesh, without a GPU and without MPI.
 //   fpdist_plan --lengths FILE.jsonl --parallel.dp 8 --parallel.pp 4 --parallel.schedule 1f1b --pack.max_tokens 8192
 //   fpdist_plan --config FILE.yaml [--section.key value ...] [--steps N]
+//   fpdist_plan --replay OUTPUT/step-12.plan.json
 //   fpdist_plan ... --compare --world-sizes 8,16,32 --json FILE --trace FILE --html FILE
 
 #include <algorithm>
@@ -23,6 +24,7 @@
 #include "src/main/plain_program.hpp"
 #include "src/main/plan/plan_config.hpp"
 #include "src/main/plan/plan_report.hpp"
+#include "src/main/plan/replay.hpp"
 #include "src/plan/costs/costs_file.hpp"
 
 namespace {
@@ -32,7 +34,7 @@ using namespace fpdist::main_program;
 namespace po = boost::program_options;
 
 struct Arguments {
-  std::string config, lengths, costs, schedule, method, json, trace, html;
+  std::string config, replay, lengths, costs, schedule, method, json, trace, html;
   std::vector<std::string> layers, world_sizes;
   PlanRequest request;  ///< what a length file is planned with
   int64_t steps = 1;
@@ -65,6 +67,8 @@ po::options_description describe(Arguments& to) {
                     "JSONL file: {\"prefix\": tokens, \"completions\": [tokens, ...]}");
   all.add_options()("config", text_value(to.config),
                     "or a configuration of fpdist_train, with any --section.key of its own");
+  all.add_options()("replay", text_value(to.replay),
+                    "or step-N.plan.json, which a run wrote of a step that it left out: that step, planned as it was");
   all.add_options()("steps", po::value(&to.steps)->default_value(1), "with --config: plan the first n steps");
   all.add_options()("costs", text_value(to.costs),
                     "cost file (default: configs/costs/llama3-8b.yaml, which is built in; with --config the config's "
@@ -136,6 +140,10 @@ std::vector<PlanRequest> read_requests(int argc, char** argv, Arguments& argumen
         po::command_line_parser(argc, argv).options(common).style(style).allow_unregistered().run();
     po::store(ours, values);
     po::notify(values);
+    if (!arguments.replay.empty()) {
+      check<ConfigError>(arguments.config.empty(), "give one of --config and --replay");
+      arguments.config = read_replay(arguments.replay).config;
+    }
     if (arguments.config.empty()) {
       po::options_description all;
       all.add(common).add(lengths);
@@ -199,6 +207,11 @@ void plan_and_report(int argc, char** argv) {
   if (arguments.compare) report.others = compare(report.request, report.step.plan);
   report.schedules = time_schedules(report.request, report.step);
   report.scaling = scale(report.request, numbers(arguments.world_sizes, "--world-sizes"));
+  if (!arguments.replay.empty()) {
+    const Replay replay = read_replay(arguments.replay);
+    check_replay(replay, report.request.job->hash);
+    std::cout << "step " << replay.step << " of the run, planned as it was there. " << replay.why << '\n';
+  }
   std::cout << to_text(report) << std::fixed << std::setprecision(3);
   nlohmann::json result = to_json(report);
   if (requests.size() > 1) result["steps"] = plan_more_steps(requests, report.step);

@@ -86,6 +86,18 @@ struct Transformer::Impl {
     return index < weights.block.size() ? block_forward(x, weights.block[index], layers[index], context, index)
                                         : ops::rms_norm(x, *weights.norm, config.norm_eps);
   }
+  /// Behind the embedding (segment -1) or a segment.
+  void came_out(int64_t segment, const at::Tensor& rows) const {
+    if (!output_hook) return;
+    const auto layers_here = static_cast<int64_t>(weights.block.size());
+    const int64_t layer = options.layers.first + segment;
+    if (segment < 0)
+      output_hook(0, "model.embed_tokens", rows);
+    else if (segment < layers_here)
+      output_hook(layer + 1, text("model.layers.", layer), rows);
+    else
+      output_hook(config.layer_count() + 1, "model.norm", rows);
+  }
   size_t segments() const { return segment_parameters.size(); }
   bool embeds() const { return options.layers.embedding; }
 
@@ -93,7 +105,11 @@ struct Transformer::Impl {
   at::Tensor run_all(const PackContext& context, const at::Tensor& input) const {
     const at::NoGradGuard no_grad;
     at::Tensor x = embeds() ? embed(context) : input;
-    for (size_t index = 0; index < segments(); ++index) x = run(index, x, context);
+    if (embeds()) came_out(-1, x);
+    for (size_t index = 0; index < segments(); ++index) {
+      x = run(index, x, context);
+      came_out(static_cast<int64_t>(index), x);
+    }
     return x;
   }
   /// Segment by segment, each a graph of its own, or with recomputation none at all.
@@ -102,11 +118,13 @@ struct Transformer::Impl {
     at::Tensor x = input;
     if (embeds()) {
       x = embed(pack.context);
+      came_out(-1, x);
       if (!options.gradient_checkpointing) pack.embedded = x;
     }
     for (size_t index = 0; index < segments(); ++index) {
       Segment segment{.input = leaf(x), .output = {}};
       x = run(index, segment.input, pack.context);
+      came_out(static_cast<int64_t>(index), x);
       if (!options.gradient_checkpointing) segment.output = x;
       pack.segment.push_back(std::move(segment));
     }
@@ -153,6 +171,7 @@ struct Transformer::Impl {
   std::vector<std::vector<ops::ParameterPtr>> segment_parameters;
   std::vector<ops::ParameterPtr> head_parameters;  // complete before the first segment's backward
   std::function<void(std::span<const ops::ParameterPtr>)> hook, use_hook;
+  std::function<void(int64_t, std::string_view, const at::Tensor&)> output_hook;
   std::map<std::pair<int, int>, InFlight> in_flight;                 // by (pack, slice)
   std::map<int, std::vector<parallel::ResidentKeys>> resident_keys;  // by pack; packs in slices only
 };
@@ -171,6 +190,10 @@ void Transformer::set_hook(std::function<void(std::span<const ops::ParameterPtr>
 }
 void Transformer::set_use_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook) {
   impl_->use_hook = std::move(hook);
+}
+
+void Transformer::set_output_hook(std::function<void(int64_t, std::string_view, const at::Tensor&)> hook) {
+  impl_->output_hook = std::move(hook);
 }
 
 void Transformer::initialize(uint64_t seed) {

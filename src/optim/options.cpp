@@ -22,13 +22,14 @@ std::span<const Key> OptimOptions::keys() {
       FPDIST_KEY(adam_epsilon, "AdamW's epsilon", kPositive),
       FPDIST_KEY(weight_decay, "of matrices, not of biases and norm weights", kFromZero),
       FPDIST_KEY(max_grad_norm, "clip the global gradient norm; 0: off", kFromZero),
-      // learning_rate() says which names it knows.
+      // RateSchedule says which names it knows.
       FPDIST_KEY(lr_scheduler_type, "learning rate over the steps",
-                 Valid{.values = "linear | cosine | constant | constant_with_warmup"}),
+                 Valid{.values = "linear | cosine | constant | constant_with_warmup | cosine_with_restarts | "
+                                 "cosine_with_min_lr | polynomial | inverse_sqrt | warmup_stable_decay"}),
       FPDIST_KEY(lr_scheduler_kwargs, "the schedule's own arguments, e.g. min_lr_rate=0.1"),
       FPDIST_KEY(warmup_steps, "steps of linear warm-up", kFromZero),
       FPDIST_KEY(warmup_ratio, "part of the steps that warm up, where warmup_steps is 0", kFraction),
-      FPDIST_KEY(learning_rates, "pattern of weight names -> peak learning rate of those")};
+      FPDIST_KEY(learning_rates, "pattern of weight names -> their peak learning rate, e.g. *embed_tokens*=1e-5")};
   return kKeys;
 }
 

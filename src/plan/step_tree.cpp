@@ -54,8 +54,21 @@ int64_t count_edges(const data::Sample& sample, int64_t from, int64_t to) {
   return static_cast<int64_t>(target.size()) - std::count(target.begin(), target.end(), data::kIgnore);
 }
 
+StepTotals count_totals(std::span<const data::Group> groups) {
+  StepTotals totals;
+  totals.groups = static_cast<int64_t>(groups.size());
+  for (const data::Group& group : groups)
+    for (const data::Sample& sample : group.sample) {
+      const int64_t edges = count_edges(sample);
+      ++totals.samples, totals.edges += edges, totals.samples_with_edges += edges > 0;
+      totals.tokens_logical += sample.length();
+    }
+  return totals;
+}
+
 StepTree make_step_tree(std::span<const data::Group> groups, bool share) {
   StepTree step;
+  step.totals = count_totals(groups);
   std::vector<prefix::TokenSpan> tokens;
   std::vector<const data::Sample*> samples;
   std::vector<MemberRef> members;
@@ -67,14 +80,9 @@ StepTree make_step_tree(std::span<const data::Group> groups, bool share) {
       tokens.emplace_back(samples.back()->token);
       members.push_back({static_cast<int32_t>(g), static_cast<int32_t>(s)});
       edges.push_back(count_edges(*samples.back()));
-      step.totals.edges += edges.back();
-      step.totals.samples_with_edges += edges.back() > 0;
-      step.totals.tokens_logical += samples.back()->length();
     }
   }
   step.tree.lines = static_cast<int32_t>(groups.size());
-  step.totals.groups = step.tree.lines;
-  step.totals.samples = static_cast<int64_t>(samples.size());
   const prefix::Forest forest = prefix::make_forest(tokens, share);
   // What sharing could save is told also where it is off.
   step.totals.tokens_unique = share ? forest.tokens() : prefix::make_forest(tokens).tokens();

@@ -17,6 +17,9 @@ namespace fpdist::plan {
 /// sample's first token is predicted from nowhere).
 int64_t count_edges(const data::Sample& sample, int64_t from = 0, int64_t to = std::numeric_limits<int64_t>::max());
 
+/// Counts of the step but tokens_computed and tokens_unique, which sharing decides.
+StepTotals count_totals(std::span<const data::Group> groups);
+
 struct StepTree {
   LengthTree tree;                ///< a line for each group, called by Group::id
   std::vector<MemberRef> member;  ///< [tree.sample]

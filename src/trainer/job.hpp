@@ -1,5 +1,6 @@
 #pragma once
-// trainer (private): Job, what a training job is. Made once, written by nobody; every part of the trainer reads it.
+// trainer (private): Job, what a training job is. Made once; every part of the trainer reads it, nobody writes it, but
+// for the run's length, which may be known only with the data.
 
 #include <ATen/core/Tensor.h>
 
@@ -40,7 +41,8 @@ struct Job {
   comm::World& world;
   LogSink& log;
   const std::unique_ptr<comm::Device> device;
-  const config::Settled settled;  ///< model.device too: what auto has come to
+  /// model.device too: what auto has come to. train.max_steps may be 0 until the data are known (Trainer).
+  config::Settled settled;
   const Config& config = settled.config;
   const arch::Model& model = settled.model;
   const comm::Mesh mesh;

@@ -27,12 +27,12 @@ std::span<const Key> TrainOptions::keys() {
   using Options = TrainOptions;
   static constexpr std::array kKeys{
       FPDIST_KEY(groups_per_step, "groups in one optimizer step, over all ranks", kFromOne),
-      FPDIST_KEY(max_steps, "optimizer steps", kFromOne),
+      FPDIST_KEY(max_steps, "optimizer steps; 0: num_train_epochs says it, or 100 where that is 0", kFromZero),
       FPDIST_KEY(seed, "order of the data"),
       FPDIST_KEY(output_dir, "where the run writes",
                  Valid{.must = "give the folder to write to", .check = check_filled}),
       FPDIST_KEY(logging_steps, "print and log every n-th step", kFromOne),
-      FPDIST_KEY(num_train_epochs, "times through the data; 0: max_steps says it", kFromZero),
+      FPDIST_KEY(num_train_epochs, "times through the data, fractions too, where max_steps is 0", kFromZero),
       FPDIST_KEY(save_strategy, "when checkpoints are written", kSaveStrategies),
       FPDIST_KEY(save_steps, "strategy steps: a checkpoint every n-th step; 0: only final/", kFromZero),
       FPDIST_KEY(save_total_limit, "checkpoints that are kept, the best among them; 0: all", kFromZero),

@@ -1,19 +1,21 @@
 // The trainer, and the walk through its files. Who writes what; each folder includes those above it only:
 //
 //   agreement/      Whether all ranks hold the same: same_job (build, options, model files, costs), same_groups.
-//   job             Job: what the job is. Made once, written by nobody.
-//   weights/        Weights: everything that trains. load_model fills it, whole_weights reads it out; rounding says
-//   what
-//                   an export in fewer bits loses, pad_token what an exported reward model may be padded with.
+//   job             Job: what the job is. Made once, written by nobody but for the run's length.
+//   weights/        Weights: everything that trains. load_model fills it, whole_weights reads it out; rounding
+//                   says what an export in fewer bits loses, pad_token what an exported reward model may be padded
+//                   with.
 //   planning/       StepPlanner: costs and the plans made with them, ahead of time (planned_step) and held against the
 //                   clock afterwards (plan_watch, calibrate).
 //   report/         StepRecord: a step that has run; step_report turns one into names and numbers, timelines into a
-//                   drawing. It owns nothing but what the axes had carried before.
+//                   drawing; evaluation_report the same of an evaluation. It owns nothing but what the axes had
+//                   carried before.
 //   step/           One step: check_groups looks at what a caller brings, objective says which loss and what it needs,
-//   reference holds the frozen model, packs
-//                   makes tensors of a plan's packs, pack_run is what the executor calls for each op, pack_losses its
-//                   end at the loss, step_results what is read back from the device; execute_step runs it all. Nothing
-//                   of it outlives the step but objective and reference.
+//                   reference holds the frozen model, packs makes tensors of a plan's packs, pack_run is what the
+//                   executor calls for each op, pack_losses its end at the loss, step_results what is read back from
+//                   the device, find_fault where it is not finite, step_guard what becomes of the run then, step_files
+//                   what is written down of it; execute_step runs it all, evaluate the forward alone. Nothing of it
+//                   outlives the step but objective and reference.
 //   saving/         StateSaver writes training states beside the steps; trainer_state is what of them is no tensor,
 //                   settings and libraries say what has changed since. weights/weight_state: the tensors of it.
 //   trainer         Trainer: holds the above; a step, in one screen, below. gather_groups: samples of all ranks.
@@ -44,8 +46,11 @@
 #include "src/trainer/saving/state_saver.hpp"
 #include "src/trainer/saving/trainer_state.hpp"
 #include "src/trainer/step/check_groups.hpp"
+#include "src/trainer/step/evaluate.hpp"
 #include "src/trainer/step/execute_step.hpp"
 #include "src/trainer/step/packs.hpp"
+#include "src/trainer/step/step_files.hpp"
+#include "src/trainer/step/step_guard.hpp"
 #include "src/trainer/step/step_parts.hpp"
 #include "src/trainer/step/verify.hpp"
 #include "src/trainer/weights/pad_token.hpp"
@@ -86,20 +91,36 @@ struct Trainer::Impl {
                       .lay_out = [this](PlannedStep& planned) { lay_out(planned, job); }}),
         weights(job),
         reference(make_reference(job, objective.needs(), weights)) {
+    if (job.config.train.max_steps > 0) set_max_steps(job.config.train.max_steps);
     if (weights.head() == Head::kScore) scored.emplace(job.model.vocab_size);
   }
 
   TrainerState state(std::string notes);
   void go_on_from(const TrainerState& state);
-  StepParts parts() { return {.job = job, .weights = weights, .objective = objective, .reference = reference}; }
+  void set_max_steps(int64_t steps) {
+    job.settled.config.train.max_steps = steps;
+    schedule.emplace(job.config.optim, steps);
+  }
+  StepParts parts() {
+    return {.job = job,
+            .weights = weights,
+            .objective = objective,
+            .reference = reference,
+            .schedule = schedule ? &*schedule : nullptr,
+            .guard = &guard};
+  }
+
+  void end_step(const StepRecord& record, std::span<const data::Group> groups, LogSink& log);
 
   files::Inputs inputs;  // as they are when the trainer is made
-  const Job job;
+  Job job;
   Objective objective;
   StepPlanner planner;
   Weights weights;
   Reference reference;
-  std::optional<SeenTokens> scored;  // of all steps, where samples are scored
+  std::optional<SeenTokens> scored;             // of all steps, where samples are scored
+  std::optional<optim::RateSchedule> schedule;  // once the run's length is known
+  StepGuard guard{job.config.train};
   TrafficMeter traffic;
   int64_t steps_done = 0, tokens_seen = 0;
   std::string output_dir;  // "": step() writes nothing
@@ -116,12 +137,14 @@ TrainerState Trainer::Impl::state(std::string notes) {
           .libraries = library_versions(),
           .settings = settings_of(job.config),
           .planner = planner.state(),
+          .guard = guard.state(),
           .seen_tokens = scored ? scored->to_text() : "",
           .notes = std::move(notes)};
 }
 
 void Trainer::Impl::go_on_from(const TrainerState& state) {
   steps_done = state.step, tokens_seen = state.tokens_seen;
+  guard = StepGuard(job.config.train, state.guard);
   const auto costs = state.settings.find("plan.costs");
   planner.go_on_from(state.planner, costs != state.settings.end() &&
                                         costs->second == settings_of(job.config, "plan.").at("plan.costs"));
@@ -132,12 +155,16 @@ StepMetrics Trainer::step(std::span<const data::Group> groups, LogSink& log) {
   const auto start = Clock::now();
   Impl& t = *impl_;
   const Config& config = t.job.config;
+  check<ConfigError>(t.schedule.has_value(),
+                     "train.max_steps is 0 and the run's length not known: a loop of one's own ",
+                     "gives it, or calls set_max_steps() (train.num_train_epochs counts in train() alone)");
   const PlannedStep planned = t.planner.take(groups, t.steps_done + 1);
   if (t.steps_done < config.pack.verify_steps && config.pack.share_prefix)
     verify_step(t.parts(), t.planner, planned, log);
 
   StepRecord record = execute_step(t.parts(), planned);
   if (t.scored) t.scored->see(groups);
+  t.end_step(record, groups, log);
   ++t.steps_done;
   t.tokens_seen += planned.plan.totals.tokens_logical;
   record.seconds = seconds_since(start);
@@ -147,7 +174,28 @@ StepMetrics Trainer::step(std::span<const data::Group> groups, LogSink& log) {
   if (!t.output_dir.empty() && t.steps_done <= config.train.profile_steps)
     write_timelines(record, t.job, text(t.output_dir, "/trace-", t.steps_done));
   t.planner.learn(planned, record.ops, record.times, sums.measured_seconds, log);
-  return {.step = t.steps_done, .values = report_step(record, sums, t.tokens_seen, facts_of(t.job))};
+  StepMetrics metrics{.step = t.steps_done, .values = report_step(record, sums, t.tokens_seen, facts_of(t.job))};
+  metrics.values["skipped_steps"] = static_cast<double>(t.guard.state().skipped);
+  return metrics;
+}
+
+/// A step that has updated nothing ends the run or is left out.
+void Trainer::Impl::end_step(const StepRecord& record, std::span<const data::Group> groups, LogSink& log) {
+  if (record.end == StepEnd::kUpdated) return guard.updated(record.grad_norm);
+  const PlannedStep& planned = record.planned;
+  const std::string what =
+      record.end == StepEnd::kNotFinite
+          ? record.fault
+          : text(planned.name, ": the gradient norm is ", record.grad_norm, ", more than train.spike_factor ",
+                 job.config.train.spike_factor, " times the usual ", guard.most_norm() / job.config.train.spike_factor);
+  const bool goes_on = guard.leave_out(record.end);
+  const std::string seen_again = write_step_files(job, planned, groups, what, output_dir, inputs, log);
+  if (!seen_again.empty()) log.info(seen_again);
+  check<NumericsError>(goes_on, what, " (", guard.why_it_stops(record.end),
+                       "): lower optim.learning_rate, or look at the step's samples");
+  weights.take_back();
+  log.warning(text(what, ": the step is left out, weights and optimizer are as before it (", guard.state().skipped,
+                   " of ", job.config.train.max_skipped, " in this run)"));
 }
 
 Trainer::Trainer(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device) {
@@ -160,6 +208,10 @@ Trainer::~Trainer() = default;
 void Trainer::set_loss(loss::LossFunction loss) { impl_->objective.set_loss(std::move(loss)); }
 void Trainer::set_hook(std::function<void(const StepMetrics&)> hook) { hook_ = std::move(hook); }
 void Trainer::set_stop(std::function<bool()> asked) { stop_ = std::move(asked); }
+void Trainer::set_max_steps(int64_t max_steps) {
+  check<ConfigError>(max_steps >= 1, "set_max_steps: ", max_steps, " steps are no run");
+  impl_->set_max_steps(max_steps);
+}
 void Trainer::set_output_dir(std::string directory) {
   const std::string cure = "give set_output_dir another folder";
   impl_->inputs.check_spared(directory + "/costs.yaml", cure);
@@ -174,15 +226,32 @@ void Trainer::plan_ahead(std::shared_ptr<const std::vector<data::Group>> groups)
   impl_->planner.ahead(std::move(groups));
 }
 
-void Trainer::prepare_reference(std::span<data::Group> groups, LogSink& log) {
+StepMetrics Trainer::evaluate(std::span<const data::Group> groups) {
+  const auto start = Clock::now();
+  Impl& t = *impl_;
+  check_groups(groups, t.job.model, t.objective.shape());
+  const StepGroups prepared = t.objective.prepare(groups);
+  TrafficMeter here;
+  here.since_last(t.job.mesh);
+  Evaluated evaluated =
+      evaluate_groups(t.parts(), t.planner, prepared.all, text("evaluation after step ", t.steps_done));
+  t.traffic.leave_out(here.since_last(t.job.mesh));
+  evaluated.metrics.insert(prepared.metrics.begin(), prepared.metrics.end());
+  evaluated.seconds = seconds_since(start);
+  return {.step = t.steps_done, .values = report_evaluation(evaluated)};
+}
+
+void Trainer::prepare_reference(std::span<data::Group> groups, std::span<data::Group> evaluated, LogSink& log) {
   Reference& reference = impl_->reference;
   const Config& config = impl_->job.config;
   if (const std::string unexpected = reference_warning(groups, impl_->objective.needs(), config); !unexpected.empty())
     log.warning(unexpected);
-  if (has_reference_logps(groups)) reference.drop();
+  if (has_reference_logps(groups) && has_reference_logps(evaluated)) reference.drop();
   if (!reference.is_there() || !config.loss.precompute_ref_log_probs) return;
-  log.info(text("computing the reference's log-probs of ", groups.size(), " groups once"));
-  reference.store_logps(groups, index(config.train.groups_per_step), impl_->job, impl_->planner);
+  log.info(text("computing the reference's log-probs of ", groups.size() + evaluated.size(), " groups once"));
+  for (const std::span<data::Group> all : {groups, evaluated})
+    if (!has_reference_logps(all))
+      reference.store_logps(all, index(config.train.groups_per_step), impl_->job, impl_->planner);
   reference.drop();
 }
 

@@ -124,6 +124,23 @@ TEST(CheckData, ARowThatNoPackHoldsIsSaidWithWhatWouldHoldAll) {
   expect_words(refusal_of_packs(dataset, job_of(Method::kGrpo, with(1199))), {"b.jsonl:2: the group needs 1200"});
 }
 
+TEST(CheckData, WhatIsEvaluatedOnIsPackedInTheOrderOfTheData) {
+  const data::Dataset dataset = dataset_of({pair_of(40, 1, 2), pair_of(40, 1, 2), pair_of(40, 1, 2)});
+  const auto refusal = [&](int64_t max_tokens, int64_t max_in_flight) {
+    const Settled job = job_of(
+        Method::kDpo,
+        [=](Config& config) {
+          config.pack.max_tokens = max_tokens, config.pack.max_in_flight = max_in_flight, config.parallel.pp = 2;
+          config.train.groups_per_step = 2;
+        },
+        2);
+    return test::refusal<ConfigError>([&] { check_evaluation_packs(dataset, job); });
+  };
+  EXPECT_EQ(refusal(1024, 0), "accepted");
+  expect_words(refusal(30, 0), {"a.jsonl:1: the group needs 43 rows in one pack"});
+  expect_words(refusal(1024, 5), {"pack.max_in_flight is 5: no packs of evaluation batch 1 (a.jsonl:1 and 1 more)"});
+}
+
 /// Whether every step of the run has a plan.
 bool runs_through(const data::Dataset& dataset, const Settled& job) {
   const Config& config = job.config;

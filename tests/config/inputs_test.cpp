@@ -18,6 +18,7 @@ TEST(ConfigInputs, AreAllFilesThatARunReads) {
   };
   Config config;
   config.data.path = {put("rows.jsonl"), scratch / "folder", scratch / "part-*", scratch / "none", scratch / "no*ne"};
+  config.data.eval_path = {put("eval.jsonl")};
   config.plan.costs = put("costs.yaml");
   config.model.path = scratch / "model", config.model.ref_path = scratch / "reference";
   config.data.tokenizer = scratch / "tokenizer";
@@ -33,6 +34,7 @@ TEST(ConfigInputs, AreAllFilesThatARunReads) {
   };
   for (const char* name : {"rows.jsonl", "folder/a.jsonl", "folder/b.json.gz", "part-1.jsonl", "part-2.jsonl.zst"})
     EXPECT_EQ(what(name), "data.path") << name;
+  EXPECT_EQ(what("eval.jsonl"), "data.eval_path");
   EXPECT_EQ(what("costs.yaml"), "plan.costs");
   EXPECT_EQ(what("model/config.json"), "model.path");
   EXPECT_EQ(what("reference/model.safetensors"), "model.ref_path");

@@ -1,5 +1,6 @@
 #include "fpdist/config/settled.hpp"
 
+#include "src/config/run_length.hpp"
 #include "src/plan/costs/costs_file.hpp"
 #include "tests/config/config_file.hpp"
 #include "tests/support/words/error_of.hpp"
@@ -65,6 +66,28 @@ TEST(Settled, KeysWithoutAUseAreLeftOut) {
   expect_words(sft, {"preset: \"tiny\"", "loss_type: \"nll\"", "dp: 1"});
   for (const char* absent : {"path: \"\"", "beta:", "costs:"}) EXPECT_EQ(sft.find(absent), std::string::npos) << sft;
   expect_words(dpo, {"beta: 0.1"});
+}
+
+TEST(Settled, ARunIsAsLongAsItsStepsOrItsEpochsSay) {
+  const auto steps = [](int64_t max_steps, double epochs) {
+    Config config = given(Method::kSft);
+    config.train.max_steps = max_steps, config.train.num_train_epochs = epochs;
+    return steps_of(settle(config, 1).config.train, 7);
+  };
+  EXPECT_EQ(steps(0, 0), 100);
+  EXPECT_EQ(steps(40, 0), 40);
+  EXPECT_EQ(steps(0, 3), 21);
+  EXPECT_EQ(steps(0, 1.5), 11) << "half a step is a step";
+  EXPECT_EQ(steps(0, 0.01), 1);
+  EXPECT_EQ(steps(40, 3), 40) << "steps win";
+}
+
+TEST(Settled, APatternOfLearningRatesFitsSomeWeight) {
+  Config config = given(Method::kSft);
+  config.optim.learning_rates = {{"*.layers.3.*", "1e-5"}, {"lm_head.weight", "1e-5"}, {"*norm*", "0"}};
+  EXPECT_NO_THROW(settle(config, 1));
+  config.optim.learning_rates["*.layers.4.*"] = "1e-5";
+  expect_words(refusal(config, 1), {"optim.learning_rates: *.layers.4.* fits no weight of the model"});
 }
 
 TEST(Settled, WhatDoesNotFitIsRefused) {

@@ -71,7 +71,7 @@ TEST(Validate, EveryBadValueNamesItsKey) {
       {"data.max_length is 1", [](Config& c) { c.data.max_length = 1; }},
       {"loss.loss_type", [](Config& c) { c.loss.loss_type = "hinge?"; }},
       {"train.groups_per_step", [](Config& c) { c.train.groups_per_step = 0; }},
-      {"train.max_steps", [](Config& c) { c.train.max_steps = 0; }},
+      {"train.max_steps", [](Config& c) { c.train.max_steps = -1; }},
       {"train.output_dir", [](Config& c) { c.train.output_dir.clear(); }},
       {"train.logging_steps", [](Config& c) { c.train.logging_steps = 0; }},
       {"train.save_steps", [](Config& c) { c.train.save_steps = -1; }},
@@ -117,8 +117,31 @@ TEST(Validate, EveryBadValueNamesItsKey) {
   for (const auto& [words, spoil] : bad) expect_words(said(spoil), {words});
 }
 
+TEST(Validate, LengthLearningRatesAndEvaluationsFitTogether) {
+  const std::vector<std::pair<std::string, std::function<void(Config&)>>> bad = {
+      {"train.num_train_epochs is -1", [](Config& c) { c.train.num_train_epochs = -1; }},
+      {"optim.warmup_ratio is 1.5", [](Config& c) { c.optim.warmup_ratio = 1.5; }},
+      {"optim.lr_scheduler_kwargs.power: linear",
+       [](Config& c) {
+         c.optim.lr_scheduler_kwargs = {{"power", "2"}};
+       }},
+      {"optim.learning_rates: a has the rate x",
+       [](Config& c) {
+         c.optim.learning_rates = {{"a", "x"}};
+       }},
+      {"both data.eval_path and data.eval_fraction are given",
+       [](Config& c) { c.data.eval_path = {"e.jsonl"}, c.data.eval_fraction = 0.1; }},
+      {"data.eval_fraction is 1;", [](Config& c) { c.data.eval_fraction = 1; }},
+      {"train.eval_steps is 5, but there is nothing to evaluate on", [](Config& c) { c.train.eval_steps = 5; }},
+      {"train.load_best_model_at_end needs evaluations on the way: give train.eval_steps",
+       [](Config& c) { c.data.eval_fraction = 0.1, c.train.load_best_model_at_end = true; }},
+      {"train.early_stopping_patience needs evaluations on the way",
+       [](Config& c) { c.train.early_stopping_patience = 2; }}};
+  for (const auto& [words, spoil] : bad) expect_words(said(spoil), {words});
+}
+
 TEST(Validate, SaysEverythingAtOnce) {
-  expect_words(said([](Config& c) { c.train.max_steps = 0, c.pack.max_tokens = 0, c.parallel.tp = 0; }),
+  expect_words(said([](Config& c) { c.train.max_steps = -1, c.pack.max_tokens = 0, c.parallel.tp = 0; }),
                {"train.max_steps", "pack.max_tokens", "parallel.tp"});
 }
 

@@ -52,6 +52,33 @@ class Runs(Folder):
         self.assertEqual(step["tokens_computed"], count_shared(sequences))
         self.assertIn(f"{step['sharing_ratio']:.2f}x", text)
 
+    def test_a_step_that_is_left_out_can_be_planned_again_and_run_alone(self):
+        data, _ = self.pairs()
+        config = self.config(data, on_nan="skip")
+        text = self.train(2, config, "--optim.learning_rate", "1e30", "--parallel.dp", 2)
+        self.assertIn("step 2: the loss is nan on rank ", text)
+        self.assertIn("the step is left out", text)
+        self.assertEqual([step["skipped_steps"] for step in steps(self.dir / "out")], [0, 1, 2])
+        plan = self.dir / "out/step-2.plan.json"
+        code, text = run(command(0, ["--replay", plan], program="fpdist_plan"))
+        self.assertEqual(code, 0, text)
+        self.assertIn("step 2 of the run, planned as it was there. step 2: the loss is nan", text)
+        self.train(2, self.dir / "out/step-2.yaml")
+        self.assertEqual(len(steps(self.dir / "out/step-2")), 1)
+        rows = self.dir / "out/step-2.rows.jsonl"
+        rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:2]))
+        code, text = run(command(0, ["--replay", plan], program="fpdist_plan"))
+        self.assertEqual(code, 2, text)
+        self.assertIn("step 2 is planned otherwise here", text)
+        for wrong, words in ((self.write("no.json", "{}"), "is no step-N.plan.json"), (self.dir / "none.json", "none.json")):
+            code, text = run(command(0, ["--replay", wrong], program="fpdist_plan"))
+            self.assertEqual(code, 2, text)
+            self.assertIn(words, text)
+        code, text = train(2, config, "--optim.learning_rate", "1e30", "--train.on_nan", "stop",
+                           "--train.overwrite_output_dir")
+        self.assertEqual(code, 5, text)
+        self.assertIn("(train.on_nan is stop)", text)
+
     def test_plan_and_print_config_train_nothing(self):
         data, _ = self.pairs()
         config = self.config(data)

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -30,8 +31,9 @@ at::Tensor random_tensor(uint64_t stream, int64_t count = kElems) {
   return tensor;
 }
 
-OptimOptions decaying_options() {
+OptimOptions decaying_options(double learning_rate = 1e-3) {
   OptimOptions options;
+  options.learning_rate = learning_rate;
   options.adam_beta2 = 0.95;
   options.weight_decay = 0.1;
   return options;
@@ -39,10 +41,11 @@ OptimOptions decaying_options() {
 
 /// The plain formula, an element at a time.
 at::Tensor plain_adamw(const at::Tensor& start, const std::vector<at::Tensor>& grads, const OptimOptions& o,
-                       double lr) {
+                       const std::function<double(int64_t)>& rate_of) {
   at::Tensor value = start.clone();
   for (int64_t i = 0; i < value.numel(); ++i) {
     double w = start.data_ptr<double>()[i], m = 0, v = 0;
+    const double lr = rate_of(i);
     for (size_t t = 1; t <= grads.size(); ++t) {
       const double g = grads[t - 1].data_ptr<double>()[i];
       if (i < kDecayed) w -= lr * o.weight_decay * w;
@@ -65,15 +68,15 @@ std::vector<at::Tensor> five_gradients() {
 TEST(AdamW, EveryShardingEqualsThePlainFormula) {
   const at::Tensor start = random_tensor(1);
   const std::vector<at::Tensor> grads = five_gradients();
-  const OptimOptions options = decaying_options();
-  const at::Tensor expected = plain_adamw(start, grads, options, 3e-3);
+  const OptimOptions options = decaying_options(6e-3);
+  const at::Tensor expected = plain_adamw(start, grads, options, [](int64_t) { return 3e-3; });
   for (const int ranks : {1, 2, 3, 8}) {
     at::Tensor values = start.clone();
     comm::run_threads(ranks, [&](comm::World& world) {
       at::set_num_threads(1);
       const int64_t begin = kElems * world.rank() / ranks, end = kElems * (world.rank() + 1) / ranks;
       AdamW optimizer(values.narrow(0, begin, end - begin), begin, kDecayed, options);
-      for (const at::Tensor& grad : grads) optimizer.step(grad.narrow(0, begin, end - begin), 3e-3);
+      for (const at::Tensor& grad : grads) optimizer.step(grad.narrow(0, begin, end - begin), 0.5);
       EXPECT_EQ(optimizer.steps(), 5);
     });
     EXPECT_TRUE(at::allclose(values, expected, 1e-12, 1e-13)) << ranks << " ranks";
@@ -92,9 +95,10 @@ TEST(AdamW, EqualsTorch) {
     options.adam_beta2 = row["adam_beta2"];
     options.adam_epsilon = row["adam_epsilon"];
     options.weight_decay = row["weight_decay"];
+    options.learning_rate = row["learning_rate"];
     at::Tensor value = tensor(row["value"]);
     AdamW optimizer(value, 0, row["decayed"], options);
-    for (const auto& grad : row["grads"]) optimizer.step(tensor(grad), row["learning_rate"]);
+    for (const auto& grad : row["grads"]) optimizer.step(tensor(grad), 1);
     const double tolerance = dtype == at::kDouble ? 1e-13 : 3e-7;  // float32: torch's two ways differ by a last bit
     EXPECT_TRUE(at::allclose(value, tensor(row["after"]), tolerance, tolerance)) << row["dtype"] << row["fused"];
   }
@@ -105,17 +109,17 @@ TEST(AdamW, RepeatsBitForBit) {
   for (at::Tensor& value : values) {
     value = random_tensor(2).to(at::kFloat);
     AdamW optimizer(value, 0, kDecayed, decaying_options());
-    for (const at::Tensor& grad : five_gradients()) optimizer.step(grad.to(at::kFloat), 1e-3);
+    for (const at::Tensor& grad : five_gradients()) optimizer.step(grad.to(at::kFloat), 1);
   }
   EXPECT_TRUE(at::equal(values[0], values[1]));
 }
 
 TEST(AdamW, DecaysBelowTheBoundaryOnly) {
-  OptimOptions options = decaying_options();
+  const OptimOptions options = decaying_options(0.5);
   for (const int64_t begin : {0, 300, 611, 900}) {  // shards before, across, at and behind the boundary
     at::Tensor value = at::ones({100}, at::kDouble);
     AdamW optimizer(value, begin + kDecayed - 650, kDecayed, options);
-    optimizer.step(at::zeros({100}, at::kDouble), 0.5);
+    optimizer.step(at::zeros({100}, at::kDouble), 1);
     for (int64_t i = 0; i < 100; ++i) {
       const bool is_decayed = begin + kDecayed - 650 + i < kDecayed;
       EXPECT_DOUBLE_EQ(value.data_ptr<double>()[i], is_decayed ? 0.95 : 1.0) << "element " << i << " from " << begin;
@@ -126,11 +130,11 @@ TEST(AdamW, DecaysBelowTheBoundaryOnly) {
 TEST(AdamW, Bfloat16ValuesAreRoundedFloat32Masters) {
   const at::Tensor start = random_tensor(3).to(at::kBFloat16);
   at::Tensor narrow = start.clone(), wide = start.to(at::kFloat);
-  AdamW rounded(narrow, 0, kDecayed, decaying_options()), exact(wide, 0, kDecayed, decaying_options());
+  AdamW rounded(narrow, 0, kDecayed, decaying_options(1e-5)), exact(wide, 0, kDecayed, decaying_options(1e-5));
   EXPECT_EQ(rounded.master().scalar_type(), at::kFloat);
   for (const at::Tensor& grad : five_gradients()) {
-    rounded.step(grad.to(at::kFloat), 1e-5);  // far below bfloat16's resolution: only masters can add it up
-    exact.step(grad.to(at::kFloat), 1e-5);
+    rounded.step(grad.to(at::kFloat), 1);  // far below bfloat16's resolution: only masters can add it up
+    exact.step(grad.to(at::kFloat), 1);
   }
   EXPECT_TRUE(at::equal(rounded.master(), wide));
   EXPECT_TRUE(at::equal(narrow, wide.to(at::kBFloat16)));
@@ -143,11 +147,53 @@ TEST(AdamW, TheMasterIsTheValueWhenTheDtypeIsTheSame) {
   EXPECT_EQ(optimizer.master().data_ptr(), value.data_ptr());
 }
 
+TEST(AdamW, EachSpanHasItsOwnRateInEverySharding) {
+  const at::Tensor start = random_tensor(7);
+  const std::vector<at::Tensor> grads = five_gradients();
+  const OptimOptions options = decaying_options();
+  const std::vector<PeakSpan> spans{
+      {100, 1e-3}, {400, 5e-3}, {700, 0.0}, {kElems, 2e-3}};  // one across the decay's end
+  const auto rate_of = [&](int64_t i) {
+    size_t span = 0;
+    while (i >= spans[span].end) ++span;
+    return 0.25 * spans[span].learning_rate;
+  };
+  const at::Tensor expected = plain_adamw(start, grads, options, rate_of);
+  for (const int ranks : {1, 3, 8}) {
+    at::Tensor values = start.clone();
+    for (int rank = 0; rank < ranks; ++rank) {
+      const int64_t begin = kElems * rank / ranks, end = kElems * (rank + 1) / ranks;
+      std::vector<PeakSpan> here;
+      for (const PeakSpan& span : spans)
+        if (span.end > begin) here.push_back({std::min(span.end, end) - begin, span.learning_rate});
+      AdamW optimizer(values.narrow(0, begin, end - begin), begin, kDecayed, options, here);
+      for (const at::Tensor& grad : grads) optimizer.step(grad.narrow(0, begin, end - begin), 0.25);
+    }
+    EXPECT_TRUE(at::allclose(values, expected, 1e-12, 1e-13)) << ranks << " ranks";
+    EXPECT_TRUE(at::equal(values.narrow(0, 400, 300), start.narrow(0, 400, 300))) << "rate 0 moves nothing";
+  }
+}
+
+TEST(AdamW, SpansOfEqualRatesGiveTheBitsOfOne) {
+  const at::Tensor start = random_tensor(8).to(at::kFloat);
+  at::Tensor one = start.clone(), cut = start.clone();
+  std::vector<PeakSpan> spans;
+  for (int64_t end = 7; end < kElems; end += 13) spans.push_back({end, 1e-3});  // no multiple of a vector
+  spans.push_back({kElems, 1e-3});
+  AdamW whole(one, 0, kDecayed, decaying_options()), parts(cut, 0, kDecayed, decaying_options(), spans);
+  for (const at::Tensor& grad : five_gradients()) {
+    whole.step(grad.to(at::kFloat), 0.7);
+    parts.step(grad.to(at::kFloat), 0.7);
+  }
+  EXPECT_TRUE(at::equal(one, cut));
+  EXPECT_THROW(AdamW(one, 0, kDecayed, {}, {{kElems - 1, 1e-3}}), ShapeError);
+}
+
 TEST(AdamW, RefusesAGradientOfAnotherShapeOrDtype) {
   at::Tensor value = random_tensor(5);
   AdamW optimizer(value, 0, 0, {});
-  EXPECT_THROW(optimizer.step(at::zeros({kElems - 1}, at::kDouble), 1e-3), ShapeError);
-  EXPECT_THROW(optimizer.step(at::zeros({kElems}, at::kFloat), 1e-3), ShapeError);
+  EXPECT_THROW(optimizer.step(at::zeros({kElems - 1}, at::kDouble), 1), ShapeError);
+  EXPECT_THROW(optimizer.step(at::zeros({kElems}, at::kFloat), 1), ShapeError);
   EXPECT_THROW(AdamW(value.view({17, 59}), 0, 0, {}), ShapeError);
   EXPECT_EQ(optimizer.steps(), 0);
 }
@@ -183,15 +229,15 @@ TEST(Clip, TheNormDoesNotOverflowFloat32) {
 
 TEST(AdamW, AStepThatFoundInfinityChangesNothingAndDoesNotCount) {
   const at::Tensor value = at::randn({50}, at::kDouble), before = value.clone();
-  AdamW optimizer(value, 0, 50, {});
+  AdamW optimizer(value, 0, 50, decaying_options(1e-2));
   const at::Tensor found = at::ones({1}, at::kFloat), none = at::zeros({1}, at::kFloat);
-  optimizer.step(at::full({50}, std::nan(""), at::kDouble), 1e-2, found);
+  optimizer.step(at::full({50}, std::nan(""), at::kDouble), 1, found);
   optimizer.take_back();
   EXPECT_TRUE(at::equal(value, before));
   const at::Tensor grad = at::randn({50}, at::kDouble), other = before.clone();
-  optimizer.step(grad, 1e-2, none);
-  AdamW fresh(other, 0, 50, {});
-  fresh.step(grad, 1e-2);
+  optimizer.step(grad, 1, none);
+  AdamW fresh(other, 0, 50, decaying_options(1e-2));
+  fresh.step(grad, 1);
   EXPECT_TRUE(at::equal(value, other));
   EXPECT_EQ(optimizer.steps(), 1);
 }

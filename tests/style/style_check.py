@@ -35,7 +35,7 @@ ROOMS = {
     "optim": {"core", "comm", "ops"},
 }
 OPTIONS = {f"{room}/options.hpp" for room in (*ROOMS, "trainer")}
-ROOMS["config"] = {"core", "files", "arch", "data", "prefix", "plan", "loss/spec.hpp", "optim/schedule.hpp"} | OPTIONS
+ROOMS["config"] = {"core", "files", "arch", "data", "prefix", "plan", "loss/spec.hpp", "optim/peak_rates.hpp", "optim/schedule.hpp"} | OPTIONS
 ROOMS["trainer"] = set(ROOMS)
 PLANNING = {"core", "files", "arch", "data", "prefix", "plan", "config"}
 # A room's face towards other rooms of the house: seams that no user of the library needs.
@@ -63,11 +63,14 @@ FACES = {
     "config/describe_plan.hpp",
     "config/inputs.hpp",
     "config/read_data.hpp",
+    "config/run_length.hpp",
     "core/key.hpp",
     "data/fields.hpp",
     "data/made/generate.hpp",
     "data/rows/data_files.hpp",
+    "data/rows/dump_rows.hpp",
     "data/source/cached_dataset.hpp",
+    "data/source/split.hpp",
     "files/files.hpp",
     "files/folders.hpp",
     "files/inputs.hpp",
@@ -83,11 +86,13 @@ FACES = {
     "ops/segments.hpp",
     "optim/adamw.hpp",
     "optim/clip.hpp",
+    "optim/peak_rates.hpp",
     "optim/schedule.hpp",
     "parallel/context/context_attention.hpp",
     "parallel/pipeline/executor.hpp",
     "parallel/tensor/tensor_parallel.hpp",
     "parallel/zero/zero_reducer.hpp",
+    "plan/step_tree.hpp",
     "plan/context/context_plan.hpp",
     "plan/costs/amount.hpp",
     "plan/costs/calibration.hpp",

@@ -14,6 +14,8 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
+#include "fpdist/data/reader.hpp"
+#include "fpdist/data/tokenizer.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "tests/support/files/scratch.hpp"
 
@@ -100,6 +102,25 @@ TEST_P(GoldenTraining, FiveStepsEqualAPlainPyTorchLoop) {
       scratch / "out/final", (kGolden / text("expected_", method, ".safetensors")).string(), config.model.path);
   ASSERT_GT(distance.change, 0);
   EXPECT_LT(std::sqrt(distance.apart / distance.change), is_double ? 1e-8 : 5e-3);
+}
+
+TEST_P(GoldenTraining, AnEvaluationIsThePlainLoopsLoss) {
+  at::set_num_threads(1);
+  const auto [method, dtype, ranks] = GetParam();
+  const Json expected = Json::parse(std::ifstream(kGolden / "expected.json"));
+  const Config config = golden_config(expected, method, dtype, "unused");
+  StepMetrics evaluated;
+  comm::run_threads(ranks, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, config, log);
+    const auto tokenizer = data::make_byte_tokenizer();
+    data::Dataset dataset = data::read_dataset(config.data, config.method, *tokenizer, log);
+    dataset.group.resize(static_cast<size_t>(config.train.groups_per_step));
+    const StepMetrics own = trainer.evaluate(dataset.group);
+    if (world.rank() == 0) evaluated = own;
+  });
+  const double loss = expected["method"][method][dtype == DType::kFloat64 ? "float64" : "float32"]["loss"][0];
+  EXPECT_NEAR(evaluated.values.at("eval_loss"), loss, dtype == DType::kFloat64 ? 1e-10 : 1e-5);
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, GoldenTraining,

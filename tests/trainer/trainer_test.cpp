@@ -147,7 +147,7 @@ TEST_F(TrainerTest, ALossThatIsNotFiniteStopsEveryRankWithTheSameWords) {
     });
     trainer.step(groups);
   });
-  EXPECT_NE(what.find("step 2 on rank 1"), std::string::npos) << what;
+  EXPECT_NE(what.find("step 2: the loss is nan on rank 1 in pack 0, samples"), std::string::npos) << what;
   EXPECT_NE(what.find("samples (group.index)"), std::string::npos) << what;
 }
 
@@ -160,7 +160,8 @@ TEST_F(TrainerTest, AGradientThatIsNotFiniteNamesAParameter) {
     });
     trainer.step(test::random_groups(Method::kSft, 6, 2));
   });
-  EXPECT_NE(what.find("gradient norm"), std::string::npos) << what;
+  EXPECT_NE(what.find("step 1: the gradient of "), std::string::npos) << what;
+  EXPECT_NE(what.find("the rows of every layer are finite"), std::string::npos) << what;
   EXPECT_NE(what.find(".weight"), std::string::npos) << what;
 }
 

@@ -42,6 +42,7 @@ struct LossSpec {
   std::string_view name;  ///< loss.loss_type; empty: the method has this loss only
   GroupShape group;
   Shown shown = {};
+  bool is_mean_nll = false;  ///< the loss is a mean of minus log-probs over tokens: its exp is a perplexity
   /// Of options that are checked.
   Needs (*needs)(const LossOptions& options) = [](const LossOptions&) { return Needs{}; };
   /// Checks what the loss reads and fills in what was left out; throws ConfigError naming loss.<key>.

@@ -69,6 +69,10 @@ class Transformer final : public parallel::Stage {
   /// reads their values: the place to wait for values that are still on their way (parallel::ZeroReducer::need).
   void set_use_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook);
 
+  /// Called in forward with the rows that come out of each module: 0 model.embed_tokens, 1 model.layers.0, ...,
+  /// model.norm behind the last layer of the whole model.
+  void set_output_hook(std::function<void(int64_t place, std::string_view module, const at::Tensor& rows)> hook);
+
   /// Keeps what backward_input needs, unless the model is frozen or gradients are switched off (at::NoGradGuard): then
   /// the rows returned require no gradient. Throws ShapeError when `pack` is already in flight.
   at::Tensor forward(int pack, const parallel::RowsHere& rows, const at::Tensor& input) override;

@@ -13,8 +13,9 @@ namespace fpdist::trainer {
 struct TrainOptions {
   /// Groups in one optimizer step, over all ranks.
   int64_t groups_per_step = 64;
-  int64_t max_steps = 100;
-  /// Times that the data is gone through, which takes the place of max_steps; 0: max_steps says how long the run is.
+  /// Optimizer steps; 0: num_train_epochs says how long the run is, and where that is 0 too, 100.
+  int64_t max_steps = 0;
+  /// Times that the data is gone through, 1.5 for one and a half, where max_steps is 0.
   double num_train_epochs = 0.0;
   /// Order of the data.
   uint64_t seed = 0;

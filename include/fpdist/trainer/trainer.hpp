@@ -62,34 +62,47 @@ class Trainer {
   void set_loss(loss::LossFunction loss);
   /// Called after every step of train() on every rank. It may be slow on some (comm::SlowWork).
   void set_hook(std::function<void(const StepMetrics&)> hook);
-  /// From now on step() writes into this folder, which must be there: costs.yaml whenever it has measured costs, and
-  /// trace-N.json, .planned.json and .txt of the first train.profile_steps steps. Throws ConfigError where one of them
+  /// Ahead of the first step, the same on every rank: steps of the whole run, which the learning rate follows, in the
+  /// place of train.max_steps. Throws ConfigError for less than one.
+  void set_max_steps(int64_t max_steps);
+  /// From now on step() writes into this folder, which must be there: costs.yaml whenever it has measured costs,
+  /// trace-N.json, .planned.json and .txt of the first train.profile_steps steps, and step-N.plan.json, .yaml,
+  /// .costs.yaml and .rows.jsonl of a step that updated nothing. Throws ConfigError where one of them
   /// is an input.
   void set_output_dir(std::string directory);
 
   /// Collective. One optimizer step on these groups: the same groups in the same order on every rank. `log` hears what
   /// happens on the way; without it the trainer's own does.
   /// Throws DataError naming group and field where they differ on the ranks or are no samples of this model and loss
-  /// (lengths that do not match, ids outside the vocabulary, pairs that are none), NumericsError naming step, rank and
-  /// samples when loss or gradients are not finite.
+  /// (lengths that do not match, ids outside the vocabulary, pairs that are none). Where loss or gradients are not
+  /// finite, or the gradient norm is a spike, nothing is updated: NumericsError, naming step, rank, pack, samples and
+  /// the first layer that is not finite, or with train.on_nan and train.on_spike a step that is left out
+  /// (skipped_steps).
   StepMetrics step(std::span<const data::Group> groups, LogSink& log);
   StepMetrics step(std::span<const data::Group> groups) { return step(groups, log()); }
   /// Not collective. The next step's groups are known while this one's are still to be stepped on: call it on every
   /// rank ahead of step() with those of the step after it, whose plan and tensors are then made beside that step, on
   /// threads of their own. The later step() must be given the elements of this very vector.
   void plan_ahead(std::shared_ptr<const std::vector<data::Group>> groups);
-  /// Collective, ahead of the first step. `groups` are all that will be stepped on: where every sample brings the
-  /// reference's log-probs, or where loss.precompute_ref_log_probs asks to compute them once and store them here, the
-  /// frozen model is dropped.
-  void prepare_reference(std::span<data::Group> groups, LogSink& log);
+  /// Collective. The loss and the metrics of all these groups together, forward only: the same groups in the same order
+  /// on every rank, planned and packed as steps are, train.groups_per_step at a time. TRL's names with eval_ in front
+  /// (eval_loss, eval_rewards/accuracies, ..., eval_runtime, eval_samples_per_second, eval_tokens_per_second), and
+  /// eval_perplexity of sft; without groups every name is there. `step`: steps done so far. The weights, gradients,
+  /// metrics and plans of the steps around it are what they would be without it. Throws DataError as step() does.
+  StepMetrics evaluate(std::span<const data::Group> groups);
+  /// Collective, ahead of the first step. `groups` are all that will be stepped on, `evaluated` all that will be
+  /// evaluated: where every sample brings the reference's log-probs, or where loss.precompute_ref_log_probs asks to
+  /// compute them once and store them here, the frozen model is dropped.
+  void prepare_reference(std::span<data::Group> groups, std::span<data::Group> evaluated, LogSink& log);
+  void prepare_reference(std::span<data::Group> groups, LogSink& log) { prepare_reference(groups, {}, log); }
   /// Collective over the world. For loops in which every rank makes samples of its own: all ranks' groups, in rank
   /// order, on every rank, ready for step(). Ids are given anew, 0, 1, ... in that order. A rank may give none; ranks
   /// that work on the same rollouts (tp, cp and pp ranks of one engine) give them once, not each. A rank whose samples
   /// take longer than the others wait makes them inside comm::SlowWork.
   std::vector<data::Group> gather_groups(std::span<const data::Group> own) const;
-  /// Collective. Reads the data, trains max_steps steps, writes config.resolved.yaml (from which as many ranks
-  /// repeat the run), metrics.jsonl, logs, checkpoints and final/ into output_dir; goes on from a checkpoint as
-  /// train.resume_from_checkpoint says.
+  /// Collective. Reads the data, trains max_steps steps (or num_train_epochs of the data), writes config.resolved.yaml
+  /// (from which as many ranks repeat the run), metrics.jsonl, logs, checkpoints and final/ into output_dir; goes on
+  /// from a checkpoint as train.resume_from_checkpoint says. An evaluation of an earlier process is not repeated.
   RunEnd train();
   /// Asked after every step of train(), on every rank's own thread; must not throw. Where one rank's says true, all
   /// save a checkpoint of this step, and train() returns kStopped.

@@ -13,6 +13,7 @@
 #include "src/config/check_data.hpp"
 #include "src/config/model_size.hpp"
 #include "src/config/read_data.hpp"
+#include "src/config/run_length.hpp"
 #include "src/plan/context/context_plan.hpp"
 #include "src/plan/step_tree.hpp"
 
@@ -61,13 +62,15 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   const config::Settled job = settle(wanted);
   const config::Config& config = job.config;
   Warnings log;
-  const data::Dataset dataset =
-      config::read_data(config, job.model, config::MayWrite::kNo, config::Keep::kInMemory, log);
+  const auto [dataset, eval] =
+      config::read_job_data(config, job.model, config::MayWrite::kNo, config::Keep::kInMemory, log);
   config::check_packs(dataset, job);
+  if (eval) config::check_evaluation_packs(*eval, job);
   const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
   const plan::Atomic atomic = loss::spec_of(config.method, config.loss).atomic();
   std::vector<PlanRequest> requests;
-  for (int64_t step = 0; step < std::min(wanted.steps, config.train.max_steps); ++step) {
+  const int64_t steps = std::min(wanted.steps, config::steps_of(config.train, loader.steps_per_epoch()));
+  for (int64_t step = 0; step < steps; ++step) {
     const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
     plan::StepTree tree = plan::make_step_tree(groups, config.pack.share_prefix);
     const plan::StepPlan plan = plan::make_step_plan(tree, atomic, config.parallel, job.costs, config.pack);

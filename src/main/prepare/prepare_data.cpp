@@ -13,10 +13,10 @@
 #include "fpdist/data/tokenizer.hpp"
 #include "src/config/inputs.hpp"
 #include "src/config/read_data.hpp"
+#include "src/data/rows/dump_rows.hpp"
 #include "src/data/source/cached_dataset.hpp"
 #include "src/files/files.hpp"
 #include "src/main/prepare/data_report.hpp"
-#include "src/main/prepare/dump_rows.hpp"
 #include "src/main/prepare/reading_bar.hpp"
 #include "src/main/prepare/show_rows.hpp"
 #include "src/main/program.hpp"
@@ -93,7 +93,7 @@ void write_outputs(const std::vector<Output>& outputs, const data::Dataset& data
     std::error_code made;
     if (!parent.empty()) std::filesystem::create_directories(parent, made);
     if (option == "--dump")
-      dump_rows(dataset, method, *path);
+      data::dump_rows(dataset.group, method, *path);
     else
       files::write(*path, option == "--html" ? report_html(report) : report_json(report));
     log.info(text("wrote ", *path));

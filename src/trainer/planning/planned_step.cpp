@@ -84,7 +84,7 @@ PlannedStep plan_step(StepGroups groups, const Config& config, const plan::Stage
                                       costs, config.pack);
   planned.shares_prefix = config.pack.share_prefix;
   planned.forecast = forecast_step(groups.all, planned.plan, config, costs);
-  planned.costs = costs, planned.costs_version = costs_version;
+  planned.pack = config.pack, planned.costs = costs, planned.costs_version = costs_version;
   planned.groups = std::move(groups);
   planned.seconds = seconds_since(start);
   return planned;

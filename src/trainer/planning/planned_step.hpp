@@ -43,13 +43,15 @@ struct PlannedStep {
   Digest samples;  ///< of everything in `groups`
   plan::StepPlan plan;
   bool shares_prefix = true;  ///< `plan` was made so
-  int64_t number = 0;         ///< of the step in the run, 1-based
+  int64_t number = 0;         ///< of the step in the run, 1-based; 0: it is none
+  std::string name;           ///< "step 3", for positions and messages
   bool is_first = false;      ///< of this process
   Forecast forecast;
   double seconds = 0;           ///< of the thread that planned
   double waited = 0;            ///< of the step that needed it
   double expected_seconds = 0;  ///< of its pipeline; NaN while no step has told how long a cost unit takes
-  plan::StageCosts costs;       ///< that it was planned with
+  plan::PackOptions pack;       ///< that it was planned with
+  plan::StageCosts costs;       ///< likewise
   int64_t costs_version = 0;    ///< theirs, see StepPlanner
   /// Laid out ahead and on their way to the device; null: laid out when they are asked for.
   std::shared_ptr<Packs> packs;

@@ -61,9 +61,15 @@ PlannedStep StepPlanner::take(std::span<const data::Group> groups, int64_t numbe
   PlannedStep planned = std::move(*made);
   if (planned.uploads) planned.uploads->wait();
   planned.waited = seconds_since(start);
-  planned.number = number, planned.is_first = !std::exchange(has_taken_, true);
+  planned.number = number, planned.name = text("step ", number), planned.is_first = !std::exchange(has_taken_, true);
   planned.expected_seconds = watch_.planned_seconds(planned.forecast.makespan);
   check_same(planned);
+  return planned;
+}
+
+PlannedStep StepPlanner::plan_apart(std::span<const data::Group> groups) const {
+  PlannedStep planned = plan_step({.all = groups}, job_.config, costs_, costs_version_);
+  if (hooks_.lay_out) hooks_.lay_out(planned);
   return planned;
 }
 
@@ -102,9 +108,10 @@ void StepPlanner::check_same(const PlannedStep& planned) const {
   if (differs[0].item<bool>() || differs[1].item<bool>())
     check_same_groups(
         planned.groups.all, [](size_t group) { return text("group ", group, " of the step"); }, job_.mesh.world(),
-        text("step ", planned.number, ": the ranks were given different samples"),
-        "give step() the same groups in the same order on every rank (Trainer::gather_groups brings them together)");
-  check<CommError>(!differs[2].item<bool>(), "step ", planned.number, ", rank ", job_.world.rank(),
+        text(planned.name, ": the ranks were given different samples"),
+        "give step() and evaluate() the same groups in the same order on every rank (Trainer::gather_groups brings "
+        "them together)");
+  check<CommError>(!differs[2].item<bool>(), planned.name, ", rank ", job_.world.rank(),
                    ": the ranks planned different steps from the same groups, config and files: please report this");
 }
 

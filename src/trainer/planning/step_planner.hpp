@@ -52,6 +52,11 @@ class StepPlanner {
   void learn(const PlannedStep& planned, std::span<const plan::Op> ops, std::span<const parallel::OpTime> times,
              double measured_seconds, LogSink& log);
 
+  /// Not collective, any thread: groups that are no step of the run, planned with the costs as they are now and laid
+  /// out as steps ahead are. Nothing will be learned of them.
+  PlannedStep plan_apart(std::span<const data::Group> groups) const;
+  /// Collective. DataError when the ranks' groups differ, CommError when only their plans do.
+  void check_same(const PlannedStep& planned) const;
   /// Not collective: a plan alone, with the costs as they are now.
   plan::StepPlan plan(std::span<const data::Group> groups, bool share) const;
   const plan::StageCosts& costs() const { return costs_; }
@@ -72,7 +77,6 @@ class StepPlanner {
   };
   StepGroups prepared(std::span<const data::Group> groups) const;
   std::optional<PlannedStep> take_coming(std::span<const data::Group> groups);
-  void check_same(const PlannedStep& planned) const;
   void calibrate(const std::string& why, int64_t step, LogSink& log);
 
   const Job& job_;

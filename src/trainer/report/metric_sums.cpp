@@ -54,6 +54,10 @@ void MetricSums::add(const std::string& name, Combine combine, double value, dou
   }
 }
 
+void MetricSums::add(const MetricSums& other) {
+  for (const auto& [name, sum] : other.sums_) add(name, sum.combine, sum.value, sum.weight);
+}
+
 std::map<std::string, double> MetricSums::reduce(comm::Communicator& ranks) const {
   const auto count = static_cast<int64_t>(sums_.size());
   at::Tensor added = at::zeros({2 * count}, at::kDouble), largest = at::zeros({count}, at::kDouble);

@@ -18,6 +18,8 @@ class MetricSums {
   /// Keeps the tensors as they are; fetch() reads them.
   void add(const std::map<std::string, loss::Metric>& metrics);
   void add(const std::string& name, loss::Combine combine, double value, double weight = 1.0);
+  /// What `other` has fetched.
+  void add(const MetricSums& other);
   /// All tensors given so far in one copy, with `more` (one element each) behind them, whose values it returns. Waits
   /// for the device.
   std::vector<double> fetch(comm::Device& device, const std::vector<at::Tensor>& more = {});

@@ -13,6 +13,7 @@
 #include "fpdist/plan/op.hpp"
 #include "src/parallel/pipeline/executor.hpp"
 #include "src/trainer/planning/planned_step.hpp"
+#include "src/trainer/planning/step_end.hpp"
 
 namespace fpdist::trainer {
 
@@ -29,6 +30,8 @@ struct StepRecord {
   // The same on every rank.
   std::map<std::string, double> metrics = {};  ///< of the groups and of the loss
   double grad_norm = 0, learning_rate = 0;
+  StepEnd end = StepEnd::kUpdated;
+  std::string fault = {};  ///< what is not finite, of which pack and from which layer on; "" where all is
 };
 
 /// Sums over ranks where nothing else is said.

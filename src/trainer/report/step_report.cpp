@@ -84,6 +84,11 @@ std::map<std::string, double> report_step(const StepRecord& record, const RankSu
   return values;
 }
 
+void TrafficMeter::leave_out(const std::map<std::string, comm::Traffic>& carried) {
+  for (const auto& [axis, traffic] : carried)
+    before_[axis].bytes += traffic.bytes, before_[axis].messages += traffic.messages;
+}
+
 std::map<std::string, comm::Traffic> TrafficMeter::since_last(const comm::Mesh& mesh) {
   std::map<std::string, comm::Traffic> since;
   for (const comm::Communicator* axis :

@@ -29,6 +29,8 @@ std::map<std::string, double> report_step(const StepRecord& record, const RankSu
 class TrafficMeter {
  public:
   std::map<std::string, comm::Traffic> since_last(const comm::Mesh& mesh);
+  /// What another meter says was `carried` since this one was last asked is not counted.
+  void leave_out(const std::map<std::string, comm::Traffic>& carried);
 
  private:
   std::map<std::string, comm::Traffic> before_;  // by axis

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 // Whole files are written as NAME.tmp or NAME.1.tmp first.
 const char kFiles[] =
-    R"((config\.resolved\.yaml|metrics\.jsonl|metrics\.prom|costs\.yaml|trace-\d+(\.planned\.json|\.json|\.txt))((\.\d+)?\.tmp)?)";
+    R"((config\.resolved\.yaml|metrics\.jsonl|metrics\.prom|costs\.yaml|trace-\d+(\.planned\.json|\.json|\.txt)|step-\d+(\.rows\.jsonl|\.costs\.yaml|\.yaml|\.plan\.json))((\.\d+)?\.tmp)?)";
 const char kLogs[] = R"((rank_\d+(\.log|\.flight\.json)|skipped_rows\.txt)((\.\d+)?\.tmp)?)";
 const char kEvents[] = R"(events\.out\.tfevents\.\d+\.fpdist)";
 const char kStates[] = R"((manifest\.json|state\.json|shard-\d+-of-\d+\.safetensors)((\.\d+)?\.tmp)?)";

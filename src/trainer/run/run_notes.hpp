@@ -21,8 +21,7 @@ struct DataMark {
 struct RunNotes {
   DataMark data;
   double tokens_logical = 0, tokens_computed = 0;  ///< of all steps so far
-  /// JSON objects of those who look after a run: evaluation, what was left out.
-  std::string evaluation = "{}", skipped = "{}";
+  std::string evaluation = "{}";                   ///< to_json of the best evaluation
 
   /// One more step.
   void add(const StepMetrics& metrics);

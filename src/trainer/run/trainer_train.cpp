@@ -16,10 +16,12 @@
 #include "fpdist/trainer/trainer.hpp"
 #include "src/config/check_data.hpp"
 #include "src/config/read_data.hpp"
+#include "src/config/run_length.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/words.hpp"
 #include "src/trainer/agreement/same_groups.hpp"
 #include "src/trainer/run/checkpoints.hpp"
+#include "src/trainer/run/evaluation.hpp"
 #include "src/trainer/run/output_dir.hpp"
 #include "src/trainer/run/resume.hpp"
 #include "src/trainer/run/run_files.hpp"
@@ -37,18 +39,10 @@ class RunData {
  public:
   /// Collective. Throws DataError where the ranks have read different data, ConfigError where they do not fit.
   RunData(const config::Settled& job, comm::Communicator& world, LogSink& log)
-      : dataset_(config::read_data(
-            job.config, job.model, config::MayWrite::kYes,
-            job.config.loss.precompute_ref_log_probs ? config::Keep::kInMemory : config::Keep::kMapped, log)),
-        loader_(data::make_loader(dataset_, job.config.data, job.config.train.groups_per_step, job.config.train.seed)) {
-    check_same_dataset(dataset_, world);
-    check_same_order(loader_, world);
-    config::check_packs(dataset_, job);
-    mark_ = {.groups = size(),
-             .samples = to_string(digest_of(dataset_)),
-             .order = to_string(digest_of(loader_)),
-             .settings = settings_of(job.config, "data.")};
-  }
+      : RunData(config::read_job_data(
+                    job.config, job.model, config::MayWrite::kYes,
+                    job.config.loss.precompute_ref_log_probs ? config::Keep::kInMemory : config::Keep::kMapped, log),
+                job, world) {}
   int64_t size() const { return dataset_.size(); }
   const std::vector<std::string>& skipped() const { return dataset_.skipped; }
   /// What a step shares, and would share batched otherwise.
@@ -68,16 +62,39 @@ class RunData {
     return std::make_shared<const std::vector<data::Group>>(data::pick_groups(dataset_, loader_.step(index)));
   }
   void prepare_reference(Trainer& trainer, LogSink& log) {
-    if (!dataset_.source) return trainer.prepare_reference(dataset_.group, log);
+    if (!dataset_.source) return trainer.prepare_reference(dataset_.group, evaluated_, log);
     std::vector<data::Group> first{dataset_.get(0)};  // whether data bring log-probs every group says
-    trainer.prepare_reference(first, log);
+    trainer.prepare_reference(first, evaluated_, log);
   }
+  /// What is evaluated on; to be asked for once.
+  std::vector<data::Group> take_evaluated() { return std::move(evaluated_); }
 
  private:
+  RunData(config::JobData data, const config::Settled& job, comm::Communicator& world)
+      : dataset_(std::move(data.train)),
+        loader_(data::make_loader(dataset_, job.config.data, job.config.train.groups_per_step, job.config.train.seed)) {
+    check_same_dataset(dataset_, world);
+    check_same_order(loader_, world);
+    config::check_packs(dataset_, job);
+    mark_ = {.groups = size(),
+             .samples = to_string(digest_of(dataset_)),
+             .order = to_string(digest_of(loader_)),
+             .settings = settings_of(job.config, "data.")};
+    if (data.eval) read_evaluated(*data.eval, job, world);
+  }
+  void read_evaluated(const data::Dataset& dataset, const config::Settled& job, comm::Communicator& world) {
+    config::check_evaluation_packs(dataset, job);
+    for (int64_t id = 0; id < dataset.size(); ++id) evaluated_.push_back(dataset.get(id));
+    check_same_groups(
+        evaluated_, [&](size_t group) { return dataset.where(group); }, world,
+        "the ranks have read different data to evaluate on",
+        "copy the same files of data.path and data.eval_path to every node");
+  }
   static constexpr int64_t kMostCompared = 100'000;  ///< groups that are sorted by prefix for the sake of a line
   data::Dataset dataset_;
   data::Loader loader_;
   DataMark mark_;
+  std::vector<data::Group> evaluated_;
 };
 
 /// What a run says and writes beside its weights.
@@ -106,6 +123,10 @@ class RunRecord {
     if (metrics.step != options_.max_steps && metrics.step % options_.logging_steps != 0) return;
     const double a_step = seconds_since(start_) / static_cast<double>(metrics.step - first_);
     log_.progress(progress_line(metrics, options_.max_steps, a_step, shown_));
+    if (reporters_) reporters_->report(metrics);
+  }
+  void after_evaluation(const StepMetrics& metrics) {
+    log_.info(evaluation_line(metrics, shown_));
     if (reporters_) reporters_->report(metrics);
   }
   /// Behind the last one.
@@ -171,6 +192,25 @@ RunNotes begin_at(Trainer& trainer, const DataMark& data, const ResumePoint& fro
   return notes;
 }
 
+/// Collective, after each step: what its evaluation decides; nothing where there is none.
+BestSoFar::Verdict evaluate_if_due(RunEvaluation& evaluation, RunRecord& record, RunNotes& notes, int64_t step,
+                                   bool is_last) {
+  if (!evaluation.is_due(step, is_last)) return {};
+  const EvaluationRow row = evaluation.run();
+  record.after_evaluation(row.metrics);
+  notes.evaluation = to_json(evaluation.best().state());
+  return row.verdict;
+}
+
+/// Collective, behind the last step: the weights of the best evaluation.
+void load_best(Trainer& trainer, const BestSoFar& best, const RunCheckpoints& checkpoints, LogSink& log) {
+  const BestEvaluation& state = best.state();
+  if (state.step == 0) return;
+  if (state.step != trainer.steps_done()) trainer.load_state(checkpoints.folder(state.step), log);
+  log.info(
+      text("the weights are those of step ", state.step, ", the best evaluation: ", best.metric(), " ", state.metric));
+}
+
 RunEnd stop_here(RunRecord& record, const std::string& checkpoint) {
   record.end();
   record.log().info(text("asked to stop: ", checkpoint, " is saved; the same command with ",
@@ -197,22 +237,32 @@ RunEnd run(Trainer& trainer, RunData& data, const RunHooks& hooks, const ResumeP
   }
   data.prepare_reference(trainer, record.log());
   RunNotes notes = begin_at(trainer, data.mark(), from, record.log());
+  RunEvaluation evaluation(trainer, data.take_evaluated(),
+                           parse_best_evaluation(notes.evaluation, from.directory + "/state.json"));
   RunCheckpoints checkpoints(trainer, {.steps = steps, .steps_per_epoch = data.steps_per_epoch()}, record.log());
+  const bool keeps_best = trainer.settled().config.train.load_best_model_at_end;
+  if (keeps_best) checkpoints.keep(evaluation.best().state().step);
   record.begin();
   auto next = data.step(trainer.steps_done());
-  for (int64_t index = trainer.steps_done(); index < steps; ++index) {
+  for (int64_t index = trainer.steps_done(); index < steps && !evaluation.best().is_over(); ++index) {
     const auto groups = std::move(next);
     if (index + 1 < steps) trainer.plan_ahead(next = data.step(index + 1));
     StepMetrics metrics = trainer.step(*groups, record.log());
     metrics.values["epoch"] = static_cast<double>(metrics.step) / static_cast<double>(data.steps_per_epoch());
     notes.add(metrics);
     record.after_step(metrics);
-    const bool stops = is_stopped(hooks, trainer.world().communicator()) && index + 1 < steps;
-    checkpoints.after_step(metrics.step, stops, [&] { return to_json(notes); });
+    const BestSoFar::Verdict verdict = evaluate_if_due(evaluation, record, notes, metrics.step, index + 1 == steps);
+    const bool is_kept = verdict.is_best && keeps_best;  // saved, whatever save_steps says
+    if (is_kept) checkpoints.keep(metrics.step);
+    const bool is_last = index + 1 == steps || verdict.stop;
+    const bool stops = is_stopped(hooks, trainer.world().communicator()) && !is_last;
+    checkpoints.after_step(metrics.step, stops || is_kept, [&] { return to_json(notes); });
     if (stops) return stop_here(record, checkpoints.folder(metrics.step));
+    if (is_last) break;
   }
   checkpoints.finish();
   record.end();
+  if (keeps_best) load_best(trainer, evaluation.best(), checkpoints, record.log());
   end_run(trainer, notes, record.log());
   return RunEnd::kDone;
 }
@@ -228,6 +278,7 @@ RunEnd Trainer::train() {
     const comm::SlowWork slow(world().communicator(), "reading the data");
     return RunData(job, world().communicator(), first);
   }();
+  set_max_steps(config::steps_of(job.config.train, data.steps_per_epoch()));
   const InputAt inputs = [&](const std::string& path) { return input_at(path); };
   const auto lock = lock_output_dir(job.config.train, inputs, world().communicator(), first);
   const ResumePoint from = find_resume_point(*this);

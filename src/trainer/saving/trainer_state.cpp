@@ -39,6 +39,7 @@ std::string to_json(const TrainerState& state) {
                   {"libraries", state.libraries},
                   {"settings", state.settings},
                   {"planner", planner_json(state.planner)},
+                  {"left_out", {{"steps", state.guard.skipped}, {"recent_norms", state.guard.recent_norms}}},
                   {"seen_tokens", state.seen_tokens},
                   {"notes", Json::parse(state.notes)}};
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -51,15 +52,17 @@ TrainerState parse_trainer_state(const std::string& text_of_state, const std::st
     check<ModelFileError>(format <= kFormat, where, ": format ", format, " is newer than this program's, ", kFormat,
                           ": go on with the program that saved it");
     const nlohmann::json& mesh = json.at("mesh");
-    return {.step = json.at("step"),
-            .updates = json.at("updates"),
-            .tokens_seen = json.at("tokens_seen"),
-            .mesh = {.dp = mesh.at("dp"), .pp = mesh.at("pp"), .cp = mesh.at("cp"), .tp = mesh.at("tp")},
-            .libraries = json.at("libraries"),
-            .settings = json.at("settings"),
-            .planner = parse_planner(json.at("planner")),
-            .seen_tokens = json.at("seen_tokens"),
-            .notes = json.at("notes").dump()};
+    return {
+        .step = json.at("step"),
+        .updates = json.at("updates"),
+        .tokens_seen = json.at("tokens_seen"),
+        .mesh = {.dp = mesh.at("dp"), .pp = mesh.at("pp"), .cp = mesh.at("cp"), .tp = mesh.at("tp")},
+        .libraries = json.at("libraries"),
+        .settings = json.at("settings"),
+        .planner = parse_planner(json.at("planner")),
+        .guard = {.recent_norms = json.at("left_out").at("recent_norms"), .skipped = json.at("left_out").at("steps")},
+        .seen_tokens = json.at("seen_tokens"),
+        .notes = json.at("notes").dump()};
   } catch (const nlohmann::json::exception& error) {
     throw ModelFileError(text(where, ": ", error.what()));
   }

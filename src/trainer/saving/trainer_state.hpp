@@ -8,6 +8,7 @@
 #include "fpdist/core/mesh_shape.hpp"
 #include "src/trainer/planning/step_planner.hpp"
 #include "src/trainer/saving/settings.hpp"
+#include "src/trainer/step/step_guard.hpp"
 
 namespace fpdist::trainer {
 
@@ -19,6 +20,7 @@ struct TrainerState {
   std::map<std::string, std::string> libraries;
   Settings settings;  ///< but those of the data
   PlannerState planner;
+  GuardState guard;
   std::string seen_tokens;   ///< SeenTokens::to_text; "": no scores
   std::string notes = "{}";  ///< the caller's own, a JSON object
 };

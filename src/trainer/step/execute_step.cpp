@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 
 #include "src/parallel/pipeline/executor.hpp"
+#include "src/trainer/step/find_fault.hpp"
 #include "src/trainer/step/out_of_memory.hpp"
 #include "src/trainer/step/pack_run.hpp"
 
@@ -25,7 +26,9 @@ StepRecord execute_step(const StepParts& parts, const PlannedStep& planned) {
   record.exchange_seconds = run.exchange_seconds();
   record.metrics = planned.groups.metrics;
   record.metrics.merge(run.results().metrics.reduce(job.mesh.world()));
-  record.grad_norm = run.grad_norm(), record.learning_rate = run.learning_rate();
+  record.grad_norm = run.results().grad_norm, record.learning_rate = run.learning_rate();
+  record.end = run.results().end;
+  if (record.end == StepEnd::kNotFinite) record.fault = describe_fault(parts, planned, run.results());
   if (!job.device->where().is_cpu()) record.memory = job.device->memory();
   return record;
 }

@@ -9,6 +9,7 @@ Objective::Objective(const Config& config)
     : options_(config.loss),
       needs_(loss::needs_of(config.method, config.loss)),
       shape_(loss::spec_of(config.method, config.loss).group),
+      is_mean_nll_(loss::spec_of(config.method, config.loss).is_mean_nll),
       loss_(loss::make_loss(config.method, config.loss)) {}
 
 StepGroups Objective::prepare(std::span<const data::Group> groups) const {

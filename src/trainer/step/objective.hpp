@@ -18,9 +18,13 @@ class Objective {
   /// Throws ConfigError naming loss.<key>.
   explicit Objective(const Config& config);
   /// Another loss in the method's place: it gets what the method's would.
-  void set_loss(loss::LossFunction loss) { loss_ = std::move(loss), shape_ = loss::GroupShape::kAny; }
+  void set_loss(loss::LossFunction loss) {
+    loss_ = std::move(loss), shape_ = loss::GroupShape::kAny, is_mean_nll_ = false;
+  }
   /// What the loss makes of a group: one of the caller's own takes any.
   loss::GroupShape shape() const { return shape_; }
+
+  bool is_mean_nll() const { return is_mean_nll_; }  ///< loss::LossSpec's; of a caller's own loss nothing is known
 
   const loss::Needs& needs() const { return needs_; }
   loss::LossOutput operator()(const loss::Edges& edges, const plan::StepTotals& totals) const {
@@ -35,6 +39,7 @@ class Objective {
   loss::LossOptions options_;
   loss::Needs needs_;
   loss::GroupShape shape_;
+  bool is_mean_nll_;
   loss::LossFunction loss_;
 };
 

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
 
 namespace fpdist::trainer {
@@ -30,7 +31,9 @@ void PackLosses::forward(const plan::Op& op, const Pack& pack, const at::Tensor&
   AtLoss& at = at_loss_[op.pack];
   at.slice.push_back(scores_samples() ? score_head(head, hidden)
                                       : language_head(head, hidden, reference_hidden, is_next));
-  if (at.slice.size() == pack.tensors.slice.size()) take_loss(pack, reference_hidden.defined(), at);
+  if (at.slice.size() < pack.tensors.slice.size()) return;
+  take_loss(op, pack, reference_hidden.defined(), at);
+  if (!at::GradMode::is_enabled()) at_loss_.erase(op.pack);
 }
 
 PackLosses::Slice PackLosses::score_head(const parallel::HeadRows& head, const at::Tensor& hidden) const {
@@ -86,7 +89,7 @@ at::Tensor PackLosses::gather_scores(const Pack& pack, const at::Tensor& own, bo
   return scores.logp;
 }
 
-void PackLosses::take_loss(const Pack& pack, bool has_reference, AtLoss& at) {
+void PackLosses::take_loss(const plan::Op& op, const Pack& pack, bool has_reference, AtLoss& at) {
   std::vector<at::Tensor> sent;
   for (const Slice& slice : at.slice) sent.push_back(slice.sent);
   const at::Tensor own = at::cat(sent);
@@ -95,7 +98,7 @@ void PackLosses::take_loss(const Pack& pack, bool has_reference, AtLoss& at) {
   const loss::LossOutput output = parts_.objective(edges, totals_);
   at.loss = output.loss;
   results_.loss.push_back(output.loss.detach());
-  results_.samples.push_back(pack.samples());
+  results_.packs.push_back(text("pack ", op.pack, ", samples (group.index) ", pack.samples()));
   const Coordinates& rank = parts_.job.mesh.at();
   if (rank.cp != 0 || rank.tp != 0) return;  // every rank of a pack has the same loss
   results_.metrics.add(output.metrics);

@@ -22,7 +22,8 @@ class PackLosses {
   PackLosses(const StepParts& parts, const plan::StepTotals& totals, StepResults& results);
 
   /// Hidden rows of the slice op.slice, the policy's and, where it runs beside, the reference's. With the pack's last
-  /// slice the loss is taken. `is_next`: the slice's backward is this rank's next op. Collective over tp and cp.
+  /// slice the loss is taken. `is_next`: the slice's backward is this rank's next op. Where gradients are switched off
+  /// (at::NoGradGuard) there will be none, and nothing is kept for it. Collective over tp and cp.
   void forward(const plan::Op& op, const Pack& pack, const at::Tensor& hidden, const at::Tensor& reference_hidden,
                bool is_next);
   /// The loss's gradient of the slice's hidden rows, zeros where no edge of the pack depends on them; the head's
@@ -46,7 +47,7 @@ class PackLosses {
   /// `own`: this rank's share, slice after slice; what it is the leaf of goes into `edges`.
   at::Tensor gather_samples(const Pack& pack, const at::Tensor& own, loss::Edges& edges) const;
   at::Tensor gather_scores(const Pack& pack, const at::Tensor& own, bool has_reference, loss::Edges& edges) const;
-  void take_loss(const Pack& pack, bool has_reference, AtLoss& at);
+  void take_loss(const plan::Op& op, const Pack& pack, bool has_reference, AtLoss& at);
   /// The pack's first backward: the loss's gradient for every slice.
   void split_gradient(const Pack& pack, AtLoss& at) const;
 

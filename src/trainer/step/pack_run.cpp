@@ -6,12 +6,12 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/schedule.hpp"
 #include "src/core/index.hpp"
-#include "src/optim/schedule.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
 std::vector<plan::Op> ops_until(RunUntil until, const plan::StepPlan& plan, const Coordinates& at) {
+  if (until == RunUntil::kLosses) return plan::forward_ops(plan.pipeline(at.dp))[index(at.pp)];
   std::vector<plan::Op> ops = ops_of(plan, at);
   if (until == RunUntil::kGradients)
     std::erase_if(ops, [](const plan::Op& op) { return op.kind == plan::OpKind::kOptimizerStep; });
@@ -23,15 +23,14 @@ std::vector<plan::Op> ops_until(RunUntil until, const plan::StepPlan& plan, cons
 PackRun::PackRun(const StepParts& parts, const PlannedStep& planned, RunUntil until)
     : parts_(parts),
       planned_(planned),
+      until_(until),
       ops_(ops_until(until, planned.plan, parts.job.mesh.at())),
-      learning_rate_(
-          optim::learning_rate(parts.job.config.optim, planned.number - 1, parts.job.config.train.max_steps)),
       packs_(planned.packs
                  ? planned.packs
                  : std::make_shared<Packs>(parts.job, planned.groups.all, planned.plan, planned.shares_prefix)),
       losses_(parts, planned.plan.totals, results_) {
   if (planned.is_first) first_step_.emplace(parts.job.mesh.world(), "in its first step");
-  parts_.weights.begin_step();
+  if (until != RunUntil::kLosses) parts_.weights.begin_step();
   for (const auto& run : parts_.weights.runs()) {
     run->set_use_hook([this](std::span<const ops::ParameterPtr> used) {
       if (const auto waited = parts_.weights.before_use(used)) weight_waits_.emplace_back(at_, *waited);
@@ -48,7 +47,7 @@ PackRun::~PackRun() {
 
 void PackRun::before(size_t i) {
   at_ = i;
-  position_ = text("step ", planned_.number, ", op ", i + 1, " of ", ops_.size(), ": ", plan::to_string(ops_[i]));
+  position_ = text(planned_.name, ", op ", i + 1, " of ", ops_.size(), ": ", plan::to_string(ops_[i]));
   parts_.job.world.set_position(position_);
 }
 
@@ -62,6 +61,7 @@ at::Tensor PackRun::buffer(const plan::Op& op, bool gradient) {
 }
 
 at::Tensor PackRun::forward(const plan::Op& op, const at::Tensor& input) {
+  const at::AutoGradMode with_graph(until_ != RunUntil::kLosses);
   const Pack& pack = packs_->at(op.pack);
   const parallel::RowsHere& rows = pack.tensors.slice[index(op.slice)].rows;
   at::Tensor policy_input = input, reference_hidden;
@@ -98,12 +98,13 @@ void PackRun::backward_weight(const plan::Op& op) { policy(op).backward_weight(o
 void PackRun::reduce_gradients(const plan::Op& op) { parts_.weights.complete(policy(op).parameters()); }
 
 void PackRun::optimizer_step() {
-  results_.updated = parts_.weights.update({.learning_rate = learning_rate_, .losses = results_.loss});
+  results_.updated =
+      parts_.weights.update({.factor = factor(), .losses = results_.loss, .most_norm = parts_.guard->most_norm()});
 }
 
 void PackRun::queued() {
   first_step_.reset();  // a wait for the device may be one for other ranks
-  grad_norm_ = read_results(results_, parts_.weights, parts_.job, planned_.number);
+  read_results(results_, *parts_.job.device);
 }
 
 void PackRun::finished(std::span<const double> seconds) {

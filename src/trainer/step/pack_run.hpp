@@ -19,12 +19,12 @@
 
 namespace fpdist::trainer {
 
-/// How far a run goes.
-enum class RunUntil { kUpdate, kGradients };
+/// How far a run goes: kLosses has no backward and leaves gradients as they are.
+enum class RunUntil { kUpdate, kGradients, kLosses };
 
 class PackRun final : public parallel::StepWork {
  public:
-  /// A step's gradients begin anew. `planned` and what `parts` names must outlive it.
+  /// A step's gradients begin anew, unless there will be none. `planned` and what `parts` names must outlive it.
   PackRun(const StepParts& parts, const PlannedStep& planned, RunUntil until = RunUntil::kUpdate);
   ~PackRun() override;
   PackRun(const PackRun&) = delete;
@@ -48,8 +48,7 @@ class PackRun final : public parallel::StepWork {
 
   /// The packs' sums; metrics are there once the list is done.
   const StepResults& results() const { return results_; }
-  double grad_norm() const { return grad_norm_; }
-  double learning_rate() const { return learning_rate_; }
+  double learning_rate() const { return parts_.job.config.optim.learning_rate * factor(); }
   /// An op that waited for weights on their way, and how long: part of its time, but none of its work.
   struct WaitedOp {
     size_t op = 0;
@@ -64,20 +63,22 @@ class PackRun final : public parallel::StepWork {
   bool rides(const Pack& pack) const { return parts_.reference.is_there() && pack.lacks_reference; }
   /// The rank's next op is the backward of the forward under way: what that keeps is soon used up.
   bool is_backward_next() const;
+  /// Of the peak learning rates.
+  double factor() const { return parts_.schedule->factor(planned_.number - 1); }
   model::Transformer& policy(const plan::Op& op) const { return *parts_.weights.runs()[static_cast<size_t>(op.run)]; }
 
   StepParts parts_;
   const PlannedStep& planned_;
+  RunUntil until_;
   std::optional<comm::SlowWork> first_step_;  // kernels are loaded, buffers made: until all is queued
   std::vector<plan::Op> ops_;
-  double learning_rate_;
   std::shared_ptr<Packs> packs_;
   StepResults results_;
   PackLosses losses_;
   size_t at_ = 0;  // the op under way
   std::string position_;
   std::vector<std::pair<size_t, Exchanged>> weight_waits_;  // by op
-  double grad_norm_ = 0, exchange_seconds_ = 0;
+  double exchange_seconds_ = 0;
   std::vector<WaitedOp> waits_;
 };
 

@@ -8,25 +8,6 @@
 #include "src/comm/broadcast_text.hpp"
 
 namespace fpdist::trainer {
-namespace {
-
-/// "" where all losses are finite.
-std::string bad_loss(const StepResults& results, const std::vector<double>& losses, const Job& job, int64_t step) {
-  for (size_t i = 0; i < results.loss.size(); ++i)
-    if (!std::isfinite(losses[i]))
-      return text("the loss is ", losses[i], " at step ", step, " on rank ", job.world.rank(),
-                  " in the pack of samples (group.index) ", results.samples[i]);
-  return "";
-}
-
-/// The first parameter whose gradient here is not finite; "" where all are.
-std::string bad_parameter(const Weights& weights) {
-  for (const GradientPart& part : weights.gradients())
-    if (!part.value.isfinite().all().item<bool>()) return weights.all()[part.parameter]->name;
-  return "";
-}
-
-}  // namespace
 
 void throw_together(const std::string& own, comm::Communicator& world) {
   at::Tensor speaker = at::full({1}, own.empty() ? -1 : world.rank(), at::kLong);
@@ -36,21 +17,25 @@ void throw_together(const std::string& own, comm::Communicator& world) {
   throw NumericsError(comm::broadcast_text(own, root, world));
 }
 
-double read_results(StepResults& results, const Weights& weights, const Job& job, int64_t step) {
+void read_results(StepResults& results, comm::Device& device) {
   std::vector<at::Tensor> numbers = results.loss;
-  if (results.updated) numbers.push_back(results.updated->stopped), numbers.push_back(results.updated->grad_norm);
-  const std::vector<double> read = results.metrics.fetch(*job.device, numbers);
-  const size_t losses = results.loss.size();
-  if (results.updated && read[losses] == 0) return read.back();
-  throw_together(bad_loss(results, read, job, step), job.mesh.world());
-  if (!results.updated) return 0;
-  const auto message = [&](const std::string& where) {
-    return text("the gradient norm is ", read.back(), " at step ", step, ", first in ", where,
-                ": lower optim.learning_rate, or look at the step's samples");
-  };
-  const std::string name = bad_parameter(weights);
-  throw_together(name.empty() ? "" : message(name), job.mesh.world());
-  throw NumericsError(message("an overflowing sum of squares"));
+  if (results.updated)
+    for (const at::Tensor& number : {results.updated->stopped, results.updated->not_finite, results.updated->grad_norm})
+      numbers.push_back(number);
+  const std::vector<double> read = results.metrics.fetch(device, numbers);
+  const auto rest = read.begin() + static_cast<std::ptrdiff_t>(results.loss.size());
+  results.losses.assign(read.begin(), rest);
+  if (!results.updated) return;
+  results.grad_norm = rest[2];
+  results.end = rest[0] == 0 ? StepEnd::kUpdated : rest[1] == 0 ? StepEnd::kSpike : StepEnd::kNotFinite;
+}
+
+std::string bad_loss(const StepResults& results, const Job& job) {
+  for (size_t i = 0; i < results.losses.size(); ++i)
+    if (!std::isfinite(results.losses[i]))
+      return text("the loss is ", std::isnan(results.losses[i]) ? "nan" : text(results.losses[i]), " on rank ",
+                  job.world.rank(), " in ", results.packs[i]);
+  return "";
 }
 
 }  // namespace fpdist::trainer

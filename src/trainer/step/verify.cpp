@@ -74,13 +74,15 @@ Measured measure(const StepParts& parts, const StepPlanner& planner, const Plann
   PlannedStep step;
   step.groups.all = planned.groups.all;
   step.plan = planner.plan(step.groups.all, share);
-  step.shares_prefix = share, step.number = planned.number;
+  step.shares_prefix = share, step.number = planned.number, step.name = planned.name;
   Objective objective = parts.objective;
   objective.set_loss(with_size(parts.objective));
   PackRun run({.job = parts.job, .weights = parts.weights, .objective = objective, .reference = parts.reference}, step,
               RunUntil::kGradients);
   parallel::execute(run.ops(), static_cast<int>(parts.weights.runs().size()), run,
                     {mesh.pp(), mesh.pp_gradient(), *parts.job.device}, [&](size_t i) { run.before(i); });
+  const std::string bad = bad_loss(run.results(), parts.job);
+  throw_together(bad.empty() ? "" : text(step.name, ": ", bad), mesh.world());
   parts.weights.sum_gradients();
   const auto sums = run.results().metrics.reduce(mesh.world());
   Measured measured{sums.at("loss"), sums.at(kSize), parts.weights.gradients()};

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "src/optim/clip.hpp"
+#include "src/optim/peak_rates.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::trainer {
@@ -18,9 +19,17 @@ std::unique_ptr<comm::Communicator> split_kv_replicas(const Job& job) {
 
 std::vector<optim::AdamW> make_optimizers(ops::FlatParameters& flat, const parallel::ZeroReducer& reducer,
                                           const optim::OptimOptions& options) {
+  const optim::PeakRates rates(options);
+  std::vector<std::vector<optim::PeakSpan>> peaks(reducer.pieces().size());
+  for (const parallel::PieceOfParameter& part : reducer.parts())
+    peaks[part.piece].push_back({.end = part.range.end - reducer.pieces()[part.piece].begin,
+                                 .learning_rate = rates.of(flat.parameters()[part.parameter]->name)});
   std::vector<optim::AdamW> all;
-  for (const parallel::FlatRange& piece : reducer.pieces())
-    all.emplace_back(flat.value().narrow(0, piece.begin, piece.size()), piece.begin, flat.decayed_size(), options);
+  for (size_t i = 0; i < peaks.size(); ++i) {
+    const parallel::FlatRange& piece = reducer.pieces()[i];
+    all.emplace_back(flat.value().narrow(0, piece.begin, piece.size()), piece.begin, flat.decayed_size(), options,
+                     peaks[i]);
+  }
   return all;
 }
 
@@ -114,20 +123,27 @@ Updated Weights::update(const UpdateRequest& request) {
   for (const GradientPart& part : gradients())
     if (all()[part.parameter]->sharding.counted) counted.push_back(part.value);
   updated.grad_norm = optim::global_norm(counted, mesh.world(), device.where());
-  updated.stopped = updated.grad_norm.isfinite().logical_not().to(at::kFloat).reshape({1});
-  for (const at::Tensor& loss : request.losses) updated.stopped.logical_or_(loss.isfinite().logical_not());
-  mesh.world().all_reduce(updated.stopped, comm::ReduceOp::kMax);
-  const at::Tensor coefficient = optim::clip_coefficient(updated.grad_norm, job_.config.optim.max_grad_norm);
+  updated.not_finite = updated.grad_norm.isfinite().logical_not().to(at::kFloat).reshape({1});
+  for (const at::Tensor& loss : request.losses) updated.not_finite.logical_or_(loss.isfinite().logical_not());
+  mesh.world().all_reduce(updated.not_finite, comm::ReduceOp::kMax);
+  updated.stopped = updated.not_finite.logical_or(updated.grad_norm.gt(request.most_norm)).to(at::kFloat);
+  // Where nothing is updated the gradients stay what they are: which of them is not finite is still to be seen.
+  const at::Tensor coefficient = optim::clip_coefficient(updated.grad_norm, job_.config.optim.max_grad_norm)
+                                     .masked_fill(updated.stopped.squeeze(0).gt(0), 1.0);
   const std::vector<at::Tensor> pieces = reducer_.gradients();
   for (const size_t i : reducer_.order_of_use()) {  // a piece travels while the next one is updated
     at::Tensor gradient = pieces[i];
-    optimizer_[i].step(gradient.mul_(coefficient), request.learning_rate, updated.stopped);
+    optimizer_[i].step(gradient.mul_(coefficient), request.factor, updated.stopped);
     if (mesh.dp_cp().size() == 1) continue;
     const size_t begin = device.mark();
     reducer_.start_gather(i);
     updated.exchanges.push_back({.begin = begin, .end = device.mark()});
   }
   return updated;
+}
+
+void Weights::take_back() {
+  for (optim::AdamW& optimizer : optimizer_) optimizer.take_back();
 }
 
 void Weights::gather_masters() {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -28,14 +29,18 @@ struct Exchanged {
 };
 
 struct UpdateRequest {
-  double learning_rate = 0;
+  double factor = 1;  ///< of the peak learning rates
   /// 0-dim, on the device. One that is not finite, of any rank, and nothing is updated.
   std::span<const at::Tensor> losses = {};
+  /// A larger norm, and nothing is updated.
+  double most_norm = std::numeric_limits<double>::infinity();
 };
 
 struct Updated {
   at::Tensor grad_norm;  ///< 0-dim float64 on the device, not clipped
-  at::Tensor stopped;    ///< [1] float32 on the device, on every rank the same: 1 where nothing was updated
+  /// [1] float32 on the device, on every rank the same: 1 where nothing was updated, and where a loss or the norm is
+  /// the reason.
+  at::Tensor stopped, not_finite;
   /// What was sent: the rest of the gradients' sums, and the new weights as far as they do not travel beside it.
   std::vector<Exchanged> exchanges;
 };
@@ -86,6 +91,9 @@ class Weights {
   /// sum_gradients(), then clipped gradients into the masters and new values on their way to all ranks; everything is
   /// queued, nothing is waited for. Collective over the world.
   Updated update(const UpdateRequest& request);
+
+  /// The last update changed nothing (Updated::stopped): it does not count. Not collective.
+  void take_back();
 
   /// All below read settled values: nothing travels any more.
   void settle() { reducer_.settle(); }

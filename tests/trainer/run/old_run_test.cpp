@@ -99,13 +99,29 @@ TEST_F(OldRun, WhatIsNoFileOfARunStays) {
                                           "trace-1.json.gz",
                                           "trace-one.json"};
   for (const std::string& name : users) spill(name);
-  for (const char* name :
-       {"checkpoint-1/model-00001-of-00002.safetensors", "checkpoint-1/config.json", "checkpoint-12/tokenizer.json",
-        "checkpoint-12.tmp/model.safetensors.tmp", "final/config.json", "final.tmp/config.json", "metrics.jsonl",
-        "config.resolved.yaml.tmp", "metrics.jsonl.2.tmp", "metrics.prom", "metrics.prom.tmp",
-        "tensorboard/events.out.tfevents.1795675123.fpdist", "final.1.tmp/config.json", "logs/rank_12.flight.json",
-        "checkpoint-3/manifest.json", "checkpoint-3/state.json", "checkpoint-3/shard-00001-of-00008.safetensors",
-        "checkpoint-4.tmp/shard-00002-of-00002.safetensors.tmp", "trace-10.planned.json"})
+  for (const char* name : {"checkpoint-1/model-00001-of-00002.safetensors",
+                           "checkpoint-1/config.json",
+                           "checkpoint-12/tokenizer.json",
+                           "checkpoint-12.tmp/model.safetensors.tmp",
+                           "final/config.json",
+                           "final.tmp/config.json",
+                           "metrics.jsonl",
+                           "config.resolved.yaml.tmp",
+                           "metrics.jsonl.2.tmp",
+                           "metrics.prom",
+                           "metrics.prom.tmp",
+                           "tensorboard/events.out.tfevents.1795675123.fpdist",
+                           "final.1.tmp/config.json",
+                           "logs/rank_12.flight.json",
+                           "checkpoint-3/manifest.json",
+                           "checkpoint-3/state.json",
+                           "checkpoint-3/shard-00001-of-00008.safetensors",
+                           "checkpoint-4.tmp/shard-00002-of-00002.safetensors.tmp",
+                           "trace-10.planned.json",
+                           "step-3.plan.json",
+                           "step-3.yaml",
+                           "step-3.costs.yaml",
+                           "step-3.rows.jsonl"})
     spill(name);
   remove_old_run(config_.train.output_dir, keeps_nothing);
   EXPECT_EQ(left(), users);

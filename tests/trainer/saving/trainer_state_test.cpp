@@ -25,6 +25,7 @@ TrainerState some_state() {
           .libraries = library_versions(),
           .settings = settings_of(Config()),
           .planner = {.costs = "per_row: 7\n", .costs_version = 2, .steps_watched = 9, .seconds_per_unit = 0.1 + 0.2},
+          .guard = {.recent_norms = {0.1 + 0.2, 3}, .skipped = 4},
           .seen_tokens = "-he-",
           .notes = R"({"best":{"step":3}})"};
 }
@@ -38,6 +39,8 @@ TEST(TrainerState, ComesBackAsItWas) {
   EXPECT_EQ(now.mesh, before.mesh);
   EXPECT_EQ(now.settings, before.settings);
   EXPECT_EQ(now.planner.seconds_per_unit, before.planner.seconds_per_unit);
+  EXPECT_EQ(now.guard.recent_norms, before.guard.recent_norms);
+  EXPECT_EQ(now.guard.skipped, 4);
   EXPECT_EQ(now.notes, before.notes);
 }
 
@@ -58,6 +61,7 @@ TEST(TrainerState, ANewerFormatIsRefusedAndSoIsWhatIsNone) {
 TEST(Settings, ThoseThatChangeResultsAreNamedAndAllOthersAreFree) {
   const auto changed = [](const std::function<void(Config&)>& change, const std::string& schedule = "linear") {
     Config before;
+    before.train.max_steps = 100;
     before.optim.lr_scheduler_type = schedule;
     Config now = before;
     change(now);

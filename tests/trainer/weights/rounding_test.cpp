@@ -172,7 +172,7 @@ TEST(Rounding, TheSampledShareIsTheWholeShare) {
     weights.begin_step();
     weights.parameters().main_grad().normal_();
     weights.complete(weights.all());
-    weights.update({.learning_rate = 2e-5});
+    weights.update({.factor = 1});
     const at::Tensor moved = weights.parameters().value().ne(first);
     const Rounding rounding = weights.rounding();
     const double kept = moved.to(at::kDouble).mean().item<double>();  // the master of every weight moved

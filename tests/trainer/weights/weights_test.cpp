@@ -75,14 +75,14 @@ TEST(Weights, AnUpdateMovesThemByTheSummedGradientAndTellsItsNorm) {
   comm::run_threads(2, [&](comm::World& world) {
     NullLog log;
     Config config = tiny({.dp = 2});
-    config.optim.max_grad_norm = 0;
+    config.optim.max_grad_norm = 0, config.optim.learning_rate = 1;
     const Job job(world, config, log);
     Weights weights(job);
     auto old = gather_whole(job, weights, WholeOf::kValues);
     weights.begin_step();
     weights.parameters().main_grad().fill_(world.rank() + 1);  // 1 + 2
     weights.complete(weights.all());
-    const Updated updated = weights.update({.learning_rate = 0.5});
+    const Updated updated = weights.update({.factor = 0.5});
     EXPECT_EQ(updated.stopped.item<float>(), 0);
     const double elements = static_cast<double>(weights.parameters().size());
     EXPECT_DOUBLE_EQ(updated.grad_norm.item<double>(), 3 * std::sqrt(elements));
@@ -96,6 +96,32 @@ TEST(Weights, AnUpdateMovesThemByTheSummedGradientAndTellsItsNorm) {
   }
 }
 
+TEST(Weights, WhereNothingMovesGradientsStayWhatTheyAre) {
+  at::set_num_threads(1);
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    Config config = tiny({.dp = 1});
+    config.optim.max_grad_norm = 0.5;
+    const Job job(world, config, log);
+    Weights weights(job);
+    const at::Tensor before = weights.parameters().value().clone();
+    const auto update = [&](double first, double most_norm) {
+      weights.begin_step();
+      weights.parameters().main_grad().fill_(1)[7] = first;
+      const Updated updated = weights.update({.factor = 1, .most_norm = most_norm});
+      int64_t changed = 0;
+      for (const GradientPart& part : weights.gradients()) changed += part.value.ne(1).sum().item<int64_t>();
+      EXPECT_EQ(updated.stopped.item<float>(), 1);
+      EXPECT_EQ(updated.not_finite.item<float>(), std::isfinite(first) ? 0 : 1);
+      EXPECT_TRUE(at::equal(weights.parameters().value(), before));
+      weights.take_back();
+      return changed;
+    };
+    EXPECT_EQ(update(std::nan(""), 1e9), 1) << "the norm is not finite, one gradient is why";
+    EXPECT_EQ(update(1, 2), 0) << "a spike";
+  });
+}
+
 TEST(Weights, NothingMovesWhereALossOfAnyRankIsNotFinite) {
   at::set_num_threads(1);
   comm::run_threads(2, [&](comm::World& world) {
@@ -106,7 +132,7 @@ TEST(Weights, NothingMovesWhereALossOfAnyRankIsNotFinite) {
     weights.begin_step();
     weights.parameters().main_grad().fill_(1);
     const at::Tensor loss = at::full({}, world.rank() == 0 ? 1.0 : std::nan(""), at::kDouble);
-    const Updated updated = weights.update({.learning_rate = 0.5, .losses = {&loss, 1}});
+    const Updated updated = weights.update({.factor = 0.5, .losses = {&loss, 1}});
     EXPECT_EQ(updated.stopped.item<float>(), 1);
     EXPECT_TRUE(at::equal(weights.parameters().value(), before));
   });

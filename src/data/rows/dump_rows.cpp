@@ -1,4 +1,4 @@
-#include "src/main/prepare/dump_rows.hpp"
+#include "src/data/rows/dump_rows.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -8,7 +8,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/files/files.hpp"
 
-namespace fpdist::main_program {
+namespace fpdist::data {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -23,23 +23,23 @@ Json list_of(std::span<const T> values) {
   return Json(std::vector<T>(values.begin(), values.end()));
 }
 
-Json prompt_of(const data::Sample& sample) {
+Json prompt_of(const Sample& sample) {
   return list_of(std::span(sample.token).first(static_cast<size_t>(sample.prompt_length)));
 }
 
-bool any_cut(const data::Group& group) {
-  return std::any_of(group.sample.begin(), group.sample.end(), [](const data::Sample& one) { return one.truncated; });
+bool any_cut(const Group& group) {
+  return std::any_of(group.sample.begin(), group.sample.end(), [](const Sample& one) { return one.truncated; });
 }
 
-Json sample_row(const data::Sample& sample) {
+Json sample_row(const Sample& sample) {
   Json row{{"input_ids", sample.token}, {"labels", sample.target}};
   if (!sample.weight.empty()) row["weight"] = sample.weight;
   if (sample.truncated) row["truncated"] = true;
   return row;
 }
 
-Json pair_row(const data::Group& group) {
-  const data::Sample &chosen = group.sample[0], &rejected = group.sample[1];
+Json pair_row(const Group& group) {
+  const Sample &chosen = group.sample[0], &rejected = group.sample[1];
   const Json prompt = prompt_of(chosen);
   check<ConfigError>(prompt == prompt_of(rejected),
                      "a pair lost the start of its prompt, which rows of token ids cannot say: dump with "
@@ -56,7 +56,7 @@ Json pair_row(const data::Group& group) {
   return row;
 }
 
-Json completion_of(const data::Sample& sample) {
+Json completion_of(const Sample& sample) {
   const int32_t prompt = sample.prompt_length;
   Json one{{"ids", list_of(behind(sample.token, prompt))}};
   if (sample.reward) one["reward"] = *sample.reward;
@@ -65,32 +65,32 @@ Json completion_of(const data::Sample& sample) {
   if (!sample.ref_logp.empty()) one["ref_logps"] = list_of(behind(sample.ref_logp, prompt));
   if (!sample.weight.empty()) one["weight"] = list_of(behind(sample.weight, prompt));
   const auto targets = behind(sample.target, prompt);
-  if (std::count(targets.begin(), targets.end(), data::kIgnore) > 0) {
+  if (std::count(targets.begin(), targets.end(), kIgnore) > 0) {
     std::vector<int> mask;
-    for (const int32_t id : targets) mask.push_back(id != data::kIgnore);
+    for (const int32_t id : targets) mask.push_back(id != kIgnore);
     one["mask"] = mask;
   }
   if (sample.truncated) one["truncated"] = true;
   return one;
 }
 
-Json rollouts_row(const data::Group& group) {
+Json rollouts_row(const Group& group) {
   Json completions = Json::array();
-  for (const data::Sample& sample : group.sample) completions.push_back(completion_of(sample));
+  for (const Sample& sample : group.sample) completions.push_back(completion_of(sample));
   return {{"prompt_ids", prompt_of(group.sample.front())}, {"completions", completions}};
 }
 
 }  // namespace
 
-void dump_rows(const data::Dataset& dataset, Method method, const std::string& path) {
+void dump_rows(std::span<const Group> groups, Method method, const std::string& path) {
   files::AtomicFile file(path);
   const auto put = [&](const Json& row) {
     const std::string line = row.dump() + "\n";
     file.append(line.data(), line.size());
   };
-  for (const data::Group& group : dataset.group) {
+  for (const Group& group : groups) {
     if (method == Method::kSft) {
-      for (const data::Sample& sample : group.sample) put(sample_row(sample));
+      for (const Sample& sample : group.sample) put(sample_row(sample));
     } else {
       put(method == Method::kGrpo ? rollouts_row(group) : pair_row(group));
     }
@@ -98,4 +98,4 @@ void dump_rows(const data::Dataset& dataset, Method method, const std::string& p
   file.commit();
 }
 
-}  // namespace fpdist::main_program
+}  // namespace fpdist::data

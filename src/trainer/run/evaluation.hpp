@@ -1,0 +1,44 @@
+#pragma once
+// trainer (private): the evaluations of a run: when, on what, and what is made of them.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fpdist/data/sample.hpp"
+#include "fpdist/loss/spec.hpp"
+#include "fpdist/trainer/trainer.hpp"
+#include "src/trainer/run/best_so_far.hpp"
+
+namespace fpdist::trainer {
+
+/// One evaluation.
+struct EvaluationRow {
+  StepMetrics metrics;  ///< Trainer::evaluate's: a row of metrics.jsonl
+  BestSoFar::Verdict verdict;
+};
+
+class RunEvaluation {
+ public:
+  /// Collective where there are `groups`; without any there is no evaluation. Throws ConfigError where the metric that
+  /// decides which is best is none of the evaluation's. `trainer` must outlive it. `best`: of the evaluations of
+  /// earlier processes.
+  RunEvaluation(Trainer& trainer, std::vector<data::Group> groups, BestEvaluation best = {});
+
+  /// After the last step, and after every train.eval_steps-th.
+  bool is_due(int64_t step, bool is_last) const;
+  /// Collective, between two steps.
+  EvaluationRow run();
+  const BestSoFar& best() const { return best_; }
+
+ private:
+  Trainer& trainer_;
+  std::vector<data::Group> groups_;
+  int64_t every_;
+  BestSoFar best_;
+};
+
+/// "evaluation after step 20: loss 0.5123  perplexity 1.669  accuracy 0.750  8123 tokens/s": what a person watches.
+std::string evaluation_line(const StepMetrics& metrics, const loss::Shown& shown);
+
+}  // namespace fpdist::trainer
