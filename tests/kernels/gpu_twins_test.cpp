@@ -178,12 +178,12 @@ TEST_F(Gpu, CallsLaidOutOnceGiveTheOperatorsBits) {
 TEST_F(Gpu, AdamWStepsAsOnTheCpuWithoutWaiting) {
   const at::Tensor grad = at::randn({1000});
   at::Tensor here_too = at::randn({1000}).to(at::kBFloat16), beyond = there(here_too);
-  optim::AdamW host(here_too, 0, 600, {}), device(beyond, 0, 600, {});
+  optim::AdamW host(here_too, 0, 600, {.learning_rate = 1e-3}), device(beyond, 0, 600, {.learning_rate = 1e-3});
   const at::Tensor grad_there = there(grad);
-  device.step(grad_there, 1e-3), host.step(grad, 1e-3);
+  device.step(grad_there, 1), host.step(grad, 1);
   for (int step = 0; step < 4; ++step) {
     const NoWaiting guard;
-    device.step(grad_there, 1e-3), host.step(grad, 1e-3);
+    device.step(grad_there, 1), host.step(grad, 1);
   }
   EXPECT_LT(test::relative_error(here(device.master()), host.master()), 1e-6);
 }
