@@ -24,6 +24,7 @@ def parse():
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--hidden", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=7)
+    parser.add_argument("--apart", type=int, default=16, help="steps between two saves: enough for one to be over")
     parser.add_argument("--folder", default=None, help="where to write; default: the system's temporary folder")
     return parser.parse_args()
 
@@ -88,24 +89,25 @@ def main():
         def train(*more):
             line = [options.mpirun, "-np", str(options.ranks), str(options.bin / "fpdist_train"), "--method", "reward", "--model.path",
                     str(folder / "model"), "--data.path", str(folder / "pairs.jsonl"), "--train.output_dir", str(folder / "out"),
-                    "--train.groups_per_step", "4", "--train.save_steps", "4", "--train.save_total_limit", "1", *more]
+                    "--train.groups_per_step", "4", "--train.save_steps", str(options.apart), "--train.save_total_limit", "1", *more]
             done = subprocess.run(line, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if done.returncode:
                 sys.exit(done.stdout)
             return done.stdout
 
-        output = train("--train.max_steps", "13")
+        steps = str(3 * options.apart + 1)
+        output = train("--train.max_steps", steps)
         saves = [tuple(map(float, found)) for found in re.findall(r"saved \S+ in ([\d.]+) s; steps waited ([\d.]+) s", output)]
-        state = folder / "out/checkpoint-13"
+        state = folder / f"out/checkpoint-{steps}"
         size = sum(path.stat().st_size for path in state.iterdir())
         print(f"{parameters / 1e6:.1f} M parameters on {options.ranks} ranks, {size / 1e9:.2f} GB a checkpoint")
-        for seconds, waited in saves[:-1]:
-            print(f"saved beside the steps in {seconds:.2f} s ({size / seconds / 1e6:.0f} MB/s); they waited {waited:.3f} s, "
+        for which, (seconds, waited) in zip(("first", "second"), saves):  # what follows is waited for by the run's end
+            print(f"{which} save: {seconds:.2f} s beside the steps ({size / seconds / 1e6:.0f} MB/s), which waited {waited:.3f} s, "
                   f"{100 * waited / seconds:.1f} %")
         reading = statistics.median(read_once(state) for _ in range(3))
         forget(state)
-        resumed = train("--train.max_steps", "13", "--train.resume_from_checkpoint", "auto")
-        seconds = float(re.search(r"going on from \S+, after step 13, read in ([\d.]+) s", resumed).group(1))
+        resumed = train("--train.max_steps", steps, "--train.resume_from_checkpoint", "auto")
+        seconds = float(re.search(r"going on from \S+, after step \d+, read in ([\d.]+) s", resumed).group(1))
         print(f"files read once in {reading:.2f} s, gone on from in {seconds:.2f} s: {seconds / reading:.2f} times")
 
 
