@@ -43,6 +43,7 @@ std::vector<std::string> changed_data(const DataMark& before, const DataMark& no
     return text(data.groups, " groups with the checksum ", data.samples.substr(0, 8));
   };
   std::vector<std::string> changed;
+  if (before.samples.empty()) return changed;
   if (before.samples != now.samples)
     changed.push_back(text("the samples: ", words(before), " -> ", words(now)));
   else if (before.order != now.order)

@@ -13,9 +13,10 @@ namespace fpdist::trainer {
 /// By what a run knows its data again.
 struct DataMark {
   int64_t groups = 0;
-  std::string samples;  ///< checksum of every field of every sample, in the order of the groups
-  std::string order;    ///< checksum of which groups the first epoch's steps have
-  Settings settings;    ///< data.*, to say what is other
+  /// Checksum of every field of every sample, in the order of the groups; "": of no data yet (fpdist_export).
+  std::string samples = {};
+  std::string order;  ///< checksum of which groups the first epoch's steps have
+  Settings settings;  ///< data.*, to say what is other
 };
 
 struct RunNotes {

@@ -13,9 +13,9 @@ namespace fpdist::trainer {
 namespace {
 
 using Kind = std::pair<const char*, at::Tensor TrainedWeight::*>;
-constexpr std::array<Kind, 3> kKinds{{{"/master", &TrainedWeight::master},
-                                      {"/exp_avg", &TrainedWeight::exp_avg},
-                                      {"/exp_avg_sq", &TrainedWeight::exp_avg_sq}}};
+constexpr std::array<Kind, 3> kKinds{{{checkpoint::kMaster, &TrainedWeight::master},
+                                      {checkpoint::kExpAvg, &TrainedWeight::exp_avg},
+                                      {checkpoint::kExpAvgSq, &TrainedWeight::exp_avg_sq}}};
 
 checkpoint::Region region_of(const TrainedWeight& weight) {
   const ops::Sharding& sharding = weight.sharding;

@@ -1,0 +1,123 @@
+#include "src/main/export/export_model.hpp"
+
+#include <filesystem>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "fpdist/arch/model.hpp"
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/core/error.hpp"
+#include "src/arch/config_json.hpp"
+#include "src/checkpoint/export_files.hpp"
+#include "src/checkpoint/state/convert.hpp"
+#include "src/files/inputs.hpp"
+#include "src/main/export/trainer_words.hpp"
+#include "src/trainer/job.hpp"
+
+namespace fpdist::main_program {
+namespace {
+
+namespace fs = std::filesystem;
+using checkpoint::ExportOptions, checkpoint::HfDirectory, checkpoint::TrainingState;
+
+bool is_checkpoint(const std::string& folder) {
+  std::error_code unknown;
+  return fs::exists(folder + "/manifest.json", unknown);
+}
+
+/// Nothing is in the output folder, and nothing of the input where it is built.
+void check_output(const ExportRequest& request) {
+  std::error_code unknown;
+  const fs::path folder = checkpoint::without_slash(request.to);
+  check<ConfigError>(
+      !fs::exists(folder, unknown) || (fs::is_directory(folder, unknown) && fs::is_empty(folder, unknown)), request.to,
+      " is there already and is not an empty folder: choose another output folder");
+  files::Inputs inputs;
+  inputs.add_folder("the input", request.from);
+  std::vector<std::string> in_the_way = checkpoint::files_in_the_way(folder);
+  for (const auto& entry : fs::directory_iterator(folder.string() + ".tmp", unknown))
+    in_the_way.push_back(entry.path().string());
+  for (const std::string& file : in_the_way) inputs.check_spared(file, "choose another output folder");
+}
+
+DType master_dtype(DType dtype) { return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32; }
+
+std::vector<checkpoint::TensorSpec> specs_of(const arch::Model& model, Head head, DType dtype) {
+  std::vector<checkpoint::TensorSpec> specs;
+  for (auto& [name, shape] : arch::parameters(model, head))
+    specs.push_back({name, trainer::scalar_type(dtype), std::move(shape)});
+  return specs;
+}
+
+/// config.json's dtype, of those that there are here.
+DType dtype_of(const std::string& config_json, const std::string& where) {
+  const std::string name = arch::dtype_in(config_json, where);
+  for (const auto& [dtype, known] : kDTypes)
+    if (known == name) return dtype;
+  throw ModelFileError(text(where, ": its dtype is \"", name, "\": say --dtype float32 or bfloat16"));
+}
+
+std::string export_checkpoint(const ExportRequest& request) {
+  const TrainingState state(request.from);
+  state.verify(0, 1);
+  const std::string where = arch::config_json_path(request.from);
+  arch::Model model = arch::parse_model_config(state.config_json(), where);
+  const auto has = [&](const char* weight) { return state.contains(std::string(weight) + checkpoint::kMaster); };
+  const Head head = has(arch::kScoreWeight) ? Head::kScore : Head::kLanguageModel;
+  if (head == Head::kLanguageModel) model.tie_word_embeddings = !has(arch::kHeadWeight);
+  const DType dtype = request.dtype ? *request.dtype : dtype_of(state.config_json(), where);
+  arch::ExportConfig as{.dtype = name_of(dtype), .reward_head = head == Head::kScore};
+  if (as.reward_head) as.pad_token_id = pad_token_of(state, model);
+  checkpoint::export_masters(state, specs_of(model, head, dtype), request.to,
+                             {.config_json = arch::export_config_json(model, as),
+                              .copy_from = request.from,
+                              .max_shard_bytes = request.max_shard_bytes});
+  return text(request.to, ": the weights of ", request.from, " in ", name_of(dtype));
+}
+
+std::string export_directory(const ExportRequest& request, const HfDirectory& from) {
+  ExportOptions options{
+      .config_json = from.config_json(), .copy_from = request.from, .max_shard_bytes = request.max_shard_bytes};
+  std::optional<at::ScalarType> dtype;
+  if (request.dtype) {
+    dtype = trainer::scalar_type(*request.dtype);
+    options.config_json = arch::with_dtype(options.config_json, name_of(*request.dtype), from.config_path());
+  }
+  checkpoint::export_again(from, dtype, request.to, options);
+  return text(request.to, ": the weights of ", request.from, " in ",
+              request.dtype ? name_of(*request.dtype) : "their own dtypes");
+}
+
+std::string make_checkpoint(const ExportRequest& request, const HfDirectory& from) {
+  arch::Model model = arch::parse_model_config(from.config_json(), from.config_path());
+  const Head head = from.contains(arch::kScoreWeight) ? Head::kScore : Head::kLanguageModel;
+  if (head == Head::kLanguageModel) model.tie_word_embeddings = checkpoint::ties_embedding(from, model);
+  const DType dtype = dtype_of(from.config_json(), from.config_path());
+  try {
+    checkpoint::begin_state(
+        from, specs_of(model, head, master_dtype(dtype)), request.to,
+        {.state_json = first_state(model, head),
+         .config_json = arch::export_config_json(model, {.dtype = name_of(dtype), .reward_head = head == Head::kScore}),
+         .companions_from = request.from});
+  } catch (const Error&) {
+    checkpoint::discard_state(request.to);
+    throw;
+  }
+  return text(request.to, ": a checkpoint with the weights of ", request.from,
+              " ahead of the first step: train.resume_from_checkpoint: ", request.to);
+}
+
+}  // namespace
+
+std::string export_model(const ExportRequest& request) {
+  check_output(request);
+  if (is_checkpoint(request.from)) {
+    check<ConfigError>(!request.to_checkpoint, request.from, " is a checkpoint already: leave out --to-checkpoint");
+    return export_checkpoint(request);
+  }
+  const HfDirectory from(request.from);
+  return request.to_checkpoint ? make_checkpoint(request, from) : export_directory(request, from);
+}
+
+}  // namespace fpdist::main_program

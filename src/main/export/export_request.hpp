@@ -1,0 +1,23 @@
+#pragma once
+// main: what fpdist_export is asked for.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fpdist/core/dtype.hpp"
+
+namespace fpdist::main_program {
+
+struct ExportRequest {
+  std::string from, to;
+  std::optional<DType> dtype;  ///< none: auto
+  int64_t max_shard_bytes = 0;
+  bool to_checkpoint = false, help = false;
+};
+
+/// Throws ConfigError for what cannot be understood.
+ExportRequest parse_export_request(const std::vector<std::string>& arguments);
+
+}  // namespace fpdist::main_program

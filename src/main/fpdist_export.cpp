@@ -1,0 +1,32 @@
+// fpdist_export: checkpoints and Hugging Face directories, each to the other.
+//   fpdist_export CHECKPOINT | MODEL OUT [--dtype auto] [--max-shard-size 5GB]
+//   fpdist_export MODEL OUT --to-checkpoint
+
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "src/main/export/export_model.hpp"
+#include "src/main/program.hpp"
+
+namespace {
+
+const char kHelp[] =
+    "fpdist_export CHECKPOINT OUT [--dtype float32|bfloat16|float64|auto] [--max-shard-size 5GB]\n"
+    "  a Hugging Face directory of a checkpoint's float32 masters, cast; tokenizer files go along. auto: as its\n"
+    "  config.json says. One tensor is in memory at a time; what the checkpoint holds is verified first\n"
+    "fpdist_export MODEL OUT [--dtype ...] [--max-shard-size ...]\n"
+    "  the same weights in another dtype or in shards of another size\n"
+    "fpdist_export MODEL OUT --to-checkpoint\n"
+    "  a checkpoint ahead of the first step: the model's weights as masters, moments of zero\n"
+    "OUT is not there yet, or is an empty folder\n";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace fpdist::main_program;
+  return run([&] {
+    const ExportRequest request = parse_export_request({argv + 1, argv + argc});
+    std::cout << (request.help ? kHelp : export_model(request) + "\n") << std::flush;
+  });
+}
