@@ -109,6 +109,7 @@ class Reader {
   bool read_flag(const std::string& name, bool has_value, const std::string& argument) {
     bool* flag = name == "help"                                     ? &line_.help
                  : name == "plan"                                   ? &line_.plan
+                 : name == "quiet"                                  ? &line_.quiet
                  : name == "print-config" || name == "print_config" ? &line_.print_config
                                                                     : nullptr;
     if (flag && has_value) problem(argument, text("--", name, " takes no value"));
@@ -167,6 +168,7 @@ std::string help_text() {
       "[mpirun -np RANKS] fpdist_train [--config] FILE.yaml [--section.key value ...]\n\n"
       "  --plan          print sharing, packs, cost and memory of the first step; train nothing\n"
       "  --print-config  print the resolved configuration; train nothing\n"
+      "  --quiet         train, and say warnings and errors alone\n"
       "  --help          this text\n\n"
       "Defaults < file < command line. '-' and '_' are alike; --x and --no-x for true-or-false keys;\n"
       "lists as a,b or by repeating the key. In the file a key stands inside its section.\n";

@@ -40,9 +40,11 @@ void print_plan(const config::Config& config) {
 
 trainer::RunEnd train(comm::World& world, const config::CommandLine& line) {
   main_program::check_launch(world);
-  main_program::ConsoleLog console;
+  main_program::ConsoleLog console(line.quiet);
   trainer::Trainer trainer(world, line.config, console);
   trainer.add_inputs({&line.file, 1});
+  if (console.has_bar() && world.rank() == 0)
+    trainer.set_progress([&](const trainer::RunProgress& progress) { console.show(progress); });
   trainer.set_stop(main_program::stop_asked);
   return trainer.train();
 }

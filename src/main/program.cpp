@@ -2,8 +2,10 @@
 
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,9 +16,12 @@
 #include <iostream>
 #include <limits>
 #include <new>
+#include <string>
+#include <string_view>
 #include <thread>
 
 #include "fpdist/core/error.hpp"
+#include "src/main/progress_bar.hpp"
 
 #if defined(__x86_64__)
 // What MKL, inside torch, asks before it takes the kernels written for wide vectors; its own answer is no wherever the
@@ -95,13 +100,46 @@ extern "C" void on_stop_signal(int signal_number) {
   std::raise(SIGINT);
 }
 
-// mpirun gives its ranks a terminal of its own making, whatever its own output is: then mpirun's output decides.
-bool stdout_is_terminal() {
-  if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return isatty(STDOUT_FILENO) != 0;
+/// The terminal that stdout is, or "". mpirun gives its ranks one of its own making, whatever its own output is: then
+/// mpirun's output decides.
+std::string terminal() {
   std::error_code unknown;
-  const auto target = std::filesystem::read_symlink(text("/proc/", getppid(), "/fd/1"), unknown).string();
-  return target.rfind("/dev/pts/", 0) == 0 || target.rfind("/dev/tty", 0) == 0;
+  const bool is_launched = std::getenv("OMPI_COMM_WORLD_RANK") != nullptr;
+  if (!is_launched && isatty(STDOUT_FILENO) == 0) return "";
+  const std::string process = is_launched ? std::to_string(getppid()) : "self";
+  const auto target = std::filesystem::read_symlink(text("/proc/", process, "/fd/1"), unknown).string();
+  return target.starts_with("/dev/pts/") || target.starts_with("/dev/tty") ? target : "";
 }
+
+/// Columns of the terminal now: it may be resized.
+size_t terminal_width() {
+  constexpr size_t kUsual = 80;
+  const int device = ::open(terminal().c_str(), O_RDONLY | O_NOCTTY | O_CLOEXEC);
+  if (device < 0) return kUsual;
+  winsize size{};
+  const bool is_known = ::ioctl(device, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  ::close(device);
+  return is_known ? size.ws_col : kUsual;
+}
+
+/// Whether the line can be drawn over, which needs more than a printer can do.
+bool draws_over() {
+  const char* kind = std::getenv("TERM");
+  return !terminal().empty() && kind != nullptr && std::string_view(kind) != "dumb";
+}
+
+/// As the C library decides it: the first of three that says anything.
+bool speaks_utf8() {
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    const char* value = std::getenv(name);
+    if (value == nullptr || *value == '\0') continue;
+    const std::string_view words(value);
+    return words.find("UTF-8") != words.npos || words.find("utf8") != words.npos;
+  }
+  return false;
+}
+
+constexpr double kRedrawSeconds = 0.1;
 
 }  // namespace
 
@@ -109,28 +147,43 @@ bool stdout_is_terminal() {
 int launched_rank() { return environment_number("OMPI_COMM_WORLD_RANK", environment_number("PMI_RANK", 0)); }
 int launched_size() { return environment_number("OMPI_COMM_WORLD_SIZE", environment_number("PMI_SIZE", 1)); }
 
-ConsoleLog::ConsoleLog() : on_terminal_(stdout_is_terminal()) {}
-ConsoleLog::~ConsoleLog() { finish_progress(); }
+ConsoleLog::ConsoleLog(bool is_quiet)
+    : is_quiet_(is_quiet), has_bar_(!is_quiet && draws_over()), is_utf8_(speaks_utf8()) {}
 
-void ConsoleLog::finish_progress() {
-  if (progress_width_ > 0) std::cout << '\n';
-  progress_width_ = 0;
+ConsoleLog::~ConsoleLog() {
+  if (!line_.empty()) std::cout << std::endl;
 }
 
 void ConsoleLog::write(LogLevel level, std::string_view line) {
-  finish_progress();
+  if (is_quiet_ && level == LogLevel::kInfo) return;
+  const std::lock_guard lock(mutex_);
+  if (!line_.empty()) std::cout << "\r\x1b[K" << std::flush;
   if (level == LogLevel::kInfo) {
     std::cout << line << std::endl;
   } else {
     std::cerr << (level == LogLevel::kWarning ? "warning: " : "error: ") << line << std::endl;
   }
+  if (!line_.empty()) draw(line_);
+}
+
+void ConsoleLog::draw(const std::string& line) {
+  line_ = line;
+  std::cout << "\r" << line << "\x1b[K" << std::flush;
 }
 
 void ConsoleLog::progress(std::string_view line) {
-  if (!on_terminal_) return write(LogLevel::kInfo, line);
-  const size_t padding = progress_width_ > line.size() ? progress_width_ - line.size() : 0;
-  std::cout << '\r' << line << std::string(padding, ' ') << std::flush;
-  progress_width_ = line.size();
+  if (!has_bar_) return write(LogLevel::kInfo, line);
+  const std::lock_guard lock(mutex_);
+  draw(std::string(line.substr(0, terminal_width() - 1)));
+}
+
+void ConsoleLog::show(const trainer::RunProgress& progress) {
+  const std::lock_guard lock(mutex_);
+  const bool is_new = line_.empty() || progress.phase != phase_ || progress.step == progress.max_steps;
+  if (!is_new && seconds_since(drawn_) < kRedrawSeconds) return;
+  phase_ = progress.phase, drawn_ = Clock::now();
+  // The last column stays free: some terminals begin a new line once it is full.
+  draw(progress_bar(progress, terminal_width() - 1, is_utf8_));
 }
 
 void check_launch(const comm::World& world) {

@@ -2,25 +2,39 @@
 // main: what every fpdist program shares: the environment before MPI starts, the console, and the one catch.
 
 #include <functional>
+#include <mutex>
+#include <string>
 #include <string_view>
 
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/log.hpp"
+#include "fpdist/trainer/run_progress.hpp"
+#include "src/core/clock.hpp"
 
 namespace fpdist::main_program {
 
-/// Lines to the terminal: info to stdout, warnings and errors to stderr; progress overwrites itself on a terminal.
+/// Lines to the terminal: info to stdout, warnings and errors to stderr; progress is one line that stays below them and
+/// is drawn over, on a terminal, and lines as any others elsewhere.
 class ConsoleLog final : public LogSink {
  public:
-  ConsoleLog();
+  /// `is_quiet`: warnings and errors alone.
+  explicit ConsoleLog(bool is_quiet = false);
   ~ConsoleLog() override;
   void write(LogLevel level, std::string_view line) override;
   void progress(std::string_view line) override;
 
+  /// Whether a bar can be shown: on a terminal that is not to be quiet.
+  bool has_bar() const { return has_bar_; }
+  /// Draws the bar, ten times a second at most, and at once when the phase changes or the run has ended.
+  void show(const trainer::RunProgress& progress);
+
  private:
-  void finish_progress();
-  bool on_terminal_;
-  size_t progress_width_ = 0;  // characters of the line that the next one overwrites
+  void draw(const std::string& line);
+  bool is_quiet_, has_bar_, is_utf8_;
+  std::mutex mutex_;
+  std::string line_;  // that is drawn below all others; empty: none
+  std::string phase_;
+  Clock::time_point drawn_;
 };
 
 /// Rank and number of ranks as the launcher gave them, before MPI starts; 0 and 1 without one.

@@ -207,6 +207,7 @@ Trainer::~Trainer() = default;
 
 void Trainer::set_loss(loss::LossFunction loss) { impl_->objective.set_loss(std::move(loss)); }
 void Trainer::set_hook(std::function<void(const StepMetrics&)> hook) { hook_ = std::move(hook); }
+void Trainer::set_progress(std::function<void(const RunProgress&)> progress) { progress_ = std::move(progress); }
 void Trainer::set_stop(std::function<bool()> asked) { stop_ = std::move(asked); }
 void Trainer::set_max_steps(int64_t max_steps) {
   check<ConfigError>(max_steps >= 1, "set_max_steps: ", max_steps, " steps are no run");

@@ -54,6 +54,7 @@ TEST_F(CommandLineTest, ListsRepeatOrUseCommasAndReplaceTheFile) {
 TEST_F(CommandLineTest, FlagsAreNotedAndHelpAsksForNothing) {
   EXPECT_TRUE(parse({"--plan"}).plan);
   EXPECT_TRUE(parse({"--print-config"}).print_config);
+  EXPECT_TRUE(parse({"--quiet"}).quiet);
   EXPECT_TRUE(parse_command_line({"--help"}).help);
   EXPECT_TRUE(parse_command_line({"-h", "--nonsense"}).help);
   EXPECT_EQ(parse_command_line({"--config", file_.path()}).config.train.max_steps, 5);

@@ -50,7 +50,7 @@ class Words(Reports):
         text = self.report(self.run_of("cut", [step(1), step(2), '{"step": 3, "lo'], end=""))
         self.assertEqual(cells(text, "steps"), ["2 of 20"])
         self.assertIn("note: cut: the last line of metrics.jsonl, 3, is cut", text)
-        back = self.run_of("back", [step(1), step(2, loss=9), step(3, loss=9), step(2, loss=0.25), {"step": 2, "eval_loss": 0.125}])
+        back = self.run_of("back", [step(1), step(2, loss=9), step(3, loss=9), step(2, loss=0.25), {"step": 2, "eval_loss": 0.125, "epoch": 3}])
         self.assertIn("earlier steps", self.report(back))
         data = data_of(self.page(back))["runs"][0]
         self.assertEqual(data["training"]["step"], [1, 2])

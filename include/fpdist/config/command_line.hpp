@@ -14,11 +14,12 @@ struct CommandLine {
   std::string file;           ///< that it was read from; "": none
   bool plan = false;          ///< --plan
   bool print_config = false;  ///< --print-config
+  bool quiet = false;         ///< --quiet: only warnings and errors on the terminal
   bool help = false;          ///< --help
 };
 
-/// [--config] FILE.yaml [--section.key value | --section.key=value ...] [--plan] [--print-config] [--help]; defaults <
-/// file < command line; '-' and '_' are alike; booleans also as --x and --no-x. Throws ConfigError with
+/// [--config] FILE.yaml [--section.key value | --section.key=value ...] [--plan] [--print-config] [--quiet] [--help];
+/// defaults < file < command line; '-' and '_' are alike; booleans also as --x and --no-x. Throws ConfigError with
 /// file:line:column (or the argument) and the nearest known key; all errors of a file are listed at once. Calls
 /// validate.
 CommandLine parse_command_line(const std::vector<std::string>& arguments);

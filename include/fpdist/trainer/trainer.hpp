@@ -20,6 +20,7 @@
 #include "fpdist/loss/loss.hpp"
 #include "fpdist/ops/parameter.hpp"
 #include "fpdist/plan/step_plan.hpp"
+#include "fpdist/trainer/run_progress.hpp"
 
 namespace fpdist::trainer {
 
@@ -62,6 +63,9 @@ class Trainer {
   void set_loss(loss::LossFunction loss);
   /// Called after every step of train() on every rank. It may be slow on some (comm::SlowWork).
   void set_hook(std::function<void(const StepMetrics&)> hook);
+  /// Called by train() on rank 0 before the first step, after every step and whenever something else begins. With it
+  /// the lines of progress go to the log's file alone: whoever is called shows how far the run is.
+  void set_progress(std::function<void(const RunProgress&)> progress);
   /// Ahead of the first step, the same on every rank: steps of the whole run, which the learning rate follows, in the
   /// place of train.max_steps. Throws ConfigError for less than one.
   void set_max_steps(int64_t max_steps);
@@ -169,6 +173,7 @@ class Trainer {
   struct Impl;
   std::unique_ptr<Impl> impl_;
   std::function<void(const StepMetrics&)> hook_;
+  std::function<void(const RunProgress&)> progress_;
   std::function<bool()> stop_;
 };
 

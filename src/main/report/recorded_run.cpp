@@ -32,6 +32,7 @@ bool add_line(const std::string& line, RecordedRun& run, bool& went_back) {
   for (const auto& [name, value] : row.items())
     if (name != "step" && (value.is_number() || value.is_null()))
       (name.starts_with(kEval) ? evaluation : training)[name] = value.is_null() ? kNone : value.get<double>();
+  if (!evaluation.empty() && !training.contains("loss")) training.clear();  // such as its epoch
   if (!training.empty()) {
     went_back |= run.training.cut(step);
     run.evaluation.cut(step);

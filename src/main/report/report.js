@@ -53,9 +53,9 @@ function sections() {
   const chart = name => {
     const lines = [name, second.get(name)].filter(one => one && (training.has(one) || evaluation.has(one)));
     lines.forEach(one => taken.add(one));
-    const evaluated = 'eval_' + name;
-    if (evaluation.has(evaluated)) taken.add(evaluated);
-    return { name, title: titles[name] || name, lines, evaluated: evaluation.has(evaluated) ? evaluated : null };
+    const evaluated = evaluation.has('eval_' + name) && !speed.includes(name) ? 'eval_' + name : null;  // its speed is another
+    taken.add(evaluated);
+    return { name, title: titles[name] || name, lines, evaluated };
   };
   const isSecond = name => pairs.some(([one, other]) => other === name && training.has(one));
   const pick = names => names.filter(name => !taken.has(name) && !isSecond(name) && (isDrawn(name) || isDrawn('eval_' + name) || isDrawn(second.get(name) || ''))).map(chart);

@@ -26,6 +26,8 @@ class RunCheckpoints {
   /// Collective, after each step: goes on with a save that is under way, and saves where this step is one to save
   /// after, or where the run stops here: then a training state that is there when the call returns. Throws DiskError.
   void after_step(int64_t step, bool stops, const Notes& notes);
+  /// Whether train.save_strategy wants a checkpoint after this step.
+  bool is_due(int64_t step) const;
   /// The checkpoint of this step is the best so far and stays, whatever is removed; 0: there is none.
   void keep(int64_t step) { best_ = step; }
   /// Collective. Nothing is under way any more.
@@ -34,7 +36,6 @@ class RunCheckpoints {
   std::string folder(int64_t step) const;
 
  private:
-  bool is_due(int64_t step) const;
   Rotation rotation(int64_t newest) const;
   SparedFile spared_files() const;
   void save_state(int64_t step, bool beside_steps, const Notes& notes);

@@ -25,11 +25,12 @@ class RankLog final : public LogSink {
   ~RankLog() override;
   void write(LogLevel level, std::string_view line) override;
   void progress(std::string_view line) override;
+  /// Into the file alone.
+  void to_file(LogLevel level, std::string_view line);
 
  private:
   template <typename Use>
   void use_file(Use use);
-  void to_file(LogLevel level, std::string_view line);
   LogSink& sink_;
   bool to_sink_;
   std::optional<files::AppendFile> file_;  ///< empty once it cannot be written

@@ -26,12 +26,18 @@
 #include "src/trainer/run/resume.hpp"
 #include "src/trainer/run/run_files.hpp"
 #include "src/trainer/run/run_notes.hpp"
+#include "src/trainer/watch/progress_watch.hpp"
 #include "src/trainer/watch/reporter.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
-using Hook = std::function<void(const StepMetrics&)>;
+/// What a run's caller has to do with its steps; any may be empty.
+struct RunHooks {
+  const std::function<void(const StepMetrics&)>& after_step;
+  const std::function<void(const RunProgress&)>& progress;  ///< on rank 0
+  const std::function<bool()>& stop;                        ///< on every rank, or on none
+};
 
 /// The groups of a run and which of them are in a step. They stay in the token cache, where there is one, unless the
 /// reference's log-probs of all of them are computed first.
@@ -100,9 +106,9 @@ class RunData {
 /// What a run says and writes beside its weights.
 class RunRecord {
  public:
-  RunRecord(Trainer& trainer, const Hook& hook)
+  RunRecord(Trainer& trainer, const RunHooks& hooks)
       : trainer_(trainer),
-        hook_(hook),
+        hooks_(hooks),
         options_(trainer.settled().config.train),
         shown_(loss::spec_of(trainer.settled().config.method, trainer.settled().config.loss).shown),
         is_first_(trainer.world().rank() == 0),
@@ -114,15 +120,20 @@ class RunRecord {
     if (is_first_) reporters_.emplace(options_, reported_run(), log_);
     trainer_.set_output_dir(options_.output_dir);
     start_ = Clock::now(), first_ = trainer_.steps_done();
+    watch_.emplace(first_, options_.max_steps, shown_);
+    in_phase("");
   }
+  /// What goes on from now on, until the next step has been done.
+  void in_phase(const std::string& phase) { show(watch_->in_phase(phase, seconds_since(start_))); }
   void after_step(const StepMetrics& metrics) {
-    if (hook_) {
+    if (hooks_.after_step) {
       const comm::SlowWork slow(trainer_.world().communicator(), text("in the hook of step ", metrics.step));
-      hook_(metrics);
+      hooks_.after_step(metrics);
     }
+    show(watch_->after_step(metrics, seconds_since(start_)));
     if (metrics.step != options_.max_steps && metrics.step % options_.logging_steps != 0) return;
     const double a_step = seconds_since(start_) / static_cast<double>(metrics.step - first_);
-    log_.progress(progress_line(metrics, options_.max_steps, a_step, shown_));
+    say(progress_line(metrics, options_.max_steps, a_step, shown_));
     if (reporters_) reporters_->report(metrics);
   }
   void after_evaluation(const StepMetrics& metrics) {
@@ -137,6 +148,16 @@ class RunRecord {
   }
 
  private:
+  void show(const RunProgress& progress) {
+    if (is_first_ && hooks_.progress) hooks_.progress(progress);
+  }
+  /// A line of progress, which nobody needs beside a drawing of it.
+  void say(const std::string& line) {
+    if (hooks_.progress)
+      log_.to_file(LogLevel::kInfo, line);
+    else
+      log_.progress(line);
+  }
   ReportedRun reported_run() const {
     const config::Settled& job = trainer_.settled();
     return {.method = std::string(name_of(job.config.method)),
@@ -145,12 +166,13 @@ class RunRecord {
   }
 
   Trainer& trainer_;
-  const Hook& hook_;
+  const RunHooks& hooks_;
   const TrainOptions& options_;
   loss::Shown shown_;
   bool is_first_;
   RankLog log_;
   std::optional<Reporters> reporters_;  // rank 0
+  std::optional<ProgressWatch> watch_;
   Clock::time_point start_;
   int64_t first_ = 0;  // steps of earlier processes
 };
@@ -161,12 +183,6 @@ void say_what_runs(Trainer& trainer, LogSink& log) {
                 trainer.parameters().size(), " parameters here, ", name_of(trainer.settled().config.model.dtype),
                 " on ", trainer.device().description()));
 }
-
-/// What a run's caller has to do with its steps.
-struct RunHooks {
-  const Hook& after_step;
-  const std::function<bool()>& stop;  ///< empty: on every rank
-};
 
 /// Collective.
 bool is_stopped(const RunHooks& hooks, comm::Communicator& world) {
@@ -196,6 +212,7 @@ RunNotes begin_at(Trainer& trainer, const DataMark& data, const ResumePoint& fro
 BestSoFar::Verdict evaluate_if_due(RunEvaluation& evaluation, RunRecord& record, RunNotes& notes, int64_t step,
                                    bool is_last) {
   if (!evaluation.is_due(step, is_last)) return {};
+  record.in_phase("evaluating");
   const EvaluationRow row = evaluation.run();
   record.after_evaluation(row.metrics);
   notes.evaluation = to_json(evaluation.best().state());
@@ -228,7 +245,7 @@ void end_run(Trainer& trainer, const RunNotes& notes, LogSink& log) {
 
 RunEnd run(Trainer& trainer, RunData& data, const RunHooks& hooks, const ResumePoint& from) {
   const int64_t steps = trainer.settled().config.train.max_steps;
-  RunRecord record(trainer, hooks.after_step);
+  RunRecord record(trainer, hooks);
   say_what_runs(trainer, record.log());
   record.log().info(text(data.size(), " groups, ", data.steps_per_epoch(), " steps an epoch"));
   if (trainer.world().rank() == 0) {
@@ -256,6 +273,7 @@ RunEnd run(Trainer& trainer, RunData& data, const RunHooks& hooks, const ResumeP
     if (is_kept) checkpoints.keep(metrics.step);
     const bool is_last = index + 1 == steps || verdict.stop;
     const bool stops = is_stopped(hooks, trainer.world().communicator()) && !is_last;
+    if (stops || is_kept || checkpoints.is_due(metrics.step)) record.in_phase(text("saving checkpoint-", metrics.step));
     checkpoints.after_step(metrics.step, stops || is_kept, [&] { return to_json(notes); });
     if (stops) return stop_here(record, checkpoints.folder(metrics.step));
     if (is_last) break;
@@ -263,6 +281,7 @@ RunEnd run(Trainer& trainer, RunData& data, const RunHooks& hooks, const ResumeP
   checkpoints.finish();
   record.end();
   if (keeps_best) load_best(trainer, evaluation.best(), checkpoints, record.log());
+  record.in_phase("saving final");
   end_run(trainer, notes, record.log());
   return RunEnd::kDone;
 }
@@ -284,7 +303,7 @@ RunEnd Trainer::train() {
   const ResumePoint from = find_resume_point(*this);
   prepare_output_dir(job.config.train, from, config::to_yaml(job), inputs, world().communicator());
   try {
-    return run(*this, data, {hook_, stop_}, from);
+    return run(*this, data, {hook_, progress_, stop_}, from);
   } catch (const std::exception& error) {
     write_flight_record(job.config.train, world(), {.error = error.what(), .saving = doing()}, log());
     throw;

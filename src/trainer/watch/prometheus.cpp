@@ -53,8 +53,8 @@ std::string prometheus_text(const StepMetrics& metrics, const PrometheusLabels& 
   return text;
 }
 
-PrometheusFile::PrometheusFile(std::string path, PrometheusLabels labels)
-    : path_(std::move(path)), labels_(std::move(labels)) {
+PrometheusFile::PrometheusFile(std::string path, PrometheusLabels labels, int64_t step)
+    : path_(std::move(path)), labels_(std::move(labels)), newest_{.step = step, .values = {}} {
   write();
 }
 

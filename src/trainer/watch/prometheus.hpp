@@ -22,8 +22,8 @@ std::string prometheus_text(const StepMetrics& metrics, const PrometheusLabels& 
 /// second, and at the end.
 class PrometheusFile final : public Reporter {
  public:
-  /// Throws DiskError, ahead of the first step where nothing can be written there.
-  PrometheusFile(std::string path, PrometheusLabels labels);
+  /// Throws DiskError, ahead of the first step where nothing can be written there. `step`: that the run begins behind.
+  PrometheusFile(std::string path, PrometheusLabels labels, int64_t step);
   void report(const StepMetrics& metrics) override;
   void close() override;
 

@@ -35,7 +35,8 @@ Reporters::Reporters(const TrainOptions& options, const ReportedRun& run, LogSin
     reporters_.push_back(std::make_unique<SparedReporter>(
         [&] {
           return std::make_unique<PrometheusFile>(
-              folder + "/metrics.prom", PrometheusLabels{{"method", run.method}, {"run", name_of_run(folder)}});
+              folder + "/metrics.prom", PrometheusLabels{{"method", run.method}, {"run", name_of_run(folder)}},
+              run.steps_done);
         },
         log));
 }

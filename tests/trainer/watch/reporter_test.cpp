@@ -156,9 +156,9 @@ TEST(Prometheus, NamesLabelsAndNumbersAreAsTheFormatWantsThem) {
 
 TEST(Prometheus, TheFileIsReplacedAtMostOnceASecondAndAtTheEnd) {
   const Scratch scratch;
-  PrometheusFile file(scratch / "metrics.prom", {});
-  EXPECT_TRUE(contains(slurp(scratch / "metrics.prom"), "fpdist_step 0\n"));
-  for (int64_t step = 1; step <= 200; ++step) file.report({.step = step, .values = {{"loss", 0.5}}});
+  PrometheusFile file(scratch / "metrics.prom", {}, 3);
+  EXPECT_EQ(slurp(scratch / "metrics.prom"), prometheus_text({.step = 3, .values = {}}, {}));
+  for (int64_t step = 4; step <= 200; ++step) file.report({.step = step, .values = {{"loss", 0.5}}});
   EXPECT_FALSE(contains(slurp(scratch / "metrics.prom"), "fpdist_step 200\n"));
   file.close();
   EXPECT_TRUE(contains(slurp(scratch / "metrics.prom"), "fpdist_step 200\n"));
