@@ -6,6 +6,7 @@
 #include "kernels/linear/host_product.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/linear/linear_composed.hpp"
+#include "kernels/linear/mixed_sums.hpp"
 
 namespace fpdist::kernels {
 namespace {
@@ -34,7 +35,7 @@ void backward_weight_bias_cpu(const at::Tensor& grad_out, const at::Tensor& x, a
                               at::Tensor& grad_bias, bool accumulates, bool accumulates_bias) {
   check_linear_backward_bias(grad_out, grad_bias);
   backward_weight_cpu(grad_out, x, grad_weight, accumulates);
-  const at::Tensor row_sum = grad_out.sum(0, false, grad_bias.scalar_type());
+  const at::Tensor row_sum = column_sum(grad_out);
   accumulates_bias ? grad_bias.add_(row_sum) : grad_bias.copy_(row_sum);
 }
 

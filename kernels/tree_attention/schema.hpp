@@ -10,19 +10,20 @@ namespace fpdist::kernels {
 
 using FlatForward = std::tuple<at::Tensor, at::Tensor>(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                        const at::Tensor& q_row, const at::Tensor& k_row,
-                                                       const at::Tensor& k_end, double scale);
+                                                       const at::Tensor& k_end, double scale, bool rounded);
 using FlatBackward = std::tuple<at::Tensor, at::Tensor, at::Tensor>(const at::Tensor& grad_out, const at::Tensor& q,
                                                                     const at::Tensor& k, const at::Tensor& v,
                                                                     const at::Tensor& out, const at::Tensor& lse,
                                                                     const at::Tensor& q_row, const at::Tensor& k_row,
-                                                                    const at::Tensor& k_end, double scale);
+                                                                    const at::Tensor& k_end, double scale,
+                                                                    bool rounded);
 
 /// What registers `forward`, which has kernels::tree_attention's signature.
 template <auto forward>
 std::tuple<at::Tensor, at::Tensor> flat_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                 const at::Tensor& q_row, const at::Tensor& k_row,
-                                                const at::Tensor& k_end, double scale) {
-  auto [out, lse] = forward({q, k, v}, {q_row, k_row, k_end}, {.scale = scale});
+                                                const at::Tensor& k_end, double scale, bool rounded) {
+  auto [out, lse] = forward({q, k, v}, {q_row, k_row, k_end}, {.scale = scale, .rounded = rounded});
   return {out, lse};
 }
 
@@ -32,8 +33,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> flat_backward(const at::Tensor& g
                                                              const at::Tensor& k, const at::Tensor& v,
                                                              const at::Tensor& out, const at::Tensor& lse,
                                                              const at::Tensor& q_row, const at::Tensor& k_row,
-                                                             const at::Tensor& k_end, double scale) {
-  auto [dq, dk, dv] = backward(grad_out, {q, k, v}, {out, lse}, {q_row, k_row, k_end}, {.scale = scale});
+                                                             const at::Tensor& k_end, double scale, bool rounded) {
+  auto [dq, dk, dv] =
+      backward(grad_out, {q, k, v}, {out, lse}, {q_row, k_row, k_end}, {.scale = scale, .rounded = rounded});
   return {dq, dk, dv};
 }
 

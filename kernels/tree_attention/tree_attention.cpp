@@ -1,5 +1,6 @@
 #include "kernels/tree_attention/tree_attention.hpp"
 
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "kernels/common/checks.hpp"
@@ -57,7 +58,7 @@ void check_tree_attention_backward(const at::Tensor& grad_out, const at::Tensor&
 
 AttentionOutput tree_attention(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options) {
   static const auto op = find_operator<FlatForward>("fpdist::tree_attention");
-  const auto [out, lse] = op.call(in.q, in.k, in.v, mask.q_row, mask.k_row, mask.k_end, options.scale);
+  const auto [out, lse] = op.call(in.q, in.k, in.v, mask.q_row, mask.k_row, mask.k_end, options.scale, options.rounded);
   return {out, lse};
 }
 
@@ -65,23 +66,27 @@ AttentionGradients tree_attention_backward(const at::Tensor& grad_out, const Att
                                            const AttentionOutput& merged, const AttentionMask& mask,
                                            const AttentionOptions& options) {
   static const auto op = find_operator<FlatBackward>("fpdist::tree_attention_backward");
-  const auto [dq, dk, dv] =
-      op.call(grad_out, in.q, in.k, in.v, merged.out, merged.lse, mask.q_row, mask.k_row, mask.k_end, options.scale);
+  const auto [dq, dk, dv] = op.call(grad_out, in.q, in.k, in.v, merged.out, merged.lse, mask.q_row, mask.k_row,
+                                    mask.k_end, options.scale, options.rounded);
   return {dq, dk, dv};
 }
 
 namespace {
 
-AttentionOutput forward_meta(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions&) {
+at::Tensor result_like(const at::Tensor& input, bool rounded) {
+  return rounded ? at::empty(input.sizes(), input.options()) : wide_like(input, input.sizes());
+}
+
+AttentionOutput forward_meta(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options) {
   check_tree_attention(in, mask);
-  return {wide_like(in.q, in.q.sizes()), wide_like(in.q, {in.q.size(0), in.q.size(1)})};
+  return {result_like(in.q, options.rounded), wide_like(in.q, {in.q.size(0), in.q.size(1)})};
 }
 
 AttentionGradients backward_meta(const at::Tensor& grad_out, const AttentionInputs& in, const AttentionOutput& merged,
-                                 const AttentionMask& mask, const AttentionOptions&) {
+                                 const AttentionMask& mask, const AttentionOptions& options) {
   check_tree_attention(in, mask);
   check_tree_attention_backward(grad_out, in.q, merged);
-  return {wide_like(in.q, in.q.sizes()), wide_like(in.q, in.k.sizes()), wide_like(in.q, in.v.sizes())};
+  return {result_like(in.q, options.rounded), result_like(in.k, options.rounded), result_like(in.v, options.rounded)};
 }
 
 }  // namespace
@@ -89,11 +94,11 @@ AttentionGradients backward_meta(const at::Tensor& grad_out, const AttentionInpu
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
   m.def(
-      "tree_attention(Tensor q, Tensor k, Tensor v, Tensor q_row, Tensor k_row, Tensor k_end, float scale)"
-      " -> (Tensor out, Tensor lse)");
+      "tree_attention(Tensor q, Tensor k, Tensor v, Tensor q_row, Tensor k_row, Tensor k_end, float scale,"
+      " bool rounded=False) -> (Tensor out, Tensor lse)");
   m.def(
       "tree_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor q_row,"
-      " Tensor k_row, Tensor k_end, float scale) -> (Tensor dq, Tensor dk, Tensor dv)");
+      " Tensor k_row, Tensor k_end, float scale, bool rounded=False) -> (Tensor dq, Tensor dk, Tensor dv)");
 }
 
 TORCH_LIBRARY_IMPL(fpdist, Meta, m) {

@@ -9,11 +9,11 @@
 
 namespace fpdist::kernels {
 
-/// Out and lse in A. The operator's schema has no place for `deterministic`, it always is, nor for `rounded`.
+/// Out in A unless rounded, lse in A. The operator's schema has no place for `deterministic`: it always is.
 AttentionOutput tree_attention(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options);
 
-/// This key set's share of the gradients, in A. grad_out [Tq,Hq,D] in q's dtype or A; `merged` over all key sets, its
-/// out likewise, its lse in A.
+/// This key set's share of the gradients, in A unless rounded. grad_out [Tq,Hq,D] in q's dtype or A; `merged` over all
+/// key sets, its out likewise, its lse in A.
 AttentionGradients tree_attention_backward(const at::Tensor& grad_out, const AttentionInputs& in,
                                            const AttentionOutput& merged, const AttentionMask& mask,
                                            const AttentionOptions& options);

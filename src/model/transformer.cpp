@@ -13,6 +13,7 @@
 #include "src/model/blocks/block.hpp"
 #include "src/model/blocks/rotary_table.hpp"
 #include "src/model/weights.hpp"
+#include "src/ops/mean_logits.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::model {
@@ -265,10 +266,8 @@ ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const paral
 at::Tensor Transformer::mean_logits(const at::Tensor& hidden, const parallel::HeadRows& head) const {
   impl_->use_head(Head::kLanguageModel, "mean logits");
   const at::NoGradGuard no_grad;
-  const auto dtype = ops::accumulate_dtype(hidden.scalar_type());
-  const at::Tensor weight = at::sum(impl_->weights.head->value, {0}, /*keepdim=*/false, dtype)
-                                .div_(static_cast<double>(impl_->config.vocab_size));
-  at::Tensor mean = at::mv(impl_->head_rows(hidden.detach(), head).to(dtype), weight);
+  at::Tensor mean = ops::mean_logits(impl_->head_rows(hidden.detach(), head), impl_->weights.head->value,
+                                     static_cast<double>(impl_->config.vocab_size));
   if (impl_->options.tp != nullptr) impl_->options.tp->all_reduce(mean);
   return mean;
 }

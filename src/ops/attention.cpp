@@ -47,19 +47,17 @@ struct TreeAttention : torch::autograd::Function<TreeAttention> {
     const AttentionInputs in{saved[0], saved[1], saved[2]};
     const auto held = c10::static_intrusive_pointer_cast<HeldAttention>(context->saved_data["held"].toCapsule());
     const AttentionOutput own{saved[3], saved[4]};
-    const auto [dq, dk, dv] = held->calls
-                                  ? kernels::run_calls_backward(grads[0], in, own, *held->calls, held->options)
-                                  : kernels::tree_attention_backward(grads[0], in, own, held->mask, held->options);
-    return {dq.to(in.q.scalar_type()), dk.to(in.k.scalar_type()), dv.to(in.v.scalar_type()), {}};
+    AttentionOptions options = held->options;
+    options.rounded = true;  // nobody adds to them before autograd does
+    const auto [dq, dk, dv] = held->calls ? kernels::run_calls_backward(grads[0], in, own, *held->calls, options)
+                                          : kernels::tree_attention_backward(grads[0], in, own, held->mask, options);
+    return {dq, dk, dv, {}};
   }
 };
 
-/// Rounded by calls alone: the operator's results are in the accumulation dtype.
 AttentionOutput differentiable(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options,
                                const AttentionCallsPtr& calls) {
-  AttentionOptions own = options;
-  own.rounded = calls != nullptr;
-  const auto result = TreeAttention::apply(in.q, in.k, in.v, c10::make_intrusive<HeldAttention>(mask, own, calls));
+  const auto result = TreeAttention::apply(in.q, in.k, in.v, c10::make_intrusive<HeldAttention>(mask, options, calls));
   return {result[0], result[1]};
 }
 
@@ -72,9 +70,10 @@ AttentionOutput tree_attention_autograd(const AttentionInputs& in, const Attenti
 
 AttentionOutput tree_attention(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options,
                                const AttentionCallsPtr& calls) {
+  AttentionOptions own = options;
+  own.rounded = true;
   // The operator's schema knows tensors only, so calls go round it.
-  auto [out, lse] = calls ? differentiable(in, mask, options, calls) : kernels::tree_attention(in, mask, options);
-  return {out.to(in.q.scalar_type()), lse};
+  return calls ? differentiable(in, mask, own, calls) : kernels::tree_attention(in, mask, own);
 }
 
 AttentionCallsPtr prepare_attention(const AttentionMask& mask, at::Device device) {

@@ -80,6 +80,7 @@ FACES = {
     "files/strict_json.hpp",
     "loss/score_columns.hpp",
     "ops/main_grad.hpp",
+    "ops/mean_logits.hpp",
     "ops/partial_attention.hpp",
     "ops/partial_embedding.hpp",
     "ops/partial_logprob.hpp",

@@ -146,11 +146,8 @@ class Backward {
     const int64_t size = problem_.head_size;
     for (int64_t j = 0; j < kPanelKeys && p * kPanelKeys + j < problem_.keys; ++j) {
       const int64_t to = ((p * kPanelKeys + j) * problem_.key_heads + task_.head) * size;
-      const float *dk = dk_ + j * problem_.padded, *dv = dv_ + j * problem_.padded;
-      int64_t d = 0;
-      for (; d + I::kLanes <= size; d += I::kLanes)
-        I::store(task_.dk + to + d, I::load(dk + d)), I::store(task_.dv + to + d, I::load(dv + d));
-      for (; d < size; ++d) task_.dk[to + d] = dk[d], task_.dv[to + d] = dv[d];
+      Packing<I>::store_row(dk_ + j * problem_.padded, 1.0f, size, task_.rounds, task_.dk, to);
+      Packing<I>::store_row(dv_ + j * problem_.padded, 1.0f, size, task_.rounds, task_.dv, to);
     }
   }
 

@@ -132,11 +132,18 @@ class QueryGradients {
   uint8_t* touched(size_t run, int64_t head) {
     return touched_.data() + (static_cast<int64_t>(run) * problem_.key_heads + head) * blocks_;
   }
-  /// [queries, heads, head_size].
-  void add_up(float* dq) {
-    for_tasks(problem_.key_heads * blocks_, 0, [&](int64_t task, void*) {
+  /// Into [queries, heads, head_size] of floats or bfloat16.
+  void add_up(const at::Tensor& dq, const BlockedKernel& kernel) {
+    const bool rounds = dq.scalar_type() == at::kBFloat16;
+    const int64_t heads = problem_.key_heads * problem_.group, size = problem_.head_size;
+    for_tasks(problem_.key_heads * blocks_, size * 4, [&](int64_t task, void* scratch) {
       const int64_t head = task / blocks_, begin = task % blocks_ * kBlockRows;
-      for (int64_t row = begin; row < std::min(begin + kBlockRows, problem_.rows()); ++row) add_up_row(head, row, dq);
+      for (int64_t row = begin; row < std::min(begin + kBlockRows, problem_.rows()); ++row) {
+        const int64_t to = (row / problem_.group * heads + head * problem_.group + row % problem_.group) * size;
+        auto* sum = rounds ? static_cast<float*>(scratch) : dq.mutable_data_ptr<float>() + to;
+        add_up_row(head, row, sum);
+        if (rounds) kernel.round(sum, size, static_cast<uint16_t*>(dq.mutable_data_ptr()) + to);
+      }
     });
   }
 
@@ -145,9 +152,8 @@ class QueryGradients {
     int64_t first, last;  // blocks
     at::Tensor sum;
   };
-  void add_up_row(int64_t head, int64_t row, float* dq) {
-    const int64_t heads = problem_.key_heads * problem_.group, size = problem_.head_size;
-    float* to = dq + (row / problem_.group * heads + head * problem_.group + row % problem_.group) * size;
+  void add_up_row(int64_t head, int64_t row, float* to) {
+    const int64_t size = problem_.head_size;
     bool is_first = true;
     for (size_t run = 0; run < part_.size(); ++run) {
       if (!touched(run, head)[row / kBlockRows]) continue;
@@ -169,18 +175,21 @@ class QueryGradients {
 AttentionInputs contiguous(const AttentionInputs& in) {
   return {in.q.contiguous(), in.k.contiguous(), in.v.contiguous()};
 }
+bool rounds_results(const AttentionInputs& in, const AttentionOptions& options) {
+  return options.rounded && in.q.scalar_type() == at::kBFloat16;
+}
 AttentionMask contiguous(const AttentionMask& mask) {
   return {mask.q_row.contiguous(), mask.k_row.contiguous(), mask.k_end.contiguous()};
 }
 
 /// Of each run of panels by itself.
 std::vector<AttentionOutput> run_forward(const BlockedPlan& plan, const std::vector<PanelRun>& runs,
-                                         const PackedKeys* packed, const BlockedKernel& kernel) {
+                                         const PackedKeys* packed, const BlockedKernel& kernel, bool rounds) {
   const BlockedProblem& problem = plan.problem();
   const int64_t heads = problem.key_heads * problem.group;
   std::vector<AttentionOutput> outputs;
   for (size_t run = 0; run < runs.size(); ++run)
-    outputs.push_back({at::empty({problem.queries, heads, problem.head_size}, at::kFloat),
+    outputs.push_back({at::empty({problem.queries, heads, problem.head_size}, rounds ? at::kBFloat16 : at::kFloat),
                        at::empty({problem.queries, heads}, at::kFloat)});
   const int64_t a_run = problem.key_heads * plan.blocks();
   for_tasks(a_run * static_cast<int64_t>(runs.size()), kernel.scratch_bytes(problem), [&](int64_t task, void* scratch) {
@@ -193,7 +202,8 @@ std::vector<AttentionOutput> run_forward(const BlockedPlan& plan, const std::vec
                              .panel_begin = runs[run].first,
                              .panel_end = runs[run].second,
                              .packed = packed ? packed->of(head) : PackedPanels{},
-                             .out = outputs[run].out.mutable_data_ptr<float>(),
+                             .rounds = rounds,
+                             .out = outputs[run].out.mutable_data_ptr(),
                              .lse = outputs[run].lse.mutable_data_ptr<float>(),
                              .scratch = scratch});
   });
@@ -231,8 +241,12 @@ AttentionOutput blocked_attention(const AttentionInputs& in, const AttentionMask
   // One block of rows reads each key once: packing it beforehand would read it twice more.
   std::optional<PackedKeys> packed;
   if (plan.blocks() > 1) packed.emplace(plan, kernel, PackedKeys::For::kForward);
-  std::vector<AttentionOutput> parts = run_forward(plan, plan.forward_runs(), packed ? &*packed : nullptr, kernel);
+  const std::vector<PanelRun> runs = plan.forward_runs();
+  const bool rounds = rounds_results(in, options);
+  std::vector<AttentionOutput> parts =
+      run_forward(plan, runs, packed ? &*packed : nullptr, kernel, rounds && runs.size() == 1);
   for (size_t run = 1; run < parts.size(); ++run) merge_attention(parts.front(), parts[run]);
+  if (rounds) parts.front().out = parts.front().out.to(at::kBFloat16);
   return std::move(parts.front());
 }
 
@@ -248,8 +262,11 @@ AttentionGradients blocked_attention_backward(const at::Tensor& grad_out, const 
   const PackedKeys keys(plan, kernel, PackedKeys::For::kBackward);
   const std::vector<PanelRun> runs = plan.backward_runs();
   QueryGradients dq(plan, runs);
-  const auto floats = [](const at::Tensor& like) { return at::empty(like.sizes(), at::kFloat); };
-  AttentionGradients gradients{floats(all.q), floats(all.k), floats(all.v)};
+  const bool rounds = rounds_results(in, options);
+  const auto result = [&](const at::Tensor& like) {
+    return at::empty(like.sizes(), rounds ? at::kBFloat16 : at::kFloat);
+  };
+  AttentionGradients gradients{result(all.q), result(all.k), result(all.v)};
   const auto tasks = static_cast<int64_t>(runs.size()) * problem.key_heads;
   for_tasks(tasks, kernel.scratch_bytes(problem), [&](int64_t task, void* scratch) {
     const auto run = static_cast<size_t>(task / problem.key_heads);
@@ -261,11 +278,12 @@ AttentionGradients blocked_attention_backward(const at::Tensor& grad_out, const 
                               .rows = queries.of(head),
                               .dq = dq.of(run, head),
                               .touched = dq.touched(run, head),
-                              .dk = gradients.k.mutable_data_ptr<float>(),
-                              .dv = gradients.v.mutable_data_ptr<float>(),
+                              .rounds = rounds,
+                              .dk = gradients.k.mutable_data_ptr(),
+                              .dv = gradients.v.mutable_data_ptr(),
                               .scratch = scratch});
   });
-  dq.add_up(gradients.q.mutable_data_ptr<float>());
+  dq.add_up(gradients.q, kernel);
   return gradients;
 }
 

@@ -47,7 +47,8 @@ struct PackedPanels {
 struct ForwardTask {
   int64_t head, row_begin, row_end, panel_begin, panel_end;
   PackedPanels packed;  ///< of the head; k_across null: packed on the way, for who reads them once
-  float* out;           ///< [queries, key_heads * group, head_size]
+  bool rounds;          ///< out, to bfloat16
+  void* out;            ///< [queries, key_heads * group, head_size]
   float* lse;           ///< [queries, key_heads * group] natural logarithm, -inf where no key is seen
   void* scratch;
 };
@@ -75,7 +76,8 @@ struct BackwardTask {
   PackedRows rows;
   float* dq;         ///< [rows of the head][padded] garbage to begin with
   uint8_t* touched;  ///< [blocks of rows] zeros to begin with; 1 where dq's rows have been written
-  float *dk, *dv;    ///< [keys, key_heads, head_size]
+  bool rounds;       ///< dk and dv, to bfloat16
+  void *dk, *dv;     ///< [keys, key_heads, head_size]
   void* scratch;
 };
 
@@ -90,6 +92,8 @@ struct BlockedKernel {
   void (*forward)(const BlockedProblem& problem, const ForwardTask& task);
   void (*pack_rows)(const BlockedProblem& problem, const PackRows& rows);
   void (*backward)(const BlockedProblem& problem, const BackwardTask& task);
+  /// `size` floats to bfloat16.
+  void (*round)(const float* from, int64_t size, uint16_t* to);
 };
 
 /// Null where the build is for another processor; whether this one can is the caller's to ask.

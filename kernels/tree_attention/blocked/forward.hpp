@@ -129,11 +129,7 @@ class Forward {
   void write(int64_t r) {
     const int64_t to = Packing<I>::place(problem_, task_.head, task_.row_begin + r), size = problem_.head_size;
     const float total = I::sum(I::load(total_ + r * I::kLanes)), inverse = total == 0 ? 0.0f : 1 / total;
-    const float* sum = sum_ + r * problem_.padded;
-    float* out = task_.out + to;
-    int64_t d = 0;
-    for (; d + I::kLanes <= size; d += I::kLanes) I::store(out + d, I::multiply(I::all(inverse), I::load(sum + d)));
-    for (; d < size; ++d) out[d] = inverse * sum[d];
+    Packing<I>::store_row(sum_ + r * problem_.padded, inverse, size, task_.rounds, task_.out, to);
     task_.lse[to / size] = total == 0 ? -__builtin_inff() : greatest_[r] * problem_.scale + __builtin_logf(total);
   }
 

@@ -19,7 +19,8 @@ struct KernelOf {
             .pack_panels = Packing<I>::panels,
             .forward = Forward<I>::run,
             .pack_rows = Packing<I>::rows,
-            .backward = Backward<I>::run};
+            .backward = Backward<I>::run,
+            .round = Packing<I>::round};
   }
 };
 

@@ -49,6 +49,32 @@ struct Packing {
                            : I::load_elements(static_cast<const float*>(row.data) + d);
   }
 
+  /// factor * from[0, size), as floats or rounded.
+  static void store_row(const float* from, float factor, int64_t size, bool rounds, void* to, int64_t element_at) {
+    float* floats = static_cast<float*>(to) + element_at;
+    uint16_t* halves = static_cast<uint16_t*>(to) + element_at;
+    for (int64_t d = 0; d < size; d += I::kLanes) {
+      alignas(64) float tail[I::kLanes];
+      const int64_t here = size - d < I::kLanes ? size - d : I::kLanes;
+      for (int64_t i = 0; here < I::kLanes && i < I::kLanes; ++i) tail[i] = i < here ? from[d + i] : 0.0f;
+      const V x = I::multiply(I::all(factor), I::load(here < I::kLanes ? tail : from + d));
+      alignas(64) uint16_t rounded[I::kLanes];
+      if (here == I::kLanes) {
+        if (rounds)
+          I::store_rounded(halves + d, x);
+        else
+          I::store(floats + d, x);
+      } else if (rounds) {
+        I::store_rounded(rounded, x);
+        for (int64_t i = 0; i < here; ++i) halves[d + i] = rounded[i];
+      } else {
+        I::store(tail, x);
+        for (int64_t i = 0; i < here; ++i) floats[d + i] = tail[i];
+      }
+    }
+  }
+  static void round(const float* from, int64_t size, uint16_t* to) { store_row(from, 1.0f, size, true, to, 0); }
+
   /// One row's words, zeros behind its elements.
   static void row_words(const Elements& row, int64_t size, int64_t padded, uint32_t* to) {
     alignas(64) float tail[2 * I::kLanes];

@@ -54,6 +54,17 @@ struct Avx2 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
   }
 
+  FPDIST_INLINE void store_rounded(uint16_t* to, V x) {
+    const __m256i bits = _mm256_castps_si256(x);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i nearest =
+        _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+    const __m256i is_none = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    const __m256i all = _mm256_blendv_epi8(nearest, _mm256_set1_epi32(0x7fc0), is_none);
+    const __m128i half = _mm_packus_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), half);
+  }
+
   FPDIST_INLINE V word(const uint32_t* from) { return _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(*from))); }
   FPDIST_INLINE V product_add(V sum, V a, V b) { return _mm256_fmadd_ps(a, b, sum); }
 

@@ -46,6 +46,17 @@ struct Avx512 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
   }
 
+  /// To the nearest bfloat16, ties to even; what is not a number stays none.
+  FPDIST_INLINE void store_rounded(uint16_t* to, V x) {
+    const __m512i bits = _mm512_castps_si512(x);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i nearest =
+        _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+    const __mmask16 is_none = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    const __m512i all = _mm512_mask_mov_epi32(nearest, is_none, _mm512_set1_epi32(0x7fc0));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(all));
+  }
+
   /// The same word for every lane, and what a product adds for it.
   FPDIST_INLINE V word(const uint32_t* from) { return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(*from))); }
   FPDIST_INLINE V product_add(V sum, V a, V b) { return _mm512_fmadd_ps(a, b, sum); }

@@ -126,6 +126,7 @@ AttentionOutput forward_cpu(const AttentionInputs& in, const AttentionMask& mask
     };
     walk(pieces, small, large);
   });
+  if (options.rounded) whole.out = whole.out.to(in.q.scalar_type());
   return whole;
 }
 
@@ -165,7 +166,9 @@ AttentionGradients backward_cpu(const at::Tensor& grad_out, const AttentionInput
     };
     walk(pieces, small, large);
   });
-  return {dq, dk, dv};
+  if (!options.rounded) return {dq, dk, dv};
+  const auto dtype = in.q.scalar_type();
+  return {dq.to(dtype), dk.to(dtype), dv.to(dtype)};
 }
 
 }  // namespace

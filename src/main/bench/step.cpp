@@ -56,8 +56,10 @@ nlohmann::ordered_json measure(StepModel& model, comm::Device& device, const Ste
   // The tree is one pack; without sharing a pack holds at least one sample.
   const int64_t tree_rows = cell.prompt + cell.group * cell.completion, sample_rows = cell.prompt + cell.completion;
   const int64_t unshared_rows = options.unshared_tokens > 0 ? options.unshared_tokens : options.max_tokens;
-  Arm shared{.pass = model.make_pass(group, true, std::max(options.max_tokens, tree_rows)), .seconds = {}, .cpu_seconds = {}};
-  Arm unshared{.pass = model.make_pass(group, false, std::max(unshared_rows, sample_rows)), .seconds = {}, .cpu_seconds = {}};
+  Arm shared{
+      .pass = model.make_pass(group, true, std::max(options.max_tokens, tree_rows)), .seconds = {}, .cpu_seconds = {}};
+  Arm unshared{
+      .pass = model.make_pass(group, false, std::max(unshared_rows, sample_rows)), .seconds = {}, .cpu_seconds = {}};
   std::vector<double> speedup;
   const CpuUse use;
   for (int64_t round = -1; round < options.rounds; ++round) {  // the first is a warm-up

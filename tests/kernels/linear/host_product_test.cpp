@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "fpdist/core/rng.hpp"
+#include "kernels/linear/mixed_sums.hpp"
 #include "tests/support/laws/relative_error.hpp"
 
 namespace fpdist {
@@ -50,6 +51,18 @@ TEST(HostProduct, TakesWhatHasNoRowsOfNeighbours) {
   at::Tensor d = at::empty({6, 7});
   kernels::host_product(a, false, b, false, d, /*accumulates=*/false);
   EXPECT_LT(test::relative_error(d, at::mm(a.to(at::kDouble), b.to(at::kDouble))), 1e-6);
+}
+
+TEST(MixedSums, AreThoseOfWidenedElements) {
+  for (const auto& [rows, columns] : {std::pair{1, 1}, {3, 64}, {700, 130}, {257, 15}, {0, 5}}) {
+    SCOPED_TRACE(testing::Message() << rows << " x " << columns);
+    at::manual_seed(3);
+    const at::Tensor x = at::randn({rows, columns + 4}).to(at::kBFloat16).narrow(1, 2, columns);
+    const at::Tensor vector = at::randn({columns}), wide = x.to(at::kDouble);
+    EXPECT_LT(test::relative_error(kernels::column_sum(x), wide.sum(0)), 1e-6);
+    EXPECT_LT(test::relative_error(kernels::row_products(x, vector), at::mv(wide, vector.to(at::kDouble))), 1e-6);
+    EXPECT_TRUE(at::equal(kernels::column_sum(wide), wide.sum(0)));
+  }
 }
 
 }  // namespace

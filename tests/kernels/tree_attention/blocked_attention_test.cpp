@@ -189,6 +189,29 @@ TEST(BlockedAttention, SeesExactlyToTheEndOfASubtreeWhereverItFalls) {
   }
 }
 
+TEST(BlockedAttention, RoundsItsResultsOnceWhereNobodyAddsToThem) {
+  for (const BlockedKernel* kernel : kernels_here()) {
+    for (const Shape& shape : {Shape{2, 2, 64}, Shape{1, 1, 20}}) {
+      at::manual_seed(2);
+      for (const size_t queries : {size_t{300}, size_t{2}}) {
+        auto q_row = iota(300);
+        q_row.erase(q_row.begin(), q_row.end() - static_cast<std::ptrdiff_t>(queries));
+        Case c = make_case(std::vector<int32_t>(300, 300), q_row, iota(300), shape, at::kBFloat16);
+        const Result wide = run(c, *kernel);
+        c.options.rounded = true;
+        const AttentionOutput output = kernels::blocked_attention(c.in, c.mask, c.options, *kernel);
+        EXPECT_TRUE(at::equal(output.out, wide.output.out.to(at::kBFloat16))) << kernel->name;
+        EXPECT_TRUE(at::equal(output.lse, wide.output.lse));
+        const AttentionGradients gradients =
+            kernels::blocked_attention_backward(c.grad, c.in, wide.output, c.mask, c.options, *kernel);
+        EXPECT_TRUE(at::equal(gradients.q, wide.gradients.q.to(at::kBFloat16))) << kernel->name;
+        EXPECT_TRUE(at::equal(gradients.k, wide.gradients.k.to(at::kBFloat16))) << kernel->name;
+        EXPECT_TRUE(at::equal(gradients.v, wide.gradients.v.to(at::kBFloat16))) << kernel->name;
+      }
+    }
+  }
+}
+
 TEST(BlockedAttention, GivesTheSameBitsForAnyNumberOfThreads) {
   const int before = at::get_num_threads();
   at::manual_seed(4);

@@ -1,0 +1,14 @@
+#include "src/ops/mean_logits.hpp"
+
+#include <ATen/core/grad_mode.h>
+
+#include "kernels/linear/mixed_sums.hpp"
+
+namespace fpdist::ops {
+
+at::Tensor mean_logits(const at::Tensor& hidden, const at::Tensor& weight, double vocabulary) {
+  const at::NoGradGuard no_grad;
+  return kernels::row_products(hidden, kernels::column_sum(weight).div_(vocabulary));
+}
+
+}  // namespace fpdist::ops
