@@ -168,7 +168,7 @@ class Data(unittest.TestCase):
         os.close(there)
         told = os.read(here, 1 << 16).decode()
         os.close(here)
-        self.assertRegex(told, r"\[#{20}\] 100 %  3 rows, \d+ rows/s, [\d.]+ MB/s, 0:00\s")
+        self.assertRegex(told, r"\[#{20}\] 100 %  3 rows, \d+ rows/s, [\d.]+ MB/s, 0:00")
         self.assertNotIn("rows/s", prepare(self.config("sft", None))[1])
 
     def test_weights_are_dumped(self):

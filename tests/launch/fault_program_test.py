@@ -197,7 +197,7 @@ class SlowRanks(Slow):
 
     def test_a_rank_that_is_killed_during_a_save_ends_the_job(self):
         for rank in (0, 1):
-            self.assertNotEqual(self.harm(rank, signal.SIGKILL, GRACE), 0)
+            self.assertNotEqual(self.harm(rank, signal.SIGKILL, 3 * GRACE), 0)
             self.note.unlink()
             shutil.rmtree(self.dir / "out")
 

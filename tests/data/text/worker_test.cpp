@@ -174,11 +174,11 @@ TEST_F(TextWorker, AWorkerThatIsKilledIsAnErrorWithItsRows) {
 }
 
 TEST_F(TextWorker, AWorkerThatIsStoppedIsGivenUp) {
-  const auto tokenizer = make_worker_tokenizer({.directory = (kGolden / "qwen").string(), .answer_seconds = 1});
+  const auto tokenizer = make_worker_tokenizer({.directory = (kGolden / "qwen").string(), .answer_seconds = 5});
   (void)tokenizer->facts();
   ::kill(children().at(0), SIGSTOP);
   const std::string said = error(*tokenizer, R"({"text": "a"})");
-  EXPECT_NE(said.find("said nothing for 1 seconds and was stopped: signal 9"), std::string::npos) << said;
+  EXPECT_NE(said.find("said nothing for 5 seconds and was stopped: signal 9"), std::string::npos) << said;
 }
 
 TEST_F(TextWorker, AfterALossTheNextCallStartsAnew) {
