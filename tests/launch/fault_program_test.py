@@ -14,8 +14,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from support import (BIN, ROOT, Folder, children_of, command, end_processes, environment, is_running, main, mesh, steps,
                      train, wait_until)
 
-TIMEOUT, GRACE = 4, 2  # seconds: train.comm_timeout_seconds, and what ending may take on top
-PEER_LOST = 8          # exit code
+# Seconds: train.comm_timeout_seconds, and what ending may take on top. mpirun ends the others by SIGTERM, which a run takes
+# as a wish to stop, and kills them a second later.
+TIMEOUT, GRACE = 4, 4
+PEER_LOST = 8  # exit code
 MESHES = {"tp2cp2": dict(cp=2, tp=2), "tp2cp2pp2": dict(pp=2, cp=2, tp=2), "dp8": dict(dp=8)}
 
 
@@ -122,7 +124,7 @@ class OneRanksError(Folder):
         code, output = train(8, config, *mesh(pp=2, cp=2, tp=2), "--optim.learning_rate", "1e38",
                              "--optim.lr_scheduler_type", "constant")
         self.assertEqual(code, 5, output)
-        self.assertRegex(output, r"error: the loss is \S+ at step 2 on rank [4-7] in the pack of samples")
+        self.assertRegex(output, r"error: step 2: the loss is \S+ on rank [4-7] in pack \d+, samples")
         self.assertEqual(output.count("error: "), 1, output)
 
 
@@ -192,12 +194,12 @@ class SlowRanks(Slow):
         return self.launcher.returncode
 
     def test_a_rank_that_is_stopped_while_it_saves_is_lost(self):
-        self.assertEqual(self.harm(0, signal.SIGSTOP, TIMEOUT + 3 * GRACE), PEER_LOST)
+        self.assertEqual(self.harm(0, signal.SIGSTOP, TIMEOUT + 2 * GRACE), PEER_LOST)
         self.assertRegex(self.output(), r"barrier.* no answer from world rank 0 .*s ago world rank 0 was saving \S+/out/final")
 
     def test_a_rank_that_is_killed_during_a_save_ends_the_job(self):
         for rank in (0, 1):
-            self.assertNotEqual(self.harm(rank, signal.SIGKILL, 3 * GRACE), 0)
+            self.assertNotEqual(self.harm(rank, signal.SIGKILL, GRACE), 0)
             self.note.unlink()
             shutil.rmtree(self.dir / "out")
 
