@@ -94,14 +94,18 @@ Digest digest_of(std::span<const data::Group> groups) {
   return sum.value();
 }
 
-Digest digest_of(const data::Dataset& dataset) {
+namespace {
+
+/// Of a whole data set, which may stay in its cache.
+Digest dataset_digest(const data::Dataset& dataset) {
   if (!dataset.source) return digest_of(dataset.group);
   Checksum sum;
   for (int64_t id = 0; id < dataset.size(); ++id) add(sum, dataset.get(id));
   return sum.value();
 }
 
-Digest digest_of(const data::Loader& loader) {
+/// Of which groups an epoch's steps have.
+Digest order_digest(const data::Loader& loader) {
   Checksum order;
   for (int64_t step = 0; step < loader.steps_per_epoch(); ++step) {
     const std::vector<int64_t> groups = loader.step(step);
@@ -110,10 +114,13 @@ Digest digest_of(const data::Loader& loader) {
   return order.value();
 }
 
-void check_same_groups(std::span<const data::Group> groups, const GroupName& name, comm::Communicator& world,
-                       std::string_view what, std::string_view cure) {
-  const comm::Fact whole{"samples", to_string(digest_of(groups))};
-  if (comm::find_differences({&whole, 1}, world).empty()) return;
+}  // namespace
+
+Digest check_same_groups(std::span<const data::Group> groups, const GroupName& name, comm::Communicator& world,
+                         std::string_view what, std::string_view cure) {
+  const Digest digest = digest_of(groups);
+  const comm::Fact whole{"samples", to_string(digest)};
+  if (comm::find_differences({&whole, 1}, world).empty()) return digest;
   std::vector<comm::Fact> facts{{"groups", text(groups.size())}};
   std::string first;
   if (const auto place = first_difference(groups, world)) {
@@ -124,7 +131,7 @@ void check_same_groups(std::span<const data::Group> groups, const GroupName& nam
   throw DataError(text(what, first, ":\n", comm::to_text(comm::find_differences(facts, world)), "\n", cure));
 }
 
-void check_same_dataset(const data::Dataset& dataset, comm::Communicator& world) {
+Digest check_same_dataset(const data::Dataset& dataset, comm::Communicator& world) {
   constexpr std::string_view kWhat = "the ranks have read different data";
   constexpr std::string_view kCure = "copy the same data.path files to every node";
   const auto where = [&](size_t group) { return dataset.where(group); };
@@ -132,10 +139,9 @@ void check_same_dataset(const data::Dataset& dataset, comm::Communicator& world)
   const comm::Fact count{"groups", text(dataset.size())};
   const auto differences = comm::find_differences({&count, 1}, world);
   check<DataError>(differences.empty(), kWhat, ":\n", comm::to_text(differences), "\n", kCure);
-  Checksum all;
-  for (int64_t id = 0; id < dataset.size(); ++id) add(all, dataset.get(id));
-  const comm::Fact whole{"samples", to_string(all.value())};
-  if (comm::find_differences({&whole, 1}, world).empty()) return;
+  const Digest digest = dataset_digest(dataset);
+  const comm::Fact whole{"samples", to_string(digest)};
+  if (comm::find_differences({&whole, 1}, world).empty()) return digest;
   constexpr int64_t kPart = 64;  // in memory at once
   for (int64_t first = 0; first < dataset.size(); first += kPart) {
     std::vector<int64_t> ids(index(std::min(kPart, dataset.size() - first)));
@@ -144,13 +150,16 @@ void check_same_dataset(const data::Dataset& dataset, comm::Communicator& world)
         data::pick_groups(dataset, ids), [&](size_t group) { return where(index(first) + group); }, world, kWhat,
         kCure);
   }
+  return digest;
 }
 
-void check_same_order(const data::Loader& loader, comm::Communicator& world) {
-  const comm::Fact fact{"checksum of the order", to_string(digest_of(loader))};
+Digest check_same_order(const data::Loader& loader, comm::Communicator& world) {
+  const Digest digest = order_digest(loader);
+  const comm::Fact fact{"checksum of the order", to_string(digest)};
   const auto differences = comm::find_differences({&fact, 1}, world);
   check<DataError>(differences.empty(), "the ranks go through the same groups in different orders:\n",
                    comm::to_text(differences), "\ncopy the same data.path files to every node: uids order them too");
+  return digest;
 }
 
 }  // namespace fpdist::trainer

@@ -79,12 +79,11 @@ class RunData {
   RunData(config::JobData data, const config::Settled& job, comm::Communicator& world)
       : dataset_(std::move(data.train)),
         loader_(data::make_loader(dataset_, job.config.data, job.config.train.groups_per_step, job.config.train.seed)) {
-    check_same_dataset(dataset_, world);
-    check_same_order(loader_, world);
+    const Digest samples = check_same_dataset(dataset_, world), order = check_same_order(loader_, world);
     config::check_packs(dataset_, job);
     mark_ = {.groups = size(),
-             .samples = to_string(digest_of(dataset_)),
-             .order = to_string(digest_of(loader_)),
+             .samples = to_string(samples),
+             .order = to_string(order),
              .settings = settings_of(job.config, "data.")};
     if (data.eval) read_evaluated(*data.eval, job, world);
   }
