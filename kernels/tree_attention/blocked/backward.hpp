@@ -29,17 +29,12 @@ class Backward {
 
   Backward(const BlockedProblem& problem, const BackwardTask& task)
       : problem_(problem), task_(task), words_(Packing<I>::words(problem)) {
-    auto* next = static_cast<uint32_t*>(task.scratch);
-    const auto take = [&](int64_t words) {
-      uint32_t* taken = next;
-      next += words;
-      return taken;
-    };
-    score_ = take(kBlockRows * kPanelKeys);
-    slope_ = take(kBlockRows * kPanelKeys);
-    slope_rows_ = I::kWord == 1 ? slope_ : take(kBlockRows * kPanelKeys / I::kWord);
-    dk_ = reinterpret_cast<float*>(take(kPanelKeys * problem.padded));
-    dv_ = reinterpret_cast<float*>(take(kPanelKeys * problem.padded));
+    Scratch<I> scratch{static_cast<uint32_t*>(task.scratch)};
+    score_ = scratch.words(kBlockRows * kPanelKeys);
+    slope_ = scratch.words(kBlockRows * kPanelKeys);
+    slope_rows_ = I::kWord == 1 ? slope_ : scratch.words(kBlockRows * kPanelKeys / I::kWord);
+    dk_ = scratch.floats(kPanelKeys * problem.padded);
+    dv_ = scratch.floats(kPanelKeys * problem.padded);
   }
 
   void take_panel(int64_t p) {

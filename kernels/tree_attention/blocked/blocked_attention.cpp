@@ -135,11 +135,11 @@ class QueryGradients {
   /// Into [queries, heads, head_size] of floats or bfloat16.
   void add_up(const at::Tensor& dq, const BlockedKernel& kernel) {
     const bool rounds = dq.scalar_type() == at::kBFloat16;
-    const int64_t heads = problem_.key_heads * problem_.group, size = problem_.head_size;
+    const int64_t size = problem_.head_size;
     for_tasks(problem_.key_heads * blocks_, size * 4, [&](int64_t task, void* scratch) {
       const int64_t head = task / blocks_, begin = task % blocks_ * kBlockRows;
       for (int64_t row = begin; row < std::min(begin + kBlockRows, problem_.rows()); ++row) {
-        const int64_t to = (row / problem_.group * heads + head * problem_.group + row % problem_.group) * size;
+        const int64_t to = problem_.place(head, row);
         auto* sum = rounds ? static_cast<float*>(scratch) : dq.mutable_data_ptr<float>() + to;
         add_up_row(head, row, sum);
         if (rounds) kernel.round(sum, size, static_cast<uint16_t*>(dq.mutable_data_ptr()) + to);

@@ -32,7 +32,12 @@ struct BlockedProblem {
   const KeyPanel* panel;         ///< [panels]
   int64_t panels;
   float scale;
-  int64_t rows() const { return queries * group; }
+  // Inlined always: a function of its own might be linked from a source for another processor.
+  __attribute__((always_inline)) int64_t rows() const { return queries * group; }
+  /// First element of row `row` of `head` in a tensor like q.
+  __attribute__((always_inline)) int64_t place(int64_t head, int64_t row) const {
+    return (row / group * key_heads * group + head * group + row % group) * head_size;
+  }
 };
 
 /// Keys of one head as the products read them, panel by panel, each of padded * kPanelKeys elements.

@@ -29,26 +29,21 @@ class Forward {
 
   Forward(const BlockedProblem& problem, const ForwardTask& task)
       : problem_(problem), task_(task), words_(Packing<I>::words(problem)), rows_(task.row_end - task.row_begin) {
-    auto* next = static_cast<uint32_t*>(task.scratch);
-    const auto take = [&](int64_t words) {
-      uint32_t* taken = next;
-      next += words;
-      return taken;
-    };
-    q_ = take(kBlockRows * words_);
-    score_ = reinterpret_cast<float*>(take(kBlockRows * kPanelKeys));
-    weight_ = I::kWord == 1 ? reinterpret_cast<uint32_t*>(score_) : take(kBlockRows * kPanelKeys / I::kWord);
-    sum_ = reinterpret_cast<float*>(take(kBlockRows * problem.padded));
-    k_ = take(words_ * kPanelKeys), v_ = take(words_ * kPanelKeys);
-    greatest_ = reinterpret_cast<float*>(take(kBlockRows));
-    total_ = reinterpret_cast<float*>(take(kBlockRows * I::kLanes));
-    alpha_ = reinterpret_cast<float*>(take(kBlockRows));
+    Scratch<I> scratch{static_cast<uint32_t*>(task.scratch)};
+    q_ = scratch.words(kBlockRows * words_);
+    score_ = scratch.floats(kBlockRows * kPanelKeys);
+    weight_ = I::kWord == 1 ? reinterpret_cast<uint32_t*>(score_) : scratch.words(kBlockRows * kPanelKeys / I::kWord);
+    sum_ = scratch.floats(kBlockRows * problem.padded);
+    k_ = scratch.words(words_ * kPanelKeys), v_ = scratch.words(words_ * kPanelKeys);
+    greatest_ = scratch.floats(kBlockRows);
+    total_ = scratch.floats(kBlockRows * I::kLanes);
+    alpha_ = scratch.floats(kBlockRows);
   }
 
   void run() {
     for (int64_t r = 0; r < rows_; ++r) {
-      const Elements row = Packing<I>::at(problem_.q, problem_.is_bfloat16,
-                                          Packing<I>::place(problem_, task_.head, task_.row_begin + r));
+      const Elements row =
+          Packing<I>::at(problem_.q, problem_.is_bfloat16, problem_.place(task_.head, task_.row_begin + r));
       Packing<I>::row_words(row, problem_.head_size, problem_.padded, q_ + r * words_);
       greatest_[r] = -__builtin_inff();
       I::store(total_ + r * I::kLanes, I::zero());
@@ -127,7 +122,7 @@ class Forward {
   }
 
   void write(int64_t r) {
-    const int64_t to = Packing<I>::place(problem_, task_.head, task_.row_begin + r), size = problem_.head_size;
+    const int64_t to = problem_.place(task_.head, task_.row_begin + r), size = problem_.head_size;
     const float total = I::sum(I::load(total_ + r * I::kLanes)), inverse = total == 0 ? 0.0f : 1 / total;
     Packing<I>::store_row(sum_ + r * problem_.padded, inverse, size, task_.rounds, task_.out, to);
     task_.lse[to / size] = total == 0 ? -__builtin_inff() : greatest_[r] * problem_.scale + __builtin_logf(total);

@@ -15,18 +15,24 @@ struct Elements {
   bool is_bfloat16;
 };
 
+/// What is left of a task's memory.
+template <class I>
+struct Scratch {
+  uint32_t* next;
+  uint32_t* words(int64_t n) {
+    uint32_t* taken = next;
+    next += n;
+    return taken;
+  }
+  float* floats(int64_t n) { return reinterpret_cast<float*>(words(n)); }
+};
+
 template <class I>
 struct Packing {
   using V = typename I::V;
   static constexpr int64_t kMaxWords = 256;  ///< of a row: head sizes up to 256
 
   static int64_t words(const BlockedProblem& problem) { return problem.padded / I::kWord; }
-
-  /// Where row `row` of `head` stands in a tensor [queries, heads, head_size].
-  static int64_t place(const BlockedProblem& problem, int64_t head, int64_t row) {
-    const int64_t heads = problem.key_heads * problem.group;
-    return (row / problem.group * heads + head * problem.group + row % problem.group) * problem.head_size;
-  }
 
   static Elements at(const void* tensor, bool is_bfloat16, int64_t element) {
     return {is_bfloat16 ? static_cast<const void*>(static_cast<const uint16_t*>(tensor) + element)
@@ -149,7 +155,7 @@ struct Packing {
     const int64_t each = words(problem), size = problem.head_size, padded = problem.padded;
     const PackedRows& to = task.packed;
     for (int64_t row = task.row_begin; row < task.row_end; ++row) {
-      const int64_t from = place(problem, task.head, row);
+      const int64_t from = problem.place(task.head, row);
       const Elements grad = at(task.grad, task.grad_is_bfloat16, from);
       row_words(at(problem.q, problem.is_bfloat16, from), size, padded, to.q + row * each);
       row_words(grad, size, padded, to.grad + row * each);
