@@ -249,7 +249,7 @@ TEST_F(CachedRead, WhoWritesItNeedsNoMemoryForAll) {
   labels = row.substr(row.find('['));
   row += "], \"labels\": " + labels + "]}\n";
   std::string rows;
-  for (int i = 0; i < 800; ++i) rows += row;
+  for (int i = 0; i < 1600; ++i) rows += row;
   options_.path = {write("long.jsonl", rows)}, options_.max_length = 20'000;
   rows = {};
   use_.stays_mapped = true;
@@ -259,11 +259,11 @@ TEST_F(CachedRead, WhoWritesItNeedsNoMemoryForAll) {
     NullLog log;
     const Dataset data = read_cached(options_, Method::kSft, tokenizer_, use_, log,
                                      [&](const ReadState&) { most = std::max(most, test::own_memory() - before); });
-    ::_exit(data.size() == 800 && most < (int64_t{90} << 20) ? 0 : 1);
+    ::_exit(data.size() == 1600 && most < (int64_t{160} << 20) ? 0 : 1);
   } else {
     int status = 1;
     ::waitpid(child, &status, 0);
-    EXPECT_EQ(status, 0) << "of 128 MB of tokens and targets";
+    EXPECT_EQ(status, 0) << "of 256 MB of tokens and targets";
   }
 }
 
