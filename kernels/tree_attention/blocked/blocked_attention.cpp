@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <functional>
 #include <optional>
 #include <utility>
@@ -16,17 +17,19 @@
 namespace fpdist::kernels {
 namespace {
 
+constexpr int64_t kLine = 128;  // bytes that threads write apart: two cache lines, which are fetched in pairs
+
 /// task(number, scratch) for every number below `tasks`, in turn on whichever thread is free, which has `bytes` of its
 /// own.
 void for_tasks(int64_t tasks, int64_t bytes, const std::function<void(int64_t task, void* scratch)>& task) {
-  std::atomic<int64_t> next = 0;
-  const auto work = [&] {
-    const at::Tensor scratch = at::empty({bytes}, at::kByte);
-    for (int64_t t = next++; t < tasks; t = next++) task(t, scratch.mutable_data_ptr());
-  };
   const int64_t threads = std::min<int64_t>(tasks, at::get_num_threads());
+  const int64_t apart = (bytes + kLine - 1) / kLine * kLine;
+  const at::Tensor scratch = at::empty({threads * apart}, at::kByte);
+  auto* const first = static_cast<std::byte*>(scratch.mutable_data_ptr());
+  std::atomic<int64_t> next = 0;
   at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) work();
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t t = next++; t < tasks; t = next++) task(t, first + i * apart);
   });
 }
 
