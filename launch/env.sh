@@ -8,8 +8,6 @@ if [ "$(id -u)" = 0 ]; then
 fi
 # More ranks than cores is the normal case on a laptop.
 export OMPI_MCA_rmaps_base_oversubscribe=1
-# One rank, one thread: threads of several ranks on one core only wait for each other.
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # Threads that wait spin for a moment only: whoever else needs the core gets it. gcc's OpenMP reads this as it starts.
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
 # ccache needs a folder even where HOME is not set.

@@ -210,7 +210,8 @@ void prepare_environment() {
   const int local_size = launched_local_size(), cores = usable_cores();
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is a failed write, not the end of the process
   if (local_size > cores) setenv("OMPI_MCA_mpi_yield_when_idle", "1", /*overwrite=*/0);
-  at::set_num_threads(std::max(1, cores / local_size));
+  const int asked_for = environment_number("OMP_NUM_THREADS", 0);
+  at::set_num_threads(asked_for > 0 ? asked_for : std::max(1, cores / local_size));
   keep_memory();
 }
 

@@ -2,6 +2,7 @@
 """fpdist_bench on CPU ranks: results that are right, tables that are whole, errors that say what to do.
 Usage: bench_program_test.py BIN_DIR MPIRUN [unittest arguments]"""
 import json
+import os
 import pathlib
 import random
 import re
@@ -92,6 +93,15 @@ class Kernels(Bench):
         for line in lines:
             self.assertGreater(line["ratio"], 0)
             self.assertAlmostEqual(line["tflops"], 2e-9 * 128 * line["in"] * line["out"] / line["ours_ms"], places=9)
+
+    def test_a_rank_has_the_threads_that_it_is_given_or_its_share_of_the_cores(self):
+        cores = len(os.sched_getaffinity(0))
+        for given, threads in (("3", 3), ("", cores)):
+            file = self.dir / f"threads{given}.jsonl"
+            code, output = run(command(0, ["step", "--device", "cpu", "--model", "small", "--layers", 1, "--grid", "32,8,2",
+                                           "--rounds", 1, "--json", file], program="fpdist_bench"), OMP_NUM_THREADS=given)
+            self.assertEqual(code, 0, output)
+            self.assertEqual(self.lines(file)[0]["threads"], threads)
 
     def test_step_sets_the_bound_beside_the_gain(self):
         file = self.dir / "step.jsonl"

@@ -74,6 +74,7 @@ nlohmann::ordered_json measure(StepModel& model, comm::Device& device, const Ste
   return {{"prompt", cell.prompt},
           {"completion", cell.completion},
           {"group", cell.group},
+          {"threads", at::get_num_threads()},
           {"tokens_logical", shared.pass.totals.tokens_logical},
           {"tokens_computed", shared.pass.totals.tokens_computed},
           {"shared_seconds", seconds},
