@@ -89,11 +89,11 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
               static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
               config.pack.max_tokens, " rows\n", "balance            busiest replica ",
               static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n",
-              "memory a rank      ", mib_text(memory.total()), "\n", "  weights          ", mib_text(policy), " (",
+              "memory a rank      ", bytes_text(memory.total()), "\n", "  weights          ", bytes_text(policy), " (",
               mesh.pp * mesh.tp > 1 ? "its share of " : "", weights, " parameters)\n",
-              bytes.has_reference ? text("  reference        ", mib_text(policy), "\n") : "", "  main grads       ",
-              mib_text(memory.gradients), "\n", "  optimizer shard  ", mib_text(memory.optimizer), "\n",
-              "  activations      ", mib_text(memory.activations), " (estimate, largest pack)");
+              bytes.has_reference ? text("  reference        ", bytes_text(policy), "\n") : "", "  main grads       ",
+              bytes_text(memory.gradients), "\n", "  optimizer shard  ", bytes_text(memory.optimizer), "\n",
+              "  activations      ", bytes_text(memory.activations), " (estimate, largest pack)");
 }
 
 }  // namespace fpdist::config

@@ -13,9 +13,11 @@ std::string number(const char* format, double value) {
   return buffer;
 }
 
-std::string mib_text(int64_t bytes) { return number("%.1f MiB", in_mib(bytes)); }
-
 std::string gib_text(int64_t bytes) { return text(std::round(in_gib(bytes) * 100) / 100, " GiB"); }
+
+std::string bytes_text(int64_t bytes) {
+  return bytes < kGiB ? number("%.1f MiB", in_mib(bytes)) : number("%.2f GiB", in_gib(bytes));
+}
 
 std::string percent(double share) { return number("%.1f %%", 100 * share); }
 

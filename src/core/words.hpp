@@ -14,8 +14,8 @@ constexpr double in_gib(int64_t bytes) { return static_cast<double>(bytes) / sta
 /// `value` by a printf format with one conversion of a double: number("%.1f", 2.25) is "2.2".
 std::string number(const char* format, double value);
 
-/// "1.5 MiB", one digit behind the point.
-std::string mib_text(int64_t bytes);
+/// "1.5 MiB", one digit behind the point; from a GiB on "2.25 GiB".
+std::string bytes_text(int64_t bytes);
 /// "2.25 GiB", two digits at most.
 std::string gib_text(int64_t bytes);
 /// "12.5 %" for 0.125, one digit behind the point.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <boost/program_options.hpp>
 #include <charconv>
+#include <ctime>
 #include <iomanip>
 #include <iostream>
 #include <string>
@@ -36,7 +37,8 @@ namespace po = boost::program_options;
 struct Arguments {
   std::string config, replay, lengths, costs, schedule, method, json, trace, html;
   std::vector<std::string> layers, world_sizes;
-  PlanRequest request;  ///< what a length file is planned with
+  std::vector<std::string> of_config;  ///< --config FILE and what is given in its place
+  PlanRequest request;                 ///< what a length file is planned with
   int64_t steps = 1;
   bool compare = false, help = false;
 };
@@ -166,6 +168,7 @@ std::vector<PlanRequest> read_requests(int argc, char** argv, Arguments& argumen
   check<ConfigError>(arguments.steps >= 1, "--steps must be 1 or more");
   if (arguments.config.empty()) return {read_length_file(arguments)};
   others.insert(others.begin(), {"--config", arguments.config});
+  arguments.of_config = others;
   files::Inputs inputs = config::inputs_of(config::parse_command_line(others).config);
   inputs.add("--config", arguments.config);
   inputs.add("--costs", arguments.costs);
@@ -199,11 +202,43 @@ nlohmann::json plan_more_steps(const std::vector<PlanRequest>& requests, const P
   return all;
 }
 
+/// A cost unit has no length of its own unless the costs' file gives it one: the step is drawn as one second.
+std::string trace_of(const Report& report) {
+  std::vector<plan::TimelineEvent> events = timeline_of(report.request, report.step.plan, 0);
+  const double unit = report.origin.seconds_per_unit;
+  const double second = unit > 0 ? 1 / unit : static_cast<double>(report.step.plan.step);
+  for (plan::TimelineEvent& event : events) event.begin /= second, event.end /= second;
+  return plan::to_trace_json(events);
+}
+
+Origin origin_of(const Arguments& arguments) {
+  Origin origin{.source = arguments.config.empty() ? arguments.lengths : arguments.config,
+                .costs = "the operations of the model, counted",
+                .seconds_per_unit = 0,
+                .date = {}};
+  std::string file = arguments.costs;
+  if (file.empty() && !arguments.config.empty())
+    file = config::parse_command_line(arguments.of_config).config.plan.costs;
+  if (file.empty() && arguments.config.empty()) origin.costs = "the operations of Llama-3-8B, counted";
+  if (!file.empty()) origin.costs = file, origin.seconds_per_unit = plan::read_seconds_per_unit(file);
+  const std::time_t now = std::time(nullptr);
+  char date[32] = {};
+  std::strftime(date, sizeof date, "%Y-%m-%d %H:%M", std::localtime(&now));
+  origin.date = date;
+  return origin;
+}
+
 void plan_and_report(int argc, char** argv) {
   Arguments arguments;
   const std::vector<PlanRequest> requests = read_requests(argc, argv, arguments);
   if (requests.empty()) return;
-  Report report{.request = requests[0], .step = plan_step(requests[0]), .others = {}, .schedules = {}, .scaling = {}};
+  Report report{.request = requests[0],
+                .step = plan_step(requests[0]),
+                .origin = origin_of(arguments),
+                .others = {},
+                .schedules = {},
+                .meshes = time_meshes(requests[0]),
+                .scaling = {}};
   if (arguments.compare) report.others = compare(report.request, report.step.plan);
   report.schedules = time_schedules(report.request, report.step);
   report.scaling = scale(report.request, numbers(arguments.world_sizes, "--world-sizes"));
@@ -216,13 +251,7 @@ void plan_and_report(int argc, char** argv) {
   nlohmann::json result = to_json(report);
   if (requests.size() > 1) result["steps"] = plan_more_steps(requests, report.step);
   write_file(arguments.json, result.dump(1) + "\n");
-  if (!arguments.trace.empty()) {
-    // A cost unit has no length of its own: the step is drawn as one second.
-    std::vector<plan::TimelineEvent> events = timeline_of(report.request, report.step.plan, 0);
-    const double second = static_cast<double>(report.step.plan.step);
-    for (plan::TimelineEvent& event : events) event.begin /= second, event.end /= second;
-    write_file(arguments.trace, plan::to_trace_json(events));
-  }
+  if (!arguments.trace.empty()) write_file(arguments.trace, trace_of(report));
   if (!arguments.html.empty()) write_file(arguments.html, to_html(report));
 }
 

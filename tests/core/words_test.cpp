@@ -10,8 +10,9 @@ namespace fpdist {
 namespace {
 
 TEST(Words, BytesAreSaidInPowersOf1024) {
-  EXPECT_EQ(mib_text(0), "0.0 MiB");
-  EXPECT_EQ(mib_text(3 * kMiB / 2), "1.5 MiB");
+  EXPECT_EQ(bytes_text(0), "0.0 MiB");
+  EXPECT_EQ(bytes_text(3 * kMiB / 2), "1.5 MiB");
+  EXPECT_EQ(bytes_text(kGiB * 9 / 4), "2.25 GiB");
   EXPECT_EQ(gib_text(9 * kGiB / 4), "2.25 GiB");
   EXPECT_EQ(gib_text(2 * kGiB), "2 GiB");
   EXPECT_EQ(in_gib(kGiB / 2), 0.5);

@@ -58,12 +58,20 @@ class Quickstart(unittest.TestCase):
         self.assertIn("mesh dp 1 x pp 2 x cp 2 x tp 2", output)
 
     def test_1f1b(self):
-        self.check("1f1b", 2, "--parallel.pp", 2, "--parallel.schedule", "1f1b", "--pack.max_tokens", 2048,
+        self.check("1f1b", 4, "--parallel.dp", 2, "--parallel.pp", 2, "--parallel.schedule", "1f1b", "--pack.max_tokens", 2048,
                    "--train.profile_steps", 1)
         for name in ("trace-1.json", "trace-1.planned.json"):  # measured and planned, for Perfetto
             trace = json.loads((self.dir / "1f1b" / name).read_text())
             events = [event for event in trace["traceEvents"] if event.get("ph") == "X"]
-            self.assertEqual({event["tid"] for event in events}, {0, 1}, name)
+            self.assertEqual({(event["pid"], event["tid"]) for event in events}, {(0, 0), (0, 1), (1, 2), (1, 3)}, name)
+            tracks = {event["tid"]: event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "thread_name"}
+            measured = {0: "stage 0 (rank 0)", 1: "stage 1 (rank 1)", 2: "stage 0 (rank 2)", 3: "stage 1 (rank 3)"}
+            self.assertEqual(tracks, measured if name == "trace-1.json" else {0: "stage 0", 1: "stage 1", 2: "stage 0", 3: "stage 1"})
+            self.assertTrue(all(event["args"]["rows"] > 0 for event in events if event["name"][0] in "FBSR"), name)
+            arrows = [[event for event in trace["traceEvents"] if event["ph"] == phase] for phase in "sf"]
+            sends = [event for event in events if event["cat"] == "message" and event["name"].startswith("S")]
+            self.assertEqual([len(ends) for ends in arrows], [len(sends)] * 2, name)
+            self.assertEqual(bool(sends), name == "trace-1.json")
             self.assertTrue(any(event["name"].startswith("B0") for event in events), name)
             self.assertTrue(all(event["dur"] >= 0 for event in events), name)
         lines = (self.dir / "1f1b" / "trace-1.txt").read_text().splitlines()

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import xml.etree.ElementTree
 
@@ -103,6 +104,49 @@ class Plans(unittest.TestCase):
         for picture in re.findall(r"<svg.*?</svg>", text, re.S):
             xml.etree.ElementTree.fromstring(picture)
         self.assertNotIn("http", text)
+
+    def test_the_verdict_says_what_would_be_faster_and_how(self):
+        self.write(11, 40)
+        packing = ("--pack.max_tokens", 2048, "--method", "grpo")
+        mesh = ("--parallel.dp", 2, "--parallel.pp", 4, *packing)
+        result, said = self.plan(*mesh)
+        best = min((time for time in result["schedules"] if "step" in time), key=lambda time: time["step"])
+        self.assertNotEqual(best["schedule"], "1f1b")
+        less = f"{100 * (1 - best['step'] / result['step']):.1f} %"
+        self.assertIn(f"{best['schedule']} would take {less} less time: --parallel.schedule {best['schedule']}", said)
+        self.assertEqual([(one["dp"], one["pp"]) for one in result["meshes"]], [(8, 1), (4, 2), (1, 8)])
+        for one in result["meshes"]:
+            self.assertEqual(self.plan(*packing, "--parallel.dp", one["dp"], "--parallel.pp", one["pp"])[0]["step"], one["step"])
+        fastest = min(result["meshes"], key=lambda one: one["step"])
+        less = f"{100 * (1 - fastest['step'] / result['step']):.1f} %"
+        self.assertRegex(said, rf"dp {fastest['dp']} x pp {fastest['pp']}, .*would take {less} less time.*--parallel.pp {fastest['pp']}")
+        uneven, said = self.plan(*mesh, "--parallel.layers", "4,4,16,8")
+        self.assertIn("stage 2 is the bottleneck", said)
+        self.assertEqual(uneven["stage_busy"].index(max(uneven["stage_busy"])), 2)
+        alone, said = self.plan("--method", "grpo")
+        self.assertEqual((alone["verdict"], alone.get("meshes")), ([], None))
+
+    def test_a_page_says_what_it_was_made_from_and_why_a_schedule_is_missing(self):
+        self.write(12, 10)
+        page, costs = self.folder / "p.html", self.folder / "costs.yaml"
+        costs.write_text((ROOT / "configs" / "costs" / "llama3-8b.yaml").read_text().replace("layers: 32", "layers: 6") +
+                         "seconds_per_unit: 2e-12\n")
+        result, said = self.plan("--parallel.pp", 4, "--costs", costs, "--html", page, "--trace", self.folder / "t.json")
+        text = page.read_text()
+        for words in (str(self.lengths), str(costs), time.strftime("%Y-"), "<tr><td>interleaved</td><td colspan"):
+            self.assertIn(words, text)
+        refusal, = [one["refusal"] for one in result["schedules"] if "refusal" in one]
+        self.assertIn("6", refusal)
+        self.assertAlmostEqual(result["step_seconds"], 2e-12 * result["step"])
+        self.assertIn(f"step           {result['step']} cost units, {result['step_seconds']:.3f} s", said)
+        events = [event for event in json.loads((self.folder / "t.json").read_text())["traceEvents"] if event["ph"] == "X"]
+        self.assertAlmostEqual(max(event["ts"] + event["dur"] for event in events) * 1e-6, result["step_seconds"], places=6)
+        self.assertEqual({event["args"]["rows"] for event in events},
+                         {rows for pack in result["plan"]["replicas"][0]["packs"] for rows in pack["rows"]})
+        costs.write_text("seconds_per_unit: 3\n")
+        done = self.run_program("--lengths", self.lengths, "--costs", costs)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("costs.yaml:1: seconds_per_unit is '3'", done.stderr)
 
     def test_costs_come_from_a_file(self):
         self.write(4, 10)

@@ -15,7 +15,11 @@ constexpr const char* kStyle = R"(
 .B { fill: var(--b); background: var(--b); }
 .W { fill: var(--w); background: var(--w); }
 i.idle { border: 1px solid var(--line); }
-svg { width: 100%; height: auto; }
+svg { width: 100%; min-width: 900px; height: auto; }
+.verdict { margin: 0 0 18px; padding-left: 20px; }
+td.why { text-align: left; max-width: 360px; color: var(--faint); font-size: 13px; }
+tr.busiest td { font-weight: 600; }
+text.busiest { font-weight: 700; fill: var(--ink); }
 svg .in { fill: #fff; text-anchor: middle; pointer-events: none; font-size: 11px; }
 rect.F:hover, rect.B:hover, rect.W:hover { stroke: var(--ink); stroke-width: 1.2; }
 .odd { fill-opacity: .78; }
@@ -38,7 +42,12 @@ void write_head(std::ostream& out, const Report& report) {
   out << "<h1>Planned step</h1>\n<p class=\"sub\">dp " << mesh.dp << " &times; pp " << mesh.pp << " &times; cp "
       << mesh.cp << " &times; tp " << mesh.tp << ", " << plan::name_of(options.parallel.schedule) << ", "
       << report.request.tree.sample.size() << " samples, packs of at most " << options.max_tokens
-      << " rows. Simulated from costs, not measured.</p>\n<div class=\"tiles\">\n";
+      << " rows. Simulated from costs, not measured.<br>" << escaped(report.origin.source)
+      << " &middot; costs: " << escaped(report.origin.costs) << " &middot; " << escaped(report.origin.date)
+      << "</p>\n<ul class=\"verdict\">\n";
+  for (const std::string& sentence : verdict(report)) out << "<li>" << escaped(sentence) << "</li>\n";
+  out << "</ul>\n<div class=\"tiles\">\n";
+  if (report.origin.seconds_per_unit > 0) write_tile(out, report.seconds(f.step), 3, "step", " s");
   write_tile(out, f.step_over_ideal, 3, "step / ideal");
   write_tile(out, 100 * f.bubble, 1, "bubble, busiest stage", "%");
   write_tile(out, 100 * f.idle, 1, "idle, all stages", "%");
@@ -65,13 +74,13 @@ void write_box(std::ostream& out, const plan::TimelineEvent& event, double step)
   out << "</text>\n";
 }
 
-void draw(std::ostream& out, const std::vector<plan::TimelineEvent>& events, int stages, double step) {
+void draw(std::ostream& out, const std::vector<plan::TimelineEvent>& events, int stages, size_t busiest, double step) {
   const double height = kRow * stages;
-  out << "<svg viewBox=\"0 0 " << kLabel + kWidth << ' ' << height + 20 << "\">\n";
+  out << "<div class=\"wide\"><svg viewBox=\"0 0 " << kLabel + kWidth << ' ' << height + 20 << "\">\n";
   for (int stage = 0; stage < stages; ++stage)
-    out << "<text x=\"0\" y=\"" << stage * kRow + 19 << "\">stage " << stage << "</text><rect class=\"idle\" x=\""
-        << kLabel << "\" y=\"" << stage * kRow + 3 << "\" width=\"" << kWidth << "\" height=\"" << kRow - 6
-        << "\" rx=\"2\"/>\n";
+    out << "<text" << (stages > 1 && static_cast<size_t>(stage) == busiest ? " class=\"busiest\"" : "")
+        << " x=\"0\" y=\"" << stage * kRow + 19 << "\">stage " << stage << "</text><rect class=\"idle\" x=\"" << kLabel
+        << "\" y=\"" << stage * kRow + 3 << "\" width=\"" << kWidth << "\" height=\"" << kRow - 6 << "\" rx=\"2\"/>\n";
   for (const plan::TimelineEvent& event : events) write_box(out, event, step);
   for (int percent = 0; percent <= 100; percent += 10)
     out << "<text x=\"" << kLabel + kWidth * percent / 100 << "\" y=\"" << height + 15 << "\" text-anchor=\""
@@ -79,7 +88,7 @@ void draw(std::ostream& out, const std::vector<plan::TimelineEvent>& events, int
             : percent == 100 ? "end"
                              : "middle")
         << "\">" << percent << "%</text>\n";
-  out << "</svg>\n";
+  out << "</svg></div>\n";
 }
 
 void write_timelines(std::ostream& out, const Report& report) {
@@ -90,7 +99,7 @@ void write_timelines(std::ostream& out, const Report& report) {
               ? "backward, input gradient</span><span><i class=\"W\"></i>weight gradient"
               : "backward")
       << "</span><span><i class=\"idle\"></i>idle</span><span>numbers are pack.slice; every second pack is paler; the "
-         "width is the step</span></div>\n";
+         "width is the step; the stage in bold computes longest</span></div>\n";
   for (size_t d = 0; d < report.step.plan.replica.size(); ++d) {
     const plan::PlannedReplica& replica = report.step.plan.replica[d];
     size_t units = 0;
@@ -98,7 +107,7 @@ void write_timelines(std::ostream& out, const Report& report) {
     out << "<details" << (d == 0 ? " open" : "") << "><summary>replica " << d << " <small>" << replica.pack.size()
         << " packs, " << units << " slices, ends at " << 100 * static_cast<double>(replica.makespan) / step
         << "% of the step</small></summary>\n";
-    draw(out, timeline_of(report.request, report.step.plan, d), stages, step);
+    draw(out, timeline_of(report.request, report.step.plan, d), stages, busiest_stage(report), step);
     out << "</details>\n";
   }
 }
@@ -109,16 +118,16 @@ void write_stages(std::ostream& out, const Report& report) {
   if (report.request.job) memory = stage_memory(report.request.job->bytes, report.request.mesh(), report.step.plan, f);
   out << "<div><h2>Stages</h2><table><tr><th>stage</th><th>layers</th><th>busy / ideal</th><th>rows in flight &times; "
          "layers</th>"
-      << (memory.empty() ? "" : "<th>MiB a rank</th><th>of it activations</th>") << "</tr>\n";
+      << (memory.empty() ? "" : "<th>a rank holds</th><th>of it activations</th>") << "</tr>\n";
   const size_t stages = f.stage_busy.size();
   for (size_t s = 0; s < stages; ++s) {
-    out << "<tr><td>" << s << "</td><td>";
+    out << (stages > 1 && s == busiest_stage(report) ? "<tr class=\"busiest\"><td>" : "<tr><td>") << s << "</td><td>";
     for (size_t run = s; run < report.step.plan.layers.size(); run += stages)
       out << (run == s ? "" : " + ") << report.step.plan.layers[run];
     out << "</td><td>" << std::setprecision(3) << report.step.over_ideal(f.stage_busy[s]) << "</td><td>"
         << f.stage_peak_row_layers[s] << "</td>" << std::setprecision(1);
     if (!memory.empty())
-      out << "<td>" << in_mib(memory[s].total()) << "</td><td>" << in_mib(memory[s].activations) << "</td>";
+      out << "<td>" << bytes_text(memory[s].total()) << "</td><td>" << bytes_text(memory[s].activations) << "</td>";
     out << "</tr>\n";
   }
   out << "</table></div>\n";
@@ -132,6 +141,16 @@ void write_others(std::ostream& out, const Report& report) {
       if (time.refusal.empty())
         out << "<tr><td>" << plan::name_of(time.schedule) << "</td><td>" << report.step.over_ideal(time.step)
             << "</td><td>" << time.bubble << "</td></tr>\n";
+      else
+        out << "<tr><td>" << plan::name_of(time.schedule) << "</td><td colspan=\"2\" class=\"why\">"
+            << escaped(time.refusal) << "</td></tr>\n";
+    out << "</table></div>\n";
+  }
+  if (!report.meshes.empty()) {
+    out << "<div><h2>Other meshes</h2><table><tr><th>dp &times; pp</th><th>step / ideal</th></tr>\n";
+    for (const MeshTime& mesh : report.meshes)
+      out << "<tr><td>" << mesh.replicas << " &times; " << mesh.pp << "</td><td>" << report.step.over_ideal(mesh.step)
+          << "</td></tr>\n";
     out << "</table></div>\n";
   }
   if (!report.others.empty()) {

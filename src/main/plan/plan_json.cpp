@@ -72,6 +72,11 @@ nlohmann::json to_json(const Report& report) {
   result["virtual_stages"] = options.parallel.virtual_stages;
   result["max_tokens"] = options.max_tokens;
   result["plan"] = plan_json(report.step.plan);
+  result["source"] = report.origin.source, result["costs"] = report.origin.costs;
+  if (report.origin.seconds_per_unit > 0) result["step_seconds"] = report.seconds(report.step.figures.step);
+  result["verdict"] = verdict(report);
+  for (const MeshTime& mesh : report.meshes)
+    result["meshes"].push_back({{"dp", mesh.replicas}, {"pp", mesh.pp}, {"step", mesh.step}});
   for (const Comparison& other : report.others)
     result["compare"].push_back(
         {{"name", other.name}, {"cap", other.best.cap}, {"step_over_ideal", report.step.over_ideal(other.best.step)}});

@@ -1,6 +1,7 @@
 #include "src/main/plan/plan_report.hpp"
 
 #include <ctime>
+#include <set>
 
 #include "fpdist/core/error.hpp"
 
@@ -64,6 +65,23 @@ std::vector<ScheduleTime> time_schedules(const PlanRequest& request, const Price
   return all;
 }
 
+std::vector<MeshTime> time_meshes(const PlanRequest& request) {
+  std::vector<MeshTime> all;
+  const int stages = request.options.parallel.pp, ranks = stages * request.options.replicas;
+  for (const int pp : std::set<int>{1, stages / 2, stages * 2}) {
+    if (pp < 1 || pp == stages || ranks % pp != 0) continue;
+    PlanRequest other = request;
+    plan::ParallelOptions& parallel = other.options.parallel;
+    parallel.pp = pp, parallel.layers.clear(), other.options.replicas = ranks / pp;
+    if (pp == 1) parallel.schedule = plan::Schedule::k1F1B, parallel.virtual_stages = 1;
+    try {
+      all.push_back({.pp = pp, .replicas = ranks / pp, .step = plan_step(other).plan.step});
+    } catch (const ConfigError&) {  // too few layers, or rows that fit no longer: no choice
+    }
+  }
+  return all;
+}
+
 std::vector<ScalePoint> scale(const PlanRequest& request, std::span<const int64_t> world_sizes) {
   std::vector<ScalePoint> all;
   const MeshShape mesh = request.mesh();
@@ -90,9 +108,15 @@ std::vector<ScalePoint> scale(const PlanRequest& request, std::span<const int64_
 
 std::vector<plan::TimelineEvent> timeline_of(const PlanRequest& request, const plan::PipelinePlan& plan, size_t d) {
   const plan::PipelineShape shape = plan::shape_of(request.options, plan.replica[d]);
-  return plan::simulate(shape, plan::pipeline_ops(shape), plan::unit_costs(request.costs, plan.replica[d]), plan.layers,
-                        true)
-      .events;
+  std::vector<plan::TimelineEvent> events =
+      plan::simulate(shape, plan::pipeline_ops(shape), plan::unit_costs(request.costs, plan.replica[d]), plan.layers,
+                     /*with_events=*/true)
+          .events;
+  for (plan::TimelineEvent& event : events) {
+    const plan::PlannedPack& pack = plan.replica[d].pack[static_cast<size_t>(event.op.pack)];
+    event.rows = pack.slice[static_cast<size_t>(event.op.slice)].rows;
+  }
+  return events;
 }
 
 }  // namespace fpdist::main_program

@@ -58,6 +58,14 @@ struct ScheduleTime {
 /// All schedules, each with layers by cost unless those given fit it too. Empty without a pipeline.
 std::vector<ScheduleTime> time_schedules(const PlanRequest& request, const PricedStep& planned);
 
+/// The same step on as many ranks, with more or fewer stages in place of replicas.
+struct MeshTime {
+  int pp = 1, replicas = 1;
+  int64_t step = 0;  ///< cost units
+};
+/// Without stages, with half and with twice as many, where the ranks and the model's layers allow it.
+std::vector<MeshTime> time_meshes(const PlanRequest& request);
+
 /// The same step on more or fewer ranks, all of them replicas.
 struct ScalePoint {
   int64_t ranks = 0, step = 0;
@@ -68,14 +76,33 @@ struct ScalePoint {
 /// Throws ConfigError for a number of ranks that is no multiple of pp * cp * tp.
 std::vector<ScalePoint> scale(const PlanRequest& request, std::span<const int64_t> world_sizes);
 
+/// What a report was made from.
+struct Origin {
+  std::string source;           ///< the length file or configuration
+  std::string costs;            ///< where costs come from, in words
+  double seconds_per_unit = 0;  ///< of the costs; 0: nobody has measured it
+  std::string date;             ///< of the report
+};
+
 /// All that is said about one step.
 struct Report {
   PlanRequest request;
   PricedStep step;
+  Origin origin;
   std::vector<Comparison> others;
   std::vector<ScheduleTime> schedules;
+  std::vector<MeshTime> meshes;
   std::vector<ScalePoint> scaling;
+
+  double seconds(int64_t units) const { return origin.seconds_per_unit * static_cast<double>(units); }
 };
+/// The stage whose ranks compute longest.
+size_t busiest_stage(const Report& report);
+
+/// Which schedule or mesh would be faster by how much and what to type for it, and which stage holds the others up: a
+/// sentence each.
+std::vector<std::string> verdict(const Report& report);
+
 nlohmann::json to_json(const Report& report);
 std::string to_text(const Report& report);
 

@@ -11,7 +11,8 @@ void write_plan(std::ostream& out, const Report& report) {
   const plan::PlanFigures& f = report.step.figures;
   const plan::PlannerOptions& options = report.request.options;
   const plan::ParallelOptions& parallel = options.parallel;
-  out << "mesh           dp " << options.replicas << ", pp " << parallel.pp;
+  out << "from           " << report.origin.source << "; costs: " << report.origin.costs << "\nmesh           dp "
+      << options.replicas << ", pp " << parallel.pp;
   if (parallel.cp > 1) out << ", cp " << parallel.cp;
   if (parallel.tp > 1) out << ", tp " << parallel.tp;
   out << ", " << plan::name_of(parallel.schedule) << " with " << parallel.virtual_stages
@@ -23,7 +24,9 @@ void write_plan(std::ostream& out, const Report& report) {
       << "packs          " << f.packs << " of up to " << options.max_tokens << " rows (fill " << f.fill << "), in "
       << f.units << " units\n"
       << "step / ideal   " << f.step_over_ideal << "  (lower bound of these packs: gap " << f.gap << ")\n"
-      << "bubble         " << f.bubble << " of the busiest stage, " << f.idle << " of all\n"
+      << "step           " << f.step << " cost units";
+  if (report.origin.seconds_per_unit > 0) out << ", " << report.seconds(f.step) << " s";
+  out << "\nbubble         " << f.bubble << " of the busiest stage, " << f.idle << " of all\n"
       << "replicas       slowest / mean " << f.replica_imbalance << "\n"
       << "stage busy    ";
   for (const int64_t busy : f.stage_busy) out << ' ' << report.step.over_ideal(busy);
@@ -37,17 +40,15 @@ void write_plan(std::ostream& out, const Report& report) {
 void write_job(std::ostream& out, const Report& report) {
   const JobModel& job = *report.request.job;
   const MeshShape mesh = report.request.mesh();
-  out << "plan hash      " << job.hash << "\nmemory a rank  MiB of weights, gradients, optimizer, activations\n"
-      << std::setprecision(1);
+  out << "plan hash      " << job.hash << "\nmemory a rank  weights, gradients, optimizer, activations\n";
   const auto memory = stage_memory(job.bytes, mesh, report.step.plan, report.step.figures);
   for (size_t s = 0; s < memory.size(); ++s)
-    out << "  stage " << s << "      " << in_mib(memory[s].weights) << ", " << in_mib(memory[s].gradients) << ", "
-        << in_mib(memory[s].optimizer) << ", " << in_mib(memory[s].activations) << " = " << in_mib(memory[s].total())
-        << '\n';
+    out << "  stage " << s << "      " << bytes_text(memory[s].weights) << ", " << bytes_text(memory[s].gradients)
+        << ", " << bytes_text(memory[s].optimizer) << ", " << bytes_text(memory[s].activations) << " = "
+        << bytes_text(memory[s].total()) << '\n';
   const plan::StepTraffic traffic = step_traffic(job.bytes, mesh, report.step.figures);
-  out << "sent a step    MiB, all ranks: pp " << in_mib(traffic.pipeline) << ", tp " << in_mib(traffic.tensor)
-      << ", cp " << in_mib(job.context_bytes) << ", dp " << in_mib(traffic.data) << '\n'
-      << std::setprecision(3);
+  out << "sent a step    all ranks: pp " << bytes_text(traffic.pipeline) << ", tp " << bytes_text(traffic.tensor)
+      << ", cp " << bytes_text(job.context_bytes) << ", dp " << bytes_text(traffic.data) << '\n';
 }
 
 }  // namespace
@@ -64,6 +65,9 @@ std::string to_text(const Report& report) {
     else
       out << time.refusal << '\n';
   }
+  for (const MeshTime& mesh : report.meshes)
+    out << "other mesh     dp " << mesh.replicas << " x pp " << mesh.pp << ": step / ideal "
+        << report.step.over_ideal(mesh.step) << '\n';
   for (const Comparison& other : report.others) {
     const double over_ideal = report.step.over_ideal(other.best.step);
     out << "compared       " << over_ideal << " (" << over_ideal / report.step.figures.step_over_ideal << "x)  "
@@ -72,6 +76,7 @@ std::string to_text(const Report& report) {
   for (const ScalePoint& point : report.scaling)
     out << "world " << std::setw(8) << std::left << point.ranks << " dp " << point.replicas << ", step / ideal "
         << point.step_over_ideal << ", step " << point.step << " cost units, efficiency " << point.efficiency << '\n';
+  for (const std::string& sentence : verdict(report)) out << "verdict        " << sentence << '\n';
   return out.str();
 }
 

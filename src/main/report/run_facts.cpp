@@ -104,7 +104,7 @@ std::string sent(const RecordedRun& run) {
   double bytes = 0;
   for (const auto& [name, values] : run.training.column)
     if (name.starts_with("comm/") && name.ends_with("_bytes") && !finite(values).empty()) bytes += mean(finite(values));
-  return bytes > 0 ? mib_text(static_cast<int64_t>(bytes)) : "";
+  return bytes > 0 ? bytes_text(static_cast<int64_t>(bytes)) : "";
 }
 
 }  // namespace

@@ -36,7 +36,22 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
 }
 
-void set(StageCosts& costs, std::string_view key, std::string_view value, const std::string& place) {
+struct CostsFile {
+  StageCosts costs;
+  double seconds_per_unit = 0;
+};
+
+constexpr std::string_view kSeconds = "seconds_per_unit";
+
+void set(CostsFile& file, std::string_view key, std::string_view value, const std::string& place) {
+  StageCosts& costs = file.costs;
+  if (key == kSeconds) {
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), file.seconds_per_unit);
+    check<ConfigError>(error == std::errc() && end == value.data() + value.size() && file.seconds_per_unit > 0 &&
+                           file.seconds_per_unit < 1,
+                       place, key, " is '", value, "': use a number above 0 and below 1");
+    return;
+  }
   if (key == "recompute") {
     check<ConfigError>(value == "true" || value == "false", place, "recompute is '", value, "': use true or false");
     costs.recompute = value == "true";
@@ -53,13 +68,11 @@ void set(StageCosts& costs, std::string_view key, std::string_view value, const 
     costs.*field = number;
     return;
   }
-  throw ConfigError(text(place, "unknown key '", key, "': use ", known, "recompute"));
+  throw ConfigError(text(place, "unknown key '", key, "': use ", known, kSeconds, ", recompute"));
 }
 
-}  // namespace
-
-StageCosts parse_costs(const std::string& text_of_file, const std::string& name) {
-  StageCosts costs;
+CostsFile parse(const std::string& text_of_file, const std::string& name) {
+  CostsFile file;
   std::set<std::string, std::less<>> seen;
   std::istringstream lines(text_of_file);
   std::string line;
@@ -71,31 +84,47 @@ StageCosts parse_costs(const std::string& text_of_file, const std::string& name)
     check<ConfigError>(colon != std::string_view::npos, place, "expected 'key: value'");
     const std::string_view key = trimmed(content.substr(0, colon));
     check<ConfigError>(seen.emplace(key).second, place, "'", key, "' is given twice");
-    set(costs, key, trimmed(content.substr(colon + 1)), place);
+    set(file, key, trimmed(content.substr(colon + 1)), place);
   }
-  check<ConfigError>(costs.layers >= 1 && costs.per_row >= 1, name, ": layers and per_row must be 1 or more");
-  return costs;
+  check<ConfigError>(file.costs.layers >= 1 && file.costs.per_row >= 1, name, ": layers and per_row must be 1 or more");
+  return file;
 }
 
-StageCosts read_costs(const std::string& path) {
+CostsFile read(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   check<ConfigError>(file.is_open(), path, ": cannot open the cost file (", std::strerror(errno),
                      "): check plan.costs");
   std::ostringstream all;
   all << file.rdbuf();
-  return parse_costs(all.str(), path);
+  return parse(all.str(), path);
 }
 
-std::string to_text(const StageCosts& costs, const std::string& comment) {
+}  // namespace
+
+StageCosts parse_costs(const std::string& text_of_file, const std::string& name) {
+  return parse(text_of_file, name).costs;
+}
+
+StageCosts read_costs(const std::string& path) { return read(path).costs; }
+
+double read_seconds_per_unit(const std::string& path) { return read(path).seconds_per_unit; }
+
+std::string to_text(const StageCosts& costs, const std::string& comment, double seconds_per_unit) {
   std::string result;
   std::istringstream lines(comment);
   for (std::string line; std::getline(lines, line);) result += text("# ", line, "\n");
   for (const auto& [name, field] : kFields) result += text(name, ": ", costs.*field, "\n");
+  if (seconds_per_unit > 0) {
+    char shortest[32];
+    const auto [end, error] = std::to_chars(shortest, shortest + sizeof shortest, seconds_per_unit);
+    result += text(kSeconds, ": ", std::string_view(shortest, end), "\n");
+  }
   return result + (costs.recompute ? "recompute: true\n" : "recompute: false\n");
 }
 
-void write_costs(const StageCosts& costs, const std::string& comment, const std::string& path) {
-  files::write(path, to_text(costs, comment));
+void write_costs(const StageCosts& costs, const std::string& comment, const std::string& path,
+                 double seconds_per_unit) {
+  files::write(path, to_text(costs, comment, seconds_per_unit));
 }
 
 void check_costs_fit(const StageCosts& costs, int64_t model_layers, const std::string& path) {

@@ -13,11 +13,16 @@ namespace fpdist::plan {
 StageCosts read_costs(const std::string& path);
 StageCosts parse_costs(const std::string& text, const std::string& name);
 
+/// How long a unit of the file's costs takes, its key seconds_per_unit, which calibration writes; 0: the file does not
+/// say. It changes no plan. Throws as read_costs.
+double read_seconds_per_unit(const std::string& path);
+
 /// A cost file's text: parse_costs reads the same costs back. `comment`, of any number of lines, stands ahead.
-std::string to_text(const StageCosts& costs, const std::string& comment = "");
+std::string to_text(const StageCosts& costs, const std::string& comment = "", double seconds_per_unit = 0);
 
 /// Writes to_text; throws DiskError.
-void write_costs(const StageCosts& costs, const std::string& comment, const std::string& path);
+void write_costs(const StageCosts& costs, const std::string& comment, const std::string& path,
+                 double seconds_per_unit = 0);
 
 /// Throws ConfigError when costs of one model are used for another.
 void check_costs_fit(const StageCosts& costs, int64_t model_layers, const std::string& path);

@@ -1,6 +1,8 @@
 #pragma once
 // plan: what ran when, planned (simulated) or executed, for people and for Perfetto (ui.perfetto.dev).
 
+#include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -12,12 +14,25 @@ struct TimelineEvent {
   int rank = 0;  ///< pipeline stage, or any rank number: one track each
   Op op;
   double begin = 0, end = 0;  ///< seconds from a common start
+  int64_t rows = 0;           ///< of its unit, on all ranks that hold parts of them; 0: not known
+  int64_t bytes = 0;          ///< of a message, over the same ranks; 0: none, or not known
 };
 
-/// Events in Chrome's trace format: one track a rank, a slice an event; times in microseconds, three decimals.
-std::string to_trace_json(std::span<const TimelineEvent> events);
+/// Where the events of a rank are drawn.
+struct Track {
+  int replica = 0, stage = 0;
+  int line = 0;      ///< ranks with the same replica and line send each other messages, stage to stage
+  std::string name;  ///< "stage 1", "rank 5: stage 1, cp 0, tp 1"
+};
+using Tracks = std::function<Track(int rank)>;
+/// Ranks that are the stages of one pipeline.
+Track stage_track(int rank);
 
-/// Events for people, one line each, by begin, then rank: "0.001250 0.002500 stage 0 F3".
-std::string to_text(std::span<const TimelineEvent> events);
+/// Events in Chrome's trace format: a process a replica, a track a rank, a slice an event, an arrow from each send to
+/// its receive; times in microseconds, three decimals.
+std::string to_trace_json(std::span<const TimelineEvent> events, const Tracks& tracks = stage_track);
+
+/// Events for people, one line each, by begin, then rank: "0.001250 0.002500 replica 0 stage 0 F3".
+std::string to_text(std::span<const TimelineEvent> events, const Tracks& tracks = stage_track);
 
 }  // namespace fpdist::plan

@@ -152,7 +152,8 @@ void StepPlanner::calibrate(const std::string& why, int64_t step, LogSink& log) 
       text("costs fitted to ", fit.ops, " operations of ", job_.world.size(), " ranks up to step ", step,
            ": mean error ", percent(fit.mean_error), ", worst ", percent(fit.worst_error),
            " (fitted to every other operation, asked for the rest); ", fit.seconds_per_unit, " seconds a unit");
-  if (!costs_file_.empty() && job_.world.rank() == 0) plan::write_costs(costs_, what, costs_file_);
+  if (!costs_file_.empty() && job_.world.rank() == 0)
+    plan::write_costs(costs_, what, costs_file_, fit.seconds_per_unit);
   const bool is_doubtful = fit.mean_error > kDoubtful;
   log.write(
       why.empty() && !is_doubtful ? LogLevel::kInfo : LogLevel::kWarning,
