@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <boost/program_options.hpp>
 #include <charconv>
-#include <ctime>
 #include <iomanip>
 #include <iostream>
 #include <string>
@@ -22,6 +21,7 @@
 #include "src/config/inputs.hpp"
 #include "src/files/files.hpp"
 #include "src/files/inputs.hpp"
+#include "src/main/page/page.hpp"
 #include "src/main/plain_program.hpp"
 #include "src/main/plan/plan_config.hpp"
 #include "src/main/plan/plan_report.hpp"
@@ -215,16 +215,12 @@ Origin origin_of(const Arguments& arguments) {
   Origin origin{.source = arguments.config.empty() ? arguments.lengths : arguments.config,
                 .costs = "the operations of the model, counted",
                 .seconds_per_unit = 0,
-                .date = {}};
+                .date = date_and_time()};
   std::string file = arguments.costs;
   if (file.empty() && !arguments.config.empty())
     file = config::parse_command_line(arguments.of_config).config.plan.costs;
   if (file.empty() && arguments.config.empty()) origin.costs = "the operations of Llama-3-8B, counted";
   if (!file.empty()) origin.costs = file, origin.seconds_per_unit = plan::read_seconds_per_unit(file);
-  const std::time_t now = std::time(nullptr);
-  char date[32] = {};
-  std::strftime(date, sizeof date, "%Y-%m-%d %H:%M", std::localtime(&now));
-  origin.date = date;
   return origin;
 }
 

@@ -180,8 +180,10 @@ class Scaling(Bench):
         output = self.bench(0, "scaling", "--report", self.file, "--html", page)
         self.assertEqual(len(re.findall(r"^ +np +nodes", output, re.M)), 5, output)  # series
         html = page.read_text()
-        self.assertEqual(html.count("<svg"), 2)
-        self.assertEqual(html.count("<circle"), 2 * len(lines))
+        self.assertEqual(html.count("<svg"), 6)
+        self.assertEqual(html.count("<circle"), 6 * len(lines))
+        for words in ("tokens/s", "logarithmic", "MFU as useful", "bubble", "did not hide", "float32", lines[0]["date"]):
+            self.assertIn(words, html)
         self.assertNotIn("://", html)  # self-contained
         self.assertNotIn("nan", html)
 

@@ -23,6 +23,7 @@
 #include "src/main/bench/group_work.hpp"
 #include "src/main/bench/model_shape.hpp"
 #include "src/main/bench/scaling_file.hpp"
+#include "src/main/page/page.hpp"
 #include "src/main/program.hpp"
 #include "src/plan/costs/unit_cost.hpp"
 
@@ -145,7 +146,9 @@ void run(comm::World& world, const Options& options, config::Config config) {
                           {"nodes", count_nodes(world)},
                           {"mesh", to_string(config.parallel)},
                           {"device", device_name},
+                          {"dtype", std::string(name_of(config.model.dtype))},
                           {"cores", main_program::usable_cores()},
+                          {"date", main_program::date_and_time()},
                           {"peak_tflops", config.train.peak_tflops},
                           {"peak_from", is_given ? "config" : "gemm"}}};
   const std::vector<Line> before = world.rank() == 0 ? read_scaling(options.json) : std::vector<Line>();

@@ -25,7 +25,8 @@ void set_efficiency(Line& line, const std::vector<Line>& lines);
 
 const std::vector<Table::TableColumn>& scaling_columns();
 
-/// A page with the table and two drawings, tokens/s and efficiency over ranks; needs nothing but a browser.
+/// A page with the table and a drawing of each over ranks: tokens/s, efficiency, MFU as executed and as useful, bubble,
+/// communication that compute did not hide; and machine, dtype and dates. Needs nothing but a browser.
 std::string scaling_page(const std::vector<Line>& lines);
 
 }  // namespace fpdist::bench

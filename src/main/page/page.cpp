@@ -1,5 +1,7 @@
 #include "src/main/page/page.hpp"
 
+#include <ctime>
+
 #include "fpdist/core/error.hpp"
 #include "src/main/page/embedded.hpp"
 
@@ -30,6 +32,15 @@ std::string page_head(std::string_view title, std::string_view more_style) {
 }
 
 std::string_view page_end() { return "</main></body></html>\n"; }
+
+std::string date_and_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  char written[32] = {};
+  std::strftime(written, sizeof written, "%Y-%m-%d %H:%M", &local);
+  return written;
+}
 
 std::string curve_colour(size_t index) { return text("var(--c", index % 8, ")"); }
 

@@ -15,6 +15,9 @@ std::string page_head(std::string_view title, std::string_view more_style = "");
 /// Behind the last line of <main>.
 std::string_view page_end();
 
+/// The local date and time, "2026-11-26 11:03".
+std::string date_and_time();
+
 /// The colour of curve `index`: "var(--c3)"; there are eight.
 std::string curve_colour(size_t index);
 
