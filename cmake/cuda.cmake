@@ -41,7 +41,7 @@ else()
   enable_language(CUDA)
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")  # CMake 3.25 does not know that nvcc can
   add_library(fpdist_cuda SHARED)
-  target_include_directories(fpdist_cuda PRIVATE ${CMAKE_SOURCE_DIR})
+  target_include_directories(fpdist_cuda PRIVATE ${PROJECT_SOURCE_DIR})
   target_include_directories(fpdist_cuda SYSTEM PRIVATE ${FPDIST_NCCL_INCLUDE_DIR})
   # --no-as-needed: libtorch_cuda registers its operators when it is loaded, whether or not a symbol of it is named.
   target_link_libraries(fpdist_cuda PUBLIC fpdist PRIVATE
@@ -52,5 +52,5 @@ else()
   file(GLOB fpdist_nvidia_lib_dirs "${fpdist_nvidia_dir}/*/lib")
   set_target_properties(fpdist_cuda PROPERTIES
     BUILD_RPATH "$ORIGIN;${FPDIST_TORCH_DIR}/lib;${fpdist_nvidia_lib_dirs};${CUDAToolkit_LIBRARY_DIR}")
-  target_precompile_headers(fpdist_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${CMAKE_SOURCE_DIR}/cmake/pch.hpp>")
+  target_precompile_headers(fpdist_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${PROJECT_SOURCE_DIR}/cmake/pch.hpp>")
 endif()

@@ -1,18 +1,18 @@
-# libtorch by hand: torch's own CMake package insists on a whole CUDA set-up, the CPU half needs two libraries.
-set(fpdist_torch_hint "run launch/setup.sh, or pass -DFPDIST_TORCH_DIR=<the torch package's folder>")
-if(NOT EXISTS "${FPDIST_TORCH_DIR}/include/ATen/core/Tensor.h")
-  message(FATAL_ERROR "no torch in ${FPDIST_TORCH_DIR}: ${fpdist_torch_hint}")
+# FPDIST_TORCH_DIR: what is given, else what launch/setup.sh has put into .deps, else python3's.
+include(cmake/fpdist-torch.cmake)
+if(NOT FPDIST_TORCH_DIR)
+  fpdist_find_torch(fpdist_torch_found "${PROJECT_SOURCE_DIR}/.deps/python/torch")
+  if(NOT fpdist_torch_found)
+    message(FATAL_ERROR "no torch in ${PROJECT_SOURCE_DIR}/.deps, and python3 has none: run launch/setup.sh, or pass -DFPDIST_TORCH_DIR=<the torch package's folder>")
+  endif()
+  set(FPDIST_TORCH_DIR "${fpdist_torch_found}" CACHE PATH "The torch package's folder")
+elseif(NOT EXISTS "${FPDIST_TORCH_DIR}/include/ATen/core/Tensor.h")
+  message(FATAL_ERROR "no torch in ${FPDIST_TORCH_DIR}: run launch/setup.sh, or pass -DFPDIST_TORCH_DIR=<the torch package's folder>")
 endif()
+fpdist_torch_version(FPDIST_TORCH_VERSION "${FPDIST_TORCH_DIR}")
 
 add_library(fpdist_torch INTERFACE)
-target_include_directories(fpdist_torch SYSTEM INTERFACE
-  "${FPDIST_TORCH_DIR}/include" "${FPDIST_TORCH_DIR}/include/torch/csrc/api/include")
-target_compile_definitions(fpdist_torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
-# libtorch_cpu carries DT_NEEDED entries for libcudart and libcupti; its own rpath finds them beside torch.
-target_link_options(fpdist_torch INTERFACE
-  "LINKER:--allow-shlib-undefined" "LINKER:-rpath,${FPDIST_TORCH_DIR}/lib")
-target_link_libraries(fpdist_torch INTERFACE
-  "${FPDIST_TORCH_DIR}/lib/libtorch_cpu.so" "${FPDIST_TORCH_DIR}/lib/libc10.so")
+fpdist_use_torch(fpdist_torch "${FPDIST_TORCH_DIR}")
 
 # ATen's parallel_for is parallel in the sources alone that are compiled for OpenMP. The runtime is the one that torch
 # brings: two in a process would have two pools of threads.

@@ -5,7 +5,7 @@
 
 namespace fpdist {
 
-/// "fpdist 0.1.0".
+/// "fpdist 0.2.0".
 std::string_view version();
 
 }  // namespace fpdist

@@ -1,5 +1,5 @@
-// A trainer of one's own: a loop that makes its samples itself and a loss that is ten lines.
-//   [mpirun -np N] custom_loss
+// A loop that makes its samples itself, as reinforcement learning does, and a loss that is ten lines.
+//   [mpirun -np N] example_rl_loop
 // The "policy" should prefer even tokens; every step draws fresh groups of four completions behind one prompt.
 
 #include <ATen/ATen.h>
