@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Installs what fpdist needs and is missing; idempotent, safe to run before every build.
 # --with-parquet: and what data in Parquet and Arrow files are read with.
-# --with-release: and what packages are made with and the headers' documentation is checked with.
 # System packages come from Debian (root or sudo); libtorch comes from the torch wheel and stays in .deps/.
 set -euo pipefail
 exec </dev/null
@@ -12,18 +11,16 @@ readonly torch_version=2.11.0
 readonly text_packages=(tokenizers==0.23.3 jinja2==3.1.6 markupsafe==3.0.3 sentencepiece==0.2.3)
 # What table_rows.py imports: 55 MB packed, 170 MB in .deps/tables.
 readonly table_packages=(pyarrow==26.0.1)
-readonly release_packages=(dpkg-dev file doxygen)
-packages=(g++ cmake ninja-build ccache openmpi-bin libopenmpi-dev libboost-program-options-dev
+readonly packages=(g++ cmake ninja-build ccache openmpi-bin libopenmpi-dev libboost-program-options-dev
   libyaml-cpp-dev libgtest-dev libsimdjson-dev libxxhash-dev nlohmann-json3-dev clang-format shellcheck ca-certificates procps
-  python3 python3-pip python3-yaml)
+  python3 python3-pip python3-yaml doxygen dpkg-dev file)
 
 with_parquet=false
 for argument in "$@"; do
   case $argument in
     --with-parquet) with_parquet=true ;;
-    --with-release) packages+=("${release_packages[@]}") ;;
     *)
-      printf 'setup: unknown argument %s: there are --with-parquet and --with-release\n' "$argument" >&2
+      printf 'setup: unknown argument %s: there is --with-parquet\n' "$argument" >&2
       exit 2
       ;;
   esac

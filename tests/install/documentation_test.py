@@ -50,6 +50,6 @@ class Documentation(unittest.TestCase):
 
 if __name__ == "__main__":
     if not shutil.which("doxygen"):
-        print("SKIPPED: doxygen is not installed (launch/setup.sh --with-release)")
+        print("SKIPPED: doxygen is not installed (launch/setup.sh installs it)")
         sys.exit(77)
     unittest.main(verbosity=2)

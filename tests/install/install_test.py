@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """fpdist as others have it: installed and moved, as a folder of somebody's project, as packages.
 Usage: install_test.py BUILD_DIR CMAKE TORCH_DIR [unittest arguments]"""
+import contextlib
 import json
 import os
 import pathlib
@@ -28,9 +29,11 @@ def run(*line, code=0, **settings):
     return done.stdout
 
 
-def install(prefix, *components):
-    for component in components:
-        run(CMAKE, "--install", BUILD, "--prefix", prefix, "--component", component)
+def blocks(kind):
+    """The fenced blocks of examples/README.md's part on building."""
+    page = (ROOT / "examples/README.md").read_text()
+    page = page[page.index("## Building against"):]
+    return re.findall(rf"^```{kind}\n(.*?)^```$", page, re.M | re.S)
 
 
 def python_without_torch(folder):
@@ -72,33 +75,61 @@ class Installed(InTemporaryFolder):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        first = cls.dir / "first"
-        install(first, "fpdist", "fpdist_torch_link")
-        cls.prefix = cls.dir / "elsewhere/and renamed"
+        cls.lines = blocks("")[0].splitlines()
+        cls.types(cls.lines[0], "first")
+        cls.prefix = cls.dir / "elsewhere/and_renamed"
         cls.prefix.parent.mkdir()
-        first.rename(cls.prefix)
+        (cls.dir / "first").rename(cls.prefix)
+
+    @classmethod
+    def types(cls, line, prefix):
+        """A line of the page, with other places."""
+        for place, here in (("build/release", BUILD), ("$HOME/fpdist", cls.dir / prefix), ("build/examples", cls.dir / "whole")):
+            line = line.replace(place, str(here))
+        return run("sh", "-c", f"export PATH={pathlib.Path(shutil.which(CMAKE)).parent}:$PATH; {line}", cwd=ROOT)
 
     def configure(self, name, *arguments, code=0, source=None):
         return run(CMAKE, "-S", source or self.prefix / "share/fpdist/examples", "-B", self.dir / name,
                    f"-DCMAKE_PREFIX_PATH={self.prefix}", "-DCMAKE_BUILD_TYPE=Release", *arguments, code=code)
 
-    def test_the_planner_is_built_and_run_without_torch(self):
-        (self.prefix / "lib/fpdist/torch").rename(self.dir / "torch_link")
+    @contextlib.contextmanager
+    def without_link(self):
+        """As where nobody has said where torch lies."""
+        link = self.prefix / "lib/fpdist/torch"
+        link.rename(self.dir / "torch_link")
         try:
+            yield
+        finally:
+            (self.dir / "torch_link").rename(link)
+
+    def test_the_planner_is_built_and_run_without_torch(self):
+        with self.without_link():
             self.configure("planning", "-DPLANNING_ONLY=ON", f"-DPython3_EXECUTABLE={self.python}")
             run(CMAKE, "--build", self.dir / "planning")
-            program = self.dir / "planning/example_planner"
-            self.assertRegex(run(program), r"sharing 2\.\d+x[\s\S]*stage 0: F0 ")
-            self.assertFalse([name for name in needed(program) if re.search("torch|mpi|fpdist", name)])
-        finally:
-            (self.dir / "torch_link").rename(self.prefix / "lib/fpdist/torch")
+        program = self.dir / "planning/example_planner"
+        self.assertRegex(run(program), r"sharing 2\.\d+x[\s\S]*stage 0: F0 ")
+        self.assertFalse([name for name in needed(program) if re.search("torch|mpi|fpdist", name)])
 
     def test_the_whole_library_is_built_against_and_run(self):
-        self.configure("whole", f"-DPython3_EXECUTABLE={self.python}")
-        run(CMAKE, "--build", self.dir / "whole", "--target", "example_tree_attention")
+        configure, build = self.lines[1:]
+        self.types(configure, "elsewhere/and_renamed")
+        self.types(build + " --target example_tree_attention", "")
         program = self.dir / "whole/example_tree_attention"
         self.assertIn("the same, by ", run(program))
         self.assertIn("libfpdist.so", needed(program))
+
+    def test_a_project_of_a_few_lines_finds_the_torch_that_python_has(self):
+        project = self.dir / "mine"
+        project.mkdir()
+        (project / "CMakeLists.txt").write_text(blocks("cmake")[0])
+        shutil.copy(ROOT / "examples/tree_attention.cpp", project / "mine.cpp")
+        other = self.dir / "python_with_torch"
+        other.write_text(f"#!/bin/sh\necho {TORCH}\n")
+        other.chmod(0o755)
+        with self.without_link():
+            self.configure("mine_build", f"-DPython3_EXECUTABLE={self.python}", source=project, code=1)
+            self.configure("mine_build", f"-DPython3_EXECUTABLE={other}", source=project)
+        self.assertIn(str(TORCH.resolve()), run(CMAKE, "--build", self.dir / "mine_build", "--", "-n"))
 
     def test_who_cannot_have_it_is_told_why(self):
         other = self.dir / "other/torch"
@@ -120,7 +151,7 @@ class Installed(InTemporaryFolder):
         self.assertIn("--train.seed", run(self.prefix / "bin/fpdist_train", "--help"))
 
     def test_nothing_names_the_tree_that_it_came_from(self):
-        here = {str(ROOT), str(BUILD), str(self.dir / "first"), str(TORCH)}
+        here = {str(ROOT), str(BUILD), str(self.dir / "first"), str(TORCH.resolve()), str(TORCH)}
         for file in self.prefix.rglob("*"):
             if file.is_symlink() or not file.is_file() or "share/fpdist/text/packages" in str(file):
                 continue
