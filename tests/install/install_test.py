@@ -44,6 +44,15 @@ def python_without_torch(folder):
     return script
 
 
+def older_torch(folder):
+    """What is taken for torch's package, of another version than fpdist was built with."""
+    for name in ("include/ATen/core/Tensor.h", "lib/libtorch_cpu.so"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+    (folder / "version.py").write_text("__version__ = '2.9.1+cu128'\n")
+    return folder
+
+
 def needed(binary):
     return re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", binary))
 
@@ -132,18 +141,17 @@ class Installed(InTemporaryFolder):
         self.assertIn(str(TORCH.resolve()), run(CMAKE, "--build", self.dir / "mine_build", "--", "-n"))
 
     def test_who_cannot_have_it_is_told_why(self):
-        other = self.dir / "other/torch"
-        (other / "include/ATen/core").mkdir(parents=True)
-        (other / "include/ATen/core/Tensor.h").touch()
-        (other / "version.py").write_text("__version__ = '2.9.1+cu128'\n")
+        other = older_torch(self.dir / "other/torch")
         self.assertRegex(self.configure("wrong", f"-DFPDIST_TORCH_DIR={other}", code=1), r"built with\s+torch\s+2\.11\.0")
         self.assertRegex(self.configure("wrong", f"-DFPDIST_TORCH_DIR={self.dir}/none", code=1), r"there\s+is\s+none\s+in")
         foreign = self.dir / "foreign"
         foreign.mkdir()
-        for wanted, words in (("0.3 CONFIG REQUIRED", "version: 0.2.0"), ("0.1 CONFIG REQUIRED", "version: 0.2.0"),
-                              ("0.2 CONFIG REQUIRED COMPONENTS trainer", r"has\s+no\s+component\s+trainer")):
-            (foreign / "CMakeLists.txt").write_text(
-                f"cmake_minimum_required(VERSION 3.24)\nproject(foreign LANGUAGES CXX)\nfind_package(fpdist {wanted})\n")
+        for before, wanted, words in (
+                ("", "0.3", "version: 0.2.0"), ("", "0.1", "version: 0.2.0"),
+                ("", "0.2 COMPONENTS trainer", r"has\s+no\s+component\s+trainer"),
+                ("set(CMAKE_FIND_LIBRARY_PREFIXES none)", "0.2 COMPONENTS planning", "libxxhash-dev")):
+            (foreign / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.24)\nproject(foreign LANGUAGES CXX)\n"
+                                                    f"{before}\nfind_package(fpdist {wanted} CONFIG REQUIRED)\n")
             self.assertRegex(self.configure("refused", code=1, source=foreign), words)
 
     def test_programs_run_from_where_they_were_moved_to(self):
@@ -178,6 +186,11 @@ class Installed(InTemporaryFolder):
 
 
 class Subdirectory(InTemporaryFolder):
+    def test_a_folder_without_torch_is_refused(self):
+        said = run(CMAKE, "-S", ROOT / "tests/install/subdirectory", "-B", self.dir / "none", f"-DFPDIST_SOURCE={ROOT}",
+                   f"-DFPDIST_TORCH_DIR={self.dir}", "-DFPDIST_CUDA=OFF", code=1)
+        self.assertRegex(said, rf"no\s+torch\s+in\s+{self.dir}:\s+run\s+launch/setup.sh")
+
     def test_a_foreign_project_keeps_its_own_settings(self):
         build = self.dir / "build"
         run(CMAKE, "-S", ROOT / "tests/install/subdirectory", "-B", build, f"-DFPDIST_SOURCE={ROOT}",
@@ -223,6 +236,10 @@ class Packages(InTemporaryFolder):
         self.assertFalse((prefix / "lib/fpdist/torch").is_symlink())
         self.assertIn("libtorch_cpu.so", run(prefix / "bin/fpdist_train", "--help", code=127))
         self.assertIn("no torch in", run("sh", link, self.dir, code=2))
+        if not (self.dir / "older").exists():
+            older_torch(self.dir / "older")
+        self.assertIn("is torch 2.9.1, but fpdist was built with 2.11.0", run("sh", link, self.dir / "older", code=2))
+        self.assertIn("no libfpdist.so in", run("sh", ROOT / "launch/link_torch.sh", TORCH, code=2))
         self.assertIn("fpdist/torch is", run("sh", link, TORCH))
         self.trains(prefix)
 
