@@ -12,6 +12,12 @@ std::unique_ptr<data::Tokenizer> tokenizer_of(const Config& config, const arch::
                                                       .vocab_size = static_cast<int32_t>(model.vocab_size)});
 }
 
+Config evaluation_config(Config config) {
+  config.data.path = config.data.eval_path;
+  config.data.mixture.clear();
+  return config;
+}
+
 std::string own_cache_folder(const Config& config) {
   std::string output = config.train.output_dir;
   while (output.size() > 1 && output.ends_with('/')) output.pop_back();
@@ -49,10 +55,7 @@ data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite
 JobData read_job_data(const Config& config, const arch::Model& model, MayWrite may_write, Keep keep, LogSink& log) {
   JobData data{.train = read_data(config, model, may_write, keep, log), .eval = std::nullopt};
   if (!config.data.eval_path.empty()) {
-    Config other = config;
-    other.data.path = config.data.eval_path;
-    other.data.mixture.clear();
-    data.eval = read_data(other, model, may_write, Keep::kInMemory, log);
+    data.eval = read_data(evaluation_config(config), model, may_write, Keep::kInMemory, log);
   } else if (config.data.eval_fraction > 0) {
     data::SplitDataset parts = data::split_dataset(std::move(data.train), config.data.eval_fraction, config.train.seed);
     data = {.train = std::move(parts.train), .eval = std::move(parts.eval)};

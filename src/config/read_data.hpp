@@ -32,6 +32,9 @@ struct JobData {
 /// As read_data; data.eval_path is read into memory, by the same rules. Throws ConfigError as data::split_dataset does.
 JobData read_job_data(const Config& config, const arch::Model& model, MayWrite may_write, Keep keep, LogSink& log);
 
+/// The same job whose data are those of data.eval_path, which is not empty.
+Config evaluation_config(Config config);
+
 /// The folder of token caches beside the output.
 std::string own_cache_folder(const Config& config);
 /// The folder of a job's token cache; empty: it has none.

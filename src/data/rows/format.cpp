@@ -85,7 +85,12 @@ class TokenRow {
     if (row_.has(kMargin)) group_.margin = row_.get<double>(kMargin);
     set_reference_logps(row_, maker_, 0, group_);
     for (const Sample& sample : group_.sample) check_sample(sample);
-    return {.group = std::move(group_), .uid = uid_of(row_, maker_)};
+    const bool has_empty_answer = std::any_of(group_.sample.begin(), group_.sample.end(), [&](const Sample& sample) {
+      return formats_.group == RowGroup::kSample
+                 ? std::all_of(sample.target.begin(), sample.target.end(), [](int32_t id) { return id == kIgnore; })
+                 : sample.length() == sample.prompt_length;
+    });
+    return {.group = std::move(group_), .uid = uid_of(row_, maker_), .has_empty_answer = has_empty_answer};
   }
 
  private:

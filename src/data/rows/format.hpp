@@ -39,9 +39,10 @@ const MethodFormats& formats_of(Method method);
 struct MadeGroup {
   std::optional<Group> group;  ///< nothing when the row was dropped
   int64_t truncated_samples = 0;
-  std::string uid = {};         ///< where rows are grouped by it
-  std::string error = {};       ///< why the row cannot be read; nothing else is there then
-  bool prompt_differs = false;  ///< alone the prompt has tokens that it does not have in front of an answer
+  std::string uid = {};           ///< where rows are grouped by it
+  std::string error = {};         ///< why the row cannot be read; nothing else is there then
+  bool prompt_differs = false;    ///< alone the prompt has tokens that it does not have in front of an answer
+  bool has_empty_answer = false;  ///< one has no token of its own
 };
 
 /// How rows become groups.

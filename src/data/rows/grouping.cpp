@@ -1,58 +1,16 @@
 #include "src/data/rows/grouping.hpp"
 
 #include <algorithm>
-#include <map>
-#include <unordered_map>
+#include <iterator>
+#include <numeric>
+#include <span>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
+#include "src/data/rows/remarks.hpp"
 
 namespace fpdist::data {
-namespace {
-
-using Prompt = std::vector<int32_t>;
-
-/// [groups] number of the first group that each one belongs with.
-std::vector<int64_t> firsts(const Grouping& grouping, const std::vector<Group>& groups) {
-  std::vector<int64_t> first(groups.size());
-  std::map<Prompt, int64_t> by_prompt;
-  std::unordered_map<std::string, int64_t> by_uid;
-  for (size_t i = 0; i < groups.size(); ++i) {
-    const auto number = static_cast<int64_t>(i);
-    if (grouping.by == GroupBy::kUid) {
-      first[i] = by_uid.emplace(grouping.uid[i], number).first->second;
-      continue;
-    }
-    const Sample& sample = groups[i].sample.front();
-    const auto end = sample.token.begin() + static_cast<std::ptrdiff_t>(prompt_tokens(sample));
-    first[i] = by_prompt.emplace(Prompt(sample.token.begin(), end), number).first->second;
-  }
-  return first;
-}
-
-void join(std::vector<int64_t> first, Dataset& dataset) {
-  std::vector<Group>& groups = dataset.group;
-  size_t kept = 0;
-  for (size_t i = 0; i < groups.size(); ++i) {
-    if (first[i] == static_cast<int64_t>(i)) {
-      first[i] = static_cast<int64_t>(kept);  // where it goes; later ones look here
-      if (kept != i) groups[kept] = std::move(groups[i]);
-      dataset.place[kept] = dataset.place[i];
-      groups[kept].id = static_cast<int64_t>(kept);
-      ++kept;
-      continue;
-    }
-    Group& with = groups[index(first[index(first[i])])];
-    check<DataError>(with.sample[0].reward.has_value() == groups[i].sample[0].reward.has_value(),
-                     "data.group_by: rows of one group have rewards and others advantages: give all of them alike");
-    std::move(groups[i].sample.begin(), groups[i].sample.end(), std::back_inserter(with.sample));
-  }
-  groups.resize(kept);
-  dataset.place.resize(kept);
-}
-
-}  // namespace
 
 size_t prompt_tokens(const Sample& sample) {
   if (sample.prompt_length > 0) return index(sample.prompt_length);
@@ -60,13 +18,39 @@ size_t prompt_tokens(const Sample& sample) {
                sample.target.begin());
 }
 
-void group_rows(const Grouping& grouping, Dataset& dataset) {
-  if (grouping.by == GroupBy::kRow) return;
-  std::vector<int64_t> first = firsts(grouping, dataset.group);
-  if (grouping.keeps_groups)
-    dataset.unit = std::move(first);
-  else
-    join(std::move(first), dataset);
+void RowUnits::add(const Group& row, const std::string& uid) {
+  if (by_ == GroupBy::kRow) return;
+  const Sample& sample = row.sample.front();
+  const Digest name =
+      by_ == GroupBy::kUid
+          ? Checksum().add(std::span<const char>(uid.data(), uid.size())).value()
+          : Checksum().add(std::span<const int32_t>(sample.token.data(), prompt_tokens(sample))).value();
+  first_.push_back(found_.emplace(name, std::ssize(first_)).first->second);
+}
+
+void join_rows(const std::vector<int64_t>& first, const std::function<Group(int64_t)>& row, const GroupSink& put,
+               Dataset& facts, LogSink& log) {
+  std::vector<int64_t> order(first.size());  // rows of a group together, in their order
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return first[index(a)] < first[index(b)]; });
+  std::vector<RowPlace> places;
+  EvenRewards rewards;
+  for (size_t at = 0; at < order.size();) {
+    const int64_t head = order[at];
+    Group group = row(head);
+    group.id = std::ssize(places);
+    places.push_back(facts.place[index(head)]);
+    for (++at; at < order.size() && first[index(order[at])] == head; ++at) {
+      Group other = row(order[at]);
+      check<DataError>(group.sample[0].reward.has_value() == other.sample[0].reward.has_value(),
+                       "data.group_by: rows of one group have rewards and others advantages: give all of them alike");
+      std::move(other.sample.begin(), other.sample.end(), std::back_inserter(group.sample));
+    }
+    rewards.see(group);
+    put(std::move(group));
+  }
+  facts.place = std::move(places);
+  rewards.tell(log);
 }
 
 }  // namespace fpdist::data

@@ -1,17 +1,25 @@
 #pragma once
 // data: rows read one after the other by whoever does not want all groups in memory.
 
-#include <functional>
+#include <cstdint>
+#include <vector>
 
 #include "fpdist/data/reader.hpp"
+#include "src/data/rows/grouping.hpp"
 
 namespace fpdist::data {
 
-using GroupSink = std::function<void(const Group&)>;
+/// What is known of rows whose groups have gone elsewhere.
+struct ReadRows {
+  Dataset facts;               ///< without groups
+  std::vector<int64_t> first;  ///< [rows] what join_rows makes groups by; empty: each row is a group
+};
 
-/// read_dataset whose groups go to `sink` in order and are not kept: the data set that is returned has none. For
-/// data.group_by row alone: the others bring groups together when all are read.
-Dataset read_groups(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log,
-                    const ReadWatch& watch, const GroupSink& sink);
+/// Whether rows have to be joined to groups when all are read.
+bool joins_rows(const DataOptions& options, Method method);
+
+/// read_dataset whose groups go to `sink`, a row's as it is read, and are not kept.
+ReadRows read_groups(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log,
+                     const ReadWatch& watch, const GroupSink& sink);
 
 }  // namespace fpdist::data

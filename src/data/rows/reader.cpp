@@ -12,11 +12,14 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/index.hpp"
 #include "src/data/rows/data_files.hpp"
 #include "src/data/rows/format.hpp"
 #include "src/data/rows/grouping.hpp"
 #include "src/data/rows/line_reader.hpp"
+#include "src/data/rows/near_columns.hpp"
 #include "src/data/rows/read_groups.hpp"
+#include "src/data/rows/remarks.hpp"
 #include "src/data/rows/row.hpp"
 #include "src/data/rows/waiting_row.hpp"
 
@@ -93,7 +96,8 @@ class DatasetReader {
         wanted_(formats_of(method).all()),
         tokenizer_(tokenizer),
         maker_{.method = method, .names = names_, .options = options},
-        grouping_{.by = options.group_by, .keeps_groups = formats_of(method).group == RowGroup::kPair, .uid = {}} {}
+        near_(names_),
+        units_(options.group_by) {}
 
   /// A file that will be read.
   void expect(const std::string& path) { of_bytes_ += bytes_of(path); }
@@ -119,12 +123,21 @@ class DatasetReader {
     done_bytes_ = state_.file_bytes;
   }
 
-  void tell_unread(LogSink& log) const { unread_.tell(names_, maker_.method, log); }
-  Dataset take() && {
+  /// Behind the last file.
+  void finish() {
     encode_waiting();
     tell_state();
-    group_rows(grouping_, dataset_);
-    return std::move(dataset_);
+  }
+  /// What is worth a word and no error.
+  void tell(LogSink& log) const {
+    unread_.tell(names_, maker_.method, log);
+    odd_.tell(log);
+    rewards_.tell(log);
+  }
+  ReadRows take() && {
+    ReadRows read{.facts = std::move(dataset_), .first = std::move(units_).take()};
+    if (!joins_rows(options_, maker_.method)) read.facts.unit = std::exchange(read.first, {});
+    return read;
   }
   const std::string& first_differing() const { return first_differing_; }
 
@@ -153,6 +166,7 @@ class DatasetReader {
   void add(Row&& row) {
     unread_.see(row);
     const RowFormat& format = maker_.recognise(row);
+    near_.check(row, format);
     if (kind_of_file_ != nullptr && kind_of_file_ != &format)
       fail_at(row.place, 0,
               text("this row has ", names_.joined(format.required), ", the file's rows before it have ",
@@ -190,22 +204,21 @@ class DatasetReader {
     for (const Sample& sample : made.group->sample)
       for (const auto* ids : {&sample.token, &sample.target})
         for (const int32_t id : *ids) dataset_.max_token_id = std::max(dataset_.max_token_id, id);
-    if (grouping_.by == GroupBy::kPrompt && prompt_tokens(made.group->sample.front()) == 0)
+    if (options_.group_by == GroupBy::kPrompt && prompt_tokens(made.group->sample.front()) == 0)
       fail_at(place, 0,
               "rows are grouped by their prompts, and this one has none: give it one, or group by uid or row "
               "(data.group_by)");
-    if (grouping_.by == GroupBy::kUid) grouping_.uid.push_back(std::move(made.uid));
+    units_.add(*made.group, made.uid);
+    odd_.see(made, formats_of(maker_.method).group, place);
+    if (!joins_rows(options_, maker_.method)) rewards_.see(*made.group);
     made.group->id = static_cast<int64_t>(dataset_.place.size());
-    if (sink_)
-      sink_(*made.group);
-    else
-      dataset_.group.push_back(std::move(*made.group));
+    sink_(std::move(*made.group));
     dataset_.place.push_back({.file = place.file_number, .line = place.line});
   }
 
   const DataOptions& options_;
   const ReadWatch& watch_;
-  const GroupSink& sink_;   // of groups that are not kept; empty: all are
+  const GroupSink& sink_;
   ReadState state_;         // file_bytes: of all files up to this one
   int64_t done_bytes_ = 0;  // of the files
   int64_t of_bytes_ = 0;
@@ -214,12 +227,15 @@ class DatasetReader {
   std::vector<Column> wanted_;
   Tokenizer& tokenizer_;
   GroupMaker maker_;
+  NearColumns near_;
   AlikeCheck alike_;
   UnreadColumns unread_;
+  OddRows odd_;
+  EvenRewards rewards_;  // of rows that are groups
   std::vector<WaitingRow> waiting_;
   size_t bytes_ = 0;                         // of the lines that wait
   const RowFormat* kind_of_file_ = nullptr;  // of the rows so far
-  Grouping grouping_;
+  RowUnits units_;
   Dataset dataset_;
   std::string first_differing_;
 };
@@ -235,11 +251,24 @@ std::string Dataset::where(size_t group) const {
 
 Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log,
                      const ReadWatch& watch) {
-  return read_groups(options, method, tokenizer, log, watch, {});
+  std::vector<Group> groups;
+  const auto put = [&](Group&& group) { groups.push_back(std::move(group)); };
+  auto [dataset, first] = read_groups(options, method, tokenizer, log, watch, put);
+  if (!first.empty()) {
+    std::vector<Group> rows = std::exchange(groups, {});
+    join_rows(
+        first, [&](int64_t row) { return std::move(rows[index(row)]); }, put, dataset, log);
+  }
+  dataset.group = std::move(groups);
+  return dataset;
 }
 
-Dataset read_groups(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log,
-                    const ReadWatch& watch, const GroupSink& sink) {
+bool joins_rows(const DataOptions& options, Method method) {
+  return options.group_by != GroupBy::kRow && formats_of(method).group != RowGroup::kPair;
+}
+
+ReadRows read_groups(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log,
+                     const ReadWatch& watch, const GroupSink& sink) {
   check<ConfigError>(!options.path.empty(), "data.path is empty: name at least one JSONL file");
   check<ConfigError>(options.max_length >= 1, "data.max_length is ", options.max_length, ": set it to 1 or more");
   DatasetReader reader(options, method, tokenizer, watch, sink);
@@ -249,8 +278,10 @@ Dataset read_groups(const DataOptions& options, Method method, Tokenizer& tokeni
       files.emplace_back(std::move(path), static_cast<int32_t>(entry));
   for (const auto& [path, entry] : files) reader.expect(path);
   for (const auto& [path, entry] : files) reader.read_file(path, entry);
-  reader.tell_unread(log);
-  Dataset dataset = std::move(reader).take();
+  reader.finish();
+  reader.tell(log);
+  ReadRows read = std::move(reader).take();
+  const Dataset& dataset = read.facts;
   check<DataError>(!dataset.place.empty(), options.path.front(), ":1:1: every row was dropped, nothing of the ",
                    dataset.dropped_rows, " that could be learned is within data.max_length ", options.max_length,
                    ": raise it");
@@ -268,7 +299,7 @@ Dataset read_groups(const DataOptions& options, Method method, Tokenizer& tokeni
         text("the prompts of ", dataset.differing_prompts, " rows, ", reader.first_differing(),
              " the first, have other tokens alone than in front of an answer: their last tokens go to the answer "
              "(end prompts where a token ends, or use a chat template that renders them alike)"));
-  return dataset;
+  return read;
 }
 
 }  // namespace fpdist::data

@@ -214,6 +214,8 @@ MadeGroup TextRow::make(std::span<const EncodedText> encoded) const {
   }
   if (formats_.group == RowGroup::kSample && !has_target(samples[0])) return {};
   made.group->sample = std::move(samples);
+  made.has_empty_answer = row_.has(kPrompt) && !is_chat_ &&
+                          std::any_of(answer_.begin(), answer_.end(), [](const auto& one) { return one.text.empty(); });
   set_values(*made.group);
   set_reference_logps(row_, maker_, made.truncated_samples, *made.group);
   return made;

@@ -1,5 +1,6 @@
 #include "src/data/source/cached_dataset.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <regex>
@@ -20,8 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kEnding = ".tokens", kLockEnding = ".lock";
-constexpr uint32_t kRules = 2;  ///< raised when the same rows become other groups
+constexpr std::string_view kEnding = ".tokens", kLockEnding = ".lock", kRowsEnding = ".rows";
+constexpr uint32_t kRules = 3;  ///< raised when the same rows become other groups
 
 /// Keeps what is said, and passes it on.
 class Listener final : public LogSink {
@@ -56,7 +57,7 @@ Dataset dataset_of(const Cache& cache, const CacheUse& use) {
 
 /// Whether a cache or its lock is called so: what else may lie in the folder is not ours to remove.
 bool is_cache_name(const std::string& name) {
-  static const std::regex pattern(R"([0-9a-f]{32}\.tokens(\.lock)?)");
+  static const std::regex pattern(R"([0-9a-f]{32}\.tokens(\.lock|\.rows)?)");
   return std::regex_match(name, pattern);
 }
 
@@ -64,6 +65,40 @@ bool is_cache_name(const std::string& name) {
 Dataset say_and_take(const Cache& cache, const CacheUse& use, LogSink& log) {
   for (const SaidLine& said : cache->said()) log.write(said.level, said.line);
   return dataset_of(cache, use);
+}
+
+/// What goes into a cache.
+struct CacheContents {
+  const DataOptions& options;
+  Method method;
+  Tokenizer& tokenizer;
+  const ReadWatch& watch;
+};
+
+/// Without all groups in memory, whoever makes it. Rows that are to be joined go through a cache of their own, whose
+/// file is gone as soon as it is mapped.
+void make_cache(const std::string& path, const Digest& key, const CacheContents& of, LogSink& log) {
+  Listener listener(log);
+  const auto read_to = [&](CacheWriter& writer) {
+    return read_groups(of.options, of.method, of.tokenizer, listener, of.watch,
+                       [&](Group&& group) { writer.add(group); });
+  };
+  if (!joins_rows(of.options, of.method)) {
+    CacheWriter writer(path, key);
+    const ReadRows read = read_to(writer);
+    return writer.finish(read.facts, listener.said);
+  }
+  const std::string rows_path = path + std::string(kRowsEnding);
+  CacheWriter row_writer(rows_path, key);
+  ReadRows read = read_to(row_writer);
+  row_writer.finish(read.facts, {});
+  const TokenCache rows(rows_path, key);
+  fs::remove(rows_path);
+  CacheWriter writer(path, key);
+  join_rows(
+      read.first, [&](int64_t row) { return rows.group(row); }, [&](Group&& group) { writer.add(group); }, read.facts,
+      listener);
+  writer.finish(read.facts, listener.said);
 }
 
 }  // namespace
@@ -120,25 +155,19 @@ Dataset read_cached(const DataOptions& options, Method method, Tokenizer& tokeni
                    ": check data.cache_dir and its permissions, or set data.cache_dir: none");
   const files::FileLock lock(path + std::string(kLockEnding), use.wait_seconds);
   if (const Cache cache = find(path, key)) return say_and_take(cache, use, log);
-  Listener listener(log);
-  if (options.group_by == GroupBy::kRow) {  // whoever writes it needs no memory for all either
-    CacheWriter writer(path, key);
-    const Dataset facts =
-        read_groups(options, method, tokenizer, listener, watch, [&](const Group& group) { writer.add(group); });
-    writer.finish(facts, listener.said);
-  } else {
-    write_token_cache(path, key, read_dataset(options, method, tokenizer, listener, watch), listener.said);
-  }
+  make_cache(path, key, {.options = options, .method = method, .tokenizer = tokenizer, .watch = watch}, log);
   return dataset_of(find(path, key), use);
 }
 
-int64_t prune_caches(const std::string& folder, const Digest& kept) {
-  const std::string keep = to_string(kept);
+int64_t prune_caches(const std::string& folder, std::span<const Digest> kept) {
+  const auto is_kept = [&](const std::string& name) {
+    return std::any_of(kept.begin(), kept.end(), [&](const Digest& key) { return name.starts_with(to_string(key)); });
+  };
   std::vector<fs::path> old;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
-    if (is_cache_name(name) && !name.starts_with(keep)) old.push_back(entry.path());
+    if (is_cache_name(name) && !is_kept(name)) old.push_back(entry.path());
   }
   int64_t caches = 0;
   for (const fs::path& path : old) {

@@ -1,6 +1,7 @@
 #pragma once
 // data: a data set that is read once, and from its cache after that.
 
+#include <span>
 #include <string>
 
 #include "fpdist/core/log.hpp"
@@ -35,8 +36,8 @@ bool begins_with_text(const DataOptions& options, Method method);
 Dataset read_cached(const DataOptions& options, Method method, Tokenizer& tokenizer, const CacheUse& use, LogSink& log,
                     const ReadWatch& watch = {});
 
-/// Removes the caches in `folder` but the one of `kept`, and nothing else that lies there; how many there were. Throws
+/// Removes the caches in `folder` but those of `kept`, and nothing else that lies there; how many there were. Throws
 /// DiskError.
-int64_t prune_caches(const std::string& folder, const Digest& kept);
+int64_t prune_caches(const std::string& folder, std::span<const Digest> kept);
 
 }  // namespace fpdist::data

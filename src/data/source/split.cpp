@@ -5,7 +5,9 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -60,6 +62,9 @@ class PickedGroups final : public GroupSource {
     Group group = all_->group(ids_.at(index(id)));
     group.id = id;
     return group;
+  }
+  std::optional<std::string_view> first_tokens(int64_t id) const override {
+    return all_->first_tokens(ids_.at(index(id)));
   }
 
  private:

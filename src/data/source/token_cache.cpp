@@ -200,13 +200,6 @@ void CacheWriter::finish(const Dataset& dataset, const std::vector<SaidLine>& sa
   file.commit();
 }
 
-void write_token_cache(const std::string& path, const Digest& key, const Dataset& dataset,
-                       const std::vector<SaidLine>& said) {
-  CacheWriter writer(path, key);
-  for (const Group& group : dataset.group) writer.add(group);
-  writer.finish(dataset, said);
-}
-
 TokenCache::TokenCache(const std::string& path, const Digest& key) : path_(path), file_(path) {
   const auto require = [&](bool good, const char* what) {
     check<DataError>(good, path, ": ", what, ": remove the file, it is made again");

@@ -38,10 +38,6 @@ class CacheWriter {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Writes `dataset` as the cache `path` of what `key` stands for. Throws DiskError.
-void write_token_cache(const std::string& path, const Digest& key, const Dataset& dataset,
-                       const std::vector<SaidLine>& said);
-
 class TokenCache final : public GroupSource {
  public:
   /// Throws DataError, naming the file and the cure, for a file that is no cache of `key`: another format, cut,

@@ -62,8 +62,12 @@ void prune_cache(const config::Config& config, const data::Tokenizer& tokenizer,
   const std::string folder = config::cache_folder(config, tokenizer);
   check<ConfigError>(!folder.empty(), "--prune: this configuration has no token cache (data.cache_dir is ",
                      config.data.cache_dir, "): name its folder");
-  const int64_t removed = data::prune_caches(folder, data::cache_key(config.data, config.method, tokenizer));
-  log.info(text("removed ", removed, " token caches from ", folder, "; that of this configuration stays"));
+  std::vector<Digest> kept{data::cache_key(config.data, config.method, tokenizer)};
+  if (!config.data.eval_path.empty())
+    kept.push_back(data::cache_key(config::evaluation_config(config).data, config.method, tokenizer));
+  const int64_t removed = data::prune_caches(folder, kept);
+  log.info(text("removed ", removed, " token caches from ", folder, "; ", kept.size() > 1 ? "those" : "that",
+                " of this configuration ", kept.size() > 1 ? "stay" : "stays"));
 }
 
 /// A file that is asked for: its option, and what writes it.

@@ -163,5 +163,58 @@ TEST_F(Columns, WhatNobodyReadsIsNamed) {
       {"method grpo does not read: completions.margin:", "are not read: completions.score\n"});
 }
 
+TEST_F(Columns, AColumnThatIsNearlyAnOptionalOneIsRefused) {
+  struct Near {
+    Method method;
+    std::string row, column, meant;
+  };
+  const std::string pair = R"({"prompt":"a","chosen":"x","rejected":"y",)",
+                    rollout = R"({"prompt_ids":[5],"completions":[{"ids":[7],"reward":1,)";
+  const std::vector<Near> all{
+      {Method::kDpo, pair + R"("margn":1})", "margn", "margin"},
+      {Method::kReward, pair + R"("weigth":1})", "weigth", "weight"},
+      {Method::kDpo, pair + R"("reference_chosen_logps":-1})", "reference_chosen_logps", "ref_chosen_logps"},
+      {Method::kSft, R"({"text":"a","truncate":true})", "truncate", "truncated"},
+      {Method::kGrpo, rollout + R"("logprobs":[-1]}]})", "completions.logprobs", "old_logps"},
+      {Method::kGrpo, rollout + R"("old_logp":[-1]}]})", "completions.old_logp", "old_logps"},
+      {Method::kGrpo, rollout + R"("response_mask":[1]}]})", "completions.response_mask", "mask"}};
+  for (const Near& near : all) {
+    const std::string leaf = near.column.substr(near.column.find('.') + 1);
+    test::expect_words(error(near.method, near.row),
+                       {"1:1: column '" + near.column + "' is not read; if '" + near.meant + "' is meant",
+                        "data.columns: {" + near.meant + ": " + leaf + "}", "{" + near.meant + ": none}"});
+    DataOptions otherwise;
+    otherwise.columns = {{near.meant, "none"}};
+    EXPECT_EQ(error(near.method, near.row, otherwise), "accepted") << near.column;
+  }
+  for (const std::string& row : {pair + R"("prompt_id":7,"task":1,"market":2})", pair + R"("margin":1,"margins":2})"})
+    EXPECT_EQ(error(Method::kDpo, row), "accepted") << row;
+  EXPECT_EQ(error(Method::kGrpo, rollout + R"("old_logps":[-1],"logprobs":[-2]}]})"), "accepted") << "both are there";
+}
+
+TEST_F(Columns, RowsThatTeachNothingAreCountedOnce) {
+  const auto lines = [](const std::string& a, const std::string& b, const std::string& c) {
+    return a + "\n" + b + "\n" + c + "\n";
+  };
+  const std::string good = R"({"prompt":"a","chosen":"x","rejected":"y"})",
+                    same = R"({"prompt":"a","chosen":"x","rejected":"x"})",
+                    empty = R"({"prompt":"a","chosen":"x","rejected":""})";
+  const std::string pairs = said(Method::kDpo, lines(good, same, same)),
+                    text = said(Method::kDpo, lines(good, good, empty));
+  test::expect_words(pairs, {"warning chosen and rejected are the same tokens in 2 rows, ", "rows.jsonl:2 the first"});
+  test::expect_words(text, {"warning an answer is empty in 1 rows, ", "rows.jsonl:3 the first"});
+  EXPECT_EQ(pairs.find("empty"), std::string::npos);
+  EXPECT_EQ(text.find("same tokens"), std::string::npos);
+  test::expect_words(said(Method::kDpo, R"({"prompt_ids":[1],"chosen_ids":[],"rejected_ids":[2]})"),
+                     {"an answer is empty in 1 rows"});
+  test::expect_words(said(Method::kSft, R"({"input_ids":[1,2],"labels":[-100,-100]})"),
+                     {"an answer is empty in 1 rows"});
+  const std::string even = R"({"prompt":"a","completions":["b","c"],"rewards":[2,2]})",
+                    uneven = R"({"prompt":"a","completions":["b","c"],"rewards":[2,1]})";
+  test::expect_words(said(Method::kGrpo, lines(even, even, even)),
+                     {"equal in each of the 3 groups: every advantage is 0"});
+  EXPECT_EQ(said(Method::kGrpo, lines(even, uneven, even)), "");
+}
+
 }  // namespace
 }  // namespace fpdist::data

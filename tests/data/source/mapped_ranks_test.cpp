@@ -16,6 +16,7 @@
 #include "fpdist/data/loader.hpp"
 #include "src/core/clock.hpp"
 #include "src/data/source/token_cache.hpp"
+#include "tests/data/source/write_cache.hpp"
 #include "tests/support/files/own_memory.hpp"
 #include "tests/support/files/scratch.hpp"
 
@@ -40,7 +41,7 @@ void write_cache(const std::string& path, int64_t mib) {
     sample.target = sample.token;
     dataset.place.push_back({.file = 0, .line = g + 1});
   }
-  write_token_cache(path, kKey, dataset, {});
+  test::write_token_cache(path, kKey, dataset, {});
 }
 
 /// What a rank does with data before and in its first steps; the most memory that it had for that.

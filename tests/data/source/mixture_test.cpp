@@ -13,18 +13,12 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "fpdist/data/loader.hpp"
+#include "tests/data/source/epoch.hpp"
 
 namespace fpdist::data {
 namespace {
 
-using Ids = std::vector<int64_t>;
-
-Ids epoch_of(const Loader& loader, int64_t epoch) {
-  Ids all;
-  for (int64_t step = 0; step < loader.steps_per_epoch(); ++step)
-    for (const int64_t id : loader.step(epoch * loader.steps_per_epoch() + step)) all.push_back(id);
-  return all;
-}
+using test::epoch_of, test::Ids;
 
 /// `groups` groups in units of 1 to 4, the larger ones of clusters.
 std::vector<LoadUnit> random_units(int64_t groups, Rng& rng) {

@@ -5,7 +5,11 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
@@ -81,6 +85,26 @@ TEST(Split, IsAFunctionOfDataAndSeedWhereverTheGroupsAre) {
   const SplitDataset parts = split_dataset(elsewhere, 0.2, 1);
   EXPECT_EQ(answers(parts.eval), drawn(1));
   EXPECT_EQ(parts.train.size(), 48);
+}
+
+class Mapped final : public GroupSource {
+ public:
+  Group group(int64_t) const override { throw std::logic_error("nobody may copy one"); }
+  std::optional<std::string_view> first_tokens(int64_t id) const override { return names_.at(static_cast<size_t>(id)); }
+
+ private:
+  std::vector<std::string> names_{"zero", "one", "two", "three"};
+};
+
+TEST(Split, FirstTokensComeFromWhereGroupsLie) {
+  Dataset dataset = dataset_of({5, 6, 7, 8});
+  for (int64_t unit = 0; unit < 4; ++unit) dataset.unit.push_back(unit);
+  dataset.source = std::make_shared<Mapped>(), dataset.group.clear();
+  const SplitDataset parts = split_dataset(dataset, 0.25, 3);
+  std::set<std::string_view> all;
+  for (const Dataset* part : {&parts.train, &parts.eval})
+    for (int64_t id = 0; id < part->size(); ++id) all.insert(part->source->first_tokens(id).value());
+  EXPECT_EQ(all, (std::set<std::string_view>{"zero", "one", "two", "three"}));
 }
 
 TEST(Split, GroupsOfAUnitStayTogether) {

@@ -1,6 +1,7 @@
 #include "src/data/source/token_cache.hpp"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@
 #include "src/data/fields.hpp"
 #include "src/data/source/cached_dataset.hpp"
 #include "src/files/files.hpp"
+#include "tests/data/source/write_cache.hpp"
 #include "tests/support/files/own_memory.hpp"
 #include "tests/support/files/scratch.hpp"
 #include "tests/support/words/error_of.hpp"
@@ -104,7 +106,7 @@ TEST_F(Cache, GivesBackWhatWasWritten) {
   for (uint64_t seed = 0; seed < 40; ++seed) {
     SCOPED_TRACE(seed);
     const Dataset dataset = random_dataset(seed);
-    write_token_cache(path_, kKey, dataset, {{LogLevel::kWarning, "said"}});
+    test::write_token_cache(path_, kKey, dataset, {{LogLevel::kWarning, "said"}});
     const TokenCache cache(path_, kKey);
     ASSERT_EQ(cache.groups(), std::ssize(dataset.group));
     for (int64_t id = cache.groups(); id-- > 0;) expect_same(cache.group(id), dataset.group[static_cast<size_t>(id)]);
@@ -123,7 +125,7 @@ TEST_F(Cache, GivesBackWhatWasWritten) {
 }
 
 TEST_F(Cache, EveryDamageIsNoticed) {
-  write_token_cache(path_, kKey, random_dataset(5), {{LogLevel::kInfo, "said"}});
+  test::write_token_cache(path_, kKey, random_dataset(5), {{LogLevel::kInfo, "said"}});
   const std::string whole = slurp(path_);
   const auto read_all = [&](const std::string& bytes) {
     write("x.tokens", bytes);
@@ -154,7 +156,7 @@ TEST_F(Cache, OpeningALargeOneReadsItsIndexAlone) {
     dataset.place.push_back({});
   }
   dataset.file = {"a"}, dataset.entry = {0};
-  write_token_cache(path_, kKey, dataset, {});
+  test::write_token_cache(path_, kKey, dataset, {});
   EXPECT_GT(fs::file_size(path_), uintmax_t{128} << 20);
   const auto start = Clock::now();
   const TokenCache cache(path_, kKey);
@@ -172,7 +174,7 @@ TEST_F(Cache, GroupsThatStayInTheFileTakeNoMemory) {
       dataset.group.back().sample.emplace_back().token.assign(size_t{1} << 16, static_cast<int32_t>(g));
       dataset.place.push_back({});
     }
-    write_token_cache(path_, kKey, dataset, {});
+    test::write_token_cache(path_, kKey, dataset, {});
   }
   const int64_t before = test::own_memory();
   Dataset mapped;
@@ -242,28 +244,72 @@ TEST_F(CachedRead, WhatStaysInTheFileIsWhatComesIntoMemory) {
   EXPECT_EQ(make_loader(mapped, by_prefix, 2, 1).step(0), make_loader(whole, by_prefix, 2, 1).step(0));
 }
 
+/// The most memory that whoever makes the cache of `options` had for it, in another process; -1 where that fails.
+int64_t memory_of_writer(const DataOptions& options, Tokenizer& tokenizer, const CacheUse& use, int64_t groups) {
+  int ends[2];
+  if (::pipe(ends) != 0) return -1;
+  if (::fork() == 0) {
+    ::malloc_trim(0);  // what earlier tests have left would be taken first
+    const int64_t before = test::own_memory();
+    int64_t most = 0;
+    const auto note = [&](const auto&...) { most = std::max(most, test::own_memory() - before); };
+    NullLog log;
+    const Dataset data = read_cached(options, Method::kSft, tokenizer, use, log, note);
+    note();
+    if (data.size() != groups) most = -1;
+    ::_exit(::write(ends[1], &most, sizeof most) == sizeof most ? 0 : 1);
+  }
+  int64_t most = -1;
+  ::wait(nullptr);
+  EXPECT_EQ(::read(ends[0], &most, sizeof most), sizeof most);
+  ::close(ends[0]), ::close(ends[1]);
+  return most;
+}
+
 TEST_F(CachedRead, WhoWritesItNeedsNoMemoryForAll) {
   if (test::kMemoryIsKept) GTEST_SKIP();
-  std::string row = "{\"input_ids\": [1", labels;
-  for (int t = 1; t < 20'000; ++t) row += ",1";
-  labels = row.substr(row.find('['));
-  row += "], \"labels\": " + labels + "]}\n";
-  std::string rows;
-  for (int i = 0; i < 1600; ++i) rows += row;
+  std::string ids = "[1", labels = "[-100";
+  for (int t = 1; t < 20'000; ++t) ids += ",1", labels += ",1";
+  std::string rows;  // of 40 prompts
+  for (int i = 0; i < 1600; ++i)
+    rows += "{\"input_ids\": [" + std::to_string(i % 40) + ids.substr(2) + "], \"labels\": " + labels + "]}\n";
   options_.path = {write("long.jsonl", rows)}, options_.max_length = 20'000;
   rows = {};
   use_.stays_mapped = true;
-  if (const pid_t child = ::fork(); child == 0) {
-    const int64_t before = test::own_memory();
-    int64_t most = 0;
-    NullLog log;
-    const Dataset data = read_cached(options_, Method::kSft, tokenizer_, use_, log,
-                                     [&](const ReadState&) { most = std::max(most, test::own_memory() - before); });
-    ::_exit(data.size() == 1600 && most < (int64_t{160} << 20) ? 0 : 1);
-  } else {
-    int status = 1;
-    ::waitpid(child, &status, 0);
-    EXPECT_EQ(status, 0) << "of 256 MB of tokens and targets";
+  for (const auto& [by, groups] : {std::pair(GroupBy::kRow, 1600), {GroupBy::kPrompt, 40}}) {
+    options_.group_by = by;
+    const int64_t most = memory_of_writer(options_, tokenizer_, use_, groups);
+    EXPECT_GT(most, 0);
+    EXPECT_LT(most, int64_t{160} << 20) << "of 256 MB of tokens and targets, group_by " << static_cast<int>(by);
+  }
+}
+
+TEST_F(CachedRead, JoinedRowsComeFromItAsFromTheFiles) {
+  std::string rows;
+  for (int i = 0; i < 30; ++i)
+    rows += "{\"prompt\": \"p" + std::to_string(i % 7) + "\", \"completion\": \"" + std::to_string(i) +
+            "\", \"reward\": 1, \"uid\": " + std::to_string(i % 4) + "}\n";
+  write("rows.jsonl", rows);
+  for (const GroupBy by : {GroupBy::kPrompt, GroupBy::kUid}) {
+    options_.group_by = by;
+    test::HeardLog made, again;
+    NullLog quiet;
+    const Dataset wanted = read_dataset(options_, Method::kGrpo, tokenizer_, quiet);
+    const auto read_as_rollouts = [&](LogSink& log) {
+      return read_cached(options_, Method::kGrpo, tokenizer_, use_, log);
+    };
+    const Dataset first = read_as_rollouts(made), second = read_as_rollouts(again);
+    ASSERT_EQ(wanted.size(), by == GroupBy::kPrompt ? 7 : 4);
+    for (const Dataset* got : {&first, &second}) {
+      ASSERT_EQ(got->size(), wanted.size());
+      for (size_t g = 0; g < wanted.group.size(); ++g) {
+        expect_same(got->group[g], wanted.group[g]);
+        EXPECT_EQ(got->where(g), wanted.where(g));
+      }
+    }
+    for (const test::HeardLog* log : {&made, &again})
+      test::expect_words(log->said(), {"the rewards of a group are equal in each of the"});
+    for (const auto& entry : fs::directory_iterator(use_.folder)) EXPECT_NE(entry.path().extension(), ".rows");
   }
 }
 
@@ -305,7 +351,8 @@ TEST_F(CachedRead, WhateverChangesMakesAnother) {
   EXPECT_TRUE(changed([&] { tokenizer_.name = "another"; }));
   EXPECT_FALSE(changed([&] { options_.shuffle = false, options_.batching = Batching::kPrefix; })) << "the same groups";
   test::spill(use_.folder + "/mine.tokens", "x");
-  EXPECT_EQ(prune_caches(use_.folder, cache_key(options_, Method::kSft, tokenizer_)), 8);
+  const Digest kept = cache_key(options_, Method::kSft, tokenizer_);
+  EXPECT_EQ(prune_caches(use_.folder, {&kept, 1}), 8);
   EXPECT_TRUE(fs::exists(use_.folder + "/mine.tokens")) << "no cache by its name";
   EXPECT_FALSE(changed([] {})) << "the one in use stays";
 }
