@@ -8,6 +8,8 @@ if [ "$(id -u)" = 0 ]; then
 fi
 # More ranks than cores is the normal case on a laptop.
 export OMPI_MCA_rmaps_base_oversubscribe=1
+# A job that ends with an error ends with our words, not with mpirun's about them.
+export OMPI_MCA_orte_execute_quiet=1
 # Threads that wait spin for a moment only: whoever else needs the core gets it. gcc's OpenMP reads this as it starts.
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
 # ccache needs a folder even where HOME is not set.

@@ -4,16 +4,34 @@
 #include "fpdist/config/command_line.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <set>
+#include <stdexcept>
 #include <string_view>
 
 #include "fpdist/core/error.hpp"
+#include "src/config/help.hpp"
 #include "src/config/keys.hpp"
 #include "src/config/names.hpp"
 #include "src/config/yaml.hpp"
 
 namespace fpdist::config {
 namespace {
+
+/// TRL 1.16's trainers' own.
+double learning_rate_of(Method method) {
+  switch (method) {
+    case Method::kSft:
+      return 2e-5;
+    case Method::kReward:
+      return 1e-4;
+    case Method::kDpo:
+    case Method::kGrpo:
+      return 1e-6;
+  }
+  throw std::logic_error("a method without a learning rate");
+}
 
 struct Assignment {
   const ConfigKey* key;
@@ -42,12 +60,15 @@ class Reader {
   CommandLine read() {
     while (at_ < arguments_.size()) read_argument(arguments_[at_++]);
     line_.file = file_;
-    if (line_.help) return line_;
+    if (line_.help || line_.version) return line_;
+    double& rate = line_.config.optim.learning_rate;
+    rate = std::numeric_limits<double>::quiet_NaN();  // which nobody can write
     if (!file_.empty()) {
       std::vector<std::string> in_file = read_yaml(file_, line_.config);
       problems_.insert(problems_.begin(), in_file.begin(), in_file.end());
     }
     for (const Assignment& assignment : assignments_) apply(assignment);
+    if (std::isnan(rate)) take_rate_of_method(rate);
     std::string all;
     for (const std::string& problem : problems_) all += (all.empty() ? "" : "\n") + problem;
     if (!all.empty()) throw ConfigError(all);
@@ -56,6 +77,12 @@ class Reader {
   }
 
  private:
+  void take_rate_of_method(double& rate) {
+    rate = learning_rate_of(line_.config.method);
+    line_.chosen.push_back(
+        text("optim.learning_rate is ", rate, ", the default of method ", name_of(line_.config.method)));
+  }
+
   void problem(const std::string& argument, const std::string& what) {
     problems_.push_back(text(argument, ": ", what));
   }
@@ -67,7 +94,7 @@ class Reader {
 
   void read_argument(const std::string& argument) {
     if (argument == "-h") {
-      line_.help = true;
+      read_option("--help");
     } else if (argument.starts_with("--")) {
       read_option(argument);
     } else if (argument.empty() || argument.starts_with("-")) {
@@ -96,7 +123,11 @@ class Reader {
       }
       if (key) return assignments_.push_back({key, argument, "false"});
     }
-    if (!key) return problem(argument, unknown_key(name));
+    if (!key) {
+      // What follows is its value: no file, and no error of its own.
+      if (!has_value && at_ < arguments_.size() && !arguments_[at_].starts_with("--")) ++at_;
+      return problem(argument, unknown_key(name));
+    }
     if (!has_value && is_bool(*key)) {
       const bool next_is_value = at_ < arguments_.size() && (arguments_[at_] == "true" || arguments_[at_] == "false");
       value = next_is_value ? arguments_[at_++] : "true";
@@ -108,12 +139,15 @@ class Reader {
 
   bool read_flag(const std::string& name, bool has_value, const std::string& argument) {
     bool* flag = name == "help"                                     ? &line_.help
+                 : name == "version"                                ? &line_.version
                  : name == "plan"                                   ? &line_.plan
                  : name == "quiet"                                  ? &line_.quiet
                  : name == "print-config" || name == "print_config" ? &line_.print_config
                                                                     : nullptr;
     if (flag && has_value) problem(argument, text("--", name, " takes no value"));
     if (flag) *flag = true;
+    if (flag == &line_.help && at_ < arguments_.size() && is_help_topic(arguments_[at_]))
+      line_.topic = arguments_[at_++];
     return flag != nullptr;
   }
 
@@ -162,26 +196,5 @@ class Reader {
 }  // namespace
 
 CommandLine parse_command_line(const std::vector<std::string>& arguments) { return Reader(arguments).read(); }
-
-std::string help_text() {
-  std::string out =
-      "[mpirun -np RANKS] fpdist_train [--config] FILE.yaml [--section.key value ...]\n\n"
-      "  --plan          print sharing, packs, cost and memory of the first step; train nothing\n"
-      "  --print-config  print the resolved configuration; train nothing\n"
-      "  --quiet         train, and say warnings and errors alone\n"
-      "  --help          this text\n\n"
-      "Defaults < file < command line. '-' and '_' are alike; --x and --no-x for true-or-false keys;\n"
-      "lists as a,b or by repeating the key. In the file a key stands inside its section.\n";
-  Config defaults;
-  std::string_view section = "none";
-  for (const ConfigKey& key : keys()) {
-    if (key.section != section) out += '\n';
-    section = key.section;
-    const std::string shown = scalar_text(key.field(defaults));
-    out += text("  --", key.name, " (", shown.empty() ? "empty" : shown, ")\n      ", key.key->meaning, "; ",
-                values_of(key), "\n");
-  }
-  return out;
-}
 
 }  // namespace fpdist::config

@@ -12,6 +12,7 @@
 #include "src/config/check_data.hpp"
 #include "src/config/model_size.hpp"
 #include "src/config/read_data.hpp"
+#include "src/config/remarks.hpp"
 #include "src/config/run_length.hpp"
 #include "src/core/words.hpp"
 #include "src/plan/figures/step_volume.hpp"
@@ -53,6 +54,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
   check_packs(dataset, job);
   if (eval) check_evaluation_packs(*eval, job);
   const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
+  remark(job, dataset, loader, log);
   const int64_t length = steps_of(config.train, loader.steps_per_epoch());
   const int64_t steps = std::min({length, loader.steps_per_epoch(), int64_t{16}});
 

@@ -5,9 +5,11 @@
 #include <cmath>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "src/config/keys.hpp"
+#include "src/config/names.hpp"
 
 namespace fpdist::config {
 namespace {
@@ -142,8 +144,14 @@ std::string type_of(const Field& field) {
       [](const auto& of) -> std::string_view { return kTypeName<std::remove_cvref_t<decltype(in(of))>>; }, field));
 }
 
-std::optional<std::string> assign(const ConfigKey& key, const RawValue& value, Config& config) {
+std::optional<std::string> assign(const ConfigKey& key, const RawValue& given, Config& config) {
   const Field field = key.field(config);
+  RawValue value = given;
+  if (auto* const scalar = std::get_if<std::string>(&value)) {
+    OurValue meant = our_value(key.name, *scalar);
+    if (!meant.refusal.empty()) return text(printed(value), ": ", meant.refusal);
+    *scalar = std::move(meant.value);
+  }
   if (std::visit([&](const auto& out) { return store(value, in(out)); }, field)) return std::nullopt;
   return text("expected ", type_of(field), ", got ", printed(value));
 }

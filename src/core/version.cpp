@@ -4,4 +4,6 @@ namespace fpdist {
 
 std::string_view version() { return "fpdist " FPDIST_VERSION; }
 
+std::string_view commit() { return FPDIST_COMMIT; }
+
 }  // namespace fpdist

@@ -33,7 +33,11 @@ bench::Body prepare(const bench::Arguments& arguments) {
   const std::map<std::string, bench::Body (*)(const bench::Arguments&)> subcommands = {
       {"attention", bench::prepare_attention}, {"comm", bench::prepare_comm}, {"gemm", bench::prepare_gemm},
       {"pointwise", bench::prepare_pointwise}, {"step", bench::prepare_step}, {"scaling", bench::prepare_scaling}};
-  if (!arguments.empty() && arguments[0] == "--help") {
+  if (!arguments.empty() && arguments[0] == "--version") {
+    if (main_program::launched_rank() == 0) std::cout << main_program::version_text();
+    return {};
+  }
+  if (!arguments.empty() && (arguments[0] == "--help" || arguments[0] == "-h")) {
     if (main_program::launched_rank() == 0) std::cout << kUsage;
     return {};
   }

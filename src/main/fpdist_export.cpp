@@ -27,6 +27,6 @@ int main(int argc, char** argv) {
   using namespace fpdist::main_program;
   return run([&] {
     const ExportRequest request = parse_export_request({argv + 1, argv + argc});
-    std::cout << (request.help ? kHelp : export_model(request) + "\n") << std::flush;
+    std::cout << (request.version ? version_text() : request.help ? kHelp : export_model(request) + "\n") << std::flush;
   });
 }

@@ -40,7 +40,7 @@ struct Arguments {
   std::vector<std::string> of_config;  ///< --config FILE and what is given in its place
   PlanRequest request;                 ///< what a length file is planned with
   int64_t steps = 1;
-  bool compare = false, help = false;
+  bool compare = false, help = false, version = false;
 };
 
 /// Numbers of a list, given as one argument with commas, as several, or both.
@@ -64,7 +64,8 @@ auto text_value(std::string& field, const char* otherwise = "") { return po::val
 /// For either source of lengths.
 po::options_description describe(Arguments& to) {
   po::options_description all("fpdist_plan");
-  all.add_options()("help", po::bool_switch(&to.help), "this text");
+  all.add_options()("help,h", po::bool_switch(&to.help), "this text");
+  all.add_options()("version", po::bool_switch(&to.version), "version and commit");
   all.add_options()("lengths", text_value(to.lengths),
                     "JSONL file: {\"prefix\": tokens, \"completions\": [tokens, ...]}");
   all.add_options()("config", text_value(to.config),
@@ -157,8 +158,11 @@ std::vector<PlanRequest> read_requests(int argc, char** argv, Arguments& argumen
   } catch (const po::error& error) {
     throw ConfigError(text(error.what(), "; see fpdist_plan --help"));
   }
-  if (arguments.help) {
-    std::cout << common << lengths;
+  if (arguments.help || arguments.version) {
+    if (arguments.version)
+      std::cout << plain_version_text();
+    else
+      std::cout << common << lengths;
     return {};
   }
   check<ConfigError>(arguments.lengths.empty() != arguments.config.empty(),

@@ -35,11 +35,15 @@ int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   const auto has = [&](const char* word) {
     return std::any_of(arguments.begin(), arguments.end(),
-                       [&](const std::string& one) { return one.starts_with(word); });
+                       [&](const std::string& one) { return one == word || one.starts_with(std::string(word) + "="); });
   };
   return run([&] {
     if (has("--generate")) return generate_data(arguments);
-    if (has("--help") || arguments.empty()) {
+    if (has("--version")) {
+      std::cout << version_text();
+      return;
+    }
+    if (has("--help") || has("-h") || arguments.empty()) {
       std::cout << kHelp;
       return;
     }

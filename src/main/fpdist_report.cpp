@@ -25,7 +25,7 @@ const char kHelp[] =
 struct ReportArguments {
   std::vector<std::string> runs;
   std::string html;
-  bool help = false;
+  bool help = false, version = false;
 };
 
 ReportArguments read_arguments(int argc, char** argv) {
@@ -34,6 +34,8 @@ ReportArguments read_arguments(int argc, char** argv) {
     const std::string word = argv[at];
     if (word == "--help" || word == "-h") {
       arguments.help = true;
+    } else if (word == "--version") {
+      arguments.version = true;
     } else if (word == "--html") {
       check<ConfigError>(at + 1 < argc, "--html needs a file to write; see fpdist_report --help");
       arguments.html = argv[++at];
@@ -44,7 +46,7 @@ ReportArguments read_arguments(int argc, char** argv) {
       arguments.runs.push_back(word);
     }
   }
-  check<ConfigError>(arguments.help || !arguments.runs.empty(),
+  check<ConfigError>(arguments.help || arguments.version || !arguments.runs.empty(),
                      "name the output_dir of a run; see fpdist_report --help");
   return arguments;
 }
@@ -69,7 +71,9 @@ void report(const ReportArguments& arguments) {
 int main(int argc, char** argv) {
   return run_alone([&] {
     const ReportArguments arguments = read_arguments(argc, argv);
-    if (arguments.help)
+    if (arguments.version)
+      std::cout << plain_version_text();
+    else if (arguments.help)
       std::cout << kHelp;
     else
       report(arguments);

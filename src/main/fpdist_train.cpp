@@ -26,9 +26,15 @@ void print_config(const config::Config& config) {
   std::cout << (has_mesh(config) ? to_yaml(config::settle(config, config.parallel.size())) : to_yaml(config));
 }
 
-void print_plan(const config::Config& config) {
+void say(const std::vector<std::string>& chosen, LogSink& log) {
+  for (const std::string& words : chosen) log.info(words);
+}
+
+void print_plan(const config::CommandLine& line) {
   if (main_program::launched_rank() != 0) return;
+  const config::Config& config = line.config;
   main_program::ConsoleLog console;
+  say(line.chosen, console);
   std::optional<checkpoint::HfDirectory> weights;  // are looked at first
   if (!config.model.path.empty()) weights.emplace(config.model.path);
   const auto untie = [&](arch::Model& model) {
@@ -43,6 +49,7 @@ trainer::RunEnd train(comm::World& world, const config::CommandLine& line) {
   main_program::ConsoleLog console(line.quiet);
   trainer::Trainer trainer(world, line.config, console);
   trainer.add_inputs({&line.file, 1});
+  if (world.rank() == 0) say(line.chosen, console);
   if (console.has_bar() && world.rank() == 0)
     trainer.set_progress([&](const trainer::RunProgress& progress) { console.show(progress); });
   trainer.set_stop(main_program::stop_asked);
@@ -54,12 +61,21 @@ trainer::RunEnd train(comm::World& world, const config::CommandLine& line) {
 int main(int argc, char** argv) {
   main_program::prepare_environment();
   std::optional<config::CommandLine> line;
+  if (argc == 1) {
+    return main_program::run([] {
+      throw ConfigError(
+          "what is to be trained? [mpirun -np RANKS] fpdist_train FILE.yaml [--section.key value ...]; --help says "
+          "more, "
+          "configs/ has files to begin with");
+    });
+  }
   const int parsed = main_program::run([&] { line = config::parse_command_line({argv + 1, argv + argc}); });
   if (parsed != 0) return parsed;
-  if (line->help) return std::cout << config::help_text(), 0;
+  if (line->version) return std::cout << main_program::version_text(), 0;
+  if (line->help) return main_program::run([&] { std::cout << config::help_text(line->topic); });
   if (line->print_config) return main_program::run([&] { print_config(line->config); });
 
-  if (line->plan) return main_program::run([&] { print_plan(line->config); });
+  if (line->plan) return main_program::run([&] { print_plan(*line); });
 
   main_program::catch_stop_signals();
   std::optional<comm::World> world;

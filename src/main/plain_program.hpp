@@ -3,10 +3,15 @@
 
 #include <functional>
 #include <iostream>
+#include <string>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/version.hpp"
 
 namespace fpdist::main_program {
+
+/// For --version of programs that have neither torch nor MPI.
+inline std::string plain_version_text() { return text(version(), ", commit ", commit(), "\n"); }
 
 /// Runs `body`, prints what it throws and returns the exit code.
 inline int run_alone(const std::function<void()>& body) {

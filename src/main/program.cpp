@@ -6,6 +6,7 @@
 #include <malloc.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <torch/csrc/api/include/torch/version.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +22,9 @@
 #include <thread>
 
 #include "fpdist/core/error.hpp"
+#include "src/comm/host/farewell.hpp"
+#include "src/comm/host/mpi_library.hpp"
+#include "src/core/version.hpp"
 #include "src/main/progress_bar.hpp"
 
 #if defined(__x86_64__)
@@ -82,13 +86,21 @@ bool every_rank_sees(ExitCode code) {
          code == ExitCode::kNumerics;
 }
 
-void report(const Failure& failure) {
+/// How long ranks but the first wait to be ended by what rank 0 does, before they speak.
+constexpr std::chrono::seconds kPatience{5};
+
+/// `is_alike`: all ranks have failed.
+void report(const Failure& failure, bool is_alike = false) {
+  if (is_alike && launched_rank() != 0) return;
   // A lost peer may be one that is ending the job with an error of its own: that error and its exit code come first.
   if (failure.code == ExitCode::kPeer) std::this_thread::sleep_for(std::chrono::seconds(1));
-  if (every_rank_sees(failure.code) && launched_rank() != 0) std::this_thread::sleep_for(std::chrono::seconds(2));
+  if (every_rank_sees(failure.code) && launched_rank() != 0) std::this_thread::sleep_for(kPatience);
   std::cerr << (launched_rank() ? text("rank ", launched_rank(), ": ") : std::string()) << "error: " << failure.what
             << std::endl;
 }
+
+/// How long a rank that failed waits for the others to fail as well.
+constexpr std::chrono::milliseconds kFarewell{1500};
 
 volatile std::sig_atomic_t stop_asked_for = 0, was_interrupted = 0;
 
@@ -215,6 +227,12 @@ void prepare_environment() {
   keep_memory();
 }
 
+std::string version_text() {
+  const std::string mpi = comm::mpi_library();
+  return text(version(), ", commit ", commit(), "\ntorch ", TORCH_VERSION, "\nMPI ", mpi.substr(0, mpi.find(',')),
+              "\nCUDA " FPDIST_CUDA_BUILT "\n");
+}
+
 void catch_stop_signals() {
   struct sigaction action {};
   action.sa_handler = on_stop_signal;
@@ -236,9 +254,17 @@ int run(const std::function<void()>& body) {
 }
 
 int run_on(comm::World& world, const std::function<void()>& body) {
-  const int code = run(body);
-  if (code != 0 && world.size() > 1) world.abort(code, text("rank ", world.rank(), " stopped with exit code ", code));
-  return code;
+  try {
+    body();
+    return 0;
+  } catch (...) {
+    const Failure failure = describe_current_exception();
+    const int code = static_cast<int>(failure.code);
+    const bool is_alike = world.size() > 1 && every_rank_sees(failure.code) && comm::all_have_come(kFarewell);
+    report(failure, is_alike);
+    if (world.size() > 1 && !is_alike) world.abort(code, text("rank ", world.rank(), " stopped with exit code ", code));
+    return code;
+  }
 }
 
 }  // namespace fpdist::main_program

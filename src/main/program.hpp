@@ -57,10 +57,14 @@ void catch_stop_signals();
 /// Whether one of them has come.
 bool stop_asked();
 
-/// Runs `body`, prints what it throws once per job and returns the exit code; ends the whole job when `world` is given.
+/// "fpdist 0.1.0, commit 9fceb02" and the libraries that the program runs with, for --version.
+std::string version_text();
+
+/// Runs `body`, prints what it throws once per job and returns the exit code.
 int run(const std::function<void()>& body);
 
-/// run() for a program whose body works on all ranks of `world`: a failing rank takes the job down with its exit code.
+/// run() for a program whose body works on all ranks of `world`. Where all ranks fail alike, they end one by one, and
+/// what rank 0 says is the last word; otherwise a failing rank takes the job down with its exit code.
 int run_on(comm::World& world, const std::function<void()>& body);
 
 }  // namespace fpdist::main_program

@@ -16,7 +16,9 @@ constexpr Valid kFraction{
 std::span<const Key> OptimOptions::keys() {
   using Options = OptimOptions;
   static constexpr std::array kKeys{
-      FPDIST_KEY(learning_rate, "peak learning rate", kFromZero),
+      FPDIST_KEY(learning_rate,
+                 "peak learning rate; without it that of TRL's trainer: sft 2e-5, dpo and grpo 1e-6, reward 1e-4",
+                 kFromZero),
       FPDIST_KEY(adam_beta1, "AdamW's decay of the mean", kDecay),
       FPDIST_KEY(adam_beta2, "AdamW's decay of the variance", kDecay),
       FPDIST_KEY(adam_epsilon, "AdamW's epsilon", kPositive),

@@ -31,7 +31,7 @@ std::span<const Key> TrainOptions::keys() {
       FPDIST_KEY(seed, "order of the data"),
       FPDIST_KEY(output_dir, "where the run writes",
                  Valid{.must = "give the folder to write to", .check = check_filled}),
-      FPDIST_KEY(logging_steps, "print and log every n-th step", kFromOne),
+      FPDIST_KEY(logging_steps, "a line on the screen every n-th step; metrics.jsonl has all", kFromOne),
       FPDIST_KEY(num_train_epochs, "times through the data, fractions too, where max_steps is 0", kFromZero),
       FPDIST_KEY(save_strategy, "when checkpoints are written", kSaveStrategies),
       FPDIST_KEY(save_steps, "strategy steps: a checkpoint every n-th step; 0: only final/", kFromZero),

@@ -42,6 +42,14 @@ class Runs(Folder):
             for a, b in zip(losses[0], other):
                 self.assertAlmostEqual(a, b, delta=1e-10)
 
+    def test_the_screen_has_every_nth_step_and_the_file_all(self):
+        data, _ = self.pairs()
+        code, text = train(0, self.config(data, max_steps=5, logging_steps=2, overwrite_output_dir="true"))
+        self.assertEqual(code, 0, text)
+        self.assertEqual([step["step"] for step in steps(self.dir / "out")], [1, 2, 3, 4, 5])
+        self.assertEqual([word in text for word in ("step 1/5", "step 2/5", "step 3/5", "step 4/5", "step 5/5")],
+                         [False, True, False, True, True], text)
+
     def test_the_printed_sharing_ratio_is_an_independent_count(self):
         data, rows = self.pairs(8)
         code, text = train(1, self.config(data), "--train.groups_per_step", 8, "--train.max_steps", 1)
@@ -140,6 +148,39 @@ class ExitCodes(Folder):
         self.assertEqual(text.count("error:"), 1, "every rank said the same: " + text)
         self.expect(2, 3, ["parallel"], self.config(data), "--parallel.dp", 2)
         self.expect(2, 0, ["no_such_file.yaml"], "no_such_file.yaml")
+
+    def test_the_last_word_of_a_failed_job_is_the_reason(self):
+        data, _ = self.pairs()
+        bad = self.write("bad.jsonl", "{}\n")
+        # What launch/env.sh sets; what mpirun says of a job that has failed would come behind.
+        for code, words, arguments in ((2, "unknown key", ["--train.sed", 1]),
+                                       (2, "dp 3 x pp 1", ["--parallel.dp", 3]),
+                                       (3, "bad.jsonl:1", ["--data.path", bad]),
+                                       (4, "config.json", ["--model.preset", "", "--model.path", self.dir / "none"])):
+            got, text = run(command(2, [self.config(data), *arguments]), OMPI_MCA_orte_execute_quiet="1")
+            self.assertEqual(got, code, text)
+            last = text.rstrip().splitlines()[-1]
+            self.assertIn("error: ", text)
+            self.assertIn(words, last, text)
+            self.assertNotIn("MPI_ABORT", text)
+            self.assertEqual(text.count("error: "), 1, text)
+
+    def test_every_program_says_what_it_is(self):
+        for program in ("fpdist_train", "fpdist_prepare", "fpdist_plan", "fpdist_report", "fpdist_export", "fpdist_bench"):
+            code, text = run(command(0, ["--version"], program=program))
+            self.assertEqual(code, 0, text)
+            self.assertRegex(text, r"^fpdist \d+\.\d+\.\d+, commit \w+")
+            self.assertEqual("torch 2." in text and "MPI Open MPI" in text and "CUDA " in text,
+                             program not in ("fpdist_plan", "fpdist_report"), text)
+            for word in ("-h", "--help"):
+                code, text = run(command(0, [word], program=program))
+                self.assertEqual(code, 0, text)
+                self.assertIn(program, text)
+        code, text = run(command(0, []))
+        self.assertEqual(code, 2, text)
+        self.assertIn("fpdist_train FILE.yaml", text)
+        code, text = run(command(0, ["--help", "optim"]))
+        self.assertIn("example:  optim: {", text)
 
     def test_processes_that_do_not_know_each_other_are_2(self):
         data, _ = self.pairs()

@@ -17,7 +17,7 @@ using Json = nlohmann::ordered_json;
 
 bool parse(const Arguments& arguments, po::options_description& options, Arguments* rest) {
   bool help = false;
-  options.add_options()("help", po::bool_switch(&help), "this text");
+  options.add_options()("help,h", po::bool_switch(&help), "this text");
   try {
     // A name must be whole: what is left over may belong to a config, whose keys begin alike.
     const int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;

@@ -37,7 +37,8 @@ ExportRequest parse_export_request(const std::vector<std::string>& arguments) {
   std::string dtype, shard_size;
   po::options_description options;
   auto add = options.add_options();
-  add("help", po::bool_switch(&request.help));
+  add("help,h", po::bool_switch(&request.help));
+  add("version", po::bool_switch(&request.version));
   add("from", po::value(&request.from));
   add("to", po::value(&request.to));
   add("dtype", po::value(&dtype)->default_value("auto"));
@@ -49,7 +50,7 @@ ExportRequest parse_export_request(const std::vector<std::string>& arguments) {
     po::variables_map values;
     po::store(po::command_line_parser(arguments).options(options).positional(places).run(), values);
     po::notify(values);
-    check<ConfigError>(request.help || (!request.from.empty() && !request.to.empty()),
+    check<ConfigError>(request.help || request.version || (!request.from.empty() && !request.to.empty()),
                        "fpdist_export wants an input and an output folder; see fpdist_export --help");
     check<ConfigError>(!request.to_checkpoint || (values["dtype"].defaulted() && values["max-shard-size"].defaulted()),
                        "--to-checkpoint takes neither --dtype nor --max-shard-size: masters are as the optimizer's");

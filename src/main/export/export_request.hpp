@@ -14,7 +14,7 @@ struct ExportRequest {
   std::string from, to;
   std::optional<DType> dtype;  ///< none: auto
   int64_t max_shard_bytes = 0;
-  bool to_checkpoint = false, help = false;
+  bool to_checkpoint = false, help = false, version = false;
 };
 
 /// Throws ConfigError for what cannot be understood.

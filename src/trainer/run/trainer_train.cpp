@@ -16,6 +16,7 @@
 #include "fpdist/trainer/trainer.hpp"
 #include "src/config/check_data.hpp"
 #include "src/config/read_data.hpp"
+#include "src/config/remarks.hpp"
 #include "src/config/run_length.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/words.hpp"
@@ -48,7 +49,9 @@ class RunData {
       : RunData(config::read_job_data(
                     job.config, job.model, config::MayWrite::kYes,
                     job.config.loss.precompute_ref_log_probs ? config::Keep::kInMemory : config::Keep::kMapped, log),
-                job, world) {}
+                job, world) {
+    if (world.rank() == 0) config::remark(job, dataset_, loader_, log);
+  }
   int64_t size() const { return dataset_.size(); }
   const std::vector<std::string>& skipped() const { return dataset_.skipped; }
   /// What a step shares, and would share batched otherwise.
@@ -130,10 +133,10 @@ class RunRecord {
       hooks_.after_step(metrics);
     }
     show(watch_->after_step(metrics, seconds_since(start_)));
+    if (reporters_) reporters_->report(metrics);
     if (metrics.step != options_.max_steps && metrics.step % options_.logging_steps != 0) return;
     const double a_step = seconds_since(start_) / static_cast<double>(metrics.step - first_);
     say(progress_line(metrics, options_.max_steps, a_step, shown_));
-    if (reporters_) reporters_->report(metrics);
   }
   void after_evaluation(const StepMetrics& metrics) {
     log_.info(evaluation_line(metrics, shown_));
