@@ -184,18 +184,22 @@ def serve():
         print(*peer(arm, tuple(map(int, shape))), flush=True)
 
 
-class Peers:
-    """PyTorch in a process of its own, with MKL's wide kernels open."""
+def fair_environment(folder):
+    """What every arm's process has; MKL's wide kernels come from a library that is made in `folder`."""
+    lift = f"{folder}/lift.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", lift], check=True, text=True,
+                   input="int mkl_serv_intel_cpu_true(void) { return __builtin_cpu_supports(\"avx2\") != 0; }\n")
+    return {**os.environ, **SAME_FOR_ALL, "LD_PRELOAD": lift}
 
-    def __init__(self, options, dtype, folder):
-        lift = f"{folder}/lift.so"
-        subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", lift], check=True, text=True,
-                       input="int mkl_serv_intel_cpu_true(void) { return __builtin_cpu_supports(\"avx2\") != 0; }\n")
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__, "--serve", str(options.threads), str(options.layers), dtype], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **SAME_FOR_ALL, "LD_PRELOAD": lift})
+
+class Server:
+    """A program that says ready, then answers a line 'arm P R G' with a line of numbers; PyTorch in a process of its own."""
+
+    def __init__(self, command, environment, cure):
+        self.process = subprocess.Popen([sys.executable, "-W", "ignore", *map(str, command)], text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, env=environment)
         if self.process.stdout.readline().strip() != "ready":
-            sys.exit("PyTorch does not start here: run this with PYTHONPATH=.deps/python")
+            sys.exit(f"{' '.join(map(str, command))} does not start: {cure}")
 
     def run(self, arm, shape):
         print(arm, *shape, file=self.process.stdin, flush=True)
@@ -238,7 +242,8 @@ def main():
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         for dtype in options.dtype:
-            peers = Peers(options, dtype, folder)
+            peers = Server([__file__, "--serve", options.threads, options.layers, dtype], fair_environment(folder),
+                           "run this with PYTHONPATH=.deps/python")
             for shape in (tuple(map(int, text.split(","))) for text in options.shapes):
                 lines.append(measure(options, dtype, shape, peers))
             peers.close()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what fpdist needs and is missing; idempotent, safe to run before every build.
 # --with-parquet: and what data in Parquet and Arrow files are read with.
+# --with-transformers: and what the tests of the Python package (src/python) and bench/shared_prefix_peers.py compare it with.
 # System packages come from Debian (root or sudo); libtorch comes from the torch wheel and stays in .deps/.
 set -euo pipefail
 exec </dev/null
@@ -11,16 +12,27 @@ readonly torch_version=2.11.0
 readonly text_packages=(tokenizers==0.23.3 jinja2==3.1.6 markupsafe==3.0.3 sentencepiece==0.2.3)
 # What table_rows.py imports: 55 MB packed, 170 MB in .deps/tables.
 readonly table_packages=(pyarrow==26.0.1)
+# What the tests and examples of the Python package import beside torch, which they must not fetch again: 130 MB packed.
+readonly transformers_packages=(transformers==5.23.0 trl==1.16.0 accelerate==1.15.0 datasets==5.2.0 pyarrow==26.0.1
+  pandas==3.1.1 numpy==2.4.6 tokenizers==0.23.3 safetensors==0.8.0 huggingface_hub==2.4.0 hf-xet==1.8.0 httpx==0.28.1
+  httpcore==1.0.9 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5 h11==0.16.0 anyio==4.16.0 sniffio==1.3.1 idna==3.20
+  certifi==2026.5.20 requests==2.34.2 urllib3==2.7.0 charset-normalizer==3.4.7 regex==2026.5.9 packaging==26.4 pyyaml==6.0.3
+  filelock==4.3.1 fsspec==2026.9.0 tqdm==4.70.1 typer==0.29.2 click==8.5.1 rich==15.0.0 pygments==2.20.0
+  markdown-it-py==4.3.0 mdurl==0.1.2 shellingham==1.5.4 annotated-doc==0.0.7 typing_extensions==4.16.0 sympy==1.14.0
+  mpmath==1.3.0 networkx==3.6.1 jinja2==3.1.6 markupsafe==3.0.3 psutil==7.2.2 dill==0.4.1 multiprocess==0.70.19
+  xxhash==4.1.0 python-dateutil==2.9.0.post0 six==1.17.0 pytz==2026.6 tzdata==2026.6)
 readonly packages=(g++ cmake ninja-build ccache openmpi-bin libopenmpi-dev libboost-program-options-dev
   libyaml-cpp-dev libgtest-dev libsimdjson-dev libxxhash-dev nlohmann-json3-dev clang-format shellcheck ca-certificates procps
   python3 python3-pip python3-yaml doxygen dpkg-dev file)
 
 with_parquet=false
+with_transformers=false
 for argument in "$@"; do
   case $argument in
     --with-parquet) with_parquet=true ;;
+    --with-transformers) with_transformers=true ;;
     *)
-      printf 'setup: unknown argument %s: there is --with-parquet\n' "$argument" >&2
+      printf 'setup: unknown argument %s: there are --with-parquet and --with-transformers\n' "$argument" >&2
       exit 2
       ;;
   esac
@@ -80,6 +92,9 @@ fetch() {
 fetch text "18 MB" "${text_packages[@]}"
 if $with_parquet; then
   fetch tables "55 MB" "${table_packages[@]}"
+fi
+if $with_transformers; then
+  fetch transformers "130 MB" "${transformers_packages[@]}"
 fi
 
 # The GPU half is built where a CUDA toolkit is. What libtorch_cuda needs beyond the toolkit comes from the wheels that

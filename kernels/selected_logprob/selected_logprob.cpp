@@ -50,10 +50,12 @@ void check_selected_logprob(const at::Tensor& hidden, const at::Tensor& weight, 
   check_model_tensor(kName, "hidden", hidden, 2);
   check_model_tensor(kName, "weight", weight, 2);
   check_dtype(kName, "weight", weight, hidden.scalar_type());
-  check(hidden.size(1) == weight.size(1), kName, ": hidden has ", hidden.size(1), " columns, weight ", weight.size(1));
+  check(hidden.sym_size(1) == weight.sym_size(1), kName, ": hidden has ", hidden.sym_size(1), " columns, weight ",
+        weight.sym_size(1));
   check(score_row.dim() == 1 && score_row.scalar_type() == at::kLong, kName, ": score_row must be int64 [S]");
   check_dtype(kName, "target", target, at::kLong);
-  check_sizes(kName, "target", target, score_row.sizes());
+  check(target.sym_sizes() == score_row.sym_sizes(), kName, ": target has shape ", target.sym_sizes(), ", needs ",
+        score_row.sym_sizes());
   check_device(kName, "weight", weight, hidden);
   check_device(kName, "score_row", score_row, hidden);
   check_device(kName, "target", target, hidden);
@@ -64,7 +66,8 @@ void check_main_grad(const std::optional<at::Tensor>& grad_weight, const at::Ten
   if (!grad_weight) return;
   check_dtype("selected_logprob", "grad_weight", *grad_weight, accumulate_dtype_of(weight.scalar_type()));
   check_device("selected_logprob", "grad_weight", *grad_weight, weight);
-  check_sizes("selected_logprob", "grad_weight", *grad_weight, weight.sizes());
+  check(grad_weight->sym_sizes() == weight.sym_sizes(), "selected_logprob: grad_weight has shape ",
+        grad_weight->sym_sizes(), ", needs ", weight.sym_sizes());
 }
 
 namespace {
@@ -75,9 +78,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> partial_l
                                                                                             const at::Tensor& target,
                                                                                             double temperature) {
   check_selected_logprob(hidden, weight, score_row, target, temperature);
-  const int64_t rows = hidden.size(0);
-  return {wide_like(hidden, score_row.sizes()), wide_like(hidden, {rows}), wide_like(hidden, {rows}),
-          wide_like(hidden, {rows}), at::empty({rows}, score_row.options())};
+  const c10::SymIntArrayRef rows = hidden.sym_sizes().slice(0, 1);  // as symbols, which torch.compile has for numbers
+  const auto wide = hidden.options().dtype(accumulate_dtype_of(hidden.scalar_type()));
+  const auto statistic = [&] { return at::empty_symint(rows, wide); };
+  return {at::empty_symint(score_row.sym_sizes(), wide), statistic(), statistic(), statistic(),
+          at::empty_symint(rows, score_row.options())};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> selected_logprob_meta(
@@ -102,7 +107,7 @@ at::Tensor selected_logprob_backward_meta(const std::optional<at::Tensor>&, cons
                                           const std::optional<at::Tensor>&) {
   check_selected_logprob(hidden, weight, score_row, target, temperature);
   check_main_grad(grad_weight, weight);
-  return at::empty(hidden.sizes(), hidden.options());
+  return at::empty_symint(hidden.sym_sizes(), hidden.options());
 }
 
 }  // namespace

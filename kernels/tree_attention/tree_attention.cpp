@@ -5,7 +5,6 @@
 
 #include "kernels/common/checks.hpp"
 #include "kernels/common/dispatch.hpp"
-#include "kernels/common/wide.hpp"
 #include "kernels/tree_attention/schema.hpp"
 
 namespace fpdist::kernels {
@@ -13,11 +12,19 @@ namespace {
 
 constexpr const char* kName = "tree_attention";
 
-void check_rows(const char* name, const at::Tensor& rows, int64_t size) {
-  check(rows.defined() && rows.scalar_type() == at::kInt && rows.dim() == 1 && rows.size(0) == size, kName, ": ", name,
-        " must be int32 of shape [", size, "], one number per row of its tensor");
-  check(rows.device().is_cpu(), kName, ": ", name, " is on ", rows.device(),
+// Sizes are asked for as symbols throughout: torch.compile calls the Meta versions before it knows numbers.
+
+/// One number for each row of `of`.
+void check_rows(const char* name, const at::Tensor& rows, const at::Tensor& of) {
+  check(rows.defined() && rows.scalar_type() == at::kInt && rows.dim() == 1 && rows.sym_size(0) == of.sym_size(0),
+        kName, ": ", name, " must be int32 of shape [", of.sym_size(0), "], one number per row of its tensor");
+  // While a graph is made every tensor says that it is on Meta.
+  check(rows.device().is_cpu() || of.is_meta(), kName, ": ", name, " is on ", rows.device(),
         ": row numbers stay on the CPU whatever the device of q, the host lays the call out from them");
+}
+
+void check_shape(const char* op, const char* name, const at::Tensor& tensor, c10::SymIntArrayRef sizes) {
+  check(tensor.sym_sizes() == sizes, op, ": ", name, " has shape ", tensor.sym_sizes(), ", needs ", sizes);
 }
 
 }  // namespace
@@ -30,26 +37,27 @@ void check_attention_inputs(const AttentionInputs& in) {
     check_dtype(kName, name, *tensor, q.scalar_type());
     check(tensor->device() == q.device(), kName, ": ", name, " is on ", tensor->device(), ", q on ", q.device());
   }
-  check(k.sizes() == v.sizes(), kName, ": k has shape ", k.sizes(), ", v ", v.sizes(), ": they must agree");
-  check(q.size(2) == k.size(2), kName, ": head size of q is ", q.size(2), ", of k ", k.size(2));
-  check(k.size(1) > 0 && q.size(1) % k.size(1) == 0, kName, ": ", q.size(1), " query heads over ", k.size(1),
-        " key heads: the first must be a multiple of the second");
+  check(k.sym_sizes() == v.sym_sizes(), kName, ": k has shape ", k.sym_sizes(), ", v ", v.sym_sizes(),
+        ": they must agree");
+  check(q.sym_size(2) == k.sym_size(2), kName, ": head size of q is ", q.sym_size(2), ", of k ", k.sym_size(2));
+  check(k.sym_size(1) > 0 && q.sym_size(1) % k.sym_size(1) == 0, kName, ": ", q.sym_size(1), " query heads over ",
+        k.sym_size(1), " key heads: the first must be a multiple of the second");
 }
 
 void check_tree_attention(const AttentionInputs& in, const AttentionMask& mask) {
   check_attention_inputs(in);
-  check_rows("q_row", mask.q_row, in.q.size(0));
-  check_rows("k_row", mask.k_row, in.k.size(0));
-  check_rows("k_end", mask.k_end, in.k.size(0));
+  check_rows("q_row", mask.q_row, in.q);
+  check_rows("k_row", mask.k_row, in.k);
+  check_rows("k_end", mask.k_end, in.k);
 }
 
 void check_tree_attention_backward(const at::Tensor& grad_out, const at::Tensor& q, const AttentionOutput& merged) {
   const auto& [out, lse] = merged;
   constexpr const char* kBackward = "tree_attention_backward";
   const auto dtype = accumulate_dtype_of(q.scalar_type());
-  check_sizes(kBackward, "grad_out", grad_out, q.sizes());
-  check_sizes(kBackward, "out", out, q.sizes());
-  check_sizes(kBackward, "lse", lse, {q.size(0), q.size(1)});
+  check_shape(kBackward, "grad_out", grad_out, q.sym_sizes());
+  check_shape(kBackward, "out", out, q.sym_sizes());
+  check_shape(kBackward, "lse", lse, q.sym_sizes().slice(0, 2));
   if (out.scalar_type() != q.scalar_type()) check_dtype(kBackward, "out", out, dtype);
   check_dtype(kBackward, "lse", lse, dtype);
   for (const auto& [name, tensor] : {std::pair{"grad_out", &grad_out}, {"out", &out}, {"lse", &lse}})
@@ -73,13 +81,17 @@ AttentionGradients tree_attention_backward(const at::Tensor& grad_out, const Att
 
 namespace {
 
+at::Tensor empty_wide(const at::Tensor& like, c10::SymIntArrayRef sizes) {
+  return at::empty_symint(sizes, like.options().dtype(accumulate_dtype_of(like.scalar_type())));
+}
+
 at::Tensor result_like(const at::Tensor& input, bool rounded) {
-  return rounded ? at::empty(input.sizes(), input.options()) : wide_like(input, input.sizes());
+  return rounded ? at::empty_symint(input.sym_sizes(), input.options()) : empty_wide(input, input.sym_sizes());
 }
 
 AttentionOutput forward_meta(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options) {
   check_tree_attention(in, mask);
-  return {result_like(in.q, options.rounded), wide_like(in.q, {in.q.size(0), in.q.size(1)})};
+  return {result_like(in.q, options.rounded), empty_wide(in.q, in.q.sym_sizes().slice(0, 2))};
 }
 
 AttentionGradients backward_meta(const at::Tensor& grad_out, const AttentionInputs& in, const AttentionOutput& merged,

@@ -85,7 +85,7 @@ TEST_P(Meta, LogprobHasTheTwinsShapes) {
                h);
 }
 
-TEST_P(Meta, TreeAttentionHasTheTwinsShapesAndKeepsItsRowNumbersOnTheCpu) {
+TEST_P(Meta, TreeAttentionHasTheTwinsShapesWhereverItsRowNumbersAre) {
   const at::Tensor end = test::int_tensor(test::fan_subtree_ends(5, 3, 4)), row = at::arange(17, at::kInt);
   const at::Tensor q = random({17, 4, 6}), k = random({17, 2, 6});
   const kernels::AttentionInputs meta{on_meta(q), on_meta(k), on_meta(k)};
@@ -97,7 +97,8 @@ TEST_P(Meta, TreeAttentionHasTheTwinsShapesAndKeepsItsRowNumbersOnTheCpu) {
   expect_alike(dq, out);
   expect_alike(dk, at::zeros({17, 2, 6}, wide()));
   expect_alike(dv, at::zeros({17, 2, 6}, wide()));
-  EXPECT_THROW(kernels::tree_attention(meta, {on_meta(row), row, end}, {}), ShapeError);
+  expect_alike(kernels::tree_attention(meta, {on_meta(row), on_meta(row), on_meta(end)}, {}).out, out);
+  EXPECT_THROW(kernels::tree_attention(meta, {row.to(at::kLong), row, end}, {}), ShapeError);
 }
 
 TEST(MetaDevice, ABlockOfTheModelRunsForwardAndBackwardWithoutAskingForAValue) {
