@@ -32,6 +32,9 @@ void remark_dtype(const Config& config, LogSink& log) {
 }
 
 void remark_stages(const plan::ParallelOptions& parallel, LogSink& log) {
+  if (parallel.pp == 1 && parallel.schedule != plan::Schedule::k1F1B)
+    log.warning(text("parallel.schedule is ", plan::name_of(parallel.schedule),
+                     ", which orders the stages of a pipeline, and parallel.pp is 1: it changes nothing"));
   const auto idle = std::count(parallel.layers.begin(), parallel.layers.end(), 0);
   if (idle == 0) return;
   std::string layers;

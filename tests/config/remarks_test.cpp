@@ -54,6 +54,11 @@ TEST(Remarks, APipelineThatIsNoFasterIsSaidWithItsIdleStages) {
                      {"have none (layers 4,0;", "parallel.pp 2 makes steps no faster", "with pp 1 on 2 times fewer"});
 }
 
+TEST(Remarks, AScheduleWithoutAPipelineIsSaid) {
+  test::expect_words(said([](Config& c) { c.parallel.schedule = plan::Schedule::kZeroBubble; }),
+                     {"warning parallel.schedule is zb-h1", "parallel.pp is 1"});
+}
+
 TEST(Remarks, AnotherDtypeThanTheCheckpointsIsSaid) {
   const test::Scratch scratch;
   const std::string json = R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8,

@@ -159,6 +159,29 @@ class Data(unittest.TestCase):
         code, text = prepare(self.config("sft", None), "--report", self.dir / "rows.jsonl")
         self.assertEqual((code, "would be written over" in text), (2, True), text)
 
+    def test_the_figures_of_groups_are_a_hand_count(self):
+        report, page = self.dir / "report.json", self.dir / "page.html"
+        rows = [{"prompt": f"Q{i}?\nA:", "completions": [f" {i}", " no"], "rewards": [1, 0]} for i in range(30)]
+        code, text = prepare(self.config("grpo", rows), "--report", report, "--html", page)
+        self.assertEqual(code, 0, text)
+        told = json.loads(report.read_text())
+        prompts = sorted(len(row["prompt"]) for row in rows)
+        answers = sorted(len(one) + 1 for row in rows for one in row["completions"])  # and the end of sequence
+        self.assertEqual((told["groups"], told["samples"], told["targets"]), (30, 60, sum(answers)))
+        self.assertEqual(told["tokens"], 2 * sum(prompts) + sum(answers))
+        html = page.read_text()
+        for of, lengths in (("prompt", prompts), ("completion", answers)):
+            said = told["lengths"][of]
+            # A prompt counts with each of its answers.
+            self.assertAlmostEqual(said["mean"], sum(lengths) / len(lengths))
+            self.assertEqual((said["shortest"], said["longest"]), (lengths[0], lengths[-1]))
+            self.assertEqual(said["half_up_to"], lengths[int(0.5 * (len(lengths) - 1) + 0.5)])
+            self.assertEqual(said["95_percent_up_to"], lengths[int(0.95 * (len(lengths) - 1) + 0.5)])
+            for length in set(lengths):
+                times = lengths.count(length) * (2 if of == "prompt" else 1)
+                self.assertIn({"from": length, "to": length + 1, "count": times}, said["histogram"])
+                self.assertIn(f"<title>{times} of {length} tokens</title>", html)
+
     def test_reading_is_told_on_a_terminal(self):
         import pty
 

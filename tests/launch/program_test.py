@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import unittest
@@ -165,6 +166,14 @@ class ExitCodes(Folder):
             self.assertNotIn("MPI_ABORT", text)
             self.assertEqual(text.count("error: "), 1, text)
 
+    def test_ranks_that_fail_alike_end_by_themselves(self):
+        bad = self.write("bad.jsonl", "{}\n")
+        code, text = run(command(2, [self.config(bad)]), OMPI_MCA_orte_execute_quiet="0")
+        self.assertEqual(code, 3, text)
+        self.assertIn("error: ", text)
+        for noise in ("MPI_ABORT", "finalize"):
+            self.assertNotIn(noise, text)
+
     def test_every_program_says_what_it_is(self):
         for program in ("fpdist_train", "fpdist_prepare", "fpdist_plan", "fpdist_report", "fpdist_export", "fpdist_bench"):
             code, text = run(command(0, ["--version"], program=program))
@@ -289,6 +298,28 @@ class ExitCodes(Folder):
 
 
 @unittest.skipUnless(DATA.exists(), f"SKIPPED: real data is not at {DATA}")
+class ShippedConfigs(Folder):
+    def test_without_their_data_they_run_on_what_their_first_lines_make(self):
+        pairs, groups = self.dir / "runs/pairs.jsonl", self.dir / "runs/groups.jsonl"
+        code, text = run(command(0, ["--generate", "arithmetic", "--output", pairs], program="fpdist_prepare"))
+        self.assertEqual(code, 0, text)
+        rows = map(json.loads, pairs.read_text().splitlines())
+        groups.write_text("".join(json.dumps({"prompt": row["prompt"], "completions": [row["chosen"], row["rejected"]],
+                                              "rewards": [1, 0]}) + "\n" for row in rows))  # as the line of jq does
+        for method in ("sft", "dpo", "grpo"):
+            path = ROOT / f"configs/gsm8k_{method}.yaml"
+            head = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+            self.assertTrue(head.startswith("Reads ../shared/data/"), head)
+            self.assertIn("fpdist_prepare --generate arithmetic --output runs/pairs.jsonl", head)
+            arguments = re.search(r"--data.path runs/\S+( --data.columns \S+)?", head).group().split()
+            arguments[1] = self.dir / arguments[1]
+            text = self.train(0, path, *arguments, "--train.max_steps", 1, "--train.output_dir", self.dir / method)
+            self.assertIn("1024 groups", text)
+        for name in ("quickstart", "long_context_cp8"):
+            first = (ROOT / f"configs/{name}.yaml").read_text().splitlines()[0]
+            self.assertIn("fpdist_prepare --generate ", first)
+
+
 class RealData(Folder):
     def check(self, name, metric, better):
         code, text = train(2, ROOT / "configs" / name, "--train.output_dir", self.dir / "out")
