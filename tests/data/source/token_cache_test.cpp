@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -252,10 +253,14 @@ int64_t memory_of_writer(const DataOptions& options, Tokenizer& tokenizer, const
     ::malloc_trim(0);  // what earlier tests have left would be taken first
     const int64_t before = test::own_memory();
     int64_t most = 0;
-    const auto note = [&](const auto&...) { most = std::max(most, test::own_memory() - before); };
+    std::atomic<bool> is_done = false;
+    std::thread look([&] {
+      for (; !is_done; std::this_thread::sleep_for(std::chrono::milliseconds(1)))
+        most = std::max(most, test::own_memory() - before);
+    });
     NullLog log;
-    const Dataset data = read_cached(options, Method::kSft, tokenizer, use, log, note);
-    note();
+    const Dataset data = read_cached(options, Method::kSft, tokenizer, use, log);
+    is_done = true, look.join();
     if (data.size() != groups) most = -1;
     ::_exit(::write(ends[1], &most, sizeof most) == sizeof most ? 0 : 1);
   }
