@@ -1,8 +1,10 @@
 // fpdist_train: [mpirun -np N] fpdist_train [--config] FILE.yaml [--section.key value ...] [--plan] [--print-config]
 
 #include <chrono>
+#include <filesystem>
 #include <iostream>
 #include <optional>
+#include <system_error>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/config/command_line.hpp"
@@ -30,13 +32,25 @@ void say(const std::vector<std::string>& chosen, LogSink& log) {
   for (const std::string& words : chosen) log.info(words);
 }
 
+/// A folder with a config.json and nothing that a run could load.
+bool lacks_weights(const std::string& path) {
+  const std::filesystem::path folder = path;
+  std::error_code unknown;
+  return std::filesystem::exists(folder / "config.json", unknown) &&
+         !std::filesystem::exists(folder / "model.safetensors", unknown) &&
+         !std::filesystem::exists(folder / "model.safetensors.index.json", unknown);
+}
+
 void print_plan(const config::CommandLine& line) {
   if (main_program::launched_rank() != 0) return;
   const config::Config& config = line.config;
   main_program::ConsoleLog console;
   say(line.chosen, console);
-  std::optional<checkpoint::HfDirectory> weights;  // are looked at first
-  if (!config.model.path.empty()) weights.emplace(config.model.path);
+  std::optional<checkpoint::HfDirectory> weights;  // are looked at first, where they are there yet
+  if (!config.model.path.empty() && lacks_weights(config.model.path))
+    console.warning(text(config.model.path, " has no weights yet: planned by its config.json alone"));
+  else if (!config.model.path.empty())
+    weights.emplace(config.model.path);
   const auto untie = [&](arch::Model& model) {
     model.tie_word_embeddings = model.tie_word_embeddings && (!weights || checkpoint::ties_embedding(*weights, model));
   };

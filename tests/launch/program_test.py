@@ -103,6 +103,18 @@ class Runs(Folder):
         self.assertIn("--optim.learning_rate", text)
         self.assertFalse((self.dir / "out").exists())
 
+    def test_a_plan_needs_no_weights(self):
+        data, _ = self.pairs()
+        self.train(0, self.config(data))
+        model = self.dir / "out/final"
+        whole = self.train(0, self.config(data), "--plan", "--model.preset", "", "--model.path", model)
+        (model / "model.safetensors").unlink()
+        alone = self.train(0, self.config(data), "--plan", "--model.preset", "", "--model.path", model)
+        self.assertIn(f"warning: {model} has no weights yet", alone)
+        self.assertEqual(alone[alone.index("mesh  "):], whole[whole.index("mesh  "):])
+        code, text = train(0, self.config(data), "--model.preset", "", "--model.path", model, "--train.output_dir", self.dir / "b")
+        self.assertEqual(code, 4, text)
+
     def test_the_resolved_config_repeats_the_run(self):
         data, _ = self.pairs()
         for ranks, arguments in ((2, ()), (4, ("--parallel.pp", 2, "--model.device", "auto", "--pack.max_tokens", 64))):
