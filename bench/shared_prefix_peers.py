@@ -11,7 +11,7 @@
 DIR are checkouts of github.com/li-plus/flash-preference and github.com/johncaged/PrefixGrouper, and a folder that
 `pip install --target DIR --no-deps transformers==4.51.3 'tokenizers<0.22' 'huggingface_hub<1' safetensors regex` has
 filled: flash-preference knows no transformers after 4.51. Arms whose folders are not given stay out. The others run on
-the Python path's transformers (launch/setup.sh --with-transformers: .deps/transformers).
+the Python path's transformers (launch/setup.sh --with-transformers fetches 5.23).
 
 Every arm's process has the same environment (step_peers.py) and the same weights, and gets the head's rows of the
 completions alone. Finding the prefixes is inside the time. Every round runs all arms one after the other. Prints medians of wall and
@@ -81,22 +81,35 @@ def flash(model, group, finish):
         finish(group.call(model))
 
 
+def grouper_attention(module, query, key, value, attention_mask, *, prefix_grouper, scaling, **_):
+    """PrefixGrouper's decomposition over torch's attention: its own masks are for FlashAttention's padding alone."""
+    import torch
+    from prefix_grouper.forward import AttentionForward
+
+    def attend(q, k, v, padding):
+        mask = None
+        if k.shape[2] > q.shape[2]:
+            mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(k.shape[2] - q.shape[2])
+        return torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True).transpose(1, 2)
+
+    return AttentionForward(attend)(prefix_grouper, query, key, value), None
+
+
 def grouper(model, group, finish):
     import torch
     from prefix_grouper import PrefixGrouper
-    from prefix_grouper.utils.register_transformers import register_attention
+    from transformers import AttentionInterface
 
-    register_attention()
-    model.config._attn_implementation = "prefix_grouper_attention"
+    AttentionInterface.register("grouper", grouper_attention)
+    model.config._attn_implementation = "grouper"
     masks = torch.ones_like(group.prompt), torch.ones_like(group.answers)
     grouped = PrefixGrouper.from_ungrouped_masks(*masks, group_sizes=group.group, device="cpu")
     join = lambda prefix, suffix: grouped.concat_input(prefix, masks[0], suffix, masks[1])
     position = group.prefix + torch.arange(group.completion).expand(group.group, -1)
-    states = model.model(
-        input_ids=join(group.prompt, group.answers), position_ids=join(torch.arange(group.prefix)[None], position),
-        prefix_grouper=grouped, prefix_grouper_attn_func="sdpa").last_hidden_state
-    suffix = grouped.split_output(states, include_prefix_last=1)[2]
-    finish(model.lm_head(suffix[:, :-1]))
+    states = model.model(input_ids=join(group.prompt, group.answers), prefix_grouper=grouped,
+                         position_ids=join(torch.arange(group.prefix)[None], position)).last_hidden_state
+    finish(model.lm_head(grouped.split_output(states, include_prefix_last=1)[2][:, :-1]))
 
 
 ARMS = {"ours": ours, "plain": plain, "flash": flash, "grouper": grouper}
@@ -135,7 +148,7 @@ def start(options, dtype, environment):
     """Arm -> its process."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     torch = f"{root}/.deps/python"
-    newest = [*environment.get("PYTHONPATH", "").split(":"), f"{root}/{options.build}/python", f"{root}/.deps/transformers", torch]
+    newest = [*environment.get("PYTHONPATH", "").split(":"), f"{root}/{options.build}/python", f"{root}/.deps/transformers/site-packages", torch]
     paths = {"ours": newest, "plain": newest}
     if options.prefix_grouper:
         paths["grouper"] = [f"{options.prefix_grouper}/src", *newest]

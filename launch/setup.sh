@@ -93,8 +93,9 @@ fetch text "18 MB" "${text_packages[@]}"
 if $with_parquet; then
   fetch tables "55 MB" "${table_packages[@]}"
 fi
+# dill, which datasets pickles with, takes a module by name where its path says site-packages alone.
 if $with_transformers; then
-  fetch transformers "130 MB" "${transformers_packages[@]}"
+  fetch transformers/site-packages "130 MB" "${transformers_packages[@]}"
 fi
 
 # The GPU half is built where a CUDA toolkit is. What libtorch_cuda needs beyond the toolkit comes from the wheels that

@@ -20,7 +20,9 @@ class Examples(unittest.TestCase):
     def losses(self, code, folder):
         environment = {**os.environ, "PYTHONPATH": f"{EXAMPLES}:{os.environ.get('PYTHONPATH', '')}", "HF_HUB_OFFLINE": "1",
                        "HF_HOME": folder}
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, f"{folder}/out"], capture_output=True, text=True,
+        program = pathlib.Path(folder, "example.py")
+        program.write_text(code)
+        done = subprocess.run([sys.executable, "-W", "ignore", program, f"{folder}/out"], capture_output=True, text=True,
                               env=environment, cwd=folder)
         self.assertEqual(done.returncode, 0, done.stderr[-3000:])
         return [float(number) for number in re.findall(r"^step loss (\S+)$", done.stdout, re.M)]
