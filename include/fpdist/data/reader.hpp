@@ -1,8 +1,8 @@
 #pragma once
 // data: JSONL, Parquet and Arrow files to groups; lines are read with simdjson. Rows are recognised by their columns:
 //   SFT      input_ids + labels                          | prompt + completion | text | messages
-//   DPO, RM  prompt_ids + chosen_ids + rejected_ids [+ margin]  | [prompt +] chosen + rejected [+ margin]
-//            DPO: [+ ref_chosen_logps + ref_rejected_logps], each the answer's sum or a list with a number a token
+//   DPO, RM  prompt_ids + chosen_ids + rejected_ids [+ margin, rejected_prompt_ids: where that answer has its own]
+//            | [prompt +] chosen + rejected [+ margin]. DPO: [+ ref_chosen_logps + ref_rejected_logps], sums or lists
 //   GRPO     prompt_ids + completions:[{ids, reward|advantage, old_logps?, ref_logps?, mask?, truncated?}]
 //            | prompt + completions:[text] + rewards:[number] (or advantages:[number])
 //            flat, with data.group_by: prompt_ids + completion_ids | prompt + completion, + reward (or advantage)

@@ -37,7 +37,8 @@ constexpr std::array<std::string_view, kColumns> kNames{"input_ids",
                                                         "completion_ids",
                                                         "uid",
                                                         "weight",
-                                                        "label"};
+                                                        "label",
+                                                        "rejected_prompt_ids"};
 constexpr std::string_view kTag = "kto_tag";  // LLaMA-Factory's name of it
 
 /// Columns of text, which several of the file's may make.

@@ -44,8 +44,9 @@ enum class Column {
   kUid,
   kWeight,  // beside completions or inside completions:[{...}]
   kLabel,   // of KTO's rows: whether the completion is wanted
+  kRejectedPromptIds,
 };
-inline constexpr size_t kColumns = 31;
+inline constexpr size_t kColumns = 32;
 std::string_view name_of(Column column);
 
 /// A column of the file: one of ours, or a piece of it where the file has its text in several.

@@ -5,7 +5,6 @@
 #include <span>
 #include <vector>
 
-#include "fpdist/core/error.hpp"
 #include "src/files/files.hpp"
 
 namespace fpdist::data {
@@ -40,13 +39,11 @@ Json sample_row(const Sample& sample) {
 
 Json pair_row(const Group& group) {
   const Sample &chosen = group.sample[0], &rejected = group.sample[1];
-  const Json prompt = prompt_of(chosen);
-  check<ConfigError>(prompt == prompt_of(rejected),
-                     "a pair lost the start of its prompt, which rows of token ids cannot say: dump with "
-                     "data.truncation_mode keep_start, or with a larger data.max_length");
+  const Json prompt = prompt_of(chosen), rejected_prompt = prompt_of(rejected);
   Json row{{"prompt_ids", prompt},
            {"chosen_ids", list_of(behind(chosen.token, chosen.prompt_length))},
            {"rejected_ids", list_of(behind(rejected.token, rejected.prompt_length))}};
+  if (rejected_prompt != prompt) row["rejected_prompt_ids"] = rejected_prompt;
   if (group.margin) row["margin"] = *group.margin;
   if (group.weight) row["weight"] = *group.weight;
   if (any_cut(group)) row["truncated"] = {chosen.truncated, rejected.truncated};

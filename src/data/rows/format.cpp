@@ -30,20 +30,23 @@ ColumnList operator+(ColumnList a, const ColumnList& b) {
 
 const ColumnList kName{kUid, kWeight}, kEnds{kTruncated, kFinishReason},
     kExtras = kEnds + kName + ColumnList{kTools, kChatTemplateKwargs};
-const ColumnList kOfReward{kMargin}, kOfDpo{kMargin, kRefChosenLogps, kRefRejectedLogps}, kVerdict{kLabel};
+const ColumnList kOfReward{kMargin}, kOfDpo{kMargin, kRefChosenLogps, kRefRejectedLogps}, kVerdict{kLabel},
+    kOtherPrompt{kRejectedPromptIds};
 
 const MethodFormats kSftFormats{.tokens = {{{kInputIds, kLabels}, kEnds + kName + kVerdict}},
                                 .text = {{{kPrompt, kCompletion}, kExtras + kVerdict},
                                          {{kText}, kEnds + kName + kVerdict},
                                          {{kMessages}, kExtras + kVerdict}},
                                 .group = RowGroup::kSample};
-const MethodFormats kDpoFormats{.tokens = {{{kPromptIds, kChosenIds, kRejectedIds}, kOfDpo + kEnds + kName}},
-                                .text = {{{kChosen, kRejected}, ColumnList{kPrompt} + kOfDpo + kExtras}},
-                                .group = RowGroup::kPair};
-const MethodFormats kRewardFormats{.tokens = {{{kPromptIds, kChosenIds, kRejectedIds}, kOfReward + kEnds + kName}},
-                                   .text = {{{kChosen, kRejected}, ColumnList{kPrompt} + kOfReward + kExtras}},
-                                   .group = RowGroup::kPair,
-                                   .scores_samples = true};
+const MethodFormats kDpoFormats{
+    .tokens = {{{kPromptIds, kChosenIds, kRejectedIds}, kOfDpo + kOtherPrompt + kEnds + kName}},
+    .text = {{{kChosen, kRejected}, ColumnList{kPrompt} + kOfDpo + kExtras}},
+    .group = RowGroup::kPair};
+const MethodFormats kRewardFormats{
+    .tokens = {{{kPromptIds, kChosenIds, kRejectedIds}, kOfReward + kOtherPrompt + kEnds + kName}},
+    .text = {{{kChosen, kRejected}, ColumnList{kPrompt} + kOfReward + kExtras}},
+    .group = RowGroup::kPair,
+    .scores_samples = true};
 const MethodFormats kGrpoFormats{
     .tokens = {{{kPromptIds, kCompletions}, kName},
                {{kPromptIds, kCompletionIds},
@@ -128,8 +131,9 @@ void TokenRow::add_samples() {
   const Ids& prompt = row_.get<Ids>(kPromptIds);
   if (formats_.group == RowGroup::kRollouts) return add_rollouts(prompt);
   const std::vector<int32_t> is_cut = cuts_of(row_, maker_, 2);
-  for (const Column column : {kChosenIds, kRejectedIds}) {
-    group_.sample.push_back(join_ids(prompt, row_.get<Ids>(column)));
+  const Ids& rejected_prompt = row_.has(kRejectedPromptIds) ? row_.get<Ids>(kRejectedPromptIds) : prompt;
+  for (const auto& [column, own_prompt] : {std::pair{kChosenIds, &prompt}, {kRejectedIds, &rejected_prompt}}) {
+    group_.sample.push_back(join_ids(*own_prompt, row_.get<Ids>(column)));
     group_.sample.back().truncated = is_cut[group_.sample.size() - 1] != 0;
   }
 }

@@ -321,6 +321,7 @@ void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
     case Column::kPromptIds:
     case Column::kChosenIds:
     case Column::kRejectedIds:
+    case Column::kRejectedPromptIds:
     case Column::kCompletionIds:
       cell.value = ids(value, column);
       break;
@@ -385,8 +386,7 @@ Row RowParser::parse(std::string& line, const LinePlace& place, const std::vecto
   impl.names_read.clear(), impl.unread.clear(), impl.piece.clear();
   impl.each_field(object, wanted, "", [&](FileColumn column, json::value value) {
     if (impl.names.pieces(column.column).size() > 1) return impl.read_piece(column, value, row);
-    Cell& cell = row.cell[static_cast<size_t>(column.column)].emplace();
-    impl.read_cell(column.column, value, cell);
+    impl.read_cell(column.column, value, row.cell[static_cast<size_t>(column.column)].emplace());
   });
   impl.join_pieces(row);
   row.names = std::move(impl.names_read), row.unread = std::move(impl.unread);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/data/rows/dump_rows.hpp"
 #include "tests/data/rows/reader_fixture.hpp"
 
 namespace fpdist::data {
@@ -33,6 +34,24 @@ TEST_F(ReaderTest, TokenRowsAreUsedExactlyAsTheyAre) {
   EXPECT_EQ(pair.group[0].sample.at(1).token, (Ids{5, 6}));
   EXPECT_EQ(pair.group[0].sample[1].prompt_length, 2);
   EXPECT_EQ(pair.group[0].margin, 0.5);
+}
+
+TEST_F(ReaderTest, APairWhosePromptsWereCutApartComesBackFromItsDump) {
+  DataOptions options;
+  options.max_length = 6, options.truncation_mode = Truncation::kKeepEnd;
+  for (const Method method : {Method::kDpo, Method::kReward}) {
+    Dataset cut = read(Method::kDpo, R"({"prompt": "abcdef", "chosen": "xyz", "rejected": "u"})", options);
+    ASSERT_NE(cut.group.at(0).sample[0].prompt_length, cut.group[0].sample[1].prompt_length);
+    dump_rows(cut.group, method, (folder_ / "dump.jsonl").string());
+    const Dataset back = read(method, test::slurp((folder_ / "dump.jsonl").string()));
+    for (size_t s = 0; s < 2; ++s) {
+      const Sample &got = back.group.at(0).sample.at(s), &wanted = cut.group[0].sample[s];
+      EXPECT_EQ(got.token, wanted.token);
+      EXPECT_EQ(got.target, wanted.target);
+      EXPECT_EQ(got.prompt_length, wanted.prompt_length);
+      EXPECT_EQ(got.truncated, wanted.truncated);
+    }
+  }
 }
 
 TEST_F(ReaderTest, EveryGroupKnowsItsRow) {
