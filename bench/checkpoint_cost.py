@@ -25,6 +25,7 @@ def parse():
     parser.add_argument("--hidden", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=7)
     parser.add_argument("--apart", type=int, default=16, help="steps between two saves: enough for one to be over")
+    parser.add_argument("--resumes", type=int, default=5)
     parser.add_argument("--folder", default=None, help="where to write; default: the system's temporary folder")
     return parser.parse_args()
 
@@ -58,6 +59,10 @@ def make_model(folder, hidden, layers):
     return at // 4
 
 
+def mpi_environment():
+    return dict(os.environ, OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+
+
 def read_once(folder):
     """Seconds to read every file, none of them in the page cache."""
     forget(folder)
@@ -84,13 +89,11 @@ def main():
         parameters = make_model(folder / "model", options.hidden, options.layers)
         rows = [{"prompt_ids": list(range(1, 20)), "chosen_ids": [30, 31 + i % 3], "rejected_ids": [30, 60 + i % 5]} for i in range(16)]
         (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        env = dict(os.environ, OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-
         def train(*more):
             line = [options.mpirun, "-np", str(options.ranks), str(options.bin / "fpdist_train"), "--method", "reward", "--model.path",
                     str(folder / "model"), "--data.path", str(folder / "pairs.jsonl"), "--train.output_dir", str(folder / "out"),
                     "--train.groups_per_step", "4", "--train.save_steps", str(options.apart), "--train.save_total_limit", "1", *more]
-            done = subprocess.run(line, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run(line, env=mpi_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if done.returncode:
                 sys.exit(done.stdout)
             return done.stdout
@@ -104,11 +107,15 @@ def main():
         for which, (seconds, waited) in zip(("first", "second"), saves):  # what follows is waited for by the run's end
             print(f"{which} save: {seconds:.2f} s beside the steps ({size / seconds / 1e6:.0f} MB/s), which waited {waited:.3f} s, "
                   f"{100 * waited / seconds:.1f} %")
-        reading = statistics.median(read_once(state) for _ in range(3))
-        forget(state)
-        resumed = train("--train.max_steps", steps, "--train.resume_from_checkpoint", "auto")
-        seconds = float(re.search(r"going on from \S+, after step \d+, read in ([\d.]+) s", resumed).group(1))
-        print(f"files read once in {reading:.2f} s, gone on from in {seconds:.2f} s: {seconds / reading:.2f} times")
+        reading, resuming = [], []
+        for _ in range(options.resumes):  # in turn: a disk's speed changes from one second to the next
+            reading.append(read_once(state))
+            forget(state)
+            resumed = train("--train.max_steps", steps, "--train.resume_from_checkpoint", "auto")
+            resuming.append(float(re.search(r"going on from \S+, after step \d+, read in ([\d.]+) s", resumed).group(1)))
+        ratios = [after / before for before, after in zip(reading, resuming)]
+        print(f"files read once in {statistics.median(reading):.2f} s, gone on from in {statistics.median(resuming):.2f} s: "
+              f"{statistics.median(ratios):.2f} times ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@
 
 namespace fpdist::arch {
 
+/// Folder in a model's directory with the chat templates that have names, NAME.jinja.
+inline constexpr const char* kNamedTemplates = "additional_chat_templates";
+
 std::string config_json_path(const std::string& directory);
 
 /// Its text. Throws ModelFileError when the directory or the file is missing, cannot be read or is too large.

@@ -1,6 +1,5 @@
 #include "src/checkpoint/export_files.hpp"
 
-#include <algorithm>
 #include <regex>
 #include <system_error>
 
@@ -28,13 +27,8 @@ bool is_of_export(const std::string& name) {
 
 std::vector<std::string> export_files_in(const fs::path& directory) {
   std::vector<std::string> found;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(directory, error)) {
-    std::error_code unknown;
-    if (!entry.is_directory(unknown) && is_of_export(entry.path().filename().string()))
-      found.push_back(entry.path().string());
-  }
-  std::sort(found.begin(), found.end());
+  for (const std::string& name : files_of_model(directory.string()))
+    if (is_of_export(name)) found.push_back((directory / name).string());
   return found;
 }
 

@@ -13,22 +13,21 @@
 namespace fpdist::checkpoint {
 namespace {
 
-constexpr std::pair<std::string_view, at::ScalarType> kDtypes[] = {
-    {"F64", at::kDouble},
-    {"F32", at::kFloat},
-    {"F16", at::kHalf},
-    {"BF16", at::kBFloat16},
-    {"I64", at::kLong},
-    {"I32", at::kInt},
-    {"I16", at::kShort},
-    {"I8", at::kChar},
-    {"U8", at::kByte},
-    {"U16", at::kUInt16},
-    {"U32", at::kUInt32},
-    {"U64", at::kUInt64},
-    {"BOOL", at::kByte},  // a byte other than 0 and 1 must not become a C++ bool
-    {"F8_E4M3", at::kFloat8_e4m3fn},
-    {"F8_E5M2", at::kFloat8_e5m2}};
+constexpr std::pair<std::string_view, at::ScalarType> kDtypes[] = {{"F64", at::kDouble},
+                                                                   {"F32", at::kFloat},
+                                                                   {"F16", at::kHalf},
+                                                                   {"BF16", at::kBFloat16},
+                                                                   {"I64", at::kLong},
+                                                                   {"I32", at::kInt},
+                                                                   {"I16", at::kShort},
+                                                                   {"I8", at::kChar},
+                                                                   {"U8", at::kByte},
+                                                                   {"U16", at::kUInt16},
+                                                                   {"U32", at::kUInt32},
+                                                                   {"U64", at::kUInt64},
+                                                                   {"BOOL", at::kBool},
+                                                                   {"F8_E4M3", at::kFloat8_e4m3fn},
+                                                                   {"F8_E5M2", at::kFloat8_e5m2}};
 
 at::ScalarType parse_dtype(const nlohmann::json& entry, const std::string& place) {
   check<ModelFileError>(entry.contains("dtype") && entry["dtype"].is_string(), place, " has no dtype");
@@ -125,7 +124,6 @@ Header parse_file(std::string_view file, const std::string& where, uint64_t& dat
 }
 
 std::string_view safetensors_name(at::ScalarType dtype) {
-  if (dtype == at::kBool) return "BOOL";
   for (const auto& [name, known] : kDtypes)
     if (known == dtype) return name;
   throw ShapeError(text("safetensors cannot hold dtype ", c10::toString(dtype)));

@@ -28,6 +28,11 @@ std::shared_ptr<const files::MappedFile> map_file(const std::string& path) {
   }
 }
 
+/// A byte other than 0 and 1 must not become a C++ bool.
+at::TensorOptions options_of(const TensorInfo& info) {
+  return at::TensorOptions(info.dtype == at::kBool ? at::kByte : info.dtype);
+}
+
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
@@ -53,13 +58,13 @@ bool SafetensorsFile::is_aligned(const TensorInfo& info) const {
 
 at::Tensor SafetensorsFile::view(const TensorInfo& info) const {
   return at::from_blob(
-      const_cast<char*>(data_ + info.begin), info.shape, [mapping = mapping_](void*) {}, at::TensorOptions(info.dtype));
+      const_cast<char*>(data_ + info.begin), info.shape, [mapping = mapping_](void*) {}, options_of(info));
 }
 
 at::Tensor SafetensorsFile::tensor(const std::string& name) const {
   const TensorInfo& info = info_of(name);
   if (is_aligned(info)) return view(info);
-  at::Tensor copy = at::empty(info.shape, at::TensorOptions(info.dtype));
+  at::Tensor copy = at::empty(info.shape, options_of(info));
   if (info.end > info.begin) std::memcpy(copy.mutable_data_ptr(), data_ + info.begin, info.end - info.begin);
   return copy;
 }
@@ -79,7 +84,7 @@ at::Tensor SafetensorsFile::slice(const std::string& name, int64_t dim, int64_t 
   if (is_aligned(info)) return view(info).narrow(dim, begin, size);
   std::vector<int64_t> shape = info.shape;
   shape[static_cast<size_t>(dim)] = size;
-  at::Tensor copy = at::empty(shape, at::TensorOptions(info.dtype));
+  at::Tensor copy = at::empty(shape, options_of(info));
   auto* out = static_cast<char*>(copy.mutable_data_ptr());
   visit_bytes(name, dim, begin, size, [&](const char* run, size_t bytes) {
     std::memcpy(out, run, bytes);

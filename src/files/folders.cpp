@@ -49,6 +49,15 @@ void make_folder(const std::string& path) {
   sync_directory(folder_of(path));
 }
 
+bool make_new_folder(const std::string& path) {
+  if (::mkdir(path.c_str(), 0777) != 0) {
+    if (errno == EEXIST) return false;
+    throw_disk_error(path, "making it: ");
+  }
+  sync_directory(folder_of(path));
+  return true;
+}
+
 void rename(const std::string& from, const std::string& to) {
   if (std::rename(from.c_str(), to.c_str()) != 0) throw_disk_error(to, "renaming it: ");
   sync_or(to, [&] { std::rename(to.c_str(), from.c_str()); });
@@ -61,6 +70,13 @@ bool exchange(const std::string& one, const std::string& other) {
   }
   sync_or(other, [&] { exchange_names(one, other); });
   return true;
+}
+
+void sync(const std::string& path) {
+  const FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file.open() && errno == ENOENT) return;
+  // What cannot be synced, such as a pipe, says EINVAL.
+  if (!file.open() || (::fsync(file.get()) != 0 && errno != EINVAL)) throw_disk_error(path, "flushing it: ");
 }
 
 void remove(const std::string& path) {

@@ -279,10 +279,11 @@ void Trainer::save_state(const std::string& directory, SaveState options) {
   refuse_inputs(folder, t.inputs, t.job.world);
   t.job.world.set_position(text("step ", t.steps_done, ": saving ", folder));
   checkpoint::StateTexts texts = texts_of(t.state(std::move(options.notes)), t.job, t.weights.head());
+  SaveHooks hooks{.committing = std::move(options.committing), .saved = std::move(options.saved)};
   if (options.beside_steps)
-    t.saver.begin(folder, std::move(texts), std::move(options.saved));
+    t.saver.begin(folder, std::move(texts), std::move(hooks));
   else
-    t.saver.save(folder, std::move(texts), std::move(options.saved));
+    t.saver.save(folder, std::move(texts), std::move(hooks));
 }
 void Trainer::advance_save() { impl_->saver.advance(); }
 void Trainer::finish_save() { impl_->saver.finish(); }

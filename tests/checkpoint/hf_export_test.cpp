@@ -70,6 +70,32 @@ TEST(HfExport, TokenizerFilesAreCopiedByteForByte) {
   EXPECT_FALSE(std::filesystem::exists(scratch / "out2.tmp"));
 }
 
+TEST(HfExport, NamedChatTemplatesGoAlongAndAway) {
+  const Scratch scratch;
+  const std::string bytes("{{ messages }}\r\n\0\xff", 18), folder = "additional_chat_templates";
+  std::filesystem::create_directories(scratch / ("in/" + folder) + "/deep");
+  for (const char* name : {"rag.jinja", "tool_use.jinja", "notes.md", "deep/x.jinja"})
+    spill(scratch / ("in/" + folder) + "/" + name, bytes);
+  const auto templates = [&](const std::string& of) { return names_in(scratch / of + "/" + folder); };
+  for (int turn = 0; turn < 2; ++turn) {  // anew, and over an older export
+    export_hf_directory(scratch / "out", some_tensors(), {.config_json = "{}", .copy_from = scratch / "in"});
+    EXPECT_EQ(templates("out"), (std::vector<std::string>{"rag.jinja", "tool_use.jinja"}));
+    EXPECT_EQ(slurp(scratch / "out/additional_chat_templates/rag.jinja"), bytes);
+    EXPECT_EQ(names_in(scratch.path()), (std::vector<std::string>{"in", "out"}));
+    spill(scratch / "out/additional_chat_templates/rag.jinja", "older");
+  }
+  spill(scratch / "out/additional_chat_templates/mine.txt", "mine");
+  remove_hf_export(scratch / "out", [](const std::string& file) { return contains(file, "rag.jinja"); });
+  EXPECT_EQ(templates("out"), (std::vector<std::string>{"mine.txt", "rag.jinja"}));
+  std::filesystem::remove(scratch / "out/additional_chat_templates/mine.txt");
+  remove_hf_export(scratch / "out");
+  EXPECT_EQ(names_in(scratch.path()), std::vector<std::string>{"in"});
+  std::filesystem::create_directories(scratch / "out.tmp/additional_chat_templates");
+  spill(scratch / "out.tmp/additional_chat_templates/rag.jinja.tmp", "of a killed export");
+  export_hf_directory(scratch / "out", some_tensors(), {.config_json = "{}"});
+  EXPECT_EQ(names_in(scratch.path()), (std::vector<std::string>{"in", "out"}));
+}
+
 TEST(HfExport, AnOlderExportIsReplacedAndOtherFilesStay) {
   const Scratch scratch;
   auto tensors = some_tensors();

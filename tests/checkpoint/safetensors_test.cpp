@@ -43,6 +43,15 @@ TEST(Safetensors, EveryDtypeComesBackBitForBit) {
   EXPECT_EQ(names_in(scratch.path()), std::vector<std::string>{"a.safetensors"});
 }
 
+TEST(Safetensors, BoolsKeepTheirNameAndAreReadAsBytes) {
+  const Scratch scratch;
+  write_safetensors(scratch / "a.safetensors", {{"mask", at::tensor({1, 0, 1}).to(at::kBool)}});
+  const SafetensorsFile file(scratch / "a.safetensors");
+  EXPECT_EQ(file.tensors().at("mask").dtype, at::kBool);
+  EXPECT_TRUE(at::equal(file.tensor("mask"), at::tensor({1, 0, 1}, at::kByte)));
+  EXPECT_TRUE(at::equal(file.slice("mask", 0, 1, 2), at::tensor({0, 1}, at::kByte)));
+}
+
 TEST(Safetensors, HeaderIsAlignedAndStartsTheFile) {
   const Scratch scratch;
   write_safetensors(scratch / "a.safetensors", {{"w", at::ones({2})}});

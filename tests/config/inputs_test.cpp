@@ -23,9 +23,9 @@ TEST(ConfigInputs, AreAllFilesThatARunReads) {
   config.model.path = scratch / "model", config.model.ref_path = scratch / "reference";
   config.data.tokenizer = scratch / "tokenizer";
   config.train.output_dir = scratch / "run/";
-  for (const char* name :
-       {"folder/a.jsonl", "folder/b.json.gz", "part-1.jsonl", "part-2.jsonl.zst", "model/config.json",
-        "reference/model.safetensors", "tokenizer/tokenizer.json", "run.tokens/0.tokens", "elsewhere/0.tokens"})
+  for (const char* name : {"folder/a.jsonl", "folder/b.json.gz", "part-1.jsonl", "part-2.jsonl.zst",
+                           "model/config.json", "reference/model.safetensors", "tokenizer/tokenizer.json",
+                           "model/additional_chat_templates/rag.jinja", "run.tokens/0.tokens", "elsewhere/0.tokens"})
     put(name);
   put("folder/notes.txt"), put("run/metrics.jsonl");
   const auto what = [&](const char* name) {
@@ -37,6 +37,7 @@ TEST(ConfigInputs, AreAllFilesThatARunReads) {
   EXPECT_EQ(what("eval.jsonl"), "data.eval_path");
   EXPECT_EQ(what("costs.yaml"), "plan.costs");
   EXPECT_EQ(what("model/config.json"), "model.path");
+  EXPECT_EQ(what("model/additional_chat_templates/rag.jinja"), "model.path");
   EXPECT_EQ(what("reference/model.safetensors"), "model.ref_path");
   EXPECT_EQ(what("tokenizer/tokenizer.json"), "data.tokenizer");
   EXPECT_EQ(what("run.tokens/0.tokens"), "data.cache_dir");

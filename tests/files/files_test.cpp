@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "fpdist/core/error.hpp"
+#include "src/files/folders.hpp"
 #include "tests/support/files/full_disk.hpp"
 #include "tests/support/files/scratch.hpp"
 #include "tests/support/words/error_of.hpp"
@@ -13,7 +14,8 @@
 namespace fpdist::files {
 namespace {
 
-using test::contains, test::error_of, test::FileSizeLimit, test::names_in, test::Scratch, test::slurp;
+using test::contains, test::error_of, test::expect_words, test::FileSizeLimit, test::names_in, test::Scratch,
+    test::slurp, test::spill;
 
 namespace fs = std::filesystem;
 using Open = AppendFile::Open;
@@ -99,6 +101,25 @@ TEST(WholeFiles, ASmallDiskFillsUp) {
   expect_full(error_of<DiskError>([&] { write(scratch / "a", std::string(80000, 'b')); }), "/a");
   EXPECT_EQ(slurp(scratch / "a"), std::string(16000, 'a'));
   EXPECT_EQ(names_in(scratch.path()), std::vector<std::string>{"a"});
+}
+
+TEST(WholeFiles, WhatOthersWroteIsSynced) {
+  const Scratch scratch;
+  sync(scratch / "none");
+  spill(scratch / "file", "x");
+  sync(scratch / "file");
+  EXPECT_EQ(slurp(scratch / "file"), "x");
+  sync("/dev/null");
+  expect_words(error_of<DiskError>([&] { sync(scratch / "file/below"); }), {"file/below: flushing it: ", "folder"});
+}
+
+TEST(Folders, AreNewOrSomebodysOwn) {
+  const Scratch scratch;
+  EXPECT_TRUE(make_new_folder(scratch / "folder"));
+  EXPECT_FALSE(make_new_folder(scratch / "folder"));
+  spill(scratch / "file", "x");
+  EXPECT_FALSE(make_new_folder(scratch / "file"));
+  expect_words(error_of<DiskError>([&] { make_new_folder(scratch / "none/below"); }), {"none/below: making it: "});
 }
 
 TEST(GrowingFiles, StartEmptyOrGoOn) {

@@ -64,6 +64,14 @@ class Agreement(Folder):
         (self.nodes[1] / "rows.jsonl").write_text("\n".join(rows[:3]) + "\n")
         self.refusal(3, [r"groups: 4 on rank 0, 3 on rank 1"])
 
+    def test_other_data_to_evaluate_on_are_3(self):
+        for node, last in zip(self.nodes, (61, 62)):
+            row = {"prompt_ids": [1, 2, 3], "chosen_ids": [30], "rejected_ids": [last]}
+            (node / "eval.jsonl").write_text(json.dumps(row) + "\n")
+        for degrees in (dict(dp=2), dict(pp=2)):
+            self.refusal(3, ["different data to evaluate on", r"first that differs is eval\.jsonl:1", "token of sample 1: ",
+                             r"data\.path and data\.eval_path"], "--data.eval_path", "eval.jsonl", *mesh(**degrees))
+
     def test_an_older_export_is_4_on_every_axis(self):
         both = self.add_model(seed=3)
         shutil.copytree(self.nodes[1] / "model", self.dir / "older")

@@ -7,12 +7,12 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
-#include "tests/model/small_model.hpp"
+#include "tests/model/export_logits.hpp"
 
 namespace fpdist::model {
 namespace {
 
-using test::layout_of, test::load, test::make_model, test::randomize, test::sample_of, test::small_config;
+using test::load, test::make_model, test::randomize, test::small_config, test::write_logits;
 
 namespace fs = std::filesystem;
 
@@ -31,17 +31,6 @@ void export_model(const Transformer& model, at::ScalarType dtype, const std::str
       {.config_json = arch::export_config_json(model.config(), {.dtype = dtype_name(dtype), .reward_head = reward}),
        .copy_from = from,
        .max_shard_bytes = 40000});
-}
-
-/// Our logits (or scores) for one sample, where check_export.py finds them.
-void write_logits(Transformer& model, Head head, const std::string& folder) {
-  std::vector<int32_t> ids;
-  for (int32_t i = 0; i < 40; ++i) ids.push_back(i * 7 % 60);
-  const auto [rows, head_rows] = parallel::make_pack_tensors(layout_of({sample_of(ids)}, true)).slice[0];
-  const at::NoGradGuard no_grad;
-  const at::Tensor hidden = model.forward(0, rows, {});
-  const at::Tensor logits = head == Head::kScore ? model.scores(hidden, head_rows) : model.logits(hidden);
-  checkpoint::write_safetensors(folder + ".logits.safetensors", {{"ids", rows.token}, {"logits", logits}});
 }
 
 void expect_round_trip(const Transformer& model, at::ScalarType dtype, Head head, const std::string& folder) {

@@ -8,35 +8,21 @@
 
 #include "fpdist/checkpoint/safetensors.hpp"
 #include "tests/support/laws/relative_error.hpp"
+#include "tests/trainer/run/places.hpp"
 #include "tests/trainer/run/runs.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
-using test::Runs;
+using test::Place, test::Runs;
 
 constexpr double kTolerance = 1e-9;
-
-struct Place {
-  const char* name;
-  MeshShape mesh;
-  plan::Schedule schedule = plan::Schedule::k1F1B;
-  int virtual_stages = 1;
-};
-
-void PrintTo(const Place& place, std::ostream* out) { *out << place.name; }
 
 class OnAnotherMesh : public Runs, public ::testing::WithParamInterface<Place> {
  protected:
   OnAnotherMesh() {
     config_.train.groups_per_step = 8, config_.data.path = {rows(28)};  // an epoch's last step is short
     static_cast<MeshShape&>(config_.parallel) = {.dp = 8};
-  }
-  Config on(const Place& place, Config config) const {
-    static_cast<MeshShape&>(config.parallel) = place.mesh;
-    config.parallel.schedule = place.schedule, config.parallel.virtual_stages = place.virtual_stages;
-    config.parallel.cp_chunk = 4;
-    return config;
   }
 };
 
@@ -52,7 +38,7 @@ TEST_P(OnAnotherMesh, AndBackItIsTheSameRun) {
   const Config unbroken = in("unbroken", config_), broken = in("broken", config_);
   run(unbroken, 8);
   run(broken, 8, 3);
-  run(on(place, broken), place.mesh.size(), 5);
+  run(place.of(broken), place.mesh.size(), 5);
   if (place.mesh.dp != 8) test::expect_words(said(), {"was saved on ", " and goes on on "});
   run(broken, 8);
   test::expect_words(said(), {"broken/checkpoint-4, after step 4"});
@@ -70,12 +56,10 @@ TEST_P(OnAnotherMesh, AndBackItIsTheSameRun) {
     EXPECT_LT(test::relative_error(got.at(name), tensor), kTolerance) << name;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Meshes, OnAnotherMesh,
-    ::testing::Values(Place{"tp2cp2pp2", {.dp = 1, .pp = 2, .cp = 2, .tp = 2}}, Place{"dp2pp4", {.dp = 2, .pp = 4}},
-                      Place{"pp2_interleaved", {.dp = 1, .pp = 2}, plan::Schedule::kInterleaved, 2},
-                      Place{"tp4_more_ranks_than_heads", {.dp = 1, .tp = 4}}, Place{"one_rank", {.dp = 1}}),
-    [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Meshes, OnAnotherMesh,
+                         ::testing::Values(test::kTp2Cp2Pp2, test::kDp2Pp4, test::kInterleaved,
+                                           Place{"tp4_more_ranks_than_heads", {.dp = 1, .tp = 4}}, test::kOneRank),
+                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace fpdist::trainer

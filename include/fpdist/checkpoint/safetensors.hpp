@@ -17,7 +17,7 @@
 namespace fpdist::checkpoint {
 
 struct TensorInfo {
-  at::ScalarType dtype;  ///< BOOL reads as uint8
+  at::ScalarType dtype;  ///< kBool is read as uint8
   std::vector<int64_t> shape;
   uint64_t begin, end;  ///< bytes from the start of the data section
 };

@@ -67,7 +67,7 @@ class Device {
   virtual void upload_all(std::span<at::Tensor* const> tensors);
   /// Runs `make` on this thread, with a stream of its own as the thread's current one: what it uploads travels while
   /// the streams of other threads, the running step's, go on, and is theirs after wait(). `make` uses no device tensor
-  /// that it has not made. Any thread, several at a time. Throws what `make` throws.
+  /// but its own, and such as are done (synchronize()) and stay. Any thread, several at a time. Throws what it throws.
   virtual std::unique_ptr<Ahead> run_ahead(const std::function<void()>& make);
   /// A device tensor on the host. Waits until it is there: the one way in which a step's numbers come back.
   virtual at::Tensor download(const at::Tensor& tensor) = 0;

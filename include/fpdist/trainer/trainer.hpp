@@ -35,9 +35,12 @@ struct StepMetrics {
 /// How a training state is saved.
 struct SaveState {
   std::string notes = "{}";  ///< a JSON object of the caller's own, which load_state gives back: where its loop stands
-  /// Return when the state is copied, and write it beside the steps that follow: advance_save between them, finish_save
-  /// behind the last.
+  /// Copy the state and write it beside the steps that follow, whose first update waits for the copy: advance_save
+  /// between them, finish_save behind the last.
   bool beside_steps = false;
+  /// Called when all is written but the checkpoint is not there yet, on rank 0, on a thread of its own: to sync what
+  /// must not be older than it. A DiskError ends the save.
+  std::function<void()> committing = {};
   /// Called when the checkpoint is there, on rank 0, on a thread of its own: to remove older ones. What it uses is
   /// there for as long as the Trainer.
   std::function<void()> saved = {};

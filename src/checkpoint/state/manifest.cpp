@@ -44,10 +44,11 @@ uint64_t number_of(const nlohmann::json& object, const char* name, uint64_t most
 void check_format(const nlohmann::json& root, const std::string& where) {
   const uint64_t format = number_of(root, "format", uint64_t{1} << 31, where);
   if (format == kFormat) return;
+  check<ModelFileError>(format > kFormat, where, ": no program has written format ", format, ": it is damaged");
   const bool named = root.contains("program") && root["program"].is_string();
   const std::string program = named ? root["program"].get<std::string>().substr(0, kMostProgram) : "another program";
-  throw ModelFileError(text(where, ": its format ", format, " is newer than this program's ", kFormat, ": use ",
-                            program, ", which wrote it, or a later one"));
+  throw NewerFormat(text(where, ": its format ", format, " is newer than this program's ", kFormat, ": use ", program,
+                         ", which wrote it, or a later one"));
 }
 
 void check_files(const Manifest& manifest, const std::string& where) {

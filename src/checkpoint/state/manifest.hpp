@@ -6,9 +6,15 @@
 #include <string_view>
 #include <vector>
 
+#include "fpdist/core/error.hpp"
 #include "src/checkpoint/state/training_state.hpp"
 
 namespace fpdist::checkpoint {
+
+/// What a newer program has written: nothing is wrong with it.
+class NewerFormat : public ModelFileError {
+  using ModelFileError::ModelFileError;
+};
 
 struct Manifest {
   std::string program;  ///< that wrote it, with its version
@@ -18,7 +24,7 @@ struct Manifest {
 
 std::string to_json(const Manifest& manifest);
 
-/// Throws ModelFileError, starting with `where`: damaged, of a newer format, files that no checkpoint has or that are
+/// Throws NewerFormat and ModelFileError, starting with `where`: damaged, files that no checkpoint has or that are
 /// listed twice, shards or texts that are missing.
 Manifest parse_manifest(std::string_view json, const std::string& where);
 

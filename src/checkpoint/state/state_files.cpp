@@ -25,14 +25,8 @@ std::string path_of(const std::string& directory, const StateFile& file) { retur
 
 /// Files of a checkpoint in `folder`, the manifest first, then by name.
 std::vector<std::string> state_files_in(const std::string& folder) {
-  std::vector<std::string> found;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    std::error_code unknown;
-    if (is_of_state(name) && !entry.is_directory(unknown)) found.push_back(name);
-  }
-  std::sort(found.begin(), found.end());
+  std::vector<std::string> found = files_of_model(folder);
+  std::erase_if(found, [](const std::string& name) { return !is_of_state(name); });
   std::stable_partition(found.begin(), found.end(), [](const std::string& name) { return name == kManifestFile; });
   return found;
 }
@@ -47,8 +41,9 @@ std::string shard_name(int rank, int ranks) {
 
 bool may_be_listed(const std::string& name) {
   static const std::regex shard(R"(shard-\d{5,7}-of-\d{5,7}\.safetensors)");
-  if (name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) return false;
-  return name == kStateFile || name == kConfigFile || is_companion(name) || std::regex_match(name, shard);
+  if (name.find('\0') != std::string::npos) return false;
+  return name == kStateFile || name == kConfigFile || name == kSettingsFile || is_companion(name) ||
+         std::regex_match(name, shard);
 }
 
 bool is_of_state(const std::string& name) {
@@ -97,8 +92,7 @@ void remove_state_files(const std::string& folder) {
     files::remove(folder + "/" + name);
     if (name == kManifestFile) files::sync_directory(folder);
   }
-  if (!fs::is_empty(folder, error) || error) return;
-  files::remove(folder);
+  if (!remove_empty_model(folder)) return;
   const std::string parent = fs::path(folder).parent_path().string();
   files::sync_directory(parent.empty() ? "." : parent);
 }

@@ -10,6 +10,7 @@ namespace fpdist::checkpoint {
 inline constexpr const char* kManifestFile = "manifest.json";
 inline constexpr const char* kStateFile = "state.json";
 inline constexpr const char* kConfigFile = "config.json";
+inline constexpr const char* kSettingsFile = "config.resolved.yaml";
 
 /// "shard-00003-of-00008.safetensors".
 std::string shard_name(int rank, int ranks);

@@ -5,6 +5,7 @@
 //                                      which elements of the whole tensor it is
 //   config.json, tokenizer files       as an export has them
 //   state.json                         all that is no tensor, in the words of whoever saves
+//   config.resolved.yaml               the run's settings, for people
 //   manifest.json                      written last: format, number of ranks, size and XXH3-128 of every other file
 // It is built in checkpoint-<step>.tmp/ and renamed when every file, and the folder, is synced: a folder without a
 // manifest that fits is no checkpoint. An older one of its name changes places with it in one step; where the file
@@ -70,6 +71,7 @@ StateFile write_state_shard(const std::string& directory, int rank, int ranks, s
 struct StateTexts {
   std::string state_json;
   std::string config_json;
+  std::string settings_yaml = {};    ///< "": none
   std::string companions_from = {};  ///< folder whose tokenizer and generation files go along; "": none
 };
 
@@ -120,7 +122,8 @@ class TrainingState {
 struct FoundState {
   int64_t step = 0;
   std::string directory;
-  std::string fault;  ///< why no run can go on from it (no manifest, a file that is missing or cut); empty: it can
+  std::string fault;      ///< why no run can go on from it (no manifest, a file that is missing or cut); empty: it can
+  bool is_newer = false;  ///< the fault is its format, which a newer program has written
 };
 
 /// Those in `output_dir`, newest first; without contents being read.

@@ -44,13 +44,16 @@ std::map<int64_t, std::string> folders_in(const std::string& output_dir, std::st
   return found;
 }
 
-std::string fault_in(const std::string& directory) {
+FoundState look_at(int64_t step, const std::string& directory) {
+  FoundState found{.step = step, .directory = directory, .fault = {}};
   try {
     open_manifest(directory);
-    return "";
+  } catch (const NewerFormat& error) {
+    found.fault = error.what(), found.is_newer = true;
   } catch (const ModelFileError& error) {
-    return error.what();
+    found.fault = error.what();
   }
+  return found;
 }
 
 }  // namespace
@@ -59,7 +62,7 @@ std::vector<FoundState> find_states(const std::string& output_dir) {
   std::map<int64_t, std::string> folders = folders_in(output_dir, "");
   folders.merge(folders_in(output_dir, ".replaced"));
   std::vector<FoundState> found;
-  for (const auto& [step, directory] : folders) found.push_back({step, directory, fault_in(directory)});
+  for (const auto& [step, directory] : folders) found.push_back(look_at(step, directory));
   std::reverse(found.begin(), found.end());
   return found;
 }

@@ -54,7 +54,7 @@ class SummedFile {
 };
 
 StateFile write_text(const std::string& folder, const std::string& name, const std::string& bytes) {
-  files::write(folder + "/" + name, bytes);
+  write_companion(folder, name, bytes);
   return described(name, bytes.size(), Checksum().add(bytes.data(), bytes.size()));
 }
 
@@ -68,10 +68,8 @@ void keep_only(const std::string& staging, std::span<const StateFile> shards) {
                      " bytes that are not here: is the output folder on a file system that all nodes share?");
     keep.insert(shard.name);
   }
-  for (const auto& entry : fs::directory_iterator(staging)) {
-    const std::string name = entry.path().filename().string();
-    if (is_of_state(name) && !keep.contains(name)) files::remove(entry.path().string());
-  }
+  for (const std::string& name : files_of_model(staging))
+    if (is_of_state(name) && !keep.contains(name)) files::remove(staging + "/" + name);
 }
 
 /// What is not a checkpoint's of the files in `older`, once those are gone, has its place in `directory` again.
@@ -157,6 +155,8 @@ void commit_state(const std::string& directory, std::span<const StateFile> shard
                     .files = {shards.begin(), shards.end()}};
   manifest.files.push_back(write_text(folder.staging, kStateFile, texts.state_json));
   manifest.files.push_back(write_text(folder.staging, kConfigFile, texts.config_json));
+  if (!texts.settings_yaml.empty())
+    manifest.files.push_back(write_text(folder.staging, kSettingsFile, texts.settings_yaml));
   if (!texts.companions_from.empty())
     for (const std::string& name : companion_names(texts.companions_from))
       manifest.files.push_back(write_text(folder.staging, name, read_companion(texts.companions_from, name)));

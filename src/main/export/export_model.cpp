@@ -9,8 +9,10 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/arch/config_json.hpp"
+#include "src/checkpoint/companions.hpp"
 #include "src/checkpoint/export_files.hpp"
 #include "src/checkpoint/state/convert.hpp"
+#include "src/config/inputs.hpp"
 #include "src/files/inputs.hpp"
 #include "src/main/export/trainer_words.hpp"
 #include "src/trainer/job.hpp"
@@ -34,10 +36,10 @@ void check_output(const ExportRequest& request) {
       !fs::exists(folder, unknown) || (fs::is_directory(folder, unknown) && fs::is_empty(folder, unknown)), request.to,
       " is there already and is not an empty folder: choose another output folder");
   files::Inputs inputs;
-  inputs.add_folder("the input", request.from);
+  config::add_model_folder("the input", request.from, inputs);
+  const std::string staging = folder.string() + ".tmp";
   std::vector<std::string> in_the_way = checkpoint::files_in_the_way(folder);
-  for (const auto& entry : fs::directory_iterator(folder.string() + ".tmp", unknown))
-    in_the_way.push_back(entry.path().string());
+  for (const std::string& name : checkpoint::files_of_model(staging)) in_the_way.push_back(staging + "/" + name);
   for (const std::string& file : in_the_way) inputs.check_spared(file, "choose another output folder");
 }
 

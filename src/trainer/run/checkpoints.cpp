@@ -2,6 +2,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/core/words.hpp"
+#include "src/files/folders.hpp"
 
 namespace fpdist::trainer {
 
@@ -53,7 +54,9 @@ void RunCheckpoints::save_state(int64_t step, bool beside_steps, const Notes& no
   note_saved();
   under_way_ = folder(step);
   const auto saved = [rotation = rotation(step), spares = spared_files()] { remove_older_states(rotation, spares); };
-  trainer_.save_state(under_way_, {.notes = notes(), .beside_steps = beside_steps, .saved = saved});
+  const auto committing = [metrics = options_.output_dir + "/metrics.jsonl"] { files::sync(metrics); };
+  trainer_.save_state(under_way_,
+                      {.notes = notes(), .beside_steps = beside_steps, .committing = committing, .saved = saved});
   note_saved();
 }
 

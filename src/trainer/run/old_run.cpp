@@ -8,7 +8,9 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/checkpoint/companions.hpp"
 #include "src/checkpoint/export_files.hpp"
+#include "src/files/folders.hpp"
 #include "src/trainer/run/rotation.hpp"
 
 namespace fpdist::trainer {
@@ -21,7 +23,8 @@ const char kFiles[] =
     R"((config\.resolved\.yaml|metrics\.jsonl|metrics\.prom|costs\.yaml|trace-\d+(\.planned\.json|\.json|\.txt)|step-\d+(\.rows\.jsonl|\.costs\.yaml|\.yaml|\.plan\.json))((\.\d+)?\.tmp)?)";
 const char kLogs[] = R"((rank_\d+(\.log|\.flight\.json)|skipped_rows\.txt)((\.\d+)?\.tmp)?)";
 const char kEvents[] = R"(events\.out\.tfevents\.\d+\.fpdist)";
-const char kStates[] = R"((manifest\.json|state\.json|shard-\d+-of-\d+\.safetensors)((\.\d+)?\.tmp)?)";
+const char kStates[] =
+    R"((manifest\.json|state\.json|config\.resolved\.yaml|shard-\d+-of-\d+\.safetensors)((\.\d+)?\.tmp)?)";
 const char kUnfinished[] = R"((final|checkpoint-\d+)(\.\d+)?\.tmp)";
 const char kResults[] = R"(final|checkpoint-\d+)";
 const char kExports[] = R"((final|checkpoint-\d+)((\.\d+)?\.tmp)?)";
@@ -67,10 +70,11 @@ std::vector<fs::path> saved_files_in(const fs::path& folder) {
 }
 
 void remove_file(const fs::path& file) {
-  std::error_code error;
-  fs::remove(file, error);
-  check<DiskError>(!error, "cannot remove ", file.string(), " of an earlier run: ", error.message(),
-                   ": choose another train.output_dir");
+  try {
+    files::remove(file.string());
+  } catch (const DiskError& error) {
+    throw DiskError(text("of an earlier run: ", error.what(), ": choose another train.output_dir"));
+  }
 }
 
 /// Whether a run with these options saves to a folder of this name.
@@ -107,8 +111,7 @@ void remove_unfinished(const std::string& output_dir) {
     if (file.extension() == ".tmp") remove_file(file);
   for (const fs::path& folder : entries(output_dir, kUnfinished, /*are_folders=*/true)) {
     for (const fs::path& file : saved_files_in(folder)) remove_file(file);
-    std::error_code others;  // are in it
-    fs::remove(folder, others);
+    checkpoint::remove_empty_model(folder.string());
   }
 }
 

@@ -20,11 +20,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Why no run can go on from one, and what becomes of it.
+std::string words_of(const checkpoint::FoundState& state) {
+  if (!state.is_newer) return state.fault;
+  return text("it is not damaged, a newer program has written it: ", state.fault,
+              "; this program would go on from before it, and write over it when it has come as far");
+}
+
 /// Folder and fault of those in output_dir, a line each, newest first, as rank 0 sees them.
 std::string found_here(const std::string& output_dir) {
   std::string lines;
   for (const checkpoint::FoundState& state : checkpoint::find_states(output_dir))
-    lines += text(state.directory, '\t', state.fault, '\n');
+    lines += text(state.directory, '\t', words_of(state), '\n');
   return lines;
 }
 

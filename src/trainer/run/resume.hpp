@@ -16,7 +16,7 @@ struct ResumePoint {
   int64_t step = 0;       ///< of it
   /// It lies in output_dir, whose run goes on.
   bool is_own = false;
-  /// "out/checkpoint-40: what is wrong with it", a line each: newer ones that no run can go on from.
+  /// "out/checkpoint-40: what is wrong with it", a line each: later ones that this program cannot go on from.
   std::vector<std::string> passed_over = {};
   double seconds = 0;  ///< that looking for it has taken
 };

@@ -7,6 +7,7 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/checkpoint/companions.hpp"
 #include "src/checkpoint/export_files.hpp"
 #include "src/checkpoint/state/training_state.hpp"
 
@@ -38,10 +39,8 @@ std::vector<int64_t> exported_steps(const std::string& output_dir) {
 }
 
 bool holds_spared(const std::string& folder, const SparedFile& spares) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error))
-    if (spares(entry.path().string())) return true;
-  return false;
+  const std::vector<std::string> names = checkpoint::files_of_model(folder);
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return spares(folder + "/" + name); });
 }
 
 /// What a kill has left of one that was being removed: no manifest, and no weights of an export.

@@ -1,10 +1,8 @@
 #include "src/trainer/saving/checkpoint_folder.hpp"
 
-#include <filesystem>
-#include <system_error>
-
 #include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/checkpoint/companions.hpp"
 #include "src/comm/broadcast_text.hpp"
 #include "src/comm/gather_parts.hpp"
 #include "src/trainer/weights/weight_state.hpp"
@@ -13,11 +11,12 @@ namespace fpdist::trainer {
 namespace {
 
 std::string input_in(const std::string& folder, const files::Inputs& inputs) {
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
-    if (const std::string input = inputs.at(entry.path().string()); !input.empty())
-      return text("saving to ", folder, " would write over ", entry.path().string(), ", and ", input,
+  for (const std::string& name : checkpoint::files_of_model(folder)) {
+    const std::string file = folder + "/" + name;
+    if (const std::string input = inputs.at(file); !input.empty())
+      return text("saving to ", folder, " would write over ", file, ", and ", input,
                   " is that file: save to another folder");
+  }
   return "";
 }
 
@@ -34,6 +33,7 @@ checkpoint::StateTexts texts_of(const TrainerState& state, const Job& job, Head 
   return {.state_json = to_json(state),
           .config_json = arch::export_config_json(
               job.model, {.dtype = name_of(job.config.model.dtype), .reward_head = head == Head::kScore}),
+          .settings_yaml = config::to_yaml(job.settled),
           .companions_from = job.config.model.path};
 }
 

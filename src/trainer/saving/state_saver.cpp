@@ -1,11 +1,14 @@
 #include "src/trainer/saving/state_saver.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <exception>
 #include <optional>
+#include <span>
 #include <sstream>
 #include <utility>
 
@@ -21,10 +24,33 @@ namespace {
 
 using checkpoint::StateFile, checkpoint::StatePiece;
 
-constexpr char kFailed = '!';  // begins what a rank says of a thread that has thrown
+constexpr char kFailed = '!';                        // begins what a rank says of a thread that has thrown
+constexpr int64_t kCopiedAtOnce = int64_t{1} << 22;  // elements: what the next step uploads waits for one such run
 
-template <typename Result>
-bool is_ready(const std::future<Result>& future) {
+/// A part of the weights' state, which stays as it is, and where it is copied to.
+struct Copy {
+  at::Tensor from, to;
+};
+
+/// On a stream of its own, where the device has such, and with no thread of the step's pool.
+void copy_all(std::span<const Copy> copies, comm::Device& device) {
+  const at::NoGradGuard copying;
+  const auto there = device.run_ahead([&] {
+    for (const auto& [from, to] : copies) {
+      if (from.is_cpu()) {
+        std::memcpy(to.mutable_data_ptr(), from.const_data_ptr(), from.nbytes());
+        continue;
+      }
+      for (int64_t begin = 0; begin < from.numel(); begin += kCopiedAtOnce) {
+        const int64_t size = std::min(kCopiedAtOnce, from.numel() - begin);
+        to.narrow(0, begin, size).copy_(from.narrow(0, begin, size));
+      }
+    }
+  });
+}
+
+template <typename Future>
+bool is_ready(const Future& future) {
   return !future.valid() || future.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
 }
 
@@ -51,36 +77,46 @@ std::string StateSaver::doing() const {
   return text(phase_ == Phase::kWriting ? "writing " : "committing ", directory_);
 }
 
-std::vector<StatePiece> StateSaver::copied_pieces() {
-  size_t next = 0;
-  return state_pieces(weights_, [&](const at::Tensor& part) {
-    const at::Tensor host = job_.device->download(part);
-    if (!part.device().is_cpu()) return host;  // a copy already
-    if (next == copies_.size()) copies_.push_back(at::empty_like(host));
-    return copies_[next++].copy_(host);
-  });
+void StateSaver::wait_for_copy(const std::shared_future<void>& copied) {
+  if (is_ready(copied)) return;
+  const auto begin = Clock::now();
+  const comm::SlowWork slow(job_.world.communicator(), doing());
+  copied.wait();
+  seconds_.waited += seconds_since(begin);
 }
 
-void StateSaver::begin(const std::string& directory, checkpoint::StateTexts texts, std::function<void()> saved) {
+void StateSaver::begin(const std::string& directory, checkpoint::StateTexts texts, SaveHooks hooks) {
   finish();
   const auto begin = Clock::now();
-  start(directory, std::move(texts), std::move(saved), copied_pieces());
+  std::vector<Copy> copies;
+  std::vector<StatePiece> pieces = state_pieces(weights_, [&](const at::Tensor& part) {
+    const size_t number = copies.size();
+    if (number == copies_.size()) copies_.push_back(at::empty_like(part, at::kCPU));
+    copies.push_back({.from = part, .to = copies_[number]});
+    return copies_[number];
+  });
+  job_.device->synchronize();
+  const std::shared_future<void> copied = std::async(
+      std::launch::async, [&device = *job_.device, copies = std::move(copies)] { copy_all(copies, device); });
+  weights_.lend([this, copied] { wait_for_copy(copied); });
+  start(directory, std::move(texts), std::move(hooks), std::move(pieces), copied);
   seconds_.waited = seconds_since(begin);
 }
 
-void StateSaver::save(const std::string& directory, checkpoint::StateTexts texts, std::function<void()> saved) {
+void StateSaver::save(const std::string& directory, checkpoint::StateTexts texts, SaveHooks hooks) {
   finish();
   seconds_.waited = 0;
-  start(directory, std::move(texts), std::move(saved),
+  start(directory, std::move(texts), std::move(hooks),
         state_pieces(weights_, [&](const at::Tensor& part) { return job_.device->download(part).contiguous(); }));
   finish();
 }
 
-void StateSaver::start(const std::string& directory, checkpoint::StateTexts texts, std::function<void()> saved,
-                       std::vector<StatePiece> pieces) {
-  directory_ = directory, texts_ = std::move(texts), saved_ = std::move(saved);
+void StateSaver::start(const std::string& directory, checkpoint::StateTexts texts, SaveHooks hooks,
+                       std::vector<StatePiece> pieces, std::shared_future<void> copied) {
+  directory_ = directory, texts_ = std::move(texts), hooks_ = std::move(hooks);
   shard_ = std::async(std::launch::async,
-                      [this, rank = job_.world.rank(), ranks = job_.world.size(), own = std::move(pieces)] {
+                      [this, rank = job_.world.rank(), ranks = job_.world.size(), own = std::move(pieces), copied] {
+                        if (copied.valid()) copied.get();
                         const auto begin = Clock::now();
                         StateFile file = checkpoint::write_state_shard(directory_, rank, ranks, own);
                         thread_seconds_ = seconds_since(begin);
@@ -130,9 +166,10 @@ void StateSaver::commit() {
   for (const std::string& words : all) files.push_back(file_of(words));
   commit_ = std::async(std::launch::async, [this, files = std::move(files)] {
     const auto begin = Clock::now();
+    if (hooks_.committing) hooks_.committing();
     checkpoint::commit_state(directory_, files, texts_);
     thread_seconds_ += seconds_since(begin);
-    if (saved_) saved_();
+    if (hooks_.saved) hooks_.saved();
   });
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <stdexcept>
+#include <utility>
 
 #include "src/optim/clip.hpp"
 #include "src/optim/peak_rates.hpp"
@@ -131,6 +132,7 @@ Updated Weights::update(const UpdateRequest& request) {
   const at::Tensor coefficient = optim::clip_coefficient(updated.grad_norm, job_.config.optim.max_grad_norm)
                                      .masked_fill(updated.stopped.squeeze(0).gt(0), 1.0);
   const std::vector<at::Tensor> pieces = reducer_.gradients();
+  end_loan();
   for (const size_t i : reducer_.order_of_use()) {  // a piece travels while the next one is updated
     at::Tensor gradient = pieces[i];
     optimizer_[i].step(gradient.mul_(coefficient), request.factor, updated.stopped);
@@ -146,6 +148,15 @@ void Weights::take_back() {
   for (optim::AdamW& optimizer : optimizer_) optimizer.take_back();
 }
 
+void Weights::lend(std::function<void()> end) {
+  end_loan();
+  lent_ = std::move(end);
+}
+
+void Weights::end_loan() {
+  if (lent_) std::exchange(lent_, {})();
+}
+
 void Weights::gather_masters() {
   settle();
   flat_.settle_gradients(0, all().size());
@@ -156,6 +167,7 @@ void Weights::gather_masters() {
 }
 
 void Weights::restore(int64_t updates, const std::function<void(const TrainedWeight&)>& fill) {
+  end_loan();
   visit(fill);
   for (optim::AdamW& optimizer : optimizer_) optimizer.go_on_after(updates);
   reducer_.gather_values();
@@ -171,6 +183,7 @@ Rounding Weights::rounding() {
 }
 
 ops::FlatParameters& Weights::parameters() {
+  end_loan();  // values may be the masters
   settle();
   return flat_;
 }

@@ -95,6 +95,10 @@ class Weights {
   /// The last update changed nothing (Updated::stopped): it does not count. Not collective.
   void take_back();
 
+  /// Masters and moments are read by a thread of somebody's from now on: `end` returns when it is through, and is
+  /// called, once, before anything here changes them.
+  void lend(std::function<void()> end);
+
   /// All below read settled values: nothing travels any more.
   void settle() { reducer_.settle(); }
   ops::FlatParameters& parameters();
@@ -116,6 +120,7 @@ class Weights {
  private:
   /// Masters of a model in fewer bits than the directory that it was read from are the directory's values.
   void set_unrounded_masters();
+  void end_loan();
 
   const Job& job_;
   std::vector<std::unique_ptr<model::Transformer>> runs_;
@@ -126,6 +131,7 @@ class Weights {
   parallel::ZeroReducer reducer_;
   std::vector<optim::AdamW> optimizer_;              ///< one a piece of the reducer
   std::vector<at::Tensor> first_;                    ///< [pieces] sample of the masters ahead of the first step
+  std::function<void()> lent_;                       ///< ends it; empty: to nobody
   std::unique_ptr<comm::Communicator> kv_replicas_;  ///< tp ranks that hold the same KV heads
 };
 

@@ -119,14 +119,17 @@ TEST(Convert, ADirectoryIsCutAnewAndIntegersStay) {
   spill(scratch / "in/config.json", "{}");
   NamedTensors tensors = tiny.masters;
   tensors.emplace_back("steps", at::arange(5));
+  tensors.emplace_back("mask", at::arange(5).gt(2));
   write_safetensors(scratch / "in/model.safetensors", tensors);
   const HfDirectory in(scratch / "in");
   export_again(in, std::nullopt, scratch / "same", {.config_json = "{}", .max_shard_bytes = 600});
   expect_holds(scratch / "same", tensors);
   EXPECT_GT(names_in(scratch / "same").size(), 3u);
+  EXPECT_EQ(HfDirectory(scratch / "same").file_with("mask").tensors().at("mask").dtype, at::kBool);
   export_again(in, at::kBFloat16, scratch / "half", {.config_json = "{}"});
   tensors = tiny.masters_as(at::kBFloat16);
   tensors.emplace_back("steps", at::arange(5));
+  tensors.emplace_back("mask", at::arange(5).gt(2));
   expect_holds(scratch / "half", tensors);
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/checkpoint/companions.hpp"
 #include "src/checkpoint/state/manifest.hpp"
 #include "src/checkpoint/state/shard.hpp"
 #include "tests/checkpoint/state/cut_tensors.hpp"
@@ -23,8 +24,9 @@ using namespace fpdist::test;
 class Damage : public testing::Test {
  protected:
   Damage() {
-    std::filesystem::create_directories(scratch_ / "model");
+    std::filesystem::create_directories(scratch_ / "model/additional_chat_templates");
     spill(scratch_ / "model/tokenizer.json", "some tokens");
+    spill(scratch_ / "model/additional_chat_templates/rag.jinja", "a template");
     Random random(11);
     save_state(
         directory_, deal_pieces(random, draw_state(random, 5), 2),
@@ -45,7 +47,7 @@ class Damage : public testing::Test {
 };
 
 TEST_F(Damage, EveryFileCutAtEachSixteenthIsRefused) {
-  for (const std::string& name : names_in(directory_)) {
+  for (const std::string& name : files_of_model(directory_)) {
     const std::string whole = slurp(directory_ + "/" + name);
     std::set<size_t> lengths;
     for (size_t part = 0; part < 16; ++part) lengths.insert(whole.size() * part / 16);
@@ -60,7 +62,7 @@ TEST_F(Damage, EveryFileCutAtEachSixteenthIsRefused) {
 
 TEST_F(Damage, OneBitFlippedAnywhereIsRefused) {
   Random random(13);
-  for (const std::string& name : names_in(directory_)) {
+  for (const std::string& name : files_of_model(directory_)) {
     const std::string whole = slurp(directory_ + "/" + name);
     for (int sample = 0; sample < 150; ++sample) {
       const int64_t bit = draw(random, 0, static_cast<int64_t>(whole.size()) * 8 - 1);
@@ -73,7 +75,7 @@ TEST_F(Damage, OneBitFlippedAnywhereIsRefused) {
 }
 
 TEST_F(Damage, AFileThatIsMissingIsNamed) {
-  for (const std::string& name : names_in(directory_)) {
+  for (const std::string& name : files_of_model(directory_)) {
     const std::string bytes = slurp(directory_ + "/" + name);
     std::filesystem::remove(directory_ + "/" + name);
     const std::string fault = find_states(scratch_.path()).front().fault;
@@ -115,8 +117,12 @@ TEST(HostileManifest, IsReadAsItWasWritten) {
 }
 
 TEST(HostileManifest, NamesMustBeACheckpointsOwn) {
-  for (const char* name : {"../state.json", "/etc/passwd", "..", "", "a/b", "model.safetensors", "manifest.json",
-                           "tokenizer/../x", "shard-0-of-2.safetensors", "state.json.tmp"}) {
+  for (const char* name :
+       {"../state.json", "/etc/passwd", "..", "", "a/b", "model.safetensors", "manifest.json", "tokenizer/../x",
+        "additional_chat_templates", "additional_chat_templates/", "additional_chat_templates/..",
+        "additional_chat_templates/../x.jinja", "additional_chat_templates/a/b.jinja",
+        "additional_chat_templates/x.txt", "config.json/additional_chat_templates/x.jinja", "shard-0-of-2.safetensors",
+        "state.json.tmp"}) {
     Manifest manifest = two_ranks();
     manifest.files.push_back({name, 1, std::string(32, '0')});
     expect_words(refusal_of(to_json(manifest)), {"no file of a checkpoint", name});
@@ -143,6 +149,7 @@ TEST(HostileManifest, ANewerFormatNamesTheProgram) {
   const std::string newer =
       with(with(to_json(two_ranks()), "\"format\": 1", "\"format\": 2"), "fpdist 0.1.0", "fpdist 9.9.0");
   expect_words(refusal_of(newer), {"format 2 is newer than this program's 1", "use fpdist 9.9.0"});
+  expect_words(refusal_of(with(to_json(two_ranks()), "\"format\": 1", "\"format\": 0")), {"format 0: it is damaged"});
   expect_words(refusal_of(R"({"format": 7, "anything": [else]})"), {"not valid JSON"});
   expect_words(refusal_of(R"({"format": 7, "anything": ["else"]})"), {"format 7 is newer"});
 }

@@ -25,12 +25,13 @@ using namespace fpdist::test;
 constexpr int kRanks = 2, kDone = 0, kRefused = 7;
 
 /// A checkpoint in which everything says `value`.
-void save(const std::string& directory, int value) {
+void save(const std::string& directory, int value, const std::string& companions = "") {
   const at::Tensor half = at::full({5000}, value, at::kFloat);
   std::vector<std::vector<StatePiece>> of_rank;
   for (int rank = 0; rank < kRanks; ++rank)
     of_rank.push_back({{"w", {.shape = {10000}, .begin = rank * 5000, .size = 5000}, half}});
-  save_state(directory, of_rank, {std::to_string(value), "{}"});
+  save_state(directory, of_rank,
+             {.state_json = std::to_string(value), .config_json = "{}", .companions_from = companions});
 }
 
 /// What a whole checkpoint says.
@@ -91,7 +92,7 @@ void expect_old_or_new(const std::string& output_dir, const Act& act) {
 
 void expect_no_leftovers(const std::string& output_dir) {
   for (const std::string& name : names_in(output_dir))
-    EXPECT_TRUE(name == "checkpoint-10" || name == "checkpoint-20") << name;
+    EXPECT_TRUE(name == "checkpoint-10" || name == "checkpoint-20" || name == "model") << name;
 }
 
 /// One call meets the fault; false when there were not so many.
@@ -99,10 +100,12 @@ bool survives(const Act& act, const std::string& fault, int at) {
   SCOPED_TRACE(text(act.what, ", ", fault, " at call ", at));
   const Scratch scratch;
   const SmallDisk in_memory(scratch.path(), 8 << 10);  // where one may be mounted: a sync takes no time there
-  const std::string target = scratch / "checkpoint-20";
+  const std::string target = scratch / "checkpoint-20", model = scratch / "model";
+  std::filesystem::create_directories(model + "/additional_chat_templates");
+  spill(model + "/additional_chat_templates/rag.jinja", "a template");
   save(scratch / "checkpoint-10", 10);
-  if (act.before != 0) save(target, act.before);
-  const auto run = [&] { act.after == 0 ? remove_state(target) : save(target, act.after); };
+  if (act.before != 0) save(target, act.before, model);
+  const auto run = [&] { act.after == 0 ? remove_state(target) : save(target, act.after, model); };
   const int ended = with_fault(scratch.path(), at, fault, target, run);
   const bool kills = fault == "kill";
   EXPECT_TRUE(ended == kDone || ended == (kills ? -SIGKILL : kRefused)) << ended;

@@ -70,19 +70,32 @@ TEST(TrainingState, ReadsCastAsCopiesDo) {
 
 TEST(TrainingState, TextsAndCompanionsGoAlong) {
   const Scratch scratch;
-  std::filesystem::create_directories(scratch / "model");
+  std::filesystem::create_directories(scratch / "model/additional_chat_templates");
   spill(scratch / "model/tokenizer.json", "tokens");
+  spill(scratch / "model/additional_chat_templates/rag.jinja", "rag");
   spill(scratch / "model/model.safetensors", "no companion");
   Random random(3);
   save_state(scratch / "checkpoint-5", deal_pieces(random, draw_state(random, 2), 2),
-             {.state_json = "{\"a\": 1}", .config_json = "{\"b\": 2}", .companions_from = scratch / "model"});
+             {.state_json = "{\"a\": 1}",
+              .config_json = "{\"b\": 2}",
+              .settings_yaml = "train: {}\n",
+              .companions_from = scratch / "model"});
   const TrainingState saved(scratch / "checkpoint-5/");
   EXPECT_EQ(saved.state_json(), "{\"a\": 1}");
   EXPECT_EQ(saved.config_json(), "{\"b\": 2}");
   EXPECT_EQ(names_in(scratch / "checkpoint-5"),
-            (std::vector<std::string>{"config.json", "manifest.json", "shard-00000-of-00002.safetensors",
+            (std::vector<std::string>{"additional_chat_templates", "config.json", "config.resolved.yaml",
+                                      "manifest.json", "shard-00000-of-00002.safetensors",
                                       "shard-00001-of-00002.safetensors", "state.json", "tokenizer.json"}));
+  EXPECT_EQ(slurp(scratch / "checkpoint-5/additional_chat_templates/rag.jinja"), "rag");
+  EXPECT_EQ(slurp(scratch / "checkpoint-5/config.resolved.yaml"), "train: {}\n");
   EXPECT_EQ(names_in(scratch.path()), (std::vector<std::string>{"checkpoint-5", "model"}));
+  save_state(scratch / "checkpoint-5", deal_pieces(random, draw_state(random, 2), 1));  // without any
+  EXPECT_EQ(
+      names_in(scratch / "checkpoint-5"),
+      (std::vector<std::string>{"config.json", "manifest.json", "shard-00000-of-00001.safetensors", "state.json"}));
+  remove_state(scratch / "checkpoint-5");
+  EXPECT_EQ(names_in(scratch.path()), std::vector<std::string>{"model"});
 }
 
 TEST(TrainingState, WhatIsNotThereOrOfAnotherShapeIsNamed) {
@@ -145,6 +158,9 @@ TEST(FindStates, NewestFirstWithTheFaultOfEach) {
     save_state(scratch / text("checkpoint-", step), deal_pieces(random, draw_state(random, 2), 2));
   std::filesystem::remove(scratch / "checkpoint-10/manifest.json");
   std::filesystem::resize_file(scratch / "checkpoint-30/shard-00001-of-00002.safetensors", 20);
+  std::string newer = slurp(scratch / "checkpoint-4/manifest.json");
+  newer.replace(newer.find("\"format\": 1"), 11, "\"format\": 2");
+  spill(scratch / "checkpoint-4/manifest.json", newer);
   for (const char* name :
        {"checkpoint-7.tmp", "checkpoint-07", "checkpoint-", "checkpoint-x", "final", "checkpoint--1"})
     std::filesystem::create_directories(scratch / name);
@@ -155,7 +171,9 @@ TEST(FindStates, NewestFirstWithTheFaultOfEach) {
   EXPECT_EQ(steps, (std::vector<int64_t>{30, 10, 4, 2}));
   expect_words(found[0].fault, {"shard-00001-of-00002.safetensors", "20 bytes"});
   expect_words(found[1].fault, {"checkpoint-10", "no manifest.json"});
-  EXPECT_EQ(found[2].fault + found[3].fault, "");
+  expect_words(found[2].fault, {"checkpoint-4", "format 2 is newer"});
+  EXPECT_TRUE(found[2].is_newer && !found[0].is_newer && !found[1].is_newer);
+  EXPECT_EQ(found[3].fault, "");
   EXPECT_EQ(found[3].directory, scratch / "checkpoint-2");
   EXPECT_TRUE(find_states(scratch / "nowhere").empty());
 }

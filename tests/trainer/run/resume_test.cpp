@@ -279,15 +279,18 @@ TEST_F(Resume, ALoopOfOnesOwnSavesBesideItsStepsAndGoesOn) {
   config.data.path = {"unused"};
   std::map<std::string, at::Tensor> unbroken, resumed;
   NullLog log;
-  std::atomic<int> saved = 0;
+  std::atomic<int> committing = 0, saved = 0;
+  const auto is_there = [&] { return fs::exists(scratch_ / "mine/manifest.json"); };
   comm::run_threads(2, [&](comm::World& world) {
     Trainer trainer(world, config, log);
     for (int64_t step = 0; step < 5; ++step) {
       trainer.step(groups(step));
       if (trainer.is_saving()) trainer.advance_save();
       if (step == 1)
-        trainer.save_state(scratch_ / "mine/",
-                           {.notes = R"({"at": 2})", .beside_steps = true, .saved = [&] { ++saved; }});
+        trainer.save_state(scratch_ / "mine/", {.notes = R"({"at": 2})",
+                                                .beside_steps = true,
+                                                .committing = [&] { committing += is_there() ? 10 : 1; },
+                                                .saved = [&] { saved += is_there() ? 1 : 10; }});
       if (step == 1) {
         EXPECT_EQ(trainer.doing(), "writing " + scratch_ / "mine");
       }
@@ -297,7 +300,8 @@ TEST_F(Resume, ALoopOfOnesOwnSavesBesideItsStepsAndGoesOn) {
     auto all = trainer.gather_weights();
     if (world.rank() == 0) unbroken = std::move(all);
   });
-  EXPECT_EQ(saved, 1) << "once, by rank 0";
+  EXPECT_EQ(committing, 1) << "once, by rank 0, ahead of the commit";
+  EXPECT_EQ(saved, 1) << "once, by rank 0, behind it";
   comm::run_threads(2, [&](comm::World& world) {
     Trainer trainer(world, config, log);
     EXPECT_EQ(trainer.fault_of_state(scratch_ / "mine"), "");
