@@ -17,12 +17,9 @@ Every arm's process has the same environment (step_peers.py) and the same weight
 completions alone. Finding the prefixes is inside the time. Every round runs all arms one after the other. Prints medians of wall and
 processor milliseconds, and ours over the best other arm that shares.
 """
-import argparse
-import json
 import os
 import statistics
 import sys
-import tempfile
 import time
 
 import step_peers
@@ -138,10 +135,7 @@ def serve(threads, layers, dtype):
         gradient = sum(p.grad.double().square().sum() for p in model.parameters()).sqrt()
         return wall, cpu, logp.double().mean().item(), gradient.item()
 
-    print("ready", flush=True)
-    for line in sys.stdin:
-        arm, *shape = line.split()
-        print(*run(arm, tuple(map(int, shape))), flush=True)
+    step_peers.answer(run)
 
 
 def start(options, dtype, environment):
@@ -174,45 +168,27 @@ def measure(options, dtype, shape, arms):
     for arm, server in arms.items():
         server.run(arm, shape)  # warm-up
     rounds = [{arm: server.run(arm, shape)[:2] for arm, server in arms.items()} for _ in range(options.rounds)]
-    of = {arm: [statistics.median(r[arm][i] for r in rounds) for i in range(2)] for arm in arms}
     others = [arm for arm in arms if arm not in ("ours", "plain")] or ["plain"]
     faster = [statistics.median(min(r[arm][i] for arm in others) / r["ours"][i] for r in rounds) for i in range(2)]
-    print(f"{dtype:8} P {shape[0]:5} R {shape[1]:4} G {shape[2]:2}  "
-          + "  ".join(f"{arm} {of[arm][0] * 1e3:.0f} ({of[arm][1] * 1e3:.0f})" for arm in arms)
-          + f"  best other/ours {faster[0]:.2f} ({faster[1]:.2f})", flush=True)
-    return dict(dtype=dtype, prefix=shape[0], completion=shape[1], group=shape[2], seconds={a: of[a][0] for a in arms},
-                cpu_seconds={a: of[a][1] for a in arms}, others_over_ours=faster[0], others_over_ours_cpu=faster[1])
+    return dict(step_peers.report(dtype, shape, rounds, "best other/ours", faster), others_over_ours=faster[0],
+                others_over_ours_cpu=faster[1])
 
 
 def main():
     if sys.argv[1:2] == ["--serve"]:
         return serve(*sys.argv[2:5])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = step_peers.parser_of(__doc__, SHAPES)
     parser.add_argument("--prefix-grouper", metavar="DIR")
     parser.add_argument("--flash-preference", metavar="DIR")
     parser.add_argument("--transformers-4", metavar="DIR")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
-    parser.add_argument("--build", default="build/release")
-    parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="P,R,G")
-    parser.add_argument("--json")
     options = parser.parse_args()
-    print("milliseconds of wall (of processor, all threads); medians of", options.rounds, "rounds,", options.threads, "threads")
-    lines = []
-    with tempfile.TemporaryDirectory() as folder:
-        environment = step_peers.fair_environment(folder)
-        for dtype in options.dtype:
-            arms = start(options, dtype, environment)
-            check(arms, dtype)
-            for shape in (tuple(map(int, text.split(","))) for text in options.shapes):
-                lines.append(measure(options, dtype, shape, arms))
-            for server in arms.values():
-                server.close()
-    if options.json:
-        with open(options.json, "w") as out:
-            json.dump(lines, out, indent=1)
+
+    def checked(dtype, environment):
+        arms = start(options, dtype, environment)
+        check(arms, dtype)
+        return arms
+
+    step_peers.run_cells(options, checked, lambda dtype, shape, arms: measure(options, dtype, shape, arms))
 
 
 if __name__ == "__main__":

@@ -177,11 +177,15 @@ def make_peer(threads, layers, dtype):
 def serve():
     """The process that PyTorch runs in: a line 'arm P R G' in, a line with wall and processor seconds out."""
     threads, layers, dtype = sys.argv[2:5]
-    peer = make_peer(int(threads), int(layers), dtype)
+    answer(make_peer(int(threads), int(layers), dtype))
+
+
+def answer(run):
+    """What a Server talks to: says ready, then a line of the numbers of run(arm, shape) for each line 'arm P R G'."""
     print("ready", flush=True)
     for line in sys.stdin:
         arm, *shape = line.split()
-        print(*peer(arm, tuple(map(int, shape))), flush=True)
+        print(*run(arm, tuple(map(int, shape))), flush=True)
 
 
 def fair_environment(folder):
@@ -210,46 +214,65 @@ class Server:
         self.process.wait()
 
 
+def report(dtype, shape, rounds, compared, ratio):
+    """Prints a cell's medians, rounds being [{arm: (wall, processor seconds)}], and `ratio` of both as `compared`; returns
+    what a JSON file says of the cell."""
+    of = {arm: [statistics.median(r[arm][i] for r in rounds) for i in range(2)] for arm in rounds[0]}
+    print(f"{dtype:8} P {shape[0]:5} R {shape[1]:4} G {shape[2]:2}  "
+          + "  ".join(f"{arm} {wall * 1e3:.0f} ({cpu * 1e3:.0f})" for arm, (wall, cpu) in of.items())
+          + f"  {compared} {ratio[0]:.2f} ({ratio[1]:.2f})", flush=True)
+    return dict(dtype=dtype, prefix=shape[0], completion=shape[1], group=shape[2], seconds={a: of[a][0] for a in of},
+                cpu_seconds={a: of[a][1] for a in of})
+
+
 def measure(options, dtype, shape, peers):
-    arms = ["ours", "alone", *PEERS]
     for arm in PEERS:
         peers.run(arm, shape)  # warm-up; ours has its own
     rounds = []
     for _ in range(options.rounds):
         rounds.append({**our_arms(options, dtype, shape), **{arm: peers.run(arm, shape) for arm in PEERS}})
-    of = {arm: [statistics.median(r[arm][i] for r in rounds) for i in range(2)] for arm in arms}
-    best = {i: statistics.median(r["ours"][i] / min(r[arm][i] for arm in PEERS) for r in rounds) for i in range(2)}
-    print(f"{dtype:8} P {shape[0]:5} R {shape[1]:4} G {shape[2]:2}  "
-          + "  ".join(f"{arm} {of[arm][0] * 1e3:.0f} ({of[arm][1] * 1e3:.0f})" for arm in arms)
-          + f"  ours/best {best[0]:.2f} ({best[1]:.2f})", flush=True)
-    return dict(dtype=dtype, prefix=shape[0], completion=shape[1], group=shape[2], seconds={a: of[a][0] for a in arms},
-                cpu_seconds={a: of[a][1] for a in arms}, ours_over_best=best[0], ours_over_best_cpu=best[1])
+    best = [statistics.median(r["ours"][i] / min(r[arm][i] for arm in PEERS) for r in rounds) for i in range(2)]
+    return dict(report(dtype, shape, rounds, "ours/best", best), ours_over_best=best[0], ours_over_best_cpu=best[1])
 
 
-def main():
-    if sys.argv[1:2] == ["--serve"]:
-        return serve()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(words, shapes):
+    """The options that every bench of peers has."""
+    parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--build", default="build/release")
-    parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="P,R,G")
+    parser.add_argument("--shapes", nargs="+", default=shapes, metavar="P,R,G")
     parser.add_argument("--json")
-    options = parser.parse_args()
+    return parser
+
+
+def run_cells(options, start, cell):
+    """start(dtype, environment) -> servers by name; cell(dtype, shape, servers) -> a line of the JSON file."""
     print("milliseconds of wall (of processor, all threads); medians of", options.rounds, "rounds,", options.threads, "threads")
     lines = []
     with tempfile.TemporaryDirectory() as folder:
+        environment = fair_environment(folder)
         for dtype in options.dtype:
-            peers = Server([__file__, "--serve", options.threads, options.layers, dtype], fair_environment(folder),
-                           "run this with PYTHONPATH=.deps/python")
+            servers = start(dtype, environment)
             for shape in (tuple(map(int, text.split(","))) for text in options.shapes):
-                lines.append(measure(options, dtype, shape, peers))
-            peers.close()
+                lines.append(cell(dtype, shape, servers))
+            for server in servers.values():
+                server.close()
     if options.json:
         with open(options.json, "w") as out:
             json.dump(lines, out, indent=1)
+
+
+def main():
+    if sys.argv[1:2] == ["--serve"]:
+        return serve()
+    options = parser_of(__doc__, SHAPES).parse_args()
+    run_cells(options,
+              lambda dtype, environment: {"peers": Server([__file__, "--serve", options.threads, options.layers, dtype], environment,
+                                                          "run this with PYTHONPATH=.deps/python")},
+              lambda dtype, shape, servers: measure(options, dtype, shape, servers["peers"]))
 
 
 if __name__ == "__main__":

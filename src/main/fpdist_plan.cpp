@@ -37,8 +37,8 @@ namespace po = boost::program_options;
 struct Arguments {
   std::string config, replay, lengths, costs, schedule, method, json, trace, html;
   std::vector<std::string> layers, world_sizes;
-  std::vector<std::string> of_config;  ///< --config FILE and what is given in its place
-  PlanRequest request;                 ///< what a length file is planned with
+  std::string costs_of_config;  ///< plan.costs
+  PlanRequest request;          ///< what a length file is planned with
   int64_t steps = 1;
   bool compare = false, help = false, version = false;
 };
@@ -172,8 +172,9 @@ std::vector<PlanRequest> read_requests(int argc, char** argv, Arguments& argumen
   check<ConfigError>(arguments.steps >= 1, "--steps must be 1 or more");
   if (arguments.config.empty()) return {read_length_file(arguments)};
   others.insert(others.begin(), {"--config", arguments.config});
-  arguments.of_config = others;
-  files::Inputs inputs = config::inputs_of(config::parse_command_line(others).config);
+  const config::Config config = config::parse_command_line(others).config;
+  arguments.costs_of_config = config.plan.costs;
+  files::Inputs inputs = config::inputs_of(config);
   inputs.add("--config", arguments.config);
   inputs.add("--costs", arguments.costs);
   check_outputs(arguments, inputs);
@@ -220,9 +221,7 @@ Origin origin_of(const Arguments& arguments) {
                 .costs = "the operations of the model, counted",
                 .seconds_per_unit = 0,
                 .date = date_and_time()};
-  std::string file = arguments.costs;
-  if (file.empty() && !arguments.config.empty())
-    file = config::parse_command_line(arguments.of_config).config.plan.costs;
+  const std::string& file = arguments.costs.empty() ? arguments.costs_of_config : arguments.costs;
   if (file.empty() && arguments.config.empty()) origin.costs = "the operations of Llama-3-8B, counted";
   if (!file.empty()) origin.costs = file, origin.seconds_per_unit = plan::read_seconds_per_unit(file);
   return origin;
