@@ -26,8 +26,8 @@ Mesh::Mesh(World& world, const MeshShape& shape, Device* device) : shape_(shape)
   pp_gradient_ = axis("pp_gradient", {.dp = at_.dp, .pp = 0, .cp = at_.cp, .tp = at_.tp}, at_.pp);
   dp_cp_ = axis("dp_cp", {.dp = 0, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.dp * shape_.cp + at_.cp);
   if (extended_ && shape_.pp > 1) {
-    pp_ = std::make_unique<DirectedPairs>(std::move(pp_), 1);
-    pp_gradient_ = std::make_unique<DirectedPairs>(std::move(pp_gradient_), -1);
+    pp_ = std::make_unique<DirectedPairs>(std::move(pp_), 1, device->where());
+    pp_gradient_ = std::make_unique<DirectedPairs>(std::move(pp_gradient_), -1, device->where());
   }
 }
 

@@ -84,8 +84,8 @@ def provoke(fault, program, mpirun, ranks, folder, wrapper=()):
         job = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
         pids = []
         try:
-            if not wait_for(lambda: (folder / "fault").exists(), 60):
-                return ["the fault never came"]
+            if not wait_for(lambda: (folder / "fault").exists() or job.poll() is not None, 60) or not (folder / "fault").exists():
+                return ["the fault never came", "output:", (folder / "output").read_text(errors="replace")]
             happened = (folder / "fault").stat().st_mtime
             pids = [int((folder / f"pid_{rank}").read_text()) for rank in range(ranks)]
             if fault == "mpirun":

@@ -19,7 +19,8 @@ TEST(DirectedPairs, NeighboursFirstAndLastAndCollectivesAllFindEachOther) {
     for (const int direction : {1, -1}) {
       SCOPED_TRACE(text(ranks, " ranks, direction ", direction));
       run_threads(ranks, [&](World& world) {
-        DirectedPairs pairs(world.communicator().split("pp", 0, world.rank()), direction);
+        DirectedPairs pairs(world.communicator().split("pp", 0, world.rank()), direction, at::kCPU);
+        EXPECT_EQ(pairs.traffic().messages, 0) << "connecting counts";
         const int rank = pairs.rank(), to = (rank + direction + ranks) % ranks,
                   from = (rank - direction + ranks) % ranks;
         std::vector<std::unique_ptr<Work>> sent;  // two messages under way in each direction, matched in order
@@ -60,6 +61,12 @@ TEST(DirectedPairs, ADevicesPipelineNeverQueuesASendAndAReceiveOnOneCommunicator
   run_threads(2, [](World& world) {
     test::MetaDevice device;
     const Mesh mesh(world, {.dp = 1, .pp = 2}, &device);
+    // One pair after the other, both ends in one order: who sends first in one, receives first in the next.
+    const std::vector<std::string> first{"pp: group 1 0", "pp: group 0 1", "pp_gradient: group 1 0",
+                                         "pp_gradient: group 0 1"};
+    const std::vector<std::string> second{first[1], first[0], first[3], first[2]};
+    EXPECT_EQ(device.log.lines, world.rank() == 0 ? first : second);
+    device.log.lines.clear();
     at::Tensor rows = at::empty({4}, at::TensorOptions(at::kFloat).device(at::kMeta));
     mesh.pp().group_begin();
     mesh.pp().send(rows, 1 - world.rank());

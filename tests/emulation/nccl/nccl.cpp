@@ -1,6 +1,8 @@
 // NCCL's calls that fpdist makes, as non-blocking communicators answer: what is begun is in progress for a while, and
-// the kernels reach the stream late. Sums are in ascending order of ranks. A failure is an asynchronous error, and the
-// stream stands still until the communicator is aborted, as a kernel that waits for a peer would.
+// the kernels reach the stream late. A communicator's first message in a direction and its first collective connect the
+// ranks: they are in progress until the peer has made the same call. Sums are in ascending order of ranks. A failure is
+// an asynchronous error, and the stream stands still until the communicator is aborted, as a kernel that waits for a
+// peer would.
 #include <ATen/ATen.h>
 #include <nccl.h>
 
@@ -9,6 +11,7 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -62,15 +65,17 @@ using namespace fpdist::emulated;
 
 struct ncclComm {
   ncclComm(const std::string& name, int own_rank, int ranks)
-      : wire(name, own_rank, ranks), rank(own_rank), size(ranks) {}
-  Wire wire;
+      : wire(name, own_rank, ranks), hosts(name + "-hosts", own_rank, ranks), rank(own_rank), size(ranks) {}
+  Wire wire, hosts;  ///< the kernels' and the connections'
   int rank, size;
   std::atomic<ncclResult_t> state = ncclInProgress;
   std::atomic<int> queued = 0;  ///< groups that are not done
   std::atomic<int64_t> kept = 0;
+  std::set<std::pair<Kind, int>> connected;  ///< to peer p: p, from it: -1 - p; collectives: 0
   std::mutex mutex;
   std::string error;
 
+  void give_up() { wire.give_up(), hosts.give_up(); }
   void fail(const std::string& reason) {
     {
       const std::lock_guard lock(mutex);
@@ -137,6 +142,27 @@ void run_group(ncclComm& comm, const std::vector<Call>& calls) {
   --comm.queued;
 }
 
+/// Returns when the peers have made their first call of these kinds, too.
+void connect_hosts(ncclComm& comm, const std::vector<Call>& calls) {
+  char hello = 0;
+  std::vector<Transfer> sends, receives;
+  const auto meet = [&](Kind kind, int peer, std::vector<Transfer>& into) {
+    into.push_back({peer, &hello, sizeof hello, static_cast<int64_t>(kind)});
+  };
+  for (const Call& call : calls) {
+    const bool is_message = call.kind == Kind::kMessage;
+    if (is_message && call.peer == comm.rank) continue;
+    const int way = !is_message ? 0 : call.from ? call.peer : -1 - call.peer;
+    if (!comm.connected.emplace(is_message ? call.kind : Kind::kAllReduce, way).second) continue;
+    if (is_message) meet(call.kind, call.peer, call.from ? sends : receives);
+    for (int peer = 0; !is_message && peer < comm.size; ++peer) {
+      if (peer == comm.rank) continue;
+      meet(Kind::kAllReduce, peer, sends), meet(Kind::kAllReduce, peer, receives);
+    }
+  }
+  comm.hosts.exchange(sends, receives);
+}
+
 struct Group {
   int depth = 0;
   std::vector<std::pair<ncclComm*, Call>> calls;
@@ -149,6 +175,13 @@ ncclResult_t launch(ncclComm* comm, std::vector<Call> calls) {
   ++comm->queued;
   std::thread([comm, calls = std::move(calls)] {
     std::this_thread::sleep_for(kLate);
+    try {
+      connect_hosts(*comm, calls);
+    } catch (const std::exception& error) {
+      if (!comm->wire.given_up()) comm->fail(error.what());
+      --comm->queued;
+      return;
+    }
     stream_of(calls.front().stream).push([comm, calls] { run_group(*comm, calls); });
     ncclResult_t expected = ncclInProgress;
     comm->state.compare_exchange_strong(expected, ncclSuccess);
@@ -199,6 +232,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   std::thread([made = *comm] {
     try {
       made->wire.connect();
+      made->hosts.connect();
       made->state = ncclSuccess;
     } catch (const std::exception& error) {
       made->fail(error.what());
@@ -222,8 +256,8 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   return ncclInProgress;
 }
 /// The memory stays: a thread may still look at it.
-ncclResult_t ncclCommDestroy(ncclComm_t comm) { return comm->wire.give_up(), ncclSuccess; }
-ncclResult_t ncclCommAbort(ncclComm_t comm) { return comm->wire.give_up(), ncclSuccess; }
+ncclResult_t ncclCommDestroy(ncclComm_t comm) { return comm->give_up(), ncclSuccess; }
+ncclResult_t ncclCommAbort(ncclComm_t comm) { return comm->give_up(), ncclSuccess; }
 const char* ncclGetErrorString(ncclResult_t result) {
   return result == ncclRemoteError ? "remote process exited or there was a network error" : "emulated NCCL: refused";
 }
