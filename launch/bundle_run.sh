@@ -22,6 +22,11 @@ if [[ $version != 2.11.* && -z ${FPDIST_ANY_TORCH:-} ]]; then
   exit 2
 fi
 
+cuda=$(sed -n "s/^cuda.*= *['\"]\([0-9]*\).*/\1/p" "$torch/version.py" 2>/dev/null || true)
+if [[ -f $here/lib/libfpdist_cuda.so && -n $cuda && $cuda != 13 ]]; then
+  echo "run.sh: the torch in $torch was built for CUDA $cuda, this for CUDA 13: GPUs will not be found; the CPU works" >&2
+fi
+
 libraries=$here/lib:$torch/lib
 for folder in "$torch"/../nvidia/*/lib; do
   if [[ -d $folder ]]; then libraries+=:$(cd "$folder" && pwd); fi

@@ -186,8 +186,7 @@ void cublaslt_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b
   if (a.scalar_type() != at::kBFloat16 || a.numel() == 0 || b.numel() == 0 || !has_rows(d))
     return aten_product(left, transpose_a, right, transpose_b, d, accumulates);
   const GemmCall call = product_call(left, transpose_a, right, transpose_b, d, accumulates);
-  check(run(call, left, right, d, d, nullptr), "cuBLASLt has no algorithm for a product of ", a.sizes(), " and ",
-        b.sizes(), " in bfloat16 into ", d.scalar_type(), ": use sizes that are multiples of 8");
+  if (!run(call, left, right, d, d, nullptr)) aten_product(left, transpose_a, right, transpose_b, d, accumulates);
 }
 
 bool cublaslt_product_with(Epilogue epilogue, const at::Tensor& vector, const at::Tensor& a, bool transpose_a,
@@ -195,8 +194,9 @@ bool cublaslt_product_with(Epilogue epilogue, const at::Tensor& vector, const at
   if (a.scalar_type() != at::kBFloat16 || a.numel() == 0 || b.numel() == 0 || !has_rows(d)) return false;
   const at::Tensor left = with_rows(a), right = with_rows(b);
   check_vector(vector, d);
-  return run(product_call(left, transpose_a, right, transpose_b, d, accumulates, epilogue), left, right, d, d,
-             vector.const_data_ptr());
+  GemmCall call = product_call(left, transpose_a, right, transpose_b, d, accumulates, epilogue);
+  call.alignment_vector = alignment_of(vector);  // the heuristic looks at the address
+  return run(call, left, right, d, d, vector.const_data_ptr());
 }
 
 bool cublaslt_sum(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,

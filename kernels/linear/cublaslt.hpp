@@ -20,7 +20,8 @@ class CublasLtError : public Error {
 };
 
 /// d (+)= op(a) op(b) as product_call has it, on the current stream of d's device, which it never waits for. bfloat16
-/// goes to cuBLASLt, summed in float32; float32 and float64 to ATen, whose TF32 stays off.
+/// goes to cuBLASLt, summed in float32; float32, float64 and what cuBLASLt has no algorithm for (odd leading dims) to
+/// ATen, whose TF32 is the process's to leave off (Device).
 void cublaslt_product(const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b, at::Tensor& d,
                       bool accumulates);
 

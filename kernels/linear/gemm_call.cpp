@@ -15,12 +15,12 @@ int64_t leading_dim(const at::Tensor& matrix) {
   return matrix.size(0) > 1 ? matrix.stride(0) : std::max<int64_t>(1, matrix.size(1));
 }
 
-int alignment_of(const at::Tensor& matrix) {
-  const auto address = reinterpret_cast<uintptr_t>(matrix.const_data_ptr());
+}  // namespace
+
+int alignment_of(const at::Tensor& tensor) {
+  const auto address = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
   return address == 0 ? 256 : 1 << std::min(8, std::countr_zero(address));
 }
-
-}  // namespace
 
 bool has_rows(const at::Tensor& matrix) {
   return matrix.dim() == 2 && (matrix.size(1) <= 1 || matrix.stride(1) == 1) &&

@@ -28,6 +28,7 @@ struct GemmCall {
   bool accumulates = false;                                                ///< beta = 1
   bool separate_c = false;                                                 ///< C is not D
   int alignment_a = 0, alignment_b = 0, alignment_c = 0, alignment_d = 0;  ///< bytes, powers of two up to 256
+  int alignment_vector = 0;                                                ///< the epilogue's; 0: it has none
   auto operator<=>(const GemmCall&) const = default;
 };
 
@@ -40,6 +41,9 @@ GemmCall product_call(const at::Tensor& a, bool transpose_a, const at::Tensor& b
 /// may be any distance apart. c in d's dtype. As product_call otherwise.
 GemmCall sum_call(const at::Tensor& c, const at::Tensor& a, bool transpose_a, const at::Tensor& b, bool transpose_b,
                   const at::Tensor& d);
+
+/// Bytes, a power of two up to 256.
+int alignment_of(const at::Tensor& tensor);
 
 /// True where product_call can read or write the matrix as it lies in memory.
 bool has_rows(const at::Tensor& matrix);

@@ -61,6 +61,7 @@ void print_plan(const config::CommandLine& line) {
 trainer::RunEnd train(comm::World& world, const config::CommandLine& line) {
   main_program::check_launch(world);
   main_program::ConsoleLog console(line.quiet);
+  if (line.config.model.deterministic) main_program::prepare_determinism();
   trainer::Trainer trainer(world, line.config, console);
   trainer.add_inputs({&line.file, 1});
   if (world.rank() == 0) say(line.chosen, console);

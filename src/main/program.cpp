@@ -1,5 +1,6 @@
 #include "src/main/program.hpp"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 #include <fcntl.h>
@@ -225,6 +226,14 @@ void prepare_environment() {
   const int asked_for = environment_number("OMP_NUM_THREADS", 0);
   at::set_num_threads(asked_for > 0 ? asked_for : std::max(1, cores / local_size));
   keep_memory();
+  // What containers may have set: float32 would be TF32, with 10 of its 23 bits.
+  at::globalContext().setFloat32MatmulPrecision("highest");
+  // Each axis has a stream; two that share one of the 8 queues wait for each other.
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*overwrite=*/0);
+}
+
+void prepare_determinism() {
+  setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/0);  // the switch's sums have no fixed order (NVIDIA/nccl#1497)
 }
 
 std::string version_text() {

@@ -52,6 +52,10 @@ int usable_cores();
 /// gives each rank its share of the cores. Memory once taken stays with the process.
 void prepare_environment();
 
+/// Before the first GPU is opened, for a run that shall give the same bits again: what NCCL must leave. A variable that
+/// is set stays as it is.
+void prepare_determinism();
+
 /// From now on SIGUSR1, SIGTERM and the first SIGINT ask to stop; a second SIGINT ends the process at once.
 void catch_stop_signals();
 /// Whether one of them has come.

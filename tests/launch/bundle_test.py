@@ -113,6 +113,9 @@ class Bundle(unittest.TestCase):
         (other / "lib/libtorch_cpu.so").touch()
         (other / "version.py").write_text("__version__ = '2.9.1+cu128'\n")
         self.assertIn("torch 2.9.1", self.run_in("fpdist_plan", "--help", PYTHONPATH=str(other.parent), code=2))
+        (other / "version.py").write_text("__version__ = '2.11.0+cu128'\ncuda: Optional[str] = '12.8'\n")
+        said = self.run_in("--print-environment", PYTHONPATH=str(other.parent))
+        self.assertEqual("built for CUDA 12, this for CUDA 13" in said, (self.bundle / "lib/libfpdist_cuda.so").exists())
 
     def test_gpu_check_says_that_there_is_no_gpu(self):
         done = subprocess.run([self.bundle / "gpu_check.sh"], cwd=self.env["HOME"], env=self.env, stdin=subprocess.DEVNULL,

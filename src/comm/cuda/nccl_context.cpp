@@ -1,5 +1,6 @@
 #include "src/comm/cuda/nccl_context.hpp"
 
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <algorithm>
@@ -89,6 +90,7 @@ std::string NcclContext::look_locked() {
 }
 
 void NcclContext::run_watchdog() {
+  c10::cuda::set_device(device_);  // a new thread's is 0, and asking an event there would make a context on it
   auto held = lock();
   while (!stop_changed_.wait_for(held, kLook, [this] { return stop_; })) {
     if (dead_) continue;

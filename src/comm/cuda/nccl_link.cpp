@@ -4,14 +4,18 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/cuda/CUDAEvent.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <string_view>
 #include <thread>
 
 #include "fpdist/core/error.hpp"
@@ -22,6 +26,7 @@ namespace fpdist::comm {
 namespace {
 
 constexpr std::chrono::microseconds kPoll(50);  // between looks at what NCCL has begun
+constexpr std::chrono::microseconds kSpin(30);  // a call between connected ranks begins sooner than a sleep ends
 constexpr std::chrono::seconds kFarewell(10);   // the longest that an end waits for its peers
 
 ncclDataType_t type_of(const at::Tensor& tensor) {
@@ -49,17 +54,45 @@ ncclRedOp_t operation_of(ReduceOp op) {
 
 size_t count_of(const at::Tensor& tensor) { return index(tensor.numel()); }
 
+/// Whether the ranks' machines bear different names. Collective.
+bool spans_hosts(Communicator& host) {
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  const auto hash = static_cast<int64_t>(std::hash<std::string_view>{}(name.data()) >> 1);
+  at::Tensor least = at::tensor({hash, -hash}, at::kLong);
+  host.all_reduce(least, ReduceOp::kMin);
+  return least[0].item<int64_t>() != -least[1].item<int64_t>();
+}
+
 bool is_failure(ncclResult_t result) { return result != ncclSuccess && result != ncclInProgress; }
 
 }  // namespace
 
 class NcclLink::StreamWork final : public Work {
  public:
-  StreamWork(std::shared_ptr<NcclContext> context, std::shared_ptr<at::cuda::CUDAEvent> end, std::string place)
-      : context_(std::move(context)), end_(std::move(end)), place_(std::move(place)) {}
+  StreamWork(std::shared_ptr<NcclContext> context, std::shared_ptr<at::cuda::CUDAEvent> end, std::string place,
+             std::vector<at::Tensor> tensors, c10::cuda::CUDAStream stream)
+      : context_(std::move(context)),
+        end_(std::move(end)),
+        place_(std::move(place)),
+        tensors_(std::move(tensors)),
+        stream_(stream),
+        user_(c10::cuda::getCurrentCUDAStream(context_->device())) {}
+  /// A call that nobody waited for: its tensors' memory is reused when the link's stream has come past it.
+  ~StreamWork() override {
+    try {
+      for (const at::Tensor& tensor : tensors_)
+        c10::cuda::CUDACachingAllocator::recordStream(tensor.storage().data_ptr(), stream_);
+    } catch (const std::exception&) {  // CUDA itself has failed: the next call says so
+    }
+  }
+  StreamWork(const StreamWork&) = delete;
+  StreamWork& operator=(const StreamWork&) = delete;
   void wait() override {
     context_->check_health(place_);
-    end_->block(c10::cuda::getCurrentCUDAStream(context_->device()));
+    const auto now = c10::cuda::getCurrentCUDAStream(context_->device());
+    end_->block(now);
+    if (now == user_) tensors_.clear();  // whoever gets their memory from here on stands behind the end
   }
   bool done() override { return end_->query(); }
 
@@ -67,6 +100,8 @@ class NcclLink::StreamWork final : public Work {
   std::shared_ptr<NcclContext> context_;
   std::shared_ptr<at::cuda::CUDAEvent> end_;
   std::string place_;
+  std::vector<at::Tensor> tensors_;
+  c10::cuda::CUDAStream stream_, user_;  ///< the link's, and the one that the call was made on
 };
 
 NcclLink::NcclLink(std::shared_ptr<NcclContext> context, Communicator& host)
@@ -98,6 +133,7 @@ ncclUniqueId NcclLink::share_id(Communicator& host) {
 
 void NcclLink::connect(Communicator& host) {
   const ncclUniqueId id = share_id(host);
+  spans_hosts_ = spans_hosts(host);
   const std::string place = text("axis ", axis_, ", rank ", host.rank(), ": connecting NCCL");
   const c10::cuda::CUDAGuard guard(context_->device());
   Lock lock = context_->lock();
@@ -140,7 +176,7 @@ void NcclLink::settle(Lock& lock, const std::string& place) {
       throw CommError(reason);
     }
     lock.unlock();
-    std::this_thread::sleep_for(kPoll);
+    if (Clock::now() >= begin + kSpin) std::this_thread::sleep_for(kPoll);
     lock.lock();
   }
 }
@@ -163,11 +199,7 @@ std::unique_ptr<Work> NcclLink::issue(const Place& place, const std::vector<at::
   auto end = std::make_shared<at::cuda::CUDAEvent>();
   end->record(stream_);
   context_->watch(end, said, timeout_, journal_);
-  lock.unlock();
-  for (const at::Tensor& tensor : tensors) {
-    c10::cuda::CUDACachingAllocator::recordStream(tensor.storage().data_ptr(), stream_);
-  }
-  return std::make_unique<StreamWork>(context_, std::move(end), said);
+  return std::make_unique<StreamWork>(context_, std::move(end), said, tensors, stream_);
 }
 
 std::unique_ptr<Work> NcclLink::group(const GroupMessages& messages, const Place& place) {
@@ -215,7 +247,7 @@ std::unique_ptr<Work> NcclLink::broadcast(const at::Tensor& tensor, int root, co
 }
 
 void NcclLink::keep_buffer(const at::Tensor& buffer) {
-  if (buffer.numel() == 0) return;
+  if (buffer.numel() == 0 || !spans_hosts_) return;
   const std::string place = text("axis ", axis_, ": keep_buffer");
   const c10::cuda::CUDAGuard guard(context_->device());
   Lock lock = context_->lock();
@@ -250,9 +282,13 @@ NcclLink::~NcclLink() {
   const bool is_unwinding = std::uncaught_exceptions() > exceptions_;
   if (!is_unwinding && finalize()) {
     ncclCommDestroy(comm_);
-  } else {
-    ncclCommAbort(comm_);
+    return;
   }
+  // All of them at once: an abort waits for its kernels, which may stand behind another communicator's that wait for a
+  // peer, and whoever waits here holds the lock that the watchdog needs.
+  context_->add(comm_);
+  context_->fail_locked(is_unwinding ? "an error is ending this rank"
+                                     : "axis " + axis_ + ": its peers did not end in time");
 }
 
 }  // namespace fpdist::comm

@@ -27,6 +27,8 @@ class NcclLink final : public StreamLink {
   std::unique_ptr<Work> all_gather(const at::Tensor& mine, const at::Tensor& out, const Place& place) override;
   std::unique_ptr<Work> reduce_scatter(const at::Tensor& in, const at::Tensor& mine, const Place& place) override;
   std::unique_ptr<Work> broadcast(const at::Tensor& tensor, int root, const Place& place) override;
+  /// For an axis that leaves its machine: inside one NCCL cannot use memory that is not its own allocator's, and would
+  /// let the hosts meet in every call to find that out.
   void keep_buffer(const at::Tensor& buffer) override;
   void check_health() const override;
   void abort(const std::string& reason) noexcept override;
@@ -55,6 +57,7 @@ class NcclLink final : public StreamLink {
   ncclComm_t comm_ = nullptr;
   c10::cuda::CUDAStream stream_;
   std::vector<Kept> kept_;
+  bool spans_hosts_ = false;
   int exceptions_;
 };
 

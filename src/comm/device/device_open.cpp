@@ -1,5 +1,6 @@
 // Looks for a GPU, cheapest questions first, and opens what device_choice says. The library stays open: torch's CUDA
 // half cannot be unloaded.
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <dlfcn.h>
 
 #include <filesystem>
@@ -46,6 +47,12 @@ const CudaLibrary* open_cuda_library(DeviceFacts& facts) {
   void* library = dlopen(path.c_str(), RTLD_LAZY | RTLD_LOCAL);
   if (!library) {
     facts.library_error = last_error();
+    return nullptr;
+  }
+  if (!at::detail::getCUDAHooks().hasCUDART()) {  // torch asks once in a process, in the first backward at the latest
+    facts.library_error =
+        "a backward ran on the CPU before, and torch has settled on having no GPU in this process: open "
+        "the device (or make the trainer on it) before the first backward";
     return nullptr;
   }
   void* entry = dlsym(library, kCudaEntry);

@@ -153,6 +153,21 @@ TEST(OpenDevice, TheLibraryOpensHereAndAnswers) {
   EXPECT_FALSE(choose_device("auto", facts).is_gpu);
 }
 
+/// torch decides once in a process whether it has CUDA, and a backward on the CPU makes it decide.
+TEST(OpenDevice, BehindABackwardTheLibrarySaysThatItComesTooLate) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a process of its own, which runs this test alone, from its begin
+  const auto open_behind_a_backward = [] {
+    at::Tensor x = at::ones({2}).requires_grad_();
+    x.sum().backward();
+    DeviceFacts facts;
+    const bool is_open = open_cuda_library(facts) != nullptr;
+    std::fputs(facts.library_error.c_str(), stderr);
+    std::_Exit(is_open ? 0 : 3);
+  };
+  EXPECT_EXIT(open_behind_a_backward(), testing::ExitedWithCode(3),
+              "open the device .* before the first backward|no .*libfpdist_cuda.so");
+}
+
 TEST(CpuDevice, TimesItsMarksAndCarriesTensorsAsTheyAre) {
   const auto device = make_cpu_device();
   device->mark();

@@ -186,6 +186,8 @@ void on_the_cpu(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack
     stack->push_back(is_empty_out ? twins.host_out(arguments[i].toTensor()) : twins.host_value(arguments[i]));
   }
   twins.check_one_device();
+  TORCH_CHECK(name.find("mm") == name.npos || !at::globalContext().allowTF32CuBLAS(),
+              "a product in TF32: fpdist's float32 is float32");
   drain_current();
   const OneOrder one_order(name);
   op.callBoxed(stack);

@@ -167,13 +167,23 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t m
   }
 }
 
-/// bfloat16 wants rows of 16 bytes, as its fast kernels do. The algorithm remembers what it was found for: an algorithm
-/// used for another shape, epilogue or alignment is refused by cublasLtMatmul.
+/// The algorithm remembers what it was found for: used for another shape, epilogue or alignment, the vector's too,
+/// whose address the heuristic sees, cublasLtMatmul refuses it. For bfloat16 rows an odd number of elements apart,
+/// which the real one may have nothing for, there is none.
 struct Chosen {
   int64_t m, n, k;
   uint32_t alignment[4];
   int32_t epilogue, sms;
+  uint32_t vector_alignment;
+
+  static uint32_t alignment_of(const void* address) {
+    const auto bits = reinterpret_cast<uintptr_t>(address);
+    return bits == 0 ? 0 : std::min<uint32_t>(256, static_cast<uint32_t>(bits & (~bits + 1)));
+  }
 };
+bool is_odd(const Layout& layout) {
+  return layout.type == CUDA_R_16BF && layout.leading % 2 != 0 && layout.columns > 1;
+}
 static_assert(sizeof(Chosen) <= sizeof(cublasLtMatmulAlgo_t));
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t description,
@@ -185,13 +195,16 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   *found = 0;
   if (wanted < 1 || !fit(description_of(description), layout_of(a), layout_of(b), layout_of(c), layout_of(d), sizes))
     return CUBLAS_STATUS_INVALID_VALUE;
+  for (const cublasLtMatrixLayout_t layout : {a, b, c, d})
+    if (is_odd(layout_of(layout))) return CUBLAS_STATUS_NOT_SUPPORTED;
   const auto& preference = *reinterpret_cast<const Preference*>(made);
   const Chosen chosen{sizes.m,
                       sizes.n,
                       sizes.k,
                       {preference.alignment_a, preference.alignment_b, preference.alignment_c, preference.alignment_d},
                       static_cast<int32_t>(description_of(description).epilogue),
-                      description_of(description).sms};
+                      description_of(description).sms,
+                      Chosen::alignment_of(description_of(description).vector)};
   results[0] = {};
   std::memcpy(&results[0].algo, &chosen, sizeof chosen);
   results[0].workspaceSize = std::min<size_t>(preference.workspace, 1024);
@@ -213,7 +226,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t made, const
   for (int i = 0; i < 4; ++i)
     if (reinterpret_cast<uintptr_t>(pointer[i]) % chosen.alignment[i] != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (chosen.m != sizes.m || chosen.n != sizes.n || chosen.k != sizes.k || chosen.sms != description.sms ||
-      chosen.epilogue != static_cast<int32_t>(description.epilogue) || workspace_bytes < 1024)
+      chosen.epilogue != static_cast<int32_t>(description.epilogue) || workspace_bytes < 1024 ||
+      Chosen::alignment_of(description.vector) < chosen.vector_alignment)
     return CUBLAS_STATUS_NOT_SUPPORTED;
   stream_of(stream).drain();
   std::memset(workspace, 0xff, workspace_bytes);  // nobody may have anything there

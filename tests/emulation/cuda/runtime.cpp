@@ -2,6 +2,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/emulation/cuda/contexts.hpp"
 #include "tests/emulation/cuda/memory.hpp"
 #include "tests/emulation/cuda/streams.hpp"
 #include "tests/emulation/cuda/tensor_maps.hpp"
@@ -24,6 +26,9 @@ constexpr int kMultiprocessors = 16;
 constexpr std::chrono::microseconds kLate(200);  // who does not wait for a copy is to see it
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int current = 0;
+std::atomic<uint64_t> contexts = 0;
+
+void use_context() { contexts |= uint64_t{1} << current; }
 
 cudaError_t answer(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
@@ -122,13 +127,18 @@ std::pair<uint64_t, uint64_t> allocation_before(uint64_t address) { return Memor
 
 using namespace fpdist::emulated;
 
+uint64_t fpdist_emulated_contexts() { return contexts; }
+
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) { return *count = device_count(), cudaSuccess; }
 cudaError_t cudaGetDevice(int* device) { return *device = current, cudaSuccess; }
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= device_count()) return answer(cudaErrorInvalidDevice);
-  return current = device, cudaSuccess;
+  if (std::getenv("FPDIST_EMULATED_PROMISE") && !std::getenv("CUDA_DEVICE_MAX_CONNECTIONS"))
+    return answer(cudaErrorInvalidConfiguration);
+  current = device;
+  return use_context(), cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
 cudaError_t cudaRuntimeGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
@@ -168,15 +178,26 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
+  use_context();
   return *total = capacity(), *free_bytes = capacity() - Memory::get().used(), cudaSuccess;
 }
 
-cudaError_t cudaMalloc(void** address, size_t bytes) { return allocate(address, bytes, cudaMemoryTypeDevice); }
-cudaError_t cudaFree(void* address) { return release(address); }
+cudaError_t cudaMalloc(void** address, size_t bytes) {
+  use_context();
+  return allocate(address, bytes, cudaMemoryTypeDevice);
+}
+cudaError_t cudaFree(void* address) {
+  use_context();
+  return release(address);
+}
 cudaError_t cudaHostAlloc(void** address, size_t bytes, unsigned int) {
+  use_context();
   return allocate(address, bytes, cudaMemoryTypeHost);
 }
-cudaError_t cudaFreeHost(void* address) { return release(address); }
+cudaError_t cudaFreeHost(void* address) {
+  use_context();
+  return release(address);
+}
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* address) {
   *attributes = {};
   const auto block = Memory::get().block_of(address);
@@ -188,6 +209,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  use_context();
   if (Memory::get().block_of(from).type ==
       cudaMemoryTypeUnregistered) {  // pageable: it is staged before the call returns
     const auto* const begin = static_cast<const char*>(from);
@@ -209,16 +231,27 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  use_context();
   stream_of(stream).push([=] { std::memset(to, value, bytes); });
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int, int) {
+  use_context();
   return *stream = reinterpret_cast<cudaStream_t>(new Stream), cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return count_wait(), stream_of(stream).drain(), cudaSuccess; }
-cudaError_t cudaStreamQuery(cudaStream_t stream) { return stream_of(stream).idle() ? cudaSuccess : cudaErrorNotReady; }
-cudaError_t cudaDeviceSynchronize() { return count_wait(), drain_all(), cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  use_context();
+  return count_wait(), stream_of(stream).drain(), cudaSuccess;
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  use_context();
+  return stream_of(stream).idle() ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaDeviceSynchronize() {
+  use_context();
+  return count_wait(), drain_all(), cudaSuccess;
+}
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
   return *status = cudaStreamCaptureStatusNone, cudaSuccess;
 }
@@ -227,16 +260,22 @@ cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureStatus* stat
   return *status = cudaStreamCaptureStatusNone, cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t handle, unsigned int) {
+  use_context();
   const EventHandle event = event_of(handle);
   stream_of(stream).push([event, generation = event->recorded()] { event->wait(generation); });
   return cudaSuccess;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int) {
+  use_context();
   return *event = reinterpret_cast<cudaEvent_t>(new EventHandle(std::make_shared<Event>())), cudaSuccess;
 }
-cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete &event_of(event), cudaSuccess; }
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  use_context();
+  return delete &event_of(event), cudaSuccess;
+}
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t handle, cudaStream_t stream, unsigned int) {
+  use_context();
   const EventHandle event = event_of(handle);
   stream_of(stream).push([event, generation = event->record()] { event->happen(generation); });
   return cudaSuccess;
@@ -244,9 +283,16 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t handle, cudaStream_t stream, un
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return cudaEventRecordWithFlags(event, stream, 0);
 }
-cudaError_t cudaEventQuery(cudaEvent_t event) { return event_of(event)->query() ? cudaSuccess : cudaErrorNotReady; }
-cudaError_t cudaEventSynchronize(cudaEvent_t event) { return count_wait(), event_of(event)->wait(), cudaSuccess; }
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  use_context();
+  return event_of(event)->query() ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  use_context();
+  return count_wait(), event_of(event)->wait(), cudaSuccess;
+}
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  use_context();
   *milliseconds = std::chrono::duration<float, std::milli>(event_of(end)->when() - event_of(begin)->when()).count();
   return cudaSuccess;
 }

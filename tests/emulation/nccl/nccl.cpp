@@ -1,6 +1,8 @@
 // NCCL's calls that fpdist makes, as non-blocking communicators answer: what is begun is in progress for a while, and
 // the kernels reach the stream late. A communicator's first message in a direction and its first collective connect the
-// ranks: they are in progress until the peer has made the same call. Sums are in ascending order of ranks. A failure is
+// ranks: they are in progress until the peer has made the same call. An abort or end outside a group returns when the
+// communicator's kernels have left the stream, as the real one waits for its own: what stands before them there must go
+// first. Sums are in ascending order of ranks. A failure is
 // an asynchronous error, and the stream stands still until the communicator is aborted, as a kernel that waits for a
 // peer would.
 #include <ATen/ATen.h>
@@ -8,6 +10,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -18,12 +22,14 @@
 #include <vector>
 
 #include "tests/emulation/cuda/streams.hpp"
+#include "tests/emulation/nccl/nccl_counts.hpp"
 #include "tests/emulation/nccl/nccl_wire.hpp"
 
 namespace fpdist::emulated {
 namespace {
 
 constexpr std::chrono::microseconds kLate(100);
+constexpr std::chrono::seconds kHang(3);  // longer than anything takes that ends
 
 enum class Kind : int64_t { kMessage = 1, kAllReduce, kAllGather, kReduceScatter, kBroadcast };
 
@@ -168,6 +174,7 @@ struct Group {
   std::vector<std::pair<ncclComm*, Call>> calls;
 };
 thread_local Group group;
+std::atomic<int64_t> registered = 0;
 
 ncclResult_t launch(ncclComm* comm, std::vector<Call> calls) {
   if (comm->state != ncclSuccess) return ncclInvalidUsage;  // the one before was not waited for
@@ -208,6 +215,19 @@ ncclResult_t end_group() {
   return result;
 }
 
+ncclResult_t wait_for_kernels(const ncclComm& comm) {
+  const auto deadline = std::chrono::steady_clock::now() + kHang;
+  while (group.depth == 0 && comm.queued > 0) {
+    if (std::chrono::steady_clock::now() > deadline) {
+      std::fputs("emulated NCCL: an abort waits for ever: another communicator's kernel is before this one's\n",
+                 stderr);
+      std::abort();
+    }
+    std::this_thread::sleep_for(kLate);
+  }
+  return ncclSuccess;
+}
+
 ncclResult_t queue(ncclComm* comm, const Call& call) {
   if (call.peer < 0 || call.peer >= comm->size) return ncclInvalidArgument;
   ++group.depth;
@@ -220,6 +240,8 @@ ncclResult_t queue(ncclComm* comm, const Call& call) {
 
 extern "C" {
 
+int64_t fpdist_emulated_registered() { return registered; }
+
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   std::random_device random;
   *id = {};
@@ -228,6 +250,9 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
 }
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t* config) {
   if (config->blocking != 0) return ncclInvalidUsage;
+  // A program that promises the same bits, which FPDIST_EMULATED_PROMISE says, has to turn the switch's sums off.
+  const char* const nvls = std::getenv("NCCL_NVLS_ENABLE");
+  if (std::getenv("FPDIST_EMULATED_PROMISE") && (nvls == nullptr || std::string(nvls) != "0")) return ncclInvalidUsage;
   *comm = new ncclComm(id.internal, rank, ranks);
   std::thread([made = *comm] {
     try {
@@ -242,7 +267,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
 }
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) { return *state = comm->state, ncclSuccess; }
 ncclResult_t ncclCommRegister(const ncclComm_t comm, void* data, size_t, void** handle) {
-  return *handle = data, ++comm->kept, ncclSuccess;
+  return *handle = data, ++comm->kept, ++registered, ncclSuccess;
 }
 ncclResult_t ncclCommDeregister(const ncclComm_t comm, void*) { return --comm->kept, ncclSuccess; }
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
@@ -256,8 +281,8 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   return ncclInProgress;
 }
 /// The memory stays: a thread may still look at it.
-ncclResult_t ncclCommDestroy(ncclComm_t comm) { return comm->give_up(), ncclSuccess; }
-ncclResult_t ncclCommAbort(ncclComm_t comm) { return comm->give_up(), ncclSuccess; }
+ncclResult_t ncclCommDestroy(ncclComm_t comm) { return comm->give_up(), wait_for_kernels(*comm); }
+ncclResult_t ncclCommAbort(ncclComm_t comm) { return comm->give_up(), wait_for_kernels(*comm); }
 const char* ncclGetErrorString(ncclResult_t result) {
   return result == ncclRemoteError ? "remote process exited or there was a network error" : "emulated NCCL: refused";
 }
