@@ -15,6 +15,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/config/keys.hpp"
 #include "src/config/names.hpp"
+#include "src/core/words.hpp"
 
 namespace fpdist::config {
 namespace {
@@ -31,7 +32,8 @@ class YamlReader {
     std::ifstream in(file_, std::ios::binary);
     // A folder opens like a file and reads as an empty one.
     if (!in.is_open() || std::filesystem::is_directory(file_)) {
-      problems_.push_back(text(file_, ": cannot be read: give the path of an existing YAML file"));
+      problems_.push_back(
+          text(file_, ": cannot be read", looked_in(file_), ": give the path of an existing YAML file"));
       return;
     }
     const std::string bytes{std::istreambuf_iterator<char>(in), {}};

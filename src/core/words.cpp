@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
+#include <system_error>
 
 #include "fpdist/core/error.hpp"
 
@@ -24,6 +26,12 @@ std::string percent(double share) { return number("%.1f %%", 100 * share); }
 std::string minutes(double seconds) {
   const auto whole = static_cast<int64_t>(seconds + 0.5);
   return text(whole / 60, ":", whole % 60 < 10 ? "0" : "", whole % 60);
+}
+
+std::string looked_in(const std::string& path) {
+  std::error_code unknown;
+  if (std::filesystem::path(path).is_absolute()) return "";
+  return text(" in ", std::filesystem::current_path(unknown).string(), ", where this was started");
 }
 
 }  // namespace fpdist

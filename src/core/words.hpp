@@ -1,5 +1,5 @@
 #pragma once
-// core: numbers as messages say them.
+// core: numbers and places as messages say them.
 
 #include <cstdint>
 #include <string>
@@ -22,5 +22,9 @@ std::string gib_text(int64_t bytes);
 std::string percent(double share);
 /// "1:05" for 65 seconds, rounded to whole ones.
 std::string minutes(double seconds);
+
+/// Behind the name of a file that is not there: " in /home/me, where this was started" for a relative path, as ours
+/// count from the working directory whatever file they stand in; nothing for another.
+std::string looked_in(const std::string& path);
 
 }  // namespace fpdist

@@ -11,6 +11,7 @@
 #include "src/checkpoint/companions.hpp"
 #include "src/checkpoint/export_files.hpp"
 #include "src/core/checksum.hpp"
+#include "src/core/words.hpp"
 #include "src/files/files.hpp"
 #include "src/files/folders.hpp"
 
@@ -57,6 +58,7 @@ StateFolder::StateFolder(const std::string& path)
 Manifest open_manifest(const std::string& directory) {
   const std::string path = directory + "/" + kManifestFile;
   std::error_code error;
+  check<ModelFileError>(fs::exists(directory, error), directory, ": there is no such folder", looked_in(directory));
   check<ModelFileError>(fs::exists(path, error), directory,
                         ": is no checkpoint to go on from: it has no manifest.json, which is written last");
   Manifest manifest = parse_manifest(files::read(path, files::kMaxJsonBytes), path);

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/words.hpp"
 #include "src/data/rows/data_files.hpp"
 #include "src/data/text/worker_place.hpp"
 #include "src/files/process.hpp"
@@ -42,7 +43,8 @@ class LineReader::Source {
  public:
   Source(const std::string& path, const std::vector<std::string>& columns)
       : path_(path), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    check<DataError>(file_.open(), path, ":1:1: cannot open the file (", std::strerror(errno), "): check data.path");
+    check<DataError>(file_.open(), path, ":1:1: cannot open the file (", std::strerror(errno), looked_in(path),
+                     "): check data.path");
     const Unpacker* unpacker = unpacker_of(path);
     try {
       if (unpacker != nullptr)

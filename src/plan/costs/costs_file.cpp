@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/words.hpp"
 #include "src/files/files.hpp"
 
 namespace fpdist::plan {
@@ -92,7 +93,7 @@ CostsFile parse(const std::string& text_of_file, const std::string& name) {
 
 CostsFile read(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  check<ConfigError>(file.is_open(), path, ": cannot open the cost file (", std::strerror(errno),
+  check<ConfigError>(file.is_open(), path, ": cannot open the cost file (", std::strerror(errno), looked_in(path),
                      "): check plan.costs");
   std::ostringstream all;
   all << file.rdbuf();

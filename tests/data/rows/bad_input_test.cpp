@@ -99,6 +99,9 @@ TEST_F(OddFiles, WhatIsNotThereOrCannotBeUnpackedIsNamed) {
   EXPECT_EQ(refusal((folder_ / "empty").string()),
             "empty:1:1: the folder has no .jsonl or .parquet file: check data.path");
   test::expect_words(refusal((folder_ / "missing.jsonl.gz").string()), {"missing.jsonl.gz:1:1: cannot open the file"});
+  test::expect_words(refusal("missing.jsonl"),
+                     {"missing.jsonl:1:1: cannot open the file (No such file or directory in ",
+                      std::filesystem::current_path().string() + ", where this was started)"});
   test::expect_words(refusal(write("broken.jsonl.gz", "no gzip")),
                      {"broken.jsonl.gz:1:1: gzip cannot unpack the file: "});
   packed("cut.jsonl", std::string(100000, ' ') + kRow + "\n", "gzip");
