@@ -2,7 +2,7 @@
 //   fpdist_plan --lengths FILE.jsonl --parallel.dp 8 --parallel.pp 4 --parallel.schedule 1f1b --pack.max_tokens 8192
 //   fpdist_plan --config FILE.yaml [--section.key value ...] [--steps N]
 //   fpdist_plan --replay OUTPUT/step-12.plan.json
-//   fpdist_plan ... --compare --world-sizes 8,16,32 --json FILE --trace FILE --html FILE
+//   fpdist_plan ... --compare --world-sizes 8,16,32 --json FILE --trace FILE --html FILE --complete
 
 #include <algorithm>
 #include <boost/program_options.hpp>
@@ -40,7 +40,7 @@ struct Arguments {
   std::string costs_of_config;  ///< plan.costs
   PlanRequest request;          ///< what a length file is planned with
   int64_t steps = 1;
-  bool compare = false, help = false, version = false;
+  bool compare = false, complete = false, help = false, version = false;
 };
 
 /// Numbers of a list, given as one argument with commas, as several, or both.
@@ -79,6 +79,9 @@ po::options_description describe(Arguments& to) {
   all.add_options()("world-sizes", po::value(&to.world_sizes)->multitoken(),
                     "numbers of ranks to predict the step time for; more ranks are more replicas");
   all.add_options()("compare", po::bool_switch(&to.compare), "also price how others pack, each at its best cap");
+  all.add_options()("complete", po::bool_switch(&to.complete),
+                    "above 20,000 samples, too: other schedules and meshes, every pack in --json, every replica in "
+                    "--html");
   all.add_options()("json", text_value(to.json), "write the figures and the plan to this file");
   all.add_options()("trace", text_value(to.trace), "write the simulated timeline of replica 0 for ui.perfetto.dev");
   all.add_options()("html", text_value(to.html), "write a page with the simulated timelines");
@@ -229,8 +232,9 @@ Origin origin_of(const Arguments& arguments) {
 
 void plan_and_report(int argc, char** argv) {
   Arguments arguments;
-  const std::vector<PlanRequest> requests = read_requests(argc, argv, arguments);
+  std::vector<PlanRequest> requests = read_requests(argc, argv, arguments);
   if (requests.empty()) return;
+  for (PlanRequest& request : requests) request.complete = arguments.complete;
   Report report{.request = requests[0],
                 .step = plan_step(requests[0]),
                 .origin = origin_of(arguments),
@@ -247,9 +251,13 @@ void plan_and_report(int argc, char** argv) {
     std::cout << "step " << replay.step << " of the run, planned as it was there. " << replay.why << '\n';
   }
   std::cout << to_text(report) << std::fixed << std::setprecision(3);
-  nlohmann::json result = to_json(report);
-  if (requests.size() > 1) result["steps"] = plan_more_steps(requests, report.step);
-  write_file(arguments.json, result.dump(1) + "\n");
+  nlohmann::json steps;
+  if (requests.size() > 1) steps = plan_more_steps(requests, report.step);
+  if (!arguments.json.empty()) {
+    nlohmann::json result = to_json(report);
+    if (!steps.empty()) result["steps"] = std::move(steps);
+    files::write(arguments.json, result.dump(1) + "\n");
+  }
   if (!arguments.trace.empty()) write_file(arguments.trace, trace_of(report));
   if (!arguments.html.empty()) write_file(arguments.html, to_html(report));
 }

@@ -76,6 +76,27 @@ class Plans(unittest.TestCase):
         self.assertLess(result["schedules"][2]["step"], result["step"])
         self.assertEqual(len(result["stage_peak_row_layers"]), 2)
 
+    def test_a_large_step_is_cut_short_unless_it_is_asked_for(self):
+        self.lengths.write_text('{"prefix": 300, "completions": [100, 50, 75, 200]}\n' * 5001)
+        page = self.folder / "page.html"
+        mesh = ("--parallel.dp", 16, "--parallel.pp", 2, "--pack.max_tokens", 16384, "--html", page)
+        short, said = self.plan(*mesh)
+        self.assertIn("--complete", said)
+        self.assertFalse(short["plan"]["complete"])
+        self.assertEqual(len(short["plan"]["replicas"]), 8)
+        self.assertNotIn("schedules", short)
+        self.assertIn("8 more replicas", page.read_text())
+        self.assertLess(len(page.read_text()), 4_000_000)
+        self.assertLessEqual(short["search"]["operations"], short["search"]["budget"] * 1.25)
+        whole, said = self.plan(*mesh, "--complete")
+        self.assertNotIn("cut short", said)
+        self.assertEqual(whole["plan_hash"], short["plan_hash"])
+        self.assertEqual(sum(len(pack["leaves"]) for replica in whole["plan"]["replicas"] for pack in replica["packs"]), 4 * 5001)
+        self.assertEqual(len(whole["schedules"]), 3)
+        self.assertNotIn("more replicas", page.read_text())
+        for shown, replica in zip(short["plan"]["replicas"], whole["plan"]["replicas"]):
+            self.assertEqual(shown["packs"], len(replica["packs"]))
+
     def test_scaling_is_the_same_step_on_more_replicas(self):
         self.write(8, 40)
         mesh = ("--parallel.pp", 2, "--pack.max_tokens", 4096, "--method", "grpo")

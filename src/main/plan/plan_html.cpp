@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <iomanip>
+#include <map>
 #include <sstream>
 
 #include "fpdist/plan/schedule.hpp"
@@ -91,6 +92,23 @@ void draw(std::ostream& out, const std::vector<plan::TimelineEvent>& events, int
   out << "</svg></div>\n";
 }
 
+/// What is less than a point wide joined to what a stage does before it.
+std::vector<plan::TimelineEvent> joined(const std::vector<plan::TimelineEvent>& events, double point) {
+  std::vector<plan::TimelineEvent> all;
+  std::map<int, size_t> last;  // by stage
+  for (const plan::TimelineEvent& event : events) {
+    const auto [before, is_first] = last.try_emplace(event.rank, all.size());
+    if (!is_first && event.begin - all[before->second].end < point &&
+        event.end - all[before->second].begin < 4 * point) {
+      all[before->second].end = event.end;
+      continue;
+    }
+    before->second = all.size();
+    all.push_back(event);
+  }
+  return all;
+}
+
 void write_timelines(std::ostream& out, const Report& report) {
   const int stages = report.request.options.parallel.pp;
   const double step = static_cast<double>(report.step.plan.step);
@@ -100,16 +118,22 @@ void write_timelines(std::ostream& out, const Report& report) {
               : "backward")
       << "</span><span><i class=\"idle\"></i>idle</span><span>numbers are pack.slice; every second pack is paler; the "
          "width is the step; the stage in bold computes longest</span></div>\n";
-  for (size_t d = 0; d < report.step.plan.replica.size(); ++d) {
+  const size_t shown = replicas_shown(report);
+  for (size_t d = 0; d < shown; ++d) {
     const plan::PlannedReplica& replica = report.step.plan.replica[d];
     size_t units = 0;
     for (const plan::PlannedPack& pack : replica.pack) units += pack.slice.size();
     out << "<details" << (d == 0 ? " open" : "") << "><summary>replica " << d << " <small>" << replica.pack.size()
         << " packs, " << units << " slices, ends at " << 100 * static_cast<double>(replica.makespan) / step
         << "% of the step</small></summary>\n";
-    draw(out, timeline_of(report.request, report.step.plan, d), stages, busiest_stage(report), step);
+    std::vector<plan::TimelineEvent> events = timeline_of(report.request, report.step.plan, d);
+    if (is_cut_short(report.request)) events = joined(events, step / kWidth);
+    draw(out, events, stages, busiest_stage(report), step);
     out << "</details>\n";
   }
+  if (shown < report.step.plan.replica.size())
+    out << "<p class=\"sub\">" << report.step.plan.replica.size() - shown
+        << " more replicas: --complete draws all of them</p>\n";
 }
 
 void write_stages(std::ostream& out, const Report& report) {

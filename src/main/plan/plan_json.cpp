@@ -4,9 +4,16 @@ namespace fpdist::main_program {
 namespace {
 
 /// The plan itself, so that anyone can price it: leaves are samples in file order (of a config: indices of "samples").
-nlohmann::json plan_json(const plan::PipelinePlan& plan) {
+/// Cut short, packs of the first replicas are counted.
+nlohmann::json plan_json(const Report& report) {
+  const plan::PipelinePlan& plan = report.step.plan;
   nlohmann::json replicas = nlohmann::json::array();
-  for (const plan::PlannedReplica& replica : plan.replica) {
+  for (size_t d = 0; d < replicas_shown(report); ++d) {
+    const plan::PlannedReplica& replica = plan.replica[d];
+    if (is_cut_short(report.request)) {
+      replicas.push_back({{"window", replica.window}, {"packs", replica.pack.size()}, {"makespan", replica.makespan}});
+      continue;
+    }
     nlohmann::json packs = nlohmann::json::array();
     for (const plan::PlannedPack& pack : replica.pack) {
       nlohmann::json rows = nlohmann::json::array();
@@ -15,7 +22,7 @@ nlohmann::json plan_json(const plan::PipelinePlan& plan) {
     }
     replicas.push_back({{"window", replica.window}, {"packs", packs}});
   }
-  return {{"layers", plan.layers}, {"replicas", replicas}};
+  return {{"layers", plan.layers}, {"replicas", replicas}, {"complete", !is_cut_short(report.request)}};
 }
 
 nlohmann::json figures_json(const PricedStep& step) {
@@ -71,10 +78,12 @@ nlohmann::json to_json(const Report& report) {
   result["tp"] = options.parallel.tp;
   result["virtual_stages"] = options.parallel.virtual_stages;
   result["max_tokens"] = options.max_tokens;
-  result["plan"] = plan_json(report.step.plan);
+  result["plan"] = plan_json(report);
   result["source"] = report.origin.source, result["costs"] = report.origin.costs;
   if (report.origin.seconds_per_unit > 0) result["step_seconds"] = report.seconds(report.step.figures.step);
   result["verdict"] = verdict(report);
+  result["plan_hash"] = plan::hash_of(report.step.plan);
+  result["search"] = {{"operations", report.step.plan.effort}, {"budget", report.step.plan.budget}};
   for (const MeshTime& mesh : report.meshes)
     result["meshes"].push_back({{"dp", mesh.replicas}, {"pp", mesh.pp}, {"step", mesh.step}});
   for (const Comparison& other : report.others)

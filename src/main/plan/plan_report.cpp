@@ -1,5 +1,6 @@
 #include "src/main/plan/plan_report.hpp"
 
+#include <algorithm>
 #include <ctime>
 #include <set>
 
@@ -14,7 +15,25 @@ double thread_cpu_ms() {
   return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
 }
 
+constexpr size_t kManySamples = 20000;
+
+/// The same request, searched for less where the step is so large that each alternative would cost as much again.
+PlanRequest alternative_to(const PlanRequest& request) {
+  constexpr int64_t kThrift = 8;
+  PlanRequest other = request;
+  if (request.tree.sample.size() > kManySamples) other.options.thrift = kThrift;
+  return other;
+}
+
 }  // namespace
+
+bool is_cut_short(const PlanRequest& request) { return request.tree.sample.size() > kManySamples && !request.complete; }
+
+size_t replicas_shown(const Report& report) {
+  constexpr size_t kShown = 8;
+  const size_t all = report.step.plan.replica.size();
+  return is_cut_short(report.request) ? std::min(all, kShown) : all;
+}
 
 PricedStep plan_step(const PlanRequest& request) {
   PricedStep step;
@@ -28,23 +47,24 @@ PricedStep plan_step(const PlanRequest& request) {
 }
 
 std::vector<Comparison> compare(const PlanRequest& request, const plan::PipelinePlan& plan) {
-  const auto& [tree, costs, options, job] = request;
+  const auto& [tree, costs, options, job, complete] = request;
+  const int64_t percent = is_cut_short(request) ? 50 : 84;  // of a cap, the next one
   std::vector<Comparison> all;
   all.push_back({"groups filled to the cap", price_baseline(plan::Baseline::kGroupFirstFit, tree, costs, options,
                                                             plan.layers, options.max_tokens)});
   for (const auto& [name, kind] : {std::pair{"groups, first fit decreasing", plan::Baseline::kGroupFirstFit},
                                    std::pair{"first fit on each replica", plan::Baseline::kReplicaFirstFit},
                                    std::pair{"nothing shared", plan::Baseline::kUnshared}})
-    all.push_back({name, best_baseline(kind, tree, costs, options, plan.layers)});
+    all.push_back({name, best_baseline(kind, tree, costs, options, plan.layers, percent)});
   return all;
 }
 
 std::vector<ScheduleTime> time_schedules(const PlanRequest& request, const PricedStep& planned) {
   std::vector<ScheduleTime> all;
-  if (request.options.parallel.pp == 1) return all;
+  if (request.options.parallel.pp == 1 || is_cut_short(request)) return all;
   for (const plan::Schedule schedule :
        {plan::Schedule::k1F1B, plan::Schedule::kInterleaved, plan::Schedule::kZeroBubble}) {
-    PlanRequest other = request;
+    PlanRequest other = alternative_to(request);
     plan::ParallelOptions& parallel = other.options.parallel;
     ScheduleTime& time = all.emplace_back();
     time.schedule = schedule;
@@ -67,10 +87,11 @@ std::vector<ScheduleTime> time_schedules(const PlanRequest& request, const Price
 
 std::vector<MeshTime> time_meshes(const PlanRequest& request) {
   std::vector<MeshTime> all;
+  if (is_cut_short(request)) return all;
   const int stages = request.options.parallel.pp, ranks = stages * request.options.replicas;
   for (const int pp : std::set<int>{1, stages / 2, stages * 2}) {
     if (pp < 1 || pp == stages || ranks % pp != 0) continue;
-    PlanRequest other = request;
+    PlanRequest other = alternative_to(request);
     plan::ParallelOptions& parallel = other.options.parallel;
     parallel.pp = pp, parallel.layers.clear(), other.options.replicas = ranks / pp;
     if (pp == 1) parallel.schedule = plan::Schedule::k1F1B, parallel.virtual_stages = 1;
@@ -89,7 +110,7 @@ std::vector<ScalePoint> scale(const PlanRequest& request, std::span<const int64_
   for (const int64_t ranks : world_sizes) {
     check<ConfigError>(ranks >= replica && ranks % replica == 0, "--world-sizes ", ranks, " is no multiple of ",
                        replica, ", the ranks of a replica (pp * cp * tp)");
-    PlanRequest other = request;
+    PlanRequest other = alternative_to(request);
     other.options.replicas = static_cast<int>(ranks / replica);
     const plan::PlanFigures figures = plan_step(other).figures;
     ScalePoint point{.ranks = ranks,

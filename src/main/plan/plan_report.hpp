@@ -31,8 +31,13 @@ struct PlanRequest {
   plan::StageCosts costs;
   plan::PlannerOptions options;
   std::optional<JobModel> job{};  ///< configs only
+  bool complete = false;          ///< however large
   MeshShape mesh() const { return {options.replicas, options.parallel.pp, options.parallel.cp, options.parallel.tp}; }
 };
+
+/// Whether the step is so large that what is said beside the plan is cut short: no alternatives, few caps for others'
+/// packing, no leaves and the first replicas only in files and pages. Not where `complete` is asked for.
+bool is_cut_short(const PlanRequest& request);
 
 struct PricedStep {
   plan::PipelinePlan plan;
@@ -55,7 +60,7 @@ struct ScheduleTime {
   double bubble = 0;    ///< see PlanFigures
   std::string refusal;  ///< why there is none; else empty
 };
-/// All schedules, each with layers by cost unless those given fit it too. Empty without a pipeline.
+/// All schedules, each with layers by cost unless those given fit it too. Empty without a pipeline, or cut short.
 std::vector<ScheduleTime> time_schedules(const PlanRequest& request, const PricedStep& planned);
 
 /// The same step on as many ranks, with more or fewer stages in place of replicas.
@@ -63,7 +68,7 @@ struct MeshTime {
   int pp = 1, replicas = 1;
   int64_t step = 0;  ///< cost units
 };
-/// Without stages, with half and with twice as many, where the ranks and the model's layers allow it.
+/// Without stages, with half and with twice as many, where the ranks and the model's layers allow it; none cut short.
 std::vector<MeshTime> time_meshes(const PlanRequest& request);
 
 /// The same step on more or fewer ranks, all of them replicas.
@@ -105,6 +110,9 @@ std::vector<std::string> verdict(const Report& report);
 
 nlohmann::json to_json(const Report& report);
 std::string to_text(const Report& report);
+
+/// How many of a plan's replicas are named one by one.
+size_t replicas_shown(const Report& report);
 
 /// Simulated events of replica `d`, in cost units.
 std::vector<plan::TimelineEvent> timeline_of(const PlanRequest& request, const plan::PipelinePlan& plan, size_t d);

@@ -7,6 +7,8 @@
 namespace fpdist::main_program {
 namespace {
 
+double millions(int64_t operations) { return static_cast<double>(operations) / 1e6; }
+
 void write_plan(std::ostream& out, const Report& report) {
   const plan::PlanFigures& f = report.step.figures;
   const plan::PlannerOptions& options = report.request.options;
@@ -34,7 +36,10 @@ void write_plan(std::ostream& out, const Report& report) {
       << f.most_tokens_in_flight << " allowed; times their layers, by stage:";
   for (const int64_t rows : f.stage_peak_row_layers) out << ' ' << rows;
   out << "\nrows sent      " << f.rows_sent << " forward, as many gradients back\nplanned in     "
-      << report.step.plan_ms << " ms of one thread\n";
+      << report.step.plan_ms << " ms of one thread, search " << millions(report.step.plan.effort) << " of "
+      << millions(report.step.plan.budget) << " million operations"
+      << (report.step.plan.effort < report.step.plan.budget ? "" : ", all spent") << "\npacks' hash    "
+      << plan::hash_of(report.step.plan) << '\n';
 }
 
 void write_job(std::ostream& out, const Report& report) {
@@ -76,6 +81,9 @@ std::string to_text(const Report& report) {
   for (const ScalePoint& point : report.scaling)
     out << "world " << std::setw(8) << std::left << point.ranks << " dp " << point.replicas << ", step / ideal "
         << point.step_over_ideal << ", step " << point.step << " cost units, efficiency " << point.efficiency << '\n';
+  if (is_cut_short(report.request))
+    out << "cut short      a step this large is planned alone: --complete plans other schedules and meshes too, and "
+           "writes every pack\n";
   for (const std::string& sentence : verdict(report)) out << "verdict        " << sentence << '\n';
   return out.str();
 }

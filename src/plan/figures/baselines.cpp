@@ -92,17 +92,15 @@ class Baseliner {
 
   std::vector<Bundle> bundles_that_fit() {
     std::vector<Bundle> all;
-    const auto fits = [&](const Bundle& bundle) { return bundle.alone.rows <= cap_; };
     for (const Samples& group : groups_of(tree_)) {
       std::vector<Samples> atoms;
       for (const int32_t s : group) atoms.push_back({s});
       const bool stays = options_.atomic == Atomic::kLines || (options_.atomic == Atomic::kPairs && group.size() == 2);
       if (stays) atoms = {group};
-      std::vector<Bundle> parts = split_evenly(scope_, atoms, 1);
-      for (size_t count = 2; count <= atoms.size() && !std::all_of(parts.begin(), parts.end(), fits); ++count)
-        parts = split_evenly(scope_, atoms, count);
-      if (!std::all_of(parts.begin(), parts.end(), fits)) return {};
-      std::move(parts.begin(), parts.end(), std::back_inserter(all));
+      Splits splits(std::move(atoms));
+      const std::vector<Bundle>& parts = splits.within(scope_, {cap_, std::numeric_limits<int64_t>::max()});
+      if (std::any_of(parts.begin(), parts.end(), [&](const Bundle& one) { return one.alone.rows > cap_; })) return {};
+      all.insert(all.end(), parts.begin(), parts.end());
     }
     return all;
   }
@@ -111,30 +109,15 @@ class Baseliner {
     if (decreasing)
       std::stable_sort(bundles.begin(), bundles.end(),
                        [](const Bundle& a, const Bundle& b) { return a.alone.rows > b.alone.rows; });
-    struct OpenPack {
-      Samples sample;
-      std::vector<bool> has;
-      int64_t rows = 0;
-    };
-    std::vector<OpenPack> packs;
-    for (const Bundle& bundle : bundles) {
-      const auto added = [&](const OpenPack& pack) {
-        int64_t rows = bundle.own.rows;
-        for (const int32_t node : bundle.shared) rows += pack.has[index(node)] ? 0 : scope_.shared()[index(node)].rows;
-        return rows;
-      };
-      auto at = std::find_if(packs.begin(), packs.end(),
-                             [&](const OpenPack& pack) { return pack.rows + added(pack) <= cap_; });
-      if (at == packs.end()) at = packs.insert(at, {{}, std::vector<bool>(scope_.shared().size()), 0});
-      at->rows += added(*at);
-      for (const int32_t node : bundle.shared) at->has[index(node)] = true;
-      at->sample.insert(at->sample.end(), bundle.sample.begin(), bundle.sample.end());
-    }
+    const OwnNumbers own(scope_, std::move(bundles));
+    int64_t rows = 0;
+    for (const Bundle& bundle : own.bundle) rows += bundle.alone.rows;
+    // Of two packs of a first fit, the second's first bundle did not fit into the first: together they exceed one.
+    Bins packs(own.shared, std::vector<int64_t>(index(2 * rows / cap_ + 2)), cap_);
+    packs.first_fit(own.pointers());
     std::vector<Samples> result;
-    for (OpenPack& pack : packs) {
-      std::sort(pack.sample.begin(), pack.sample.end());
-      result.push_back(std::move(pack.sample));
-    }
+    for (size_t pack = 0; pack < packs.load().size() && !packs.content()[pack].empty(); ++pack)
+      result.push_back(packs.samples(pack));
     return result;
   }
 
@@ -193,9 +176,9 @@ BaselineResult price_baseline(Baseline kind, const LengthTree& tree, const Stage
 }
 
 BaselineResult best_baseline(Baseline kind, const LengthTree& tree, const StageCosts& costs,
-                             const PlannerOptions& options, const std::vector<int64_t>& layers) {
+                             const PlannerOptions& options, const std::vector<int64_t>& layers, int64_t percent) {
   BaselineResult best;
-  for (int64_t cap = options.max_tokens; cap > 0; cap = cap * 84 / 100) {
+  for (int64_t cap = options.max_tokens; cap > 0; cap = cap * percent / 100) {
     const BaselineResult one = price_baseline(kind, tree, costs, options, layers, cap);
     if (one.step == 0) break;  // the longest sample no longer fits
     if (best.step == 0 || one.step < best.step) best = one;

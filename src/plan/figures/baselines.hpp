@@ -25,9 +25,9 @@ struct BaselineResult {
 BaselineResult price_baseline(Baseline kind, const LengthTree& tree, const StageCosts& costs,
                               const PlannerOptions& options, const std::vector<int64_t>& layers, int64_t cap);
 
-/// Step time of a baseline at the best of caps from options.max_tokens down to the longest sample, each 0.84 of the one
-/// before.
+/// Step time of a baseline at the best of caps from options.max_tokens down to the longest sample, each `percent` of
+/// the one before.
 BaselineResult best_baseline(Baseline kind, const LengthTree& tree, const StageCosts& costs,
-                             const PlannerOptions& options, const std::vector<int64_t>& layers);
+                             const PlannerOptions& options, const std::vector<int64_t>& layers, int64_t percent = 84);
 
 }  // namespace fpdist::plan

@@ -18,14 +18,10 @@ namespace {
 
 /// A cluster in bundles of at most `most_cost` that fit. One that no pack holds is torn for good: its bundles have all
 /// of their ancestors to themselves, as that is what they will cost.
-std::vector<Bundle> bundles_of(Scope& scope, const PackProblem& problem, const std::vector<std::vector<int32_t>>& atoms,
-                               int64_t most_cost, bool& is_torn) {
-  const auto fits = [&](const Bundle& bundle) { return bundle.alone.rows <= problem.most_rows; };
-  const auto is_small = [&](const Bundle& bundle) { return fits(bundle) && bundle.alone.cost <= most_cost; };
-  std::vector<Bundle> parts = split_evenly(scope, atoms, 1);
-  is_torn = !fits(parts[0]);
-  for (size_t count = 2; count <= atoms.size() && !std::all_of(parts.begin(), parts.end(), is_small); ++count)
-    parts = split_evenly(scope, atoms, count);
+std::vector<Bundle> bundles_of(Scope& scope, const PackProblem& problem, Splits& cluster, int64_t most_cost,
+                               bool& is_torn) {
+  is_torn = cluster.into(scope, 1)[0].alone.rows > problem.most_rows;
+  std::vector<Bundle> parts = cluster.within(scope, {problem.most_rows, most_cost});
   for (Bundle& part : parts)
     if (is_torn && parts.size() > 1) part.own = part.alone, part.shared.clear();
   return parts;
@@ -95,10 +91,15 @@ std::vector<int32_t> clusters_of(const LengthTree& tree, const StageCosts& costs
 std::vector<std::vector<int32_t>> by_label(const std::vector<int32_t>& label, std::span<const int32_t> samples) {
   std::vector<std::vector<int32_t>> all;
   std::unordered_map<int32_t, size_t> place;
+  size_t last = 0;  // labels mostly come in runs
   for (const int32_t s : samples) {
-    const auto [entry, is_new] = place.try_emplace(label[index(s)], all.size());
-    if (is_new) all.emplace_back();
-    all[entry->second].push_back(s);
+    const int32_t wanted = label[index(s)];
+    if (all.empty() || label[index(all[last][0])] != wanted) {
+      const auto [entry, is_new] = place.try_emplace(wanted, all.size());
+      if (is_new) all.emplace_back();
+      last = entry->second;
+    }
+    all[last].push_back(s);
   }
   return all;
 }
@@ -147,15 +148,15 @@ class Deal {
 
  private:
   void add_cluster(const PackProblem& problem, Scope& scope, const std::vector<int32_t>& samples, int64_t most_cost) {
-    std::vector<std::vector<int32_t>> atoms = by_label(problem.atom_of, samples);
+    Splits cluster(by_label(problem.atom_of, samples));
     bool is_torn = false;
-    std::vector<Bundle> parts = bundles_of(scope, problem, atoms, most_cost, is_torn);
-    if (atoms.size() > 1)
+    std::vector<Bundle> parts = bundles_of(scope, problem, cluster, most_cost, is_torn);
+    if (cluster.atoms() > 1)
       for (const Bundle& part : parts) largest_ = std::max(largest_, part.alone.cost);
     if (is_torn)
       single_.insert(single_.end(), parts.begin(), parts.end());
     else
-      for (auto& atom : atoms) single_.push_back(scope.bundle(std::move(atom)));
+      for (const auto& atom : cluster.atom()) single_.push_back(scope.bundle(atom));
     std::move(parts.begin(), parts.end(), std::back_inserter(whole_));
   }
 

@@ -24,13 +24,6 @@ constexpr std::array<Change, 8> kSliced{kShift, kShift, kShift, kExchange, kExch
 
 }  // namespace
 
-size_t LocalSearch::slowest() const {
-  size_t slow = 0;
-  for (size_t r = 1; r < replicas_.size(); ++r)
-    if (replicas_[r].makespan > replicas_[slow].makespan) slow = r;
-  return slow;
-}
-
 /// One atom of the pack, or all that it has of one cluster.
 std::vector<int32_t> LocalSearch::pick(const PackDraft& pack) {
   const int32_t chosen = pack.sample[below(pack.sample.size())];
@@ -191,36 +184,43 @@ void LocalSearch::run_with_shakes(int64_t operations, int64_t enough) {
     run(operations / kRounds / kShake);
     may_worsen_ = false;
     run(operations / kRounds - operations / kRounds / kShake);
-    if (replicas_[slowest()].makespan > makespan) replicas_ = before;
+    if (replicas_[slowest()].makespan <= makespan) continue;
+    replicas_ = before;
+    for (size_t r = 0; r < replicas_.size(); ++r) rank(r);
   }
 }
 
 void LocalSearch::run(int64_t operations) {
   // A proposal costs something even when nothing is simulated; that ends searches in which nothing can be.
   constexpr int64_t kProposal = 200;
+  const int64_t end = pricer_.effort() + operations;
+  for (int64_t proposals = 0; pricer_.effort() + proposals * kProposal < end; ++proposals) {
+    const size_t r = slowest();
+    if (replicas_[r].pack.empty()) return;
+    propose(r);
+  }
+}
+
+void LocalSearch::propose(size_t r) {
   // Two in sixteen exchange samples with another replica, one gives some to another pack of its own or to a new one,
   // the rest change order, content or slices of what is there: 0 to 4 exchanges make no difference of 0.07 %, without
   // new packs steps of 4 to 20 samples are 0.09 % longer. With one stage, where nothing but content counts, eight
   // exchange, three give to another replica and three to themselves: with 12 exchanges, or nothing given, few large
   // groups take up to 17 % longer.
   constexpr size_t kKinds = 16;
-  int64_t spent = -pricer_.effort();
-  for (int64_t proposals = 0; spent + pricer_.effort() + proposals * kProposal < operations; ++proposals) {
-    const size_t r = slowest();
-    if (replicas_[r].pack.empty()) return;
-    const size_t kind = below(kKinds), other = below(replicas_.size());
-    const bool is_flat = problem_.stages == 1;  // no order: what counts is who has what
-    const bool is_within = kind == 2 || (is_flat && kind > 12);
-    if (kind < (is_flat ? 8 : 2) && other != r) {
-      exchange_with(replicas_[r], replicas_[other]);
-    } else if (is_flat && kind < 11 && other != r) {
-      change_packs_of(replicas_[r], replicas_[other]);
-    } else if (is_within && problem_.schedule != Schedule::kInterleaved) {
-      change_packs(replicas_[r]);
-    } else {
-      change_alone(replicas_[r]);
-    }
+  const size_t kind = below(kKinds), other = below(replicas_.size());
+  const bool is_flat = problem_.stages == 1;  // no order: what counts is who has what
+  const bool is_within = kind == 2 || (is_flat && kind > 12);
+  if (kind < (is_flat ? 8 : 2) && other != r) {
+    exchange_with(replicas_[r], replicas_[other]);
+  } else if (is_flat && kind < 11 && other != r) {
+    change_packs_of(replicas_[r], replicas_[other]);
+  } else if (is_within && problem_.schedule != Schedule::kInterleaved) {
+    change_packs(replicas_[r]);
+  } else {
+    change_alone(replicas_[r]);
   }
+  rank(r), rank(other);
 }
 
 }  // namespace fpdist::plan

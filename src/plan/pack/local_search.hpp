@@ -7,13 +7,16 @@
 
 #include "fpdist/core/rng.hpp"
 #include "src/plan/pack/draft.hpp"
+#include "src/plan/pack/ranking.hpp"
 
 namespace fpdist::plan {
 
 class LocalSearch {
  public:
   LocalSearch(const PackProblem& problem, Pricer& pricer, std::vector<ReplicaDraft>& replicas)
-      : problem_(problem), pricer_(pricer), replicas_(replicas) {}
+      : problem_(problem), pricer_(pricer), replicas_(replicas), ranking_(replicas.size()) {
+    for (size_t r = 0; r < replicas_.size(); ++r) rank(r);
+  }
 
   /// Changes drafts until `operations` more have been simulated.
   void run(int64_t operations);
@@ -23,7 +26,10 @@ class LocalSearch {
 
  private:
   size_t below(size_t bound) { return static_cast<size_t>(rng_.below(bound)); }
-  size_t slowest() const;
+  size_t slowest() const { return ranking_.highest(); }
+  void rank(size_t replica) { ranking_.set(replica, replicas_[replica].makespan); }
+  /// Draws one change of replica `r`, which is the slowest, and keeps it where it is no worse.
+  void propose(size_t r);
   /// What a change may make a replica slower by: an eighth in a shake. A half and a 32nd do as well; with none,
   /// steps of 4 to 20 samples are 0.10 % longer.
   int64_t leeway(const ReplicaDraft& draft) const { return may_worsen_ ? draft.makespan / 8 : 0; }
@@ -41,6 +47,7 @@ class LocalSearch {
   const PackProblem& problem_;
   Pricer& pricer_;
   std::vector<ReplicaDraft>& replicas_;
+  Ranking ranking_;  ///< by makespan
   Rng rng_{0, 5};  ///< any will do: a step gets up to 0.7 % longer or shorter by another one, 0.03 % in the mean of 24
   bool may_worsen_ = false;
 };

@@ -6,6 +6,7 @@
 //   by cost, longest first, whole or in bundles, then single atoms.
 // - bundle: what is moved around: sets of samples that know which nodes they share, and bins with targets that count
 //   such nodes once.
+// - ranking: which bin has the most room, which replica is slowest, where there are thousands.
 // - draft: a replica's packs while they are planned, and their price: the simulated makespan (schedule/program).
 // - replica_search: which packs, in which order and slices, for one replica? A candidate is six numbers, packs follow
 //   from them (replica_search_build); downhill from a few starts, one number at a time.
@@ -28,11 +29,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/checksum.hpp"
 #include "src/core/index.hpp"
 #include "src/plan/pack/deal.hpp"
 #include "src/plan/pack/draft.hpp"
@@ -99,17 +102,19 @@ Portfolio best_or_filled_up(PackProblem& problem, Pricer& pricer, const PlannerO
 }
 
 /// Rows in flight with which there is a plan, from those that the refused drafts would have needed upwards; kNever:
-/// none.
+/// none. Every try plans the whole step: of a large one few, after which the answer is up to an eighth too much.
 int64_t rows_needed(const LengthTree& tree, const StageCosts& costs, PlannerOptions options, int64_t needed) {
+  constexpr size_t kSamplesOfTries = size_t{1} << 17;
   options.effort = 0;
   options.search_layers = false;
-  while (needed != kNever) {
+  for (size_t tried = 0; needed != kNever; tried += tree.sample.size()) {
     options.max_in_flight = needed;
     PackProblem problem = make_problem(tree, costs, options);
     Pricer pricer(problem);
     const Portfolio portfolio = best_or_filled_up(problem, pricer, options);
     if (portfolio.makespan() != kNever) break;
     needed = portfolio.rows_needed();
+    if (tried > kSamplesOfTries && needed != kNever) needed += needed / 8;
   }
   return needed;
 }
@@ -140,6 +145,7 @@ PipelinePlan plan_pipeline(const LengthTree& tree, const StageCosts& costs, cons
   plan.layers = problem.layers;
   plan.step = best.makespan();
   plan.effort = pricer.effort();
+  plan.budget = search_budget(problem, options);
   for (ReplicaDraft& draft : best.replica) {
     PlannedReplica& replica = plan.replica.emplace_back();
     replica.window = draft.window;
@@ -168,6 +174,19 @@ int64_t most_rows_in_flight(const PlannerOptions& options) {
   const int64_t whole_packs =
       is_interleaved ? (((v - 1) * p + 2 * (p - 1) + 1) * options.max_tokens + v - 1) / v : p * options.max_tokens;
   return options.max_in_flight > 0 ? std::min(options.max_in_flight, whole_packs) : whole_packs;
+}
+
+uint64_t hash_of(const PipelinePlan& plan) {
+  Checksum sum;
+  sum.add(std::span<const int64_t>(plan.layers)).add(plan.step);
+  for (const PlannedReplica& replica : plan.replica) {
+    sum.add(replica.window).add(static_cast<uint64_t>(replica.pack.size()));
+    for (const PlannedPack& pack : replica.pack) {
+      sum.add(std::span<const int32_t>(pack.sample));
+      for (const Amount& slice : pack.slice) sum.add(slice.rows).add(slice.pairs).add(slice.edges);
+    }
+  }
+  return sum.value().low;
 }
 
 PipelineShape shape_of(const PlannerOptions& options, const PlannedReplica& replica) {

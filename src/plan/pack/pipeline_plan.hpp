@@ -25,6 +25,7 @@ struct PlannerOptions {
   Atomic atomic = Atomic::kSamples;
   bool search_layers = true;  ///< when parallel.layers is empty: look for better stages than stage_layers gives
   int64_t effort = 1;         ///< multiplies the local search, 0: none
+  int64_t thrift = 1;         ///< divides the budget of all search
 };
 
 /// One pack (micro-batch) of a replica.
@@ -44,6 +45,7 @@ struct PipelinePlan {
   std::vector<PlannedReplica> replica;
   int64_t step = 0;    ///< slowest replica, cost units
   int64_t effort = 0;  ///< simulated operations
+  int64_t budget = 0;  ///< of them, after which the search ends: it grows with the samples
 };
 
 /// Plans a step. Not collective; a pure function.
@@ -60,6 +62,9 @@ int64_t most_rows_in_flight(const PlannerOptions& options);
 /// The max_in_flight with which there is a plan; 0: the one that `options` have. Nothing is searched for. Throws as
 /// plan_pipeline does where something else stands in the way.
 int64_t in_flight_needed(const LengthTree& tree, const StageCosts& costs, PlannerOptions options);
+
+/// Of what the plan says: the same plan has the same hash on every machine.
+uint64_t hash_of(const PipelinePlan& plan);
 
 /// The shape whose op lists a planned replica runs, and what its units cost.
 PipelineShape shape_of(const PlannerOptions& options, const PlannedReplica& replica);

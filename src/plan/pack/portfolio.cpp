@@ -35,16 +35,6 @@ constexpr int kTries = 6, kTriesFromNothing = 16 * kTries;
 /// Winners that are remembered: replicas are alike, so one is nearly enough (0.03 % longer).
 constexpr size_t kWinners = 3;
 
-int64_t effort_of(const PackProblem& problem) {
-  const auto samples = static_cast<int64_t>(problem.tree.sample.size());
-  const int64_t effort =
-      std::min(kEffort, samples * kEffort / kWorthAll) + std::max<int64_t>(0, samples - kMany) * kEffortOfSample;
-  // Without a pipeline there is no order to find, only the deal: an eighth (a quarter: 0.15 % shorter, a 32nd: 0.26 %
-  // longer). Hard where a handful of samples is all there is: up to four times as much, ended by flat_bound mostly.
-  if (problem.stages == 1) return samples <= kFew ? effort * std::min(samples, kWorthAll) / 4 : effort / 8;
-  return effort;
-}
-
 /// Bound that no packing without a pipeline beats: the costliest atom alone, and everything once, evenly spread. 0 with
 /// a pipeline.
 int64_t flat_bound(const PackProblem& problem, int64_t replicas) {
@@ -68,9 +58,9 @@ bool is_hopeless(int64_t makespan, int64_t other, int64_t parts) {
 }
 
 /// Drops the one of two portfolios that is behind by more than 1/parts.
-void drop_hopeless(std::vector<Portfolio>& portfolios, int64_t parts) {
+void drop_hopeless(std::vector<Portfolio>& portfolios, int64_t (*makespan)(const Portfolio&), int64_t parts) {
   for (size_t f = portfolios.size(); portfolios.size() > 1 && f-- > 0;)
-    if (is_hopeless(portfolios[f].makespan(), portfolios[1 - f].makespan(), parts))
+    if (is_hopeless(makespan(portfolios[f]), makespan(portfolios[1 - f]), parts))
       portfolios.erase(portfolios.begin() + static_cast<std::ptrdiff_t>(f));
 }
 
@@ -91,12 +81,24 @@ std::vector<Portfolio> all_portfolios(const PackProblem& problem, Pricer& pricer
       const int64_t spent = pricer.effort(), left = std::max<int64_t>(0, share - spent);
       portfolios[f].add(search.get(), spent + left / static_cast<int64_t>(portfolios.size() - f));
     }
-    drop_hopeless(portfolios, kFarBehind);
+    drop_hopeless(
+        portfolios, [](const Portfolio& one) { return one.slowest_added(); }, kFarBehind);
   }
   return portfolios;
 }
 
 }  // namespace
+
+int64_t search_budget(const PackProblem& problem, const PlannerOptions& options) {
+  const auto samples = static_cast<int64_t>(problem.tree.sample.size());
+  const int64_t all =
+      std::min(kEffort, samples * kEffort / kWorthAll) + std::max<int64_t>(0, samples - kMany) * kEffortOfSample;
+  const int64_t effort = all / options.thrift;
+  // Without a pipeline there is no order to find, only the deal: an eighth (a quarter: 0.15 % shorter, a 32nd: 0.26 %
+  // longer). Hard where a handful of samples is all there is: up to four times as much, ended by flat_bound mostly.
+  if (problem.stages == 1) return samples <= kFew ? effort * std::min(samples, kWorthAll) / 4 : effort / 8;
+  return effort;
+}
 
 int64_t Portfolio::makespan() const {
   int64_t slowest = 0;
@@ -106,16 +108,20 @@ int64_t Portfolio::makespan() const {
 
 void Portfolio::add(ReplicaSearch* search, int64_t most_effort) {
   ReplicaDraft& draft = replica.emplace_back();
-  draft.makespan = search ? kNever : 0;
-  if (!search) return;
-  search->take_rows_needed();
-  Descent found = search->descend(won_, kTries, most_effort);
+  draft.makespan = 0;
+  if (search) draft = plan(*search, most_effort);
+  slowest_added_ = std::max(slowest_added_, draft.makespan);
+}
+
+ReplicaDraft Portfolio::plan(ReplicaSearch& search, int64_t most_effort) {
+  search.take_rows_needed();
+  Descent found = search.descend(won_, kTries, most_effort);
   if (found.draft.makespan == kNever) {
-    std::vector<Descent> all = search->run(sliced_, kTriesFromNothing, most_effort);
-    if (all.empty() && sliced_) all = search->run(false, kTriesFromNothing, most_effort);  // too few rows to slice
+    std::vector<Descent> all = search.run(sliced_, kTriesFromNothing, most_effort);
+    if (all.empty() && sliced_) all = search.run(false, kTriesFromNothing, most_effort);  // too few rows to slice
     if (all.empty()) {
-      rows_needed_ = std::max(rows_needed_, search->take_rows_needed());
-      return;
+      rows_needed_ = std::max(rows_needed_, search.take_rows_needed());
+      return {};
     }
     for (const Descent& one : all)
       if (!is_hopeless(one.draft.makespan, all[0].draft.makespan, kBehind)) won_.push_back(one.candidate);
@@ -126,11 +132,11 @@ void Portfolio::add(ReplicaSearch* search, int64_t most_effort) {
   if (before != won_.end()) won_.erase(before);
   won_.insert(won_.begin(), found.candidate);
   if (won_.size() > kWinners) won_.pop_back();
-  draft = std::move(found.draft);
+  return std::move(found.draft);
 }
 
 Portfolio best_portfolio(PackProblem& problem, Pricer& pricer, const PlannerOptions& options) {
-  const int64_t effort = effort_of(problem);
+  const int64_t effort = search_budget(problem, options);
   // Two thirds for candidates, what they leave for the local search: a third or all but a ninth cost 0.06 %.
   std::vector<Portfolio> portfolios = all_portfolios(problem, pricer, options, effort * 2 / 3);
   const bool improves_layers = options.search_layers && options.parallel.layers.empty();
@@ -147,7 +153,8 @@ Portfolio best_portfolio(PackProblem& problem, Pricer& pricer, const PlannerOpti
   if (portfolios.size() > 1) {  // both show what an eighth each gets them (a quarter, a 32nd: 0.03 % either way)
     if (portfolios[0].rows_needed() > portfolios[1].rows_needed()) std::swap(portfolios[0], portfolios[1]);
     for (Portfolio& portfolio : portfolios) refine(portfolio, options.effort * effort / 8);
-    drop_hopeless(portfolios, kNever);
+    drop_hopeless(
+        portfolios, [](const Portfolio& one) { return one.makespan(); }, kNever);
   }
   // An eighth at least where the candidates of thousands of samples took more than theirs.
   const int64_t left = options.effort * effort - pricer.effort();

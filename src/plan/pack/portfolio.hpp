@@ -18,6 +18,8 @@ class Portfolio {
   /// Plans one more replica (null: one without samples). What suited the replicas before is where the search starts.
   void add(ReplicaSearch* search, int64_t most_effort);
   int64_t makespan() const;
+  /// The slowest of the replicas as they were added.
+  int64_t slowest_added() const { return slowest_added_; }
   /// Rows in flight with which there would be drafts where there are none; kNever when that is not what is missing.
   int64_t rows_needed() const { return rows_needed_; }
 
@@ -25,10 +27,15 @@ class Portfolio {
   std::vector<int64_t> layers;  ///< empty: by cost
 
  private:
+  ReplicaDraft plan(ReplicaSearch& search, int64_t most_effort);
+
   bool sliced_;
-  int64_t rows_needed_ = 0;
+  int64_t rows_needed_ = 0, slowest_added_ = 0;
   std::vector<Candidate> won_;
 };
+
+/// Simulated operations after which the search for a plan ends.
+int64_t search_budget(const PackProblem& problem, const PlannerOptions& options);
 
 /// The better portfolio after a local search; problem.layers are its layers. The makespan is kNever when nothing is
 /// allowed.

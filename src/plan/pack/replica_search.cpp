@@ -32,10 +32,8 @@ int64_t integer_root(int64_t square) {
 ReplicaSearch::ReplicaSearch(const PackProblem& problem, Pricer& pricer, std::span<const int32_t> samples)
     : problem_(problem), pricer_(pricer), scope_(problem.tree, problem.costs, samples) {
   for (const auto& of_cluster : by_label(problem.cluster_of, samples)) {
-    Cluster& cluster = cluster_.emplace_back();
-    cluster.atoms = by_label(problem.atom_of, of_cluster);
-    cluster.split.resize(cluster.atoms.size());
-    atoms_ += static_cast<int32_t>(cluster.atoms.size());
+    cluster_.emplace_back(by_label(problem.atom_of, of_cluster));
+    atoms_ += static_cast<int32_t>(cluster_.back().atoms());
   }
 }
 
@@ -122,14 +120,19 @@ std::vector<std::vector<Candidate>> ReplicaSearch::starts(bool sliced) {
 
 std::vector<Descent> ReplicaSearch::run(bool sliced, int tries, int64_t most_effort) {
   std::vector<Descent> all;
-  for (const std::vector<Candidate>& group : starts(sliced)) {
-    all.push_back(descend(group, tries, most_effort));
-    if (all.back().draft.makespan == kNever) all.pop_back();
+  const auto try_from = [&](std::span<const Candidate> starts) {
+    Descent found = descend(starts, tries, most_effort);
+    if (found.draft.makespan != kNever) all.push_back(std::move(found));
+  };
+  for (const std::vector<Candidate>& group : starts(sliced)) try_from(group);
+  if (all.empty() && !sliced && problem_.schedule == Schedule::kInterleaved) {
+    evens_up_ = true;
+    tried_.clear();
+    for (const std::vector<Candidate>& group : starts(sliced)) try_from(group);
   }
   if (all.empty() && !sliced) {  // as fine as it gets
     const Candidate finest[] = {{.units = most_packs(), .packs = most_packs()}};
-    all.push_back(descend(finest, tries, most_effort));
-    if (all.back().draft.makespan == kNever) all.pop_back();
+    try_from(finest);
   }
   std::stable_sort(all.begin(), all.end(),
                    [](const Descent& a, const Descent& b) { return a.draft.makespan < b.draft.makespan; });

@@ -50,11 +50,6 @@ class ReplicaSearch {
   int64_t take_rows_needed() { return pricer_.take_rows_needed(); }
 
  private:
-  struct Cluster {
-    std::vector<std::vector<int32_t>> atoms;
-    std::vector<std::vector<Bundle>> split;  ///< [bundles - 1], made when asked for
-  };
-  const std::vector<Bundle>& split(Cluster& cluster, size_t bundles);
   std::vector<const Bundle*> bundles(int64_t most_cost);
   int64_t fewest_packs();
   int64_t balanced_units() const;
@@ -66,15 +61,18 @@ class ReplicaSearch {
   bool consider(const Candidate& candidate, Descent& best);
   /// The draft of a candidate; its makespan is kNever when it exceeds `most`.
   ReplicaDraft build(const Candidate& candidate, int64_t most);
+  /// Halves packs, the costliest first, until there are as many as interleaving can have.
+  void even_up(ReplicaDraft& draft, std::vector<int64_t>& cost);
   void slice(ReplicaDraft& draft, const Candidate& candidate, std::span<const int64_t> cost) const;
 
   const PackProblem& problem_;
   Pricer& pricer_;
   Scope scope_;
-  std::vector<Cluster> cluster_;
+  std::vector<Splits> cluster_;
   int32_t atoms_ = 0;
   std::set<Candidate> tried_;
   int tries_left_ = 0;
+  bool evens_up_ = false;  ///< no candidate came out as a multiple of the stages by itself
 };
 
 }  // namespace fpdist::plan

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "src/core/index.hpp"
+#include "src/plan/pack/deal.hpp"
 #include "src/plan/pack/replica_search.hpp"
 
 namespace fpdist::plan {
@@ -46,26 +47,10 @@ std::vector<size_t> by_size(const std::vector<int64_t>& target) {
 
 }  // namespace
 
-const std::vector<Bundle>& ReplicaSearch::split(Cluster& cluster, size_t bundles) {
-  std::vector<Bundle>& result = cluster.split[bundles - 1];
-  if (result.empty()) result = split_evenly(scope_, cluster.atoms, bundles);
-  return result;
-}
-
 std::vector<const Bundle*> ReplicaSearch::bundles(int64_t most_cost) {
   std::vector<const Bundle*> all;
-  const auto fits = [&](const Bundle& bundle) {
-    return bundle.alone.cost <= most_cost && bundle.alone.rows <= problem_.most_rows;
-  };
-  for (Cluster& cluster : cluster_) {
-    size_t count = 1;
-    while (count < cluster.atoms.size()) {
-      const std::vector<Bundle>& parts = split(cluster, count);
-      if (std::all_of(parts.begin(), parts.end(), fits)) break;
-      ++count;
-    }
-    for (const Bundle& bundle : split(cluster, count)) all.push_back(&bundle);
-  }
+  for (Splits& cluster : cluster_)
+    for (const Bundle& bundle : cluster.within(scope_, {problem_.most_rows, most_cost})) all.push_back(&bundle);
   return all;
 }
 
@@ -75,7 +60,7 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
   int64_t sizes = 0;
   for (int u = 0; u < candidate.units; ++u) {
     const int64_t size = size_of_unit(candidate, u, candidate.units);
-    target[index(u * candidate.packs / candidate.units)] += size;
+    target[index(int64_t{u} * candidate.packs / candidate.units)] += size;
     sizes += size;
   }
   for (int64_t& one : target) one = scaled(scope_.total().cost, one, sizes);
@@ -83,8 +68,10 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
   Bins bins(scope_.shared(), target, problem_.most_rows);
   const int64_t mean = scope_.total().cost / candidate.packs;
   const std::vector<const Bundle*> parts = bundles(scaled(mean, kSlack[index(candidate.slack)], 100));
-  // Every bundle looks at every bin. Counted as operations, about 4 ns each; it only says when the search ends.
-  pricer_.count(static_cast<int64_t>(parts.size() * (16 + target.size() / 2)));
+  // Every bundle looks at bins, at few of very many. Counted as operations, about 4 ns each; it only says when the
+  // search ends.
+  constexpr size_t kMostLooks = 128;
+  pricer_.count(static_cast<int64_t>(parts.size() * (16 + std::min(target.size() / 2, kMostLooks))));
   if (!bins.fill(parts)) {
     // The cap binds. MULTIFIT (first fit under a target, by bisection) has been tried here: what it packs, the search
     // over the number of packs finds as well, and on the length files it changed no step (bench/RESULTS.md).
@@ -105,6 +92,7 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
     draft.pack.emplace_back().sample = bins.samples(bin);
     cost.push_back(bins.load()[bin].cost);
   }
+  if (evens_up_ && candidate.units == candidate.packs) even_up(draft, cost);
   slice(draft, candidate, cost);
   if (problem_.fills_up) {
     size_t units = 0;
@@ -114,6 +102,19 @@ ReplicaDraft ReplicaSearch::build(const Candidate& candidate, int64_t most) {
   for (PackDraft& pack : draft.pack) pricer_.price(pack);
   draft.makespan = pricer_.makespan(draft, most);
   return draft;
+}
+
+void ReplicaSearch::even_up(ReplicaDraft& draft, std::vector<int64_t>& cost) {
+  while (draft.pack.size() % index(problem_.stages) != 0) {
+    const auto costliest = std::max_element(cost.begin(), cost.end()) - cost.begin();
+    Splits halves(by_label(problem_.atom_of, draft.pack[index(costliest)].sample));
+    const std::vector<Bundle>& half = halves.into(scope_, 2);
+    if (half.size() < 2) return;
+    draft.pack[index(costliest)].sample = half[0].sample;
+    cost[index(costliest)] = half[0].alone.cost;
+    draft.pack.emplace(draft.pack.begin() + costliest + 1)->sample = half[1].sample;
+    cost.insert(cost.begin() + costliest + 1, half[1].alone.cost);
+  }
 }
 
 void ReplicaSearch::slice(ReplicaDraft& draft, const Candidate& candidate, std::span<const int64_t> cost) const {

@@ -63,6 +63,24 @@ TEST(LengthTree, BadLinesAreNamed) {
   EXPECT_NE(refusal("{\"prefix\": 1, \"children\": " + deep).find("not a JSON object"), std::string::npos);
 }
 
+/// Plain lines are read by hand, all others by simdjson.
+TEST(LengthTree, HowALineIsWrittenMakesNoDifference) {
+  const LengthTree plain = parse_lengths("{\"prefix\": 10, \"completions\": [3, 40, 0]}\r\n", "f");
+  for (const char* line :
+       {"{\"completions\":[3,40,0],\"prefix\":10}", " {\"prefix\" :10,\t\"completions\": [ 3 ,40,0 ] } ",
+        "{\"prefix\": 10, \"completions\": [3, 40, 0], \"children\": []}"}) {
+    const LengthTree other = parse_lengths(line, "f");
+    ASSERT_EQ(other.node.size(), plain.node.size()) << line;
+    EXPECT_EQ(other.unique(), plain.unique()) << line;
+    EXPECT_EQ(other.lines, 1);
+  }
+  for (const char* number : {"007", "-0.5", "1e3", "+1", "1.", "99999999999999999999", "\"1\"", ""})
+    EXPECT_NE(refusal(fpdist::text("{\"prefix\": 1, \"completions\": [", number, "]}")), "") << number;
+  for (const char* line : {"{\"prefix\": 1, \"completions\": [1]", "{\"prefix\": 1, \"completions\": [1]}}",
+                           "{\"prefix\": 1, \"completions\": [1,]}"})
+    EXPECT_NE(refusal(line).find("not a JSON object"), std::string::npos) << line;
+}
+
 TEST(LengthTree, TheReferenceFilesHaveTheirPublishedTotals) {
   const std::string folder = FPDIST_SOURCE_DIR "/../shared/data/lengths/";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << "SKIPPED: no " << folder;
