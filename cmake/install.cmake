@@ -44,7 +44,7 @@ endif()
 
 # Programs.
 if(TARGET fpdist_train)
-  set(fpdist_programs fpdist_train fpdist_prepare fpdist_plan fpdist_report fpdist_bench fpdist_export)
+  set(fpdist_programs fpdist_train fpdist_prepare fpdist_plan fpdist_report fpdist_bench fpdist_export fpdist_generate)
   set_target_properties(${fpdist_programs} PROPERTIES
     INSTALL_RPATH "$ORIGIN/${fpdist_lib_from_bin};$ORIGIN/${fpdist_lib_from_bin}/fpdist/torch/lib")
   install(TARGETS ${fpdist_programs} RUNTIME)

@@ -30,7 +30,7 @@ bundle=$work/fpdist
 mkdir -p "$bundle"/{bin,lib,newer,mpi/bin,mpi/lib/openmpi,mpi/lib/pmix,mpi/share/openmpi,configs,share/fpdist}
 
 # Programs and our own libraries.
-for program in fpdist_train fpdist_prepare fpdist_plan fpdist_report fpdist_bench fpdist_export; do
+for program in fpdist_train fpdist_prepare fpdist_plan fpdist_report fpdist_bench fpdist_export fpdist_generate; do
   if [[ -x $build/bin/$program ]]; then cp "$build/bin/$program" "$bundle/bin/"; else echo "bundle: without $program" >&2; fi
 done
 cp "$build/lib/libfpdist.so" "$bundle/lib/"

@@ -24,7 +24,8 @@ constexpr std::string_view kNoAdapters = "not here yet: all weights are trained,
 constexpr std::string_view kPacks = "not needed: packs replace it";
 constexpr std::string_view kNothingIsPadded = "not needed: packs replace it, nothing is padded";
 constexpr std::string_view kOurAttention = "not needed: attention over trees is ours, on CPUs and GPUs";
-constexpr std::string_view kSampledElsewhere = "not here: completions are sampled elsewhere and come as rows";
+constexpr std::string_view kSampledElsewhere =
+    "not here: completions come as rows, which fpdist_generate makes (fpdist_generate --help)";
 constexpr std::string_view kNoDropout = "not needed: there is no dropout";
 constexpr std::string_view kFused = "not needed: the step is C++ and its kernels are fused";
 constexpr std::string_view kAlwaysSharded =
@@ -299,12 +300,12 @@ constexpr std::array kOtherKeys = {
     OtherKey{"loss_scale", "", "not needed: bfloat16 has the range of float32"},
     OtherKey{"model_init_kwargs", "", "not needed: config.json of model.path says it; model.dtype is a key"},
     OtherKey{"n_samples_per_prompt", "",
-             "not here: completions are sampled elsewhere and come as rows, a group is as large as its row"},
+             "not here: completions come as rows (fpdist_generate --help), a group is as large as its row"},
     OtherKey{"neat_packing", "", kPacks},
     OtherKey{"neftune_noise_alpha", "", "not here yet: embeddings get no noise"},
     OtherKey{"no_cuda", "", "it is model.device here: cpu"},
     OtherKey{"num_generations", "",
-             "not here: completions are sampled elsewhere and come as rows, a group is as large as its row"},
+             "not here: completions come as rows (fpdist_generate --help), a group is as large as its row"},
     OtherKey{"num_iterations", "", "not here: a step uses its groups once; rows may come again in a later epoch"},
     OtherKey{"optim", "", kAdamW},
     OtherKey{"optim_args", "", kAdamW},
@@ -326,7 +327,7 @@ constexpr std::array kOtherKeys = {
     OtherKey{"reward_funcs", "", "not here: completions come as rows with their rewards"},
     OtherKey{"reward_pretrain", "", "not here: completions come as rows with their rewards"},
     OtherKey{"rollout_batch_size", "",
-             "not here: completions are sampled elsewhere and come as rows; train.groups_per_step is a step"},
+             "not here: completions come as rows (fpdist_generate --help); train.groups_per_step is a step"},
     OtherKey{"rope_scaling", "", "the model's config.json says it"},
     OtherKey{"rpo_alpha", "", kNoLossHasIt},
     OtherKey{"sample_packing", "", kPacks},

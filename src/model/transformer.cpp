@@ -227,6 +227,14 @@ at::Tensor Transformer::forward(int pack, const parallel::RowsHere& rows, const 
   return hidden;
 }
 
+at::Tensor Transformer::extend(const parallel::RowsHere& rows, KeptKeys& kept) const {
+  const bool is_whole = impl_->embeds() && impl_->options.layers.head &&
+                        impl_->weights.block.size() == index(impl_->config.layer_count());
+  const bool is_alone = impl_->options.tp == nullptr || impl_->options.tp->size() == 1;
+  check(is_whole && is_alone, "rows are computed behind kept keys by a whole model on one rank");
+  return impl_->run_all({rows, impl_->rotary.tables(rows.depth), impl_->options.tp, nullptr, &kept}, {});
+}
+
 at::Tensor Transformer::backward_input(int pack, int slice, const at::Tensor& grad_output) {
   auto entry = impl_->in_flight.extract({pack, slice});
   check(!entry.empty(), "pack ", pack,
@@ -282,7 +290,7 @@ at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::HeadRow
 
 at::Tensor Transformer::logits(const at::Tensor& hidden) const {
   impl_->use_head(Head::kLanguageModel, "logits");
-  check(impl_->options.tp == nullptr, "logits() is for one tensor-parallel rank");
+  check(impl_->options.tp == nullptr || impl_->options.tp->size() == 1, "logits() is for one tensor-parallel rank");
   const at::NoGradGuard no_grad;
   const auto dtype = ops::accumulate_dtype(hidden.scalar_type());
   return at::linear(hidden.to(dtype), impl_->weights.head->value.to(dtype));

@@ -15,6 +15,7 @@
 
 #include "fpdist/arch/model.hpp"
 #include "fpdist/core/head.hpp"
+#include "fpdist/model/kept_keys.hpp"
 #include "fpdist/model/options.hpp"
 #include "fpdist/model/stage_layers.hpp"
 #include "fpdist/ops/functional.hpp"
@@ -83,6 +84,11 @@ class Transformer final : public parallel::Stage {
   void backward_weight(int pack, int slice = 0) override;
   /// Forgets a pack, all its slices, that will have no (or no further) backward.
   void discard(int pack);
+
+  /// The rows that come out of the last segment, without a backward to come: further rows behind those in `kept`, whose
+  /// places their keys and values take. rows.mask: the places as row numbers, k_row and k_end of all R. For a whole
+  /// model on one rank.
+  at::Tensor extend(const parallel::RowsHere& rows, KeptKeys& kept) const;
 
   // Last run only. `hidden` [n_t,H]: the own run of rows that forward returned.
   /// Log-prob [S_c], entropy and argmax [R] of the scores of this cp rank (only rows with a score reach the head); the

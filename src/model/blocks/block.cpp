@@ -53,6 +53,13 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
   const parallel::RowsHere& rows = context.rows;
   const ops::AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(head_dim)),
                                       .deterministic = rows.deterministic};
+  if (context.kept) {
+    at::Tensor &keys = context.kept->keys[index], &values = context.kept->values[index];
+    keys.index_copy_(0, context.kept->row, k);
+    values.index_copy_(0, context.kept->row, v);
+    return ops::tree_attention({q, keys, values}, rows.mask, options, rows.calls)
+        .out.reshape({x.size(0), q.size(1) * q.size(2)});
+  }
   const at::Tensor mixed = rows.exchange ? parallel::context_attention({q, k, v}, rows.exchange, options, resident)
                                          : ops::tree_attention({q, k, v}, rows.mask, options, rows.calls).out;
   return mixed.reshape({x.size(0), q.size(1) * q.size(2)});

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fpdist/arch/model.hpp"
+#include "fpdist/model/kept_keys.hpp"
 #include "fpdist/parallel/stage.hpp"
 #include "src/model/blocks/rotary_table.hpp"
 #include "src/model/weights.hpp"
@@ -20,6 +21,7 @@ struct PackContext {
   std::vector<RotaryTable> rotary;                      ///< [blocks]
   comm::Communicator* tp = nullptr;                     ///< null: one rank
   std::vector<parallel::ResidentKeys>* keys = nullptr;  ///< [blocks] of a pack in slices; null: a whole pack
+  KeptKeys* kept = nullptr;                             ///< of rows before these; null: none are
 
   /// All rows of the cp rank from the own run of them.
   at::Tensor gathered(const at::Tensor& own) const;

@@ -1,0 +1,58 @@
+#pragma once
+// generate: completions of prompts that share prefixes, by the model that is trained, in its process: the same tensors,
+// the same token ids, the same attention. Prompts become a forest, each prefix computed once; every completion is a
+// leaf with room for max_completion_length rows, so that who sees whom is the rule of training: key j is visible to
+// query i iff j <= i < subtree_end[j]. One query a completion decodes (Juravsky et al., "Hydragen", 2024, for any
+// tree).
+//
+// A token is a function of (weights, prompt, options, seed, draw, position), draw being the completion's number; other
+// prompts, their order and how many are decoded together do not enter, but for the last bits of the products
+// (kernels round by the number of rows; calls are padded to multiples of 16 for it).
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "fpdist/generate/options.hpp"
+#include "fpdist/model/transformer.hpp"
+
+namespace fpdist::generate {
+
+enum class FinishReason : uint8_t {
+  kStop,   ///< the last token is one of stop_token_ids
+  kLength  ///< max_completion_length tokens are there
+};
+const char* name_of(FinishReason reason);
+
+struct Completion {
+  std::vector<int32_t> token;  ///< at least one
+  /// Of each token under softmax(logits / temperature) over the whole vocabulary, whatever top_k, top_p, min_p and the
+  /// penalty left of it: what a loss compares with. Temperature 0: of softmax(logits).
+  std::vector<double> logp;
+  std::vector<double> entropy;  ///< [tokens] of the same distribution, in nats
+  FinishReason finish_reason = FinishReason::kLength;
+};
+
+/// What generating took.
+struct GenerationReport {
+  int64_t prompt_tokens = 0;    ///< of all prompts, each counted for itself
+  int64_t computed_tokens = 0;  ///< of the forest: what was computed of them
+  int64_t completion_tokens = 0;
+  int64_t most_rows = 0;  ///< keys kept at once, rooms for completions among them
+  double prefill_seconds = 0, decode_seconds = 0;
+};
+
+/// Told after each step how many of all completions are finished, and how many tokens there are.
+using Progress = std::function<void(int64_t finished, int64_t tokens)>;
+
+/// [prompts][num_generations]. Completion i of prompt p is draw (first_prompt + p) * num_generations + i. The model: a
+/// whole language model on one rank, on the CPU or a GPU. Throws ConfigError for options that make no sense or a
+/// vocabulary without a stop token asked for, DataError for an empty prompt, a token that the model has not, or a
+/// prompt with which max_completion_length tokens exceed max_position_embeddings.
+std::vector<std::vector<Completion>> generate(const model::Transformer& model,
+                                              std::span<const std::vector<int32_t>> prompts,
+                                              const SamplingOptions& options, uint64_t first_prompt = 0,
+                                              GenerationReport* report = nullptr, const Progress& progress = {});
+
+}  // namespace fpdist::generate

@@ -1,0 +1,17 @@
+#pragma once
+// model: keys and values of rows that were computed, for who computes further rows behind them (generation).
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+namespace fpdist::model {
+
+/// R places for rows, the same in every layer. A place that no row has come to yet holds zeros and must be visible to
+/// nobody. Belongs to one version of the weights.
+struct KeptKeys {
+  at::Tensor row;                        ///< [n] int64: the places of the n rows that a call computes
+  std::vector<at::Tensor> keys, values;  ///< [layers] of [R,Hkv,D] in the model's dtype
+};
+
+}  // namespace fpdist::model

@@ -1,0 +1,126 @@
+#include "src/generate/sampling.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <numeric>
+
+#include "fpdist/core/rng.hpp"
+
+namespace fpdist::generate {
+namespace {
+
+constexpr size_t kBlock = 1024;                   // entries whose weights are added up for themselves
+constexpr uint64_t kStream = 0x67656e6572617465;  // "generate": no other draws have this key
+constexpr float kOut = -std::numeric_limits<float>::infinity();
+
+std::vector<float> penalised(std::span<const float> logits, std::span<const int32_t> history, double penalty) {
+  std::vector<float> all(logits.begin(), logits.end());
+  if (penalty == 1) return all;
+  const auto by = static_cast<float>(penalty);
+  for (const int32_t token : history) {  // once a token, however often it comes
+    const auto at = static_cast<size_t>(token);
+    all[at] = logits[at] < 0 ? logits[at] * by : logits[at] / by;
+  }
+  return all;
+}
+
+/// Everything below the k-th goes; what equals it stays.
+void keep_top_k(std::vector<float>& logits, int64_t k) {
+  if (k == 0 || k >= static_cast<int64_t>(logits.size())) return;
+  std::vector<float> sorted = logits;
+  const auto kth = sorted.begin() + (k - 1);
+  std::nth_element(sorted.begin(), kth, sorted.end(), std::greater<>());
+  const float least = *kth;
+  for (float& logit : logits)
+    if (logit < least) logit = kOut;
+}
+
+std::vector<double> weights_of(const std::vector<float>& logits) {
+  const double most = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> weights(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) weights[i] = std::exp(static_cast<double>(logits[i]) - most);
+  return weights;
+}
+
+/// From the smallest up all go that together have no more than 1 - p of the sum; one stays.
+void keep_top_p(std::vector<float>& logits, double p) {
+  if (p >= 1) return;
+  const std::vector<double> weights = weights_of(logits);
+  std::vector<size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] < logits[b]; });
+  const double limit = (1 - p) * std::accumulate(weights.begin(), weights.end(), 0.0);
+  double sum = 0;
+  for (size_t i = 0; i + 1 < order.size(); ++i) {
+    sum += weights[order[i]];
+    if (sum > limit) break;
+    logits[order[i]] = kOut;
+  }
+}
+
+}  // namespace
+
+std::vector<double> kept_weights(std::span<const float> logits, std::span<const int32_t> history,
+                                 const SamplingOptions& options) {
+  std::vector<float> left = penalised(logits, history, options.repetition_penalty);
+  const auto temperature = static_cast<float>(options.temperature);
+  for (float& logit : left) logit /= temperature;
+  keep_top_k(left, options.top_k);
+  keep_top_p(left, options.top_p);
+  std::vector<double> weights = weights_of(left);  // the likeliest's is 1
+  for (double& weight : weights)
+    if (weight < options.min_p) weight = 0;
+  return weights;
+}
+
+int32_t at_share(std::span<const double> weights, double u) {
+  std::vector<double> block((weights.size() + kBlock - 1) / kBlock);
+  for (size_t b = 0; b < block.size(); ++b) {
+    const auto part = weights.subspan(b * kBlock, std::min(kBlock, weights.size() - b * kBlock));
+    block[b] = std::accumulate(part.begin(), part.end(), 0.0);
+  }
+  double left = u * std::accumulate(block.begin(), block.end(), 0.0);
+  size_t b = 0;
+  while (b + 1 < block.size() && left >= block[b]) left -= block[b++];
+  size_t last = weights.size();  // rounding may leave something behind the last: then it is that one
+  for (size_t i = b * kBlock; i < std::min(weights.size(), (b + 1) * kBlock); ++i) {
+    if (weights[i] == 0) continue;
+    last = i;
+    if (left < weights[i]) break;
+    left -= weights[i];
+  }
+  while (last == weights.size() || weights[last] == 0) last = last == weights.size() ? b * kBlock - 1 : last - 1;
+  return static_cast<int32_t>(last);
+}
+
+double share_of(uint64_t seed, uint64_t draw, uint64_t position) {
+  const auto words = philox(seed ^ kStream, draw, position);
+  const uint64_t bits = (static_cast<uint64_t>(words[0]) << 32 | words[1]) >> 11;
+  return static_cast<double>(bits) * 0x1p-53;
+}
+
+Drawn draw_token(std::span<const float> logits, std::span<const int32_t> history, const SamplingOptions& options,
+                 double u) {
+  const bool is_greedy = options.temperature == 0;
+  Drawn drawn;
+  if (is_greedy) {
+    const std::vector<float> left = penalised(logits, history, options.repetition_penalty);
+    drawn.token = static_cast<int32_t>(std::max_element(left.begin(), left.end()) - left.begin());
+  } else {
+    drawn.token = at_share(kept_weights(logits, history, options), u);
+  }
+  const double temperature = is_greedy ? 1 : options.temperature;
+  const double most = *std::max_element(logits.begin(), logits.end()) / temperature;
+  double sum = 0, mean = 0;
+  for (const float logit : logits) {
+    const double shifted = logit / temperature - most, weight = std::exp(shifted);
+    sum += weight, mean += weight * shifted;
+  }
+  drawn.logp = logits[static_cast<size_t>(drawn.token)] / temperature - most - std::log(sum);
+  drawn.entropy = std::log(sum) - mean / sum;
+  return drawn;
+}
+
+}  // namespace fpdist::generate

@@ -1,0 +1,31 @@
+#pragma once
+// generate, private: one token from one row of logits.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fpdist/generate/options.hpp"
+
+namespace fpdist::generate {
+
+struct Drawn {
+  int32_t token = 0;
+  double logp = 0, entropy = 0;  ///< as Completion has them
+};
+
+/// exp(logit - greatest) of the tokens that the options leave, 0 for the others; float32 logits as transformers filters
+/// them. `history`: ids of prompt and completion, in any order, as often as they come. temperature > 0.
+std::vector<double> kept_weights(std::span<const float> logits, std::span<const int32_t> history,
+                                 const SamplingOptions& options);
+
+/// The token at `u` in [0, 1) of the sum of the weights, added up in blocks of 1024 in ascending order.
+int32_t at_share(std::span<const double> weights, double u);
+
+/// The number in [0, 1) of a draw's position: Philox4x32-10 under the seed.
+double share_of(uint64_t seed, uint64_t draw, uint64_t position);
+
+Drawn draw_token(std::span<const float> logits, std::span<const int32_t> history, const SamplingOptions& options,
+                 double u);
+
+}  // namespace fpdist::generate

@@ -1,0 +1,140 @@
+#include "src/main/generate/generate_file.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/comm/device.hpp"
+#include "fpdist/comm/mesh.hpp"
+#include "fpdist/config/settled.hpp"
+#include "fpdist/core/error.hpp"
+#include "fpdist/generate/generate.hpp"
+#include "src/core/index.hpp"
+#include "src/core/words.hpp"
+#include "src/files/files.hpp"
+#include "src/main/generate/prompt_file.hpp"
+#include "src/trainer/job.hpp"
+#include "src/trainer/weights/load_model.hpp"
+
+namespace fpdist::main_program {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int64_t kWavesAtOnce = 16;  // prompts that share are looked for among so many
+
+/// eos_token_id, a number or a list, of a JSON file that need not be there.
+void add_stops(const std::string& path, std::set<int32_t>& stops) {
+  std::error_code unknown;
+  if (!std::filesystem::exists(path, unknown)) return;
+  const Json root = Json::parse(files::read(path, files::kMaxJsonBytes), nullptr, /*allow_exceptions=*/false);
+  if (!root.is_object() || !root.contains("eos_token_id")) return;
+  const Json& found = root["eos_token_id"];
+  for (const Json& id : found.is_array() ? found : Json::array({found}))
+    if (id.is_number_integer()) stops.insert(id.get<int32_t>());
+}
+
+/// The user's, and all that the model's files and tokenizer call an end.
+std::vector<int32_t> stops_of(const GenerateRequest& request, data::Tokenizer& tokenizer) {
+  std::set<int32_t> stops(request.sampling.stop_token_ids.begin(), request.sampling.stop_token_ids.end());
+  const std::string& directory = request.config.model.path;
+  if (!directory.empty())
+    for (const char* name : {"/config.json", "/generation_config.json"}) add_stops(directory + name, stops);
+  if (tokenizer.refusal().empty() && tokenizer.facts().eos_id >= 0) stops.insert(tokenizer.facts().eos_id);
+  return {stops.begin(), stops.end()};
+}
+
+/// The model and what it lies on.
+struct Loaded {
+  std::unique_ptr<comm::Device> device;
+  std::unique_ptr<comm::Mesh> mesh;
+  std::unique_ptr<model::Transformer> model;
+};
+
+Loaded load(comm::World& world, const config::Config& config, LogSink& log) {
+  config::Settled settled = config::settle(config, 1);
+  Loaded loaded;
+  loaded.device = comm::open_device(settled.config.model.device, world, settled.config.comm, log);
+  loaded.mesh = std::make_unique<comm::Mesh>(world, MeshShape{.dp = 1}, loaded.device.get());
+  if (!config.model.path.empty())
+    trainer::fit_to_weights(settled.model, checkpoint::HfDirectory(config.model.path), Head::kLanguageModel, log);
+  auto runs = trainer::load_model(settled.config, settled.model, *loaded.mesh, loaded.device->where());
+  loaded.model = std::move(runs.front());
+  return loaded;
+}
+
+Json row_of(const PromptRow& prompt, const std::vector<generate::Completion>& completions,
+            const std::vector<data::RenderedText>& texts) {
+  Json row = prompt.others;
+  row["prompt_ids"] = prompt.token;
+  row["completions"] = Json::array();
+  for (size_t i = 0; i < completions.size(); ++i) {
+    Json one{{"ids", completions[i].token},
+             {"old_logps", completions[i].logp},
+             {"finish_reason", name_of(completions[i].finish_reason)}};
+    if (!texts.empty() && texts[i].error.empty()) one["text"] = texts[i].text;
+    row["completions"].push_back(std::move(one));
+  }
+  return row;
+}
+
+std::vector<data::RenderedText> texts_of(const std::vector<generate::Completion>& completions,
+                                         data::Tokenizer& tokenizer) {
+  if (!tokenizer.refusal().empty()) return {};
+  std::vector<std::vector<int32_t>> ids;
+  for (const generate::Completion& one : completions) ids.push_back(one.token);
+  return tokenizer.decode(ids);
+}
+
+std::string summary(const generate::GenerationReport& all, const std::string& output) {
+  const auto per_second = [](int64_t tokens, double seconds) {
+    return number("%.0f", static_cast<double>(tokens) / std::max(seconds, 1e-9));
+  };
+  return text("prompts: ", all.prompt_tokens, " tokens, ", all.computed_tokens, " computed, ",
+              per_second(all.computed_tokens, all.prefill_seconds), " tokens/s; completions: ", all.completion_tokens,
+              " tokens, ", per_second(all.completion_tokens, all.decode_seconds), " tokens/s; written to ", output);
+}
+
+}  // namespace
+
+void generate_file(const GenerateRequest& request, LogSink& log) {
+  std::error_code unknown;
+  check<ConfigError>(!std::filesystem::exists(request.output, unknown), request.output,
+                     " is there already: give --output another name, or remove it");
+  config::Config config = request.config;
+  config.method = Method::kSft;
+  config.data.path = {request.prompts};
+  const auto tokenizer = data::make_tokenizer(config.data.tokenizer, {.directory = config.model.path});
+  const std::vector<PromptRow> prompts = read_prompts(request.prompts, *tokenizer);
+  generate::SamplingOptions sampling = request.sampling;
+  sampling.stop_token_ids = stops_of(request, *tokenizer);
+  comm::run_threads(1, [&](comm::World& world) {
+    const Loaded loaded = load(world, config, log);
+    files::AppendFile file(request.output, files::AppendFile::Open::kEmpty);
+    generate::GenerationReport all;
+    const size_t at_once = index(kWavesAtOnce * std::max<int64_t>(1, sampling.max_num_seqs / sampling.num_generations));
+    for (size_t begin = 0; begin < prompts.size(); begin += at_once) {
+      const size_t end = std::min(prompts.size(), begin + at_once);
+      std::vector<std::vector<int32_t>> tokens;
+      for (size_t p = begin; p < end; ++p) tokens.push_back(prompts[p].token);
+      generate::GenerationReport part;
+      const auto completions = generate::generate(*loaded.model, tokens, sampling, begin, &part);
+      for (size_t p = begin; p < end; ++p)
+        file.line(row_of(prompts[p], completions[p - begin], texts_of(completions[p - begin], *tokenizer))
+                      .dump(-1, ' ', false, Json::error_handler_t::replace));
+      all.prompt_tokens += part.prompt_tokens, all.computed_tokens += part.computed_tokens;
+      all.completion_tokens += part.completion_tokens;
+      all.prefill_seconds += part.prefill_seconds, all.decode_seconds += part.decode_seconds;
+      log.info(text(end, " of ", prompts.size(), " prompts, ", all.completion_tokens, " tokens"));
+    }
+    file.close();
+    log.info(summary(all, request.output));
+  });
+}
+
+}  // namespace fpdist::main_program

@@ -1,0 +1,116 @@
+#include "src/main/generate/generate_request.hpp"
+
+#include <array>
+#include <boost/program_options.hpp>
+#include <sstream>
+#include <utility>
+
+#include "fpdist/core/dtype.hpp"
+#include "fpdist/core/error.hpp"
+
+namespace fpdist::main_program {
+namespace {
+
+namespace po = boost::program_options;
+
+struct ListedWords {
+  std::string dtype = "float32";
+  std::vector<int32_t> stops;
+};
+
+po::options_description describe(GenerateRequest& to, ListedWords& words) {
+  generate::SamplingOptions& sampling = to.sampling;
+  const auto value = [](auto& field) { return po::value(&field)->default_value(field); };
+  po::options_description all;
+  auto add = all.add_options();
+  add("help,h", po::bool_switch(&to.help), "this text");
+  add("version", po::bool_switch(&to.version), "version and commit");
+  add("model.path", po::value(&to.config.model.path), "Hugging Face directory: config.json, weights, tokenizer");
+  add("model.preset", po::value(&to.config.model.preset), "or a preset with seeded weights, to try: tiny");
+  add("model.dtype", value(words.dtype), "float32 | bfloat16 | float64");
+  add("model.device", value(to.config.model.device), "auto | cpu | cuda");
+  add("data.tokenizer", po::value(&to.config.data.tokenizer), "bytes, or a directory; default: the model's own");
+  add("prompts", po::value(&to.prompts),
+      "JSON lines: {\"prompt_ids\": [...]} or {\"prompt\": a string or a list of {role, content}}; other columns go "
+      "along into the output");
+  add("output", po::value(&to.output),
+      "JSON lines, as method grpo reads them once each completion has a reward: {\"prompt_ids\", \"completions\": "
+      "[{\"ids\", \"old_logps\", \"finish_reason\", \"text\"}]}; must not be there yet");
+  add("rollout.num_generations", value(sampling.num_generations), "completions of each prompt");
+  add("rollout.max_completion_length", value(sampling.max_completion_length), "tokens, the stop token among them");
+  add("rollout.temperature", value(sampling.temperature), "0: the likeliest token");
+  add("rollout.top_k", value(sampling.top_k), "only the k likeliest; 0: off");
+  add("rollout.top_p", value(sampling.top_p), "only the likeliest whose sum first reaches p; 1: off");
+  add("rollout.min_p", value(sampling.min_p), "only those of at least p times the likeliest's; 0: off");
+  add("rollout.repetition_penalty", value(sampling.repetition_penalty), "of tokens that are there; 1: off");
+  add("rollout.stop_token_ids", po::value(&words.stops)->multitoken(),
+      "beside those of generation_config.json, config.json and the tokenizer");
+  add("rollout.max_num_seqs", value(sampling.max_num_seqs), "completions that are decoded together");
+  add("rollout.max_num_batched_tokens", value(sampling.max_num_batched_tokens),
+      "rows of prompts that are computed together");
+  add("rollout.seed", value(sampling.seed), "of the draws");
+  return all;
+}
+
+/// What others call it.
+constexpr std::array<std::pair<const char*, const char*>, 12> kOtherNames{
+    {{"n", "rollout.num_generations"},
+     {"num_return_sequences", "rollout.num_generations"},
+     {"max_tokens", "rollout.max_completion_length"},
+     {"max_new_tokens", "rollout.max_completion_length"},
+     {"temperature", "rollout.temperature"},
+     {"top_k", "rollout.top_k"},
+     {"top_p", "rollout.top_p"},
+     {"min_p", "rollout.min_p"},
+     {"eos_token_id", "rollout.stop_token_ids"},
+     {"stop_token_ids", "rollout.stop_token_ids"},
+     {"model", "model.path"},
+     {"input", "prompts"}}};
+
+std::string answer(const po::unknown_option& error) {
+  std::string name = error.get_option_name();
+  name.erase(0, name.find_first_not_of('-'));
+  for (const auto& [other, own] : kOtherNames)
+    if (name == other || name == std::string("rollout.") + other)
+      return text("--", name, ": unknown option; it is --", own, " here");
+  return text("--", name, ": unknown option; fpdist_generate --help lists them all");
+}
+
+}  // namespace
+
+std::string generate_help() {
+  GenerateRequest request;
+  ListedWords words;
+  std::ostringstream all;
+  all << "fpdist_generate --model.path DIR --prompts FILE.jsonl --output FILE.jsonl [--rollout.temperature 0 ...]\n"
+      << "Completions of prompts that share prefixes, each prefix computed once. Relative paths count from where the "
+         "program is started.\n"
+      << describe(request, words);
+  return all.str();
+}
+
+GenerateRequest parse_generate_request(const std::vector<std::string>& arguments) {
+  GenerateRequest request;
+  ListedWords words;
+  try {
+    po::variables_map values;
+    const int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
+    po::store(po::command_line_parser(arguments).options(describe(request, words)).style(style).run(), values);
+    po::notify(values);
+  } catch (const po::unknown_option& error) {
+    throw ConfigError(answer(error));
+  } catch (const po::error& error) {
+    throw ConfigError(text(error.what(), "; see fpdist_generate --help"));
+  }
+  if (request.help || request.version) return request;
+  check<ConfigError>(request.config.model.path.empty() != request.config.model.preset.empty(),
+                     "give one of --model.path DIR and --model.preset tiny");
+  check<ConfigError>(!request.prompts.empty() && !request.output.empty(),
+                     "give --prompts FILE.jsonl and --output FILE");
+  request.config.model.dtype = dtype_from_name(words.dtype);
+  request.sampling.stop_token_ids = words.stops;
+  generate::check_options(request.sampling);
+  return request;
+}
+
+}  // namespace fpdist::main_program

@@ -1,0 +1,24 @@
+#pragma once
+// main: what fpdist_generate is asked for.
+
+#include <string>
+#include <vector>
+
+#include "fpdist/config/config.hpp"
+#include "fpdist/generate/options.hpp"
+
+namespace fpdist::main_program {
+
+struct GenerateRequest {
+  config::Config config;  ///< model and data.tokenizer
+  generate::SamplingOptions sampling;
+  std::string prompts, output;
+  bool help = false, version = false;
+};
+
+/// Throws ConfigError; what vLLM and transformers call an option otherwise is answered with its name here.
+GenerateRequest parse_generate_request(const std::vector<std::string>& arguments);
+/// For --help: the same options with what they mean and their defaults.
+std::string generate_help();
+
+}  // namespace fpdist::main_program

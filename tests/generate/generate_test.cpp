@@ -1,0 +1,153 @@
+// Completions of a forest of prompts: each is what the model says of its prompt alone, token by token, without kept
+// keys.
+#include "fpdist/generate/generate.hpp"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/core/rng.hpp"
+#include "tests/model/small_model.hpp"
+#include "tests/support/words/error_of.hpp"
+
+namespace fpdist::generate {
+namespace {
+
+using test::error_of, test::expect_words, test::make_model, test::randomize, test::small_config;
+using Tokens = std::vector<int32_t>;
+
+const std::vector<Tokens> kPrompts = {{3, 1, 4, 1, 5},
+                                      {3, 1, 4, 2},
+                                      {3, 1, 4},  // a prompt that is another's beginning
+                                      {3, 1, 4, 2},
+                                      {7},  // the same twice
+                                      {3, 1, 4, 1, 5, 9, 2, 6, 5},
+                                      {8, 8, 8}};
+
+/// [T,V] of one sequence alone.
+at::Tensor logits_alone(model::Transformer& model, const Tokens& tokens) {
+  const at::NoGradGuard no_grad;
+  const std::vector<data::Sample> alone{test::sample_of(tokens)};
+  const auto pack = parallel::make_pack_tensors(test::layout_of(alone, true));
+  return model.logits(model.forward(0, pack.slice.front().rows, {}));
+}
+
+void expect_as_alone(model::Transformer& model, const Tokens& prompt, const Completion& completion,
+                     double temperature) {
+  Tokens whole = prompt;
+  whole.insert(whole.end(), completion.token.begin(), completion.token.end());
+  const at::Tensor logp =
+      at::log_softmax(logits_alone(model, whole).to(at::kDouble) / (temperature == 0 ? 1 : temperature), 1);
+  for (size_t t = 0; t < completion.token.size(); ++t) {
+    const at::Tensor row = logp[static_cast<int64_t>(prompt.size() + t) - 1];
+    EXPECT_NEAR(completion.logp[t], row[completion.token[t]].item<double>(), 2e-6);  // the logits are float32
+    EXPECT_NEAR(completion.entropy[t], -(row.exp() * row).sum().item<double>(), 2e-6);
+    if (temperature == 0) {
+      EXPECT_EQ(completion.token[t], row.argmax().item<int64_t>());
+    }
+  }
+}
+
+SamplingOptions some_options(double temperature) {
+  return {.num_generations = 3, .max_completion_length = 6, .temperature = temperature, .seed = 11};
+}
+
+TEST(Generate, EveryCompletionIsWhatItsPromptAloneWouldGive) {
+  for (const std::string family : {"llama", "qwen2", "qwen3"})
+    for (const auto dtype : {at::kDouble, at::kFloat})
+      for (const double temperature : {0.0, 0.7}) {
+        SCOPED_TRACE(family + (temperature == 0 ? ", greedy" : ", drawn"));
+        auto model = make_model(small_config(family), dtype);
+        randomize(model, 5);
+        GenerationReport report;
+        const auto all = generate(model, kPrompts, some_options(temperature), 0, &report);
+        ASSERT_EQ(all.size(), kPrompts.size());
+        for (size_t p = 0; p < kPrompts.size(); ++p) {
+          ASSERT_EQ(all[p].size(), 3u);
+          for (const Completion& one : all[p]) {
+            EXPECT_EQ(one.token.size(), 6u);
+            expect_as_alone(model, kPrompts[p], one, temperature);
+          }
+          if (temperature == 0) {
+            EXPECT_EQ(all[p][0].token, all[p][2].token);
+          }
+        }
+        EXPECT_EQ(report.prompt_tokens, 29);
+        EXPECT_EQ(report.computed_tokens, 14);  // 3 1 4, 1 5 9 2 6 5, 2, 7, 8 8 8
+        EXPECT_EQ(report.completion_tokens, 7 * 3 * 6);
+      }
+}
+
+/// Who else is decoded, in which order, how many at once and in how many parts the prompts are computed.
+TEST(Generate, ATokenIsAFunctionOfItsPromptAndItsDraw) {
+  auto model = make_model(small_config("qwen2"), at::kDouble);
+  randomize(model, 6);
+  const auto all = generate(model, kPrompts, some_options(1.3));
+  for (size_t p = 0; p < kPrompts.size(); ++p) {
+    const auto alone = generate(model, {&kPrompts[p], 1}, some_options(1.3), /*first_prompt=*/p);
+    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(alone[0][i].token, all[p][i].token) << p << " " << i;
+  }
+  EXPECT_NE(all[1][0].token, all[3][0].token) << "two prompts that are equal have draws of their own";
+  for (const auto& [seqs, tokens] : {std::pair<int64_t, int64_t>{1, 8192}, {6, 2}, {9, 5}}) {
+    SamplingOptions narrow = some_options(1.3);
+    narrow.max_num_seqs = seqs, narrow.max_num_batched_tokens = tokens;
+    const auto again = generate(model, kPrompts, narrow);
+    for (size_t p = 0; p < kPrompts.size(); ++p)
+      for (size_t i = 0; i < 3; ++i) EXPECT_EQ(again[p][i].token, all[p][i].token) << p << " " << i;
+  }
+  SamplingOptions other = some_options(1.3);
+  other.seed = 12;
+  EXPECT_NE(generate(model, kPrompts, other)[0][0].token, all[0][0].token);
+}
+
+TEST(Generate, AStopTokenIsTheLastOneAndOthersGoOn) {
+  auto model = make_model(small_config("llama"), at::kDouble);
+  randomize(model, 7);
+  SamplingOptions options = some_options(1.5);
+  options.max_completion_length = 40;
+  const auto free = generate(model, kPrompts, options);
+  options.stop_token_ids = {2, 5};
+  int stopped = 0;
+  std::vector<int64_t> finished;
+  const auto ended =
+      generate(model, kPrompts, options, 0, nullptr, [&](int64_t done, int64_t) { finished.push_back(done); });
+  for (size_t p = 0; p < kPrompts.size(); ++p)
+    for (size_t i = 0; i < 3; ++i) {
+      const Tokens& whole = free[p][i].token;
+      const auto stop =
+          std::find_if(whole.begin(), whole.end(), [](int32_t token) { return token == 2 || token == 5; });
+      const Completion& one = ended[p][i];
+      EXPECT_EQ(one.token, Tokens(whole.begin(), stop == whole.end() ? stop : stop + 1));
+      EXPECT_EQ(one.finish_reason, stop == whole.end() ? FinishReason::kLength : FinishReason::kStop);
+      EXPECT_EQ(one.logp.size(), one.token.size());
+      stopped += one.finish_reason == FinishReason::kStop;
+    }
+  EXPECT_GT(stopped, 10);
+  EXPECT_TRUE(std::is_sorted(finished.begin(), finished.end()));
+  EXPECT_EQ(finished.back(), 21);
+  options.max_completion_length = 1;
+  for (const auto& of_prompt : generate(model, kPrompts, options))
+    for (const Completion& one : of_prompt) EXPECT_EQ(one.token.size(), 1u);
+}
+
+TEST(Generate, RefusesPromptsThatItCannotFollow) {
+  auto model = make_model(small_config("llama"), at::kFloat);
+  const auto refusal = [&](std::vector<Tokens> prompts) {
+    return error_of<DataError>([&] { generate(model, prompts, some_options(1)); });
+  };
+  expect_words(refusal({{1}, {}}), {"prompt 2 is empty"});
+  expect_words(refusal({{1, 99999}}), {"prompt 1: 99999 is no token of a vocabulary of "});
+  expect_words(refusal({Tokens(static_cast<size_t>(model.config().max_position_embeddings), 1)}),
+               {"prompt 1 has ", "max_completion_length 6", "max_position_embeddings "});
+  SamplingOptions options = some_options(1);
+  options.stop_token_ids = {-3};
+  expect_words(error_of<ConfigError>([&] { generate(model, kPrompts, options); }), {"rollout.stop_token_ids: -3"});
+  EXPECT_TRUE(generate(model, {}, some_options(1)).empty());
+}
+
+}  // namespace
+}  // namespace fpdist::generate

@@ -1,0 +1,160 @@
+// One token from one row: who is left by the filters, who is drawn how often, and what the log-probs are of.
+#include "src/generate/sampling.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <set>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/core/rng.hpp"
+#include "tests/support/words/error_of.hpp"
+
+namespace fpdist::generate {
+namespace {
+
+using test::error_of, test::expect_words;
+
+std::vector<float> some_logits(size_t size, uint64_t seed, bool with_ties) {
+  Rng rng(seed);
+  std::vector<float> logits(size);
+  for (float& logit : logits)
+    logit = with_ties ? static_cast<float>(rng.below(7)) : static_cast<float>(3 * rng.normal());
+  return logits;
+}
+
+std::set<size_t> kept(const std::vector<double>& weights) {
+  std::set<size_t> all;
+  for (size_t i = 0; i < weights.size(); ++i)
+    if (weights[i] > 0) all.insert(i);
+  return all;
+}
+
+/// By the words of the options, one after the other, with a sort.
+std::set<size_t> kept_by_definition(std::vector<double> logit, const SamplingOptions& options) {
+  std::vector<size_t> order(logit.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logit[a] > logit[b]; });
+  std::set<size_t> left(order.begin(), order.end());
+  if (options.top_k > 0) {
+    const double least = logit[order[static_cast<size_t>(std::min<int64_t>(options.top_k, std::ssize(order))) - 1]];
+    std::erase_if(left, [&](size_t i) { return logit[i] < least; });
+  }
+  const auto weight = [&](size_t i) { return std::exp((logit[i] - logit[order[0]]) / options.temperature); };
+  double sum = 0;
+  for (const size_t i : left) sum += weight(i);
+  double rest = 0;
+  for (size_t place = order.size(); place-- > 1;) {
+    const size_t i = order[place];
+    if (!left.contains(i)) continue;
+    rest += weight(i);
+    if (options.top_p >= 1 || rest > (1 - options.top_p) * sum) break;
+    left.erase(i);
+  }
+  std::erase_if(left, [&](size_t i) { return weight(i) < options.min_p; });
+  return left;
+}
+
+TEST(Sampling, FiltersLeaveWhatTheirWordsSay) {
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    Rng rng(seed, 1);
+    SamplingOptions options;
+    options.temperature = 0.3 + 2 * rng.uniform();
+    options.top_k = static_cast<int64_t>(rng.below(2) * rng.below(60));
+    options.top_p = rng.below(2) ? 1 : 0.05 + 0.9 * rng.uniform();
+    options.min_p = rng.below(2) ? 0 : 0.5 * rng.uniform();
+    const bool with_ties = rng.below(2) == 0 && options.top_p == 1;  // among equals top_p's choice is the sort's
+    const auto logits = some_logits(50, seed, with_ties);
+    EXPECT_EQ(kept(kept_weights(logits, {}, options)), kept_by_definition({logits.begin(), logits.end()}, options))
+        << "seed " << seed;
+  }
+}
+
+TEST(Sampling, ThePenaltyCountsATokenOnce) {
+  const std::vector<float> logits{2, -2, 1, 0};
+  const std::vector<int32_t> history{0, 1, 1, 0, 0};
+  const SamplingOptions options{.repetition_penalty = 2};
+  const auto weights = kept_weights(logits, history, options);
+  const std::vector<double> expected{1, -4, 1, 0};  // 2 / 2, -2 * 2
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(weights[i], std::exp(expected[i] - 1), 1e-6) << i;
+}
+
+TEST(Sampling, DrawsFollowTheWeights) {
+  const auto logits = some_logits(3000, 3, false);  // several blocks
+  const SamplingOptions options{.temperature = 0.8, .top_k = 40};
+  const auto weights = kept_weights(logits, {}, options);
+  const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+  constexpr int kDraws = 100000;
+  std::vector<int> count(weights.size());
+  for (int draw = 0; draw < kDraws; ++draw)
+    ++count[static_cast<size_t>(at_share(weights, share_of(5, static_cast<uint64_t>(draw), 9)))];
+  double chi = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const double expected = kDraws * weights[i] / sum;
+    if (weights[i] == 0) {
+      EXPECT_EQ(count[i], 0);
+    } else {
+      chi += (count[i] - expected) * (count[i] - expected) / expected;
+    }
+  }
+  EXPECT_LT(chi, 73.4);  // 39 degrees of freedom: 1 in 1,000 above it
+}
+
+TEST(Sampling, TheEndsOfTheLineAreTokensThatWereLeft) {
+  std::vector<double> weights(2100, 0.0);
+  weights[5] = 0.25, weights[2000] = 0.75;
+  EXPECT_EQ(at_share(weights, 0), 5);
+  EXPECT_EQ(at_share(weights, 0.2499), 5);
+  EXPECT_EQ(at_share(weights, 0.2501), 2000);
+  EXPECT_EQ(at_share(weights, 1 - 0x1p-53), 2000);
+  weights.resize(2048);  // an end behind the last block's end
+  EXPECT_EQ(at_share(weights, 1 - 0x1p-53), 2000);
+}
+
+TEST(Sampling, EveryPlaceHasItsOwnNumber) {
+  std::set<double> all;
+  for (const uint64_t seed : {1, 2})
+    for (const uint64_t draw : {0, 1, 2})
+      for (const uint64_t position : {0, 1, 2}) all.insert(share_of(seed, draw, position));
+  EXPECT_EQ(all.size(), 18u);
+  EXPECT_GE(*all.begin(), 0);
+  EXPECT_LT(*all.rbegin(), 1);
+}
+
+TEST(Sampling, LogProbsAreOfAllTokensAtTheTemperature) {
+  const std::vector<float> logits{1, 2, 4};
+  const SamplingOptions narrow{.temperature = 2, .top_k = 1};
+  const Drawn drawn = draw_token(logits, {}, narrow, 0.7);
+  const double sum = std::exp(0.5) + std::exp(1.0) + std::exp(2.0);
+  EXPECT_EQ(drawn.token, 2);
+  EXPECT_NEAR(drawn.logp, 2 - std::log(sum), 1e-12);
+  EXPECT_NEAR(drawn.entropy, std::log(sum) - (0.5 * std::exp(0.5) + std::exp(1.0) + 2 * std::exp(2.0)) / sum, 1e-12);
+  const SamplingOptions greedy{.temperature = 0};
+  EXPECT_NEAR(draw_token(logits, {}, greedy, 0.7).logp, 4 - std::log(std::exp(1.0) + std::exp(2.0) + std::exp(4.0)),
+              1e-12);
+}
+
+TEST(Sampling, OptionsThatMakeNoSenseAreNamed) {
+  const auto refusal = [](auto change) {
+    SamplingOptions options;
+    change(options);
+    return error_of<ConfigError>([&] { check_options(options); });
+  };
+  using Options = SamplingOptions;
+  expect_words(refusal([](Options& o) { o.num_generations = 0; }), {"rollout.num_generations is 0"});
+  expect_words(refusal([](Options& o) { o.max_completion_length = 0; }), {"rollout.max_completion_length is 0"});
+  expect_words(refusal([](Options& o) { o.temperature = -1; }), {"rollout.temperature is -1"});
+  expect_words(refusal([](Options& o) { o.top_k = -1; }), {"rollout.top_k is -1"});
+  expect_words(refusal([](Options& o) { o.top_p = 0; }), {"rollout.top_p is 0"});
+  expect_words(refusal([](Options& o) { o.min_p = 1.5; }), {"rollout.min_p is 1.5"});
+  expect_words(refusal([](Options& o) { o.repetition_penalty = 0; }), {"rollout.repetition_penalty is 0"});
+  expect_words(refusal([](Options& o) { o.max_num_seqs = 0; }), {"rollout.max_num_seqs is 0"});
+  expect_words(refusal([](Options& o) { o.max_num_batched_tokens = 0; }), {"rollout.max_num_batched_tokens is 0"});
+  check_options({});
+}
+
+}  // namespace
+}  // namespace fpdist::generate

@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""fpdist_generate: greedy completions are those of transformers, rows are such as method grpo reads, and what is wrong is
+named. Usage: generate_program_test.py BIN_DIR [unittest arguments]. Without transformers in Python its part is skipped."""
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BIN = pathlib.Path(sys.argv.pop(1)).resolve()
+try:
+    import torch
+    import transformers
+except ImportError:
+    transformers = None
+
+
+class Generate(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.dir = pathlib.Path(folder.name)
+
+    def rows(self, rows, name="prompts.jsonl"):
+        (self.dir / name).write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+        return name
+
+    def run_program(self, *words, code=0, program="fpdist_generate"):
+        done = subprocess.run([BIN / program, *map(str, words)], cwd=self.dir, stdin=subprocess.DEVNULL, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=100)
+        self.assertEqual(done.returncode, code, done.stdout)
+        return done.stdout
+
+    def generate(self, rows, *options, output="out.jsonl", model=("--model.preset", "tiny")):
+        self.said = self.run_program(*model, "--prompts", self.rows(rows), "--output", output, *options)
+        return [json.loads(line) for line in (self.dir / output).read_text().splitlines()]
+
+    def test_rows_keep_their_columns_and_train_once_they_have_rewards(self):
+        prompts = [{"prompt": "Add: 3+4=", "answer": 7}, {"prompt_ids": [65, 66], "source": "made"}, {"prompt": "Add: 3+5=", "answer": 8}]
+        rows = self.generate(prompts, "--rollout.num_generations", 4, "--rollout.max_completion_length", 9)
+        self.assertEqual([row.get("answer") for row in rows], [7, None, 8])
+        self.assertEqual(rows[1]["source"], "made")
+        self.assertEqual(rows[0]["prompt_ids"], list(b"Add: 3+4="))
+        self.assertIn("prompts: 20 tokens, 12 computed", self.said)
+        for row in rows:
+            self.assertEqual(len(row["completions"]), 4)
+            for one in row["completions"]:
+                self.assertEqual(len(one["ids"]), len(one["old_logps"]))
+                self.assertEqual(one["finish_reason"], "stop" if one["ids"][-1] == 256 else "length")
+                self.assertEqual(one["text"].encode("ascii", "ignore"), bytes(id for id in one["ids"] if id < 128))
+                one["reward"] = len(one["ids"]) + one["ids"][0] / 300
+        again = self.generate(prompts, "--rollout.num_generations", 4, "--rollout.max_completion_length", 9, output="again.jsonl")
+        self.assertEqual([[one["ids"] for one in row["completions"]] for row in again], [[one["ids"] for one in row["completions"]] for row in rows])
+        for row in rows:
+            for name in ("answer", "source"):
+                row.pop(name, None)
+        said = self.run_program("--method", "grpo", "--model.preset", "tiny", "--data.path", self.rows(rows, "rollouts.jsonl"),
+                                "--train.max_steps", 1, "--train.groups_per_step", 3, "--train.output_dir", "run", "--loss.epsilon", 1e-4, "--loss.epsilon_high", 1e-4, program="fpdist_train")
+        self.assertIn("step 1/1", said)
+        step = json.loads((self.dir / "run/metrics.jsonl").read_text().splitlines()[0])
+        # The model is the one that sampled: its log-probs are those that it returned, and every ratio is 1 to 1e-4.
+        self.assertEqual(step["clip_ratio/region_mean"], 0)
+
+    @unittest.skipIf(transformers is None, "no transformers")
+    def test_greedy_is_what_transformers_says(self):
+        rng = random.Random(3)
+        stops = [2, 7, 11, 19, 23, 31]
+        shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "vocab_size": 97, "max_position_embeddings": 128,
+                 "initializer_range": 0.3, "bos_token_id": 1, "eos_token_id": stops, "pad_token_id": 0, "num_attention_heads": 4}
+        families = {
+            "llama": transformers.LlamaConfig(num_key_value_heads=2, **shape),
+            "qwen2": transformers.Qwen2Config(num_key_value_heads=1, tie_word_embeddings=True, **shape),
+            "qwen3": transformers.Qwen3Config(num_key_value_heads=4, head_dim=16, **shape),
+        }
+        preamble = [rng.randrange(3, 97) for _ in range(40)]
+        prompts = [preamble[:rng.randrange(1, 41)] + [rng.randrange(3, 97) for _ in range(rng.randrange(0, 9))] for _ in range(24)]
+        for family, config in families.items():
+            torch.manual_seed(5)
+            model = transformers.AutoModelForCausalLM.from_config(config).to(torch.float64)
+            model.to(torch.float32).save_pretrained(self.dir / family)
+            rows = self.generate([{"prompt_ids": prompt} for prompt in prompts], "--rollout.temperature", 0, "--rollout.num_generations", 1,
+                                 "--rollout.max_completion_length", 24, "--rollout.max_num_seqs", 10, output=f"{family}.jsonl",
+                                 model=("--model.path", family, "--model.dtype", "float64"))
+            stopped = undecided = 0
+            for prompt, row in zip(prompts, rows, strict=True):
+                with torch.no_grad():
+                    whole = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=24)[0]
+                    logits = model(whole[None]).logits[0, len(prompt) - 1:-1].double()
+                theirs = whole[len(prompt):].tolist()
+                (ours,) = row["completions"]
+                gap = logits.topk(2).values.diff().abs().flatten()  # float32's rounding decides between equals
+                same = int((gap < 1e-5).nonzero()[0]) if (gap < 1e-5).any() else len(theirs)
+                undecided += same < len(theirs)
+                self.assertEqual(ours["ids"][:same], theirs[:same], family)
+                if same < len(theirs):
+                    continue
+                self.assertEqual(ours["ids"], theirs, family)
+                self.assertEqual(ours["finish_reason"], "stop" if theirs[-1] in stops else "length")
+                stopped += theirs[-1] in stops
+                logp = torch.log_softmax(logits, -1).gather(1, whole[len(prompt):, None])[:, 0]
+                self.assertLess((torch.tensor(ours["old_logps"]) - logp).abs().max().item(), 5e-5, family)  # their norms and angles are float32
+            self.assertLess(undecided, 3, family)
+            self.assertTrue(0 < stopped < len(prompts), family)
+            print(f"{family}: {len(prompts)} prompts, {stopped} stopped, {undecided} compared up to a tie", flush=True)
+
+    def test_what_is_wrong_is_named(self):
+        tiny = ["--model.preset", "tiny", "--output", "out.jsonl"]
+        for words, row in (("prompts.jsonl:1: a row has one of prompt_ids and prompt", {"text": "a"}),
+                           ("prompts.jsonl:1: the line is no JSON object", "[1]"),
+                           ("prompts.jsonl:1: prompt_ids holds 1.5", {"prompt_ids": [1.5]}),
+                           ("prompts.jsonl:1: prompt_ids is no list", {"prompt_ids": 4}),
+                           ("prompts.jsonl:1: prompt is neither", {"prompt": 4}),
+                           ("prompts.jsonl:1: the row has completions already", {"prompt": "a", "completions": []}),
+                           ("prompt 1 is empty", {"prompt_ids": []}),
+                           ("the file has no rows", "")):
+            self.assertIn(words, self.run_program(*tiny, "--prompts", self.rows([row]), code=3))
+            (self.dir / "out.jsonl").unlink(missing_ok=True)
+        self.assertIn("check --prompts", self.run_program(*tiny, "--prompts", "none.jsonl", code=3))
+        good = self.rows([{"prompt": "a"}])
+        for words, arguments in (("it is --rollout.num_generations here", ["--n", 3]), ("it is --rollout.max_completion_length here", ["--rollout.max_tokens", 3]),
+                                 ("--help lists them all", ["--nonsense", 3]), ("one of --model.path", ["--prompts", good, "--output", "x"]),
+                                 ("give --prompts", tiny), ("rollout.top_p is 2", [*tiny, "--prompts", good, "--rollout.top_p", 2]),
+                                 ("see fpdist_generate --help", [*tiny, "--rollout.top_k", "many"]),
+                                 ("out.jsonl is there already", [*tiny[:2], "--prompts", good, "--output", self.rows([], "out.jsonl")])):
+            self.assertIn(words, self.run_program(*arguments, code=2))
+        self.assertIn("--rollout.min_p", self.run_program("--help"))
+        self.assertIn("commit", self.run_program("--version"))
+
+
+if __name__ == "__main__":
+    unittest.main()
