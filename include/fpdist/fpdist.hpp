@@ -9,6 +9,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/reader.hpp"
+#include "fpdist/generate/generate.hpp"
 #include "fpdist/loss/loss.hpp"
 #include "fpdist/model/transformer.hpp"
 #include "fpdist/ops/functional.hpp"

@@ -182,34 +182,33 @@ class WaveRun {
   std::vector<Decoding> decoding_;  ///< by ascending leaf
 };
 
-void check_prompts(const model::Transformer& model, std::span<const std::vector<int32_t>> prompts,
-                   const SamplingOptions& options) {
-  const arch::Model& shape = model.config();
-  for (const int32_t stop : options.stop_token_ids)
-    check<ConfigError>(stop >= 0 && stop < shape.vocab_size, "rollout.stop_token_ids: ", stop,
-                       " is no token of a vocabulary of ", shape.vocab_size);
-  for (size_t p = 0; p < prompts.size(); ++p) {
-    check<DataError>(!prompts[p].empty(), "prompt ", p + 1, " is empty: a completion needs a token to follow");
-    for (const int32_t token : prompts[p])
-      check<DataError>(token >= 0 && token < shape.vocab_size, "prompt ", p + 1, ": ", token,
-                       " is no token of a vocabulary of ", shape.vocab_size);
-    const int64_t most = static_cast<int64_t>(prompts[p].size()) + options.max_completion_length;
-    check<DataError>(most <= shape.max_position_embeddings, "prompt ", p + 1, " has ", prompts[p].size(),
-                     " tokens; with rollout.max_completion_length ", options.max_completion_length,
-                     " more it goes beyond the model's max_position_embeddings ", shape.max_position_embeddings);
-  }
-}
-
 }  // namespace
 
 const char* name_of(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : "length"; }
+
+void check_prompts(const arch::Model& model, std::span<const std::vector<int32_t>> prompts,
+                   const SamplingOptions& options) {
+  check_options(options);
+  for (const int32_t stop : options.stop_token_ids)
+    check<ConfigError>(stop >= 0 && stop < model.vocab_size, "rollout.stop_token_ids: ", stop,
+                       " is no token of a vocabulary of ", model.vocab_size);
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    check<DataError>(!prompts[p].empty(), "prompt ", p + 1, " is empty: a completion needs a token to follow");
+    for (const int32_t token : prompts[p])
+      check<DataError>(token >= 0 && token < model.vocab_size, "prompt ", p + 1, ": ", token,
+                       " is no token of a vocabulary of ", model.vocab_size);
+    const int64_t most = static_cast<int64_t>(prompts[p].size()) + options.max_completion_length;
+    check<DataError>(most <= model.max_position_embeddings, "prompt ", p + 1, " has ", prompts[p].size(),
+                     " tokens; with rollout.max_completion_length ", options.max_completion_length,
+                     " more it goes beyond the model's max_position_embeddings ", model.max_position_embeddings);
+  }
+}
 
 std::vector<std::vector<Completion>> generate(const model::Transformer& model,
                                               std::span<const std::vector<int32_t>> prompts,
                                               const SamplingOptions& options, uint64_t first_prompt,
                                               GenerationReport* report, const Progress& progress) {
-  check_options(options);
-  check_prompts(model, prompts, options);
+  check_prompts(model.config(), prompts, options);
   const at::NoGradGuard no_grad;
   // Prompts that share most stand together.
   std::vector<size_t> order(prompts.size());

@@ -18,7 +18,8 @@
 //                   outlives the step but objective and reference.
 //   saving/         StateSaver writes training states beside the steps; trainer_state is what of them is no tensor,
 //                   settings and libraries say what has changed since. weights/weight_state: the tensors of it.
-//   trainer         Trainer: holds the above; a step, in one screen, below. gather_groups: samples of all ranks.
+//   trainer         Trainer: holds the above; a step, in one screen, below. gather_groups: samples of all ranks;
+//                   roll_out: samples by the model itself.
 //   run/            Trainer::train: a loop over data with files around it; uses Trainer as anybody can.
 
 #include "fpdist/trainer/trainer.hpp"
@@ -40,6 +41,7 @@
 #include "src/trainer/planning/step_planner.hpp"
 #include "src/trainer/report/step_report.hpp"
 #include "src/trainer/report/timelines.hpp"
+#include "src/trainer/roll_out.hpp"
 #include "src/trainer/saving/checkpoint_folder.hpp"
 #include "src/trainer/saving/libraries.hpp"
 #include "src/trainer/saving/settings.hpp"
@@ -258,6 +260,11 @@ void Trainer::prepare_reference(std::span<data::Group> groups, std::span<data::G
 
 std::vector<data::Group> Trainer::gather_groups(std::span<const data::Group> own) const {
   return trainer::gather_groups(own, impl_->job.mesh.world());
+}
+
+std::vector<data::Group> Trainer::roll_out(std::span<const std::vector<int32_t>> prompts,
+                                           const generate::SamplingOptions& options, uint64_t first_prompt) {
+  return trainer::roll_out(impl_->job, impl_->weights.runs(), prompts, options, first_prompt);
 }
 
 void Trainer::add_inputs(std::span<const std::string> files) {

@@ -46,6 +46,10 @@ struct GenerationReport {
 /// Told after each step how many of all completions are finished, and how many tokens there are.
 using Progress = std::function<void(int64_t finished, int64_t tokens)>;
 
+/// What generate would throw about its arguments, on a rank that will generate for some of the prompts only.
+void check_prompts(const arch::Model& model, std::span<const std::vector<int32_t>> prompts,
+                   const SamplingOptions& options);
+
 /// [prompts][num_generations]. Completion i of prompt p is draw (first_prompt + p) * num_generations + i. The model: a
 /// whole language model on one rank, on the CPU or a GPU. Throws ConfigError for options that make no sense or a
 /// vocabulary without a stop token asked for, DataError for an empty prompt, a token that the model has not, or a

@@ -17,6 +17,7 @@
 #include "fpdist/config/settled.hpp"
 #include "fpdist/core/log.hpp"
 #include "fpdist/data/sample.hpp"
+#include "fpdist/generate/options.hpp"
 #include "fpdist/loss/loss.hpp"
 #include "fpdist/ops/parameter.hpp"
 #include "fpdist/plan/step_plan.hpp"
@@ -107,6 +108,14 @@ class Trainer {
   /// that work on the same rollouts (tp, cp and pp ranks of one engine) give them once, not each. A rank whose samples
   /// take longer than the others wait makes them inside comm::SlowWork.
   std::vector<data::Group> gather_groups(std::span<const data::Group> own) const;
+  /// Collective. Completions of these prompts by the weights as they are now: the same prompts on every rank, the same
+  /// groups on every rank, one a prompt, in order, with options.num_generations samples each; what is missing is their
+  /// rewards. Prompts are dealt to the ranks, and which rank has one changes no token. `first_prompt`: the number of
+  /// the first, counted over all calls of a run: a prompt that comes again under another number gets other draws.
+  /// old_logp is there where options.temperature is 1, which is the loss's. truncated: a completion that found no stop
+  /// token. Throws ConfigError on a mesh with pp or tp, what generate::generate throws, and for ranks that differ.
+  std::vector<data::Group> roll_out(std::span<const std::vector<int32_t>> prompts,
+                                    const generate::SamplingOptions& options, uint64_t first_prompt = 0);
   /// Collective. Reads the data, trains max_steps steps (or num_train_epochs of the data), writes config.resolved.yaml
   /// (from which as many ranks repeat the run), metrics.jsonl, logs, checkpoints and final/ into output_dir; goes on
   /// from a checkpoint as train.resume_from_checkpoint says. An evaluation of an earlier process is not repeated.

@@ -1,0 +1,74 @@
+#include "src/trainer/roll_out.hpp"
+
+#include <utility>
+
+#include "fpdist/comm/slow_work.hpp"
+#include "fpdist/core/error.hpp"
+#include "fpdist/generate/generate.hpp"
+#include "src/comm/agreement.hpp"
+#include "src/core/checksum.hpp"
+#include "src/core/index.hpp"
+#include "src/trainer/gather_groups.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+data::Sample sample_of(const std::vector<int32_t>& prompt, const generate::Completion& completion, bool keeps_logps) {
+  data::Sample sample;
+  sample.token = prompt;
+  sample.token.insert(sample.token.end(), completion.token.begin(), completion.token.end());
+  sample.prompt_length = static_cast<int32_t>(prompt.size());
+  sample.target.assign(prompt.size(), data::kIgnore);
+  sample.target.insert(sample.target.end(), completion.token.begin(), completion.token.end());
+  if (keeps_logps) {
+    sample.old_logp.assign(prompt.size(), 0.0);
+    sample.old_logp.insert(sample.old_logp.end(), completion.logp.begin(), completion.logp.end());
+  }
+  sample.truncated = completion.finish_reason == generate::FinishReason::kLength;
+  return sample;
+}
+
+/// Throws ConfigError on all ranks where their arguments differ.
+void check_same(std::span<const std::vector<int32_t>> prompts, const generate::SamplingOptions& options,
+                uint64_t first_prompt, comm::Communicator& world) {
+  Checksum of_prompts, of_options;
+  for (const std::vector<int32_t>& prompt : prompts) of_prompts.add(std::span(prompt));
+  of_options.add(options.num_generations).add(options.max_completion_length).add(options.temperature);
+  of_options.add(options.top_k).add(options.top_p).add(options.min_p).add(options.repetition_penalty);
+  of_options.add(std::span(options.stop_token_ids)).add(options.seed);
+  const std::vector<comm::Fact> facts{{"prompts", text(prompts.size(), ", checksum ", to_string(of_prompts.value()))},
+                                      {"options", "checksum " + to_string(of_options.value())},
+                                      {"first_prompt", text(first_prompt)}};
+  const auto differences = comm::find_differences(facts, world);
+  check<ConfigError>(differences.empty(), "the ranks are asked for different rollouts: ", comm::to_text(differences),
+                     "; every rank gives the same prompts, and gets all completions");
+}
+
+}  // namespace
+
+std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
+                                  std::span<const std::vector<int32_t>> prompts,
+                                  const generate::SamplingOptions& options, uint64_t first_prompt) {
+  const MeshShape& mesh = job.mesh.shape();
+  check<ConfigError>(mesh.tp == 1 && mesh.pp == 1, "rollouts on mesh ", to_string(mesh),
+                     ": a model in parts (pp, tp) does not generate yet; dp and cp ranks hold it whole");
+  check_same(prompts, options, first_prompt, job.mesh.world());
+  generate::check_prompts(job.model, prompts, options);
+  const auto ranks = index(job.mesh.shape().size()), rank = index(job.mesh.world().rank());
+  // A run of the prompts each: which, no token depends on.
+  const size_t begin = prompts.size() * rank / ranks, end = prompts.size() * (rank + 1) / ranks;
+  const auto own = prompts.subspan(begin, end - begin);
+  std::vector<data::Group> groups;
+  {
+    const comm::SlowWork slow(job.mesh.world(), "generating");
+    const auto completions = generate::generate(*runs.front(), own, options, first_prompt + begin);
+    for (size_t p = 0; p < own.size(); ++p) {
+      data::Group& group = groups.emplace_back();
+      for (const generate::Completion& one : completions[p])
+        group.sample.push_back(sample_of(own[p], one, options.temperature == 1));
+    }
+  }
+  return gather_groups(groups, job.mesh.world());
+}
+
+}  // namespace fpdist::trainer

@@ -1,0 +1,134 @@
+// Rollouts by the trainer: the same on any ranks that hold the model whole, by the weights as they are, and trained on.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <mutex>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/generate/generate.hpp"
+#include "fpdist/trainer/trainer.hpp"
+#include "tests/support/ranks/error_on_ranks.hpp"
+#include "tests/support/words/error_of.hpp"
+#include "tests/trainer/tiny_config.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+using Tokens = std::vector<int32_t>;
+
+const std::vector<Tokens> kPrompts = {{3, 1, 4, 1, 5}, {3, 1, 4, 2}, {9}, {3, 1, 4, 2, 7}, {8, 8}};
+
+generate::SamplingOptions some_options() {
+  generate::SamplingOptions options;
+  options.num_generations = 3, options.max_completion_length = 5, options.seed = 4;
+  return options;
+}
+
+Config config_of(const MeshShape& shape) {
+  Config config = test::tiny_config(Method::kGrpo);
+  static_cast<MeshShape&>(config.parallel) = shape;
+  config.loss.beta = 0, config.loss.epsilon = config.loss.epsilon_high = 1e-5;
+  return config;
+}
+
+void give_rewards(std::vector<data::Group>& groups) {
+  for (data::Group& group : groups)
+    for (data::Sample& sample : group.sample) sample.reward = sample.token.back() % 5;
+}
+
+/// Two rounds, a step on each: what was rolled out, and the metrics of the steps.
+struct Rounds {
+  std::vector<data::Group> first, second;
+  StepMetrics metrics;
+};
+
+Rounds two_rounds(comm::World& world, const MeshShape& shape) {
+  NullLog log;
+  Trainer trainer(world, config_of(shape), log);
+  Rounds rounds;
+  rounds.first = trainer.roll_out(kPrompts, some_options());
+  give_rewards(rounds.first);
+  rounds.metrics = trainer.step(rounds.first);
+  rounds.second = trainer.roll_out(kPrompts, some_options(), kPrompts.size());
+  return rounds;
+}
+
+void expect_same(const std::vector<data::Group>& got, const std::vector<data::Group>& wanted) {
+  ASSERT_EQ(got.size(), wanted.size());
+  for (size_t g = 0; g < got.size(); ++g) {
+    ASSERT_EQ(got[g].sample.size(), wanted[g].sample.size());
+    for (size_t s = 0; s < got[g].sample.size(); ++s) {
+      EXPECT_EQ(got[g].sample[s].token, wanted[g].sample[s].token) << g << " " << s;
+      for (size_t t = 0; t < got[g].sample[s].old_logp.size(); ++t)
+        EXPECT_NEAR(got[g].sample[s].old_logp[t], wanted[g].sample[s].old_logp[t], 1e-6);
+    }
+  }
+}
+
+TEST(RollOut, AnyRanksThatHoldTheModelRollOutTheSameAndLearnFromIt) {
+  Rounds one;
+  comm::run_threads(1, [&](comm::World& world) { one = two_rounds(world, {.dp = 1}); });
+  for (size_t g = 0; g < kPrompts.size(); ++g)
+    for (const data::Sample& sample : one.first[g].sample) {
+      EXPECT_TRUE(std::equal(kPrompts[g].begin(), kPrompts[g].end(), sample.token.begin()));
+      EXPECT_EQ(sample.prompt_length, static_cast<int32_t>(kPrompts[g].size()));
+      EXPECT_EQ(sample.length(), sample.prompt_length + 5);
+      EXPECT_TRUE(sample.truncated);
+      EXPECT_EQ(sample.old_logp.size(), sample.token.size());
+      EXPECT_EQ(sample.target[0], data::kIgnore);
+      EXPECT_EQ(sample.target.back(), sample.token.back());
+    }
+  EXPECT_NE(one.first[0].sample[0].token, one.second[0].sample[0].token);
+  // What sampled is what is trained: every ratio is 1, none is held back.
+  EXPECT_EQ(one.metrics.values.at("clip_ratio/region_mean"), 0);
+  for (const MeshShape shape :
+       {MeshShape{.dp = 2}, MeshShape{.dp = 1, .cp = 2}, MeshShape{.dp = 4}, MeshShape{.dp = 7}}) {
+    SCOPED_TRACE(to_string(shape));
+    std::mutex mutex;
+    comm::run_threads(shape.size(), [&](comm::World& world) {
+      const Rounds here = two_rounds(world, shape);
+      const std::lock_guard lock(mutex);
+      expect_same(here.first, one.first);
+      expect_same(here.second, one.second);  // by the weights that the step has left, of ZeRO's ranks too
+    });
+  }
+}
+
+TEST(RollOut, LogProbsThatTheLossCannotUseAreLeftOut) {
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, config_of({.dp = 1}), log);
+    generate::SamplingOptions options = some_options();
+    options.temperature = 0.5;
+    for (const data::Group& group : trainer.roll_out(kPrompts, options))
+      for (const data::Sample& sample : group.sample) EXPECT_TRUE(sample.old_logp.empty());
+  });
+}
+
+TEST(RollOut, RefusesPartsOfAModelAndRanksThatDiffer) {
+  for (const MeshShape shape : {MeshShape{.dp = 1, .tp = 2}, MeshShape{.dp = 1, .pp = 2}})
+    comm::run_threads(2, [&](comm::World& world) {
+      NullLog log;
+      Trainer trainer(world, config_of(shape), log);
+      test::expect_words(test::error_of<ConfigError>([&] { trainer.roll_out(kPrompts, some_options()); }),
+                         {"rollouts on mesh ", "(pp, tp) does not generate yet"});
+    });
+  comm::run_threads(2, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, config_of({.dp = 2}), log);
+    std::vector<Tokens> prompts = kPrompts;
+    prompts[1][0] += world.rank();
+    test::expect_words(test::error_of<ConfigError>([&] { trainer.roll_out(prompts, some_options()); }),
+                       {"the ranks are asked for different rollouts: prompts: 5, checksum "});
+    generate::SamplingOptions options = some_options();
+    options.top_k += world.rank();
+    test::expect_words(test::error_of<ConfigError>([&] { trainer.roll_out(kPrompts, options); }), {"options: "});
+    prompts = kPrompts, prompts.back().clear();  // a prompt of the second rank: both say so
+    test::expect_words(test::error_of<DataError>([&] { trainer.roll_out(prompts, some_options()); }),
+                       {"prompt 5 is empty"});
+  });
+}
+
+}  // namespace
+}  // namespace fpdist::trainer
