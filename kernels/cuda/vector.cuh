@@ -42,9 +42,21 @@ __device__ __forceinline__ void store(T* to, Bits<T, N> bits) {
   __stwb(reinterpret_cast<Bits<T, N>*>(to), bits);  // an assignment may come out as four stores of a word
 }
 
+/// A float and two floats of shared memory.
+__device__ __forceinline__ float load_float(uint32_t address) {
+  float x;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address) : "memory");
+  return x;
+}
+__device__ __forceinline__ float2 load_pair(uint32_t address) {
+  float2 pair;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "r"(address) : "memory");
+  return pair;
+}
+
 /// The bfloat16 in the lower and in the upper half of a word.
-__device__ __forceinline__ float low_of(uint32_t pair) { return __uint_as_float(pair << 16); }
-__device__ __forceinline__ float high_of(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
+__device__ __forceinline__ float low_of(uint32_t pair, BFloat16 = {}) { return __uint_as_float(pair << 16); }
+__device__ __forceinline__ float high_of(uint32_t pair, BFloat16 = {}) { return __uint_as_float(pair & 0xffff0000u); }
 
 __device__ __forceinline__ void expand(uint32_t bits, float (&x)[1]) { x[0] = __uint_as_float(bits); }
 __device__ __forceinline__ void expand(uint16_t bits, float (&x)[1]) {
@@ -63,10 +75,17 @@ __device__ __forceinline__ void expand(uint4 bits, float (&x)[8]) {
 }
 
 /// Two floats rounded to bfloat16, the first in the lower half.
-__device__ __forceinline__ uint32_t round_pair(float low, float high) {
+__device__ __forceinline__ uint32_t round_pair(float low, float high, BFloat16 = {}) {
   uint32_t pair;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
+}
+
+/// Sums of a product as the left side of the next one (wgmma.cuh, mma.cuh): pairs of them rounded to T, in their order.
+template <typename T = BFloat16, int N>
+__device__ __forceinline__ void round_into(const float (&sum)[N], uint32_t (&a)[N / 2]) {
+#pragma unroll
+  for (int i = 0; i < N / 2; ++i) a[i] = round_pair(sum[2 * i], sum[2 * i + 1], T{});
 }
 
 /// The other way, rounded to T.

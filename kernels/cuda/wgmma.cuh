@@ -51,13 +51,6 @@ __device__ __forceinline__ void pin(uint32_t (&x)[N]) {
   for (int i = 0; i < N; ++i) asm volatile("" : "+r"(x[i])::"memory");
 }
 
-/// Register q of A's 16 columns from 16 k on, out of sums of a product: A[row + 8 (q % 2)][16 k + 8 (q / 2) + ...].
-template <int N>
-__device__ __forceinline__ void round_into(const float (&sum)[N], uint32_t (&a)[N / 2]) {
-#pragma unroll
-  for (int i = 0; i < N / 2; ++i) a[i] = round_pair(sum[2 * i], sum[2 * i + 1]);
-}
-
 #define FPDIST_SUMS_8(d, i)                                                                                   \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
       "+f"(d[i + 7])

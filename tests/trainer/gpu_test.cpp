@@ -6,6 +6,7 @@
 
 #include "fpdist/arch/model.hpp"
 #include "fpdist/checkpoint/hf_directory.hpp"
+#include "kernels/common/dispatch.hpp"
 #include "tests/emulation/cuda/kernel_counts.hpp"
 #include "tests/support/device/device_waits.hpp"
 #include "tests/support/files/scratch.hpp"
@@ -123,11 +124,13 @@ TEST_F(HeadsOf64, Bfloat16StaysAsNearToFloat32AsTheCpuDoesThroughOurAttention) {
   const auto counts_of =
       reinterpret_cast<decltype(&fpdist_emulated_kernel_counts)>(dlsym(RTLD_DEFAULT, "fpdist_emulated_kernel_counts"));
   if (counts_of == nullptr) return;  // a real GPU does not count
-  for (const char* const kernel : {"attention_forward", "row_sums", "key_gradients", "query_gradients"}) {
-    emulated::KernelCounts counts;
-    counts_of(kernel, &counts);
-    EXPECT_GT(counts.launches, 0U) << kernel;
-  }
+  const bool is_hopper = kernels::find_operator<int64_t(int64_t)>("fpdist::compute_capability").call(0) == 90;
+  for (const std::string pass : {"forward", "key_gradients", "query_gradients"})
+    for (const std::string kernels : {"tree", "portable"}) {
+      emulated::KernelCounts counts;
+      counts_of((kernels + "_attention_" + pass).c_str(), &counts);
+      EXPECT_EQ(counts.launches > 0, (kernels == "tree") == is_hopper) << kernels << " " << pass;
+    }
 }
 
 }  // namespace

@@ -1,16 +1,11 @@
 #pragma once
-// tree_attention on the GPU, backward: its three kernels. They run in this order on one stream.
+// tree_attention on a Hopper GPU, backward: its two kernels, after the row sums.
 
 #include <tuple>
 
-#include "kernels/tree_attention/cuda/tree_attention_kernel.hpp"
+#include "kernels/tree_attention/cuda/backward_sums.hpp"
 
 namespace fpdist::kernels {
-
-/// Queries of one head, with the padding.
-inline int64_t padded_queries(const TreeAttentionBackwardArguments& a) {
-  return (a.q.rows + kPaddedRows - 1) / kPaddedRows * kPaddedRows;
-}
 
 struct BackwardMaps {
   CUtensorMap q, k, v, grad_out;
@@ -26,9 +21,6 @@ inline cudaError_t make_maps(const TreeAttentionBackwardArguments& a, int query_
   return cudaSuccess;
 }
 
-/// row_sums: of every query log2 of the sum of its weights, +inf where it has none (so that all of them are 0), and the
-/// sum of its outputs' gradients times its outputs, which the softmax takes off every score's gradient.
-cudaError_t launch_row_sums(const TreeAttentionBackwardArguments& a, cudaStream_t stream);
 cudaError_t launch_key_gradients(const TreeAttentionBackwardArguments& a, cudaStream_t stream);    ///< dk, dv
 cudaError_t launch_query_gradients(const TreeAttentionBackwardArguments& a, cudaStream_t stream);  ///< dq
 

@@ -1,11 +1,8 @@
 // tree_attention, backward by keys. A block has 128 keys of one key head and goes through its tiles of 64 queries, each
 // for all query heads that share the keys: blocks that run at the same time stay at the same tiles. Scores lie
 // [keys][queries]: raised to their powers and rounded they are the left side of dV += P^T dO in the registers that they
-// are in, and so are their gradients of dK += dS^T Q.
+// are in, and so are their gradients of dK += dS^T Q. Also where the backward's kernels are queued.
 #include <cuda_runtime.h>
-
-#include <algorithm>
-#include <numeric>
 
 #include "kernels/tree_attention/cuda/backward.hpp"
 #include "kernels/tree_attention/cuda/block.cuh"
@@ -16,7 +13,6 @@ namespace {
 
 constexpr int kStages = 4;  // a tile's queries stay until its dK is there, a tile later
 constexpr int kBarriers = 1 + 2 * kStages;
-constexpr int kSumThreads = 256;
 
 /// Addresses in shared memory.
 template <int kHead>
@@ -36,20 +32,6 @@ struct KeysPlace {
   __device__ __forceinline__ uint32_t deltas(uint32_t slot) const { return log_sums(slot) + kSumBytes; }
   __device__ __forceinline__ uint32_t keys_full() const { return barriers; }
   __device__ __forceinline__ Ring<kStages> ring() const { return {barriers + 8}; }
-};
-
-/// What a block of threads does of a block of keys: steps, each a tile with one query head. None of a part that a block
-/// which is not cut does not have.
-struct KeySteps {
-  int key_head, part, begin, count;
-  bool is_cut, is_here;
-  __device__ __forceinline__ KeySteps(const TreeAttentionBackwardArguments& a, const TileWork& work) {
-    key_head = work.head % a.k.heads, part = work.head / a.k.heads;
-    is_cut = static_cast<int>(blockIdx.y) < a.cut.blocks, is_here = is_cut || part == 0;
-    const int steps = work.tiles * (a.q.heads / a.k.heads), parts = is_cut ? a.cut.parts : 1;
-    begin = static_cast<int>(static_cast<int64_t>(steps) * part / parts);
-    count = static_cast<int>(static_cast<int64_t>(steps) * (part + 1) / parts) - begin;
-  }
 };
 
 /// One thread.
@@ -79,13 +61,6 @@ __device__ __forceinline__ void produce(const BackwardMaps& maps, const TreeAtte
     ring.advance();
     if (++member == group) member = 0, ++list;
   }
-}
-
-/// Two floats of shared memory.
-__device__ __forceinline__ float2 load_pair(uint32_t address) {
-  float2 pair;
-  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "r"(address) : "memory");
-  return pair;
 }
 
 /// One warpgroup's 64 keys. The tensor cores have a tile's scores, the gradients of its weights and dK of the tile
@@ -267,38 +242,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-__device__ __forceinline__ void store_four(float* to, const float (&x)[4]) { store<4>(to, pack(x, float{})); }
-__device__ __forceinline__ void store_four(BFloat16* to, const float (&x)[4]) {
-  *reinterpret_cast<uint2*>(to) = {round_pair(x[0], x[1]), round_pair(x[2], x[3])};
-}
-
-/// The parts' sums, in their order: dk, or dv by the grid's y. A block of keys takes `count` elements of each.
-template <typename T>
-__global__ void __launch_bounds__(kSumThreads)
-    tree_attention_sum_parts(const __grid_constant__ TreeAttentionBackwardArguments a, int64_t count) {
-  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * 4, all = a.cut.blocks * count;
-  if (at >= all) return;
-  const int64_t to = __ldg(a.by_key.order + at / count) * count + at % count;
-  if (to >= a.k.rows * a.k.heads * a.k.size) return;
-  const float* from = a.partial + blockIdx.y * all + at;
-  float sum[4] = {};
-  for (int part = 0; part < a.cut.parts; ++part, from += 2 * all) {
-    float own[4];
-    expand(load<4>(from), own);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) sum[i] += own[i];
-  }
-  store_four(static_cast<T*>(blockIdx.y == 0 ? a.dk : a.dv) + to, sum);
-}
-
-template <typename T>
-cudaError_t sum_parts(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
-  const int64_t count = int64_t{kKeyBlock} * a.k.heads * a.k.size, threads = a.cut.blocks * count / 4;
-  const dim3 grid(static_cast<unsigned>((threads + kSumThreads - 1) / kSumThreads), 2);
-  tree_attention_sum_parts<T><<<grid, kSumThreads, 0, stream>>>(a, count);
-  return cudaGetLastError();
-}
-
 template <int kHead, typename T>
 cudaError_t launch(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
   BackwardMaps maps;
@@ -314,24 +257,23 @@ cudaError_t launch(const TreeAttentionBackwardArguments& a, cudaStream_t stream)
 
 }  // namespace
 
-KeyCut cut_keys(std::span<const int64_t> lengths, int64_t key_heads) {
-  // The H100's and the H200's. Not asked of the card: the same bits on every one.
-  constexpr int64_t kProcessors = 132;
-  const int64_t tiles = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
-  // A quarter more than a processor's share: what is cut has to be added up again.
-  const int64_t most = std::max<int64_t>(tiles * key_heads * 5 / (4 * kProcessors), 1);
-  if (lengths.empty() || lengths.front() <= most) return {};
-  const int64_t parts = std::min<int64_t>((lengths.front() + most - 1) / most, kMostKeyParts);
-  const auto cut = std::ranges::find_if(lengths, [&](int64_t length) { return length <= most; });
-  return {static_cast<int>(parts), static_cast<int>(cut - lengths.begin())};
-}
-
 cudaError_t launch_key_gradients(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
   return with_element(a.result, [&](auto element) {
     using T = decltype(element);
-    const cudaError_t error = a.q.size == 64 ? launch<64, T>(a, stream) : launch<128, T>(a, stream);
-    return error != cudaSuccess || a.cut.blocks == 0 ? error : sum_parts<T>(a, stream);
+    return a.q.size == 64 ? launch<64, T>(a, stream) : launch<128, T>(a, stream);
   });
+}
+
+cudaError_t launch_tree_attention_backward(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
+  if (a.q.size != 64 && a.q.size != 128) return cudaErrorInvalidValue;
+  if (a.q.heads == 0) return cudaSuccess;
+  if (a.q.rows > 0) {
+    if (const cudaError_t error = launch_row_sums(a, stream); error != cudaSuccess) return error;
+    if (const cudaError_t error = launch_query_gradients(a, stream); error != cudaSuccess) return error;
+  }
+  if (a.k.rows == 0) return cudaSuccess;
+  const cudaError_t error = launch_key_gradients(a, stream);
+  return error != cudaSuccess ? error : launch_part_sums(a, stream);
 }
 
 }  // namespace fpdist::kernels

@@ -1,16 +1,18 @@
-// tree_attention, backward: a warp goes once over a query's outputs and their gradients. Also where the backward's
-// kernels are queued.
+// tree_attention, backward: a warp goes once over a query's outputs and their gradients; keys that were cut are put
+// together again.
 #include <cuda_runtime.h>
 
-#include "kernels/cuda/vector.cuh"
-#include "kernels/tree_attention/cuda/backward.hpp"
-#include "kernels/tree_attention/cuda/block.cuh"
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/tree_attention/cuda/backward_sums.hpp"
 #include "kernels/tree_attention/cuda/softmax.cuh"
+#include "kernels/tree_attention/cuda/work.cuh"
 
 namespace fpdist::kernels {
 namespace {
 
-constexpr int kRowsOfBlock = 8;
+constexpr int kRowsOfBlock = 8, kSumThreads = 256;
 
 /// Two of them.
 __device__ __forceinline__ float2 load_two(const float* from) { return __ldg(reinterpret_cast<const float2*>(from)); }
@@ -19,7 +21,7 @@ __device__ __forceinline__ float2 load_two(const BFloat16* from) {
   return {low_of(pair), high_of(pair)};
 }
 
-template <int kHead, typename T>
+template <typename T>
 __global__ void __launch_bounds__(32 * kRowsOfBlock)
     tree_attention_row_sums(const __grid_constant__ TreeAttentionBackwardArguments a, int64_t padded) {
   const int lane = threadIdx.x % 32, head = static_cast<int>(blockIdx.x);
@@ -28,9 +30,9 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock)
   if (row < a.q.rows) {
     const auto* const grad =
         static_cast<const BFloat16*>(a.grad_out.data) + row * a.grad_out.row_stride + head * a.grad_out.head_stride;
-    const T* const out = static_cast<const T*>(a.out) + (row * a.q.heads + head) * kHead;
-#pragma unroll
-    for (int column = 2 * lane; column < kHead; column += 64) {
+    const T* const out = static_cast<const T*>(a.out) + (row * a.q.heads + head) * a.q.size;
+#pragma unroll 2
+    for (int column = 2 * lane; column < a.q.size; column += 64) {
       const float2 up = load_two(grad + column), own = load_two(out + column);
       sum += up.x * own.x + up.y * own.y;
     }
@@ -43,29 +45,61 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock)
   place[0] = log_sum, place[a.q.heads * padded] = sum;
 }
 
+__device__ __forceinline__ void store_four(float* to, const float (&x)[4]) { store<4>(to, pack(x, float{})); }
+__device__ __forceinline__ void store_four(BFloat16* to, const float (&x)[4]) {
+  *reinterpret_cast<uint2*>(to) = {round_pair(x[0], x[1]), round_pair(x[2], x[3])};
+}
+
+/// The parts' sums, in their order: dk, or dv by the grid's y. A block of keys takes `count` elements of each.
+template <typename T>
+__global__ void __launch_bounds__(kSumThreads)
+    tree_attention_sum_parts(const __grid_constant__ TreeAttentionBackwardArguments a, int64_t count) {
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * 4, all = a.cut.blocks * count;
+  if (at >= all) return;
+  const int64_t to = __ldg(a.by_key.order + at / count) * count + at % count;
+  if (to >= a.k.rows * a.k.heads * a.k.size) return;
+  const float* from = a.partial + blockIdx.y * all + at;
+  float sum[4] = {};
+  for (int part = 0; part < a.cut.parts; ++part, from += 2 * all) {
+    float own[4];
+    expand(load<4>(from), own);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sum[i] += own[i];
+  }
+  store_four(static_cast<T*>(blockIdx.y == 0 ? a.dk : a.dv) + to, sum);
+}
+
 }  // namespace
 
 cudaError_t launch_row_sums(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
   const int64_t padded = padded_queries(a);
   const dim3 grid(static_cast<unsigned>(a.q.heads), static_cast<unsigned>(padded / kRowsOfBlock));
   with_element(a.merged, [&](auto element) {
-    using T = decltype(element);
-    if (a.q.size == 64)
-      tree_attention_row_sums<64, T><<<grid, 32 * kRowsOfBlock, 0, stream>>>(a, padded);
-    else
-      tree_attention_row_sums<128, T><<<grid, 32 * kRowsOfBlock, 0, stream>>>(a, padded);
+    tree_attention_row_sums<decltype(element)><<<grid, 32 * kRowsOfBlock, 0, stream>>>(a, padded);
   });
   return cudaGetLastError();
 }
 
-cudaError_t launch_tree_attention_backward(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
-  if (a.q.size != 64 && a.q.size != 128) return cudaErrorInvalidValue;
-  if (a.q.heads == 0) return cudaSuccess;
-  if (a.q.rows > 0) {
-    if (const cudaError_t error = launch_row_sums(a, stream); error != cudaSuccess) return error;
-    if (const cudaError_t error = launch_query_gradients(a, stream); error != cudaSuccess) return error;
-  }
-  return a.k.rows > 0 ? launch_key_gradients(a, stream) : cudaSuccess;
+cudaError_t launch_part_sums(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
+  if (a.cut.blocks == 0) return cudaSuccess;
+  const int64_t count = int64_t{kKeyBlock} * a.k.heads * a.k.size, threads = a.cut.blocks * count / 4;
+  const dim3 grid(static_cast<unsigned>((threads + kSumThreads - 1) / kSumThreads), 2);
+  with_element(a.result, [&](auto element) {
+    tree_attention_sum_parts<decltype(element)><<<grid, kSumThreads, 0, stream>>>(a, count);
+  });
+  return cudaGetLastError();
+}
+
+KeyCut cut_keys(std::span<const int64_t> lengths, int64_t key_heads) {
+  // The H100's and the H200's. Not asked of the card: the same bits on every one.
+  constexpr int64_t kProcessors = 132;
+  const int64_t tiles = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+  // A quarter more than a processor's share: what is cut has to be added up again.
+  const int64_t most = std::max<int64_t>(tiles * key_heads * 5 / (4 * kProcessors), 1);
+  if (lengths.empty() || lengths.front() <= most) return {};
+  const int64_t parts = std::min<int64_t>((lengths.front() + most - 1) / most, kMostKeyParts);
+  const auto cut = std::ranges::find_if(lengths, [&](int64_t length) { return length <= most; });
+  return {static_cast<int>(parts), static_cast<int>(cut - lengths.begin())};
 }
 
 }  // namespace fpdist::kernels

@@ -80,8 +80,7 @@ void fold(AttentionOutput& whole, const VarlenCall& call, const AttentionOutput&
 
 AttentionOutput run_calls(const AttentionInputs& in, const AttentionCalls& calls, const AttentionOptions& options) {
   check_calls(in, calls);
-  return is_tiled(in, calls, options, false) ? tiled_attention(in, *calls.tiles(), options)
-                                             : run_levels(in, calls, options);
+  return is_tiled(in, calls, options) ? tiled_attention(in, *calls.tiles(), options) : run_levels(in, calls, options);
 }
 
 AttentionOutput run_levels(const AttentionInputs& in, const AttentionCalls& calls, const AttentionOptions& options) {
@@ -109,8 +108,8 @@ AttentionGradients run_calls_backward(const at::Tensor& grad_out, const Attentio
                                       const AttentionOptions& options) {
   check_calls(in, calls);
   check_tree_attention_backward(grad_out, in.q, merged);
-  return is_tiled(in, calls, options, true) ? tiled_attention_backward(grad_out, in, merged, *calls.tiles(), options)
-                                            : run_levels_backward(grad_out, in, merged, calls, options);
+  return is_tiled(in, calls, options) ? tiled_attention_backward(grad_out, in, merged, *calls.tiles(), options)
+                                      : run_levels_backward(grad_out, in, merged, calls, options);
 }
 
 AttentionGradients run_levels_backward(const at::Tensor& grad_out, const AttentionInputs& in,

@@ -11,7 +11,7 @@
 namespace fpdist::kernels {
 namespace {
 
-constexpr int64_t kTiledCapability = 90;  // wgmma is Hopper's alone
+constexpr int64_t kTiledCapability = 80;  // the least that our kernels run on
 
 at::Tensor checked(const at::Tensor& rows, const char* name) {
   check(rows.defined() && rows.device().is_cpu() && rows.scalar_type() == at::kInt && rows.dim() == 1,
@@ -99,7 +99,8 @@ AttentionCalls::AttentionCalls(const AttentionMask& mask, at::Device device, int
       next_index += rows->count;
     }
   device_ = offset.device();  // with its number, as tensors name it
-  if (device.is_cuda() && capability == kTiledCapability) tiles_ = make_tiles({q_row, k_row, k_end}, device);
+  if (device.is_cuda() && capability >= kTiledCapability)
+    tiles_ = make_tiles({q_row, k_row, k_end}, device, capability);
 }
 
 }  // namespace fpdist::kernels

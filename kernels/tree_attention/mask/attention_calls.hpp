@@ -39,15 +39,15 @@ struct VarlenCall {
 
 class AttentionCalls {
  public:
-  /// `capability`: of the device, 10 * major + minor; 0 for none, which leaves plain matrix products. Throws
-  /// ShapeError.
+  /// `capability`: of the device, 10 * major + minor, or a lower one, whose kernels are to run; 0 for none, which
+  /// leaves plain matrix products. Throws ShapeError.
   AttentionCalls(const AttentionMask& mask, at::Device device, int64_t capability);
   const std::vector<VarlenCall>& list() const { return calls_; }  ///< in the order in which they run
   int64_t queries() const { return queries_; }
   int64_t keys() const { return keys_; }
   at::Device device() const { return device_; }
   int64_t capability() const { return capability_; }
-  /// For our own kernels, on a GPU that they run on: compute capability 9.0.
+  /// For our own kernels, on a GPU that they run on: compute capability 8.0.
   const std::optional<AttentionTiles>& tiles() const { return tiles_; }
 
  private:

@@ -48,10 +48,11 @@ std::vector<at::Tensor> AttentionTiles::flat() const {
   return all;
 }
 
-AttentionTiles AttentionTiles::of(at::TensorList flat) {
+AttentionTiles AttentionTiles::of(at::TensorList flat, int64_t capability) {
   check(flat.size() == 11, "tree_attention: ", flat.size(), " tensors of tiles, 11 are expected");
   const auto lists = [&](size_t at) { return Lists{flat[at], flat[at + 1], flat[at + 2]}; };
-  return {.q_row = flat[0],
+  return {.capability = capability,
+          .q_row = flat[0],
           .key = flat[1],
           .by_query = lists(2),
           .by_query_backward = lists(5),
@@ -59,7 +60,7 @@ AttentionTiles AttentionTiles::of(at::TensorList flat) {
           .lengths_by_key = {}};
 }
 
-AttentionTiles make_tiles(const AttentionMask& mask, at::Device device) {
+AttentionTiles make_tiles(const AttentionMask& mask, at::Device device, int64_t capability) {
   const at::Tensor q_row = mask.q_row.contiguous(), k_row = mask.k_row.contiguous(), k_end = mask.k_end.contiguous();
   const MaskRows rows = mask_rows(rows_of(q_row), rows_of(k_row), rows_of(k_end), kPaddedRows);
   Arena arena;
@@ -70,7 +71,7 @@ AttentionTiles make_tiles(const AttentionMask& mask, at::Device device) {
   arena.add(tiles_by_query(rows, kQueryBlock, kKeysOfBackwardTile));
   const TileTable by_key = tiles_by_key(rows, kQueriesOfTile, kKeyBlock);
   arena.add(by_key);
-  AttentionTiles tiles = AttentionTiles::of(arena.on(device));
+  AttentionTiles tiles = AttentionTiles::of(arena.on(device), capability);
   for (const int32_t block : by_key.order) {
     const auto at = static_cast<size_t>(block);
     tiles.lengths_by_key.push_back(by_key.offset[at + 1] - by_key.offset[at]);

@@ -16,19 +16,20 @@ struct AttentionTiles {
   struct Lists {
     at::Tensor order, offset, tile;
   };
+  int64_t capability = 0;               ///< compute capability whose kernels are to run, 10 * major + minor
   at::Tensor q_row;                     ///< [Tq padded]
   at::Tensor key;                       ///< [2 * Tk padded]: VisibleRows
-  Lists by_query;                       ///< forward
-  Lists by_query_backward;              ///< of smaller tiles
+  Lists by_query;                       ///< forward, Hopper's
+  Lists by_query_backward;              ///< of smaller tiles; also the portable kernels' forward
   Lists by_key;                         ///< backward
   std::vector<int64_t> lengths_by_key;  ///< of its lists, descending: what the launch has to know of them
 
   /// The tensors as operators take them, and back.
   std::vector<at::Tensor> flat() const;
-  static AttentionTiles of(at::TensorList flat);
+  static AttentionTiles of(at::TensorList flat, int64_t capability);
 };
 
 /// Of a mask whose rows have been checked (find_levels does).
-AttentionTiles make_tiles(const AttentionMask& mask, at::Device device);
+AttentionTiles make_tiles(const AttentionMask& mask, at::Device device, int64_t capability);
 
 }  // namespace fpdist::kernels

@@ -3,28 +3,29 @@
 #include "kernels/common/dispatch.hpp"
 
 namespace fpdist::kernels {
-namespace {
-
-// Set by what a card measured (bench/RESULTS.md).
-constexpr bool kForwardIsFaster = true, kBackwardIsFaster = true;
-
-}  // namespace
-
-bool fits_tiles(const at::Tensor& q, const AttentionOptions& options) {
-  const int64_t size = q.size(2);
+TiledKernels tiled_kernels_for(const at::Tensor& q, int64_t capability, const AttentionOptions& options) {
   // The softmax takes the largest score before it scales.
-  return q.scalar_type() == at::kBFloat16 && (size == 64 || size == 128) && options.scale > 0;
+  if (q.scalar_type() != at::kBFloat16 || options.scale <= 0 || capability < 80) return TiledKernels::kNone;
+  switch (q.size(2)) {
+    case 64:
+    case 128:
+      return capability == 90 ? TiledKernels::kHopper : TiledKernels::kPortable;  // wgmma is Hopper's alone
+    case 96:
+    case 256:
+      return TiledKernels::kPortable;
+    default:
+      return TiledKernels::kNone;
+  }
 }
 
-bool is_tiled(const AttentionInputs& in, const AttentionCalls& calls, const AttentionOptions& options,
-              bool is_backward) {
-  return (is_backward ? kBackwardIsFaster : kForwardIsFaster) && calls.tiles() && fits_tiles(in.q, options);
+bool is_tiled(const AttentionInputs& in, const AttentionCalls& calls, const AttentionOptions& options) {
+  return calls.tiles() && tiled_kernels_for(in.q, calls.capability(), options) != TiledKernels::kNone;
 }
 
 AttentionOutput tiled_attention(const AttentionInputs& in, const AttentionTiles& tiles,
                                 const AttentionOptions& options) {
   static const auto op = find_operator<FlatTiled>("fpdist::tiled_attention");
-  const auto [out, lse] = op.call(in.q, in.k, in.v, tiles.flat(), options.scale, options.rounded);
+  const auto [out, lse] = op.call(in.q, in.k, in.v, tiles.flat(), tiles.capability, options.scale, options.rounded);
   return {out, lse};
 }
 
@@ -32,7 +33,7 @@ AttentionGradients tiled_attention_backward(const at::Tensor& grad_out, const At
                                             const AttentionOutput& merged, const AttentionTiles& tiles,
                                             const AttentionOptions& options) {
   static const auto op = find_operator<FlatTiledBackward>("fpdist::tiled_attention_backward");
-  const auto [dq, dk, dv] = op.call(grad_out, in.q, in.k, in.v, merged.out, merged.lse, tiles.flat(),
+  const auto [dq, dk, dv] = op.call(grad_out, in.q, in.k, in.v, merged.out, merged.lse, tiles.flat(), tiles.capability,
                                     tiles.lengths_by_key, options.scale, options.rounded);
   return {dq, dk, dv};
 }

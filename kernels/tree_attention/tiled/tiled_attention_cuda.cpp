@@ -26,9 +26,14 @@ HeadsTensor heads_of(const at::Tensor& x) {
           .size = static_cast<int>(x.size(2))};
 }
 
-/// x, or a copy whose strides the kernels take.
-at::Tensor with_strides(const at::Tensor& x) {
-  return x.stride(2) == 1 && fits_tensor_map(heads_of(x)) ? x : x.contiguous().clone();
+/// x, or a copy whose strides the kernels take: TMA's, or rows of heads at whole 16-byte chunks.
+at::Tensor with_strides(const at::Tensor& x, TiledKernels kernels) {
+  const HeadsTensor heads = heads_of(x);
+  const bool fits = kernels == TiledKernels::kHopper
+                        ? fits_tensor_map(heads)
+                        : fits_vectors(heads.data, heads.row_stride, Element::kBFloat16) &&
+                              heads.head_stride % elements_in_vector(Element::kBFloat16) == 0;
+  return x.stride(2) == 1 && fits ? x : x.contiguous().clone();
 }
 
 TileLists lists_of(const AttentionTiles::Lists& lists) {
@@ -45,28 +50,31 @@ DeviceRows rows_of(const AttentionTiles& tiles) {
 
 int64_t padded(int64_t rows) { return (rows + kPaddedRows - 1) / kPaddedRows * kPaddedRows; }
 
-void check_tiled(const AttentionInputs& in, const AttentionTiles& tiles, double scale) {
+TiledKernels check_tiled(const AttentionInputs& in, const AttentionTiles& tiles, double scale) {
   check_attention_inputs(in);
-  check(fits_tiles(in.q, {.scale = scale}),
-        "tiled_attention: takes bfloat16, head sizes 64 and 128 and a scale above 0,", " not ", in.q.scalar_type(),
-        ", ", in.q.size(2), " and ", scale);
+  const TiledKernels kernels = tiled_kernels_for(in.q, tiles.capability, {.scale = scale});
+  check(kernels != TiledKernels::kNone,
+        "tiled_attention: takes bfloat16, head sizes 64, 96, 128 and 256 and a scale above 0 from sm_80 on,", " not ",
+        in.q.scalar_type(), ", ", in.q.size(2), " and ", scale, " on sm_", tiles.capability);
   check(tiles.q_row.numel() == padded(in.q.size(0)) && tiles.key.numel() == 2 * padded(in.k.size(0)),
         "tiled_attention: the tiles are for other numbers of rows than ", in.q.size(0), " and ", in.k.size(0));
   check(tiles.q_row.device() == in.q.device(), "tiled_attention: the tiles are on ", tiles.q_row.device(), ", q on ",
         in.q.device());
+  return kernels;
 }
 
 std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                           at::TensorList flat, double scale, bool rounded) {
-  const AttentionTiles tiles = AttentionTiles::of(flat);
-  check_tiled({q, k, v}, tiles, scale);
+                                           at::TensorList flat, int64_t capability, double scale, bool rounded) {
+  const AttentionTiles tiles = AttentionTiles::of(flat, capability);
+  const TiledKernels kernels = check_tiled({q, k, v}, tiles, scale);
+  const bool is_hopper = kernels == TiledKernels::kHopper;
   const c10::cuda::CUDAGuard guard(q.device());
   const auto wide = q.options().dtype(at::kFloat);
   const auto result = rounded ? q.options() : wide;
   if (q.numel() == 0 || k.numel() == 0)
     return {at::zeros(q.sizes(), result),
             at::full({q.size(0), q.size(1)}, -std::numeric_limits<float>::infinity(), wide)};
-  const at::Tensor own_q = with_strides(q), own_k = with_strides(k), own_v = with_strides(v);
+  const at::Tensor own_q = with_strides(q, kernels), own_k = with_strides(k, kernels), own_v = with_strides(v, kernels);
   at::Tensor out = at::empty(q.sizes(), result), lse = at::empty({q.size(0), q.size(1)}, wide);
   const TreeAttentionArguments arguments{.q = heads_of(own_q),
                                          .k = heads_of(own_k),
@@ -75,26 +83,27 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor
                                          .lse = lse.mutable_data_ptr<float>(),
                                          .result = element_of(out),
                                          .rows = rows_of(tiles),
-                                         .by_query = lists_of(tiles.by_query),
+                                         .by_query = lists_of(is_hopper ? tiles.by_query : tiles.by_query_backward),
                                          .scale = static_cast<float>(scale)};
-  C10_CUDA_CHECK(launch_tree_attention(arguments, c10::cuda::getCurrentCUDAStream()));
+  const auto launch = is_hopper ? launch_tree_attention : launch_portable_attention;
+  C10_CUDA_CHECK(launch(arguments, c10::cuda::getCurrentCUDAStream()));
   return {out, lse};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_out, const at::Tensor& q,
                                                         const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
-                                                        const at::Tensor& lse, at::TensorList flat,
+                                                        const at::Tensor& lse, at::TensorList flat, int64_t capability,
                                                         at::IntArrayRef lengths_by_key, double scale, bool rounded) {
-  const AttentionTiles tiles = AttentionTiles::of(flat);
-  check_tiled({q, k, v}, tiles, scale);
+  const AttentionTiles tiles = AttentionTiles::of(flat, capability);
+  const TiledKernels kernels = check_tiled({q, k, v}, tiles, scale);
   check_tree_attention_backward(grad_out, q, {out, lse});
   const c10::cuda::CUDAGuard guard(q.device());
   const auto wide = q.options().dtype(at::kFloat);
   const auto result = rounded ? q.options() : wide;
   if (q.numel() == 0 || k.numel() == 0)
     return {at::zeros(q.sizes(), result), at::zeros(k.sizes(), result), at::zeros(v.sizes(), result)};
-  const at::Tensor own_q = with_strides(q), own_k = with_strides(k), own_v = with_strides(v);
-  const at::Tensor own_grad = with_strides(grad_out.to(q.scalar_type()));
+  const at::Tensor own_q = with_strides(q, kernels), own_k = with_strides(k, kernels), own_v = with_strides(v, kernels);
+  const at::Tensor own_grad = with_strides(grad_out.to(q.scalar_type()), kernels);
   const at::Tensor own_out = out.contiguous(), own_lse = lse.contiguous();
   at::Tensor dq = at::empty(q.sizes(), result), dk = at::empty(k.sizes(), result), dv = at::empty(v.sizes(), result);
   const KeyCut cut = cut_keys({lengths_by_key.data(), lengths_by_key.size()}, k.size(1));
@@ -118,7 +127,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
                                                  .by_query = lists_of(tiles.by_query_backward),
                                                  .by_key = lists_of(tiles.by_key),
                                                  .scale = static_cast<float>(scale)};
-  C10_CUDA_CHECK(launch_tree_attention_backward(arguments, c10::cuda::getCurrentCUDAStream()));
+  const auto launch =
+      kernels == TiledKernels::kHopper ? launch_tree_attention_backward : launch_portable_attention_backward;
+  C10_CUDA_CHECK(launch(arguments, c10::cuda::getCurrentCUDAStream()));
   return {dq, dk, dv};
 }
 
@@ -127,11 +138,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
   m.def(
-      "tiled_attention(Tensor q, Tensor k, Tensor v, Tensor[] tiles, float scale, bool rounded) -> (Tensor out, Tensor "
-      "lse)");
+      "tiled_attention(Tensor q, Tensor k, Tensor v, Tensor[] tiles, int capability, float scale, bool rounded)"
+      " -> (Tensor out, Tensor lse)");
   m.def(
       "tiled_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor[] tiles,"
-      " int[] lengths_by_key, float scale, bool rounded) -> (Tensor dq, Tensor dk, Tensor dv)");
+      " int capability, int[] lengths_by_key, float scale, bool rounded) -> (Tensor dq, Tensor dk, Tensor dv)");
 }
 
 TORCH_LIBRARY_IMPL(fpdist, CUDA, m) {

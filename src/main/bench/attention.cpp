@@ -1,5 +1,6 @@
-// fpdist_bench attention: tree_attention by our own kernels against the same by the levels' calls (FlashAttention 2,
-// cuDNN or plain products), in turn in every round, so that a slow moment hits both. TFLOP/s count the area that the
+// fpdist_bench attention: tree_attention by our own kernels (Hopper's or, with --sm 80, the portable ones) against the
+// same by the levels' calls (FlashAttention 2, cuDNN or plain products), in turn in every round, so that a slow moment
+// hits both. TFLOP/s count the area that the
 // tree makes visible: 4 operations a pair and column forward, 10 backward, however often a kernel computes a score. A
 // shape P,G,R is a prompt of P rows and G completions of R; P alone is one sequence. `difference` is how far ours is
 // from the other's results: the largest difference over the largest element.
@@ -11,7 +12,7 @@
 #include <cmath>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/ops/attention_calls.hpp"
+#include "kernels/common/dispatch.hpp"
 #include "kernels/tree_attention/library/run_calls.hpp"
 #include "kernels/tree_attention/tiled/tiled_attention.hpp"
 #include "src/main/bench/bench.hpp"
@@ -27,7 +28,7 @@ struct AttentionBench {
   std::string json;
   std::vector<std::string> shapes = {"8192", "1024,8,1024", "4096,8,1024", "4096,2,512"};
   std::vector<std::string> heads = {"28,4,128", "32,8,128", "32,8,64"};
-  int64_t rounds = 5, calls = 3;
+  int64_t rounds = 5, calls = 3, sm = 0;
 };
 
 /// A prompt and its completions, or a prompt alone.
@@ -90,15 +91,20 @@ nlohmann::ordered_json measure(comm::Device& device, const AttentionCase& one, c
           {"same_bits", is_same}};
 }
 
-std::vector<AttentionCase> cases_of(const Tree& tree, const std::vector<int64_t>& heads, at::Device device) {
+std::vector<AttentionCase> cases_of(const Tree& tree, const std::vector<int64_t>& heads, at::Device device,
+                                    int64_t sm) {
   using namespace kernels;
   const auto random = [&](int64_t count) {
     return at::randn({tree.rows(), count, heads[2]}, at::TensorOptions(device).dtype(at::kBFloat16));
   };
   const AttentionInputs in{random(heads[0]), random(heads[1]), random(heads[1])};
   const at::Tensor grad = random(heads[0]);
-  const auto calls = ops::prepare_attention(tree.mask(), device);
-  check<ConfigError>(calls && calls->tiles(), "attention: our kernels run on Hopper (compute capability 9.0) only");
+  check<ConfigError>(device.is_cuda(), "attention: our kernels run on a GPU: --device cuda");
+  const auto capability = find_operator<int64_t(int64_t)>("fpdist::compute_capability").call(device.index());
+  const auto calls =
+      std::make_shared<const AttentionCalls>(tree.mask(), device, sm > 0 ? std::min(sm, capability) : capability);
+  check<ConfigError>(calls->tiles().has_value(), "attention: our kernels run from compute capability 8.0 on, not ",
+                     calls->capability());
   const AttentionOptions options{.scale = 1 / std::sqrt(static_cast<double>(heads[2])), .rounded = true};
   const AttentionOutput merged = run_levels(in, *calls, options);
   const double area = tree.pairs() * static_cast<double>(heads[0] * heads[2]);
@@ -128,7 +134,8 @@ void run(comm::World& world, const AttentionBench& options) {
               options.json, world.rank() == 0);
   for (const std::string& heads : options.heads)
     for (const std::string& shape : options.shapes)
-      for (const AttentionCase& one : cases_of(tree_of(shape), numbers_of(heads, "heads", 3), device->where())) {
+      for (const AttentionCase& one :
+           cases_of(tree_of(shape), numbers_of(heads, "heads", 3), device->where(), options.sm)) {
         nlohmann::ordered_json line = {{"bench", "attention"},
                                        {"device", device->description()},
                                        {"shape", shape},
@@ -150,6 +157,8 @@ Body prepare_attention(const Arguments& arguments) {
   all.add_options()("heads", po::value(&options.heads)->multitoken(),
                     "Hq,Hkv,D ...: query heads, key heads, head size");
   const auto add = adder(all);
+  add("sm", options.sm,
+      "10 * compute capability whose kernels run, up to the device's own, which 0 is: 80 for the portable ones");
   add("rounds", options.rounds, "rounds of both; medians are reported");
   add("calls", options.calls, "calls timed together in a round");
   add("json", options.json, "file that gets one JSON line a result");

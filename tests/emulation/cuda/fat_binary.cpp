@@ -39,7 +39,7 @@ bool is_text(const char* payload, uint64_t bytes) {
 
 }  // namespace
 
-std::string ptx_in(const void* wrapper) {
+std::string ptx_in(const void* wrapper, int most) {
   Wrapper outer;
   std::memcpy(&outer, wrapper, sizeof outer);
   Header header;
@@ -53,7 +53,8 @@ std::string ptx_in(const void* wrapper) {
     Entry entry;
     std::memcpy(&entry, at, sizeof entry);
     const char* const payload = at + entry.header_bytes;
-    if (entry.kind == kPtx && entry.architecture > highest && is_text(payload, entry.bytes)) {
+    if (entry.kind == kPtx && entry.architecture > highest && entry.architecture <= static_cast<uint32_t>(most) &&
+        is_text(payload, entry.bytes)) {
       text.assign(payload, strnlen(payload, entry.bytes));
       highest = entry.architecture;
     }

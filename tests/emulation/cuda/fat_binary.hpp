@@ -5,8 +5,9 @@
 
 namespace fpdist::emulated {
 
-/// The PTX of the highest architecture in the fat binary that __cudaRegisterFatBinary is given; "" where there is none
-/// in plain text (nvcc --no-compress leaves it so): a library that is not ours.
-std::string ptx_in(const void* wrapper);
+/// Of the PTX in the fat binary that __cudaRegisterFatBinary is given, that of the highest architecture up to
+/// `most`; "" where there is none in plain text (nvcc --no-compress leaves it so): a library that is not ours, or
+/// kernels that this device does not run.
+std::string ptx_in(const void* wrapper, int most);
 
 }  // namespace fpdist::emulated

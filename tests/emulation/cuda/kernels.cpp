@@ -1,6 +1,7 @@
 // Our kernels on the emulated GPU: their PTX is found when libfpdist_cuda registers them, and a launch runs it on the
-// PTX machine (tests/emulation/ptx) when its turn on the stream comes. Kernels of other libraries have no PTX; whoever
-// launches one ends the process with a word, for its operator is to be redispatched (redispatch.cpp). So does a fault.
+// PTX machine (tests/emulation/ptx) when its turn on the stream comes. Kernels of other libraries have no PTX, nor have
+// ours for a newer GPU than this one; whoever launches one ends the process with a word, for its operator is to be
+// redispatched (redispatch.cpp). So does a fault.
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
@@ -13,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/emulation/cuda/device.hpp"
 #include "tests/emulation/cuda/fat_binary.hpp"
 #include "tests/emulation/cuda/kernel_counts.hpp"
 #include "tests/emulation/cuda/memory.hpp"
@@ -141,7 +143,7 @@ using namespace fpdist::emulated;
 extern "C" {
 
 void** __cudaRegisterFatBinary(void* wrapper) {
-  std::string text = ptx_in(wrapper);
+  std::string text = ptx_in(wrapper, compute_capability());
   if (text.empty()) return runtime<void**(void*)>("__cudaRegisterFatBinary")(wrapper);
   Kernels& all = kernels();
   const std::lock_guard lock(all.mutex);

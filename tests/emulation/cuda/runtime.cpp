@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "tests/emulation/cuda/contexts.hpp"
+#include "tests/emulation/cuda/device.hpp"
 #include "tests/emulation/cuda/memory.hpp"
 #include "tests/emulation/cuda/streams.hpp"
 #include "tests/emulation/cuda/tensor_maps.hpp"
@@ -123,6 +124,11 @@ EventHandle& event_of(cudaEvent_t handle) { return *reinterpret_cast<EventHandle
 
 std::pair<uint64_t, uint64_t> allocation_before(uint64_t address) { return Memory::get().allocation_before(address); }
 
+int compute_capability() {
+  static const auto capability = static_cast<int>(setting("FPDIST_EMULATED_SM", 90));
+  return capability;
+}
+
 }  // namespace fpdist::emulated
 
 using namespace fpdist::emulated;
@@ -167,7 +173,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
   std::snprintf(properties->name, sizeof properties->name, "emulated on the CPU");
   properties->totalGlobalMem = capacity();
-  properties->major = 9, properties->minor = 0;
+  properties->major = compute_capability() / 10, properties->minor = compute_capability() % 10;
   properties->multiProcessorCount = kMultiprocessors, properties->warpSize = 32;
   properties->maxThreadsPerBlock = 1024, properties->maxThreadsPerMultiProcessor = 2048;
   properties->sharedMemPerBlock = 48 << 10, properties->sharedMemPerBlockOptin = 227 << 10;

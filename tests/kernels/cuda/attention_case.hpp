@@ -13,6 +13,9 @@ struct HeadCounts {
   int query, key, size;
 };
 
+/// Whose kernels.
+enum class Cores { kHopper, kPortable };
+
 /// Values where a kernel finds them.
 template <typename T>
 class OnDevice {
@@ -45,9 +48,10 @@ class AttentionCase {
  public:
   /// `gap`: elements between the rows of q, k and v.
   AttentionCase(const TreeMask& mask, const HeadCounts& heads, int64_t gap = 0, float scale = 0.1f,
-                Element result = Element::kFloat32, kernels::KeyCut cut = {})
+                Element result = Element::kFloat32, kernels::KeyCut cut = {}, Cores cores = Cores::kHopper)
       : mask_(mask),
         heads_(heads),
+        cores_(cores),
         scale_(scale),
         result_(result),
         cut_(cut),
@@ -65,7 +69,9 @@ class AttentionCase {
         row_sums_(Element::kFloat32, 2 * heads.query, static_cast<int64_t>(rows_.q_row.size())),
         q_row_(rows_.q_row),
         key_(rows_.key),
-        by_query_(kernels::tiles_by_query(rows_, kernels::kQueryBlock, kernels::kKeysOfTile)),
+        by_query_(
+            kernels::tiles_by_query(rows_, kernels::kQueryBlock,
+                                    cores == Cores::kHopper ? kernels::kKeysOfTile : kernels::kKeysOfBackwardTile)),
         by_query_backward_(kernels::tiles_by_query(rows_, kernels::kQueryBlock, kernels::kKeysOfBackwardTile)),
         by_key_(kernels::tiles_by_key(rows_, kernels::kQueriesOfTile, kernels::kKeyBlock)) {}
 
@@ -91,7 +97,8 @@ class AttentionCase {
                                                     .rows = {q_row_.data(), key_.data()},
                                                     .by_query = by_query_.lists(),
                                                     .scale = scale_};
-    ASSERT_EQ(kernels::launch_tree_attention(arguments, nullptr), cudaSuccess);
+    const auto launch = cores_ == Cores::kHopper ? kernels::launch_tree_attention : kernels::launch_portable_attention;
+    ASSERT_EQ(launch(arguments, nullptr), cudaSuccess);
   }
   /// With the outputs that are there.
   void run_backward() {
@@ -113,7 +120,9 @@ class AttentionCase {
                                                             .by_query = by_query_backward_.lists(),
                                                             .by_key = by_key_.lists(),
                                                             .scale = scale_};
-    ASSERT_EQ(kernels::launch_tree_attention_backward(arguments, nullptr), cudaSuccess);
+    const auto launch = cores_ == Cores::kHopper ? kernels::launch_tree_attention_backward
+                                                 : kernels::launch_portable_attention_backward;
+    ASSERT_EQ(launch(arguments, nullptr), cudaSuccess);
   }
 
   /// Of one query and head, in float64.
@@ -231,6 +240,7 @@ class AttentionCase {
 
   TreeMask mask_;
   HeadCounts heads_;
+  Cores cores_;
   float scale_;
   Element result_;
   kernels::KeyCut cut_;

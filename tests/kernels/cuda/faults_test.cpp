@@ -95,13 +95,23 @@ void selected_logprob(int64_t vocabulary, int64_t scores, bool is_backward) {
         {rows, floats(logits, 0), floats(grad, 0), nullptr, floats(sums, 0), floats(sums, 1)}, element, nullptr);
 }
 
-/// A prompt and two answers, so that there are tiles skipped, full and masked; 7 rows less than whole blocks.
-test::AttentionCase attention_case() { return {test::prompt_and_answers(259, 2, 60), {2, 1, 64}}; }
+/// A prompt and two answers, so that there are tiles skipped, full and masked; 5 rows less than whole blocks.
+test::AttentionCase attention_case(test::Cores cores = test::Cores::kHopper) {
+  return {test::prompt_and_answers(259, 2, 60), {2, 1, 64}, 0, 0.1f, Element::kFloat32, {}, cores};
+}
+void both_ways(test::AttentionCase& one) {
+  one.run();
+  one.run_backward();
+}
 void attention() { attention_case().run(); }
 void attention_both_ways() {
   test::AttentionCase one = attention_case();
-  one.run();
-  one.run_backward();
+  both_ways(one);
+}
+void portable() { attention_case(test::Cores::kPortable).run(); }
+void portable_both_ways() {
+  test::AttentionCase one = attention_case(test::Cores::kPortable);
+  both_ways(one);
 }
 
 struct Planted {
@@ -144,6 +154,12 @@ TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
       {"keys_early", attention_both_ways, "races: writes shared"},
       {"keys_bytes", attention_both_ways, "while a copy into it is under way"},
       {"keys_mask", attention_both_ways, "is misaligned"},
+      {"portable_barrier", portable, "races: "},
+      {"portable_wait", portable, "while a copy into it is under way"},
+      {"portable_end", portable, "reads outside every allocation"},
+      {"portable_row", portable, "writes outside every allocation"},
+      {"portable_slot", portable_both_ways, "races: "},
+      {"portable_meet", portable_both_ways, "races: "},
       {"queries_registers", attention_both_ways, "touches a register of a wgmma that was not waited for"}};
   for (const Planted& planted : all) {
     SCOPED_TRACE(planted.fault);
@@ -159,9 +175,12 @@ TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
 TEST(Faults, ThatOnlyTheReferenceSees) {
   plant("queries_key");
   test::AttentionCase one = attention_case();
-  one.run();
-  one.run_backward();
+  both_ways(one);
   EXPECT_GT(one.gradient_error(), 0.1);
+  plant("portable_mask");
+  test::AttentionCase other = attention_case(test::Cores::kPortable);
+  other.run();
+  EXPECT_GT(other.out_error(), 0.05);
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ extern "C" {
 
 void** __cudaRegisterFatBinary(void* wrapper) {
   return reinterpret_cast<void**>(
-      &program().library.emplace_back(fpdist::emulated::ptx_in(wrapper), fpdist::ptx::Module()));
+      &program().library.emplace_back(fpdist::emulated::ptx_in(wrapper, 90), fpdist::ptx::Module()));
 }
 void __cudaRegisterFatBinaryEnd(void**) {}
 void __cudaUnregisterFatBinary(void**) {}

@@ -4,6 +4,7 @@ import pathlib
 import sys
 
 FORWARD, KEYS, QUERIES = "tree_attention_forward.cu", "backward_keys.cu", "backward_queries.cu"
+PORTABLE, PORTABLE_BACKWARD = "forward.cu", "backward.cu"
 # Name: the file, what stands in it once, and what a mistaken author would have written.
 FAULTS = {
     "selected_logprob_tail": ("selected_logprob.cu", "if (column + kVector <= vocabulary) {\n      expand", "if (column < vocabulary) {\n      expand"),
@@ -44,6 +45,13 @@ FAULTS = {
     "keys_bytes": (KEYS, "arrive_expecting(ring.full(), P::kSlotBytes);",
                    "arrive_expecting(ring.full(), P::kSlotBytes - P::kSumBytes);"),
     "keys_mask": (KEYS, "a.rows.q_row + (tile >> 1) * kQueriesOfTile,", "a.rows.q_row + (tile >> 1) * kQueriesOfTile + 1,"),
+    "portable_barrier": (PORTABLE, "    wait_copies<0>();\n    __syncthreads();\n", "    wait_copies<0>();\n"),
+    "portable_wait": (PORTABLE, "    wait_copies<0>();\n    __syncthreads();\n", "    __syncthreads();\n"),
+    "portable_end": (PORTABLE, "if (step + 1 < steps) send(keys,", "if (step + 1 <= steps) send(keys,"),
+    "portable_row": (PORTABLE, "own < a.q.rows)", "own <= a.q.rows)"),
+    "portable_mask": (PORTABLE, "{__ldg(own), __ldg(own + 8)};", "{__ldg(own) + 1, __ldg(own + 8) + 1};"),
+    "portable_slot": (PORTABLE_BACKWARD, "send(step + 1, (step + 1) % kSlots);", "send(step + 1, step % kSlots);"),
+    "portable_meet": (PORTABLE_BACKWARD, "    __syncthreads();  // it is there", "    // it is there"),
     "queries_registers": (QUERIES, "    wait_products<1>();\n    differentiate();\n", "    differentiate();\n"),
     "queries_key": (QUERIES, "work.head / (a.q.heads / a.k.heads)", "work.head"),
 }

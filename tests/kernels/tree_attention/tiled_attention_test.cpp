@@ -11,17 +11,25 @@
 namespace fpdist::kernels {
 namespace {
 
-class TiledAttention : public Gpu {
+/// By the compute capability whose kernels run: the device's own or a lower one.
+class TiledAttention : public Gpu, public ::testing::WithParamInterface<int64_t> {
  protected:
   void SetUp() override {
     Gpu::SetUp();
-    if (!IsSkipped() && capability() != 90) GTEST_SKIP() << "these kernels are Hopper's";
+    if (!IsSkipped() && (capability() < 80 || (GetParam() == 90 && capability() != 90)))
+      GTEST_SKIP() << "not this GPU's kernels";
   }
+  AttentionTiles tiles_of(const AttentionMask& mask, const Problem& p) const {
+    return make_tiles(mask, p.in.q.device(), GetParam());
+  }
+  /// out, lse, dq, dk, dv by our own kernels.
+  Results run_tiles(const Problem& p, const AttentionMask& mask, const AttentionOptions& options) const;
 };
+INSTANTIATE_TEST_SUITE_P(Kernels, TiledAttention, ::testing::Values(90, 80),
+                         [](const auto& capability) { return capability.param == 90 ? "hopper" : "portable"; });
 
-/// out, lse, dq, dk, dv by our own kernels.
-Results run_tiles(const Problem& p, const AttentionMask& mask, const AttentionOptions& options) {
-  const AttentionTiles tiles = make_tiles(mask, p.in.q.device());
+Results TiledAttention::run_tiles(const Problem& p, const AttentionMask& mask, const AttentionOptions& options) const {
+  const AttentionTiles tiles = tiles_of(mask, p);
   const AttentionOutput own = tiled_attention(p.in, tiles, options);
   const auto [dq, dk, dv] = tiled_attention_backward(p.grad, p.in, own, tiles, options);
   return {own.out, own.lse, dq, dk, dv};
@@ -55,9 +63,10 @@ Results torch_results(const Problem& p, const AttentionMask& mask, const Attenti
           rows_of(v.grad(), key_heads)};
 }
 
-TEST_F(TiledAttention, IsThatOfFloat64AndNoWorseThanTorchs) {
+TEST_P(TiledAttention, IsThatOfFloat64AndNoWorseThanTorchs) {
   const AttentionOptions options{.scale = 0.1};
-  for (const auto& [head_size, group] : {std::pair{64, 1}, {64, 7}, {128, 4}}) {
+  for (const auto& [head_size, group] : {std::pair{64, 1}, {64, 7}, {96, 2}, {128, 4}, {256, 2}}) {
+    if (GetParam() == 90 && (head_size == 96 || head_size == 256)) continue;  // the portable kernels' everywhere
     SCOPED_TRACE(testing::Message() << "head " << head_size << ", group " << group);
     const AttentionMask mask = whole_pack(test::fan_subtree_ends(150, 3, 70));
     const Problem p = random_problem(mask, group, head_size);
@@ -74,7 +83,7 @@ TEST_F(TiledAttention, IsThatOfFloat64AndNoWorseThanTorchs) {
   }
 }
 
-TEST_F(TiledAttention, GivesTheSameBitsTwiceAndWaitsForNothing) {
+TEST_P(TiledAttention, GivesTheSameBitsTwiceAndWaitsForNothing) {
   const AttentionMask mask = whole_pack(test::fan_subtree_ends(200, 2, 60));
   const Problem p = random_problem(mask, 2, 64);
   const Results first = run_tiles(p, mask, {.scale = 0.1});
@@ -83,7 +92,7 @@ TEST_F(TiledAttention, GivesTheSameBitsTwiceAndWaitsForNothing) {
   for (size_t i = 0; i < first.size(); ++i) EXPECT_TRUE(at::equal(here(first[i]), here(second[i]))) << "result " << i;
 }
 
-TEST_F(TiledAttention, TakesEveryStrideAndNoRows) {
+TEST_P(TiledAttention, TakesEveryStrideAndNoRows) {
   const AttentionMask mask = whole_pack(test::fan_subtree_ends(40, 2, 30));
   Problem p = random_problem(mask, 1, 64);
   const Results dense = run_tiles(p, mask, {});
@@ -93,7 +102,7 @@ TEST_F(TiledAttention, TakesEveryStrideAndNoRows) {
     part.copy_(x);
     return part;
   };
-  for (const int64_t more : {64, 8, 4}) {  // what TMA takes, and what is copied first
+  for (const int64_t more : {64, 8, 4}) {  // what TMA takes, what cp.async takes, and what is copied first
     const Problem apart{{wide(p.in.q, more), wide(p.in.k, more), wide(p.in.v, more)}, wide(p.grad, more)};
     const Results own = run_tiles(apart, mask, {});
     for (size_t i = 0; i < own.size(); ++i) EXPECT_TRUE(at::equal(here(own[i]), here(dense[i]))) << "result " << i;
@@ -106,7 +115,7 @@ TEST_F(TiledAttention, TakesEveryStrideAndNoRows) {
   EXPECT_TRUE(here(empty[2]).eq(0).all().item<bool>());
 }
 
-TEST_F(TiledAttention, PartsOfTheKeysAddUpToAllOfThem) {
+TEST_P(TiledAttention, PartsOfTheKeysAddUpToAllOfThem) {
   const AttentionMask mask = whole_pack(test::fan_subtree_ends(130, 2, 60));
   const Problem p = random_problem(mask, 2, 64);
   const AttentionOptions options{.scale = 0.1};
@@ -117,8 +126,8 @@ TEST_F(TiledAttention, PartsOfTheKeysAddUpToAllOfThem) {
   for (const int64_t which : {0, 1}) {
     const at::Tensor index = half.eq(which).nonzero().squeeze(1);
     const auto rows = [&](const at::Tensor& x) { return x.index_select(0, index.to(x.device())); };
-    parts.push_back({{p.in.q, rows(p.in.k), rows(p.in.v)},
-                     make_tiles({mask.q_row, rows(mask.k_row), rows(mask.k_end)}, p.in.q.device())});
+    parts.push_back(
+        {{p.in.q, rows(p.in.k), rows(p.in.v)}, tiles_of({mask.q_row, rows(mask.k_row), rows(mask.k_end)}, p)});
   }
   AttentionOutput merged = tiled_attention(parts[0].first, parts[0].second, options);
   merge_attention(merged, tiled_attention(parts[1].first, parts[1].second, options));
@@ -131,7 +140,7 @@ TEST_F(TiledAttention, PartsOfTheKeysAddUpToAllOfThem) {
   near(dq, whole[2], Made::kAttentionGradient);
 }
 
-TEST_F(TiledAttention, RoundsItsResultsWhereAsked) {
+TEST_P(TiledAttention, RoundsItsResultsWhereAsked) {
   const AttentionMask mask = whole_pack(test::fan_subtree_ends(70, 2, 50));
   const Problem p = random_problem(mask, 2, 128);
   const Results wide = run_tiles(p, mask, {.scale = 0.1});
@@ -146,13 +155,15 @@ TEST_F(TiledAttention, RoundsItsResultsWhereAsked) {
   }
 }
 
-TEST_F(TiledAttention, RefusesWhatItHasNoKernelFor) {
+TEST_P(TiledAttention, RefusesWhatItHasNoKernelFor) {
   const AttentionMask mask = whole_pack(std::vector<int32_t>(10, 10));
   const Problem p = random_problem(mask, 1, 32);
   EXPECT_THROW(run_tiles(p, mask, {}), ShapeError);
   const Problem fine = random_problem(mask, 1, 64);
   EXPECT_THROW(run_tiles(fine, mask, {.scale = -1}), ShapeError);
-  const AttentionTiles other = make_tiles(whole_pack(std::vector<int32_t>(200, 200)), fine.in.q.device());
+  const AttentionTiles old = make_tiles(mask, fine.in.q.device(), 75);
+  EXPECT_THROW(tiled_attention(fine.in, old, {}), ShapeError);
+  const AttentionTiles other = tiles_of(whole_pack(std::vector<int32_t>(200, 200)), fine);
   EXPECT_THROW(tiled_attention(fine.in, other, {}), ShapeError);
 }
 

@@ -1,0 +1,43 @@
+#pragma once
+// tree_attention on the GPU: what a block of threads works on, whatever the tensor cores.
+
+#include "kernels/cuda/vector.cuh"
+#include "kernels/tree_attention/cuda/tree_attention_kernel.hpp"
+
+namespace fpdist::kernels {
+
+/// What a block does. Heads that share keys run at the same time; what takes longest begins first.
+struct TileWork {
+  int head, block, first, tiles;
+  __device__ __forceinline__ explicit TileWork(const TileLists& lists) {
+    head = static_cast<int>(blockIdx.x);
+    block = __ldg(lists.order + blockIdx.y);
+    first = __ldg(lists.offset + block);
+    tiles = __ldg(lists.offset + block + 1) - first;
+  }
+};
+inline dim3 grid_of(int heads, const TileLists& lists) {
+  return {static_cast<unsigned>(heads), static_cast<unsigned>(lists.blocks)};
+}
+
+/// What a block of threads does of a block of keys: steps, each a tile with one query head. None of a part that a block
+/// which is not cut does not have.
+struct KeySteps {
+  int key_head, part, begin, count;
+  bool is_cut, is_here;
+  __device__ __forceinline__ KeySteps(const TreeAttentionBackwardArguments& a, const TileWork& work) {
+    key_head = work.head % a.k.heads, part = work.head / a.k.heads;
+    is_cut = static_cast<int>(blockIdx.y) < a.cut.blocks, is_here = is_cut || part == 0;
+    const int steps = work.tiles * (a.q.heads / a.k.heads), parts = is_cut ? a.cut.parts : 1;
+    begin = static_cast<int>(static_cast<int64_t>(steps) * part / parts);
+    count = static_cast<int>(static_cast<int64_t>(steps) * (part + 1) / parts) - begin;
+  }
+};
+
+/// body(T{}) of what the results are to be.
+template <typename Body>
+auto with_element(Element element, const Body& body) {
+  return element == Element::kFloat32 ? body(float{}) : body(BFloat16{});
+}
+
+}  // namespace fpdist::kernels
