@@ -6,7 +6,7 @@
 
 namespace fpdist::kernels {
 
-enum class Element { kFloat32, kBFloat16 };
+enum class Element { kFloat32, kBFloat16, kFloat16 };
 
 constexpr int64_t bytes_of(Element element) { return element == Element::kFloat32 ? 4 : 2; }
 

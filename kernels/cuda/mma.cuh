@@ -97,6 +97,14 @@ __device__ __forceinline__ void multiply_add(float* sum, const uint32_t* a, cons
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+__device__ __forceinline__ void multiply_add(float* sum, const uint32_t* a, const uint32_t* b, Float16) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 /// sum = A B^T over a head: kTiles times 16 rows of A from `a` on, and N / 4 times 8 rows of B from `b` on; both begin
 /// at a row whose number is a multiple of 16.
 template <typename T, int kHead, int kTiles, int N>

@@ -5,8 +5,11 @@
 
 namespace fpdist::kernels {
 
-/// A bfloat16 where it lies.
+/// A bfloat16 and a float16 where they lie.
 struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
   uint16_t bits;
 };
 
@@ -54,9 +57,20 @@ __device__ __forceinline__ float2 load_pair(uint32_t address) {
   return pair;
 }
 
-/// The bfloat16 in the lower and in the upper half of a word.
+/// The element in the lower and in the upper half of a word.
 __device__ __forceinline__ float low_of(uint32_t pair, BFloat16 = {}) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float high_of(uint32_t pair, BFloat16 = {}) { return __uint_as_float(pair & 0xffff0000u); }
+
+__device__ __forceinline__ float low_of(uint32_t pair, Float16) {
+  float x;
+  asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %1;\ncvt.f32.f16 %0, low;\n}\n" : "=f"(x) : "r"(pair));
+  return x;
+}
+__device__ __forceinline__ float high_of(uint32_t pair, Float16) {
+  float x;
+  asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %1;\ncvt.f32.f16 %0, high;\n}\n" : "=f"(x) : "r"(pair));
+  return x;
+}
 
 __device__ __forceinline__ void expand(uint32_t bits, float (&x)[1]) { x[0] = __uint_as_float(bits); }
 __device__ __forceinline__ void expand(uint16_t bits, float (&x)[1]) {
@@ -74,10 +88,16 @@ __device__ __forceinline__ void expand(uint4 bits, float (&x)[8]) {
   }
 }
 
-/// Two floats rounded to bfloat16, the first in the lower half.
+/// Two floats rounded to 16 bits, the first in the lower half.
 __device__ __forceinline__ uint32_t round_pair(float low, float high, BFloat16 = {}) {
   uint32_t pair;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
+__device__ __forceinline__ uint32_t round_pair(float low, float high, Float16) {
+  uint32_t pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
 

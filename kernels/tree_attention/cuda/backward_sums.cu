@@ -16,12 +16,14 @@ constexpr int kRowsOfBlock = 8, kSumThreads = 256;
 
 /// Two of them.
 __device__ __forceinline__ float2 load_two(const float* from) { return __ldg(reinterpret_cast<const float2*>(from)); }
-__device__ __forceinline__ float2 load_two(const BFloat16* from) {
+template <typename T>
+__device__ __forceinline__ float2 load_two(const T* from) {
   const uint32_t pair = __ldg(reinterpret_cast<const uint32_t*>(from));
-  return {low_of(pair), high_of(pair)};
+  return {low_of(pair, T{}), high_of(pair, T{})};
 }
 
-template <typename T>
+/// Gradients of T, outputs of Out.
+template <typename T, typename Out>
 __global__ void __launch_bounds__(32 * kRowsOfBlock)
     tree_attention_row_sums(const __grid_constant__ TreeAttentionBackwardArguments a, int64_t padded) {
   const int lane = threadIdx.x % 32, head = static_cast<int>(blockIdx.x);
@@ -29,8 +31,8 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock)
   float log_sum = INFINITY, sum = 0;
   if (row < a.q.rows) {
     const auto* const grad =
-        static_cast<const BFloat16*>(a.grad_out.data) + row * a.grad_out.row_stride + head * a.grad_out.head_stride;
-    const T* const out = static_cast<const T*>(a.out) + (row * a.q.heads + head) * a.q.size;
+        static_cast<const T*>(a.grad_out.data) + row * a.grad_out.row_stride + head * a.grad_out.head_stride;
+    const Out* const out = static_cast<const Out*>(a.out) + (row * a.q.heads + head) * a.q.size;
 #pragma unroll 2
     for (int column = 2 * lane; column < a.q.size; column += 64) {
       const float2 up = load_two(grad + column), own = load_two(out + column);
@@ -46,8 +48,9 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock)
 }
 
 __device__ __forceinline__ void store_four(float* to, const float (&x)[4]) { store<4>(to, pack(x, float{})); }
-__device__ __forceinline__ void store_four(BFloat16* to, const float (&x)[4]) {
-  *reinterpret_cast<uint2*>(to) = {round_pair(x[0], x[1]), round_pair(x[2], x[3])};
+template <typename T>
+__device__ __forceinline__ void store_four(T* to, const float (&x)[4]) {
+  *reinterpret_cast<uint2*>(to) = {round_pair(x[0], x[1], T{}), round_pair(x[2], x[3], T{})};
 }
 
 /// The parts' sums, in their order: dk, or dv by the grid's y. A block of keys takes `count` elements of each.
@@ -74,8 +77,11 @@ __global__ void __launch_bounds__(kSumThreads)
 cudaError_t launch_row_sums(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
   const int64_t padded = padded_queries(a);
   const dim3 grid(static_cast<unsigned>(a.q.heads), static_cast<unsigned>(padded / kRowsOfBlock));
-  with_element(a.merged, [&](auto element) {
-    tree_attention_row_sums<decltype(element)><<<grid, 32 * kRowsOfBlock, 0, stream>>>(a, padded);
+  with_factor(a.element, [&](auto factor) {
+    using T = decltype(factor);
+    with_element<T>(a.merged, [&](auto out) {
+      tree_attention_row_sums<T, decltype(out)><<<grid, 32 * kRowsOfBlock, 0, stream>>>(a, padded);
+    });
   });
   return cudaGetLastError();
 }
@@ -84,8 +90,10 @@ cudaError_t launch_part_sums(const TreeAttentionBackwardArguments& a, cudaStream
   if (a.cut.blocks == 0) return cudaSuccess;
   const int64_t count = int64_t{kKeyBlock} * a.k.heads * a.k.size, threads = a.cut.blocks * count / 4;
   const dim3 grid(static_cast<unsigned>((threads + kSumThreads - 1) / kSumThreads), 2);
-  with_element(a.result, [&](auto element) {
-    tree_attention_sum_parts<decltype(element)><<<grid, kSumThreads, 0, stream>>>(a, count);
+  with_factor(a.element, [&](auto factor) {
+    with_element<decltype(factor)>(a.result, [&](auto result) {
+      tree_attention_sum_parts<decltype(result)><<<grid, kSumThreads, 0, stream>>>(a, count);
+    });
   });
   return cudaGetLastError();
 }

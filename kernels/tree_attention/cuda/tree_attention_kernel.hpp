@@ -33,10 +33,11 @@ struct DeviceRows {
 };
 
 struct TreeAttentionArguments {
-  HeadsTensor q, k, v;  ///< k and v of as many rows, and of heads that divide q's
-  void* out;            ///< [Tq,Hq,D] of `result`, dense
-  float* lse;           ///< [Tq,Hq], dense
-  Element result;
+  HeadsTensor q, k, v;                   ///< k and v of as many rows, and of heads that divide q's
+  void* out;                             ///< [Tq,Hq,D] of `result`, dense
+  float* lse;                            ///< [Tq,Hq], dense
+  Element element = Element::kBFloat16;  ///< of q, k and v; Hopper's kernels take no other
+  Element result;                        ///< float32 or `element`
   DeviceRows rows;
   TileLists by_query;  ///< kQueryBlock by kKeysOfTile
   float scale;         ///< above 0
@@ -53,11 +54,12 @@ KeyCut cut_keys(std::span<const int64_t> lengths, int64_t key_heads);
 
 struct TreeAttentionBackwardArguments {
   HeadsTensor q, k, v, grad_out;
-  const void* out;     ///< merged, of `merged`, dense
-  const float* lse;    ///< merged, dense
-  float* row_sums;     ///< [2,Hq,Tq padded]: scratch
-  void *dq, *dk, *dv;  ///< [Tq,Hq,D], [Tk,Hkv,D] twice, of `result`, dense
-  Element merged, result;
+  const void* out;                       ///< merged, of `merged`, dense
+  const float* lse;                      ///< merged, dense
+  float* row_sums;                       ///< [2,Hq,Tq padded]: scratch
+  void *dq, *dk, *dv;                    ///< [Tq,Hq,D], [Tk,Hkv,D] twice, of `result`, dense
+  Element element = Element::kBFloat16;  ///< of q, k, v and grad_out
+  Element merged, result;                ///< float32 or `element`
   KeyCut cut;
   float* partial;  ///< [cut.parts,2,cut.blocks * kKeyBlock,Hkv,D]: scratch, where something is cut
   DeviceRows rows;

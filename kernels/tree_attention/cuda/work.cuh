@@ -34,10 +34,15 @@ struct KeySteps {
   }
 };
 
-/// body(T{}) of what the results are to be.
-template <typename Body>
+/// body(T{}) of what the results are to be: float32, or rounded to what the products are of.
+template <typename Rounded = BFloat16, typename Body>
 auto with_element(Element element, const Body& body) {
-  return element == Element::kFloat32 ? body(float{}) : body(BFloat16{});
+  return element == Element::kFloat32 ? body(float{}) : body(Rounded{});
+}
+/// body(T{}) of what the products are of.
+template <typename Body>
+auto with_factor(Element element, const Body& body) {
+  return element == Element::kFloat16 ? body(Float16{}) : body(BFloat16{});
 }
 
 }  // namespace fpdist::kernels

@@ -15,8 +15,10 @@ namespace {
 
 template <int kHead>
 using QueriesShape = Shape<kHead <= 128 ? 2 : 1, 32, kHead <= 128 ? 2 : 1>;
-template <int kHead>
-using KeysShape = Shape<kHead <= 64 ? 2 : 1, 32, kHead <= 128 ? 2 : 1>;
+// float16 takes an instruction and a register more to come back from a pair.
+template <typename T, int kHead>
+using KeysShape = std::conditional_t<kHead == 64 && std::is_same_v<T, Float16>, Shape<1, 64, 2>,
+                                     Shape<kHead <= 64 ? 2 : 1, 32, kHead <= 128 ? 2 : 1>>;
 
 /// send(step, slot) queues what compute(step, slot) needs, in time.
 template <int kSlots, typename Send, typename Compute>
@@ -153,9 +155,9 @@ constexpr int kSumsOfBlock = kHead <= 128 ? kValueSums + kKeySums : kValueSums;
 template <int kHead>
 constexpr int kBlocksOfSums = kHead <= 128 ? 1 : 2;
 
-template <int kHead>
+template <typename T, int kHead>
 struct KeysPlace {
-  using S = KeysShape<kHead>;
+  using S = KeysShape<T, kHead>;
   static constexpr uint32_t kKeyBytes = S::kRows * ChunkedRows<kHead>::kRowBytes,
                             kQueryBytes = S::kColumns * ChunkedRows<kHead>::kRowBytes;
   static constexpr uint32_t kSumBytes = S::kColumns * sizeof(float), kSlotBytes = 2 * kQueryBytes + 2 * kSumBytes;
@@ -170,29 +172,31 @@ struct KeysPlace {
 
 template <typename T, int kHead, int kSums>
 struct KeysBlock {
-  using S = KeysShape<kHead>;
+  using S = KeysShape<T, kHead>;
   using Rows = ChunkedRows<kHead>;
   using Scores = float[S::kTiles][S::kScores];
   using Rounded = uint32_t[S::kTiles][S::kScores / 2];
   static constexpr int kSteps = kQueriesOfTile / S::kColumns;  // of a tile and a head
   const TreeAttentionBackwardArguments& a;
-  const KeysPlace<kHead> place;
+  const KeysPlace<T, kHead> place;
   const int64_t padded;
   const TileWork work{a.by_key};
   const KeySteps steps{a, work};
-  const int group = a.q.heads / a.k.heads;
   const int part = static_cast<int>(blockIdx.z) / kBlocksOfSums<kHead> * S::kRows;  // of the block of keys
-  const int row = part + row_of_warp<S>() + row_of_lane();
   const int first_row = work.block * kKeyBlock + part;
   const float scale = a.scale * kLog2E;
   float dk[S::kTiles][kHead / 2] = {}, dv[S::kTiles][kHead / 2] = {};
+
+  /// The lane's first row of the block of keys.
+  __device__ __forceinline__ int row() const { return part + row_of_warp<S>() + row_of_lane(); }
 
   /// What a step is of: a tile's queries, for one head.
   struct Step {
     int tile, head, query;
   };
   __device__ __forceinline__ Step step_of(int step) const {
-    const int pair = steps.begin + step / kSteps, tile = __ldg(a.by_key.tile + work.first + pair / group);
+    const int pair = steps.begin + step / kSteps, group = a.q.heads / a.k.heads;
+    const int tile = __ldg(a.by_key.tile + work.first + pair / group);
     return {tile, steps.key_head * group + pair % group, (tile >> 1) * kQueriesOfTile + step % kSteps * S::kColumns};
   }
 
@@ -212,7 +216,7 @@ struct KeysBlock {
     if (tile & 1) {
 #pragma unroll
       for (int m = 0; m < S::kTiles; ++m) {
-        const VisibleRows* const own = a.rows.key + work.block * kKeyBlock + row + 16 * m;
+        const VisibleRows* const own = a.rows.key + work.block * kKeyBlock + row() + 16 * m;
         const VisibleRows key[2] = {own[0], own[8]};
         hide(score[m], a.rows.q_row + query, key);
       }
@@ -284,10 +288,10 @@ struct KeysBlock {
 #pragma unroll
     for (int m = 0; m < S::kTiles; ++m)
       if (steps.is_cut)
-        store_rows<float>(partial, sum[m], factors, blockIdx.y * kKeyBlock + row + 16 * m, rows, steps.key_head,
+        store_rows<float>(partial, sum[m], factors, blockIdx.y * kKeyBlock + row() + 16 * m, rows, steps.key_head,
                           a.k.heads);
       else
-        store_result<T>(a.result, result, sum[m], factors, work.block * kKeyBlock + row + 16 * m, a.k.rows,
+        store_result<T>(a.result, result, sum[m], factors, work.block * kKeyBlock + row() + 16 * m, a.k.rows,
                         steps.key_head, a.k.heads);
   }
   __device__ __forceinline__ void store() const {
@@ -332,23 +336,26 @@ cudaError_t launch_query_pass(const TreeAttentionBackwardArguments& a, cudaStrea
 
 template <typename T, int kHead>
 cudaError_t launch_key_pass(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
-  dim3 grid = portable_grid<KeysShape<kHead>>(a.k.heads * a.cut.parts, a.by_key, kKeyBlock);
+  dim3 grid = portable_grid<KeysShape<T, kHead>>(a.k.heads * a.cut.parts, a.by_key, kKeyBlock);
   grid.z *= kBlocksOfSums<kHead>;
   const cudaError_t error =
-      launch(portable_attention_key_gradients<T, kHead>, grid, KeysPlace<kHead>::kBytes, a, stream);
+      launch(portable_attention_key_gradients<T, kHead>, grid, KeysPlace<T, kHead>::kBytes, a, stream);
   return error != cudaSuccess ? error : launch_part_sums(a, stream);
 }
 
 }  // namespace
 
 cudaError_t launch_portable_attention_backward(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
-  return with_head_size(a.q.size, [&](auto head) {
-    if (a.q.heads == 0) return cudaSuccess;
-    if (a.q.rows > 0) {
-      if (const cudaError_t error = launch_row_sums(a, stream); error != cudaSuccess) return error;
-      if (const cudaError_t error = launch_query_pass<BFloat16, head()>(a, stream); error != cudaSuccess) return error;
-    }
-    return a.k.rows > 0 ? launch_key_pass<BFloat16, head()>(a, stream) : cudaSuccess;
+  return with_factor(a.element, [&](auto factor) {
+    return with_head_size(a.q.size, [&](auto head) {
+      using T = decltype(factor);
+      if (a.q.heads == 0) return cudaSuccess;
+      if (a.q.rows > 0) {
+        if (const cudaError_t error = launch_row_sums(a, stream); error != cudaSuccess) return error;
+        if (const cudaError_t error = launch_query_pass<T, head()>(a, stream); error != cudaSuccess) return error;
+      }
+      return a.k.rows > 0 ? launch_key_pass<T, head()>(a, stream) : cudaSuccess;
+    });
   });
 }
 

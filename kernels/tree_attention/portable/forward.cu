@@ -125,7 +125,10 @@ cudaError_t launch(const TreeAttentionArguments& a, cudaStream_t stream) {
 
 cudaError_t launch_portable_attention(const TreeAttentionArguments& arguments, cudaStream_t stream) {
   if (arguments.q.rows == 0 || arguments.q.heads == 0) return cudaSuccess;
-  return with_head_size(arguments.q.size, [&](auto head) { return launch<BFloat16, head()>(arguments, stream); });
+  return with_factor(arguments.element, [&](auto factor) {
+    return with_head_size(arguments.q.size,
+                          [&](auto head) { return launch<decltype(factor), head()>(arguments, stream); });
+  });
 }
 
 }  // namespace fpdist::kernels

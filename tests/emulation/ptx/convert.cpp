@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "tests/emulation/ptx/decode.hpp"
+#include "tests/emulation/ptx/float16.hpp"
 #include "tests/emulation/ptx/state.hpp"
 
 namespace fpdist::ptx {
@@ -65,9 +66,14 @@ void float_to_bfloat16(Warp& warp, const Op& op) {
   const float* const from = warp.lanes<float>(op.a);
   put<uint32_t>(warp, op.d, [&](int i) { return to_bfloat16(from[i]); });
 }
-void floats_to_bfloat16s(Warp& warp, const Op& op) {  // a is the upper half
+void float16_to_float(Warp& warp, const Op& op) {
+  const uint32_t* const from = warp.r(op.a);
+  put<float>(warp, op.d, [&](int i) { return from_float16(from[i] & 0xffff); });
+}
+template <uint32_t round(float)>
+void floats_to_pair(Warp& warp, const Op& op) {  // a is the upper half
   const float *const high = warp.lanes<float>(op.a), *const low = warp.lanes<float>(op.b);
-  put<uint32_t>(warp, op.d, [&](int i) { return to_bfloat16(high[i]) << 16 | to_bfloat16(low[i]); });
+  put<uint32_t>(warp, op.d, [&](int i) { return round(high[i]) << 16 | round(low[i]); });
 }
 
 void pack_16(Warp& warp, const Op& op) {
@@ -210,6 +216,7 @@ std::map<std::string, Function> conversion_table() {
                                            {"cvt.f64.f32", convert<double, float>},
                                            {"cvt.f32.bf16", bfloat16_to_float},
                                            {"cvt.rn.bf16.f32", float_to_bfloat16},
+                                           {"cvt.f32.f16", float16_to_float},
                                            {"cvt.rni.f32.f32", float_to_whole<kNearest>},
                                            {"cvt.rzi.f32.f32", float_to_whole<kZero>},
                                            {"cvt.rmi.f32.f32", float_to_whole<kDown>},
@@ -252,8 +259,10 @@ bool decode_convert(Decoder& decoder, const Instruction& instruction, Op& op) {
   static const auto kTable = conversion_table();
   if (instruction.part[0] == "setp") return decode_compare(decoder, instruction, op);
   if (instruction.part[0] == "mov") return decode_move(decoder, instruction, op);
-  if (instruction.name == "cvt.rn.bf16x2.f32" && instruction.operand.size() == 3) {
-    op.run = floats_to_bfloat16s, op.d = decoder.write(op, instruction.operand[0], Width::k32);
+  const bool is_bfloat16 = instruction.name == "cvt.rn.bf16x2.f32";
+  if ((is_bfloat16 || instruction.name == "cvt.rn.f16x2.f32") && instruction.operand.size() == 3) {
+    op.run = is_bfloat16 ? floats_to_pair<to_bfloat16> : floats_to_pair<to_float16>;
+    op.d = decoder.write(op, instruction.operand[0], Width::k32);
     op.a = decoder.read(op, instruction.operand[1], Width::k32);
     op.b = decoder.read(op, instruction.operand[2], Width::k32);
     return true;

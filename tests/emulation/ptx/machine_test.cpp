@@ -68,6 +68,21 @@ TEST(Convert, BfloatsRoundToEvenAndTheFirstOperandIsTheUpperHalf) {
   EXPECT_EQ(first_of("cvt.rn.bf16x2.f32 %r1, " + number(NAN) + ", " + number(2) + ";" + kStore), 0x7fff4000u);
 }
 
+TEST(Convert, HalvesRoundToEvenOverflowAndHaveSmallOnes) {
+  const auto of = [](float high, float low) {
+    return first_of("cvt.rn.f16x2.f32 %r1, " + number(high) + ", " + number(low) + ";" + kStore);
+  };
+  const float tie = 1 + 0x1p-11f;  // half a unit above 1
+  EXPECT_EQ(of(tie, tie + 0x1p-20f), 0x3c003c01u);
+  EXPECT_EQ(of(65519, -65520), 0x7bfffc00u);
+  EXPECT_EQ(of(0x1p-24f, 0x1p-25f), 0x00010000u);
+  EXPECT_EQ(of(NAN, -0x1.8p-15f), 0x7fff8300u);
+  for (const float x : {-0x1.8p-15f, 65504.0f, 0x1p-24f, 0.0f})
+    EXPECT_EQ(float_of("cvt.rn.f16x2.f32 %r1, 0f00000000, " + number(x) + ";\n cvt.u16.u32 %rs1, %r1;\n" +
+                       " cvt.f32.f16 %f1, %rs1;"),
+              x);
+}
+
 TEST(Convert, FloatsBecomeTheNearestIntegerThatFits) {
   const auto of = [](const std::string& how, float x) {
     return first_of("cvt." + how + ".f32 %r1, " + number(x) + ";" + kStore);

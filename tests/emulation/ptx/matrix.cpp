@@ -1,6 +1,7 @@
-// ldmatrix and mma.sync: a warp's tiles. Lane l has g = l / 4 and t = l % 4; a 32-bit register holds two bfloat16, the
-// lower column in the lower half.
+// ldmatrix and mma.sync: a warp's tiles. Lane l has g = l / 4 and t = l % 4; a 32-bit register holds two 16-bit
+// elements, the lower column in the lower half.
 #include "tests/emulation/ptx/decode.hpp"
+#include "tests/emulation/ptx/float16.hpp"
 #include "tests/emulation/ptx/tiles.hpp"
 
 namespace fpdist::ptx {
@@ -37,16 +38,17 @@ void load_matrices(Warp& warp, const Op& op) {
 }
 
 /// to = from x from_b + in, of 16 x 8 x 16; the fourth list's registers begin at op.in.
+template <Expand expand>
 void multiply(Warp& warp, const Op& op) {
   if (!all_lanes_here(warp, op)) return;
   need_32_lanes(warp, op);
   alignas(64) float a[16][16], b[16][8], c[16][8];
-  read_a_tile(warp, op.from, a);
+  read_a_tile<expand>(warp, op.from, a);
   for (size_t q = 0; q < 2; ++q)
     for (int lane = 0; lane < 32; ++lane) {
       const uint32_t pair = warp.r(op.from_b[q])[lane];
       const size_t k = static_cast<size_t>(lane % 4) * 2 + q * 8, n = static_cast<size_t>(lane / 4);
-      b[k][n] = from_bfloat16(pair & 0xffff), b[k + 1][n] = from_bfloat16(pair >> 16);
+      b[k][n] = expand(pair & 0xffff), b[k + 1][n] = expand(pair >> 16);
     }
   const auto each = [&](const std::vector<Register>& list, auto body) {
     for (size_t q = 0; q < 4; ++q)
@@ -66,15 +68,6 @@ void need_32_lanes(const Warp& warp, const Op& op) {
   if (warp.exec != ~0u) fail(warp, op, "needs all 32 lanes");
 }
 
-void read_a_tile(Warp& warp, const std::vector<Register>& from, float (*a)[16]) {
-  for (size_t q = 0; q < 4; ++q)
-    for (size_t lane = 0; lane < 32; ++lane) {
-      const uint32_t pair = warp.r(from[q])[lane];
-      const size_t row = lane / 4 + 8 * (q & 1), column = lane % 4 * 2 + 8 * (q >> 1);
-      a[row][column] = from_bfloat16(pair & 0xffff), a[row][column + 1] = from_bfloat16(pair >> 16);
-    }
-}
-
 bool decode_matrix(Decoder& decoder, const Instruction& instruction, Op& op) {
   static const std::map<std::string, std::pair<int, int>> kLoads = {
       {"ldmatrix.sync.aligned.m8n8.x1.shared.b16", {1, 0}}, {"ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16", {1, 1}},
@@ -86,8 +79,10 @@ bool decode_matrix(Decoder& decoder, const Instruction& instruction, Op& op) {
     op.to = decoder.write_list(op, operand[0], Width::k32), op.a = decoder.read_address(op, operand[1], Width::k32);
     return op.to.size() == static_cast<size_t>(op.n);
   }
-  if (instruction.name != "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" || operand.size() != 4) return false;
-  op.run = multiply;
+  const std::string mma = "mma.sync.aligned.m16n8k16.row.col.f32.";
+  if (instruction.name == mma + "bf16.bf16.f32") op.run = multiply<from_bfloat16>;
+  if (instruction.name == mma + "f16.f16.f32") op.run = multiply<from_float16>;
+  if (op.run == nullptr || operand.size() != 4) return false;
   op.from = decoder.read_list(op, operand[1], Width::k32), op.from_b = decoder.read_list(op, operand[2], Width::k32);
   op.from_c = decoder.read_list(op, operand[3], Width::k32), op.to = decoder.write_list(op, operand[0], Width::k32);
   return op.from.size() == 4 && op.from_b.size() == 2 && op.from_c.size() == 4 && op.to.size() == 4;

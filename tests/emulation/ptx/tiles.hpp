@@ -10,8 +10,18 @@ namespace fpdist::ptx {
 
 void need_32_lanes(const Warp& warp, const Op& op);
 
+using Expand = float(uint32_t bits);  ///< of a 16-bit element
+
 /// A's 16 x 16 from four registers: register q has A[g + 8 (q & 1)][2t + 8 (q >> 1) + {0,1}].
-void read_a_tile(Warp& warp, const std::vector<Register>& from, float (*a)[16]);
+template <Expand expand>
+void read_a_tile(Warp& warp, const std::vector<Register>& from, float (*a)[16]) {
+  for (size_t q = 0; q < 4; ++q)
+    for (size_t lane = 0; lane < 32; ++lane) {
+      const uint32_t pair = warp.r(from[q])[lane];
+      const size_t row = lane / 4 + 8 * (q & 1), column = lane % 4 * 2 + 8 * (q >> 1);
+      a[row][column] = expand(pair & 0xffff), a[row][column + 1] = expand(pair >> 16);
+    }
+}
 
 /// c += a b for 16 x 16 by 16 x kColumns.
 template <int kColumns>

@@ -92,7 +92,7 @@ void multiply(Warp& warp, const Op& op) {
     read_operand(warp, op, warp.d(op.a)[0], static_cast<uint32_t>(warp.id % 4) * 16, 16, op.m & 1,
                  [&](uint32_t i, uint32_t k, float value) { a[i][k] = value; });
   else
-    read_a_tile(warp, op.from, a);
+    read_a_tile<from_bfloat16>(warp, op.from, a);
   read_operand(warp, op, warp.d(op.b)[0], 0, columns, op.m & 2,
                [&](uint32_t i, uint32_t k, float value) { b[k][i] = value; });
   const bool is_added = warp.p(op.c) & 1;

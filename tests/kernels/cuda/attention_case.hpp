@@ -13,8 +13,12 @@ struct HeadCounts {
   int query, key, size;
 };
 
-/// Whose kernels.
+/// Whose kernels, and of what.
 enum class Cores { kHopper, kPortable };
+struct KernelChoice {
+  Cores cores = Cores::kHopper;
+  Element element = Element::kBFloat16;
+};
 
 /// Values where a kernel finds them.
 template <typename T>
@@ -48,18 +52,18 @@ class AttentionCase {
  public:
   /// `gap`: elements between the rows of q, k and v.
   AttentionCase(const TreeMask& mask, const HeadCounts& heads, int64_t gap = 0, float scale = 0.1f,
-                Element result = Element::kFloat32, kernels::KeyCut cut = {}, Cores cores = Cores::kHopper)
+                Element result = Element::kFloat32, kernels::KeyCut cut = {}, const KernelChoice& choice = {})
       : mask_(mask),
         heads_(heads),
-        cores_(cores),
+        choice_(choice),
         scale_(scale),
         result_(result),
         cut_(cut),
         rows_(kernels::mask_rows(mask.q_row, mask.k_row, mask.k_end, kernels::kPaddedRows)),
-        q_(Element::kBFloat16, queries(), heads.query * heads.size, 1, gap),
-        k_(Element::kBFloat16, keys(), heads.key * heads.size, 2, gap),
-        v_(Element::kBFloat16, keys(), heads.key * heads.size, 3, gap),
-        grad_out_(Element::kBFloat16, queries(), heads.query * heads.size, 4, gap),
+        q_(choice.element, queries(), heads.query * heads.size, 1, gap),
+        k_(choice.element, keys(), heads.key * heads.size, 2, gap),
+        v_(choice.element, keys(), heads.key * heads.size, 3, gap),
+        grad_out_(choice.element, queries(), heads.query * heads.size, 4, gap),
         out_(result, queries(), heads.query * heads.size),
         lse_(Element::kFloat32, queries(), heads.query),
         dq_(result, queries(), heads.query * heads.size),
@@ -69,9 +73,9 @@ class AttentionCase {
         row_sums_(Element::kFloat32, 2 * heads.query, static_cast<int64_t>(rows_.q_row.size())),
         q_row_(rows_.q_row),
         key_(rows_.key),
-        by_query_(
-            kernels::tiles_by_query(rows_, kernels::kQueryBlock,
-                                    cores == Cores::kHopper ? kernels::kKeysOfTile : kernels::kKeysOfBackwardTile)),
+        by_query_(kernels::tiles_by_query(
+            rows_, kernels::kQueryBlock,
+            choice.cores == Cores::kHopper ? kernels::kKeysOfTile : kernels::kKeysOfBackwardTile)),
         by_query_backward_(kernels::tiles_by_query(rows_, kernels::kQueryBlock, kernels::kKeysOfBackwardTile)),
         by_key_(kernels::tiles_by_key(rows_, kernels::kQueriesOfTile, kernels::kKeyBlock)) {}
 
@@ -93,11 +97,13 @@ class AttentionCase {
                                                     .v = tensor(v_, heads_.key),
                                                     .out = out_.data(),
                                                     .lse = floats(lse_),
+                                                    .element = choice_.element,
                                                     .result = result_,
                                                     .rows = {q_row_.data(), key_.data()},
                                                     .by_query = by_query_.lists(),
                                                     .scale = scale_};
-    const auto launch = cores_ == Cores::kHopper ? kernels::launch_tree_attention : kernels::launch_portable_attention;
+    const auto launch =
+        choice_.cores == Cores::kHopper ? kernels::launch_tree_attention : kernels::launch_portable_attention;
     ASSERT_EQ(launch(arguments, nullptr), cudaSuccess);
   }
   /// With the outputs that are there.
@@ -112,6 +118,7 @@ class AttentionCase {
                                                             .dq = dq_.data(),
                                                             .dk = dk_.data(),
                                                             .dv = dv_.data(),
+                                                            .element = choice_.element,
                                                             .merged = result_,
                                                             .result = result_,
                                                             .cut = cut_,
@@ -120,8 +127,8 @@ class AttentionCase {
                                                             .by_query = by_query_backward_.lists(),
                                                             .by_key = by_key_.lists(),
                                                             .scale = scale_};
-    const auto launch = cores_ == Cores::kHopper ? kernels::launch_tree_attention_backward
-                                                 : kernels::launch_portable_attention_backward;
+    const auto launch = choice_.cores == Cores::kHopper ? kernels::launch_tree_attention_backward
+                                                        : kernels::launch_portable_attention_backward;
     ASSERT_EQ(launch(arguments, nullptr), cudaSuccess);
   }
 
@@ -240,7 +247,7 @@ class AttentionCase {
 
   TreeMask mask_;
   HeadCounts heads_;
-  Cores cores_;
+  KernelChoice choice_;
   float scale_;
   Element result_;
   kernels::KeyCut cut_;

@@ -96,8 +96,8 @@ void selected_logprob(int64_t vocabulary, int64_t scores, bool is_backward) {
 }
 
 /// A prompt and two answers, so that there are tiles skipped, full and masked; 5 rows less than whole blocks.
-test::AttentionCase attention_case(test::Cores cores = test::Cores::kHopper) {
-  return {test::prompt_and_answers(259, 2, 60), {2, 1, 64}, 0, 0.1f, Element::kFloat32, {}, cores};
+test::AttentionCase attention_case(const test::KernelChoice& choice = {}) {
+  return {test::prompt_and_answers(259, 2, 60), {2, 1, 64}, 0, 0.1f, Element::kFloat32, {}, choice};
 }
 void both_ways(test::AttentionCase& one) {
   one.run();
@@ -108,9 +108,9 @@ void attention_both_ways() {
   test::AttentionCase one = attention_case();
   both_ways(one);
 }
-void portable() { attention_case(test::Cores::kPortable).run(); }
+void portable() { attention_case({test::Cores::kPortable}).run(); }
 void portable_both_ways() {
-  test::AttentionCase one = attention_case(test::Cores::kPortable);
+  test::AttentionCase one = attention_case({test::Cores::kPortable});
   both_ways(one);
 }
 
@@ -158,7 +158,7 @@ TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
       {"portable_wait", portable, "while a copy into it is under way"},
       {"portable_end", portable, "reads outside every allocation"},
       {"portable_row", portable, "writes outside every allocation"},
-      {"portable_slot", portable_both_ways, "races: "},
+      {"portable_slot", portable_both_ways, "while a copy into it is under way"},
       {"portable_meet", portable_both_ways, "races: "},
       {"queries_registers", attention_both_ways, "touches a register of a wgmma that was not waited for"}};
   for (const Planted& planted : all) {
@@ -178,7 +178,7 @@ TEST(Faults, ThatOnlyTheReferenceSees) {
   both_ways(one);
   EXPECT_GT(one.gradient_error(), 0.1);
   plant("portable_mask");
-  test::AttentionCase other = attention_case(test::Cores::kPortable);
+  test::AttentionCase other = attention_case({test::Cores::kPortable});
   other.run();
   EXPECT_GT(other.out_error(), 0.05);
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/cuda/element.hpp"
+#include "tests/emulation/ptx/float16.hpp"
 #include "tests/emulation/ptx/state.hpp"
 #include "tests/kernels/cuda/launches.hpp"
 
@@ -43,13 +44,17 @@ class Matrix {
     const auto* const place = static_cast<const char*>(data()) + (row * stride_ + column) * kernels::bytes_of(element_);
     uint32_t bits = 0;
     std::memcpy(&bits, place, static_cast<size_t>(kernels::bytes_of(element_)));
-    return element_ == Element::kFloat32 ? std::bit_cast<float>(bits) : ptx::from_bfloat16(bits);
+    return element_ == Element::kFloat32    ? std::bit_cast<float>(bits)
+           : element_ == Element::kBFloat16 ? ptx::from_bfloat16(bits)
+                                            : ptx::from_float16(bits);
   }
   /// Rounded to the element, and written as the machine sees it.
   void set(int64_t row, int64_t column, float value) {
     auto* const place = static_cast<char*>(data()) + (row * stride_ + column) * kernels::bytes_of(element_);
     const auto bytes = static_cast<size_t>(kernels::bytes_of(element_));
-    const uint32_t bits = element_ == Element::kFloat32 ? std::bit_cast<uint32_t>(value) : ptx::to_bfloat16(value);
+    const uint32_t bits = element_ == Element::kFloat32    ? std::bit_cast<uint32_t>(value)
+                          : element_ == Element::kBFloat16 ? ptx::to_bfloat16(value)
+                                                           : ptx::to_float16(value);
     std::memcpy(place, &bits, bytes);
     launches().memory.mark_written(place, bytes);
   }
@@ -88,6 +93,8 @@ double error_of(const Matrix& own, const Expected& expected) {
 }
 
 /// One rounding of the largest element, and a little for float32's own.
-inline double rounding(Element element) { return element == Element::kFloat32 ? 1e-6 : 1.0 / 256 + 1e-5; }
+inline double rounding(Element element) {
+  return element == Element::kFloat32 ? 1e-6 : element == Element::kBFloat16 ? 1.0 / 256 + 1e-5 : 1.0 / 2048 + 1e-5;
+}
 
 }  // namespace fpdist::test

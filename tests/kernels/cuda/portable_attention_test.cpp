@@ -9,18 +9,20 @@ using test::AttentionCase, test::Cores, test::fresh_launches, test::launches, te
 
 constexpr int kHeadSizes[] = {64, 96, 128, 256};
 
+constexpr Element kElements[] = {Element::kBFloat16, Element::kFloat16};
+
 AttentionCase portable_case(const TreeMask& mask, const test::HeadCounts& heads, int64_t gap = 0, float scale = 0.1f,
-                            Element result = Element::kFloat32, KeyCut cut = {}) {
-  return {mask, heads, gap, scale, result, cut, Cores::kPortable};
+                            Element result = Element::kFloat32, KeyCut cut = {}, Element element = Element::kBFloat16) {
+  return {mask, heads, gap, scale, result, cut, {Cores::kPortable, element}};
 }
 
 /// Both ways, in this order.
-void expect_right(AttentionCase attention) {
+void expect_right(AttentionCase attention, Element element = Element::kBFloat16) {
   attention.run();
-  EXPECT_LT(attention.out_error(), test::rounding(Element::kBFloat16));
+  EXPECT_LT(attention.out_error(), test::rounding(element));
   EXPECT_LT(attention.lse_error(), 1e-5);
   attention.run_backward();
-  EXPECT_LT(attention.gradient_error(), test::rounding(Element::kBFloat16));
+  EXPECT_LT(attention.gradient_error(), test::rounding(element));
 }
 
 TEST(PortableAttention, IsRightForAnyTreeAndHeads) {
@@ -30,20 +32,26 @@ TEST(PortableAttention, IsRightForAnyTreeAndHeads) {
   for (size_t i = 0; i < std::size(heads); ++i) {
     SCOPED_TRACE(testing::Message() << rows[i] << " rows, " << heads[i].query << ":" << heads[i].key << ":"
                                     << heads[i].size);
-    fresh_launches();
-    expect_right(portable_case(test::random_forest(rows[i], i + 1), heads[i], i % 2 == 0 ? 0 : 8));
+    for (const Element element : kElements) {
+      fresh_launches();
+      expect_right(portable_case(test::random_forest(rows[i], i + 1), heads[i], i % 2 == 0 ? 0 : 8, 0.1f,
+                                 Element::kFloat32, {}, element),
+                   element);
+    }
   }
 }
 
 TEST(PortableAttention, RoundsItsResultsWhereAsked) {
-  for (const int size : kHeadSizes) {
-    fresh_launches();
-    AttentionCase attention = portable_case(test::random_forest(70, 9), {2, 1, size}, 0, 0.1f, Element::kBFloat16);
-    attention.run();
-    EXPECT_LT(attention.out_error(), 2 * test::rounding(Element::kBFloat16));
-    attention.run_backward();
-    EXPECT_LT(attention.gradient_error(), 2 * test::rounding(Element::kBFloat16));
-  }
+  for (const int size : kHeadSizes)
+    for (const Element element : kElements) {
+      fresh_launches();
+      AttentionCase attention =
+          portable_case(test::random_forest(70, 9), {2, 1, size}, 0, 0.1f, element, {1, 0}, element);
+      attention.run();
+      EXPECT_LT(attention.out_error(), 2 * test::rounding(element));
+      attention.run_backward();
+      EXPECT_LT(attention.gradient_error(), 2 * test::rounding(element));
+    }
 }
 
 TEST(PortableAttention, AddsUpTheGradientsOfKeysThatWereCut) {
