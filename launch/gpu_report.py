@@ -67,7 +67,7 @@ def report(found):
     lines += table("Pointwise kernels against ATen's operations",
                    by_key("kernel", "rows", "dtype", "ours_ms", "aten_ms", "gb_per_second", "ratio", "difference"), of("pointwise"))
     lines += table("Attention, ours against the levels' calls",
-                   by_key("shape", "heads", "pass", "ours_ms", "levels_ms", "tflops", "levels_tflops", "ratio", "difference",
+                   by_key("sm", "shape", "heads", "pass", "ours_ms", "levels_ms", "tflops", "levels_tflops", "ratio", "difference",
                           "same_bits"), of("attention"))
     step = [dict(line, arm=f"fpdist {arm}", cell=f"P{line['prompt']} R{line['completion']} G{line['group']}",
                  ms=line[f"{arm}_seconds"] * 1e3, shown=line["speedup"] if arm == "shared" else None,

@@ -72,8 +72,4 @@ struct TreeAttentionBackwardArguments {
 cudaError_t launch_tree_attention(const TreeAttentionArguments& arguments, cudaStream_t stream);
 cudaError_t launch_tree_attention_backward(const TreeAttentionBackwardArguments& arguments, cudaStream_t stream);
 
-/// The same for head sizes 64, 96, 128 and 256, from sm_80 on; by_query of the forward as the backward's.
-cudaError_t launch_portable_attention(const TreeAttentionArguments& arguments, cudaStream_t stream);
-cudaError_t launch_portable_attention_backward(const TreeAttentionBackwardArguments& arguments, cudaStream_t stream);
-
 }  // namespace fpdist::kernels

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/mma.cuh"
 #include "kernels/tree_attention/cuda/work.cuh"
+#include "kernels/tree_attention/portable/portable_attention.hpp"
 
 namespace fpdist::kernels {
 

@@ -10,6 +10,7 @@
 #include "kernels/common/checks.hpp"
 #include "kernels/cuda/tensors.hpp"
 #include "kernels/tree_attention/cuda/tree_attention_kernel.hpp"
+#include "kernels/tree_attention/portable/portable_attention.hpp"
 #include "kernels/tree_attention/tiled/tiled_attention.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
 

@@ -55,6 +55,7 @@ Tree tree_of(const std::string& shape) {
 }
 
 struct AttentionCase {
+  int64_t sm;  ///< whose kernels: a compute capability
   const char* pass;
   double operations;
   std::function<Tensors()> ours, others;
@@ -110,18 +111,20 @@ std::vector<AttentionCase> cases_of(const Tree& tree, const std::vector<int64_t>
   const double area = tree.pairs() * static_cast<double>(heads[0] * heads[2]);
   const auto output = [](const AttentionOutput& x) { return Tensors{x.out, x.lse}; };
   const auto gradients = [](const AttentionGradients& x) { return Tensors{x.q, x.k, x.v}; };
-  return {{"forward", 4 * area, [=] { return output(tiled_attention(in, *calls->tiles(), options)); },
-           [=] { return output(run_levels(in, *calls, options)); }},
-          {"backward", 10 * area,
-           [=] { return gradients(tiled_attention_backward(grad, in, merged, *calls->tiles(), options)); },
-           [=] { return gradients(run_levels_backward(grad, in, merged, *calls, options)); }}};
+  return {
+      {calls->capability(), "forward", 4 * area, [=] { return output(tiled_attention(in, *calls->tiles(), options)); },
+       [=] { return output(run_levels(in, *calls, options)); }},
+      {calls->capability(), "backward", 10 * area,
+       [=] { return gradients(tiled_attention_backward(grad, in, merged, *calls->tiles(), options)); },
+       [=] { return gradients(run_levels_backward(grad, in, merged, *calls, options)); }}};
 }
 
 void run(comm::World& world, const AttentionBench& options) {
   check<ConfigError>(world.size() == 1, "attention measures one rank: start it without mpirun");
   const std::unique_ptr<comm::Device> device = options.device.open(world);
   const at::NoGradGuard no_grad;
-  Table table({{"shape", "P,G,R", 14},
+  Table table({{"sm", "sm", 3},
+               {"shape", "P,G,R", 14},
                {"heads", "Hq,Hkv,D", 11},
                {"pass", "pass", 9},
                {"ours_ms", "ours ms", 10, 3},
@@ -136,11 +139,9 @@ void run(comm::World& world, const AttentionBench& options) {
     for (const std::string& shape : options.shapes)
       for (const AttentionCase& one :
            cases_of(tree_of(shape), numbers_of(heads, "heads", 3), device->where(), options.sm)) {
-        nlohmann::ordered_json line = {{"bench", "attention"},
-                                       {"device", device->description()},
-                                       {"shape", shape},
-                                       {"heads", heads},
-                                       {"pass", one.pass}};
+        nlohmann::ordered_json line = {{"bench", "attention"}, {"device", device->description()},
+                                       {"sm", one.sm},         {"shape", shape},
+                                       {"heads", heads},       {"pass", one.pass}};
         line.update(measure(*device, one, options));
         table.add(line);
       }

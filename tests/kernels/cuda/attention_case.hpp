@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/tree_attention/cuda/tree_attention_kernel.hpp"
+#include "kernels/tree_attention/portable/portable_attention.hpp"
 #include "tests/kernels/cuda/matrix.hpp"
 #include "tests/kernels/cuda/tree_mask.hpp"
 

@@ -4,7 +4,7 @@ import pathlib
 import sys
 
 FORWARD, KEYS, QUERIES = "tree_attention_forward.cu", "backward_keys.cu", "backward_queries.cu"
-PORTABLE, PORTABLE_BACKWARD = "forward.cu", "backward.cu"
+PORTABLE, PORTABLE_BACKWARD = "portable_attention_forward.cu", "portable_attention_backward.cu"
 # Name: the file, what stands in it once, and what a mistaken author would have written.
 FAULTS = {
     "selected_logprob_tail": ("selected_logprob.cu", "if (column + kVector <= vocabulary) {\n      expand", "if (column < vocabulary) {\n      expand"),

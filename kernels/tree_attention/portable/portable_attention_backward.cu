@@ -156,7 +156,7 @@ template <int kHead>
 constexpr int kBlocksOfSums = kHead <= 128 ? 1 : 2;
 
 template <typename T, int kHead>
-struct KeysPlace {
+struct KeysMemory {
   using S = KeysShape<T, kHead>;
   static constexpr uint32_t kKeyBytes = S::kRows * ChunkedRows<kHead>::kRowBytes,
                             kQueryBytes = S::kColumns * ChunkedRows<kHead>::kRowBytes;
@@ -178,7 +178,7 @@ struct KeysBlock {
   using Rounded = uint32_t[S::kTiles][S::kScores / 2];
   static constexpr int kSteps = kQueriesOfTile / S::kColumns;  // of a tile and a head
   const TreeAttentionBackwardArguments& a;
-  const KeysPlace<T, kHead> place;
+  const KeysMemory<T, kHead> place;
   const int64_t padded;
   const TileWork work{a.by_key};
   const KeySteps steps{a, work};
@@ -191,10 +191,10 @@ struct KeysBlock {
   __device__ __forceinline__ int row() const { return part + row_of_warp<S>() + row_of_lane(); }
 
   /// What a step is of: a tile's queries, for one head.
-  struct Step {
+  struct StepRows {
     int tile, head, query;
   };
-  __device__ __forceinline__ Step step_of(int step) const {
+  __device__ __forceinline__ StepRows step_of(int step) const {
     const int pair = steps.begin + step / kSteps, group = a.q.heads / a.k.heads;
     const int tile = __ldg(a.by_key.tile + work.first + pair / group);
     return {tile, steps.key_head * group + pair % group, (tile >> 1) * kQueriesOfTile + step % kSteps * S::kColumns};
@@ -339,7 +339,7 @@ cudaError_t launch_key_pass(const TreeAttentionBackwardArguments& a, cudaStream_
   dim3 grid = portable_grid<KeysShape<T, kHead>>(a.k.heads * a.cut.parts, a.by_key, kKeyBlock);
   grid.z *= kBlocksOfSums<kHead>;
   const cudaError_t error =
-      launch(portable_attention_key_gradients<T, kHead>, grid, KeysPlace<T, kHead>::kBytes, a, stream);
+      launch(portable_attention_key_gradients<T, kHead>, grid, KeysMemory<T, kHead>::kBytes, a, stream);
   return error != cudaSuccess ? error : launch_part_sums(a, stream);
 }
 
