@@ -87,7 +87,7 @@ part_attention() {
   if [[ -n ${check_emulated:-} ]]; then sizes=(--shapes '64,2,20' --heads '2,1,64' --rounds 1 --calls 1); fi
   program fpdist_bench attention --device cuda "${sizes[@]}" --json "$check_work/attention.jsonl"
   # The portable kernels: what a Hopper leaves to them, and its own sizes.
-  if [[ -z ${check_emulated:-} ]]; then sizes=(--shapes 8192 4096,8,1024 --heads 32,8,64 32,8,96 32,8,128 16,8,256); fi
+  if [[ -z ${check_emulated:-} ]]; then sizes=(--shapes 8192 '4096,8,1024' --heads '32,8,64' '32,8,96' '32,8,128' '16,8,256'); fi
   program fpdist_bench attention --device cuda --sm 80 "${sizes[@]}" --json "$check_work/attention.jsonl"
 }
 part_step() {
