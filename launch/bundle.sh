@@ -4,12 +4,12 @@
 # which come from the host's own Python, and glibc (the host's must be as new as this machine's).
 # usage: launch/bundle.sh [--build DIR] [--without-tests] OUT
 #   OUT ends in .tar.gz: a packed folder; else the folder itself, which must not exist yet.
-# Programs that are not built are left out and named. More than 48 MiB is an error.
+# Programs that are not built are left out and named. More than 72 MiB is an error.
 set -euo pipefail
 exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly most_mib=48
+readonly most_mib=72
 build=build/release with_tests=1 out=
 while (($#)); do
   case $1 in

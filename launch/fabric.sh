@@ -29,4 +29,5 @@ export NCCL_IB_RETRY_CNT="${NCCL_IB_RETRY_CNT:-7}"  # as often as the card can, 
 # export NCCL_IB_TC=106           # RoCE: the traffic class that the switches keep free of loss
 # export NCCL_NVLS_ENABLE=0       # NVSwitch multicast off, where its setup fails (partitioned GPUs)
 # export NCCL_MNNVL_ENABLE=0      # racks with NVLink across nodes: fall back to the network between them
+# export CUDA_MODULE_LOADING=EAGER # all kernels when a rank starts (5 s longer on an H100), so that none is loaded while a peer's NCCL kernel waits
 # How much of a GPU NCCL may take is no variable here: comm.nccl_max_ctas in the config.

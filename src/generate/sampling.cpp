@@ -37,6 +37,11 @@ void keep_top_k(std::vector<float>& logits, int64_t k) {
     if (logit < least) logit = kOut;
 }
 
+/// No filter is on.
+bool leaves_all(const SamplingOptions& options) {
+  return options.top_k == 0 && options.top_p >= 1 && options.min_p == 0 && options.repetition_penalty == 1;
+}
+
 std::vector<double> weights_of(const std::vector<float>& logits) {
   const double most = *std::max_element(logits.begin(), logits.end());
   std::vector<double> weights(logits.size());
@@ -104,19 +109,21 @@ double share_of(uint64_t seed, uint64_t draw, uint64_t position) {
 Drawn draw_token(std::span<const float> logits, std::span<const int32_t> history, const SamplingOptions& options,
                  double u) {
   const bool is_greedy = options.temperature == 0;
+  const double temperature = is_greedy ? 1 : options.temperature;
+  const double most = *std::max_element(logits.begin(), logits.end()) / temperature;
+  std::vector<double> weights(logits.size());
+  double sum = 0, mean = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double shifted = logits[i] / temperature - most;
+    weights[i] = std::exp(shifted);
+    sum += weights[i], mean += weights[i] * shifted;
+  }
   Drawn drawn;
   if (is_greedy) {
     const std::vector<float> left = penalised(logits, history, options.repetition_penalty);
     drawn.token = static_cast<int32_t>(std::max_element(left.begin(), left.end()) - left.begin());
   } else {
-    drawn.token = at_share(kept_weights(logits, history, options), u);
-  }
-  const double temperature = is_greedy ? 1 : options.temperature;
-  const double most = *std::max_element(logits.begin(), logits.end()) / temperature;
-  double sum = 0, mean = 0;
-  for (const float logit : logits) {
-    const double shifted = logit / temperature - most, weight = std::exp(shifted);
-    sum += weight, mean += weight * shifted;
+    drawn.token = at_share(leaves_all(options) ? weights : kept_weights(logits, history, options), u);
   }
   drawn.logp = logits[static_cast<size_t>(drawn.token)] / temperature - most - std::log(sum);
   drawn.entropy = std::log(sum) - mean / sum;

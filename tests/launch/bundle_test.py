@@ -19,7 +19,7 @@ from support import BIN, LIMIT, ROOT, main
 TOOLS = ("bash", "sh", "env", "id", "sed", "grep", "sort", "dirname", "basename", "realpath", "mktemp", "mkdir", "rm", "cat",
          "cp", "date", "tail", "timeout", "python3")
 TORCH = ROOT / ".deps/python"  # stands for the host's own Python packages
-MOST_MIB = 48
+MOST_MIB = 72
 
 
 class Bundle(unittest.TestCase):
