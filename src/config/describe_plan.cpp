@@ -58,7 +58,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
   const int64_t length = steps_of(config.train, loader.steps_per_epoch());
   const int64_t steps = std::min({length, loader.steps_per_epoch(), int64_t{16}});
 
-  int64_t logical = 0, computed = 0, packs = 0, largest = 0, busiest = 0, cost = 0;
+  int64_t logical = 0, computed = 0, packs = 0, most_packs = 0, largest = 0, busiest = 0, cost = 0;
   for (int64_t step = 0; step < steps; ++step) {
     const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
     const plan::StepPlan plan =
@@ -68,8 +68,8 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
     for (const auto& replica : plan.replica) {
       int64_t of_replica = 0;
       for (const plan::PackPlan& pack : replica) of_replica += pack.cost, largest = std::max(largest, pack.rows);
-      packs += static_cast<int64_t>(replica.size()), cost += of_replica,
-          busiest_now = std::max(busiest_now, of_replica);
+      packs += std::ssize(replica), most_packs = std::max(most_packs, std::ssize(replica));
+      cost += of_replica, busiest_now = std::max(busiest_now, of_replica);
     }
     busiest += busiest_now;
   }
@@ -77,10 +77,10 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
   const int64_t weights = arch::parameter_count(job.model, needs.head);
   plan::ModelBytes bytes = model_bytes(job);
   bytes.has_reference = needs.reference;  // there for a while, if it is precomputed
-  // A stage holds up to pp packs of 1/pp of the layers.
-  const plan::StageMemory memory =
-      plan::rank_memory(bytes, mesh, weights / (mesh.pp * mesh.tp),
-                        {.row_layers = largest * job.model.layer_count(), .unit_rows = largest});
+  // A stage holds 1/pp of the layers of up to pp packs, if there are so many.
+  const int64_t held = std::min<int64_t>(mesh.pp, most_packs) * ((job.model.layer_count() + mesh.pp - 1) / mesh.pp);
+  const plan::StageMemory memory = plan::rank_memory(bytes, mesh, weights / (mesh.pp * mesh.tp),
+                                                     {.row_layers = largest * held, .unit_rows = largest});
   const int64_t policy = memory.weights / (bytes.has_reference ? 2 : 1);
   return text("mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
               "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(), " steps an epoch, ",

@@ -3,6 +3,7 @@
 Usage: mesh_program_test.py BIN_DIR MPIRUN [unittest arguments]"""
 import json
 import pathlib
+import re
 import sys
 import tempfile
 import unittest
@@ -185,6 +186,16 @@ class Plans(Folder):
         self.assertEqual(code, 0, output)
         self.assertRegex(output, r"schedule +interleaved, layers 1,1,1,1")
         self.assertFalse((self.dir / "out").exists())
+
+    def test_it_says_the_memory_that_the_planner_says(self):
+        data, _ = self.pairs()
+        arguments = (self.config(data), *mesh(dp=2, pp=2), "--train.max_steps", 1)
+        code, output = train(0, arguments[0], "--plan", *arguments[1:])
+        self.assertEqual(code, 0, output)
+        code, planned = run(command(0, ["--config", *arguments], program="fpdist_plan"))
+        self.assertEqual(code, 0, planned)
+        stages = re.findall(r"stage \d .* = (\S+ \S+)", planned)
+        self.assertEqual(re.search(r"memory a rank +(\S+ \S+)", output)[1], max(stages, key=lambda words: float(words.split()[0])))
 
     def test_what_training_refuses_the_plan_refuses(self):
         for arguments, words in (
