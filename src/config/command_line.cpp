@@ -28,6 +28,9 @@ double learning_rate_of(Method method) {
       return 1e-4;
     case Method::kDpo:
     case Method::kGrpo:
+    case Method::kKto:
+    case Method::kCpo:
+    case Method::kOrpo:
       return 1e-6;
   }
   throw std::logic_error("a method without a learning rate");
@@ -169,7 +172,7 @@ class Reader {
       Texts all = first ? Texts() : **list;
       for (std::string& item : split(assignment.value)) all.push_back(std::move(item));
       value = all;
-    } else if (std::holds_alternative<Integers*>(field)) {
+    } else if (std::holds_alternative<Integers*>(field) || std::holds_alternative<Numbers*>(field)) {
       value = split(assignment.value);
     } else if (auto* const* map = std::get_if<TextMap*>(&field)) {
       TextMap all = first ? TextMap() : **map;

@@ -65,8 +65,19 @@ void check_model(const Config& config, Problems& problems) {
                   config.method == Method::kGrpo ? "set loss.beta above 0, or leave it out" : "leave it out");
 }
 
+/// A loss that compares prompts with other prompts' answers.
+void check_mismatched(const Config& config) {
+  if (loss::needs_of(config.method, config.loss).step != loss::StepView::kMismatched) return;
+  check<ConfigError>(!config.loss.precompute_ref_log_probs, "loss.precompute_ref_log_probs drops the reference, and ",
+                     name_of(config.method),
+                     " asks it in every step for answers to other prompts: leave it out, or set loss.loss_type: "
+                     "apo_zero_unpaired");
+  check<ConfigError>(config.train.groups_per_step > 1, "train.groups_per_step is 1, and ", name_of(config.method),
+                     " compares each prompt with another row's answer: use 2 or more");
+}
+
 void check_loss(const Config& config, Problems& problems) {
-  problems.ask([&] { (void)loss::resolved(config.method, config.loss); });
+  problems.ask([&] { check_mismatched(config); });
 }
 
 void check_data(const Config& config, Problems& problems) {

@@ -25,6 +25,8 @@ constexpr std::string_view kTypeName<std::string> = "a text";
 template <>
 constexpr std::string_view kTypeName<Integers> = "a list of integers";
 template <>
+constexpr std::string_view kTypeName<Numbers> = "a list of numbers";
+template <>
 constexpr std::string_view kTypeName<Texts> = "one text or a list of them";
 template <>
 constexpr std::string_view kTypeName<TextMap> = "a map of texts";
@@ -78,10 +80,11 @@ bool store(const RawValue& value, Texts& out) {
   return list != nullptr;
 }
 
-bool store(const RawValue& value, Integers& out) {
+template <typename Number>
+bool store(const RawValue& value, std::vector<Number>& out) {
   const auto* list = std::get_if<Texts>(&value);
   const Texts items = list ? *list : Texts{};
-  Integers parsed(items.size());
+  std::vector<Number> parsed(items.size());
   for (size_t i = 0; i < items.size(); ++i)
     if (!parse(items[i], parsed[i])) return false;
   if (list) out = std::move(parsed);
@@ -122,11 +125,12 @@ std::string print(const Texts& values) {
   for (const std::string& value : values) out += (out.empty() ? "" : ",") + value;
   return out;
 }
-std::string print(const Integers& values) {
+template <typename Number>
+std::string print(const std::vector<Number>& values) {
   std::string out;
-  for (const int64_t value : values) {
+  for (const Number value : values) {
     if (!out.empty()) out.push_back(',');
-    out += std::to_string(value);
+    out += print(value);
   }
   return out;
 }

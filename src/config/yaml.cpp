@@ -160,6 +160,11 @@ struct Emit {
     for (const int64_t value : *values) out << value;
     out << YAML::EndSeq;
   }
+  void operator()(Numbers* values) {
+    out << YAML::Flow << YAML::BeginSeq;
+    for (double& value : *values) out << scalar_text(Field(&value));
+    out << YAML::EndSeq;
+  }
   void operator()(TextMap* values) {
     out << YAML::Flow << YAML::BeginMap;
     for (const auto& [ours, theirs] : *values) {

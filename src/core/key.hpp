@@ -19,6 +19,7 @@ namespace fpdist {
 using Texts = std::vector<std::string>;
 using TextMap = std::map<std::string, std::string>;
 using Integers = std::vector<int64_t>;
+using Numbers = std::vector<double>;
 
 /// A field of an enum, which a configuration writes as one of its names.
 struct NamedField {
@@ -29,8 +30,8 @@ struct NamedField {
 };
 
 /// A field of some struct of options. The alternative is the key's type.
-using Field =
-    std::variant<bool*, int*, int64_t*, uint64_t*, double*, std::string*, Texts*, Integers*, TextMap*, NamedField>;
+using Field = std::variant<bool*, int*, int64_t*, uint64_t*, double*, std::string*, Texts*, Integers*, Numbers*,
+                           TextMap*, NamedField>;
 
 /// What is wrong with a value, as it follows the key's name: " is 0; it must be 1 or more".
 using Complaints = std::vector<std::string>;

@@ -13,9 +13,13 @@ namespace fpdist::loss {
 
 struct Edges;
 struct LossOutput;
+struct View;
 
 /// A loss: one pack's edges to its share of the step's loss. `options` are resolved.
 using Function = LossOutput(const Edges& edges, const plan::StepTotals& totals, const LossOptions& options);
+
+/// What the loss takes down of a pack ahead of the step, where its Needs::step says that it does.
+using LookFunction = View(const Edges& edges, const LossOptions& options);
 
 /// Throws ConfigError unless `value` is one of `known`, the first of which stands in for an empty one.
 void settle_name(std::string& value, std::string_view key, Method method, const std::vector<std::string_view>& known);

@@ -14,6 +14,12 @@ constexpr std::array<Function*, sizeof...(Known)> functions_of(List<Known...>) {
 }
 constexpr std::array kFunctions = functions_of(Losses());  // [specs()]
 
+template <typename... Known>
+constexpr std::array<LookFunction*, sizeof...(Known)> looks_of(List<Known...>) {
+  return {Known::kLook...};
+}
+constexpr std::array kLooks = looks_of(Losses());  // [specs()]
+
 }  // namespace
 
 LossFunction make_loss(Method method, const LossOptions& options) {
@@ -22,6 +28,13 @@ LossFunction make_loss(Method method, const LossOptions& options) {
   return [function = kFunctions.at(place), known](const Edges& edges, const plan::StepTotals& totals) {
     return function(edges, totals, known);
   };
+}
+
+Look make_look(Method method, const LossOptions& options) {
+  const LossOptions known = resolved(method, options);
+  if (needs_of(method, known).step == StepView::kNone) return {};
+  const auto place = index(&spec_of(method, known) - specs().data());
+  return [look = kLooks.at(place), known](const Edges& edges) { return look(edges, known); };
 }
 
 }  // namespace fpdist::loss

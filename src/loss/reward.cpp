@@ -22,7 +22,9 @@ LossOutput reward_loss(const Edges& edges, const plan::StepTotals& totals, const
     per_pair = per_pair + options.center_rewards_coefficient * (better + worse).square();
   const auto pairs = static_cast<double>(std::max<int64_t>(totals.groups, 1));
   return {.loss = weighted(per_pair, edges.pair_weight, "pair_weight", "reward").sum() / pairs,
-          .metrics = {{"accuracy", mean_of(difference.gt(0).to(difference.dtype()))},
+          // RewardBench counts a tie half: its figure is accuracy + ties / 2.
+          .metrics = {{"ties", mean_of(difference.eq(0).to(difference.dtype()))},
+                      {"accuracy", mean_of(difference.gt(0).to(difference.dtype()))},
                       {"margin", mean_of(difference)},  // without the data's margin, as TRL reports it
                       {"min_reward", min_of(edges.score)},
                       {"mean_reward", mean_of(edges.score)},

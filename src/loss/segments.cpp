@@ -39,6 +39,11 @@ at::Tensor at_edges(const at::Tensor& per_sample, const Edges& edges) {
   return ops::pick_rows(per_sample, edges.sample);
 }
 
+at::Tensor place_in_sample(const Edges& edges) {
+  const at::Tensor first = edges.length.cumsum(0) - edges.length;
+  return at::arange(edges.sample.numel(), edges.length.options()) - at_edges(first, edges);
+}
+
 at::Tensor length_or_one(const Edges& edges) { return edges.length.clamp_min(1); }
 
 at::Tensor chosen(const at::Tensor& per_sample) { return per_sample.reshape({per_sample.size(0) / 2, 2}).select(1, 0); }
@@ -53,6 +58,10 @@ Metric mean_of(const at::Tensor& values) {
 
 Metric mean_of(const at::Tensor& values, const at::Tensor& mask) {
   return {Combine::kMean, (values.detach() * mask).sum(), mask.sum()};
+}
+
+Metric mean_over(const at::Tensor& sums, const at::Tensor& counts) {
+  return {Combine::kMean, sums.detach().sum(), counts.detach().sum()};
 }
 
 Metric min_of(const at::Tensor& values) { return {Combine::kMin, extreme_or(values, false), {}}; }

@@ -19,6 +19,9 @@ at::Tensor segment_sum(const at::Tensor& per_edge, const Edges& edges);
 /// [E] values of per-sample values [B] at their samples' edges. Differentiable.
 at::Tensor at_edges(const at::Tensor& per_sample, const Edges& edges);
 
+/// [E] float places of edges in their samples: 0, 1, ...
+at::Tensor place_in_sample(const Edges& edges);
+
 /// [B] edges of each sample, at least 1, for dividing.
 at::Tensor length_or_one(const Edges& edges);
 
@@ -29,6 +32,8 @@ at::Tensor rejected(const at::Tensor& per_sample);
 /// Mean over all elements of `values`, of any shape, or over those where `mask` is 1.
 Metric mean_of(const at::Tensor& values);
 Metric mean_of(const at::Tensor& values, const at::Tensor& mask);
+/// The sum of `sums` over that of `counts`.
+Metric mean_over(const at::Tensor& sums, const at::Tensor& counts);
 Metric min_of(const at::Tensor& values);
 Metric max_of(const at::Tensor& values);
 /// Over those where `mask` (bool, the same shape) is true.

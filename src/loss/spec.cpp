@@ -20,6 +20,11 @@ constexpr std::array<LossSpec, sizeof...(Known)> specs_of(List<Known...>) {
 }
 constexpr std::array kSpecs = specs_of(Losses());
 
+/// At least one, which is empty where none is given.
+std::vector<std::string> names_of(const LossOptions& options) {
+  return options.loss_type.empty() ? std::vector<std::string>{""} : options.loss_type;
+}
+
 }  // namespace
 
 std::span<const LossSpec> specs() { return kSpecs; }
@@ -45,17 +50,26 @@ const LossSpec& spec_of(Method method, const LossOptions& options) {
   std::vector<std::string_view> names;
   for (const LossSpec& spec : kSpecs)
     if (spec.method == method) names.push_back(spec.name);
-  std::string name = options.loss_type;
-  check<ConfigError>(name.empty() || !names.front().empty(), "loss.loss_type is '", name, "', but method ",
-                     name_of(method), " has one loss only: leave it out");
-  settle_name(name, "loss_type", method, names);
+  std::string first = names_of(options).front();
+  for (std::string name : names_of(options)) {
+    check<ConfigError>(name.empty() || !names.front().empty(), "loss.loss_type is '", name, "', but method ",
+                       name_of(method), " has one loss only: leave it out");
+    settle_name(name, "loss_type", method, names);
+  }
+  settle_name(first, "loss_type", method, names);
   return *std::find_if(kSpecs.begin(), kSpecs.end(),
-                       [&](const LossSpec& spec) { return spec.method == method && spec.name == name; });
+                       [&](const LossSpec& spec) { return spec.method == method && spec.name == first; });
 }
 
 LossOptions resolved(Method method, LossOptions options) {
   const LossSpec& spec = spec_of(method, options);
-  options.loss_type = spec.name;
+  const bool is_list = method == Method::kDpo;  // TRL adds losses of pairs up, and no others
+  check<ConfigError>(is_list || options.loss_type.size() < 2, "loss.loss_type lists ", options.loss_type.size(),
+                     " losses, and method ", name_of(method), " takes one: dpo is the one that adds them up");
+  check<ConfigError>(is_list || options.loss_weights.empty(), "loss.loss_weights weighs a list of losses, and method ",
+                     name_of(method), " takes one: leave it out");
+  if (names_of(options).front().empty()) options.loss_type = {std::string(spec.name)};
+  if (spec.name.empty()) options.loss_type.clear();
   spec.check(options);
   return options;
 }

@@ -61,6 +61,8 @@ StepTotals count_totals(std::span<const data::Group> groups) {
     for (const data::Sample& sample : group.sample) {
       const int64_t edges = count_edges(sample);
       ++totals.samples, totals.edges += edges, totals.samples_with_edges += edges > 0;
+      if (&sample == &group.sample.front()) totals.first_edges += edges;
+      totals.wanted += sample.reward.value_or(0) > 0;
       totals.tokens_logical += sample.length();
     }
   return totals;

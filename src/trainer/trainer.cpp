@@ -11,7 +11,8 @@
 //                   drawing; evaluation_report the same of an evaluation. It owns nothing but what the axes had
 //                   carried before.
 //   step/           One step: check_groups looks at what a caller brings, objective says which loss and what it needs,
-//                   reference holds the frozen model, packs makes tensors of a plan's packs, pack_run is what the
+//                   reference holds the frozen model, step_view what a loss takes down of the whole
+//                   step ahead of it, packs makes tensors of a plan's packs, pack_run is what the
 //                   executor calls for each op, pack_losses its end at the loss, step_results what is read back from
 //                   the device, find_fault where it is not finite, step_guard what becomes of the run then, step_files
 //                   what is written down of it; execute_step runs it all, evaluate the forward alone. Nothing of it
@@ -87,7 +88,7 @@ struct Trainer::Impl {
         objective(job.config),
         planner(job, {.prepare =
                           [this](auto groups) {
-                            check_groups(groups, job.model, objective.shape());
+                            check_groups(groups, job.model, objective.shape(), objective.needs());
                             return objective.prepare(groups);
                           },
                       .lay_out = [this](PlannedStep& planned) { lay_out(planned, job); }}),
@@ -232,7 +233,7 @@ void Trainer::plan_ahead(std::shared_ptr<const std::vector<data::Group>> groups)
 StepMetrics Trainer::evaluate(std::span<const data::Group> groups) {
   const auto start = Clock::now();
   Impl& t = *impl_;
-  check_groups(groups, t.job.model, t.objective.shape());
+  check_groups(groups, t.job.model, t.objective.shape(), t.objective.needs());
   const StepGroups prepared = t.objective.prepare(groups);
   TrafficMeter here;
   here.since_last(t.job.mesh);
@@ -249,7 +250,9 @@ void Trainer::prepare_reference(std::span<data::Group> groups, std::span<data::G
   const Config& config = impl_->job.config;
   if (const std::string unexpected = reference_warning(groups, impl_->objective.needs(), config); !unexpected.empty())
     log.warning(unexpected);
-  if (has_reference_logps(groups) && has_reference_logps(evaluated)) reference.drop();
+  // What data bring is of their own samples.
+  const bool asks_of_others = impl_->objective.needs().step == loss::StepView::kMismatched;
+  if (!asks_of_others && has_reference_logps(groups) && has_reference_logps(evaluated)) reference.drop();
   if (!reference.is_there() || !config.loss.precompute_ref_log_probs) return;
   log.info(text("computing the reference's log-probs of ", groups.size() + evaluated.size(), " groups once"));
   for (const std::span<data::Group> all : {groups, evaluated})

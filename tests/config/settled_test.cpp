@@ -35,7 +35,7 @@ TEST(Settled, NothingIsLeftOpen) {
   EXPECT_EQ(job.ranks(), 6);
   EXPECT_EQ(to_string(job.config.parallel), "dp 3 x pp 2 x cp 1 x tp 1");
   EXPECT_EQ(job.config.parallel.layers, (std::vector<int64_t>{2, 2}));
-  EXPECT_EQ(job.config.loss.loss_type, "dapo");
+  EXPECT_EQ(job.config.loss.loss_type, std::vector<std::string>{"dapo"});
   EXPECT_EQ(job.config.loss.beta, 0.0);
   EXPECT_EQ(job.config.loss.epsilon_high, job.config.loss.epsilon);
   EXPECT_FALSE(job.config.comm.deterministic);
@@ -63,7 +63,7 @@ TEST(Settled, TheResolvedFileGivesTheSameJobBack) {
 
 TEST(Settled, KeysWithoutAUseAreLeftOut) {
   const std::string sft = to_yaml(settle(given(Method::kSft), 1)), dpo = to_yaml(settle(given(Method::kDpo), 1));
-  expect_words(sft, {"preset: \"tiny\"", "loss_type: \"nll\"", "dp: 1"});
+  expect_words(sft, {"preset: \"tiny\"", "loss_type: [\"nll\"]", "dp: 1"});
   for (const char* absent : {"path: \"\"", "beta:", "costs:"}) EXPECT_EQ(sft.find(absent), std::string::npos) << sft;
   expect_words(dpo, {"beta: 0.1"});
 }

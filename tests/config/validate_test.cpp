@@ -56,6 +56,13 @@ TEST(Validate, EveryBadMixtureNamesItsKey) {
   for (const auto& [words, spoil] : bad) expect_words(said(spoil), {words});
 }
 
+TEST(Validate, WhatKtoCannotDoWithout) {
+  expect_words(said([](Config& c) { c.method = Method::kKto, c.train.groups_per_step = 1; }),
+               {"train.groups_per_step is 1, and kto compares each prompt with another row's answer: use 2 or more"});
+  expect_words(said([](Config& c) { c.method = Method::kKto, c.loss.precompute_ref_log_probs = true; }),
+               {"loss.precompute_ref_log_probs drops the reference, and kto asks it in every step"});
+}
+
 TEST(Validate, EveryBadValueNamesItsKey) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const std::vector<std::pair<std::string, std::function<void(Config&)>>> bad = {
@@ -69,7 +76,7 @@ TEST(Validate, EveryBadValueNamesItsKey) {
       {"data.path is empty", [](Config& c) { c.data.path.clear(); }},
       {"data.path holds an empty name", [](Config& c) { c.data.path.push_back(""); }},
       {"data.max_length is 1", [](Config& c) { c.data.max_length = 1; }},
-      {"loss.loss_type", [](Config& c) { c.loss.loss_type = "hinge?"; }},
+      {"loss.loss_type", [](Config& c) { c.loss.loss_type = {"hinge?"}; }},
       {"train.groups_per_step", [](Config& c) { c.train.groups_per_step = 0; }},
       {"train.max_steps", [](Config& c) { c.train.max_steps = -1; }},
       {"train.output_dir", [](Config& c) { c.train.output_dir.clear(); }},

@@ -104,8 +104,8 @@ TEST(Yaml, WrongTypesNameTheExpectedType) {
       {"optim: { learning_rate: fast }", "expected a number, got 'fast'"},
       {"optim: { learning_rate: .inf }", "expected a number"},
       {"optim: { learning_rate: nan }", "expected a number"},
-      {"method: ppo", "expected sft, dpo, reward or grpo, got 'ppo'"},
-      {"loss: { loss_type: { a: b } }", "expected a text, got a map"},
+      {"method: ppo", "expected sft, dpo, reward, grpo, kto, cpo or orpo, got 'ppo'"},
+      {"loss: { loss_type: { a: b } }", "expected one text or a list of them, got a map"},
       {"parallel: { dp: 3000000000 }", "expected an integer"},
       {"train: 3", "section 'train' must hold keys"},
       {"[a]: 3", "plain word"}};
@@ -154,7 +154,7 @@ config::Config random_config(std::mt19937_64& random) {
   for (uint64_t i = random() % 3; i > 0; --i) c.data.columns[random_text(random)] = random_text(random);
   if (c.method == Method::kDpo && flag()) c.model.ref_path = random_text(random);
   if (c.method == Method::kGrpo) {
-    c.loss.loss_type = flag() ? "dapo" : "grpo";
+    c.loss.loss_type = {flag() ? "dapo" : "grpo"};
     c.loss.epsilon = unit() + 1e-9;
     c.loss.importance_sampling_level = flag() ? "token" : "sequence";
     c.loss.scale_rewards = flag() ? "none" : "batch";

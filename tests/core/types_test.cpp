@@ -31,7 +31,8 @@ TEST(Names, RoundTripAndListTheKnownOnes) {
     EXPECT_EQ(method_from_name(name_of(method)), method);
   for (DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64})
     EXPECT_EQ(dtype_from_name(name_of(dtype)), dtype);
-  test::expect_words(test::error_of<ConfigError>([] { method_from_name("ppo"); }), {"sft | dpo | reward | grpo"});
+  test::expect_words(test::error_of<ConfigError>([] { method_from_name("ppo"); }),
+                     {"sft | dpo | reward | grpo | kto | cpo | orpo"});
 }
 
 // Known answers of Philox4x32-10 from the Random123 distribution (kat_vectors).

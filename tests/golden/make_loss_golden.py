@@ -1,6 +1,6 @@
 """Golden values for tests/loss: what TRL 1.16's own trainers compute from given per-token values.
 
-Run with torch 2.11, transformers 5.23 and trl 1.16: python tests/golden/make_loss_golden.py
+Run with torch 2.11, transformers 5.23 and trl 1.16: python tests/golden/make_loss_golden.py [dpo grpo ...]
 Each trainer runs its own compute_loss on a tiny random model. A hook on the model hands its per-token outputs on as
 float64 leaves, so that the files hold (1) what the loss saw, (2) loss and metrics, (3) d loss / d log-prob (or score).
 Writes beside this file loss_{sft,dpo,reward,grpo}.json:
@@ -11,6 +11,7 @@ and trl_advantages.json: rewards by group, TRL's advantages and reward metrics f
 import json
 import os
 import pathlib
+import sys
 import tempfile
 
 os.environ.update(HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="", WANDB_DISABLED="true")
@@ -59,21 +60,21 @@ def write_like(policy, prompt, length, seed):
 class Outputs:
     """Hooks a model: keeps its last outputs, hands them on in float64 and as leaves that gradients end at."""
 
-    def __init__(self, hooked, *names):
-        self.names = names
+    def __init__(self, hooked, *names, dtype=torch.float64):
+        self.names, self.dtype = names, dtype
         hooked.register_forward_hook(self.replace)
 
     def replace(self, _, __, outputs):
         for name in self.names:
-            if getattr(outputs, name) is None:  # each trainer asks for what it needs
+            if getattr(outputs, name, None) is None:  # each trainer asks for what it needs
                 continue
             value = outputs[name].detach()
-            outputs[name] = value.double().requires_grad_(torch.is_grad_enabled()) if value.is_floating_point() else value
+            outputs[name] = value.to(self.dtype).requires_grad_(torch.is_grad_enabled()) if value.is_floating_point() else value
         self.last = outputs
         return outputs
 
 
-FUSED = ("log_probs", "entropy", "mean_logits", "is_top1")
+FUSED = ("log_probs", "entropy", "mean_logits", "is_top1", "log_sum_sq_probs")
 
 
 def fresh_metrics(trainer):
@@ -126,24 +127,51 @@ def sft():
         {"options": {}, "loss": loss.item(), "metrics": metrics(), "grad": pick(out.log_probs.grad, mask)}]})
 
 
+def one(loss_type, **options):
+    return {"loss_type": [loss_type], **options}
+
+
+DPO_CASES = [
+    {"beta": 0.1}, {"beta": 0.7}, one("hinge"), one("ipo"), one("ipo", beta=0.4), one("exo_pair", label_smoothing=0.01),
+    one("nca_pair"), one("robust"), one("robust", label_smoothing=0.2), one("bco_pair"), one("sppo_hard", beta=0.5), one("aot"),
+    one("aot", label_smoothing=0.1, beta=0.3), one("aot_unpaired"), one("aot_unpaired", label_smoothing=0.1, beta=0.3),
+    one("apo_zero"), one("apo_down"), one("discopop"), one("discopop", discopop_tau=0.3), one("sft"), one("sigmoid_norm", beta=2.0),
+    {"loss_type": ["sigmoid", "bco_pair", "sft"], "loss_weights": [0.8, 0.2, 1.0]}, {"loss_type": ["aot_unpaired", "hinge"]},
+    *(one(loss_type, f_divergence_type=f, label_smoothing=smoothing) for loss_type, f, smoothing in (
+        ("sigmoid", "forward_kl", 0.0), ("ipo", "forward_kl", 0.0), ("hinge", "js_divergence", 0.0),
+        ("robust", "js_divergence", 0.1), ("sigmoid", "alpha_divergence", 0.0))),
+    one("sigmoid", f_divergence_type="alpha_divergence", f_alpha_divergence_coef=1.3),
+    one("sigmoid", ld_alpha=0.0), one("ipo", ld_alpha=0.5), one("aot", ld_alpha=0.3), one("sigmoid", use_weighting=True),
+    one("robust", label_smoothing=0.1, use_weighting=True, ld_alpha=0.5)]
+
+
 def dpo():
     rows = [{"prompt_ids": draw(p, 10 + i), "chosen_ids": write_like(model(), draw(p, 10 + i), c, 20 + i), "rejected_ids": draw(r, 30 + i)}
             for i, (p, c, r) in enumerate([(5, 4, 7), (3, 1, 2), (6, 8, 3), (1, 5, 5)])]
     text = Dataset.from_dict({"prompt": ["w5"], "chosen": ["w6"], "rejected": ["w7"]})
     cases, samples = [], None
-    for beta in (0.1, 0.7):
-        trainer = DPOTrainer(model(), ref_model=model(seed=1), args=DPOConfig(**COMMON, beta=beta), train_dataset=text,
+    for options in DPO_CASES:
+        # TRL computes this divergence in float32 and below, and exo_pair's constants in float32.
+        is_rounded = options.get("f_divergence_type") == "alpha_divergence"
+        dtype = torch.float32 if is_rounded else torch.float64
+        trainer = DPOTrainer(model(), ref_model=model(seed=1), args=DPOConfig(**COMMON, **options), train_dataset=text,
                              processing_class=tokenizer())
-        outputs, reference = Outputs(trainer.model, *FUSED), Outputs(trainer.ref_model, *FUSED)
+        outputs, reference = (Outputs(which, *FUSED, dtype=dtype) for which in (trainer.model, trainer.ref_model))
         batch = trainer.data_collator(rows)
         mask = batch["completion_mask"][:, 1:]
         metrics = fresh_metrics(trainer)
         loss = trainer._compute_loss(trainer.model, dict(batch), False)
         loss.backward()
         out = outputs.last
-        samples = samples_of(out, mask, interleave, ref_logp=pick(reference.last.log_probs, mask))
-        cases.append({"options": {"beta": beta}, "loss": loss.item(), "metrics": metrics(),
+        if samples is None:
+            samples = samples_of(out, mask, interleave, ref_logp=pick(reference.last.log_probs, mask))
+        if out.log_sum_sq_probs is not None:
+            for sample, row in zip(samples, interleave(pick(out.log_sum_sq_probs.double(), mask))):
+                sample["log_sum_sq"] = row
+        cases.append({"options": options, "loss": loss.item(), "metrics": metrics(),
                       "grad": interleave(pick(out.log_probs.grad, mask))})
+        if is_rounded or "exo_pair" in options.get("loss_type", []):
+            cases[-1]["tolerance"] = 1e-6
     write("loss_dpo.json", {"samples": samples, "cases": cases})
 
 
@@ -197,14 +225,25 @@ def rollouts(trainer):
     return trainer._generate_and_score_completions([{"prompt": prompt} for prompt in prompts]), metrics
 
 
+GRPO_CASES = [
+    ("bnpo", {}), ("luspo", {}), ("luspo", {"beta": 0.1}), ("cispo", {"epsilon_high": 1.1}), ("cispo", {"epsilon_high": 1.1, "beta": 0.1}),
+    ("sapo", {"sapo_temperature_pos": 1.2}), ("grpo", {"delta": 1.4}), ("dapo", {"delta": 1.5, "beta": 0.1}),
+    ("dapo", {"top_entropy_quantile": 0.33}), ("grpo", {"top_entropy_quantile": 0.5, "beta": 0.1}),
+    ("dapo", {"entropy_coef": 0.05}), ("grpo", {"entropy_coef": 0.02, "top_entropy_quantile": 0.4}),
+    ("grpo", {"off_policy_mask_threshold": 0.1}), ("dapo", {"off_policy_mask_threshold": 0.05, "beta": 0.1})]
+
+
 def grpo():
     cases, samples, masked = [], None, None
     noise = torch.Generator().manual_seed(3)
-    for loss_type in ("grpo", "dapo", "dr_grpo"):
+    plain = [(loss_type, {}) for loss_type in ("grpo", "dapo", "dr_grpo")]
+    for loss_type, more in plain + GRPO_CASES:
         for level in ("token", "sequence"):
-            for beta, corrected in ((0.0, True), (0.1, True), (0.1, False)):
-                trainer = grpo_trainer(loss_type=loss_type, importance_sampling_level=level, epsilon=0.2, epsilon_high=0.28,
-                                       use_bias_correction_kl=corrected)
+            for beta, corrected in ((0.0, True), (0.1, True), (0.1, False))[:1 if more else 3]:
+                trainer = grpo_trainer(**{"loss_type": loss_type, "importance_sampling_level": level, "epsilon": 0.2,
+                                          "epsilon_high": 0.28, "use_bias_correction_kl": corrected,
+                                          **{name: value for name, value in more.items() if name != "beta"}})
+                beta = more.get("beta", beta)
                 outputs = Outputs(trainer.model, *FUSED)
                 inputs, _ = rollouts(trainer)
                 trainer.beta = beta  # set late: the reference's log-probs are given here, TRL would run a reference model
@@ -230,10 +269,14 @@ def grpo():
                     samples = samples_of(out, mask, old_logp=pick(old, mask), ref_logp=pick(ref, mask))
                     for sample, advantage in zip(samples, inputs["advantages"].tolist()):
                         sample["advantage"] = advantage
-                options = {"loss_type": loss_type, "importance_sampling_level": level, "beta": beta, "epsilon": 0.2,
-                           "epsilon_high": 0.28, "use_bias_correction_kl": corrected, "max_completion_length": 9}
+                options = {"loss_type": [loss_type], "importance_sampling_level": level, "beta": beta, "epsilon": 0.2,
+                           "epsilon_high": 0.28, "use_bias_correction_kl": corrected, "max_completion_length": 9} | more
                 cases.append({"options": options, "loss": loss.item(), "metrics": metrics(),
                               "grad": pick(out.log_probs.grad[:, -width:], mask)})
+                if loss_type == "sapo":
+                    cases[-1]["tolerance"] = 1e-6  # TRL's temperatures are float32
+                if "entropy_coef" in more:
+                    cases[-1]["entropy_grad"] = pick(out.entropy.grad[:, -width:], mask)
     write("loss_grpo.json", {"samples": samples, "cases": cases})
 
 
@@ -248,4 +291,5 @@ def advantages():
 
 if __name__ == "__main__":
     for make in (sft, dpo, reward, grpo, advantages):
-        make()
+        if not sys.argv[1:] or make.__name__ in sys.argv[1:]:
+            make()

@@ -318,15 +318,29 @@ class ShippedConfigs(Folder):
         rows = map(json.loads, pairs.read_text().splitlines())
         groups.write_text("".join(json.dumps({"prompt": row["prompt"], "completions": [row["chosen"], row["rejected"]],
                                               "rewards": [1, 0]}) + "\n" for row in rows))  # as the line of jq does
-        for method in ("sft", "dpo", "grpo"):
+        verdicts = self.dir / "runs/verdicts.jsonl"  # as its line of jq does
+        rows = list(map(json.loads, pairs.read_text().splitlines()))
+        verdicts.write_text("".join(json.dumps({"prompt": row["prompt"], "completion": row[answer], "label": answer == "chosen"}) + "\n"
+                                    for row in rows for answer in ("chosen", "rejected")))
+        for method in ("sft", "dpo", "grpo", "mpo", "simpo", "kto"):
             path = ROOT / f"configs/gsm8k_{method}.yaml"
             head = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
             self.assertTrue(head.startswith("Reads ../shared/data/"), head)
             self.assertIn("fpdist_prepare --generate arithmetic --output runs/pairs.jsonl", head)
             arguments = re.search(r"--data.path runs/\S+( --data.columns \S+)?", head).group().split()
             arguments[1] = self.dir / arguments[1]
-            text = self.train(0, path, *arguments, "--train.max_steps", 1, "--train.output_dir", self.dir / method)
-            self.assertIn("1024 groups", text)
+            count = 2 if method in ("mpo", "simpo", "kto") else 1
+            text = self.train(0, path, *arguments, "--train.max_steps", count, "--train.output_dir", self.dir / method)
+            self.assertIn("2048 groups" if method == "kto" else "1024 groups", text)
+        self.refused_by_name(verdicts, "dpo", r"missing column 'chosen'.*for method: kto")
+        self.refused_by_name(pairs, "kto", r"missing column 'completion'.*for method: dpo")
+
+    def refused_by_name(self, path, method, words):
+        code, text = train(0, "--model.preset", "tiny", "--data.path", path, "--method", method, "--train.output_dir", self.dir / "no")
+        self.assertEqual(code, 3, text)
+        self.assertRegex(text, words)
+
+    def test_recipes_say_what_makes_their_data(self):
         for name in ("quickstart", "long_context_cp8"):
             first = (ROOT / f"configs/{name}.yaml").read_text().splitlines()[0]
             self.assertIn("fpdist_prepare --generate ", first)

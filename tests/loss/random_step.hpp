@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -29,11 +30,11 @@ inline std::vector<Variant> grpo_variants(const std::string& type) {
       for (const bool corrected : {true, false}) {
         if (beta == 0 && !corrected) continue;
         loss::LossOptions options;
-        options.loss_type = type;
+        options.loss_type = {type};
         options.importance_sampling_level = level;
         options.beta = beta;
         options.use_bias_correction_kl = corrected;
-        options.epsilon_high = 0.28;
+        options.epsilon_high = type == "cispo" ? 1.1 : 0.28;
         options.max_completion_length = 9;
         variants.push_back(
             {type + "/" + level + (beta > 0 ? "/kl" : "") + (corrected ? "" : "/plain"), Method::kGrpo, options});
@@ -41,17 +42,32 @@ inline std::vector<Variant> grpo_variants(const std::string& type) {
   return variants;
 }
 
-/// Every loss that is registered.
+/// Options that change what the losses of a method are.
+inline std::vector<Variant> optional_variants() {
+  using Options = loss::LossOptions;
+  return {{"dpo/list", Method::kDpo, Options{.loss_type = {"sigmoid", "aot", "sft"}, .loss_weights = {0.8, 0.3, 1.0}}},
+          {"dpo/ld", Method::kDpo, Options{.loss_type = {"aot_unpaired"}, .label_smoothing = 0.1, .ld_alpha = 0.3}},
+          {"dpo/wpo", Method::kDpo, Options{.use_weighting = true}},
+          {"dpo/forward_kl", Method::kDpo, Options{.f_divergence_type = "forward_kl"}},
+          {"dpo/js", Method::kDpo, Options{.f_divergence_type = "js_divergence"}},
+          {"dpo/alpha", Method::kDpo, Options{.f_divergence_type = "alpha_divergence"}},
+          {"cpo/alpha", Method::kCpo, Options{.loss_type = {"simpo"}, .label_smoothing = 0.1, .alpha = 0.3}},
+          {"grpo/top", Method::kGrpo, Options{.beta = 0.1, .top_entropy_quantile = 0.4, .entropy_coef = 0.05}},
+          {"grpo/delta", Method::kGrpo, Options{.epsilon_high = 0.28, .delta = 1.4, .entropy_coef = 0.05}},
+          {"grpo/opsm", Method::kGrpo, Options{.off_policy_mask_threshold = 0.1}}};
+}
+
+/// Every loss that is registered, and some with options.
 inline std::vector<Variant> all_variants() {
-  std::vector<Variant> variants;
+  std::vector<Variant> variants = optional_variants();
   for (const loss::LossSpec& spec : loss::specs()) {
     const std::string name(spec.name);
     if (spec.method == Method::kGrpo) {
       for (Variant& variant : grpo_variants(name)) variants.push_back(std::move(variant));
     } else {
-      variants.push_back({std::string(name_of(spec.method)) + (name.empty() ? "" : "/" + name),
-                          spec.method,
-                          {.loss_type = name, .center_rewards_coefficient = 0.3}});
+      loss::LossOptions options{.loss_type = {name}, .center_rewards_coefficient = 0.3};
+      if (name == "exo_pair" || name == "robust") options.label_smoothing = 0.1;
+      variants.push_back({std::string(name_of(spec.method)) + (name.empty() ? "" : "/" + name), spec.method, options});
     }
   }
   return variants;
@@ -61,7 +77,8 @@ inline std::vector<Variant> all_variants() {
 struct RandomStep {
   at::Tensor logp, score;                                       // [E], [B]
   at::Tensor entropy, correct, mean_logit, ref_logp, old_logp;  // [E]
-  at::Tensor advantage, margin;                                 // [B], [B/2]
+  at::Tensor log_sum_sq, position;                              // [E], the first of a pair's first sample is -1
+  at::Tensor advantage, margin, wanted;                         // [B], [B/2], [B]
   std::vector<std::vector<int64_t>> edge_of;                    // edges of each sample
   plan::StepTotals totals;
 
@@ -79,17 +96,38 @@ struct RandomStep {
       if (b % 2 == 0) pair.push_back(sample[b] / 2);
     }
     const at::Tensor e = at::tensor(edge, at::kLong), b = at::tensor(sample, at::kLong);
-    return {.logp = logp.index_select(0, e),
-            .entropy = entropy.index_select(0, e),
-            .correct = correct.index_select(0, e),
-            .mean_logit = mean_logit.index_select(0, e),
-            .ref_logp = ref_logp.index_select(0, e),
-            .old_logp = old_logp.defined() ? old_logp.index_select(0, e) : at::Tensor(),
-            .sample = at::tensor(edge_sample, at::kLong),
-            .length = at::tensor(length, at::kDouble).to(logp.dtype()),
-            .score = score.index_select(0, b),
-            .advantage = advantage.index_select(0, b),
-            .margin = margin.index_select(0, at::tensor(pair, at::kLong))};
+    loss::Edges edges{.logp = logp.index_select(0, e),
+                      .entropy = entropy.index_select(0, e),
+                      .correct = correct.index_select(0, e),
+                      .mean_logit = mean_logit.index_select(0, e),
+                      .ref_logp = ref_logp.index_select(0, e),
+                      .old_logp = old_logp.defined() ? old_logp.index_select(0, e) : at::Tensor(),
+                      .sample = at::tensor(edge_sample, at::kLong),
+                      .length = at::tensor(length, at::kDouble).to(logp.dtype()),
+                      .score = score.index_select(0, b),
+                      .advantage = advantage.index_select(0, b),
+                      .margin = margin.index_select(0, at::tensor(pair, at::kLong))};
+    edges.log_sum_sq = log_sum_sq.index_select(0, e);
+    edges.position = position.index_select(0, e);
+    edges.wanted = wanted.index_select(0, b);
+    edges.place = b;
+    edges.first_edge = 0;
+    return edges;
+  }
+
+  /// The same with what the loss takes down of the whole step.
+  loss::Edges pack(const std::vector<int64_t>& sample, const Variant& variant) const {
+    loss::Edges edges = pack(sample);
+    const loss::Look look = loss::make_look(variant.method, variant.options);
+    if (!look) return edges;
+    loss::Edges whole = pack(everything());
+    const loss::Needs needs = loss::needs_of(variant.method, variant.options);
+    if (needs.step == loss::StepView::kMismatched) whole.logp = old_logp;  // of other samples: no gradient is missed
+    edges.step = look(whole);
+    if (!edges.step.edge.defined()) return edges;
+    edges.step.ascending = std::get<0>(at::sort(edges.step.edge));
+    edges.step.edge = at::cat({edges.entropy, edges.step.edge});  // the pack's own are where it looks for them
+    return edges;
   }
 
   std::vector<int64_t> everything() const {
@@ -104,10 +142,15 @@ inline RandomStep random_step(uint64_t seed, int64_t pairs = 4, at::ScalarType d
   Rng rng(seed, 0x105);
   RandomStep step;
   int64_t edges = 0;
+  std::vector<int64_t> position;
   for (int64_t b = 0; b < 2 * pairs; ++b) {
     auto& own = step.edge_of.emplace_back();
-    for (uint64_t count = rng.below(8); count > 0; --count) own.push_back(edges++);
+    for (uint64_t count = rng.below(8); count > 0; --count) {
+      position.push_back(static_cast<int64_t>(own.size()) - (b % 2 == 0));
+      own.push_back(edges++);
+    }
     step.totals.samples_with_edges += !own.empty();
+    if (b % 2 == 0) step.totals.first_edges += static_cast<int64_t>(own.size());
   }
   step.totals.groups = pairs;
   step.totals.samples = 2 * pairs;
@@ -126,6 +169,10 @@ inline RandomStep random_step(uint64_t seed, int64_t pairs = 4, at::ScalarType d
   step.old_logp = step.logp.detach() + normal(edges, 0.0, 0.5);
   step.advantage = normal(2 * pairs, 0.0, 1.0);
   step.margin = normal(pairs, 0.2, 0.3);
+  step.position = at::tensor(position, at::kLong);
+  step.log_sum_sq = normal(edges, -1.0, 0.3);
+  step.wanted = normal(2 * pairs, 0.2, 1.0).gt(0).to(dtype);
+  step.totals.wanted = step.wanted.sum().item<int64_t>();
   return step;
 }
 

@@ -16,17 +16,19 @@ ScoreColumns columns_of(const Needs& needs) {
           .entropy = column(needs.entropy, 1),
           .correct = column(needs.correct, 0),
           .mean_logit = column(needs.mean_logit, 2),
+          .log_sum_sq = column(needs.log_sum_sq, 3),
           .ref_logp = column(needs.reference, 4)};
 }
 
 TEST(ScoreColumns, ArriveUnderTheNamesTheyWereSentBy) {
   for (const LossSpec& spec : specs())
     for (const bool reference : {false, true}) {
-      Needs needs = needs_of(spec.method, {.loss_type = std::string(spec.name)});
-      needs.reference = reference;
+      Needs needs = needs_of(
+          spec.method, {.loss_type = {std::string(spec.name)}, .label_smoothing = spec.name == "exo_pair" ? 0.1 : 0.0});
+      needs.reference = needs.log_sum_sq = reference;
       const ScoreColumns sent = columns_of(needs), arrived = unstack(stack(sent), needs);
       for (const auto column : {&ScoreColumns::logp, &ScoreColumns::entropy, &ScoreColumns::correct,
-                                &ScoreColumns::mean_logit, &ScoreColumns::ref_logp}) {
+                                &ScoreColumns::mean_logit, &ScoreColumns::log_sum_sq, &ScoreColumns::ref_logp}) {
         ASSERT_EQ((arrived.*column).defined(), (sent.*column).defined());
         EXPECT_TRUE(!(sent.*column).defined() || (arrived.*column).equal(sent.*column));
       }

@@ -55,7 +55,7 @@ class Style(unittest.TestCase):
         self.expect("include", source("data", '#include "fpdist/config/config.hpp"'))
         self.expect("include", source("config", '#include "fpdist/comm/world.hpp"'))
         self.expect("include", source("plan", '#include "src/trainer/calibrate.hpp"'))
-        self.expect("include", source("trainer", '#include "src/loss/dpo.hpp"'))
+        self.expect("include", source("trainer", '#include "src/loss/reward.hpp"'))
         self.expect("include", source("config", '#include "fpdist/trainer/trainer.hpp"'))
         self.expect("include", source("core", '#include "fpdist/fpdist.hpp"'))
         self.expect("include", {"include/fpdist/core/b.hpp": '#pragma once\n#include "src/core/b.hpp"\n'})

@@ -45,7 +45,7 @@ Config golden_config(const Json& expected, const std::string& method, DType dtyp
                   .weight_decay = optim["weight_decay"],
                   .max_grad_norm = optim["max_grad_norm"]};
   const Json& loss = expected["method"][method]["loss"];
-  config.loss.loss_type = loss.value("loss_type", "");
+  if (loss.contains("loss_type")) config.loss.loss_type = {loss.at("loss_type").get<std::string>()};
   config.loss.beta = loss.value("beta", config.loss.beta);
   config.loss.epsilon = loss.value("epsilon", config.loss.epsilon);
   config.loss.center_rewards_coefficient = loss.value("center_rewards_coefficient", 0.0);

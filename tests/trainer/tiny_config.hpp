@@ -20,7 +20,7 @@ inline config::Config tiny_config(Method method, const std::string& variant = "g
   config.pack.max_tokens = 96;
   if (method == Method::kGrpo) {
     config.loss.beta = 0.1, config.loss.epsilon_high = 0.3;
-    config.loss.loss_type = variant == "sequence" ? "grpo" : variant;
+    config.loss.loss_type = {variant == "sequence" ? "grpo" : variant};
     if (variant == "sequence") config.loss.importance_sampling_level = "sequence";
   }
   if (method == Method::kReward) config.loss.center_rewards_coefficient = 0.05;

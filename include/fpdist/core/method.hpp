@@ -7,10 +7,15 @@
 
 namespace fpdist {
 
-/// What the trainer optimises; the spelling in a config is sft | dpo | reward | grpo.
-enum class Method { kSft, kDpo, kReward, kGrpo };
-inline constexpr std::array<std::pair<Method, std::string_view>, 4> kMethods{
-    {{Method::kSft, "sft"}, {Method::kDpo, "dpo"}, {Method::kReward, "reward"}, {Method::kGrpo, "grpo"}}};
+/// What the trainer optimises; the spelling in a config is sft | dpo | reward | grpo | kto | cpo | orpo.
+enum class Method { kSft, kDpo, kReward, kGrpo, kKto, kCpo, kOrpo };
+inline constexpr std::array<std::pair<Method, std::string_view>, 7> kMethods{{{Method::kSft, "sft"},
+                                                                              {Method::kDpo, "dpo"},
+                                                                              {Method::kReward, "reward"},
+                                                                              {Method::kGrpo, "grpo"},
+                                                                              {Method::kKto, "kto"},
+                                                                              {Method::kCpo, "cpo"},
+                                                                              {Method::kOrpo, "orpo"}}};
 std::string_view name_of(Method method);
 Method method_from_name(std::string_view name);  ///< throws ConfigError listing the valid names
 

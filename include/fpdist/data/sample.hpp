@@ -19,7 +19,7 @@ struct Sample {
   std::vector<double> old_logp;     ///< empty, or [L]: log-prob of token t under the sampling policy (0 in the prompt)
   std::vector<double> ref_logp;     ///< empty, or [L]: the same under the reference model; where the data have a sum
                                     ///< alone, each of the completion's tokens has an even share
-  std::optional<double> reward;     ///< GRPO: reward of the completion
+  std::optional<double> reward;     ///< GRPO: reward of the completion; KTO: 1 where it is wanted, 0 where it is not
   std::optional<double> advantage;  ///< GRPO: given, or filled in from rewards by loss::fill_advantages
   bool truncated = false;           ///< the completion was cut before its end: by its sampler or by data.max_length
   std::vector<double> weight = {};  ///< empty: 1 each; or [L]: what the loss of target t is multiplied by (sft)

@@ -5,10 +5,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "fpdist/core/method.hpp"
 #include "fpdist/data/sample.hpp"
@@ -17,6 +19,14 @@
 #include "fpdist/plan/step_plan.hpp"
 
 namespace fpdist::loss {
+
+/// What a loss whose terms depend on the whole step's samples takes down of them ahead of the step (see make_look): of
+/// one pack, and put together of the step.
+struct View {
+  at::Tensor sample = {};     ///< [B, k], of the step [S, k]: values of each sample, in the order of the step's groups
+  at::Tensor edge = {};       ///< [E]: a value of each edge, of the step pack after pack (see Edges::first_edge)
+  at::Tensor ascending = {};  ///< of the step alone: `edge` sorted, which is the same however it is cut into packs
+};
 
 /// The edges of one pack, by sample, then index. Float tensors have the accumulation dtype (float32 or float64); index
 /// tensors are int64. E edges, B samples; both may be 0: a rank without packs calls the loss on an empty pack and so
@@ -35,6 +45,13 @@ struct Edges {
   at::Tensor margin;            ///< [B/2] reward margins, one a pair; undefined when no row of the data set has one
   at::Tensor weight = {};       ///< [E] what an edge's term is multiplied by; undefined where the pack's are all 1
   at::Tensor pair_weight = {};  ///< [B/2] the same of a pair's term
+  // Where Needs asks for them:
+  at::Tensor log_sum_sq = {};  ///< [E] log of the sum of squared probabilities at the source row, detached
+  at::Tensor position = {};    ///< [E] int64, the target's place in its completion; below 0 in the prompt
+  at::Tensor wanted = {};      ///< [B] 1 for an answer that is wanted, 0 for one that is not
+  View step = {};              ///< of the whole step
+  at::Tensor place = {};       ///< [B] int64, the samples' rows in step.sample
+  int64_t first_edge = 0;      ///< place in step.edge of the pack's first edge
   // Preference packs hold pairs: sample 2i is chosen, 2i+1 rejected.
 };
 
@@ -58,8 +75,19 @@ struct LossOutput {
 
 using LossFunction = std::function<LossOutput(const Edges&, const plan::StepTotals&)>;
 
+/// One pack's part of the step's view. Takes no gradient.
+using Look = std::function<View(const Edges&)>;
+
 /// The loss of `method` with `options` checked and defaults filled in; throws ConfigError naming loss.<key>.
 LossFunction make_loss(Method method, const LossOptions& options);
+
+/// What that loss takes down of every pack of the step, or of its mismatched samples (Needs::step), ahead of all terms;
+/// empty where it couples nothing. Throws as make_loss does.
+Look make_look(Method method, const LossOptions& options);
+
+/// The step's prompts, each with the completion of the sample before it (the first with the last one's): what KTO's KL
+/// is estimated on. One group a sample, in their order; cut behind `max_length` tokens.
+std::vector<data::Group> mismatched(std::span<const data::Group> groups, int64_t max_length);
 
 /// Fills `advantage` of every sample of a step that has a reward and no advantage of its own, as TRL 1.16: (reward -
 /// mean of its group) / (std + 1e-4), std with n - 1 over the group or over the whole step by scale_rewards; a group of

@@ -13,15 +13,28 @@
 
 namespace fpdist::loss {
 
+/// What a loss is told of the whole step, beside the edges of a pack: values that a pass without gradients takes down
+/// ahead of the step (make_look), the same on every mesh and for packs cut anywhere.
+enum class StepView {
+  kNone,       ///< its terms depend on nothing outside their group
+  kSamples,    ///< values of the step's own samples
+  kMismatched  ///< values of its prompts with other prompts' completions (mismatched())
+};
+
 /// What must be there before a loss can be taken. Fields of Edges have the same names.
 struct Needs {
   Head head = Head::kLanguageModel;  ///< log-probs of edges, or a score of each sample and nothing else
   /// Beside each log-prob of a language model; a loss of one's own in the method's place may read them as well.
   bool entropy = true, correct = true;
-  bool mean_logit = false;
-  bool reference = false;  ///< ref_logp: from a frozen copy of the first weights where the data have none
-  bool old_logp = false;   ///< where the data have them
-  bool advantage = false;  ///< fill_advantages goes ahead of the step
+  bool mean_logit = false, log_sum_sq = false;
+  bool entropy_gradient = false;  ///< the entropy can be differentiated
+  bool reference = false;         ///< ref_logp: from a frozen copy of the first weights where the data have none
+  bool old_logp = false;          ///< where the data have them
+  bool advantage = false;         ///< fill_advantages goes ahead of the step
+  bool position = false;
+  bool wanted = false;         ///< from each sample's reward, 1 or 0
+  bool learns_prompt = false;  ///< of a group's first sample, whose prompt gets targets ahead of the step
+  StepView step = StepView::kNone;
 };
 
 /// Samples of a group.
@@ -39,7 +52,7 @@ struct Shown {
 /// A loss without its function, see make_loss.
 struct LossSpec {
   Method method;
-  std::string_view name;  ///< loss.loss_type; empty: the method has this loss only
+  std::string_view name;  ///< one of loss.loss_type; empty: the method has this loss only
   GroupShape group;
   Shown shown = {};
   bool is_mean_nll = false;  ///< the loss is a mean of minus log-probs over tokens: its exp is a perplexity
@@ -58,7 +71,8 @@ std::span<const LossSpec> specs();
 /// Their names by method, as --help gives them: "sft: nll; dpo: sigmoid; ..."; a method's only loss needs no name.
 std::string_view names_by_method();
 
-/// The method's loss that options.loss_type names; throws ConfigError with the names that there are.
+/// The method's loss that options.loss_type names, the first where it lists several; throws ConfigError with the names
+/// that there are.
 const LossSpec& spec_of(Method method, const LossOptions& options);
 
 /// `options` checked for `method`, with what was left out filled in; throws ConfigError naming loss.<key>.

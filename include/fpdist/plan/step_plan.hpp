@@ -36,6 +36,8 @@ struct PackPlan {
 struct StepTotals {
   int64_t groups = 0, samples = 0, edges = 0;
   int64_t samples_with_edges = 0;
+  int64_t first_edges = 0;      ///< of each group's first sample: of chosen answers, in pairs
+  int64_t wanted = 0;           ///< samples whose reward is above 0
   int64_t tokens_logical = 0;   ///< sum of sample lengths: what would be computed without sharing
   int64_t tokens_computed = 0;  ///< sum of pack rows
   int64_t tokens_unique = 0;    ///< rows of one pack of all samples, sharing on whatever the options: the fewest
@@ -48,7 +50,8 @@ struct StepPlan {
   Schedule schedule = Schedule::k1F1B;
   int stages = 1, runs = 1;
   std::vector<int> window;  ///< [dp] forwards ahead of a backward, see PipelineShape
-  uint64_t hash = 0;        ///< of packs, order and totals (but tokens_unique) and of the context-parallel options
+  uint64_t hash = 0;        ///< of packs, order and totals (but first_edges, wanted and tokens_unique) and of the
+                            ///< context-parallel options
 
   /// How replica `d` goes through the pipeline.
   PipelineShape pipeline(int d) const;

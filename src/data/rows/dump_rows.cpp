@@ -71,6 +71,14 @@ Json completion_of(const Sample& sample) {
   return one;
 }
 
+Json verdict_row(const Sample& sample) {
+  Json row{{"prompt_ids", prompt_of(sample)},
+           {"completion_ids", list_of(behind(sample.token, sample.prompt_length))},
+           {"label", sample.reward.value_or(0) > 0}};
+  if (sample.truncated) row["truncated"] = true;
+  return row;
+}
+
 Json rollouts_row(const Group& group) {
   Json completions = Json::array();
   for (const Sample& sample : group.sample) completions.push_back(completion_of(sample));
@@ -88,6 +96,8 @@ void dump_rows(std::span<const Group> groups, Method method, const std::string& 
   for (const Group& group : groups) {
     if (method == Method::kSft) {
       for (const Sample& sample : group.sample) put(sample_row(sample));
+    } else if (method == Method::kKto) {
+      for (const Sample& sample : group.sample) put(verdict_row(sample));
     } else {
       put(method == Method::kGrpo ? rollouts_row(group) : pair_row(group));
     }

@@ -57,6 +57,12 @@ const MethodFormats kGrpoFormats{
              {{kMessages}, ColumnList{kReward, kAdvantage} + kExtras, /*is_flat=*/true}},
     .group = RowGroup::kRollouts};
 
+const MethodFormats kKtoFormats{
+    .tokens = {{{kPromptIds, kCompletionIds, kLabel}, kEnds + ColumnList{kUid}}},
+    .text = {{{kPrompt, kCompletion, kLabel}, kEnds + ColumnList{kUid, kTools, kChatTemplateKwargs}}},
+    .group = RowGroup::kRollouts,
+    .has_verdicts = true};
+
 bool contains(const ColumnList& columns, Column column) {
   return std::find(columns.begin(), columns.end(), column) != columns.end();
 }
@@ -164,6 +170,7 @@ TokenCompletion TokenRow::flat_completion() const {
   TokenCompletion one;
   one.offset = row_.offset(kCompletionIds);
   one.ids = row_.get<std::vector<int32_t>>(kCompletionIds);
+  if (formats_.has_verdicts) one.reward = verdict_of(row_, maker_);
   given(kReward, one.reward), given(kAdvantage, one.advantage);
   given(kOldLogps, one.old_logps), given(kRefLogps, one.ref_logps), given(kMask, one.mask);
   one.truncated = cuts_of(row_, maker_, 1).front() != 0;
@@ -257,6 +264,19 @@ const RowFormat& nearest_format(const Row& row, const MethodFormats& formats) {
   return *nearest;
 }
 
+/// What to do with a row that is made for another method of preferences; "" where it is not known.
+std::string other_method(const Row& row, const MethodFormats& formats) {
+  const auto has_name = [&](std::string_view name) {
+    return std::find(row.names.begin(), row.names.end(), name) != row.names.end();
+  };
+  const bool has_verdict = has_name("label") || has_name("kto_tag");
+  if (formats.group == RowGroup::kPair && has_verdict && (has_name("completion") || has_name("completion_ids")))
+    return "compares two answers of a prompt: a row that says whether its one answer is wanted is for method: kto";
+  if (formats.has_verdicts && (has_name("chosen") || has_name("chosen_ids")))
+    return "reads one answer a row and whether it is wanted: pairs are for method: dpo";
+  return "";
+}
+
 /// "prompt + completion, text or messages"
 std::string kinds(const std::vector<RowFormat>& formats, const ColumnNames& names) {
   std::string all;
@@ -293,7 +313,11 @@ const MethodFormats& formats_of(Method method) {
     case Method::kSft:
       return kSftFormats;
     case Method::kDpo:
+    case Method::kCpo:
+    case Method::kOrpo:
       return kDpoFormats;
+    case Method::kKto:
+      return kKtoFormats;
     case Method::kReward:
       return kRewardFormats;
     case Method::kGrpo:
@@ -315,18 +339,23 @@ const RowFormat& GroupMaker::recognise(const Row& row) const {
     if (row.has(column)) continue;
     std::string have;
     for (const std::string& name : row.names) have += text(have.empty() ? "" : ", ", name);
+    if (const std::string other = other_method(row, formats); !other.empty())
+      fail_at(row.place, 0,
+              text("missing column '", names.in_file(column), "': this row has ", have, ", and method ",
+                   name_of(method), " ", other));
     fail_at(row.place, 0,
             text("missing column '", names.in_file(column), "': a ", name_of(method), " row has ",
                  kinds(formats.tokens, names), " (token ids) or ", kinds(formats.text, names), " (text); this one has ",
                  have.empty() ? "none" : have, near_name(row, names.in_file(column))));
   }
-  if (row.has(kLabel) && row.get<double>(kLabel) != 0 && !contains(format.required, kText))
-    fail_at(row.place, row.offset(kLabel),
-            text("the row says in '", names.in_file(kLabel),
-                 "' whether its answer is wanted, as rows for KTO do, and method "
-                 "sft would learn unwanted answers like wanted ones: keep the rows that are wanted and leave the "
-                 "column out; "
-                 "if it means something else: data.columns: {label: none}"));
+  if (!formats.has_verdicts && row.has(kLabel) && row.get<double>(kLabel) >= 0 && !contains(format.required, kText))
+    fail_at(
+        row.place, row.offset(kLabel),
+        text("the row says in '", names.in_file(kLabel),
+             "' whether its answer is wanted, as rows for KTO do, and method "
+             "sft would learn unwanted answers like wanted ones: set method: kto, or keep the rows that are wanted and "
+             "leave the column out; "
+             "if it means something else: data.columns: {label: none}"));
   if (format.is_flat && options.group_by == GroupBy::kRow)
     fail_at(row.place, row.offset(format.required.back()),
             text("the row has one completion of its prompt, and its reward is to be held against others: set "

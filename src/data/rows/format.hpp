@@ -30,6 +30,7 @@ enum class RowGroup {
 struct MethodFormats {
   std::vector<RowFormat> tokens, text;
   RowGroup group;
+  bool has_verdicts = false;    ///< rows say whether their completion is wanted: a reward of 1 or 0
   bool scores_samples = false;  ///< every sample needs a token to be scored at; what is too long is dropped, never cut
   std::vector<Column> all() const;
 };

@@ -60,7 +60,7 @@ class UnreadColumns {
     for (const std::string& name : all_) {
       const size_t dot = name.find('.');
       const auto column = names.find(dot == std::string::npos ? name : name.substr(dot + 1));
-      const bool is_ours = column && column->column != Column::kLabel;  // to all but sft it is a name like others
+      const bool is_ours = column && column->column != Column::kLabel;  // to most it is a name like others
       std::string& list = is_ours ? ours : others;
       list += text(list.empty() ? "" : ", ", name);
     }
@@ -210,7 +210,7 @@ class DatasetReader {
               "(data.group_by)");
     units_.add(*made.group, made.uid);
     odd_.see(made, formats_of(maker_.method).group, place);
-    if (!joins_rows(options_, maker_.method)) rewards_.see(*made.group);
+    if (!joins_rows(options_, maker_.method) && !formats_of(maker_.method).has_verdicts) rewards_.see(*made.group);
     made.group->id = static_cast<int64_t>(dataset_.place.size());
     sink_(std::move(*made.group));
     dataset_.place.push_back({.file = place.file_number, .line = place.line});
@@ -264,7 +264,8 @@ Dataset read_dataset(const DataOptions& options, Method method, Tokenizer& token
 }
 
 bool joins_rows(const DataOptions& options, Method method) {
-  return options.group_by != GroupBy::kRow && formats_of(method).group != RowGroup::kPair;
+  const MethodFormats& formats = formats_of(method);
+  return options.group_by != GroupBy::kRow && formats.group != RowGroup::kPair && !formats.has_verdicts;
 }
 
 ReadRows read_groups(const DataOptions& options, Method method, Tokenizer& tokenizer, LogSink& log,

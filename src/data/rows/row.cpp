@@ -62,7 +62,7 @@ struct RowParser::Impl : JsonLine {
   std::vector<int32_t> mask(json::value value, Column column);
   /// One or a list of them.
   std::variant<double, std::vector<double>> weight(json::value value, Column column);
-  /// A value that nobody wants but for whether it says yes or no: 1 where it does, 0 otherwise.
+  /// Whether a value says yes (1) or no (0): -1 where it says neither.
   double verdict(json::value value);
   void read_piece(FileColumn column, json::value value, Row& row);
   void join_pieces(Row& row);
@@ -153,8 +153,9 @@ double RowParser::Impl::verdict(json::value value) {
       type == json::json_type::boolean ||
       (type == json::json_type::number && (token[0] == '0' || token[0] == '1') &&
        (token.size() < 2 || std::string_view(".eE0123456789").find(token[1]) == std::string_view::npos));
+  const bool is_yes = is_verdict && (token[0] == '1' || token[0] == 't');
   skip(value, 1);
-  return is_verdict ? 1 : 0;
+  return is_yes ? 1 : is_verdict ? 0 : -1;
 }
 
 /// A piece of a text: null is none.

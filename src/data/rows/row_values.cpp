@@ -66,6 +66,14 @@ std::vector<int32_t> cuts_of(const Row& row, const GroupMaker& maker, size_t com
   return said;
 }
 
+double verdict_of(const Row& row, const GroupMaker& maker) {
+  const double verdict = row.get<double>(kLabel);
+  if (verdict < 0)
+    fail_at(row.place, row.offset(kLabel),
+            text("'", maker.names.in_file(kLabel), "' says whether the answer is wanted: true or false, 1 or 0"));
+  return verdict;
+}
+
 double weight_of(const Row& row, const GroupMaker& maker) {
   if (!row.has(kWeight)) return 1;
   if (!row.holds<double>(kWeight))

@@ -22,6 +22,9 @@ std::string uid_of(const Row& row, const GroupMaker& maker);
 /// that data.max_length cut, whose sums are not known. Throws DataError where the columns do not fit.
 void set_reference_logps(const Row& row, const GroupMaker& maker, int64_t cut_here, Group& group);
 
+/// 1 where the row's label says that its completion is wanted, 0 where not. Throws DataError where it says neither.
+double verdict_of(const Row& row, const GroupMaker& maker);
+
 /// What the row's loss is multiplied by: 1 without a weight. Throws DataError for a list.
 double weight_of(const Row& row, const GroupMaker& maker);
 

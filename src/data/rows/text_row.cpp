@@ -263,6 +263,10 @@ bool TextRow::is_dropped(const std::vector<Sample>& samples, size_t prompt_lengt
 
 /// Of a row with one completion.
 void TextRow::set_flat_value(Sample& sample) const {
+  if (formats_.has_verdicts) {
+    sample.reward = verdict_of(row_, maker_);
+    return;
+  }
   if (row_.has(kReward) == row_.has(kAdvantage))
     fail(text("a row needs '", maker_.names.in_file(kReward), "' or '", maker_.names.in_file(kAdvantage),
               "', one of the two"));

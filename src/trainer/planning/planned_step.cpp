@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "fpdist/loss/loss.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/schedule.hpp"
 #include "src/core/clock.hpp"
@@ -76,9 +77,27 @@ Config planning_config(const Config& config, int64_t step) {
   return planning;
 }
 
+namespace {
+
+/// Null where the loss looks at none.
+std::shared_ptr<PlannedStep> plan_mismatched(std::span<const data::Group> groups, const Config& config,
+                                             const plan::StageCosts& costs) {
+  if (loss::needs_of(config.method, config.loss).step != loss::StepView::kMismatched) return nullptr;
+  const int64_t longest = std::min(config.data.max_length, config.pack.max_tokens);
+  const auto made = std::make_shared<std::vector<data::Group>>(loss::mismatched(groups, longest));
+  auto planned = std::make_shared<PlannedStep>();
+  planned->groups = {.all = *made, .owner = made};
+  planned->plan = plan::make_step_plan(*made, plan::Atomic::kSamples, config.parallel, costs, config.pack);
+  planned->shares_prefix = config.pack.share_prefix;
+  return planned;
+}
+
+}  // namespace
+
 PlannedStep plan_step(StepGroups groups, const Config& config, const plan::StageCosts& costs, int64_t costs_version) {
   const auto start = Clock::now();
   PlannedStep planned;
+  planned.mismatched = plan_mismatched(groups.all, config, costs);
   planned.samples = digest_of(groups.all);
   planned.plan = plan::make_step_plan(groups.all, loss::spec_of(config.method, config.loss).atomic(), config.parallel,
                                       costs, config.pack);

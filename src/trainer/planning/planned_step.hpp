@@ -53,6 +53,8 @@ struct PlannedStep {
   plan::PackOptions pack;       ///< that it was planned with
   plan::StageCosts costs;       ///< likewise
   int64_t costs_version = 0;    ///< theirs, see StepPlanner
+  /// Mismatched samples that the loss looks at ahead of the step (loss::StepView), planned as steps are; null: none.
+  std::shared_ptr<PlannedStep> mismatched = nullptr;
   /// Laid out ahead and on their way to the device; null: laid out when they are asked for.
   std::shared_ptr<Packs> packs;
   /// Their way there; null with them. Behind them: it ends before they do.

@@ -58,7 +58,8 @@ class SampleCheck {
 
 }  // namespace
 
-void check_groups(std::span<const data::Group> groups, const arch::Model& model, loss::GroupShape shape) {
+void check_groups(std::span<const data::Group> groups, const arch::Model& model, loss::GroupShape shape,
+                  const loss::Needs& needs) {
   for (size_t g = 0; g < groups.size(); ++g) {
     const std::vector<data::Sample>& samples = groups[g].sample;
     check<DataError>(!samples.empty(), "group ", g, " of the step has no samples");
@@ -67,9 +68,13 @@ void check_groups(std::span<const data::Group> groups, const arch::Model& model,
     check<DataError>(is_weight(groups[g].weight.value_or(1)), "group ", g, " of the step: weight is ",
                      groups[g].weight.value_or(1), ": weights are 0 or more");
     for (size_t s = 0; s < samples.size(); ++s) {
-      check<DataError>(shape != loss::GroupShape::kPair || samples[s].weight.empty(), "group ", g,
-                       " of the step, sample ", s,
-                       ": weight is of tokens, and this loss compares whole answers: give the group a weight");
+      const double verdict = samples[s].reward.value_or(-1);
+      check<DataError>(!needs.wanted || verdict == 0 || verdict == 1, "group ", g, " of the step, sample ", s,
+                       ": this loss needs a reward of 1 (wanted) or 0 (unwanted)");
+      const bool compares = shape == loss::GroupShape::kPair || needs.wanted;
+      check<DataError>(!compares || samples[s].weight.empty(), "group ", g, " of the step, sample ", s,
+                       ": weight is of tokens, and this loss compares whole answers",
+                       needs.wanted ? ": leave it out" : ": give the group a weight");
       SampleCheck(g, s, samples[s], model).run();
     }
   }

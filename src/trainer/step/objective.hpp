@@ -17,10 +17,12 @@ class Objective {
  public:
   /// Throws ConfigError naming loss.<key>.
   explicit Objective(const Config& config);
-  /// Another loss in the method's place: it gets what the method's would.
+  /// Another loss in the method's place: it gets what the method's would, but for the step's view.
   void set_loss(loss::LossFunction loss) {
-    loss_ = std::move(loss), shape_ = loss::GroupShape::kAny, is_mean_nll_ = false;
+    loss_ = std::move(loss), look_ = {}, shape_ = loss::GroupShape::kAny, is_mean_nll_ = false;
   }
+  /// The same loss with more around it.
+  void wrap_loss(loss::LossFunction loss) { loss_ = std::move(loss); }
   /// What the loss makes of a group: one of the caller's own takes any.
   loss::GroupShape shape() const { return shape_; }
 
@@ -30,8 +32,11 @@ class Objective {
   loss::LossOutput operator()(const loss::Edges& edges, const plan::StepTotals& totals) const {
     return loss_(edges, totals);
   }
+  /// What it takes down ahead of a step, see loss::make_look; empty: nothing.
+  const loss::Look& look() const { return look_; }
   /// A step's groups as the loss wants them: rollouts get their advantages, and those that were cut lose their targets
-  /// where loss.mask_truncated_completions says so; the caller's groups stay as they are.
+  /// where loss.mask_truncated_completions says so; prompts that are learned get targets; the caller's groups stay as
+  /// they are.
   /// Throws DataError for a reward that is not finite.
   StepGroups prepare(std::span<const data::Group> groups) const;
 
@@ -41,6 +46,7 @@ class Objective {
   loss::GroupShape shape_;
   bool is_mean_nll_;
   loss::LossFunction loss_;
+  loss::Look look_;
 };
 
 }  // namespace fpdist::trainer

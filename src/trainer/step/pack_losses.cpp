@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <numeric>
 #include <utility>
@@ -17,11 +18,22 @@ at::Tensor row_to_score(const at::Tensor& per_row, const parallel::HeadRows& hea
   return per_row.index_select(0, head.score_row);
 }
 
+/// [S_c] log of the sum of squared probabilities. With z the logits and Z(z) their log-sum-exp it is Z(2 z) - 2 Z(z),
+/// and a log-prob is z_t - Z: two of z less one of 2 z, whose logits are those of twice the hidden rows.
+at::Tensor log_sum_sq(const model::Transformer& policy, const at::Tensor& hidden, const parallel::HeadRows& head,
+                      const at::Tensor& logp) {
+  const at::NoGradGuard no_grad;
+  return 2 * logp.detach() - policy.logprobs(hidden.detach() * 2, head).logp;
+}
+
 }  // namespace
 
-PackLosses::PackLosses(const StepParts& parts, const plan::StepTotals& totals, StepResults& results)
-    : parts_(parts), totals_(totals), results_(results) {
-  results_.metrics.add(parts_.objective(empty_edges(parts_.job), totals_).metrics);
+PackLosses::PackLosses(const StepParts& parts, const plan::StepTotals& totals, const loss::View& step,
+                       StepResults& results)
+    : parts_(parts), totals_(totals), step_(step), results_(results) {
+  loss::Edges none = empty_edges(parts_.job);
+  none.step = step_;
+  results_.metrics.add(parts_.objective(none, totals_).metrics);
   results_.metrics.add("loss", loss::Combine::kSum, 0.0);
 }
 
@@ -38,7 +50,7 @@ void PackLosses::forward(const plan::Op& op, const Pack& pack, const at::Tensor&
 
 PackLosses::Slice PackLosses::score_head(const parallel::HeadRows& head, const at::Tensor& hidden) const {
   const at::Tensor value = parts_.weights.runs().back()->scores(hidden, head);
-  return {.hidden = hidden, .value = value, .sent = value.detach(), .gradient = {}};
+  return {.hidden = hidden, .value = {value}, .sent = value.detach(), .gradient = {}};
 }
 
 PackLosses::Slice PackLosses::language_head(const parallel::HeadRows& head, const at::Tensor& hidden,
@@ -52,14 +64,17 @@ PackLosses::Slice PackLosses::language_head(const parallel::HeadRows& head, cons
   }
   const ops::SelectedLogprob selected = policy.logprobs(hidden, head, is_next);
   scores.logp = selected.logp;
+  std::vector<at::Tensor> value{selected.logp};
   if (needs.entropy) scores.entropy = row_to_score(selected.entropy.detach(), head);
+  if (needs.entropy_gradient) value.push_back(row_to_score(selected.entropy, head));
   if (needs.correct)
     scores.correct = row_to_score(selected.argmax, head).eq(head.score_target).to(selected.logp.scalar_type());
   if (needs.mean_logit) scores.mean_logit = row_to_score(policy.mean_logits(hidden, head), head);
-  return {.hidden = hidden, .value = selected.logp, .sent = loss::stack(scores), .gradient = {}};
+  if (needs.log_sum_sq) scores.log_sum_sq = log_sum_sq(policy, hidden, head, selected.logp);
+  return {.hidden = hidden, .value = std::move(value), .sent = loss::stack(scores), .gradient = {}};
 }
 
-at::Tensor PackLosses::gather_samples(const Pack& pack, const at::Tensor& own, loss::Edges& edges) const {
+std::vector<at::Tensor> PackLosses::gather_samples(const Pack& pack, const at::Tensor& own, loss::Edges& edges) const {
   // Over tp, then over cp: places count tp ranks innermost.
   const parallel::LossPlaces& places = pack.tensors.places;
   const comm::Mesh& mesh = parts_.job.mesh;
@@ -76,17 +91,20 @@ at::Tensor PackLosses::gather_samples(const Pack& pack, const at::Tensor& own, l
   mesh.cp().all_gather_v(of_rank, all, of_cp);
   const at::Tensor leaf = all.index_select(0, places.sample_place).set_requires_grad(true);
   edges.score = leaf;
-  return leaf;
+  return {leaf};
 }
 
-at::Tensor PackLosses::gather_scores(const Pack& pack, const at::Tensor& own, bool has_reference,
-                                     loss::Edges& edges) const {
+std::vector<at::Tensor> PackLosses::gather_scores(const Pack& pack, const at::Tensor& own, bool has_reference,
+                                                  loss::Edges& edges) const {
   loss::Needs sent = parts_.objective.needs();
   sent.reference = has_reference;
   loss::ScoreColumns scores = loss::unstack(all_scores(own, pack, parts_.job.mesh), sent);
-  scores.logp = scores.logp.clone().set_requires_grad(true);
+  std::vector<at::Tensor> leaves;
+  const auto make_leaf = [&](at::Tensor& column) { leaves.push_back(column = column.clone().set_requires_grad(true)); };
+  make_leaf(scores.logp);
+  if (sent.entropy_gradient) make_leaf(scores.entropy);
   loss::give_to_edges(scores, pack.tensors.places.edge_score, edges);
-  return scores.logp;
+  return leaves;
 }
 
 void PackLosses::take_loss(const plan::Op& op, const Pack& pack, bool has_reference, AtLoss& at) {
@@ -94,6 +112,7 @@ void PackLosses::take_loss(const plan::Op& op, const Pack& pack, bool has_refere
   for (const Slice& slice : at.slice) sent.push_back(slice.sent);
   const at::Tensor own = at::cat(sent);
   loss::Edges edges = data_edges(pack, parts_.objective.needs(), parts_.job);
+  edges.step = step_;
   at.leaf = scores_samples() ? gather_samples(pack, own, edges) : gather_scores(pack, own, has_reference, edges);
   const loss::LossOutput output = parts_.objective(edges, totals_);
   at.loss = output.loss;
@@ -108,14 +127,16 @@ void PackLosses::take_loss(const plan::Op& op, const Pack& pack, bool has_refere
 void PackLosses::split_gradient(const Pack& pack, AtLoss& at) const {
   if (at.loss.requires_grad()) at.loss.backward();
   at.loss.reset();
-  const at::Tensor& leaf = at.leaf;
-  const at::Tensor all = leaf.grad().defined() ? leaf.grad() : at::zeros_like(leaf);
   const parallel::LossPlaces& places = pack.tensors.places;
-  const at::Tensor own = all.index_select(0, scores_samples() ? places.own_sample : places.own_score);
-  int64_t first = 0;
-  for (Slice& slice : at.slice) {
-    slice.gradient = own.narrow(0, first, slice.value.size(0));
-    first += slice.value.size(0);
+  for (const at::Tensor& leaf : at.leaf) {
+    const at::Tensor all = leaf.grad().defined() ? leaf.grad() : at::zeros_like(leaf);
+    const at::Tensor own = all.index_select(0, scores_samples() ? places.own_sample : places.own_score);
+    int64_t first = 0;
+    for (Slice& slice : at.slice) {
+      const int64_t count = slice.value.front().size(0);
+      slice.gradient.push_back(own.narrow(0, first, count));
+      first += count;
+    }
   }
 }
 
@@ -124,7 +145,7 @@ at::Tensor PackLosses::backward(const plan::Op& op, const Pack& pack) {
   if (at.loss.defined()) split_gradient(pack, at);
   const Slice slice = std::exchange(at.slice[index(op.slice)], {});
   if (op.slice == 0) at_loss_.erase(op.pack);
-  slice.value.backward(slice.gradient);  // also without own scores: with tp the head communicates
+  torch::autograd::backward(slice.value, slice.gradient);  // also without own scores: with tp the head communicates
   const at::Tensor& gradient = slice.hidden.grad();
   return gradient.defined() ? gradient : at::zeros_like(slice.hidden);
 }

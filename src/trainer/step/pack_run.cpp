@@ -6,6 +6,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/schedule.hpp"
 #include "src/core/index.hpp"
+#include "src/trainer/step/step_view.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -28,7 +29,8 @@ PackRun::PackRun(const StepParts& parts, const PlannedStep& planned, RunUntil un
       packs_(planned.packs
                  ? planned.packs
                  : std::make_shared<Packs>(parts.job, planned.groups.all, planned.plan, planned.shares_prefix)),
-      losses_(parts, planned.plan.totals, results_) {
+      step_(view_of_step(parts, planned)),
+      losses_(parts, planned.plan.totals, step_, results_) {
   if (planned.is_first) first_step_.emplace(parts.job.mesh.world(), "in its first step");
   if (until != RunUntil::kLosses) parts_.weights.begin_step();
   for (const auto& run : parts_.weights.runs()) {

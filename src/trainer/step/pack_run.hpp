@@ -25,6 +25,7 @@ enum class RunUntil { kUpdate, kGradients, kLosses };
 class PackRun final : public parallel::StepWork {
  public:
   /// A step's gradients begin anew, unless there will be none. `planned` and what `parts` names must outlive it.
+  /// Collective where the loss looks at the whole step ahead of its terms (Objective::look).
   PackRun(const StepParts& parts, const PlannedStep& planned, RunUntil until = RunUntil::kUpdate);
   ~PackRun() override;
   PackRun(const PackRun&) = delete;
@@ -73,6 +74,7 @@ class PackRun final : public parallel::StepWork {
   std::optional<comm::SlowWork> first_step_;  // kernels are loaded, buffers made: until all is queued
   std::vector<plan::Op> ops_;
   std::shared_ptr<Packs> packs_;
+  loss::View step_;  // of the step, as the loss has taken it down
   StepResults results_;
   PackLosses losses_;
   size_t at_ = 0;  // the op under way

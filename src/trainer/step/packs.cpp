@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
@@ -55,7 +56,16 @@ std::string Pack::samples() const {
 }
 
 Packs::Packs(const Job& job, std::span<const data::Group> groups, const plan::StepPlan& plan, bool share)
-    : job_(job), groups_(groups), plans_(plan.replica[index(job.mesh.at().dp)]), share_(share) {}
+    : job_(job), groups_(groups), plans_(plan.replica[index(job.mesh.at().dp)]), share_(share) {
+  int64_t samples = 0, edges = 0;
+  for (const data::Group& group : groups)
+    first_sample_.push_back(std::exchange(samples, samples + static_cast<int64_t>(group.sample.size())));
+  for (const auto& packs : plan.replica)
+    for (const plan::PackPlan& pack : packs) {
+      if (&packs == &plans_) first_edge_.push_back(edges);
+      edges += pack.edges;
+    }
+}
 
 const plan::PackPlan& Packs::plan_of(int pack) const { return plans_.at(index(pack)); }
 
@@ -73,8 +83,10 @@ const Pack& Packs::at(int number) {
     const data::Sample& sample = group.sample[index(ref.index)];
     pack.group.push_back(&group);
     pack.sample.push_back(&sample);
+    pack.place.push_back(first_sample_[index(ref.group)] + ref.index);
     pack.lacks_reference = pack.lacks_reference && sample.ref_logp.empty();
   }
+  pack.first_edge = first_edge_[index(number)];
   pack.layout = plan::lay_out(groups_, plan, share_);
   const comm::Mesh& mesh = job_.mesh;
   parallel::RowShare rows{.slices = {}, .cp_rank = mesh.at().cp, .tp_rank = mesh.at().tp, .tp_size = mesh.shape().tp};
@@ -90,12 +102,34 @@ const Pack& Packs::at(int number) {
   return pack;
 }
 
+namespace {
+
+at::Tensor from_integers(const std::vector<int64_t>& values, const Job& job) {
+  return job.device->upload(at::tensor(values, at::kLong));
+}
+
+/// Of the pack's edges and samples, where the loss reads it.
+void add_places(const Pack& pack, const loss::Needs& needs, const Job& job, loss::Edges& edges) {
+  if (needs.position) {
+    std::vector<int64_t> position;
+    for (size_t e = 0; e < pack.layout.edge_index.size(); ++e)
+      position.push_back(pack.layout.edge_index[e] - pack.sample[index(pack.layout.edge_sample[e])]->prompt_length);
+    edges.position = from_integers(position, job);
+  }
+  if (needs.step == loss::StepView::kNone) return;
+  edges.place = from_integers(pack.place, job);
+  edges.first_edge = pack.first_edge;
+}
+
+}  // namespace
+
 loss::Edges data_edges(const Pack& pack, const loss::Needs& needs, const Job& job) {
-  std::vector<double> length, advantage, margin, pair_weight;
+  std::vector<double> length, advantage, wanted, margin, pair_weight;
   bool has_margin = false, has_weight = false;
   for (size_t b = 0; b < pack.sample.size(); ++b) {
     length.push_back(pack.layout.sample[b].edges);
     advantage.push_back(pack.sample[b]->advantage.value_or(0.0));
+    wanted.push_back(pack.sample[b]->reward.value_or(0.0));
     has_margin = has_margin || pack.group[b]->margin.has_value();
     has_weight = has_weight || pack.group[b]->weight.has_value();
     if (b % 2 != 0) continue;
@@ -106,15 +140,17 @@ loss::Edges data_edges(const Pack& pack, const loss::Needs& needs, const Job& jo
   edges.sample = pack.tensors.places.edge_sample;
   edges.length = from_doubles(length, job);
   edges.advantage = from_doubles(advantage, job);
+  if (needs.wanted) edges.wanted = from_doubles(wanted, job);
   if (has_margin) edges.margin = from_doubles(margin, job);
   if (has_weight) edges.pair_weight = from_doubles(pair_weight, job);
   edges.weight = edge_weights(pack, job);
   if (needs.old_logp) edges.old_logp = per_edge(pack, &data::Sample::old_logp, "old_logps", job);
   edges.ref_logp = per_edge(pack, &data::Sample::ref_logp, "ref_logps", job);
-  std::vector<at::Tensor*> given{&edges.length,   &edges.advantage, &edges.margin,     &edges.old_logp,
-                                 &edges.ref_logp, &edges.weight,    &edges.pair_weight};
+  std::vector<at::Tensor*> given{&edges.length,   &edges.advantage, &edges.margin,      &edges.old_logp,
+                                 &edges.ref_logp, &edges.weight,    &edges.pair_weight, &edges.wanted};
   std::erase_if(given, [](const at::Tensor* tensor) { return !tensor->defined(); });
   job.device->upload_all(given);
+  add_places(pack, needs, job, edges);
   return edges;
 }
 
@@ -132,7 +168,11 @@ loss::Edges empty_edges(const Job& job) {
           .advantage = none,
           .margin = none,
           .weight = none,
-          .pair_weight = none};
+          .pair_weight = none,
+          .log_sum_sq = none,
+          .position = none.to(at::kLong),
+          .wanted = none,
+          .place = none.to(at::kLong)};
 }
 
 at::Tensor all_scores(const at::Tensor& own, const Pack& pack, const comm::Mesh& mesh) {

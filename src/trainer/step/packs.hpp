@@ -24,6 +24,8 @@ struct Pack {
   std::vector<const data::Group*> group;    ///< [B] group of each sample
   std::vector<const data::Sample*> sample;  ///< [B]
 
+  std::vector<int64_t> place;   ///< [B] of each sample in the step, group by group
+  int64_t first_edge = 0;       ///< edges of the step in packs ahead of it, replica by replica
   bool lacks_reference = true;  ///< the data has no reference log-probs of its samples
   /// "3.0, 3.1, ...": its samples as group.index.
   std::string samples() const;
@@ -43,6 +45,8 @@ class Packs {
   std::span<const data::Group> groups_;
   const std::vector<plan::PackPlan>& plans_;
   bool share_;
+  std::vector<int64_t> first_sample_;  // of each group, in the step
+  std::vector<int64_t> first_edge_;    // of each pack, in the step
   std::map<int, Pack> packs_;
 };
 

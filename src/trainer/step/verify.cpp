@@ -74,9 +74,10 @@ Measured measure(const StepParts& parts, const StepPlanner& planner, const Plann
   PlannedStep step;
   step.groups.all = planned.groups.all;
   step.plan = planner.plan(step.groups.all, share);
+  step.mismatched = planned.mismatched;
   step.shares_prefix = share, step.number = planned.number, step.name = planned.name;
   Objective objective = parts.objective;
-  objective.set_loss(with_size(parts.objective));
+  objective.wrap_loss(with_size(parts.objective));
   PackRun run({.job = parts.job, .weights = parts.weights, .objective = objective, .reference = parts.reference}, step,
               RunUntil::kGradients);
   parallel::execute(run.ops(), static_cast<int>(parts.weights.runs().size()), run,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fpdist/data/loader.hpp"
+#include "src/data/rows/dump_rows.hpp"
 #include "src/data/rows/messages.hpp"
 #include "tests/data/rows/reader_fixture.hpp"
 #include "tests/support/words/error_of.hpp"
@@ -127,6 +128,42 @@ TEST_F(RowWeights, ARowForKtoIsNoRowForSft) {
   for (const char* other : {R"("label": 7)", R"("label": "yes")", R"("label": [true])"})
     EXPECT_EQ(read(Method::kSft, R"({"prompt": "a", "completion": "b", )" + std::string(other) + "}").group.size(), 1U);
   EXPECT_EQ(read(Method::kSft, R"({"text": "a", "label": 1})").group.size(), 1U);
+}
+
+TEST_F(RowWeights, VerdictsOfKtoAreRewards) {
+  const Dataset text = read(Method::kKto, R"({"prompt": "a", "completion": "bc", "label": true})"
+                                          "\n"
+                                          R"({"prompt": "a", "completion": "d", "label": 0})");
+  ASSERT_EQ(text.group.size(), 2U);
+  EXPECT_EQ(text.group[0].sample.at(0).reward, 1);
+  EXPECT_EQ(text.group[1].sample.at(0).reward, 0);
+  EXPECT_EQ(text.group[0].sample[0].prompt_length, 1);
+  DataOptions options;
+  options.group_by = GroupBy::kPrompt;  // rows stay what they are, as pairs do
+  const std::string tokens = R"({"prompt_ids": [1, 2], "completion_ids": [3, 4], "kto_tag": false, "truncated": true})";
+  const Dataset ids = read(Method::kKto, tokens + "\n" + tokens, options);
+  ASSERT_EQ(ids.group.size(), 2U);
+  const Sample& sample = ids.group[0].sample.at(0);
+  EXPECT_EQ(sample.target, (std::vector<int32_t>{kIgnore, kIgnore, 3, 4}));
+  EXPECT_EQ(sample.reward, 0);
+  EXPECT_TRUE(sample.truncated);
+  dump_rows(ids.group, Method::kKto, (folder_ / "dumped.jsonl").string());
+  options.path = {(folder_ / "dumped.jsonl").string()};
+  NullLog log;
+  const Dataset again = read_dataset(options, Method::kKto, *tokenizer_, log);
+  EXPECT_EQ(again.group.at(1).sample.at(0).token, sample.token);
+  EXPECT_EQ(again.group.at(1).sample.at(0).reward, 0);
+}
+
+TEST_F(RowWeights, RowsForAnotherMethodOfPreferencesSayWhich) {
+  test::expect_words(error(Method::kDpo, R"({"prompt": "a", "completion": "b", "label": true})"),
+                     {"1:1: missing column 'chosen'", "method dpo compares two answers", "method: kto"});
+  test::expect_words(error(Method::kOrpo, R"({"prompt_ids": [1], "completion_ids": [2], "kto_tag": true})"),
+                     {"missing column", "method orpo compares two answers", "method: kto"});
+  test::expect_words(error(Method::kKto, R"({"prompt": "a", "chosen": "b", "rejected": "c"})"),
+                     {"missing column 'completion'", "method kto reads one answer a row", "method: dpo"});
+  test::expect_words(error(Method::kKto, R"({"prompt": "a", "completion": "b", "label": "yes"})"),
+                     {"1:45: 'label' says whether the answer is wanted: true or false, 1 or 0"});
 }
 
 TEST_F(RowWeights, TrainOnAllLearnsEveryToken) {

@@ -50,6 +50,7 @@ inline std::vector<data::Group> random_groups(Method method, int count, uint64_t
       for (size_t t = static_cast<size_t>(sample.prompt_length); t < sample.token.size(); ++t)
         if (is_pair || rng.below(8)) sample.target[t] = sample.token[t];
       if (method == Method::kSft && rng.below(4) == 0) sample.target = sample.token;  // loss on the prompt too
+      if (method == Method::kKto) sample.reward = static_cast<double>(rng.below(2));
       if (method == Method::kGrpo) {
         sample.reward = static_cast<double>(rng.below(3));
         for (size_t t = 0; t < sample.token.size(); ++t) {

@@ -32,7 +32,7 @@ class Truncated : public ::testing::Test {
     config.model.preset = "tiny";
     config.model.dtype = DType::kFloat64;
     config.data.path = {"rows.jsonl"};
-    config.loss.loss_type = loss_type;
+    if (!loss_type.empty()) config.loss.loss_type = {loss_type};
     config.optim.max_grad_norm = 0;
     return config;
   }

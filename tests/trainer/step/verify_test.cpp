@@ -89,7 +89,7 @@ TEST(Verify, ALossWhoseTermsCancelPasses) {
     for (const char* loss_type : {"grpo", "dapo", "dr_grpo"}) {
       SCOPED_TRACE(text(name_of(dtype), " ", loss_type));
       Config config = verified(Method::kGrpo, dtype);
-      config.loss.loss_type = loss_type;
+      config.loss.loss_type = {loss_type};
       config.pack.max_tokens = 10;  // shared, a group is one pack; unshared, two
       const auto metrics = step_on(config, on_policy());
       EXPECT_LT(std::abs(metrics.at("loss")), 1e-6) << "zero by construction: advantages add up to 0";

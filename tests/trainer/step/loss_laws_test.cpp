@@ -1,0 +1,165 @@
+// The laws of every loss in a trainer: sharing changes nothing; and where a loss couples the samples of a step, neither
+// does how the step is cut into packs, nor the mesh.
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/trainer/trainer.hpp"
+#include "tests/loss/random_step.hpp"
+#include "tests/support/laws/metric_laws.hpp"
+#include "tests/support/random/random_groups.hpp"
+#include "tests/support/words/error_of.hpp"
+#include "tests/trainer/tiny_config.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+using test::Variant;
+
+/// Every loss once, and some with options.
+std::vector<Variant> every_loss() {
+  std::vector<Variant> all = test::optional_variants();
+  for (const loss::LossSpec& spec : loss::specs()) {
+    loss::LossOptions options{.loss_type = {std::string(spec.name)}};
+    if (spec.name == "exo_pair" || spec.name == "robust") options.label_smoothing = 0.1;
+    all.push_back({text(name_of(spec.method), " ", spec.name), spec.method, options});
+  }
+  return all;
+}
+
+/// A reference that is not the policy, so that ratios differ.
+std::vector<data::Group> groups_of(Method method, uint64_t seed) {
+  std::vector<data::Group> groups = test::random_groups(method, 7, seed);
+  Rng rng(seed, 0x1055);
+  if (method == Method::kDpo)
+    for (data::Group& group : groups)
+      for (data::Sample& sample : group.sample)
+        for (int64_t t = 0; t < sample.length(); ++t) sample.ref_logp.push_back(-4.2 + 0.3 * rng.normal());
+  return groups;
+}
+
+Config config_of(const Variant& variant) {
+  Config config = test::tiny_config(variant.method);
+  config.loss = variant.options;
+  config.train.groups_per_step = 7;
+  config.optim.learning_rate = 1e-2;
+  return config;
+}
+
+struct Outcome {
+  std::vector<std::map<std::string, double>> metrics;  // of each step
+  std::map<std::string, at::Tensor> gradients;         // of the last
+};
+
+Outcome run(const Config& config, int ranks, int steps) {
+  at::set_num_threads(1);
+  Outcome outcome;
+  std::mutex mutex;
+  comm::run_threads(ranks, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, config, log);
+    Outcome own;
+    for (int s = 0; s < steps; ++s)
+      own.metrics.push_back(trainer.step(groups_of(config.method, 31 + static_cast<uint64_t>(s))).values);
+    own.gradients = trainer.gather_gradients();
+    const std::lock_guard lock(mutex);
+    if (world.rank() == 0) outcome = std::move(own);
+  });
+  return outcome;
+}
+
+void expect_same(const Outcome& got, const Outcome& wanted, double of_loss) {
+  ASSERT_EQ(got.metrics.size(), wanted.metrics.size());
+  for (size_t s = 0; s < got.metrics.size(); ++s) {
+    const double loss = wanted.metrics[s].at("loss");
+    EXPECT_NEAR(got.metrics[s].at("loss"), loss, of_loss * std::max(1.0, std::abs(loss))) << "step " << s + 1;
+    for (const auto& [name, value] : wanted.metrics[s]) {
+      if (test::is_about_layout(name) || test::tie_tolerance(name, 1) > 0) continue;
+      EXPECT_NEAR(got.metrics[s].at(name), value, 1e-10 * std::max(1.0, std::abs(value))) << name;
+    }
+  }
+  double whole = 0;
+  for (const auto& [name, gradient] : wanted.gradients) whole = std::max(whole, gradient.norm().item<double>());
+  EXPECT_GT(whole, 0);
+  for (const auto& [name, gradient] : wanted.gradients)
+    EXPECT_LT((got.gradients.at(name) - gradient).norm().item<double>(),
+              1e-10 * std::max(whole * 1e-3, gradient.norm().item<double>()))
+        << name;
+}
+
+TEST(EveryLoss, IsTheSameWithSharedPrefixes) {
+  for (const Variant& variant : every_loss()) {
+    SCOPED_TRACE(variant.name);
+    Config config = config_of(variant);
+    const Outcome shared = run(config, 1, 1);
+    config.pack.share_prefix = false;
+    expect_same(run(config, 1, 1), shared, 1e-11);
+  }
+}
+
+TEST(CoupledLosses, AreTheSameOnAnyMeshAndForPacksCutAnywhere) {
+  const std::vector<Variant> coupled{
+      {"aot", Method::kDpo, {.loss_type = {"aot", "sigmoid"}}},
+      {"aot_unpaired", Method::kDpo, {.loss_type = {"aot_unpaired"}, .label_smoothing = 0.1, .ld_alpha = 0.3}},
+      {"kto", Method::kKto, {}},
+      {"top_entropy", Method::kGrpo, {.beta = 0.1, .top_entropy_quantile = 0.4, .entropy_coef = 0.05}}};
+  for (const Variant& variant : coupled) {
+    const Config config = config_of(variant);
+    const Outcome one = run(config, 1, 2);
+    const auto check = [&](const std::string& name, int ranks, auto change) {
+      SCOPED_TRACE(variant.name + ", " + name);
+      Config changed = config;
+      change(changed);
+      expect_same(run(changed, ranks, 2), one, 1e-12);
+    };
+    check("small packs", 1, [](Config& c) { c.pack.max_tokens = 56; });
+    check("one pack", 1, [](Config& c) { c.pack.max_tokens = 4096; });
+    check("dp2", 2, [](Config&) {});
+    check("dp4", 4, [](Config& c) { c.pack.max_tokens = 56; });
+    check("tp2cp2pp2", 8,
+          [](Config& c) { c.parallel.tp = 2, c.parallel.cp = 2, c.parallel.pp = 2, c.parallel.cp_chunk = 4; });
+  }
+}
+
+TEST(CoupledLosses, AreVerifiedAndEvaluated) {
+  for (const Variant& variant :
+       {Variant{"aot", Method::kDpo, {.loss_type = {"aot"}}}, Variant{"kto", Method::kKto, {}}}) {
+    SCOPED_TRACE(variant.name);
+    Config config = config_of(variant);
+    config.pack.verify_steps = 1;
+    at::set_num_threads(1);
+    comm::run_threads(2, [&](comm::World& world) {
+      NullLog log;
+      Trainer trainer(world, config, log);
+      const auto groups = groups_of(config.method, 3);
+      const double evaluated = trainer.evaluate(groups).values.at("eval_loss");
+      EXPECT_NEAR(trainer.step(groups).values.at("loss"), evaluated, 1e-12);
+      EXPECT_EQ(trainer.evaluate({}).values.at("eval_loss"), 0);
+    });
+  }
+}
+
+TEST(Verdicts, OfSamplesAreAskedFor) {
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, config_of({"kto", Method::kKto, {}}), log);
+    auto groups = groups_of(Method::kKto, 3);
+    groups[1].sample[0].reward = 0.5;
+    EXPECT_EQ(test::refusal<DataError>([&] { trainer.step(groups); }),
+              "group 1 of the step, sample 0: this loss needs a reward of 1 (wanted) or 0 (unwanted)");
+    groups[1].sample[0].reward = 1;
+    groups[0].sample[0].weight.assign(groups[0].sample[0].token.size(), 2.0);
+    EXPECT_EQ(test::refusal<DataError>([&] { trainer.step(groups); }),
+              "group 0 of the step, sample 0: weight is of tokens, and this loss compares whole answers: leave it out");
+  });
+}
+
+}  // namespace
+}  // namespace fpdist::trainer
