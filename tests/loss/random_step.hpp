@@ -29,6 +29,8 @@ inline std::vector<Variant> grpo_variants(const std::string& type) {
     for (const double beta : {0.0, 0.1})
       for (const bool corrected : {true, false}) {
         if (beta == 0 && !corrected) continue;
+        const bool is_like_another = type == "bnpo" || type == "luspo" || type == "sapo" || type == "cispo";
+        if (is_like_another && (beta == 0 || !corrected)) continue;
         loss::LossOptions options;
         options.loss_type = {type};
         options.importance_sampling_level = level;
