@@ -27,7 +27,7 @@ inline double share_of_ties(const std::vector<data::Group>& groups) {
 
 /// How far a metric may be off for ties alone.
 inline double tie_tolerance(const std::string& name, double ties) {
-  return name == "accuracy" || name == "rewards/accuracies" ? ties : 0.0;
+  return name == "accuracy" || name == "ties" || name == "rewards/accuracies" ? ties : 0.0;
 }
 
 }  // namespace fpdist::test
