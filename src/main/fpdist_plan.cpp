@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "fpdist/arch/model.hpp"
 #include "fpdist/config/command_line.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/method.hpp"
@@ -26,6 +27,8 @@
 #include "src/main/plan/plan_config.hpp"
 #include "src/main/plan/plan_report.hpp"
 #include "src/main/plan/replay.hpp"
+#include "src/main/plan/world_search.hpp"
+#include "src/plan/costs/cluster.hpp"
 #include "src/plan/costs/costs_file.hpp"
 
 namespace {
@@ -35,7 +38,7 @@ using namespace fpdist::main_program;
 namespace po = boost::program_options;
 
 struct Arguments {
-  std::string config, replay, lengths, costs, schedule, method, json, trace, html;
+  std::string config, replay, lengths, costs, cluster, model, schedule, method, json, trace, html;
   std::vector<std::string> layers, world_sizes;
   std::string costs_of_config;  ///< plan.costs
   PlanRequest request;          ///< what a length file is planned with
@@ -78,6 +81,9 @@ po::options_description describe(Arguments& to) {
                     "own, or the model's operations)");
   all.add_options()("world-sizes", po::value(&to.world_sizes)->multitoken(),
                     "numbers of ranks to predict the step time for; more ranks are more replicas");
+  all.add_options()("cluster", text_value(to.cluster),
+                    "with --world-sizes: a cluster file (configs/clusters/h100-8.yaml); of each size the best mesh of "
+                    "those that fit, seconds, tokens a second, MFU and what binds");
   all.add_options()("compare", po::bool_switch(&to.compare), "also price how others pack, each at its best cap");
   all.add_options()("complete", po::bool_switch(&to.complete),
                     "above 20,000 samples, too: other schedules and meshes, every pack in --json, every replica in "
@@ -101,6 +107,7 @@ po::options_description describe_lengths(Arguments& to) {
   all.add_options()("pack.max_tokens", po::value(&options.max_tokens)->default_value(8192), "most rows in a pack");
   all.add_options()("pack.max_in_flight", po::value(&options.max_in_flight)->default_value(0),
                     "most rows in flight on a stage (0: what whole packs need)");
+  all.add_options()("model", text_value(to.model), "with --cluster: the model's config.json (default: Llama-3-8B's)");
   all.add_options()(
       "method", text_value(to.method, "auto"),
       "dpo and reward keep groups together, sft and grpo may tear them; auto: lines of two completions are pairs");
@@ -128,7 +135,9 @@ PlanRequest read_length_file(Arguments& arguments) {
   arguments.request.tree = plan::read_lengths(arguments.lengths);
   files::Inputs inputs;
   inputs.add("--lengths", arguments.lengths);
+  inputs.add("--model", arguments.model);
   inputs.add("--costs", arguments.costs);
+  inputs.add("--cluster", arguments.cluster);
   check_outputs(arguments, inputs);
   options.atomic = arguments.method == "auto" ? plan::Atomic::kPairs
                                               : loss::spec_of(method_from_name(arguments.method), {}).atomic();
@@ -172,6 +181,10 @@ std::vector<PlanRequest> read_requests(int argc, char** argv, Arguments& argumen
                      arguments.lengths.empty() ? "--lengths FILE.jsonl is missing, or --config FILE.yaml"
                                                : "give one of --lengths and --config",
                      "; see fpdist_plan --help");
+  check<ConfigError>(arguments.cluster.empty() || !arguments.world_sizes.empty(),
+                     "--cluster needs the numbers of GPUs: --world-sizes 8,64,512");
+  check<ConfigError>(arguments.model.empty() || (!arguments.cluster.empty() && arguments.config.empty()),
+                     "--model is for --lengths with --cluster");
   check<ConfigError>(arguments.steps >= 1, "--steps must be 1 or more");
   if (arguments.config.empty()) return {read_length_file(arguments)};
   others.insert(others.begin(), {"--config", arguments.config});
@@ -180,6 +193,7 @@ std::vector<PlanRequest> read_requests(int argc, char** argv, Arguments& argumen
   files::Inputs inputs = config::inputs_of(config);
   inputs.add("--config", arguments.config);
   inputs.add("--costs", arguments.costs);
+  inputs.add("--cluster", arguments.cluster);
   check_outputs(arguments, inputs);
   return read_config({others, arguments.costs, arguments.steps});
 }
@@ -230,6 +244,17 @@ Origin origin_of(const Arguments& arguments) {
   return origin;
 }
 
+/// What the step would take on the cluster that was given.
+ClusterReport search_cluster(const Arguments& arguments, const PlanRequest& request) {
+  plan::ModelBytes bytes = request.job ? request.job->bytes : llama3_8b();
+  if (!arguments.model.empty())
+    bytes.shape = arch::parse_model_config(files::read(arguments.model, size_t{1} << 20), arguments.model).shape();
+  const plan::Cluster cluster = plan::read_cluster(arguments.cluster);
+  return {.source = arguments.cluster,
+          .sharing_bound = plan::sharing_bound(bytes, request.tree),
+          .worlds = search_worlds(request, bytes, cluster, numbers(arguments.world_sizes, "--world-sizes"))};
+}
+
 void plan_and_report(int argc, char** argv) {
   Arguments arguments;
   std::vector<PlanRequest> requests = read_requests(argc, argv, arguments);
@@ -244,7 +269,10 @@ void plan_and_report(int argc, char** argv) {
                 .scaling = {}};
   if (arguments.compare) report.others = compare(report.request, report.step.plan);
   report.schedules = time_schedules(report.request, report.step);
-  report.scaling = scale(report.request, numbers(arguments.world_sizes, "--world-sizes"));
+  if (arguments.cluster.empty())
+    report.scaling = scale(report.request, numbers(arguments.world_sizes, "--world-sizes"));
+  else
+    report.cluster = search_cluster(arguments, report.request);
   if (!arguments.replay.empty()) {
     const Replay replay = read_replay(arguments.replay);
     check_replay(replay, report.request.job->hash);

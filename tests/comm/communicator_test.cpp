@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -322,14 +324,24 @@ TEST(Communicator, TrafficCountsThePayloadThatWasSent) {
                small = test::ones({5}, at::kInt);
     at::Tensor large = test::ones({20000 * n}, at::kDouble), scattered = mine.clone();
     expect("barrier", 0, 0, [&] { c.barrier(); });
-    expect("all_gather_v", 8 * own * others, own > 0 ? others : 0, [&] { c.all_gather_v(mine, all, counts); });
-    expect("reduce_scatter_v", 8 * (whole - own), others - (me > 0),
-           [&] { c.reduce_scatter_v(all, scattered, counts); });
     const bool is_planned =
         test::transport() == test::Transport::kStream || test::transport() == test::Transport::kNccl;
-    expect("a small all_reduce", is_planned ? 2 * 20 * others / n : 20 * others, is_planned ? 2 * others : others,
+    int64_t rounds = 0, handed_on = 0;  // of Bruck's gather: each hands on 2^k parts from its own downwards
+    for (int64_t have = 1; have < n; have *= 2) {
+      int64_t elements = 0;
+      for (int64_t part = 0; part < std::min(have, n - have); ++part) elements += counts[(me - part + n) % n];
+      rounds += elements > 0, handed_on += elements;
+    }
+    const int64_t log_n = std::bit_width(static_cast<uint64_t>(others));
+    expect("all_gather_v", 8 * (is_planned ? own * others : handed_on), is_planned ? (own > 0 ? others : 0) : rounds,
+           [&] { c.all_gather_v(mine, all, counts); });
+    const bool is_whole = !is_planned && n > 2;  // few bytes: everyone gets everything
+    expect("reduce_scatter_v", 8 * (is_whole ? whole * others : whole - own), is_whole ? log_n : others - (me > 0),
+           [&] { c.reduce_scatter_v(all, scattered, counts); });
+    expect("a small all_reduce", is_planned ? 2 * 20 * others / n : 20 * others, is_planned ? 2 * others : log_n,
            [&] { c.all_reduce(small); });
-    expect("a large all_reduce", 2 * 160000 * others, 2 * others, [&] { c.all_reduce(large); });
+    expect("a large all_reduce", 2 * 160000 * others, is_planned ? 2 * others : others + log_n,
+           [&] { c.all_reduce(large); });
     std::vector<int64_t> to_me(n, own);  // everyone sends rank r 10 * r elements
     at::Tensor received = test::zeros({own * n}, at::kDouble);
     expect("all_to_all_v", 8 * (whole - own), others - (me > 0), [&] { c.all_to_all_v(all, counts, received, to_me); });

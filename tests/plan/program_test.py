@@ -76,6 +76,38 @@ class Plans(unittest.TestCase):
         self.assertLess(result["schedules"][2]["step"], result["step"])
         self.assertEqual(len(result["stage_peak_row_layers"]), 2)
 
+    def test_a_cluster_is_searched_for_the_best_mesh_that_fits(self):
+        self.lengths.write_text('{"prefix": 900, "completions": [400, 250, 375, 800]}\n' * 60)
+        cluster = ROOT / "configs" / "clusters" / "h100-8.yaml"
+        page = self.folder / "page.html"
+        on = ("--pack.max_tokens", 8192, "--cluster", cluster)
+        result, said = self.plan(*on, "--world-sizes", "1,8,32", "--html", page)
+        one, eight, many = result["cluster"]["worlds"]
+        self.assertIn("no mesh fits: the smallest needs", one["refusal"])
+        self.assertEqual(eight["efficiency"], 1)
+        self.assertLess(many["step_seconds"], eight["step_seconds"])
+        for world in (eight, many):
+            self.assertEqual(world["ranks"], world["dp"] * world["pp"] * world["cp"] * world["tp"])
+            self.assertAlmostEqual(sum(world["seconds"].values()), world["step_seconds"])
+            self.assertLess(world["memory"], 80e9)
+            self.assertTrue(0.05 < world["mfu"] < 0.7)
+        for words in ("no mesh fits", "MFU", "binds:", "predicted, not measured"):
+            self.assertIn(words, said)
+        self.assertIn('class="tokens"', page.read_text())
+        xml.etree.ElementTree.fromstring(re.search(r'<svg class="worlds".*?</svg>', page.read_text(), re.DOTALL).group(0))
+        config = self.folder / "config.json"
+        config.write_text(json.dumps({"model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+                                      "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "rms_norm_eps": 1e-5}))
+        small, _ = self.plan(*on, "--world-sizes", "8", "--model", config)
+        self.assertLess(small["cluster"]["worlds"][0]["step_seconds"], eight["step_seconds"] / 3)
+        for words, *arguments in (("--cluster needs the numbers of GPUs", "--cluster", cluster),
+                                  ("--model is for --lengths with --cluster", "--model", config),
+                                  ("is no number of GPUs", "--cluster", cluster, "--world-sizes", "-8"),
+                                  ("check --cluster", "--cluster", "nowhere", "--world-sizes", "8")):
+            done = self.run_program("--lengths", self.lengths, *arguments)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(words, done.stderr)
+
     def test_a_large_step_is_cut_short_unless_it_is_asked_for(self):
         self.lengths.write_text('{"prefix": 300, "completions": [100, 50, 75, 200]}\n' * 5001)
         page = self.folder / "page.html"

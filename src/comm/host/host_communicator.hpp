@@ -50,7 +50,8 @@ class HostCommunicator final : public Communicator {
   void gather_slots(Call& call, const char* mine, const at::Tensor& out, std::span<const int64_t> counts);
   void reduce_slots(Call& call, const at::Tensor& in, const at::Tensor& mine, std::span<const int64_t> counts,
                     ReduceOp op);
-  void reduce_whole(Call& call, const at::Tensor& tensor, ReduceOp op);
+  /// mine <- the elements from `begin` on of the sum of everyone's `in`, which all have in full.
+  void reduce_whole(Call& call, const at::Tensor& in, const at::Tensor& mine, int64_t begin, ReduceOp op);
   Here here() const { return {*axis_, rank_, *transport_->journal()}; }
   Place place(Collective collective, int64_t sequence) const;
   bool is_checked(int64_t sequence) const;

@@ -4,9 +4,11 @@
 #include <c10/core/ScalarType.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <numeric>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
@@ -17,24 +19,50 @@
 namespace fpdist::comm {
 namespace {
 
-/// A sum of no more is made by everyone from everything: one round of messages instead of two.
+/// A sum of no more is made by everyone from everything: log n messages instead of n, in the same order.
 constexpr int64_t kWholeBytes = 64 << 10;
 
 }  // namespace
 
+/// Bruck's gather: in round k a rank hands the parts of 2^k ranks, its own and those below it that it has got, to the
+/// rank 2^k above, and gets as many from the rank 2^k below: ceil(log2 n) messages in place of n - 1, and no byte more.
+/// It goes the way of the barrier, so that ranks of which one has called something else meet in the first round.
+/// Source: Bruck et al., "Efficient algorithms for all-to-all communications in multiport message-passing systems"
+/// (1997).
 void HostCommunicator::gather_slots(Call& call, const char* mine, const at::Tensor& out,
                                     std::span<const int64_t> counts) {
   const int64_t item = out.element_size();
   const std::vector<int64_t> offset = offsets_of(counts);
   char* slots = data_of(out);
   if (counts[rank_] > 0) std::memmove(slots + offset[rank_] * item, mine, counts[rank_] * item);
-  const char* own = slots + offset[rank_] * item;
-  for (int step = 1; step < size(); ++step) {
-    const auto [to, from] = partners(rank_, step, size());
-    call.send(to, own, counts[rank_] * item, out);
-    call.receive(from, slots + offset[from] * item, counts[from] * item, out);
+  // The parts of `more` ranks from `first` on, which may go on at rank 0: two pieces of `out`, the second mostly empty.
+  const auto pieces = [&](int first, int more) {
+    const int end = std::min(first + more, size()), over = std::max(0, first + more - size());
+    return std::array{std::pair(slots + offset[first] * item, (offset[end] - offset[first]) * item),
+                      std::pair(slots, offset[over] * item)};
+  };
+  const bool checked = call.checked;
+  for (int have = 1; have < size(); have *= 2) {
+    const int more = std::min(have, size() - have);
+    const auto own = pieces((rank_ - more + 1 + size()) % size(), more);
+    const auto theirs = pieces((rank_ - have - more + 1 + 2 * size()) % size(), more);
+    const bool wraps = own[1].second > 0, arrives_wrapped = theirs[1].second > 0;
+    const int64_t sent = own[0].second + own[1].second, received = theirs[0].second + theirs[1].second;
+    const at::Tensor scratch = at::empty({(wraps ? sent : 0) + (arrives_wrapped ? received : 0)}, at::kByte);
+    char* const arrival = data_of(scratch) + (wraps ? sent : 0);
+    if (wraps) {
+      std::memcpy(data_of(scratch), own[0].first, own[0].second);
+      std::memcpy(data_of(scratch) + own[0].second, own[1].first, own[1].second);
+    }
+    call.checked = checked;  // each round has peers of its own
+    call.send((rank_ + have) % size(), wraps ? data_of(scratch) : own[0].first, sent, wraps ? scratch : out);
+    call.receive((rank_ - have + size()) % size(), arrives_wrapped ? arrival : theirs[0].first, received,
+                 arrives_wrapped ? scratch : out);
+    call.run();
+    if (!arrives_wrapped) continue;
+    std::memcpy(theirs[0].first, arrival, theirs[0].second);
+    std::memcpy(theirs[1].first, arrival + theirs[0].second, theirs[1].second);
   }
-  call.run();
 }
 
 void HostCommunicator::reduce_slots(Call& call, const at::Tensor& in, const at::Tensor& mine,
@@ -68,27 +96,20 @@ void HostCommunicator::reduce_slots(Call& call, const at::Tensor& in, const at::
   }
 }
 
-void HostCommunicator::reduce_whole(Call& call, const at::Tensor& tensor, ReduceOp op) {
-  const auto length = static_cast<int64_t>(tensor.nbytes());
-  const at::Tensor scratch = at::empty({(size() - 1) * length}, at::kByte);
+void HostCommunicator::reduce_whole(Call& call, const at::Tensor& in, const at::Tensor& mine, int64_t begin,
+                                    ReduceOp op) {
+  const at::Tensor all = at::empty({size() * in.numel()}, in.options());
+  gather_slots(call, data_of(in), all, std::vector<int64_t>(size(), in.numel()));
   std::vector<const char*> parts(size());
-  parts[rank_] = data_of(tensor);
-  char* next = data_of(scratch);
-  for (int step = 1; step < size(); ++step, next += length) {
-    const auto [to, from] = partners(rank_, step, size());
-    call.send(to, data_of(tensor), length, tensor);
-    call.receive(from, next, length, scratch);
-    parts[from] = next;
-  }
-  call.run();
-  reduce_parts(parts, data_of(tensor), tensor.numel(), tensor.scalar_type(), op);
+  for (int r = 0; r < size(); ++r) parts[r] = data_of(all) + (r * in.numel() + begin) * in.element_size();
+  reduce_parts(parts, data_of(mine), mine.numel(), in.scalar_type(), op);
 }
 
 void HostCommunicator::all_reduce(at::Tensor& tensor, ReduceOp op) {
   check_host_tensor(here(), tensor, "all_reduce's tensor");
   Call call = begin(Collective::kAllReduce, tensor, tensor.numel() * 4 + static_cast<int64_t>(op));
   if (size() == 1) return;
-  if (static_cast<int64_t>(tensor.nbytes()) <= kWholeBytes) return reduce_whole(call, tensor, op);
+  if (static_cast<int64_t>(tensor.nbytes()) <= kWholeBytes) return reduce_whole(call, tensor, tensor, 0, op);
   std::vector<int64_t> counts(size());
   for (int r = 0; r < size(); ++r) counts[r] = tensor.numel() * (r + 1) / size() - tensor.numel() * r / size();
   const at::Tensor flat = tensor.view({-1});
@@ -110,6 +131,8 @@ void HostCommunicator::reduce_scatter_v(const at::Tensor& in, at::Tensor& mine, 
   check_host_tensor(here(), mine, "reduce_scatter_v's own part");
   check_scatter(here(), in, mine, counts, size());
   Call call = begin(Collective::kReduceScatterV, in, signature(counts));
+  if (size() > 2 && static_cast<int64_t>(in.nbytes()) * size() <= kWholeBytes)
+    return reduce_whole(call, in, mine, offsets_of(counts)[rank_], ReduceOp::kSum);
   if (size() > 1) return reduce_slots(call, in, mine, counts, ReduceOp::kSum);
   if (mine.numel() > 0 && mine.data_ptr() != in.data_ptr()) std::memcpy(data_of(mine), data_of(in), in.nbytes());
 }

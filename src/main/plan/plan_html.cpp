@@ -24,6 +24,17 @@ text.busiest { font-weight: 700; fill: var(--ink); }
 svg .in { fill: #fff; text-anchor: middle; pointer-events: none; font-size: 11px; }
 rect.F:hover, rect.B:hover, rect.W:hover { stroke: var(--ink); stroke-width: 1.2; }
 .odd { fill-opacity: .78; }
+svg.worlds { min-width: 420px; max-width: 560px; }
+svg.worlds .ideal { stroke: var(--line); stroke-width: 1.5; stroke-dasharray: 5 4; }
+svg.worlds .tokens { fill: none; stroke: var(--f); stroke-width: 2; }
+svg.worlds circle { fill: var(--f); }
+.part-compute { fill: var(--f); background: var(--f); }
+.part-bubble { fill: var(--idle); background: var(--idle); }
+.part-tp { fill: var(--b); background: var(--b); }
+.part-cp { fill: var(--w); background: var(--w); }
+.part-pp { fill: var(--faint); background: var(--faint); }
+.part-dp { fill: var(--ink); background: var(--ink); }
+.part-update { fill: var(--line); background: var(--line); }
 )";
 constexpr double kLabel = 64, kWidth = 1400, kRow = 30;
 
@@ -199,6 +210,7 @@ std::string to_html(const Report& report) {
   std::ostringstream out;
   out << std::fixed << std::setprecision(1) << page_head("fpdist plan", kStyle);
   write_head(out, report);
+  if (report.cluster) out << to_html(*report.cluster);
   write_timelines(out, report);
   out << "<div class=\"columns\">\n";
   write_stages(out, report);

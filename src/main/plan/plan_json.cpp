@@ -105,6 +105,7 @@ nlohmann::json to_json(const Report& report) {
                                  {"step_over_ideal", point.step_over_ideal},
                                  {"sharing_kept", point.sharing_kept},
                                  {"efficiency", point.efficiency}});
+  if (report.cluster) result["cluster"] = to_json(*report.cluster);
   if (report.request.job) add_job(result, report);
   return result;
 }

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/main/plan/world_report.hpp"
 #include "src/plan/figures/baselines.hpp"
 #include "src/plan/figures/plan_figures.hpp"
 #include "src/plan/figures/step_volume.hpp"
@@ -98,6 +99,7 @@ struct Report {
   std::vector<ScheduleTime> schedules;
   std::vector<MeshTime> meshes;
   std::vector<ScalePoint> scaling;
+  std::optional<ClusterReport> cluster{};  ///< in place of scaling
 
   double seconds(int64_t units) const { return origin.seconds_per_unit * static_cast<double>(units); }
 };

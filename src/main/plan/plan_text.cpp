@@ -81,6 +81,7 @@ std::string to_text(const Report& report) {
   for (const ScalePoint& point : report.scaling)
     out << "world " << std::setw(8) << std::left << point.ranks << " dp " << point.replicas << ", step / ideal "
         << point.step_over_ideal << ", step " << point.step << " cost units, efficiency " << point.efficiency << '\n';
+  if (report.cluster) out << to_text(*report.cluster);
   if (is_cut_short(report.request))
     out << "cut short      a step this large is planned alone: --complete plans other schedules and meshes too, and "
            "writes every pack\n";

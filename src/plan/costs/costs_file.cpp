@@ -1,20 +1,16 @@
 #include "src/plan/costs/costs_file.hpp"
 
 #include <array>
-#include <cerrno>
 #include <charconv>
 #include <cstdint>
-#include <cstring>
-#include <fstream>
-#include <set>
 #include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
-#include "src/core/words.hpp"
 #include "src/files/files.hpp"
+#include "src/plan/costs/flat_file.hpp"
 
 namespace fpdist::plan {
 namespace {
@@ -30,12 +26,6 @@ constexpr std::array<std::pair<std::string_view, CostField>, 8> kFields{{{"layer
                                                                          {"per_link_row", &StageCosts::per_link_row}}};
 /// Sums over millions of rows and their pairs must stay within int64.
 constexpr int64_t kMost = 100'000'000;
-
-std::string_view trimmed(std::string_view text) {
-  const size_t begin = text.find_first_not_of(" \t\r");
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
-}
 
 struct CostsFile {
   StageCosts costs;
@@ -74,31 +64,14 @@ void set(CostsFile& file, std::string_view key, std::string_view value, const st
 
 CostsFile parse(const std::string& text_of_file, const std::string& name) {
   CostsFile file;
-  std::set<std::string, std::less<>> seen;
-  std::istringstream lines(text_of_file);
-  std::string line;
-  for (int number = 1; std::getline(lines, line); ++number) {
-    const std::string_view content = trimmed(std::string_view(line).substr(0, line.find('#')));
-    if (content.empty()) continue;
-    const std::string place = text(name, ":", number, ": ");
-    const size_t colon = content.find(':');
-    check<ConfigError>(colon != std::string_view::npos, place, "expected 'key: value'");
-    const std::string_view key = trimmed(content.substr(0, colon));
-    check<ConfigError>(seen.emplace(key).second, place, "'", key, "' is given twice");
-    set(file, key, trimmed(content.substr(colon + 1)), place);
-  }
+  parse_flat(text_of_file, name, [&](std::string_view key, std::string_view value, const std::string& place) {
+    set(file, key, value, place);
+  });
   check<ConfigError>(file.costs.layers >= 1 && file.costs.per_row >= 1, name, ": layers and per_row must be 1 or more");
   return file;
 }
 
-CostsFile read(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  check<ConfigError>(file.is_open(), path, ": cannot open the cost file (", std::strerror(errno), looked_in(path),
-                     "): check plan.costs");
-  std::ostringstream all;
-  all << file.rdbuf();
-  return parse(all.str(), path);
-}
+CostsFile read(const std::string& path) { return parse(read_flat(path, "cost file", "check plan.costs"), path); }
 
 }  // namespace
 

@@ -10,12 +10,6 @@
 namespace fpdist::plan {
 namespace {
 
-/// Elements that a layer keeps of a row for its backward: the inputs of every operation.
-int64_t kept_elements(const arch::ModelShape& shape) {
-  const int64_t q = shape.heads * shape.head_dim, kv = shape.kv_heads * shape.head_dim;
-  return 6 * shape.hidden + 4 * q + 3 * kv + 3 * shape.intermediate;
-}
-
 int64_t all_weights(const ModelBytes& model) {
   return model.shape.layers * layer_weights(model.shape) +
          (model.ties_embedding ? 1 : 2) * model.shape.hidden * model.shape.vocab;
@@ -30,6 +24,11 @@ int64_t largest_unit(const PipelinePlan& plan) {
 }
 
 }  // namespace
+
+int64_t kept_elements(const arch::ModelShape& shape) {
+  const int64_t q = shape.heads * shape.head_dim, kv = shape.kv_heads * shape.head_dim;
+  return 6 * shape.hidden + 4 * q + 3 * kv + 3 * shape.intermediate;
+}
 
 int64_t layer_weights(const arch::ModelShape& shape) {
   const int64_t q = shape.heads * shape.head_dim, kv = shape.kv_heads * shape.head_dim;

@@ -46,6 +46,9 @@ struct StepTraffic {
 };
 StepTraffic step_traffic(const ModelBytes& model, const MeshShape& mesh, const PlanFigures& figures);
 
+/// Elements that a layer keeps of a row for its backward: the inputs of every operation.
+int64_t kept_elements(const arch::ModelShape& shape);
+
 /// Elements of one layer's matrices.
 int64_t layer_weights(const arch::ModelShape& shape);
 

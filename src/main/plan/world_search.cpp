@@ -1,0 +1,159 @@
+#include "src/main/plan/world_search.hpp"
+
+#include <algorithm>
+#include <iomanip>
+#include <sstream>
+#include <tuple>
+
+#include "fpdist/core/error.hpp"
+#include "src/core/words.hpp"
+#include "src/plan/costs/stage_layers.hpp"
+
+namespace fpdist::main_program {
+namespace {
+
+struct MeshChoice {
+  plan::ClusterJob job;
+  plan::Schedule schedule;
+  double least = 0;  ///< seconds
+};
+
+constexpr size_t kManySamples = 20000, kMostMeshes = 12;
+
+plan::PlannerOptions options_of(const PlanRequest& request, const MeshChoice& choice) {
+  plan::PlannerOptions options = request.options;
+  options.replicas = choice.job.mesh.dp;
+  options.parallel.pp = choice.job.mesh.pp;
+  options.parallel.schedule = choice.schedule;
+  options.parallel.virtual_stages = choice.schedule == plan::Schedule::kInterleaved ? 2 : 1;
+  options.parallel.layers.clear();
+  options.thrift = 8;  // many are compared, and each is worth as much search as the next
+  return options;
+}
+
+/// Layers of the stages by cost, before any plan.
+std::vector<int64_t> first_layers(const PlanRequest& request, const MeshChoice& choice) {
+  const plan::StageCosts costs = plan::cluster_costs(choice.job, request.tree, request.costs.overhead_rows);
+  return plan::stage_layers(plan::layer_work(costs, request.tree.unique()), options_of(request, choice).parallel);
+}
+
+std::vector<MeshChoice> meshes_of(const PlanRequest& request, const plan::ModelBytes& bytes,
+                                  const plan::Cluster& cluster, int64_t ranks) {
+  std::vector<MeshChoice> all;
+  const arch::ModelShape& shape = bytes.shape;
+  for (const int tp : {1, 2, 4, 8})
+    for (const int cp : {1, 2, 4, 8})
+      for (const int pp : {1, 2, 4, 8, 16}) {
+        const int64_t inner = int64_t{tp} * cp * pp;
+        if (tp > cluster.gpus_per_node || shape.heads % tp != 0 || shape.kv_heads % tp != 0) continue;
+        if (ranks % inner != 0 || ranks / inner > static_cast<int64_t>(request.tree.sample.size())) continue;
+        const MeshShape mesh{static_cast<int>(ranks / inner), pp, cp, tp};
+        for (const plan::Schedule schedule :
+             {plan::Schedule::k1F1B, plan::Schedule::kInterleaved, plan::Schedule::kZeroBubble}) {
+          const int runs = schedule == plan::Schedule::kInterleaved ? 2 : 1;
+          if ((pp == 1 && schedule != plan::Schedule::k1F1B) || pp * runs > shape.layers) continue;
+          for (const bool recompute : {false, true}) {
+            MeshChoice& choice = all.emplace_back(MeshChoice{{cluster, bytes, mesh}, schedule});
+            choice.job.model.recompute = recompute;
+            choice.least = plan::least_seconds(choice.job, request.tree, request.costs.overhead_rows);
+          }
+        }
+      }
+  std::ranges::stable_sort(all, {}, &MeshChoice::least);
+  return all;
+}
+
+/// The step on this mesh; `seconds` is 0 where it does not fit or nothing can be planned.
+WorldPoint try_mesh(const PlanRequest& request, const MeshChoice& choice) {
+  WorldPoint point;
+  point.mesh = choice.job.mesh, point.schedule = choice.schedule;
+  point.recompute = choice.job.model.recompute, point.max_tokens = request.options.max_tokens;
+  PlanRequest other = request;
+  other.costs = plan::cluster_costs(choice.job, request.tree, request.costs.overhead_rows);
+  other.options = options_of(request, choice);
+  try {
+    const PricedStep step = plan_step(other);
+    point.memory = plan::cluster_memory(choice.job, step.plan, step.figures);
+    if (point.memory > choice.job.cluster.memory_bytes) return point;
+    point.sharing_kept = step.figures.sharing_kept;
+    point.seconds =
+        plan::cluster_seconds(choice.job, request.tree, request.costs.overhead_rows, other.options, step.plan);
+  } catch (const ConfigError& error) {  // rows that do not fit, too few units for the schedule
+    point.refusal = error.what();
+  }
+  return point;
+}
+
+WorldPoint best_mesh(const PlanRequest& request, const plan::ModelBytes& bytes, const plan::Cluster& cluster,
+                     int64_t ranks) {
+  WorldPoint best;
+  double least_memory = 0;
+  std::string refusal;
+  int64_t planned = 0, too_large = 0;
+  const std::vector<MeshChoice> all = meshes_of(request, bytes, cluster, ranks);
+  const bool is_large = request.tree.sample.size() > kManySamples;
+  for (const MeshChoice& choice : all) {
+    if (best.seconds.all() > 0 && choice.least >= best.seconds.all()) break;
+    if (is_large && planned >= static_cast<int64_t>(kMostMeshes) && best.seconds.all() > 0) break;
+    double needed = plan::least_memory(choice.job, first_layers(request, choice));
+    if (needed <= cluster.memory_bytes) {
+      WorldPoint point = try_mesh(request, choice);
+      ++planned;
+      if (!point.refusal.empty()) refusal = point.refusal;
+      const double seconds = point.seconds.all();
+      if (seconds > 0 && (best.seconds.all() == 0 || seconds < best.seconds.all())) best = std::move(point);
+      if (seconds > 0) continue;
+      needed = point.memory;
+    }
+    if (needed <= 0) continue;
+    ++too_large;
+    if (least_memory == 0 || needed < least_memory) least_memory = needed;
+  }
+  best.ranks = ranks, best.meshes = static_cast<int64_t>(all.size());
+  best.planned = planned, best.too_large = too_large;
+  if (best.seconds.all() > 0) return best;
+  best.refusal = least_memory > 0
+                     ? text("no mesh fits: the smallest needs ", bytes_text(static_cast<int64_t>(least_memory)),
+                            " of a GPU's ", bytes_text(static_cast<int64_t>(cluster.memory_bytes)),
+                            "; give more GPUs or a smaller --pack.max_tokens")
+                 : refusal.empty() ? "no mesh of so many ranks: give a multiple of a power of two"
+                                   : refusal;
+  return best;
+}
+
+}  // namespace
+
+plan::ModelBytes llama3_8b() {
+  return {.shape = {.layers = 32,
+                    .hidden = 4096,
+                    .intermediate = 14336,
+                    .heads = 32,
+                    .kv_heads = 8,
+                    .head_dim = 128,
+                    .vocab = 128256},
+          .value = 2,
+          .sum = 4};
+}
+
+std::vector<WorldPoint> search_worlds(const PlanRequest& request, const plan::ModelBytes& bytes,
+                                      const plan::Cluster& cluster, std::span<const int64_t> world_sizes) {
+  std::vector<WorldPoint> all;
+  double first = 0;  // tokens a second and GPU
+  for (const int64_t ranks : world_sizes) {
+    check<ConfigError>(ranks >= 1, "--world-sizes ", ranks, " is no number of GPUs");
+    WorldPoint point = best_mesh(request, bytes, cluster, ranks);
+    if (point.refusal.empty()) {
+      const auto tokens = static_cast<double>(request.tree.tokens_logical());
+      point.tokens_per_second = tokens / point.seconds.all();
+      point.mfu = plan::model_flops(bytes, request.tree) /
+                  (static_cast<double>(ranks) * cluster.peak_flops * point.seconds.all());
+      const double each = point.tokens_per_second / static_cast<double>(ranks);
+      if (first == 0) first = each;
+      point.efficiency = each / first;
+    }
+    all.push_back(std::move(point));
+  }
+  return all;
+}
+
+}  // namespace fpdist::main_program
