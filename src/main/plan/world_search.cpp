@@ -18,7 +18,8 @@ struct MeshChoice {
   double least = 0;  ///< seconds
 };
 
-constexpr size_t kManySamples = 20000, kMostMeshes = 12;
+constexpr size_t kManySamples = 20000;
+constexpr int64_t kMostMeshes = 12;
 
 plan::PlannerOptions options_of(const PlanRequest& request, const MeshChoice& choice) {
   plan::PlannerOptions options = request.options;
@@ -89,12 +90,12 @@ WorldPoint best_mesh(const PlanRequest& request, const plan::ModelBytes& bytes, 
   WorldPoint best;
   double least_memory = 0;
   std::string refusal;
-  int64_t planned = 0, too_large = 0;
+  int64_t planned = 0, fitting = 0, too_large = 0;
   const std::vector<MeshChoice> all = meshes_of(request, bytes, cluster, ranks);
   const bool is_large = request.tree.sample.size() > kManySamples;
   for (const MeshChoice& choice : all) {
     if (best.seconds.all() > 0 && choice.least >= best.seconds.all()) break;
-    if (is_large && planned >= static_cast<int64_t>(kMostMeshes) && best.seconds.all() > 0) break;
+    if (is_large && fitting >= kMostMeshes) break;
     double needed = plan::least_memory(choice.job, first_layers(request, choice));
     if (needed <= cluster.memory_bytes) {
       WorldPoint point = try_mesh(request, choice);
@@ -102,7 +103,10 @@ WorldPoint best_mesh(const PlanRequest& request, const plan::ModelBytes& bytes, 
       if (!point.refusal.empty()) refusal = point.refusal;
       const double seconds = point.seconds.all();
       if (seconds > 0 && (best.seconds.all() == 0 || seconds < best.seconds.all())) best = std::move(point);
-      if (seconds > 0) continue;
+      if (seconds > 0) {
+        ++fitting;
+        continue;
+      }
       needed = point.memory;
     }
     if (needed <= 0) continue;

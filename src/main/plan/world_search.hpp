@@ -13,7 +13,7 @@ namespace fpdist::main_program {
 
 /// What a step takes on a cluster of each of `world_sizes` GPUs: meshes over tp (inside a node), cp and pp, each with
 /// its schedules, recomputing layers where they do not fit otherwise, in order of the least that they could take, until
-/// none can be faster than the best. Of a step above 20,000 samples the first 12 meshes are planned. Options of
+/// none can be faster than the best. Of a step above 20,000 samples the first 12 that fit are. Options of
 /// `request` besides its mesh and schedule are kept; `bytes` is the model.
 std::vector<WorldPoint> search_worlds(const PlanRequest& request, const plan::ModelBytes& bytes,
                                       const plan::Cluster& cluster, std::span<const int64_t> world_sizes);
