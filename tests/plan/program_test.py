@@ -223,6 +223,9 @@ class Plans(unittest.TestCase):
         return done, json.loads(out.read_text()) if done.returncode == 0 else None
 
     def test_a_config_is_planned_with_its_models_costs(self):
+        done, result = self.config("--world-sizes", "2,4", "--cluster", ROOT / "configs" / "clusters" / "h100-8.yaml")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(all(world["memory"] < 7e9 for world in result["cluster"]["worlds"]), "a tiny model and the reserve")
         done, result = self.config("--parallel.dp", 2, "--parallel.pp", 2, "--parallel.cp", 2, "--parallel.tp", 2, "--pack.max_tokens", 512,
                                    "--steps", 2, "--world-sizes", "16,32")
         self.assertEqual(done.returncode, 0, done.stderr)
