@@ -79,7 +79,7 @@ class Kernels(Bench):
 
     def test_attention_is_measured_on_a_gpu_only(self):
         for arguments, words in ((["--shapes", "16", "--heads", "2,1,64"], "on a GPU: --device cuda"), (["--shapes", "1,2"], "'1,2': 3 numbers"),
-                                 (["--heads", "2"], "'2': 3 numbers"), (["--rounds", "0"], "--rounds")):
+                                 (["--heads", "2"], "'2': 3 numbers"), (["--rounds", "0"], "--rounds"), (["--sm", "70"], "--sm must be 80")):
             with self.subTest(arguments=arguments):
                 self.assertIn(words, self.bench(0, "attention", "--device", "cpu", *arguments, code=USAGE))
 

@@ -65,6 +65,12 @@ class EmulatedGpu(Folder):
         self.assertEqual(code, 6, output)
         self.assertRegex(output, r"out of memory: .* wanted, .* of 0.03 GiB in use.*pack.max_tokens: \d+ in place of 8192")
 
+    def test_an_older_gpu_has_no_attention_of_ours_to_measure(self):
+        code, output = run(["env", f"LD_PRELOAD={LIBRARY}", "FPDIST_EMULATED_SM=75", BIN / "fpdist_bench", "attention", "--device", "cuda",
+                            "--shapes", "16", "--heads", "2,1,64"])
+        self.assertEqual(code, 2, output)
+        self.assertIn("from compute capability 8.0 on, this GPU has 7.5", output)
+
     def test_a_profile_has_the_devices_times(self):
         code, output = self.on_gpus(2, *self.arguments("profile", "--model.device", "cuda", "--train.profile_steps", 1, "--parallel.dp", 1, "--parallel.pp", 2),
                                     FPDIST_EMULATED_GPUS=2)

@@ -12,6 +12,7 @@
 namespace fpdist::kernels {
 
 constexpr int kWarps = 4, kPortableThreads = 32 * kWarps;
+constexpr uint32_t kMostShared = 99 << 10;  // what the smallest GPUs from sm_80 on lend a block
 
 /// kTiles times 16 rows a warp, kColumns of the other side a step, and how many steps' worth lies in shared memory.
 template <int kTilesOfWarp, int kColumnsOfStep, int kSlotsOfRing = 1>

@@ -57,6 +57,7 @@ struct QueriesBlock {
   static constexpr uint32_t kQueryBytes = S::kRows * Rows::kRowBytes, kKeyBytes = S::kColumns * Rows::kRowBytes;
   static constexpr uint32_t kSumBytes = S::kRows * sizeof(float);
   static constexpr uint32_t kBytes = 2 * kQueryBytes + 2 * kSumBytes + 2 * S::kSlots * kKeyBytes;
+  static_assert(kBytes <= kMostShared);
   const TreeAttentionBackwardArguments& a;
   const uint32_t queries;
   const uint32_t grads = queries + kQueryBytes, log_sums = grads + kQueryBytes, deltas = log_sums + kSumBytes;
@@ -162,6 +163,7 @@ struct KeysMemory {
                             kQueryBytes = S::kColumns * ChunkedRows<kHead>::kRowBytes;
   static constexpr uint32_t kSumBytes = S::kColumns * sizeof(float), kSlotBytes = 2 * kQueryBytes + 2 * kSumBytes;
   static constexpr uint32_t kBytes = 2 * kKeyBytes + S::kSlots * kSlotBytes;
+  static_assert(kBytes <= kMostShared);
   uint32_t keys;
   __device__ __forceinline__ uint32_t values() const { return keys + kKeyBytes; }
   __device__ __forceinline__ uint32_t queries(int slot) const { return values() + kKeyBytes + slot * kSlotBytes; }

@@ -20,6 +20,7 @@ struct ForwardBlock {
   static constexpr int kSteps = kKeysOfBackwardTile / S::kColumns;  // of a tile
   static constexpr uint32_t kQueryBytes = S::kRows * Rows::kRowBytes, kKeyBytes = S::kColumns * Rows::kRowBytes;
   static constexpr uint32_t kBytes = kQueryBytes + 2 * kKeyBytes;
+  static_assert(kBytes <= kMostShared);
   const TreeAttentionArguments& a;
   const uint32_t queries;
   const uint32_t keys = queries + kQueryBytes, values = keys + kKeyBytes;

@@ -104,8 +104,9 @@ std::vector<AttentionCase> cases_of(const Tree& tree, const std::vector<int64_t>
   const auto capability = find_operator<int64_t(int64_t)>("fpdist::compute_capability").call(device.index());
   const auto calls =
       std::make_shared<const AttentionCalls>(tree.mask(), device, sm > 0 ? std::min(sm, capability) : capability);
-  check<ConfigError>(calls->tiles().has_value(), "attention: our kernels run from compute capability 8.0 on, not ",
-                     calls->capability());
+  check<ConfigError>(calls->tiles().has_value(),
+                     "attention: our kernels run from compute capability 8.0 on, this GPU has ",
+                     static_cast<double>(capability) / 10);
   const AttentionOptions options{.scale = 1 / std::sqrt(static_cast<double>(heads[2])), .rounded = true};
   const AttentionOutput merged = run_levels(in, *calls, options);
   const double area = tree.pairs() * static_cast<double>(heads[0] * heads[2]);
@@ -165,6 +166,7 @@ Body prepare_attention(const Arguments& arguments) {
   add("json", options.json, "file that gets one JSON line a result");
   if (!parse(arguments, all)) return {};
   check<ConfigError>(options.rounds > 0 && options.calls > 0, "--rounds and --calls must be 1 or more");
+  check<ConfigError>(options.sm == 0 || options.sm >= 80, "--sm must be 80 or more, or 0 for the device's own");
   for (const std::string& heads : options.heads) numbers_of(heads, "heads", 3);
   for (const std::string& shape : options.shapes) tree_of(shape);
   return [options](comm::World& world) { run(world, options); };

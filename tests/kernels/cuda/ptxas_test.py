@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""What ptxas makes of every kernel: no spilled registers, no stack, no products of the tensor cores put one after another
-(it repairs such code, says so in passing, and the kernel is right and slow). Prints registers and shared memory.
+"""What ptxas makes of Hopper's kernels: no spilled registers, no stack, no products of the tensor cores put one after another
+(it repairs such code, says so in passing, and the kernel is right and slow). Prints registers and shared memory. Of the
+portable ones, for sm_80 and sm_90, spills and stacks are all that it could say, and they do not build with them.
 Usage: ptxas_test.py NVCC ROOT HOPPER PORTABLE, the last two sources below ROOT/kernels, a colon between them"""
 import pathlib
 import re
@@ -24,10 +25,11 @@ def table(text):
         print(f"{used:60} {name}")
 
 
-def compiled(nvcc, root, source, code):
+def compiled(nvcc, root, source):
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([nvcc, "-std=c++20", "-gencode", code, "-I", root, "-fatbin", "-Xptxas", "-v", source, "-o",
-                               pathlib.Path(folder) / "kernel.fatbin"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run([nvcc, "-std=c++20", "-gencode", "arch=compute_90a,code=sm_90a", "-I", root, "-cubin", "-Xptxas", "-v",
+                               source, "-o", pathlib.Path(folder) / "kernel.cubin"], text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
     if done.returncode != 0:
         sys.exit(f"{source}\n{done.stdout}")
     return done.stdout
@@ -49,7 +51,9 @@ def main():
         name = str(source.relative_to(root / "kernels"))
         if name not in hopper | portable:
             sys.exit(f"{name} is in neither library of kernels/CMakeLists.txt")
-        text = compiled(nvcc, root, source, "arch=compute_90a,code=sm_90a" if name in hopper else "arch=compute_80,code=[sm_80,sm_90a]")
+        if name in portable:
+            continue
+        text = compiled(nvcc, root, source)
         table(text)
         for complaint in complaints(text):
             failed = True
