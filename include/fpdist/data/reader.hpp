@@ -1,19 +1,22 @@
 #pragma once
 // data: JSONL, Parquet and Arrow files to groups; lines are read with simdjson. Rows are recognised by their columns:
 //   SFT      input_ids + labels                          | prompt + completion | text | messages
-//   DPO, RM  prompt_ids + chosen_ids + rejected_ids [+ margin, rejected_prompt_ids: where that answer has its own]
+//   DPO, CPO, ORPO, RM
+//            prompt_ids + chosen_ids + rejected_ids [+ margin, rejected_prompt_ids: where that answer has its own]
 //            | [prompt +] chosen + rejected [+ margin]. DPO: [+ ref_chosen_logps + ref_rejected_logps], sums or lists
 //   GRPO     prompt_ids + completions:[{ids, reward|advantage, old_logps?, ref_logps?, mask?, truncated?}]
 //            | prompt + completions:[text] + rewards:[number] (or advantages:[number])
 //            flat, with data.group_by: prompt_ids + completion_ids | prompt + completion, + reward (or advantage)
 //            [+ uid, old_logps, ref_logps, mask of token rows] | messages + reward: learned where an assistant speaks
-// Every row may have a weight of its loss, and say which completions were cut, by truncated: true or finish_reason:
-// "length" ("abort" is a cut too), a list where there are several (chosen first); inside the objects of GRPO's as well.
-// Pre-tokenised rows are used exactly as they are. In rows of text prompt, completion, chosen, rejected and each of
-// completions are strings, or conversations: lists of {role, content, ...}, beside them tools and chat_template_kwargs
-// for the chat template. They are encoded by TRL's rules: the prompt alone (a conversation's with what opens the
-// assistant's turn) and together with each answer, whose tokens are those behind what both have in common; EOS behind
-// every text that does not end in it and was not cut, never behind a conversation; cut at max_length.
+//   KTO      prompt_ids + completion_ids + label         | prompt + completion + label: whether it is wanted
+// Rows (but KTO's) may have a weight of their loss, and say which completions were cut, by truncated: true
+// or finish_reason: "length" ("abort" is a cut too), a list where there are several (chosen first); inside the objects
+// of GRPO's as well. Pre-tokenised rows are used exactly as they are. In rows of text prompt, completion, chosen,
+// rejected and each of completions are strings, or conversations: lists of {role, content, ...}, beside them tools and
+// chat_template_kwargs for the chat template. They are encoded by TRL's rules: the prompt alone (a conversation's with
+// what opens the assistant's turn) and together with each answer, whose tokens are those behind what both have in
+// common; EOS behind every text that does not end in it and was not cut, never behind a conversation; cut at
+// max_length.
 
 #include <cstddef>
 #include <cstdint>
