@@ -32,7 +32,11 @@ std::string read_config_json(const std::string& directory) {
                         "; model.path and model.ref_path want a local Hugging Face directory (config.json and weights; "
                         "nothing is downloaded)");
   const std::string path = config_json_path(directory);
-  check<ModelFileError>(fs::exists(path, ignored), path, ": missing; every Hugging Face model directory has one");
+  check<ModelFileError>(
+      fs::exists(path, ignored), path, ": missing; ",
+      fs::exists(directory + "/adapter_config.json", ignored)
+          ? "this is an adapter: adapter.path goes on from it, fpdist_export --merge makes a model of it"
+          : "every Hugging Face model directory has one");
   return files::read(path, files::kMaxJsonBytes);
 }
 

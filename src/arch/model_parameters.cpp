@@ -59,11 +59,13 @@ std::vector<NamedShape> parameters(const Model& model, Head head) {
   return list.take();
 }
 
-int64_t parameter_count(const Model& model, Head head) {
+int64_t element_count(const std::vector<NamedShape>& all) {
   int64_t elements = 0;
-  for (const auto& [name, shape] : parameters(model, head))
+  for (const auto& [name, shape] : all)
     elements += std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
   return elements;
 }
+
+int64_t parameter_count(const Model& model, Head head) { return element_count(parameters(model, head)); }
 
 }  // namespace fpdist::arch

@@ -11,9 +11,11 @@ namespace fpdist::checkpoint {
 namespace fs = std::filesystem;
 
 bool is_weights(const std::string& name) {
-  return name == "model.safetensors" || name == "model.safetensors.index.json" ||
+  return name == "model.safetensors" || name == kAdapterWeights || name == "model.safetensors.index.json" ||
          (name.starts_with("model-") && name.ends_with(".safetensors"));
 }
+
+bool is_configuration(const std::string& name) { return name == "config.json" || name == "adapter_config.json"; }
 
 std::string whole_name(const std::string& name) {
   static const std::regex temporary(R"((\.\d+)?\.tmp$)");
@@ -22,7 +24,7 @@ std::string whole_name(const std::string& name) {
 
 bool is_of_export(const std::string& name) {
   const std::string whole = whole_name(name);
-  return whole == "config.json" || is_weights(whole) || is_companion(whole);
+  return is_configuration(whole) || is_weights(whole) || is_companion(whole);
 }
 
 std::vector<std::string> export_files_in(const fs::path& directory) {

@@ -7,14 +7,20 @@
 
 namespace fpdist::checkpoint {
 
+/// An adapter's weights, and what PEFT puts ahead of the names in them.
+inline constexpr const char *kAdapterWeights = "adapter_model.safetensors", *kAdapterPrefix = "base_model.model.";
+
 /// Weights of an export, which a loader might take for a later one's.
 bool is_weights(const std::string& name);
 
 /// What a file of this name is called once it is whole: without the .tmp or .1.tmp of one that is being written.
 std::string whole_name(const std::string& name);
 
-/// Whether an export writes files of this name: config.json, weights, tokenizer and generation files, and what they are
-/// called while they are written.
+/// The file of a model's or an adapter's configuration, which says what else is in the folder.
+bool is_configuration(const std::string& name);
+
+/// Whether an export writes files of this name: config.json, weights, an adapter's two files, tokenizer and generation
+/// files, and what they are called while they are written.
 bool is_of_export(const std::string& name);
 
 /// Those in `directory`; none where there is no such folder.

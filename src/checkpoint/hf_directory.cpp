@@ -14,7 +14,9 @@
 
 #include "fpdist/arch/model.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/arch/adapter_json.hpp"
 #include "src/arch/config_json.hpp"
+#include "src/checkpoint/export_files.hpp"
 #include "src/files/files.hpp"
 #include "src/files/strict_json.hpp"
 
@@ -63,6 +65,7 @@ std::vector<std::string> spellings(const std::string& name) {
   std::vector<std::string> all{name};
   if (name.starts_with(kPrefix)) all.push_back(name.substr(kPrefix.size()));
   all.push_back(std::string(kPrefix) + name);
+  all.push_back(kAdapterPrefix + name);
   return all;
 }
 
@@ -74,11 +77,30 @@ std::string shape_text(at::IntArrayRef shape) {
 
 }  // namespace
 
-HfDirectory::HfDirectory(const std::string& path) : path_(path), config_json_(arch::read_config_json(path)) {
+HfDirectory::HfDirectory(std::string path, std::string config_path, std::string config_json)
+    : path_(std::move(path)), config_path_(std::move(config_path)), config_json_(std::move(config_json)) {}
+
+void HfDirectory::add_file(const std::string& path) {
+  auto file = std::make_shared<SafetensorsFile>(path);
+  for (const auto& [name, info] : file->tensors()) file_of_[name] = file;
+}
+
+HfDirectory HfDirectory::of_adapter(const std::string& path) {
+  HfDirectory adapter(path, arch::adapter_config_path(path), arch::read_adapter_config(path));
+  const std::string weights = path + "/" + kAdapterWeights;
+  check<ModelFileError>(exists(weights), path, ": has no adapter_model.safetensors; ",
+                        exists(path + "/adapter_model.bin")
+                            ? "its adapter_model.bin is not read: save it again with save_pretrained"
+                            : "copy the weights there");
+  adapter.add_file(weights);
+  return adapter;
+}
+
+HfDirectory::HfDirectory(const std::string& path)
+    : HfDirectory(path, arch::config_json_path(path), arch::read_config_json(path)) {
   const std::string single = path + "/model.safetensors", index = single + ".index.json";
   if (exists(single)) {
-    auto file = std::make_shared<SafetensorsFile>(single);
-    for (const auto& [name, info] : file->tensors()) file_of_[name] = file;
+    add_file(single);
     return;
   }
   if (!exists(index)) {
@@ -97,8 +119,6 @@ HfDirectory::HfDirectory(const std::string& path) : path_(path), config_json_(ar
   }
 }
 
-std::string HfDirectory::config_path() const { return arch::config_json_path(path_); }
-
 std::vector<std::string> HfDirectory::names() const {
   std::vector<std::string> names;
   for (const auto& [name, file] : file_of_) names.push_back(name);
@@ -115,6 +135,11 @@ std::optional<std::string> HfDirectory::stored_name(const std::string& name) con
   for (const std::string& spelling : spellings(name))
     if (file_of_.contains(spelling)) return spelling;
   return std::nullopt;
+}
+
+const std::vector<int64_t>& HfDirectory::shape(const std::string& name) const {
+  const std::string stored = spelling(name);
+  return file_with(stored).tensors().at(stored).shape;
 }
 
 std::vector<std::string> HfDirectory::names_besides(const std::vector<std::string>& wanted) const {

@@ -50,7 +50,8 @@ class Staging {
   std::string folder() const { return folder_.string(); }
   std::string file(const std::string& name) const { return (folder_ / name).string(); }
 
-  /// A new directory appears by one rename; in an existing one files are replaced one by one and older weights removed.
+  /// A new directory appears by one rename; in an existing one files are replaced one by one and older ones of another
+  /// model or adapter removed.
   void publish() {
     files::sync_directory(folder_.string());
     if (std::error_code ignored; !fs::exists(target_, ignored))
@@ -61,7 +62,7 @@ class Staging {
       files::rename((folder_ / name).string(), (target_ / name).string());
     }
     for (const std::string& name : files_of_model(target_.string()))
-      if (is_weights(name) && !std::binary_search(written.begin(), written.end(), name))
+      if ((is_weights(name) || is_configuration(name)) && !std::binary_search(written.begin(), written.end(), name))
         files::remove((target_ / name).string());
     files::sync_directory(target_.string());
   }
@@ -111,6 +112,15 @@ void write_weights(std::span<const TensorSpec> specs, const FetchTensor& fetch, 
   files::write(staging.file("model.safetensors.index.json"), index.dump(2) + "\n");
 }
 
+/// One file: an adapter is small.
+void write_adapter(std::span<const TensorSpec> specs, const FetchTensor& fetch, const std::string& json,
+                   const Staging& staging) {
+  std::vector<TensorSpec> named(specs.begin(), specs.end());
+  for (TensorSpec& spec : named) spec.name = kAdapterPrefix + spec.name;
+  write_safetensors(staging.file(kAdapterWeights), named, fetch);
+  files::write(staging.file("adapter_config.json"), json);
+}
+
 }  // namespace
 
 void export_hf_directory(const std::string& path, std::span<const TensorSpec> specs, const FetchTensor& fetch,
@@ -120,8 +130,12 @@ void export_hf_directory(const std::string& path, std::span<const TensorSpec> sp
   if (!options.copy_from.empty())
     for (const std::string& name : companion_names(options.copy_from))
       write_companion(staging.folder(), name, read_companion(options.copy_from, name));
-  write_weights(specs, fetch, options.max_shard_bytes, staging);
-  files::write(staging.file("config.json"), options.config_json);
+  if (!options.adapter_json.empty()) {
+    write_adapter(specs, fetch, options.adapter_json, staging);
+  } else {
+    write_weights(specs, fetch, options.max_shard_bytes, staging);
+    files::write(staging.file("config.json"), options.config_json);
+  }
   staging.publish();
 }
 

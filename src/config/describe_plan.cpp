@@ -43,6 +43,15 @@ std::string layer_map(const plan::ParallelOptions& parallel) {
   return text("schedule           ", plan::name_of(parallel.schedule), ", layers ", layers, "\n");
 }
 
+/// What of the weights is trained, where it is not all of them.
+std::string adapter_line(const Settled& job, const plan::ModelBytes& bytes) {
+  if (bytes.adapter < 0) return "";
+  const int64_t ranks = job.config.parallel.pp * job.config.parallel.tp;
+  return text("  of them trained  ", bytes_text(bytes.adapter / ranks * bytes.value), " (",
+              ranks > 1 ? "its share of " : "", bytes.adapter, " parameters beside ", job.model.adapter.linear.size(),
+              " linears), the rest is frozen\n");
+}
+
 }  // namespace
 
 std::string describe_plan(const Config& given, int ranks, LogSink& log, const FitModel& fit) {
@@ -76,26 +85,26 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
   const loss::Needs needs = loss::needs_of(config.method, config.loss);
   const int64_t weights = arch::parameter_count(job.model, needs.head);
   plan::ModelBytes bytes = model_bytes(job);
-  bytes.has_reference = needs.reference;  // there for a while, if it is precomputed
+  bytes.has_reference = copies_reference(job);  // there for a while, if it is precomputed
   // A stage holds 1/pp of the layers of up to pp packs, if there are so many.
   const int64_t held = std::min<int64_t>(mesh.pp, most_packs) * ((job.model.layer_count() + mesh.pp - 1) / mesh.pp);
   const plan::StageMemory memory = plan::rank_memory(bytes, mesh, weights / (mesh.pp * mesh.tp),
                                                      {.row_layers = largest * held, .unit_rows = largest});
   const int64_t policy = memory.weights / (bytes.has_reference ? 2 : 1);
-  return text("mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
-              "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(), " steps an epoch, ",
-              length, " in all; the first ", steps, " planned\n",
-              eval ? text("evaluation         ", eval->size(), " groups\n") : "", "tokens             ", logical,
-              " logical, ", computed, " computed\n", "sharing ratio      ",
-              static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
-              static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
-              config.pack.max_tokens, " rows\n", "balance            busiest replica ",
-              static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n",
-              "memory a rank      ", bytes_text(memory.total()), "\n", "  weights          ", bytes_text(policy), " (",
-              mesh.pp * mesh.tp > 1 ? "its share of " : "", weights, " parameters)\n",
-              bytes.has_reference ? text("  reference        ", bytes_text(policy), "\n") : "", "  main grads       ",
-              bytes_text(memory.gradients), "\n", "  optimizer shard  ", bytes_text(memory.optimizer), "\n",
-              "  activations      ", bytes_text(memory.activations), " (estimate, largest pack)");
+  return text(
+      "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
+      "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(), " steps an epoch, ", length,
+      " in all; the first ", steps, " planned\n", eval ? text("evaluation         ", eval->size(), " groups\n") : "",
+      "tokens             ", logical, " logical, ", computed, " computed\n", "sharing ratio      ",
+      static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
+      static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
+      config.pack.max_tokens, " rows\n", "balance            busiest replica ",
+      static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n", "memory a rank      ",
+      bytes_text(memory.total()), "\n", "  weights          ", bytes_text(policy), " (",
+      mesh.pp * mesh.tp > 1 ? "its share of " : "", weights, " parameters)\n",
+      bytes.has_reference ? text("  reference        ", bytes_text(policy), "\n") : "", adapter_line(job, bytes),
+      "  main grads       ", bytes_text(memory.gradients), "\n", "  optimizer shard  ", bytes_text(memory.optimizer),
+      "\n", "  activations      ", bytes_text(memory.activations), " (estimate, largest pack)");
 }
 
 }  // namespace fpdist::config

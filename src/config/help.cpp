@@ -30,9 +30,10 @@ constexpr const char* kUsage =
     "folder that the program is started in, those of the file as well. Lengths are in tokens, times in seconds.\n";
 
 /// (section, what one looks like)
-constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kExamples{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kExamples{
     {{"", "method: dpo"},
      {"model", "model: { path: models/llama, dtype: bfloat16, gradient_checkpointing: true }"},
+     {"adapter", "adapter: { type: lora, r: 16, lora_alpha: 32, target_modules: all-linear }"},
      {"data", "data: { path: [pairs.jsonl, more/], eval_fraction: 0.02, max_length: 2048 }"},
      {"loss", "loss: { loss_type: sigmoid, beta: 0.1 }"},
      {"train", "train: { groups_per_step: 64, num_train_epochs: 2, save_steps: 100, output_dir: runs/mine }"},

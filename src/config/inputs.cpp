@@ -29,6 +29,7 @@ files::Inputs inputs_of(const Config& config) {
   inputs.add("plan.costs", config.plan.costs);
   add_model_folder("model.path", config.model.path, inputs);
   add_model_folder("model.ref_path", config.model.ref_path, inputs);
+  add_model_folder("adapter.path", config.adapter.path, inputs);
   add_model_folder("data.tokenizer", config.data.tokenizer, inputs);
   if (config.data.cache_dir != "none")
     inputs.add_folder("data.cache_dir",

@@ -23,6 +23,7 @@ std::vector<ConfigKey> collect() {
   std::vector<ConfigKey> all{
       {std::string(kMethod.name), "", &kMethod, [](Config& config) -> void* { return &config; }}};
   add<&Config::model>("model", all);
+  add<&Config::adapter>("adapter", all);
   add<&Config::data>("data", all);
   add<&Config::loss>("loss", all);
   add<&Config::train>("train", all);

@@ -15,15 +15,22 @@ plan::CpHeads context_heads(const arch::Model& model, int tp) {
           .dim = shape.head_dim};
 }
 
+bool copies_reference(const Settled& job) {
+  return loss::needs_of(job.config.method, job.config.loss).reference &&
+         (!job.model.adapter.is_there() || !job.config.model.ref_path.empty());
+}
+
 plan::ModelBytes model_bytes(const Settled& job) {
   const Config& config = job.config;
+  const loss::Needs needs = loss::needs_of(config.method, config.loss);
   const bool keeps_reference = !config.loss.precompute_ref_log_probs;
   return {.shape = job.model.shape(),
           .value = bytes_of(config.model.dtype),
           .sum = std::max<int64_t>(4, bytes_of(config.model.dtype)),
           .recompute = config.model.gradient_checkpointing,
-          .has_reference = loss::needs_of(config.method, config.loss).reference && keeps_reference,
-          .ties_embedding = job.model.tie_word_embeddings};
+          .has_reference = copies_reference(job) && keeps_reference,
+          .ties_embedding = job.model.tie_word_embeddings,
+          .adapter = job.model.adapter.is_there() ? arch::trained_count(job.model, needs.head) : -1};
 }
 
 }  // namespace fpdist::config

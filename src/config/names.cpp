@@ -20,7 +20,7 @@ struct OtherKey {
 };
 
 // What several of them are answered with.
-constexpr std::string_view kNoAdapters = "not here yet: all weights are trained, there are no adapters";
+constexpr std::string_view kLora = "adapter: {type: lora, r: 16, lora_alpha: 32, target_modules: all-linear}";
 constexpr std::string_view kPacks = "not needed: packs replace it";
 constexpr std::string_view kNothingIsPadded = "not needed: packs replace it, nothing is padded";
 constexpr std::string_view kOurAttention = "not needed: attention over trees is ours, on CPUs and GPUs";
@@ -36,6 +36,19 @@ constexpr std::string_view kAdamW = "AdamW is the one that there is; its keys ar
 
 // The one place that knows them. Names with a dot are whole ones, others may stand in any section.
 constexpr std::array kOtherKeys = {
+    OtherKey{"adapter_name_or_path", "adapter.path", ""},
+    OtherKey{"lora_model_dir", "adapter.path", ""},
+    OtherKey{"peft_model_id", "adapter.path", ""},
+    OtherKey{"lora_r", "adapter.r", ""},
+    OtherKey{"lora_rank", "adapter.r", ""},
+    OtherKey{"lora_target", "adapter.target_modules", ""},
+    OtherKey{"lora_target_linear", "adapter.target_modules", "all-linear"},
+    OtherKey{"lora_target_modules", "adapter.target_modules", ""},
+    OtherKey{"finetuning_type", "adapter.type", kLora},
+    OtherKey{"lora", "adapter.type", kLora},
+    OtherKey{"peft_config", "adapter.type", kLora},
+    OtherKey{"use_peft", "adapter.type", kLora},
+    OtherKey{"use_lora", "adapter.type", kLora},
     OtherKey{"mask_history", "data.assistant_only_loss", ""},
     OtherKey{"group_by_length", "data.batching",
              "the planner packs by length; data.batching: prefix brings what begins alike into one step"},
@@ -253,7 +266,6 @@ constexpr std::array kOtherKeys = {
     OtherKey{"data_seed", "train.seed", ""},
     OtherKey{"seed", "train.seed", "of the data's order; model.seed is that of new weights"},
     OtherKey{"accelerator_config", "", "not needed: mpirun starts the ranks and parallel arranges them"},
-    OtherKey{"adapter", "", kNoAdapters},
     OtherKey{"apply_chat_template", "",
              "not needed: conversations are rendered by the tokenizer's chat template always"},
     OtherKey{"attention_backend", "", kOurAttention},
@@ -279,7 +291,6 @@ constexpr std::array kOtherKeys = {
     OtherKey{"eval_packing", "", kPacks},
     OtherKey{"expert_model_parallel_size", "", "not here yet: there are no models with experts"},
     OtherKey{"expert_parallel_degree", "", "not here yet: there are no models with experts"},
-    OtherKey{"finetuning_type", "", "not needed: all weights are trained (full), which is all that there is"},
     OtherKey{"flash_attention", "", kOurAttention},
     OtherKey{"flash_attn", "", kOurAttention},
     OtherKey{"formatting_func", "", "rows are recognised by their columns; data.columns renames and joins them"},
@@ -299,13 +310,7 @@ constexpr std::array kOtherKeys = {
     OtherKey{"label_smoothing_factor", "", kNoLossHasIt},
     OtherKey{"load_in_4bit", "", kNotQuantised},
     OtherKey{"load_in_8bit", "", kNotQuantised},
-    OtherKey{"lora", "", kNoAdapters},
-    OtherKey{"lora_alpha", "", kNoAdapters},
-    OtherKey{"lora_dropout", "", kNoAdapters},
-    OtherKey{"lora_r", "", kNoAdapters},
-    OtherKey{"lora_rank", "", kNoAdapters},
-    OtherKey{"lora_target", "", kNoAdapters},
-    OtherKey{"lora_target_modules", "", kNoAdapters},
+    OtherKey{"lora_dropout", "", "not here yet: adapters have no dropout"},
     OtherKey{"loss_scale", "", "not needed: bfloat16 has the range of float32"},
     OtherKey{"model_init_kwargs", "", "not needed: config.json of model.path says it; model.dtype is a key"},
     OtherKey{"n_samples_per_prompt", "",
@@ -326,7 +331,6 @@ constexpr std::array kOtherKeys = {
     OtherKey{"pad_to_sequence_len", "", kNothingIsPadded},
     OtherKey{"padding_free", "", kNothingIsPadded},
     OtherKey{"parallelism", "", "the section is parallel here: dp, pp, cp, tp"},
-    OtherKey{"peft_config", "", kNoAdapters},
     OtherKey{"prompt_key", "", "rows are recognised by their columns; data.columns: {prompt: NAME}"},
     OtherKey{"push_to_hub", "", "not here: final/ is a Hugging Face directory, which huggingface-cli upload takes"},
     OtherKey{"quantization_bit", "", kNotQuantised},
@@ -355,7 +359,6 @@ constexpr std::array kOtherKeys = {
     OtherKey{"use_dynamic_bsz", "", "not needed: the planner chooses packs of up to pack.max_tokens"},
     OtherKey{"use_flash_attn", "", kOurAttention},
     OtherKey{"use_liger_kernel", "", "not needed: the kernels are ours, and the head never holds all logits"},
-    OtherKey{"use_peft", "", kNoAdapters},
     OtherKey{"use_remove_padding", "", kNothingIsPadded},
     OtherKey{"use_vllm", "", kSampledElsewhere},
     OtherKey{"zero_stage", "", kAlwaysSharded},

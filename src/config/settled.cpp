@@ -5,9 +5,11 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
+#include "src/arch/adapter_json.hpp"
 #include "src/arch/config_json.hpp"
 #include "src/config/model_size.hpp"
 #include "src/config/run_length.hpp"
+#include "src/core/index.hpp"
 #include "src/optim/peak_rates.hpp"
 #include "src/plan/costs/costs_file.hpp"
 #include "src/plan/costs/stage_layers.hpp"
@@ -40,22 +42,59 @@ plan::CpCosts context_costs(const Config& config, const arch::Model& model) {
           .max_ulysses = static_cast<int>(heads.key)};
 }
 
+/// Costs of a model whose adapter alone is trained, where it has one. Measured rows cost what they did, products and
+/// all; what of a forward weight gradients are is counted.
+plan::StageCosts for_adapter(plan::StageCosts costs, const arch::Model& model, bool are_measured) {
+  if (!model.adapter.is_there()) return costs;
+  const plan::StageCosts counted =
+      plan::with_frozen_weights(plan::stage_costs(model.shape()), arch::trained_count(model, Head::kLanguageModel));
+  if (!are_measured) costs.per_row = counted.per_row;
+  costs.weight_permille = counted.weight_permille, costs.head_weight_permille = counted.head_weight_permille;
+  return costs;
+}
+
 /// Layers of each run of the pipeline, see plan::stage_layers: a layer's work on one row against the head's. What the
 /// weights are split by is what steps are planned with, so FLOPs decide even where costs were measured.
 std::vector<int64_t> run_layers(const Config& config, const arch::Model& model) {
-  const plan::StageCosts costs = plan::stage_costs(model.shape());
+  const plan::StageCosts costs = for_adapter(plan::stage_costs(model.shape()), model, /*are_measured=*/false);
   // Every row is taken to have an edge; a reward model's head is nothing.
   const bool scores = loss::needs_of(config.method, config.loss).head == Head::kScore;
   const int64_t head = scores ? 0 : costs.per_edge;
-  return plan::stage_layers({.layers = model.layer_count(), .layer = costs.per_row, .embedding = 0, .head = head},
+  const auto all_passes = [](int64_t forward, int64_t weight) { return plan::part_of(forward, 2000 + weight) / 3; };
+  return plan::stage_layers({.layers = model.layer_count(),
+                             .layer = all_passes(costs.per_row, costs.weight_permille),
+                             .embedding = 0,
+                             .head = all_passes(head, costs.head_weight_permille)},
                             config.parallel);
+}
+
+/// The adapter that the options ask for, which those that go on from a directory have in full afterwards.
+void add_adapter(Config& config, arch::Model& model) {
+  if (!config.adapter.path.empty()) config.adapter = arch::continued(config.adapter);
+  model.adapter = arch::adapter_of(model, loss::needs_of(config.method, config.loss).head, config.adapter);
+  if (!config.adapter.path.empty()) model.adapter.json = arch::read_adapter_config(config.adapter.path);
+}
+
+/// Every stage has something to train.
+void check_trained_everywhere(const Config& config, const arch::Model& model) {
+  if (!model.adapter.is_there() || config.parallel.pp == 1) return;
+  const std::vector<int64_t>& layers = config.parallel.layers;
+  std::vector<bool> trains(index(config.parallel.pp));
+  int64_t first = 0;
+  for (size_t run = 0; run < layers.size(); first += layers[run++])
+    for (const arch::LowRank& one : model.adapter.linear)
+      if (one.layer() >= first && one.layer() < first + layers[run]) trains[run % trains.size()] = true;
+  if (loss::needs_of(config.method, config.loss).head == Head::kScore) trains.back() = true;
+  for (size_t stage = 0; stage < trains.size(); ++stage)
+    check<ConfigError>(trains[stage], "adapter: stage ", stage, " of parallel.pp ", config.parallel.pp,
+                       " has no linear that trains: give the adapter linears in its layers, or fewer stages");
 }
 
 /// Patterns of weight names that have learning rates of their own must fit some weight.
 void check_learning_rates(const Config& config, const arch::Model& model) {
   std::vector<std::string> names{arch::kHeadWeight};  // of a tied head that the weights may untie
   const Head head = loss::needs_of(config.method, config.loss).head;
-  for (const auto& [name, shape] : arch::parameters(model, head)) names.push_back(name);
+  for (const auto& [name, shape] : arch::trained_parameters(model, head)) names.push_back(name);
   optim::PeakRates(config.optim).check_all_fit(names);
 }
 
@@ -69,12 +108,16 @@ Settled settle(Config config, int ranks) {
   arch::check_tensor_parallel(job.model, config.parallel.tp);
   job.cp_costs = context_costs(config, job.model);
   (void)plan::plan_context({}, config.parallel, job.cp_costs);  // refuses a head split that the model has not
+  add_adapter(config, job.model);
   config.parallel.layers = run_layers(config, job.model);
+  check_trained_everywhere(config, job.model);
   config.loss = loss::resolved(config.method, config.loss);
   check_learning_rates(config, job.model);
   if (config.train.max_steps == 0 && config.train.num_train_epochs == 0) config.train.max_steps = kStepsByDefault;
   config.comm.deterministic = config.model.deterministic;
-  job.costs = plan::costs_of_model(job.model.shape(), config.model.gradient_checkpointing, config.plan.costs);
+  job.costs =
+      for_adapter(plan::costs_of_model(job.model.shape(), config.model.gradient_checkpointing, config.plan.costs),
+                  job.model, /*are_measured=*/!config.plan.costs.empty());
   job.config = std::move(config);
   return job;
 }

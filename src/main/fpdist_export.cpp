@@ -1,6 +1,7 @@
 // fpdist_export: checkpoints and Hugging Face directories, each to the other.
 //   fpdist_export CHECKPOINT | MODEL OUT [--dtype auto] [--max-shard-size 5GB]
 //   fpdist_export MODEL OUT --to-checkpoint
+//   fpdist_export ADAPTER OUT --merge [--base MODEL]
 
 #include <iostream>
 #include <string>
@@ -17,6 +18,10 @@ const char kHelp[] =
     "  config.json says. One tensor is in memory at a time; what the checkpoint holds is verified first\n"
     "fpdist_export MODEL OUT [--dtype ...] [--max-shard-size ...]\n"
     "  the same weights in another dtype or in shards of another size\n"
+    "fpdist_export ADAPTER OUT --merge [--base MODEL] [--max-shard-size ...]\n"
+    "  the model with the adapter's products added into its weights, as PEFT merges; MODEL is the one that the "
+    "adapter\n"
+    "  names, unless --base gives another. CHECKPOINT of a run with an adapter gives the ADAPTER\n"
     "fpdist_export MODEL OUT --to-checkpoint\n"
     "  a checkpoint ahead of the first step: the model's weights as masters, moments of zero\n"
     "OUT is not there yet, or is an empty folder\n";

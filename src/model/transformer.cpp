@@ -45,39 +45,64 @@ int64_t queue_key(int pack, int slice) { return (int64_t{pack} << 32) | slice; }
 
 struct Transformer::Impl {
   Impl(arch::Model model_config, const TransformerOptions& model_options)
+      : Impl(model_config, model_options,
+             RunWeights::allocate(model_config, at::TensorOptions(model_options.dtype).device(model_options.device),
+                                  model_options.head, model_options.trainable, model_options.layers,
+                                  shard_of(model_options))) {}
+  Impl(arch::Model model_config, const TransformerOptions& model_options, RunWeights model_weights)
       : config(std::move(model_config)),
         options(model_options),
-        weights(RunWeights::allocate(config, at::TensorOptions(options.dtype).device(options.device), options.head,
-                                     options.trainable, options.layers, shard())),
+        weights(std::move(model_weights)),
         layers(std::span(config.layers).subspan(index(options.layers.first), weights.block.size())),
         rotary(layers, ops::accumulate_dtype(options.dtype), options.device) {
     if (options.tp != nullptr && options.tp->size() == 1) options.tp = nullptr;
+    trained = trained_of(weights.all);
     if (options.trainable && options.defer_weight_gradients) {
       queue = c10::make_intrusive<ops::WeightGradientQueue>();
-      for (const auto& parameter : weights.all) parameter->queue = queue;
+      for (const auto& parameter : trained) parameter->queue = queue;
     }
-    for (const BlockWeights& block : weights.block) segment_parameters.push_back(parameters_of(block));
-    if (weights.norm) segment_parameters.push_back({weights.norm});
-    head_parameters = weights.head && weights.head != weights.embedding ? std::vector{weights.head}
-                                                                        : std::vector<ops::ParameterPtr>{};
+    for (BlockWeights& block : weights.block) {
+      std::vector<ops::ParameterPtr> of_block;
+      for (const ops::ParameterPtr* parameter : parameters_of(block)) of_block.push_back(*parameter);
+      segment_parameters.push_back(trained_of(of_block));
+    }
+    if (weights.norm) segment_parameters.push_back(trained_of({weights.norm}));
+    embedding_parameters = trained_of({weights.embedding});
+    if (weights.head != weights.embedding) head_parameters = trained_of({weights.head});
+    if (embeds() && embedding_parameters.empty())
+      while (lowest < segments() && segment_parameters[lowest].empty()) ++lowest;
   }
 
-  TensorShard shard() const {
+  static TensorShard shard_of(const TransformerOptions& options) {
     return options.tp == nullptr ? TensorShard{} : TensorShard{options.tp->rank(), options.tp->size()};
   }
-  static std::vector<ops::ParameterPtr> parameters_of(const BlockWeights& block) {
-    std::vector<ops::ParameterPtr> all{block.q_norm, block.k_norm, block.input_norm, block.post_attention_norm};
-    for (const Linear* linear : {&block.q, &block.k, &block.v, &block.o, &block.gate, &block.up, &block.down})
-      all.push_back(linear->weight), all.push_back(linear->bias);
-    std::erase(all, nullptr);
-    return all;
+  static std::vector<ops::ParameterPtr> trained_of(std::vector<ops::ParameterPtr> parameters) {
+    std::erase_if(parameters, [](const auto& parameter) { return !parameter || !parameter->main_grad.defined(); });
+    return parameters;
   }
 
+  void initialize(ops::Parameter& parameter, uint64_t seed) const {
+    if (arch::is_of_adapter(parameter.name))
+      initialize_adapter(parameter, config.adapter.init, seed);
+    else
+      model::initialize(parameter, config.initializer_range, seed);
+  }
+  /// Lengths of the frozen weights' rows, where DoRA trains them.
+  void measure() {
+    for (size_t index = 0; index < weights.block.size(); ++index)
+      for (Linear* linear : linears_of(weights.block[index]))
+        if (linear->magnitude) measure(*linear, linear->weight->sharding.dim == 1);
+  }
+  void measure(Linear& linear, bool is_cut_inside) const {
+    linear.squares = squares_of(linear);
+    if (is_cut_inside && options.tp != nullptr) options.tp->all_reduce(linear.squares);
+    linear.magnitude->value.detach().copy_(linear.squares.sqrt());
+  }
   void use(std::span<const ops::ParameterPtr> parameters) const {
     if (use_hook) use_hook(parameters);
   }
   at::Tensor embed(const PackContext& context) const {
-    use({&weights.embedding, 1});
+    use(embedding_parameters);
     return options.tp == nullptr
                ? ops::embedding(context.rows.token, *weights.embedding)
                : parallel::embedding(context.rows.token, *weights.embedding, *options.tp, context.rows.shard_rows);
@@ -101,6 +126,8 @@ struct Transformer::Impl {
   }
   size_t segments() const { return segment_parameters.size(); }
   bool embeds() const { return options.layers.embedding; }
+  /// Nothing under the segment wants a gradient.
+  bool is_source(size_t index) const { return index == lowest && embeds() && embedding_parameters.empty(); }
 
   /// Without a backward to come.
   at::Tensor run_all(const PackContext& context, const at::Tensor& input) const {
@@ -113,27 +140,32 @@ struct Transformer::Impl {
     }
     return x;
   }
-  /// Segment by segment, each a graph of its own, or with recomputation none at all.
+  /// Segment by segment, each a graph of its own, or with recomputation none at all. What lies under all that is
+  /// trained has no backward.
   at::Tensor run_kept(InFlight& pack, const at::Tensor& input) const {
     const at::AutoGradMode with_graph(!options.gradient_checkpointing);
     at::Tensor x = input;
     if (embeds()) {
       x = embed(pack.context);
       came_out(-1, x);
-      if (!options.gradient_checkpointing) pack.embedded = x;
+      if (!options.gradient_checkpointing && !embedding_parameters.empty()) pack.embedded = x;
     }
     for (size_t index = 0; index < segments(); ++index) {
-      Segment segment{.input = leaf(x), .output = {}};
-      x = run(index, segment.input, pack.context);
+      Segment segment;
+      if (index >= lowest) segment.input = is_source(index) ? x.detach() : leaf(x);
+      {
+        const at::AutoGradMode below(index >= lowest && at::GradMode::is_enabled());
+        x = run(index, index >= lowest ? segment.input : x, pack.context);
+      }
       came_out(static_cast<int64_t>(index), x);
-      if (!options.gradient_checkpointing) segment.output = x;
+      if (!options.gradient_checkpointing && index >= lowest) segment.output = x;
       pack.segment.push_back(std::move(segment));
     }
     return leaf(x);
   }
   /// From the back; recomputed segments run the same operations on the same values, so the same bits.
   at::Tensor run_back(InFlight& pack, at::Tensor grad) const {
-    for (size_t index = segments(); index-- > 0;) {
+    for (size_t index = segments(); index-- > lowest;) {
       const Segment segment = std::exchange(pack.segment[index], {});
       const at::Tensor output = segment.output.defined() ? segment.output : run(index, segment.input, pack.context);
       torch::autograd::backward({output}, {grad});
@@ -141,8 +173,9 @@ struct Transformer::Impl {
       if (hook && !queue) hook(segment_parameters[index]);
     }
     if (!embeds()) return grad;
+    if (embedding_parameters.empty()) return {};
     torch::autograd::backward({pack.embedded.defined() ? pack.embedded : embed(pack.context)}, {grad});
-    if (hook && !queue) hook({&weights.embedding, 1});
+    if (hook && !queue) hook(embedding_parameters);
     return {};
   }
   std::vector<parallel::ResidentKeys>* keys_of(int pack, const parallel::RowsHere& rows) {
@@ -160,7 +193,7 @@ struct Transformer::Impl {
     check(options.layers.head, what, " asked of a run of layers without the head");
     check(options.head == wanted,
           wanted == Head::kScore ? "a language model has no score head" : "a reward model has no language model head");
-    use({&weights.head, 1});
+    use(weights.head == weights.embedding ? embedding_parameters : head_parameters);
   }
 
   arch::Model config;
@@ -168,9 +201,12 @@ struct Transformer::Impl {
   RunWeights weights;
   std::span<const arch::Layer> layers;  // of `config`: the blocks of this run
   LayerRotary rotary;
-  c10::intrusive_ptr<ops::WeightGradientQueue> queue;  // null: nothing is deferred
-  std::vector<std::vector<ops::ParameterPtr>> segment_parameters;
+  c10::intrusive_ptr<ops::WeightGradientQueue> queue;              // null: nothing is deferred
+  std::vector<ops::ParameterPtr> trained;                          // of weights.all
+  std::vector<std::vector<ops::ParameterPtr>> segment_parameters;  // of these, as all below
+  std::vector<ops::ParameterPtr> embedding_parameters;
   std::vector<ops::ParameterPtr> head_parameters;  // complete before the first segment's backward
+  size_t lowest = 0;                               // segment under which nothing is trained
   std::function<void(std::span<const ops::ParameterPtr>)> hook, use_hook;
   std::function<void(int64_t, std::string_view, const at::Tensor&)> output_hook;
   std::map<std::pair<int, int>, InFlight> in_flight;                 // by (pack, slice)
@@ -179,6 +215,7 @@ struct Transformer::Impl {
 
 Transformer::Transformer(arch::Model config, const TransformerOptions& options)
     : impl_(std::make_unique<Impl>(std::move(config), options)) {}
+Transformer::Transformer() = default;
 Transformer::~Transformer() = default;
 Transformer::Transformer(Transformer&&) noexcept = default;
 Transformer& Transformer::operator=(Transformer&&) noexcept = default;
@@ -186,6 +223,7 @@ Transformer& Transformer::operator=(Transformer&&) noexcept = default;
 const arch::Model& Transformer::config() const { return impl_->config; }
 const TransformerOptions& Transformer::options() const { return impl_->options; }
 const std::vector<ops::ParameterPtr>& Transformer::parameters() const { return impl_->weights.all; }
+const std::vector<ops::ParameterPtr>& Transformer::trained() const { return impl_->trained; }
 void Transformer::set_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook) {
   impl_->hook = std::move(hook);
 }
@@ -198,7 +236,7 @@ void Transformer::set_output_hook(std::function<void(int64_t, std::string_view, 
 }
 
 void Transformer::initialize(uint64_t seed) {
-  for (const auto& parameter : impl_->weights.all) model::initialize(*parameter, impl_->config.initializer_range, seed);
+  for (const auto& parameter : impl_->weights.all) impl_->initialize(*parameter, seed);
 }
 
 void Transformer::initialize(uint64_t seed, std::string_view name) {
@@ -206,8 +244,20 @@ void Transformer::initialize(uint64_t seed, std::string_view name) {
   const auto found =
       std::find_if(all.begin(), all.end(), [&](const auto& parameter) { return parameter->name == name; });
   check(found != all.end(), "the model has no parameter \"", name, "\"");
-  model::initialize(**found, impl_->config.initializer_range, seed);
+  impl_->initialize(**found, seed);
 }
+
+std::unique_ptr<Transformer> Transformer::frozen(bool keeps_adapter) const {
+  TransformerOptions options = impl_->options;
+  options.trainable = options.gradient_checkpointing = options.defer_weight_gradients = false;
+  arch::Model config = impl_->config;
+  if (!keeps_adapter) config.adapter = {};
+  auto other = std::unique_ptr<Transformer>(new Transformer());
+  other->impl_ = std::make_unique<Impl>(std::move(config), options, RunWeights::frozen(impl_->weights, keeps_adapter));
+  return other;
+}
+
+void Transformer::begin_magnitudes() { impl_->measure(); }
 
 at::Tensor Transformer::forward(int pack, const parallel::RowsHere& rows, const at::Tensor& input) {
   check(input.defined() != impl_->embeds(), impl_->embeds() ? "the first run of layers takes no input rows"
@@ -252,7 +302,7 @@ at::Tensor Transformer::backward_input(int pack, int slice, const at::Tensor& gr
 void Transformer::backward_weight(int pack, int slice) {
   if (!impl_->queue) return;
   impl_->queue->run(queue_key(pack, slice));
-  if (impl_->hook) impl_->hook(impl_->weights.all);
+  if (impl_->hook) impl_->hook(impl_->trained);
 }
 
 void Transformer::discard(int pack) {

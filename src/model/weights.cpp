@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
@@ -46,8 +47,12 @@ class Allocator {
  public:
   Allocator(const arch::Model& model, Head head, at::TensorOptions options, bool trainable, TensorShard tp,
             std::vector<ops::ParameterPtr>& all)
-      : options_(options), trainable_(trainable), tp_(tp), all_(all) {
+      : model_(model), options_(options), tp_(tp), all_(all) {
     for (auto& [name, shape] : arch::parameters(model, head)) shape_.emplace(std::move(name), std::move(shape));
+    for (auto& [name, shape] : arch::trained_parameters(model, head)) {
+      if (trainable) trained_.insert(name);
+      shape_.emplace(std::move(name), std::move(shape));
+    }
   }
 
   ops::ParameterPtr whole(const std::string& name) {
@@ -69,28 +74,49 @@ class Allocator {
   }
   /// Cut along the outputs, as is the bias.
   Linear column(const std::string& name, const std::optional<Run>& run = std::nullopt) {
-    return {.weight = cut(name + ".weight", 0, run), .bias = cut(name + ".bias", 0, run)};
+    return {.weight = cut(name + ".weight", 0, run),
+            .bias = cut(name + ".bias", 0, run),
+            .a = whole(name + arch::kLowRankA),
+            .b = cut(name + arch::kLowRankB, 0, run),
+            .magnitude = cut(name + arch::kMagnitude, 0, run),
+            .scale = scale_of(name),
+            .squares = {}};
   }
-  /// Cut along the inputs; the bias belongs to the sum over ranks and stays whole.
-  Linear row(const std::string& name) { return {.weight = cut(name + ".weight", 1), .bias = whole(name + ".bias")}; }
+  /// Cut along the inputs; the bias belongs to the sum over ranks and stays whole, as does B.
+  Linear row(const std::string& name) {
+    return {.weight = cut(name + ".weight", 1),
+            .bias = whole(name + ".bias"),
+            .a = cut(name + arch::kLowRankA, 1),
+            .b = whole(name + arch::kLowRankB),
+            .magnitude = whole(name + arch::kMagnitude),
+            .scale = scale_of(name),
+            .squares = {}};
+  }
 
  private:
+  double scale_of(const std::string& module) const {
+    const arch::LowRank* pair = model_.adapter.of(module);
+    return pair == nullptr ? 0 : pair->scale;
+  }
   ops::ParameterPtr add(const std::string& name, const std::vector<int64_t>& shape, ops::Sharding sharding) {
     auto parameter = std::make_shared<ops::Parameter>();
     parameter->name = name;
-    parameter->value = at::empty(shape, options_).set_requires_grad(trainable_);
-    if (trainable_)
+    const bool trained = trained_.contains(name);
+    parameter->value = at::empty(shape, options_).set_requires_grad(trained);
+    if (trained)
       parameter->main_grad = at::zeros(shape, options_.dtype(ops::accumulate_dtype(parameter->value.scalar_type())));
     parameter->sharding = std::move(sharding);
+    parameter->is_magnitude = name.ends_with(arch::kMagnitude);
     all_.push_back(parameter);
     return parameter;
   }
 
+  const arch::Model& model_;
   at::TensorOptions options_;
-  bool trainable_;
   TensorShard tp_;
   std::vector<ops::ParameterPtr>& all_;
   std::unordered_map<std::string, std::vector<int64_t>> shape_;  ///< of every parameter of the model
+  std::unordered_set<std::string> trained_;
 };
 
 BlockWeights allocate_block(int64_t layer, const Run& key_value, Allocator& allocator) {
@@ -110,7 +136,59 @@ BlockWeights allocate_block(int64_t layer, const Run& key_value, Allocator& allo
   return block;
 }
 
+/// Every field of the weights that names a parameter.
+std::vector<ops::ParameterPtr*> fields_of(RunWeights& weights) {
+  std::vector<ops::ParameterPtr*> all{&weights.embedding, &weights.norm, &weights.head};
+  for (BlockWeights& block : weights.block)
+    for (ops::ParameterPtr* field : parameters_of(block)) all.push_back(field);
+  for (ops::ParameterPtr& parameter : weights.all) all.push_back(&parameter);
+  return all;
+}
+
 }  // namespace
+
+std::array<Linear*, 7> linears_of(BlockWeights& block) {
+  return {&block.q, &block.k, &block.v, &block.o, &block.gate, &block.up, &block.down};
+}
+
+at::Tensor squares_of(const Linear& linear) {
+  const at::Tensor& weight = linear.weight->value;
+  return weight.detach().to(ops::accumulate_dtype(weight.scalar_type())).square().sum(1);
+}
+
+std::vector<ops::ParameterPtr*> parameters_of(BlockWeights& block) {
+  std::vector<ops::ParameterPtr*> all;
+  const auto add = [&](Linear& linear) {
+    for (ops::ParameterPtr* field : {&linear.weight, &linear.bias, &linear.a, &linear.b, &linear.magnitude})
+      all.push_back(field);
+  };
+  for (Linear* linear : {&block.q, &block.k, &block.v, &block.o}) add(*linear);
+  all.push_back(&block.q_norm), all.push_back(&block.k_norm);
+  for (Linear* linear : {&block.gate, &block.up, &block.down}) add(*linear);
+  all.push_back(&block.input_norm), all.push_back(&block.post_attention_norm);
+  return all;
+}
+
+RunWeights RunWeights::frozen(const RunWeights& weights, bool keeps_adapter) {
+  const at::NoGradGuard copying;
+  std::unordered_map<const ops::Parameter*, ops::ParameterPtr> instead;
+  for (const ops::ParameterPtr& parameter : weights.all) {
+    if (!parameter->main_grad.defined()) {
+      instead[parameter.get()] = parameter;
+    } else if (keeps_adapter || !arch::is_of_adapter(parameter->name)) {
+      auto copy = std::make_shared<ops::Parameter>();
+      copy->name = parameter->name, copy->sharding = parameter->sharding;
+      copy->is_magnitude = parameter->is_magnitude;
+      copy->value = parameter->value.detach().clone();
+      instead[parameter.get()] = std::move(copy);
+    }
+  }
+  RunWeights other = weights;
+  for (ops::ParameterPtr* field : fields_of(other))
+    if (*field) *field = instead[field->get()];
+  std::erase(other.all, nullptr);
+  return other;
+}
 
 RunWeights RunWeights::allocate(const arch::Model& model, at::TensorOptions options, Head head, bool trainable,
                                 const StageLayers& layers, const TensorShard& tp) {

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -13,9 +14,13 @@
 
 namespace fpdist::model {
 
-/// A projection; `bias` is null where the model has none.
+/// A projection; `bias` is null where the model has none, `a` and `b` where no adapter stands beside it.
 struct Linear {
   ops::ParameterPtr weight, bias;
+  ops::ParameterPtr a, b;       ///< arch::LowRank's
+  ops::ParameterPtr magnitude;  ///< null without DoRA
+  double scale = 0;
+  at::Tensor squares;  ///< [out] of the frozen weight's whole rows, beside a magnitude
 };
 
 struct BlockWeights {
@@ -29,7 +34,11 @@ struct BlockWeights {
 ///   (one head each, replicated, where there are fewer than ranks), the MLP as evenly as it goes;
 /// - embedding and lm_head along dim 0, as evenly as it goes;
 /// - norms, the score head and the biases of o and down whole on every rank, counted on rank 0, their gradients summed
-///   over the axis: each rank has seen its own rows only. The bias of o (down) is added once, after the sum over ranks.
+///   over the axis: each rank has seen its own rows only. The bias of o (down) is added once, after the sum over ranks;
+/// - an adapter's B as the rows of its linear's weight, its A as the columns; what is whole on every rank (A beside q,
+/// k,
+///   v, gate and up, B beside o and down) has its gradient summed over the axis.
+/// Beside an adapter only it and the score head are trained: all other parameters have no main grad.
 struct RunWeights {
   ops::ParameterPtr embedding;  ///< null where another stage has it
   ops::ParameterPtr norm;       ///< null where another stage has the head
@@ -39,14 +48,29 @@ struct RunWeights {
   std::vector<BlockWeights> block;     ///< of the stage
   std::vector<ops::ParameterPtr> all;  ///< each once, in Hugging Face order
 
-  /// The names and shapes of arch::parameters, uninitialised; with zeroed main grads when `trainable`. Throws
-  /// ConfigError as check_tensor_parallel does, ShapeError for layers that the model has not.
+  /// The names and shapes of arch::parameters and of the model's adapter, uninitialised; with zeroed main grads when
+  /// `trainable`. Throws ConfigError as check_tensor_parallel does, ShapeError for layers that the model has not.
   static RunWeights allocate(const arch::Model& model, at::TensorOptions options, Head head, bool trainable,
                              const StageLayers& layers = {}, const TensorShard& tp = {});
+
+  /// The same weights, none of them trained: the frozen ones are `weights`' own, of trained ones it has copies. Without
+  /// `keeps_adapter` the adapter is left out.
+  static RunWeights frozen(const RunWeights& weights, bool keeps_adapter);
 };
+
+/// The linears of a block, in Hugging Face order.
+std::array<Linear*, 7> linears_of(BlockWeights& block);
+/// [out] sums of squares along the rows of what is here of a linear's weight, in the accumulation dtype.
+at::Tensor squares_of(const Linear& linear);
+
+/// The parameters of a block, in Hugging Face order, each field once; null where the model has none.
+std::vector<ops::ParameterPtr*> parameters_of(BlockWeights& block);
 
 /// Matrices normal(0, std), norms 1, biases 0. A draw depends on (seed, name, element of the whole weight) alone and is
 /// made in double: any slice holds what the whole would.
 void initialize(ops::Parameter& parameter, double std, uint64_t seed);
+
+/// An adapter's A or B, drawn in the same way.
+void initialize_adapter(ops::Parameter& parameter, arch::Adapter::Init init, uint64_t seed);
 
 }  // namespace fpdist::model

@@ -38,6 +38,29 @@ void draw_run(int64_t begin, int64_t end, double std, uint64_t seed, uint64_t st
   }
 }
 
+/// Uniform numbers of [0, 1) for elements [begin, end) of the whole weight, each from two words of a block of its pair.
+void draw_uniform(int64_t begin, int64_t end, uint64_t seed, uint64_t stream, double* out) {
+  for (int64_t element = begin; element < end; ++element) {
+    const auto block = philox(seed, static_cast<uint64_t>(element / 2), stream);
+    const auto word = static_cast<size_t>(element % 2 * 2);
+    *out++ = static_cast<double>(((uint64_t{block[word + 1]} << 32) | block[word]) >> 11) * 0x1.0p-53;
+  }
+}
+
+/// Writes a matrix, or the slice of it that is here: draw(begin, end, out) gives elements of the whole one.
+template <typename Draw>
+void fill_matrix(ops::Parameter& parameter, const Draw& draw) {
+  const ops::Sharding& cut = parameter.sharding;
+  const int64_t rows = parameter.value.size(0), columns = parameter.value.size(1);
+  const int64_t width = cut.dim == 1 ? cut.full_shape[1] : columns;  // of the whole weight
+  const int64_t begin = cut.dim == 0 ? cut.begin * width : cut.dim == 1 ? cut.begin : 0;
+  at::Tensor drawn = at::empty(parameter.value.sizes(), at::TensorOptions(at::kDouble));
+  auto* out = drawn.mutable_data_ptr<double>();
+  for (int64_t row = 0; row < rows && columns > 0; ++row)
+    draw(begin + row * width, begin + row * width + columns, out + row * columns);
+  parameter.value.copy_(drawn);
+}
+
 }  // namespace
 
 void initialize(ops::Parameter& parameter, double std, uint64_t seed) {
@@ -46,16 +69,30 @@ void initialize(ops::Parameter& parameter, double std, uint64_t seed) {
     parameter.value.fill_(parameter.name.ends_with(".bias") ? 0.0 : 1.0);
     return;
   }
-  const ops::Sharding& cut = parameter.sharding;
-  const int64_t rows = parameter.value.size(0), columns = parameter.value.size(1);
-  const int64_t width = cut.dim == 1 ? cut.full_shape[1] : columns;  // of the whole weight
-  const int64_t begin = cut.dim == 0 ? cut.begin * width : cut.dim == 1 ? cut.begin : 0;
-  at::Tensor drawn = at::empty(parameter.value.sizes(), at::TensorOptions(at::kDouble));
-  auto* out = drawn.mutable_data_ptr<double>();
   const uint64_t stream = hash(parameter.name);
-  for (int64_t row = 0; row < rows && columns > 0; ++row)
-    draw_run(begin + row * width, begin + row * width + columns, std, seed, stream, out + row * columns);
-  parameter.value.copy_(drawn);
+  fill_matrix(parameter,
+              [&](int64_t begin, int64_t end, double* out) { draw_run(begin, end, std, seed, stream, out); });
+}
+
+void initialize_adapter(ops::Parameter& parameter, arch::Adapter::Init init, uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  const ops::Sharding& cut = parameter.sharding;
+  if (parameter.is_magnitude) return void(parameter.value.fill_(1.0));  // until the weights are there
+  const bool is_a = parameter.name.ends_with(arch::kLowRankA);
+  if (!is_a && init != arch::Adapter::Init::kBothUniform) return void(parameter.value.zero_());
+  const uint64_t stream = hash(parameter.name);
+  const auto size = [&](int dim) {
+    return static_cast<double>(cut.dim < 0 ? parameter.value.size(dim) : cut.full_shape[static_cast<size_t>(dim)]);
+  };
+  if (init == arch::Adapter::Init::kGaussian)
+    return fill_matrix(parameter, [&](int64_t begin, int64_t end, double* out) {
+      draw_run(begin, end, 1.0 / size(0), seed, stream, out);
+    });
+  const double bound = 1.0 / std::sqrt(size(1));
+  fill_matrix(parameter, [&](int64_t begin, int64_t end, double* out) {
+    draw_uniform(begin, end, seed, stream, out);
+    for (double* drawn = out; drawn < out + (end - begin); ++drawn) *drawn = bound * (2.0 * *drawn - 1.0);
+  });
 }
 
 }  // namespace fpdist::model

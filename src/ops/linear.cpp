@@ -1,7 +1,6 @@
 #include "kernels/linear/linear.hpp"
 
 #include <ATen/ATen.h>
-#include <ATen/core/ivalue.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -9,28 +8,13 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
+#include "src/ops/held_queue.hpp"
 #include "src/ops/main_grad.hpp"
 
 namespace fpdist::ops {
 namespace {
 
 using OptionalTensor = std::optional<at::Tensor>;
-using QueuePtr = c10::intrusive_ptr<WeightGradientQueue>;
-
-/// What lets a node of the graph hold a queue.
-struct HeldQueue : torch::CustomClassHolder {
-  explicit HeldQueue(QueuePtr queue) : queue(std::move(queue)) {}
-  QueuePtr queue;
-};
-
-/// The queue that takes the node's work now, or null.
-WeightGradientQueue* open_queue(const torch::autograd::AutogradContext& context) {
-  const auto held = context.saved_data.find("queue");
-  if (held == context.saved_data.end()) return nullptr;
-  // The node outlives its backward, and holds the queue meanwhile.
-  auto* queue = static_cast<HeldQueue*>(held->second.toCapsule().get())->queue.get();
-  return queue->is_open() ? queue : nullptr;
-}
 
 void put_both(const at::Tensor& dy, const at::Tensor& x, MainGrad& weight_grad, MainGrad& bias_grad) {
   weight_grad.put([&](at::Tensor& dw, bool adds_dw) {
@@ -44,14 +28,15 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
                             const OptionalTensor& bias, const MainGrad& weight_grad, const MainGrad& bias_grad,
                             const OptionalTensor& residual, const QueuePtr& queue) {
     const at::AutoDispatchBelowAutograd below;
-    context->save_for_backward({x, weight});
+    const bool needs_weight = weight.requires_grad();
+    context->save_for_backward({needs_weight ? x : at::Tensor(), weight});
     context->saved_data["needs_x"] = x.requires_grad();
-    context->saved_data["needs_weight"] = weight.requires_grad();
+    context->saved_data["needs_weight"] = needs_weight;
     context->saved_data["needs_bias"] = bias && bias->requires_grad();
     context->saved_data["needs_residual"] = residual && residual->requires_grad();
     weight_grad.save(*context, "weight_grad");
     bias_grad.save(*context, "bias_grad");
-    if (queue) context->saved_data["queue"] = at::IValue::make_capsule(c10::make_intrusive<HeldQueue>(queue));
+    save_queue(*context, queue);
     return kernels::linear(x, weight, bias, weight_grad.sum(), bias_grad.sum(), residual);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -60,7 +45,8 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     const at::Tensor &weight = saved[1], &grad_out = grads[0];
     // Deferred work must keep neither the graph of x nor of the gradient alive. A gradient without a graph waits as it
     // is: seeing it held, autograd does not make it the residual's .grad(), where the next backward would add to it.
-    const at::Tensor x = saved[0].detach(), dy = grad_out.requires_grad() ? grad_out.detach() : grad_out;
+    const at::Tensor x = saved[0].defined() ? saved[0].detach() : at::Tensor();
+    const at::Tensor dy = grad_out.requires_grad() ? grad_out.detach() : grad_out;
     WeightGradientQueue* queue = open_queue(*context);
     at::Tensor dx, dw, db, d_residual;
     if (context->saved_data["needs_residual"].toBool()) d_residual = grad_out;
@@ -78,8 +64,8 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
       const auto write = [dy, x](at::Tensor& sum, bool accumulates) {
         kernels::linear_backward_weight(dy, x, sum, accumulates);
       };
-      if (queue != nullptr && weight_grad.sum())
-        queue->push([write, main_grad = weight_grad]() mutable { main_grad.put(write); });
+      if (weight_grad.sum())
+        put_or_push(queue, weight_grad, write);
       else
         dw = into_main_grad(weight, weight_grad, write);
     }

@@ -2,7 +2,8 @@
 //
 //   agreement/      Whether all ranks hold the same: same_job (build, options, model files, costs), same_groups.
 //   job             Job: what the job is. Made once, written by nobody but for the run's length.
-//   weights/        Weights: everything that trains. load_model fills it, whole_weights reads it out; rounding
+//   weights/        Weights: everything that trains. load_model fills it (load_adapter where a run goes on from one),
+//   whole_weights reads it out; rounding
 //                   says what an export in fewer bits loses, pad_token what an exported reward model may be padded
 //                   with.
 //   planning/       StepPlanner: costs and the plans made with them, ahead of time (planned_step) and held against the
@@ -72,11 +73,17 @@ void lay_out(PlannedStep& planned, const Job& job) {
 
 Reference make_reference(const Job& job, const loss::Needs& needs, const Weights& weights) {
   if (!needs.reference) return Reference();
-  return Reference(job.config.model.ref_path.empty() ? frozen_copy(weights.runs()) : load_reference(job));
+  // A new adapter's reference is the model without it, that of one gone on from is the adapter as it was, as in TRL.
+  const bool keeps_adapter = !job.config.adapter.path.empty();
+  return Reference(job.config.model.ref_path.empty() ? frozen_copy(weights.runs(), keeps_adapter)
+                                                     : load_reference(job));
 }
 
 ReportFacts facts_of(const Job& job) {
-  return {.mesh = job.mesh.shape(), .model = job.model.shape(), .peak_tflops = job.config.train.peak_tflops};
+  return {.mesh = job.mesh.shape(),
+          .model = job.model.shape(),
+          .peak_tflops = job.config.train.peak_tflops,
+          .passes = job.model.adapter.is_there() ? 2 : 3};
 }
 
 }  // namespace
@@ -279,7 +286,8 @@ void Trainer::save(const std::string& directory, LogSink& log) {
   const Job& job = impl_->job;
   Weights& weights = impl_->weights;
   SaveAs as{.dtype = export_dtype(job.config)};
-  if (impl_->scored) as.pad_token_id = pad_for_scores(job.model, *impl_->scored, job.config.model.path, log);
+  if (impl_->scored && !job.model.adapter.is_there())  // whose files have no place for it
+    as.pad_token_id = pad_for_scores(job.model, *impl_->scored, job.config.model.path, log);
   if (as.dtype == DType::kBFloat16) warn_of_lost_updates(weights.rounding(), directory, log);
   save_directory(job, weights, directory, as, impl_->inputs);
 }

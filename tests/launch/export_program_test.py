@@ -97,6 +97,20 @@ class ExportCheckpoints(ExportFolder):
     def test_a_reward_model_is_the_runs_own_export(self):
         self.expect_final(*self.checkpoint(2, "--method", "reward"))
 
+    def test_an_adapter_is_the_runs_own_and_becomes_a_model(self):
+        model = tiny_model.make(self.dir / "model")
+        run_dir, checkpoint = self.checkpoint(1, "--model.path", model, "--model.preset", "", "--adapter.type", "lora",
+                                              "--adapter.r", "2", "--train.final_dtype", "float32")
+        self.expect_final(run_dir, checkpoint)
+        self.assertEqual(sorted(files_of(run_dir / "final"))[:2], ["adapter_config.json", "adapter_model.safetensors"])
+        text = self.export(run_dir / "final", self.dir / "merged", "--merge")
+        self.assertIn("products of", text)
+        self.assertEqual(sorted(files_of(self.dir / "merged")), sorted(files_of(model)))
+        self.refuse(2, ["make an adapter of it first"], checkpoint, self.dir / "out", "--merge")
+        self.refuse(2, ["--merge takes neither"], run_dir / "final", self.dir / "out", "--merge", "--dtype", "float32")
+        self.refuse(2, ["say --merge too"], run_dir / "final", self.dir / "out", "--base", model)
+        self.refuse(4, ["this is an adapter", "adapter.path"], run_dir / "final", self.dir / "out")
+
     def test_a_damaged_checkpoint_is_refused(self):
         _, checkpoint = self.checkpoint(2)
         shard = checkpoint / "shard-00001-of-00002.safetensors"

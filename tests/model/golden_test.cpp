@@ -4,13 +4,14 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "src/model/blocks/rotary_table.hpp"
+#include "tests/model/golden_pack.hpp"
 #include "tests/model/small_model.hpp"
 #include "tests/support/laws/relative_error.hpp"
 
 namespace fpdist::model {
 namespace {
 
-using test::layout_of, test::load, test::make_model, test::relative_error, test::sample_of, test::take_gradients;
+using test::layout_of, test::load, test::make_model, test::relative_error, test::take_gradients;
 
 class Golden : public testing::TestWithParam<const char*> {
  protected:
@@ -21,22 +22,7 @@ class Golden : public testing::TestWithParam<const char*> {
     load(model, directory);
     return model;
   }
-  std::vector<data::Sample> samples() const {
-    std::vector<data::Sample> samples;
-    for (const char* name : {"ids.0", "ids.1"}) {
-      const at::Tensor ids = expected_.tensor(name).to(at::kInt);
-      samples.push_back(sample_of({ids.const_data_ptr<int32_t>(), ids.const_data_ptr<int32_t>() + ids.numel()}));
-    }
-    return samples;
-  }
-  /// Rows of sample `s` in a pack of both: alone they follow each other, shared ones are in both.
-  static at::Tensor path(const prefix::TreeLayout& layout, size_t s) {
-    const int32_t last = layout.sample[s].last_row;
-    std::vector<int64_t> rows;
-    for (int32_t row = 0; row <= last; ++row)
-      if (last < layout.subtree_end[row]) rows.push_back(row);
-    return at::tensor(rows, at::kLong);
-  }
+  std::vector<data::Sample> samples() const { return test::golden_samples(expected_); }
   void expect_logits(at::ScalarType dtype, bool share, const std::string& name, double tolerance) const {
     auto model = load_model(dtype);
     const auto layout = layout_of(samples(), share);
@@ -44,7 +30,8 @@ class Golden : public testing::TestWithParam<const char*> {
     const at::Tensor logits = model.logits(model.forward(0, parallel::make_pack_tensors(layout).slice[0].rows, {}));
     for (size_t s = 0; s < 2; ++s) {
       const at::Tensor expected = expected_.tensor(name + std::to_string(s));
-      EXPECT_LT(relative_error(logits.index_select(0, path(layout, s)), expected, 0.0), tolerance) << name << s;
+      EXPECT_LT(relative_error(logits.index_select(0, test::rows_of_sample(layout, s)), expected, 0.0), tolerance)
+          << name << s;
     }
   }
   checkpoint::SafetensorsFile expected_{folder() + "/expected.safetensors"};
@@ -71,23 +58,11 @@ TEST_P(Golden, RotaryTablesAreThoseOfTransformers) {
   EXPECT_LT((table.sin - expected_.tensor("sin32")).abs().max().item<double>(), 1e-6);
 }
 
-/// The golden loss: (s + 1) / (t + 1) times the log-prob of token t of sample s.
-at::Tensor edge_weights(const prefix::TreeLayout& layout) {
-  std::vector<double> weights;
-  for (int64_t e = 0; e < layout.edges(); ++e)
-    weights.push_back((layout.edge_sample[e] + 1.0) / (layout.edge_index[e] + 1.0));
-  return at::tensor(weights, at::kDouble);
-}
-
 TEST_P(Golden, Float64GradientsEqualTransformersSharedOrNot) {
   for (const bool share : {false, true}) {
     auto model = load_model(at::kDouble);
     const auto layout = layout_of(samples(), share);
-    const auto [slices, places] = parallel::make_pack_tensors(layout);
-    const at::Tensor hidden = model.forward(0, slices[0].rows, {});
-    const at::Tensor logp = model.logprobs(hidden, slices[0].head).logp.index_select(0, places.edge_score);
-    (logp * edge_weights(layout)).sum().backward();
-    model.backward_input(0, hidden.grad());
+    test::golden_backward(model, layout);
     for (const auto& [name, gradient] : take_gradients(model)) {
       EXPECT_LT(relative_error(gradient, expected_.tensor("grad." + name), 0.0), 1e-10) << name << " shared " << share;
     }

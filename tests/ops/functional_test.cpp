@@ -64,6 +64,70 @@ TEST(OpsLinear, Bfloat16GradientsAreAddedInFloat32) {
 
 TEST(OpsLinear, RefusesAParameterWithoutAValue) { EXPECT_THROW(linear(random({2, 3}), Parameter{}), ShapeError); }
 
+Parameter frozen(const at::Tensor& value) {
+  Parameter parameter = make(value);
+  parameter.main_grad.reset();
+  return parameter;
+}
+
+TEST(OpsAdaptedLinear, IsTheLinearAndTheProductAndTrainsTheProductAlone) {
+  at::manual_seed(2);
+  const Parameter weight = frozen(random({5, 3})), bias = frozen(random({5}));
+  Parameter a = make(random({2, 3})), b = make(random({5, 2}));
+  const at::Tensor x = random({6, 3}).requires_grad_(true), residual = random({6, 5}).requires_grad_(true);
+  const at::Tensor dy = random({6, 5}), dw = 1.5 * at::mm(dy.t(), x);  // of the product as one matrix
+  const at::Tensor wanted = residual + bias.value + at::mm(x, (weight.value + 1.5 * at::mm(b.value, a.value)).t());
+  const auto queue = c10::make_intrusive<WeightGradientQueue>();
+  for (const bool deferred : {false, true}) {
+    if (deferred) a.queue = b.queue = queue, queue->open(1);
+    const at::Tensor y = adapted_linear(x, weight, {a, b, 1.5}, &bias, residual);
+    EXPECT_LT(test::relative_error(y, wanted), 1e-13);
+    y.backward(dy);
+    queue->close();
+    EXPECT_EQ(queue->pending(), deferred ? 2U : 0U);
+    queue->run(1);
+    const int times = deferred ? 2 : 1;
+    EXPECT_LT(test::relative_error(a.main_grad, times * at::mm(b.value.t(), dw)), 1e-13);
+    EXPECT_LT(test::relative_error(b.main_grad, times * at::mm(dw, a.value.t())), 1e-13);
+    EXPECT_LT(test::relative_error(x.grad(), times * at::mm(dy, weight.value + 1.5 * at::mm(b.value, a.value))), 1e-13);
+    EXPECT_LT(test::relative_error(residual.grad(), times * dy), 1e-13);
+  }
+  const at::Tensor first = adapted_linear(x.detach(), weight, {a, b, 1.5});
+  EXPECT_TRUE(first.requires_grad());
+  EXPECT_FALSE(adapted_linear(x.detach(), weight, {frozen(a.value), frozen(b.value), 1.5}).requires_grad());
+}
+
+TEST(OpsScaledColumns, DoraEqualsItsFormulaAndItsGradients) {
+  at::manual_seed(5);
+  const Parameter weight = frozen(random({5, 3})), a = make(random({2, 3})), b = make(random({5, 2})),
+                  bias = frozen(random({5}));
+  const Parameter magnitude = make(random({5}));
+  const at::Tensor x = random({6, 3}).requires_grad_(true), residual = random({6, 5}).requires_grad_(true);
+  const at::Tensor dy = random({6, 5}), whole = (weight.value + 0.7 * at::mm(b.value, a.value)).detach();
+  const at::Tensor norm = row_squares(weight.value.detach().square().sum(1), weight, {a, b, 0.7}).sqrt();
+  EXPECT_LT(test::relative_error(norm, whole.square().sum(1).sqrt()), 1e-13);
+  const at::Tensor y = scaled_columns(adapted_linear(x, weight, {a, b, 0.7}), magnitude, norm, &bias, residual);
+  const at::Tensor factor = magnitude.value.detach() / norm, z = at::mm(x, whole.t()).detach();
+  EXPECT_LT(test::relative_error(y, z * factor + bias.value + residual), 1e-13);
+  y.backward(dy);
+  const at::Tensor dw = 0.7 * at::mm((dy * factor).t(), x);
+  EXPECT_LT(test::relative_error(magnitude.main_grad, (dy * z).sum(0) / norm), 1e-13);
+  EXPECT_LT(test::relative_error(a.main_grad, at::mm(b.value.t(), dw)), 1e-13);
+  EXPECT_LT(test::relative_error(b.main_grad, at::mm(dw, a.value.t())), 1e-13);
+  EXPECT_LT(test::relative_error(x.grad(), at::mm(dy * factor, whole)), 1e-13);
+  EXPECT_LT(test::relative_error(residual.grad(), dy), 1e-13);
+  EXPECT_THROW(scaled_columns(y, a, norm), ShapeError);
+}
+
+TEST(OpsAdaptedLinear, RefusesWhatDoesNotFit) {
+  const at::Tensor x = random({2, 3});
+  const Parameter weight = frozen(random({5, 3})), a = make(random({2, 3})), b = make(random({5, 2}));
+  EXPECT_THROW(adapted_linear(x, make(random({5, 3})), {a, b, 1}), ShapeError);
+  EXPECT_THROW(adapted_linear(x, weight, {b, a, 1}), ShapeError);
+  EXPECT_THROW(adapted_linear(x, weight, {a, make(random({5, 2}).to(at::kFloat)), 1}), ShapeError);
+  EXPECT_THROW(adapted_linear(x, weight, {a, Parameter{}, 1}), ShapeError);
+}
+
 TEST(OpsEmbedding, AddsRowsOfRepeatedTokens) {
   const Parameter weight = make(random({5, 130}));
   const at::Tensor token = at::tensor({3, 1, 3, 0}, at::kLong), dy = random({4, 130});

@@ -41,10 +41,12 @@ ROOMS["trainer"] = set(ROOMS)
 PLANNING = {"core", "files", "arch", "data", "prefix", "plan", "config"}
 # A room's face towards other rooms of the house: seams that no user of the library needs.
 FACES = {
+    "arch/adapter_json.hpp",
     "arch/config_json.hpp",
     "checkpoint/companions.hpp",
     "checkpoint/export_files.hpp",
     "checkpoint/gather.hpp",
+    "checkpoint/merge_adapter.hpp",
     "checkpoint/same_weights.hpp",
     "checkpoint/state/convert.hpp",
     "checkpoint/state/training_state.hpp",

@@ -6,9 +6,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
+#include "fpdist/arch/adapter.hpp"
 #include "fpdist/core/head.hpp"
 
 namespace fpdist::arch {
@@ -54,6 +54,7 @@ struct Model {
   double initializer_range = 0.02;
   bool tie_word_embeddings = false;
   std::vector<Layer> layers;  ///< at least one; alike in every family that there is
+  Adapter adapter;            ///< beside the weights, which are trained only where there is none
   std::string json;           ///< the file's own text ("" for a preset), source of the export's config.json
 
   /// Tokens of the longest sample that it is made for: max_position_embeddings, stretched by a linear rope scaling.
@@ -100,11 +101,12 @@ inline constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";
 /// Name of the language model's head where it is not the embedding.
 inline constexpr const char* kHeadWeight = "lm_head.weight";
 
-using NamedShape = std::pair<std::string, std::vector<int64_t>>;
-/// Every weight of the whole model in Hugging Face order: embedding, layers, norm, head (absent when tied).
+/// Every weight of the whole model but its adapter's, in Hugging Face order: embedding, layers, norm, head (absent when
+/// tied).
 std::vector<NamedShape> parameters(const Model& model, Head head);
 
-/// Elements of all of them together.
+int64_t element_count(const std::vector<NamedShape>& all);
+/// Elements of all weights together.
 int64_t parameter_count(const Model& model, Head head);
 
 /// Throws ConfigError, naming parallel.tp and the nearest degrees that work, unless `tp` divides the attention heads

@@ -32,9 +32,16 @@ class HfDirectory {
  public:
   /// Throws ModelFileError naming what is missing or does not fit together.
   explicit HfDirectory(const std::string& path);
+  /// An adapter's: adapter_config.json and adapter_model.safetensors as PEFT writes them, whose tensors have
+  /// `base_model.model.` ahead of their names.
+  static HfDirectory of_adapter(const std::string& path);
   const std::string& config_json() const { return config_json_; }
-  std::string config_path() const;
+  const std::string& config_path() const { return config_path_; }
   bool contains(const std::string& name) const { return stored_name(name).has_value(); }
+  /// The files' name of a tensor that it contains.
+  std::string spelling(const std::string& name) const { return stored_name(name).value(); }
+  /// Of a tensor that it contains.
+  const std::vector<int64_t>& shape(const std::string& name) const;
   /// As the files spell them.
   std::vector<std::string> names() const;
   /// Those of them that stand for none of `wanted`.
@@ -56,8 +63,10 @@ class HfDirectory {
   const SafetensorsFile& file_with(const std::string& name) const;
 
  private:
+  HfDirectory(std::string path, std::string config_path, std::string config_json);
+  void add_file(const std::string& path);
   std::optional<std::string> stored_name(const std::string& name) const;
-  std::string path_, config_json_;
+  std::string path_, config_path_, config_json_;
   std::map<std::string, std::shared_ptr<SafetensorsFile>> file_of_;
   mutable std::vector<TensorPart> parts_read_;  // a record, which changes nothing that a reader sees
 };
@@ -68,6 +77,9 @@ bool ties_embedding(const HfDirectory& directory, const arch::Model& model);
 
 struct ExportOptions {
   std::string config_json;
+  /// An adapter's adapter_config.json; it and adapter_model.safetensors take the place of config.json and
+  /// model.safetensors, as HfDirectory::of_adapter reads them.
+  std::string adapter_json = {};
   /// Directory whose tokenizer and generation files are copied byte for byte ("" for none).
   std::string copy_from = {};
   int64_t max_shard_bytes = int64_t{5} << 30;

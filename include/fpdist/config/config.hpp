@@ -1,6 +1,7 @@
 #pragma once
 // config: the whole configuration of a run as one plain struct: the sum of each room's options.
 
+#include "fpdist/arch/options.hpp"
 #include "fpdist/comm/options.hpp"
 #include "fpdist/core/method.hpp"
 #include "fpdist/data/options.hpp"
@@ -15,6 +16,7 @@ namespace fpdist::config {
 struct Config {
   Method method = Method::kSft;
   model::ModelOptions model;
+  arch::AdapterOptions adapter;
   data::DataOptions data;
   loss::LossOptions loss;
   trainer::TrainOptions train;

@@ -59,15 +59,25 @@ class Transformer final : public parallel::Stage {
   /// In Hugging Face order: embedding, blocks, norm, head (absent when tied and here already). Each value may be
   /// replaced by a view of the same shape (ops::FlatParameters does) between packs.
   const std::vector<ops::ParameterPtr>& parameters() const;
-  /// Fills every weight as Transformers would: normal(0, initializer_range), norms 1, biases 0, by (seed, name,
-  /// element), so the same seed gives the same weights on any mesh (in another dtype: the same draws, rounded).
+  /// Those that have main grads: all, beside an adapter its own and a score head, of a frozen model none.
+  const std::vector<ops::ParameterPtr>& trained() const;
+  /// A model that computes the same and is not trained, with or without the adapter: frozen weights are this model's
+  /// own, of trained ones it has copies. Not collective.
+  std::unique_ptr<Transformer> frozen(bool keeps_adapter = true) const;
+  /// Fills every weight as Transformers would (normal(0, initializer_range), norms 1, biases 0; of an adapter as
+  /// arch::Adapter::Init says) by (seed, name, element), so the same seed gives the same weights on any mesh (in
+  /// another dtype: the same draws, rounded).
   void initialize(uint64_t seed);
   /// The same for one parameter, e.g. kScoreWeight; throws ShapeError for an unknown name.
   void initialize(uint64_t seed, std::string_view name);
-  /// Called in backward with the parameters of each segment whose gradients this pack has completed.
+  /// Collective over tp, once the frozen weights are there and before the first forward: DoRA's magnitudes begin as the
+  /// lengths of the weights' rows. Nothing without DoRA.
+  void begin_magnitudes();
+  /// Called in backward with the trained parameters of each segment whose gradients this pack has completed.
   void set_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook);
-  /// Called with the parameters of the embedding, a block, the final norm or the head ahead of every computation that
-  /// reads their values: the place to wait for values that are still on their way (parallel::ZeroReducer::need).
+  /// Called with the trained parameters of the embedding, a block, the final norm or the head ahead of every
+  /// computation that reads their values: the place to wait for values that are still on their way
+  /// (parallel::ZeroReducer::need).
   void set_use_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook);
 
   /// Called in forward with the rows that come out of each module: 0 model.embed_tokens, 1 model.layers.0, ...,
@@ -105,6 +115,7 @@ class Transformer final : public parallel::Stage {
 
  private:
   struct Impl;
+  Transformer();
   std::unique_ptr<Impl> impl_;
 };
 

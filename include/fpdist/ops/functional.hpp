@@ -18,6 +18,26 @@ namespace fpdist::ops {
 at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias = nullptr,
                   const at::Tensor& residual = {});
 
+/// A product of rank r beside a linear: scale * (x A^T) B^T; A [r,in], B [out,r].
+struct LowRankPair {
+  const Parameter &a, &b;
+  double scale = 1;
+};
+/// linear() with a frozen weight and bias, plus the pair's product, whose gradients go to the main grads of A and B
+/// (as linear's do; skipped where a main grad is undefined). The graph keeps x and x A^T. Source: Hu et al., "LoRA"
+/// (2021).
+at::Tensor adapted_linear(const at::Tensor& x, const Parameter& weight, const LowRankPair& pair,
+                          const Parameter* bias = nullptr, const at::Tensor& residual = {});
+
+/// z [T,out] with each column times m / norm, (+ b) (+ residual): DoRA's scaling of a linear's product (Liu et al.,
+/// 2024). `norm` [out] counts as a constant. m's gradient goes to its main grad; the graph keeps z.
+at::Tensor scaled_columns(const at::Tensor& z, const Parameter& magnitude, const at::Tensor& norm,
+                          const Parameter* bias = nullptr, const at::Tensor& residual = {});
+
+/// [out] sums of squares along the rows of W + scale B A, in the accumulation dtype and without that matrix.
+/// `weight_squares` [out]: those of W.
+at::Tensor row_squares(const at::Tensor& weight_squares, const Parameter& weight, const LowRankPair& pair);
+
 /// rows [T,H] of `weight` [V,H] for token [T] int64; the gradient is index-added into the main grad in row order.
 at::Tensor embedding(const at::Tensor& token, const Parameter& weight);
 

@@ -43,9 +43,11 @@ struct Parameter {
   at::Tensor value;      ///< model dtype
   at::Tensor main_grad;  ///< same shape, float32 or float64; undefined for a frozen parameter
   Sharding sharding;
-  c10::intrusive_ptr<GradientState> state;         ///< null: main_grad is never empty
-  c10::intrusive_ptr<WeightGradientQueue> queue;   ///< null: ops::linear never defers its gradients
-  bool decay() const { return value.dim() >= 2; }  ///< weight decay on matrices only, as Transformers' Trainer does
+  c10::intrusive_ptr<GradientState> state;        ///< null: main_grad is never empty
+  c10::intrusive_ptr<WeightGradientQueue> queue;  ///< null: ops::linear never defers its gradients
+  bool is_magnitude = false;                      ///< DoRA's, which decays although it is a vector
+  /// Weight decay on matrices, not on norms and biases, as Transformers' Trainer has it.
+  bool decay() const { return value.dim() >= 2 || is_magnitude; }
 };
 
 using ParameterPtr = std::shared_ptr<Parameter>;

@@ -61,14 +61,18 @@ void export_masters(const TrainingState& state, std::span<const TensorSpec> weig
 }
 
 void export_again(const HfDirectory& from, std::optional<at::ScalarType> dtype, const std::string& directory,
-                  const ExportOptions& options) {
+                  const ExportOptions& options, const ChangeTensor& change) {
   const std::vector<StoredTensor> stored = tensors_in_file_order(from);
   std::vector<TensorSpec> specs;
   for (const auto& [name, file, info] : stored)
     specs.push_back({name, at::isFloatingType(info.dtype) ? dtype.value_or(info.dtype) : info.dtype, info.shape});
   export_hf_directory(
       directory, specs,
-      [&](size_t index) { return stored[index].file->tensor(stored[index].name).to(specs[index].dtype); }, options);
+      [&](size_t index) {
+        const at::Tensor value = stored[index].file->tensor(stored[index].name);
+        return (change ? change(stored[index].name, value) : value).to(specs[index].dtype);
+      },
+      options);
 }
 
 void begin_state(const HfDirectory& from, std::span<const TensorSpec> weights, const std::string& directory,

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,10 +18,13 @@ namespace fpdist::checkpoint {
 void export_masters(const TrainingState& state, std::span<const TensorSpec> weights, const std::string& directory,
                     const ExportOptions& options);
 
-/// All tensors of `from`, as its files have them and in their order; floats as `dtype`, where one is given. Throws as
-/// export_hf_directory.
+/// What becomes of a tensor on its way; the same shape and dtype.
+using ChangeTensor = std::function<at::Tensor(const std::string& name, const at::Tensor& value)>;
+
+/// All tensors of `from`, as its files have them and in their order; floats as `dtype`, where one is given, each
+/// changed on the way. Throws as export_hf_directory.
 void export_again(const HfDirectory& from, std::optional<at::ScalarType> dtype, const std::string& directory,
-                  const ExportOptions& options);
+                  const ExportOptions& options, const ChangeTensor& change = {});
 
 /// A training state, of one rank, whose masters are `weights` of `from` and whose moments are zero, in the specs'
 /// dtypes. A weight that stands for another one, as a head does for a tied embedding, is read where that is missing.

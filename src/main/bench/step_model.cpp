@@ -25,7 +25,7 @@ const std::vector<ops::ParameterPtr>& draw_weights(const model::Transformer& mod
     else
       parameter->value.fill_(parameter->name.ends_with("bias") ? 0.0 : 1.0);
   }
-  return model.parameters();
+  return model.trained();
 }
 
 }  // namespace

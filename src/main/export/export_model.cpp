@@ -1,21 +1,28 @@
 #include "src/main/export/export_model.hpp"
 
+#include <algorithm>
+#include <cstring>
 #include <filesystem>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include "fpdist/arch/model.hpp"
 #include "fpdist/checkpoint/hf_directory.hpp"
+#include "fpdist/config/command_line.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/arch/adapter_json.hpp"
 #include "src/arch/config_json.hpp"
 #include "src/checkpoint/companions.hpp"
 #include "src/checkpoint/export_files.hpp"
+#include "src/checkpoint/merge_adapter.hpp"
 #include "src/checkpoint/state/convert.hpp"
 #include "src/config/inputs.hpp"
 #include "src/files/inputs.hpp"
 #include "src/main/export/trainer_words.hpp"
 #include "src/trainer/job.hpp"
+#include "src/trainer/weights/load_adapter.hpp"
 
 namespace fpdist::main_program {
 namespace {
@@ -60,6 +67,51 @@ DType dtype_of(const std::string& config_json, const std::string& where) {
   throw ModelFileError(text(where, ": its dtype is \"", name, "\": say --dtype float32 or bfloat16"));
 }
 
+bool has_adapter(const TrainingState& state) {
+  const std::vector<std::string> names = state.names();
+  return std::any_of(names.begin(), names.end(), [](const std::string& name) {
+    return name.ends_with(checkpoint::kMaster) &&
+           arch::is_of_adapter(std::string_view(name).substr(0, name.size() - std::strlen(checkpoint::kMaster)));
+  });
+}
+
+/// Of a run that trained an adapter: that alone, as its final/ has it.
+std::string export_adapter(const ExportRequest& request, const TrainingState& state, arch::Model model, Head head) {
+  const config::Config run = config::parse_command_line({request.from + "/config.resolved.yaml"}).config;
+  model.adapter = arch::adapter_of(model, head, run.adapter);
+  const DType dtype = request.dtype.value_or(master_dtype(run.model.dtype));
+  std::vector<checkpoint::TensorSpec> specs;
+  for (auto& [name, shape] : arch::trained_parameters(model, head))
+    specs.push_back({name, trainer::scalar_type(dtype), std::move(shape)});
+  checkpoint::export_masters(state, specs, request.to,
+                             {.config_json = {},
+                              .adapter_json = arch::adapter_config_json(model, head, run.adapter, run.model.path),
+                              .copy_from = request.from});
+  return text(request.to, ": the adapter of ", request.from, " in ", name_of(dtype));
+}
+
+/// The adapter's model with its products in the weights.
+std::string merge(const ExportRequest& request) {
+  const HfDirectory adapter = HfDirectory::of_adapter(request.from);
+  const std::string named = arch::base_of(adapter.config_json(), adapter.config_path());
+  const std::string& from = request.base.empty() ? named : request.base;
+  check<ConfigError>(!from.empty(), request.from, " does not name its model: say --base MODEL");
+  const HfDirectory base(from);
+  arch::Model model = arch::parse_model_config(base.config_json(), base.config_path());
+  const Head head = adapter.contains(arch::kScoreWeight) ? Head::kScore : Head::kLanguageModel;
+  check<ConfigError>(head == Head::kLanguageModel, request.from,
+                     " holds a score head beside the adapter: load it with PEFT, only language models are merged here");
+  model.adapter =
+      arch::adapter_of(model, head, arch::parse_adapter_config(adapter.config_json(), adapter.config_path()));
+  trainer::check_is_adapter_of(model, head, adapter);
+  const checkpoint::MergeLoss loss = checkpoint::export_merged(
+      base, adapter, model.adapter, request.to,
+      {.config_json = base.config_json(), .copy_from = from, .max_shard_bytes = request.max_shard_bytes});
+  return text(request.to, ": ", from, " with ", model.adapter.linear.size(), " products of ", request.from,
+              " in its weights; rounding changed them by at most ", loss.largest,
+              loss.weight.empty() ? "" : text(" (", loss.weight, ")"));
+}
+
 std::string export_checkpoint(const ExportRequest& request) {
   const TrainingState state(request.from);
   state.verify(0, 1);
@@ -68,6 +120,7 @@ std::string export_checkpoint(const ExportRequest& request) {
   const auto has = [&](const char* weight) { return state.contains(std::string(weight) + checkpoint::kMaster); };
   const Head head = has(arch::kScoreWeight) ? Head::kScore : Head::kLanguageModel;
   if (head == Head::kLanguageModel) model.tie_word_embeddings = !has(arch::kHeadWeight);
+  if (has_adapter(state)) return export_adapter(request, state, std::move(model), head);
   const DType dtype = request.dtype ? *request.dtype : dtype_of(state.config_json(), where);
   arch::ExportConfig as{.dtype = name_of(dtype), .reward_head = head == Head::kScore};
   if (as.reward_head) as.pad_token_id = pad_token_of(state, model);
@@ -115,9 +168,12 @@ std::string make_checkpoint(const ExportRequest& request, const HfDirectory& fro
 std::string export_model(const ExportRequest& request) {
   check_output(request);
   if (is_checkpoint(request.from)) {
+    check<ConfigError>(!request.merge, request.from,
+                       " is a checkpoint: make an adapter of it first, without --merge, and merge that");
     check<ConfigError>(!request.to_checkpoint, request.from, " is a checkpoint already: leave out --to-checkpoint");
     return export_checkpoint(request);
   }
+  if (request.merge) return merge(request);
   const HfDirectory from(request.from);
   return request.to_checkpoint ? make_checkpoint(request, from) : export_directory(request, from);
 }

@@ -43,6 +43,8 @@ ExportRequest parse_export_request(const std::vector<std::string>& arguments) {
   add("to", po::value(&request.to));
   add("dtype", po::value(&dtype)->default_value("auto"));
   add("max-shard-size", po::value(&shard_size)->default_value("5GB"));
+  add("merge", po::bool_switch(&request.merge));
+  add("base", po::value(&request.base));
   add("to-checkpoint", po::bool_switch(&request.to_checkpoint));
   po::positional_options_description places;
   places.add("from", 1).add("to", 1);
@@ -54,6 +56,9 @@ ExportRequest parse_export_request(const std::vector<std::string>& arguments) {
                        "fpdist_export wants an input and an output folder; see fpdist_export --help");
     check<ConfigError>(!request.to_checkpoint || (values["dtype"].defaulted() && values["max-shard-size"].defaulted()),
                        "--to-checkpoint takes neither --dtype nor --max-shard-size: masters are as the optimizer's");
+    check<ConfigError>(!request.merge || (values["dtype"].defaulted() && !request.to_checkpoint),
+                       "--merge takes neither --dtype nor --to-checkpoint: weights stay as the model has them");
+    check<ConfigError>(request.merge || request.base.empty(), "--base is the model of an adapter: say --merge too");
   } catch (const po::error& error) {
     throw ConfigError(text(error.what(), "; see fpdist_export --help"));
   }

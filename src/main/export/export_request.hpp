@@ -14,7 +14,8 @@ struct ExportRequest {
   std::string from, to;
   std::optional<DType> dtype;  ///< none: auto
   int64_t max_shard_bytes = 0;
-  bool to_checkpoint = false, help = false, version = false;
+  std::string base = {};  ///< of an adapter that is merged; "": the one that it names
+  bool merge = false, to_checkpoint = false, help = false, version = false;
 };
 
 /// Throws ConfigError for what cannot be understood.

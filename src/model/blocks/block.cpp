@@ -13,30 +13,46 @@
 namespace fpdist::model {
 namespace {
 
-at::Tensor project(const at::Tensor& x, const Linear& linear) {
-  return ops::linear(x, *linear.weight, linear.bias.get());
+/// Lengths of the rows of W + scale B A, of which other ranks of tp hold parts where W is cut along its inputs.
+at::Tensor row_norms(const Linear& linear, const ops::LowRankPair& pair, comm::Communicator* tp) {
+  if (linear.weight->sharding.dim != 1) return ops::row_squares(linear.squares, *linear.weight, pair).sqrt_();
+  at::Tensor added = ops::row_squares(at::zeros_like(linear.squares), *linear.weight, pair);
+  tp->all_reduce(added);
+  return added.add_(linear.squares).sqrt_();
+}
+
+at::Tensor project(const at::Tensor& x, const Linear& linear, const PackContext& context, const ops::Parameter* bias,
+                   const at::Tensor& residual = {}) {
+  if (!linear.a) return ops::linear(x, *linear.weight, bias, residual);
+  const ops::LowRankPair pair{*linear.a, *linear.b, linear.scale};
+  if (!linear.magnitude) return ops::adapted_linear(x, *linear.weight, pair, bias, residual);
+  const at::Tensor product = ops::adapted_linear(x, *linear.weight, pair);
+  return ops::scaled_columns(product, *linear.magnitude, row_norms(linear, pair, context.tp), bias, residual);
+}
+
+at::Tensor project(const at::Tensor& x, const Linear& linear, const PackContext& context) {
+  return project(x, linear, context, linear.bias.get());
 }
 
 /// residual [n_t,H] + the linear over a slice of the columns, summed over tp into the own rows. The bias is whole on
 /// every rank and joins the sum once.
 at::Tensor add_projected(const at::Tensor& residual, const at::Tensor& x, const Linear& linear,
                          const PackContext& context) {
-  if (context.tp == nullptr || context.tp->size() == 1)
-    return ops::linear(x, *linear.weight, linear.bias.get(), residual);
+  if (context.tp == nullptr || context.tp->size() == 1) return project(x, linear, context, linear.bias.get(), residual);
   // Several ranks sum products over all rows, the residual is of the own rows: after the sum it is there exactly once.
   const ops::Parameter* bias = context.tp->rank() == 0 ? linear.bias.get() : nullptr;
-  const at::Tensor partial = ops::linear(x, *linear.weight, bias);
+  const at::Tensor partial = project(x, linear, context, bias);
   return residual + parallel::scatter_sum_rows(partial, *context.tp, context.rows.shard_rows);
 }
 
-at::Tensor heads_of(const at::Tensor& x, const Linear& linear, int64_t head_dim) {
-  return project(x, linear).view({x.size(0), linear.weight->value.size(0) / head_dim, head_dim});
+at::Tensor heads_of(const at::Tensor& x, const Linear& linear, int64_t head_dim, const PackContext& context) {
+  return project(x, linear, context).view({x.size(0), linear.weight->value.size(0) / head_dim, head_dim});
 }
 
 /// Projects to heads, normalises each head where the layer does, and turns it by its row's depth.
 at::Tensor turned_heads(const at::Tensor& x, const Linear& linear, const ops::ParameterPtr& norm,
-                        const arch::Layer& layer, const RotaryTable& rotary) {
-  at::Tensor heads = heads_of(x, linear, layer.attention.head_dim);
+                        const arch::Layer& layer, const PackContext& context, const RotaryTable& rotary) {
+  at::Tensor heads = heads_of(x, linear, layer.attention.head_dim, context);
   if (norm) heads = ops::rms_norm(heads, *norm, layer.norm_eps);
   return ops::rotary(heads, rotary.cos, rotary.sin);
 }
@@ -47,9 +63,9 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
   const int64_t head_dim = layer.attention.head_dim;
   parallel::ResidentKeys* resident = context.keys == nullptr ? nullptr : &(*context.keys)[index];
   const at::Tensor x = context.gathered(normed);
-  const at::Tensor q = turned_heads(x, weights.q, weights.q_norm, layer, context.rotary[index]);
-  const at::Tensor k = turned_heads(x, weights.k, weights.k_norm, layer, context.rotary[index]);
-  const at::Tensor v = heads_of(x, weights.v, head_dim);
+  const at::Tensor q = turned_heads(x, weights.q, weights.q_norm, layer, context, context.rotary[index]);
+  const at::Tensor k = turned_heads(x, weights.k, weights.k_norm, layer, context, context.rotary[index]);
+  const at::Tensor v = heads_of(x, weights.v, head_dim, context);
   const parallel::RowsHere& rows = context.rows;
   const ops::AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(head_dim)),
                                       .deterministic = rows.deterministic};
@@ -68,7 +84,7 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
 /// The MLP before its down projection: [n, F].
 at::Tensor gated(const at::Tensor& normed, const BlockWeights& weights, const PackContext& context) {
   const at::Tensor x = context.gathered(normed);
-  return ops::swiglu(project(x, weights.gate), project(x, weights.up));
+  return ops::swiglu(project(x, weights.gate, context), project(x, weights.up, context));
 }
 
 }  // namespace

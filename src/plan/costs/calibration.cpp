@@ -23,22 +23,24 @@ using Matrix = std::array<Vector, kUnknowns>;
 constexpr double kLargest = 1e8;            // units of the largest coefficient: the most that a cost file takes
 constexpr int64_t kMostOverhead = 1000000;  // rows
 
-/// How often each unknown is in an operation.
-Vector counts_of(const TimedOp& op, bool recompute) {
+/// How often each unknown is in an operation; of costs only what is given is read.
+Vector counts_of(const TimedOp& op, const StageCosts& given) {
   const auto layers = static_cast<double>(op.layers), edges = static_cast<double>(op.has_head ? op.work.edges : 0);
   const double rows = layers * static_cast<double>(op.work.rows), pairs = layers * static_cast<double>(op.work.pairs);
-  const double again = recompute ? 1 : 0;
+  const double again = given.recompute ? 1 : 0;
+  const double weight = 1e-3 * static_cast<double>(given.weight_permille);
+  const double head = 1e-3 * static_cast<double>(given.head_weight_permille);
   switch (op.pass) {
     case TimedPass::kForward:
       return {rows, layers, pairs, 0, edges};
     case TimedPass::kBackwardInput:
       return {rows * (1 + again), layers, pairs * again, pairs, edges};
     case TimedPass::kBackwardWeight:
-      return {rows, layers, 0, 0, edges};
+      return {rows * weight, layers * weight, 0, 0, edges * head};
     case TimedPass::kBackward:
       break;
   }
-  return {rows * (2 + again), 2 * layers, pairs * again, pairs, 2 * edges};
+  return {rows * (1 + weight + again), (1 + weight) * layers, pairs * again, pairs, (1 + head) * edges};
 }
 
 double dot(const Vector& a, const Vector& b) {
@@ -60,13 +62,13 @@ struct Equations {
   std::vector<double> right;
 };
 
-Equations equations_of(std::span<const TimedOp> ops, bool recompute) {
+Equations equations_of(std::span<const TimedOp> ops, const StageCosts& given) {
   double mean = 0;
   for (const TimedOp& op : ops) mean += op.seconds / static_cast<double>(ops.size());
   Equations equations;
   for (const TimedOp& op : ops) {
     const double weight = 1 / std::max(op.seconds, 0.1 * mean);
-    Vector& left = equations.left.emplace_back(counts_of(op, recompute));
+    Vector& left = equations.left.emplace_back(counts_of(op, given));
     for (double& count : left) count *= weight;
     equations.right.push_back(op.seconds * weight);
   }
@@ -218,7 +220,7 @@ CostFit in_units(const Vector& seconds, const StageCosts& given) {
 }
 
 CostFit fit_to(std::span<const TimedOp> ops, const StageCosts& given) {
-  CostFit fit = in_units(Fit(equations_of(ops, given.recompute), coefficients_of(given)).run(), given);
+  CostFit fit = in_units(Fit(equations_of(ops, given), coefficients_of(given)).run(), given);
   fit.ops = static_cast<int64_t>(ops.size());
   // Relative errors weigh what took too long less than what was quick: the scale is the median operation's.
   std::vector<double> ratios;

@@ -16,14 +16,17 @@ namespace fpdist::plan {
 namespace {
 
 using CostField = int64_t StageCosts::*;
-constexpr std::array<std::pair<std::string_view, CostField>, 8> kFields{{{"layers", &StageCosts::layers},
-                                                                         {"per_row", &StageCosts::per_row},
-                                                                         {"forward_pair", &StageCosts::forward_pair},
-                                                                         {"backward_pair", &StageCosts::backward_pair},
-                                                                         {"per_edge", &StageCosts::per_edge},
-                                                                         {"overhead_rows", &StageCosts::overhead_rows},
-                                                                         {"per_link", &StageCosts::per_link},
-                                                                         {"per_link_row", &StageCosts::per_link_row}}};
+constexpr std::array<std::pair<std::string_view, CostField>, 10> kFields{
+    {{"layers", &StageCosts::layers},
+     {"per_row", &StageCosts::per_row},
+     {"forward_pair", &StageCosts::forward_pair},
+     {"backward_pair", &StageCosts::backward_pair},
+     {"per_edge", &StageCosts::per_edge},
+     {"overhead_rows", &StageCosts::overhead_rows},
+     {"per_link", &StageCosts::per_link},
+     {"per_link_row", &StageCosts::per_link_row},
+     {"weight_permille", &StageCosts::weight_permille},
+     {"head_weight_permille", &StageCosts::head_weight_permille}}};
 /// Sums over millions of rows and their pairs must stay within int64.
 constexpr int64_t kMost = 100'000'000;
 

@@ -16,4 +16,12 @@ StageCosts stage_costs(const arch::ModelShape& shape, bool recompute) {
   return costs;
 }
 
+StageCosts with_frozen_weights(StageCosts counted, int64_t elements) {
+  const int64_t products = 2 * elements / counted.layers;  // of a row in a layer
+  counted.per_row += products;
+  counted.weight_permille = (1000 * products + counted.per_row - 1) / counted.per_row;
+  counted.head_weight_permille = 0;
+  return counted;
+}
+
 }  // namespace fpdist::plan

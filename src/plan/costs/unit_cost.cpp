@@ -5,8 +5,9 @@ namespace fpdist::plan {
 UnitCost unit_cost(const StageCosts& costs, const Amount& work) {
   const int64_t linear = costs.per_row * (work.rows + costs.overhead_rows), head = costs.per_edge * work.edges;
   const int64_t again = costs.recompute ? costs.per_row * work.rows + costs.forward_pair * work.pairs : 0;
-  return {{linear + costs.forward_pair * work.pairs, linear + costs.backward_pair * work.pairs + again, linear},
-          {head, head, head},
+  return {{linear + costs.forward_pair * work.pairs, linear + costs.backward_pair * work.pairs + again,
+           part_of(linear, costs.weight_permille)},
+          {head, head, part_of(head, costs.head_weight_permille)},
           work.rows,
           costs.per_link + costs.per_link_row * work.rows};
 }

@@ -24,9 +24,15 @@ UnitCost unit_cost(const StageCosts& costs, const Amount& work);
 
 /// Layers and head of one step for the choice of stage_layers; all passes, without overhead and links.
 inline LayerWork layer_work(const StageCosts& costs, const Amount& work) {
-  const int64_t forward = costs.per_row * work.rows + costs.forward_pair * work.pairs;
-  const int64_t backward = 2 * costs.per_row * work.rows + costs.backward_pair * work.pairs;
-  return {costs.layers, forward * (costs.recompute ? 2 : 1) + backward, 0, 3 * costs.per_edge * work.edges};
+  const int64_t linear = costs.per_row * work.rows, forward = linear + costs.forward_pair * work.pairs;
+  const int64_t backward = linear + part_of(linear, costs.weight_permille) + costs.backward_pair * work.pairs;
+  return {costs.layers, forward * (costs.recompute ? 2 : 1) + backward, 0,
+          part_of(costs.per_edge * work.edges, 2000 + costs.head_weight_permille)};
+}
+
+/// What all operations of a unit cost before its first row.
+inline int64_t overhead_work(const StageCosts& costs) {
+  return costs.layers * part_of(costs.per_row * costs.overhead_rows, 2000 + costs.weight_permille);
 }
 
 /// All layers and the head together, all passes: what must be computed at least.

@@ -36,12 +36,14 @@ int64_t layer_weights(const arch::ModelShape& shape) {
 }
 
 StageMemory rank_memory(const ModelBytes& model, const MeshShape& mesh, int64_t weights, const KeptRows& kept) {
-  const int64_t shard = weights / (mesh.dp * mesh.cp), states = model.value < model.sum ? 3 : 2;
+  const bool is_frozen = model.adapter >= 0;
+  const int64_t adapter = is_frozen ? model.adapter / (mesh.pp * mesh.tp) : 0, trained = is_frozen ? adapter : weights;
+  const int64_t shard = trained / (mesh.dp * mesh.cp), states = model.value < model.sum ? 3 : 2;
   const int64_t layer = kept_elements(model.shape);
   int64_t elements = kept.row_layers * layer;
   if (model.recompute) elements = kept.row_layers * model.shape.hidden + kept.unit_rows * layer;
-  return {.weights = weights * model.value * (model.has_reference ? 2 : 1),
-          .gradients = weights * model.sum,
+  return {.weights = (weights * (model.has_reference ? 2 : 1) + adapter) * model.value,
+          .gradients = trained * model.sum,
           .optimizer = shard * model.sum * states,
           .activations = elements * model.value / (mesh.cp * mesh.tp)};
 }
@@ -67,9 +69,10 @@ StepTraffic step_traffic(const ModelBytes& model, const MeshShape& mesh, const P
   const int64_t row = model.shape.hidden * model.value, sharers = mesh.dp * mesh.cp;
   // Two gathers and two sums a layer, forward and backward (once more forward with recompute); one each at both ends.
   const int64_t exchanges = (model.recompute ? 12 : 8) * model.shape.layers + 4;
-  return {.pipeline = 2 * figures.rows_sent * row,
-          .tensor = exchanges * figures.tokens_computed * row * (mesh.tp - 1),
-          .data = (sharers - 1) * all_weights(model) * (model.sum + model.value)};
+  return {
+      .pipeline = 2 * figures.rows_sent * row,
+      .tensor = exchanges * figures.tokens_computed * row * (mesh.tp - 1),
+      .data = (sharers - 1) * (model.adapter >= 0 ? model.adapter : all_weights(model)) * (model.sum + model.value)};
 }
 
 }  // namespace fpdist::plan

@@ -40,8 +40,7 @@ constexpr size_t kWinners = 3;
 int64_t flat_bound(const PackProblem& problem, int64_t replicas) {
   if (problem.stages > 1) return 0;
   const auto time_of = [&](const Amount& work, int64_t packs) {
-    return total_work(problem.costs, work) +
-           3 * problem.costs.per_row * problem.costs.overhead_rows * problem.costs.layers * packs;
+    return total_work(problem.costs, work) + overhead_work(problem.costs) * packs;
   };
   const Amount all = problem.tree.unique();
   const int64_t packs = (all.rows + problem.most_rows - 1) / problem.most_rows;

@@ -63,8 +63,7 @@ int64_t ReplicaSearch::fewest_packs() {
 int64_t ReplicaSearch::balanced_units() const {
   const StageCosts& costs = problem_.costs;
   // Where overhead is next to nothing, no more units than can be told apart: sqrt(16 * kMostUnits * (p - 1)) / runs.
-  const int64_t overhead = std::max(
-      {int64_t{1}, 3 * costs.per_row * costs.overhead_rows * costs.layers, scope_.total().cost / (16 * kMostUnits)});
+  const int64_t overhead = std::max({int64_t{1}, overhead_work(costs), scope_.total().cost / (16 * kMostUnits)});
   return integer_root((problem_.stages - 1) * (scope_.total().cost / overhead) / problem_.runs);
 }
 

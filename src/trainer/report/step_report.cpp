@@ -48,7 +48,7 @@ void add_plan(std::map<std::string, double>& values, const PlannedStep& planned,
   values["plan_wait_seconds"] = sums.plan_wait_seconds;
 }
 
-/// FLOPs of the step's forward; backward is twice that.
+/// FLOPs of the step's forward; input and weight gradients are as many each.
 int64_t forward_flops(const plan::StepPlan& plan, const arch::ModelShape& model) {
   plan::CostTable forward = plan::forward_cost(plan::stage_costs(model));  // FLOPs, not times
   forward.per_pack = 0;                                                    // overhead is no work
@@ -79,8 +79,9 @@ std::map<std::string, double> report_step(const StepRecord& record, const RankSu
   values["sharing_ratio"] = plan.totals.sharing_ratio();
   values["tokens_per_second"] = static_cast<double>(plan.totals.tokens_logical) / record.seconds;
   const double peak = facts.peak_tflops * 1e12 * ranks;
-  values["mfu"] = peak > 0 ? 3.0 * static_cast<double>(forward_flops(plan, facts.model)) / record.seconds / peak
-                           : std::numeric_limits<double>::quiet_NaN();
+  values["mfu"] = peak > 0
+                      ? facts.passes * static_cast<double>(forward_flops(plan, facts.model)) / record.seconds / peak
+                      : std::numeric_limits<double>::quiet_NaN();
   return values;
 }
 

@@ -18,6 +18,7 @@ struct ReportFacts {
   MeshShape mesh;
   arch::ModelShape model;
   double peak_tflops = 0;  ///< of one rank; 0: unknown
+  int passes = 3;          ///< of a forward's operations: with input and weight gradients, or without the latter 2
 };
 
 /// The step's line of metrics.jsonl: the loss's and the groups' metrics, planned beside measured, tokens, time,

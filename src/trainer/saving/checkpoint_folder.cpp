@@ -55,7 +55,7 @@ void check_is_of(const arch::Model& model, Head head, const checkpoint::Training
   const arch::Model other = arch::parse_model_config(stored.config_json(), directory + "/config.json");
   const std::string differs = arch::difference(model, other);
   check<ModelFileError>(differs.empty(), directory, " is of another model: ", differs, " (this run's first)");
-  check_has_weights(stored, arch::parameters(model, head), directory);
+  check_has_weights(stored, arch::trained_parameters(model, head), directory);
 }
 
 }  // namespace fpdist::trainer

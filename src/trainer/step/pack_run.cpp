@@ -97,7 +97,7 @@ at::Tensor PackRun::backward_input(const plan::Op& op, const at::Tensor& grad_ou
 
 void PackRun::backward_weight(const plan::Op& op) { policy(op).backward_weight(op.pack, op.slice); }
 
-void PackRun::reduce_gradients(const plan::Op& op) { parts_.weights.complete(policy(op).parameters()); }
+void PackRun::reduce_gradients(const plan::Op& op) { parts_.weights.complete(policy(op).trained()); }
 
 void PackRun::optimizer_step() {
   results_.updated =

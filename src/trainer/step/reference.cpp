@@ -120,16 +120,9 @@ bool has_reference_logps(std::span<const data::Group> groups) {
 }
 
 std::vector<std::unique_ptr<model::Transformer>> frozen_copy(
-    const std::vector<std::unique_ptr<model::Transformer>>& policy) {
-  const at::NoGradGuard copying;
+    const std::vector<std::unique_ptr<model::Transformer>>& policy, bool keeps_adapter) {
   std::vector<std::unique_ptr<model::Transformer>> runs;
-  for (const auto& run : policy) {
-    model::TransformerOptions options = run->options();
-    options.trainable = options.gradient_checkpointing = options.defer_weight_gradients = false;
-    runs.push_back(std::make_unique<model::Transformer>(run->config(), options));
-    for (size_t p = 0; p < run->parameters().size(); ++p)
-      runs.back()->parameters()[p]->value.copy_(run->parameters()[p]->value);
-  }
+  for (const auto& run : policy) runs.push_back(run->frozen(keeps_adapter));
   return runs;
 }
 

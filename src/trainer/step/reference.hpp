@@ -1,6 +1,6 @@
 #pragma once
-// trainer (private): Reference, the frozen model whose log-probs a loss compares with: a copy of the first weights, or
-// those of a directory of its own.
+// trainer (private): Reference, the frozen model whose log-probs a loss compares with: a copy of the first weights
+// (beside an adapter of those that it trains alone), or those of a directory of its own.
 
 #include <memory>
 #include <span>
@@ -17,9 +17,10 @@
 
 namespace fpdist::trainer {
 
-/// Frozen runs with the same weights as `policy`.
+/// Frozen runs that compute what `policy` does now, or without its adapter; weights that are never trained are policy's
+/// own, not copies.
 std::vector<std::unique_ptr<model::Transformer>> frozen_copy(
-    const std::vector<std::unique_ptr<model::Transformer>>& policy);
+    const std::vector<std::unique_ptr<model::Transformer>>& policy, bool keeps_adapter = true);
 
 /// Whether every sample of the groups brings the reference's log-probs with it.
 bool has_reference_logps(std::span<const data::Group> groups);

@@ -15,9 +15,12 @@
 #include "fpdist/loss/spec.hpp"
 #include "src/checkpoint/same_weights.hpp"
 #include "src/core/index.hpp"
+#include "src/trainer/weights/load_adapter.hpp"
 
 namespace fpdist::trainer {
 namespace {
+
+using Runs = std::vector<std::unique_ptr<model::Transformer>>;
 
 Head head_of(const Config& config) { return loss::needs_of(config.method, config.loss).head; }
 
@@ -36,7 +39,7 @@ std::vector<model::StageLayers> split_layers(const std::vector<int64_t>& layers)
 struct Source {
   const checkpoint::HfDirectory& directory;
   bool ties_embedding;  ///< the head may stand for it
-  uint64_t seed;        ///< of a score head that a base model has not
+  uint64_t seed;        ///< of a score head and an adapter, which a base model has not
 };
 
 /// The directory's name of a parameter; none where it lacks it.
@@ -61,8 +64,8 @@ std::string read_weights(const Source& from, model::Transformer& run) {
   for (const auto& parameter : run.parameters()) {
     if (const auto name = name_in(from, parameter->name))
       read_slice(from, *name, *parameter, parameter->value);
-    else if (parameter->name == model::kScoreWeight)
-      run.initialize(from.seed, parameter->name);  // a base model has no score head yet
+    else if (parameter->name == model::kScoreWeight || arch::is_of_adapter(parameter->name))
+      run.initialize(from.seed, parameter->name);  // a base model has none yet
     else
       missing += (missing.empty() ? "" : ", ") + parameter->name;
   }
@@ -94,6 +97,17 @@ std::vector<std::unique_ptr<model::Transformer>> make_runs(const Config& config,
   return own;
 }
 
+/// Where an adapter begins beside weights that are there: anew, or as the one that the job goes on from. Collective.
+void begin_adapter(const Config& config, const arch::Model& shape, const Runs& runs, const comm::Mesh& mesh) {
+  for (const auto& run : runs) run->begin_magnitudes();
+  if (config.adapter.path.empty()) return;
+  const checkpoint::HfDirectory adapter = checkpoint::HfDirectory::of_adapter(config.adapter.path);
+  check_is_adapter_of(shape, head_of(config), adapter);
+  for (const auto& run : runs)
+    for (const auto& parameter : run->trained()) (void)read_from_adapter(adapter, *parameter, parameter->value);
+  checkpoint::check_same_weights(adapter, mesh.world());
+}
+
 /// Reads the weights of every run; throws ModelFileError with the names of all that are missing.
 class Filling {
  public:
@@ -114,7 +128,8 @@ class Filling {
 }  // namespace
 
 bool ties_stages(const Config& config, const arch::Model& model) {
-  return model.tie_word_embeddings && head_of(config) == Head::kLanguageModel && config.parallel.pp > 1;
+  return model.tie_word_embeddings && !model.adapter.is_there() && head_of(config) == Head::kLanguageModel &&
+         config.parallel.pp > 1;
 }
 
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const arch::Model& shape,
@@ -126,13 +141,17 @@ std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config
       .gradient_checkpointing = config.model.gradient_checkpointing,
       .defer_weight_gradients = config.parallel.schedule == plan::Schedule::kZeroBubble};
   const uint64_t seed = config.model.seed;
-  if (config.model.path.empty())
-    return make_runs(config, shape, mesh, options, [seed](model::Transformer& run) { run.initialize(seed); });
+  if (config.model.path.empty()) {
+    auto runs = make_runs(config, shape, mesh, options, [seed](model::Transformer& run) { run.initialize(seed); });
+    begin_adapter(config, shape, runs, mesh);
+    return runs;
+  }
   const checkpoint::HfDirectory directory(config.model.path);
   Filling filling(config.model.path, {directory, shape.tie_word_embeddings, seed}, shape);
   auto runs = make_runs(config, shape, mesh, options, std::ref(filling));
   filling.finish();
   checkpoint::check_same_weights(directory, mesh.world());
+  begin_adapter(config, shape, runs, mesh);
   return runs;
 }
 
@@ -140,11 +159,14 @@ void read_unrounded(const Config& config, const arch::Model& shape, const std::v
   const at::NoGradGuard filling;
   const checkpoint::HfDirectory directory(config.model.path);
   const Source from{directory, shape.tie_word_embeddings, config.model.seed};
+  std::optional<checkpoint::HfDirectory> adapter;
+  if (!config.adapter.path.empty()) adapter = checkpoint::HfDirectory::of_adapter(config.adapter.path);
   for (const auto& parameter : parameters) {
+    if (adapter && read_from_adapter(*adapter, *parameter, parameter->main_grad)) continue;
     if (const auto name = name_in(from, parameter->name))
       read_slice(from, *name, *parameter, parameter->main_grad);
     else
-      parameter->main_grad.copy_(parameter->value);  // a score head that was seeded
+      parameter->main_grad.copy_(parameter->value);  // seeded
   }
 }
 
@@ -169,8 +191,7 @@ OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Tran
            (ties_stages && parameter->name == model::kEmbeddingWeight);
   };
   OrderedParameters ordered;
-  for (const auto& run : runs)
-    ordered.all.insert(ordered.all.end(), run->parameters().begin(), run->parameters().end());
+  for (const auto& run : runs) ordered.all.insert(ordered.all.end(), run->trained().begin(), run->trained().end());
   ordered.by_use = ordered.all;
   const auto late = std::stable_partition(ordered.all.begin(), ordered.all.end(),
                                           [&](const auto& parameter) { return !is_late(parameter); });

@@ -34,8 +34,8 @@ void read_unrounded(const config::Config& config, const arch::Model& shape,
 /// Collective.
 std::vector<std::unique_ptr<model::Transformer>> load_reference(const Job& job);
 
-/// All parameters of this rank's runs, those whose gradients other ranks complete last; `late`: where these begin in
-/// FlatParameters' order.
+/// All trained parameters of this rank's runs, those whose gradients other ranks complete last; `late`: where these
+/// begin in FlatParameters' order.
 struct OrderedParameters {
   std::vector<ops::ParameterPtr> all;
   size_t late = 0;

@@ -72,7 +72,7 @@ class Weights {
   /// Own runs of layers, in model order.
   const std::vector<std::unique_ptr<model::Transformer>>& runs() const { return runs_; }
   Head head() const { return runs_.back()->options().head; }
-  /// All parameters of these, in the order of the flat buffers, by which they are numbered.
+  /// All trained parameters of these, in the order of the flat buffers, by which they are numbered.
   const std::vector<ops::ParameterPtr>& all() const { return flat_.parameters(); }
 
   /// A step's gradients begin anew.

@@ -9,6 +9,7 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/arch/adapter_json.hpp"
 #include "src/checkpoint/export_files.hpp"
 #include "src/checkpoint/gather.hpp"
 #include "src/comm/broadcast_text.hpp"
@@ -21,7 +22,7 @@ checkpoint::Gatherer gatherer_of(const Job& job, Weights& weights, WholeOf what)
   check(what != WholeOf::kGradients || weights.has_gradients(),
         "the last step's gradients are gone: an export of masters took their place");
   std::vector<checkpoint::TensorSpec> whole;
-  for (auto& [name, shape] : arch::parameters(job.model, weights.head()))
+  for (auto& [name, shape] : arch::trained_parameters(job.model, weights.head()))
     whole.push_back({name, are_values ? job.dtype() : job.sum_dtype(), shape});
   weights.settle();
   if (what == WholeOf::kMasters) weights.gather_masters();
@@ -60,7 +61,8 @@ std::map<std::string, at::Tensor> gather_whole(const Job& job, Weights& weights,
 DType export_dtype(const Config& config) {
   for (const auto& [dtype, name] : kDTypes)
     if (name == config.train.final_dtype) return dtype;
-  return config.model.dtype;  // auto
+  const bool widens = config.adapter.is_on() && config.model.dtype == DType::kBFloat16;
+  return widens ? DType::kFloat32 : config.model.dtype;  // auto
 }
 
 void save_directory(const Job& job, Weights& weights, const std::string& directory, const SaveAs& as,
@@ -74,12 +76,16 @@ void save_directory(const Job& job, Weights& weights, const std::string& directo
     const comm::SlowWork slow(job.mesh.world(), text("saving ", directory));
     std::vector<checkpoint::TensorSpec> specs = gatherer.whole();
     for (checkpoint::TensorSpec& spec : specs) spec.dtype = scalar_type(as.dtype);
-    const std::string config_json = arch::export_config_json(
-        job.model,
-        {.dtype = name_of(as.dtype), .reward_head = weights.head() == Head::kScore, .pad_token_id = as.pad_token_id});
-    checkpoint::export_hf_directory(directory, specs,
-                                    [&](size_t tensor) { return gatherer.fetch(tensor).to(specs[tensor].dtype); },
-                                    {.config_json = config_json, .copy_from = job.config.model.path});
+    checkpoint::ExportOptions options{.config_json = {}, .copy_from = job.config.model.path};
+    if (job.model.adapter.is_there())
+      options.adapter_json =
+          arch::adapter_config_json(job.model, weights.head(), job.config.adapter, job.config.model.path);
+    else
+      options.config_json = arch::export_config_json(
+          job.model,
+          {.dtype = name_of(as.dtype), .reward_head = weights.head() == Head::kScore, .pad_token_id = as.pad_token_id});
+    checkpoint::export_hf_directory(
+        directory, specs, [&](size_t tensor) { return gatherer.fetch(tensor).to(specs[tensor].dtype); }, options);
   } else {
     gatherer.give_all();
   }

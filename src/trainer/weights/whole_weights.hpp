@@ -23,7 +23,7 @@ struct SaveAs {
   std::optional<int64_t> pad_token_id = std::nullopt;  ///< see arch::ExportConfig
 };
 
-/// train.final_dtype as a dtype.
+/// train.final_dtype as a dtype; auto of an adapter is its masters', float32 or wider, as PEFT's files have it.
 DType export_dtype(const Config& config);
 
 /// Collective. By Hugging Face name, on rank 0; nothing on the others. Holds all of them in memory.

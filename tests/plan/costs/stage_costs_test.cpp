@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <array>
+
+#include "src/plan/costs/costs_file.hpp"
 #include "src/plan/costs/unit_cost.hpp"
 
 namespace fpdist::plan {
@@ -11,6 +14,22 @@ TEST(CostTable, CountsFlopsOfADecoder) {
   EXPECT_EQ(table.per_row, 2 * 2 * (8 * 8 + 8 * 4 + 8 * 4 + 8 * 8 + 3 * 8 * 16));  // q, k, v, out, mlp
   EXPECT_EQ(table.per_pair, 2 * 4 * 4 * 2);
   EXPECT_EQ(table.per_edge, 2 * 8 * 100);
+}
+
+TEST(FrozenWeights, WeightGradientsCostWhatTheProductsDoAndTheHeadNone) {
+  const arch::ModelShape shape{2, 8, 16, 4, 2, 2, 100};
+  const StageCosts whole = stage_costs(shape), frozen = with_frozen_weights(whole, 2 * 30);  // 30 elements a layer
+  EXPECT_EQ(frozen.per_row, whole.per_row + 60);
+  const UnitCost unit = unit_cost(frozen, {.rows = 10, .pairs = 0, .edges = 5});
+  const int64_t linear = frozen.per_row * (10 + frozen.overhead_rows);
+  EXPECT_EQ(unit.layer[kForwardPass], linear);
+  EXPECT_EQ(unit.layer[kInputPass], linear);
+  EXPECT_NEAR(static_cast<double>(unit.layer[kWeightPass]), 60.0 * (10 + 256), 0.001 * static_cast<double>(linear));
+  EXPECT_EQ(unit.head, (std::array<int64_t, 3>{5 * whole.per_edge, 5 * whole.per_edge, 0}));
+  const LayerWork work = layer_work(frozen, {.rows = 10, .pairs = 0, .edges = 5});
+  EXPECT_EQ(work.layer, 2 * frozen.per_row * 10 + part_of(frozen.per_row * 10, frozen.weight_permille));
+  EXPECT_EQ(work.head, 2 * 5 * whole.per_edge);
+  EXPECT_EQ(to_text(parse_costs(to_text(frozen), "costs")), to_text(frozen));
 }
 
 }  // namespace

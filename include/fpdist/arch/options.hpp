@@ -1,0 +1,43 @@
+#pragma once
+// arch: options of adapters, by the names of PEFT's adapter_config.json.
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace fpdist {
+struct Key;
+}
+namespace fpdist::arch {
+
+struct AdapterOptions {
+  /// none: all weights are trained. lora: the model's own weights stay, low-rank products beside its linears are
+  /// trained.
+  std::string type = "none";
+  /// Directory of an adapter, PEFT's or an earlier run's, to go on from; it says what the other keys do.
+  std::string path = {};
+  /// Rank of the products, and what scales them: lora_alpha / r, or lora_alpha / sqrt(r) with use_rslora.
+  int64_t r = 8;
+  double lora_alpha = 8.0;
+  bool use_rslora = false;
+  /// The direction of each weight row is trained by the product, its length by a vector of its own.
+  bool use_dora = false;
+  /// Names of linears (q_proj), or one pattern that fits whole names (.*layers\.[0-3]\..*_proj), or all-linear; empty:
+  /// q_proj and v_proj.
+  std::vector<std::string> target_modules = {};
+  std::vector<std::string> exclude_modules = {};
+  /// Numbers of the layers whose linears are meant; empty: all.
+  std::vector<int64_t> layers_to_transform = {};
+  /// By the end of a linear's name, as a pattern: its own r and lora_alpha.
+  std::map<std::string, std::string> rank_pattern = {}, alpha_pattern = {};
+  /// true: A uniform, B 0, so that training begins at the model; gaussian: A normal with deviation 1/r, B 0; false:
+  /// both uniform.
+  std::string init_lora_weights = "true";
+
+  bool is_on() const { return type != "none" || !path.empty(); }
+  static std::span<const Key> keys();
+};
+
+}  // namespace fpdist::arch

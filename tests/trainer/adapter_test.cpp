@@ -1,0 +1,143 @@
+// Runs that train an adapter beside frozen weights: where they begin, what they write, how they go on.
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <map>
+
+#include "fpdist/checkpoint/hf_directory.hpp"
+#include "tests/support/random/random_groups.hpp"
+#include "tests/trainer/run/runs.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+using checkpoint::HfDirectory;
+using test::expect_words, test::refusal;
+
+class AdapterRuns : public test::Runs {
+ protected:
+  AdapterRuns() {
+    config_.adapter.type = "lora", config_.adapter.r = 4, config_.adapter.lora_alpha = 6;
+    config_.adapter.target_modules = {"q_proj", "down_proj"};
+  }
+  /// `look` at a trainer of one rank that has done `steps` steps.
+  template <typename Look>
+  void after(const Config& config, int steps, Look look) {
+    comm::run_threads(1, [&](comm::World& world) {
+      NullLog log;
+      Trainer trainer(world, config, log);
+      std::map<std::string, double> last;
+      for (int s = 0; s < steps; ++s)
+        last = trainer.step(test::random_groups(config.method, 5, static_cast<uint64_t>(s))).values;
+      look(trainer, last);
+    });
+  }
+  std::map<std::string, double> step_of(const Config& config, int step = 1) {
+    std::map<std::string, double> metrics;
+    after(config, step, [&](Trainer&, const auto& last) { metrics = last; });
+    return metrics;
+  }
+  std::string fault(const Config& config) {
+    return refusal<Error>([&] { after(config, 0, [](Trainer&, const auto&) {}); });
+  }
+  std::string saved(const Config& config, int steps, const std::string& name) {
+    after(config, steps, [&](Trainer& trainer, const auto&) { trainer.save(scratch_ / name); });
+    return scratch_ / name;
+  }
+};
+
+TEST_F(AdapterRuns, BeginAtTheModelAndTrainNothingElse) {
+  for (const Method method : {Method::kSft, Method::kDpo, Method::kGrpo}) {
+    Config config = test::tiny_config(method), whole = config;
+    config.adapter = config_.adapter;
+    const auto one = step_of(config), other = step_of(whole);
+    EXPECT_EQ(one.at("loss"), other.at("loss")) << name_of(method);
+    EXPECT_NE(step_of(config, 2).at("loss"), step_of(whole, 2).at("loss"));
+    after(config, 2, [](Trainer& trainer, const auto&) {
+      const auto& parameters = trainer.parameters().parameters();
+      EXPECT_EQ(parameters.size(), 2 * trainer.settled().model.adapter.linear.size());
+      int64_t elements = 0;
+      for (const auto& [name, shape] : arch::trained_parameters(trainer.settled().model, Head::kLanguageModel))
+        elements += shape[0] * shape[1];
+      EXPECT_EQ(trainer.parameters().size(), elements);  // main grads, masters and moments are of these alone
+      for (const auto& [name, weight] : trainer.gather_weights()) EXPECT_GT(weight.norm().item().toDouble(), 0) << name;
+    });
+  }
+}
+
+TEST_F(AdapterRuns, TheReferenceIsTheModelWithoutItOrTheOneGoneOnFrom) {
+  Config away = config_;
+  away.adapter.init_lora_weights = "false";  // the adapter is not the identity
+  EXPECT_NE(step_of(away).at("rewards/chosen"), 0);
+  const std::string folder = saved(away, 2, "adapter");
+  Config on = test::tiny_config(Method::kDpo);
+  on.adapter.path = folder;
+  EXPECT_EQ(step_of(on).at("rewards/chosen"), 0);  // as TRL has it: the adapter as it was read
+  EXPECT_NE(step_of(on, 2).at("rewards/chosen"), 0);
+}
+
+TEST_F(AdapterRuns, WritePeftsFilesAndGoOnFromThem) {
+  const std::string folder = saved(config_, 3, "adapter");
+  EXPECT_EQ(test::names_in(folder), (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"}));
+  const HfDirectory written = HfDirectory::of_adapter(folder);
+  expect_words(written.config_json(), {"\"peft_type\": \"LORA\"", "\"r\": 4", "CAUSAL_LM"});
+  EXPECT_TRUE(written.file_with("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight").tensors().size() > 1);
+  Config on = config_;
+  on.adapter = {};
+  on.adapter.path = folder;
+  std::map<std::string, at::Tensor> trained, read;
+  after(config_, 3, [&](Trainer& trainer, const auto&) { trained = trainer.gather_weights(); });
+  after(on, 0, [&](Trainer& trainer, const auto&) {
+    read = trainer.gather_weights();
+    EXPECT_EQ(trainer.settled().config.adapter.lora_alpha, 6);
+  });
+  ASSERT_EQ(read.size(), trained.size());
+  for (const auto& [name, weight] : trained) EXPECT_TRUE(at::equal(read.at(name), weight)) << name;
+  test::spill(folder + "/model.safetensors", "of an older export");
+  after(on, 1, [&](Trainer& trainer, const auto&) {
+    expect_words(refusal<ConfigError>([&] { trainer.save(folder); }), {"adapter.path", "save to another folder"});
+  });
+}
+
+TEST_F(AdapterRuns, RefuseWhatDoesNotFitInOneLine) {
+  const std::string folder = saved(config_, 0, "adapter");
+  Config on = test::tiny_config(Method::kDpo);
+  on.adapter.path = folder, on.adapter.r = 16;
+  expect_words(fault(on), {"adapter.r is not what ", "/adapter_config.json says", "leave it out"});
+  on.adapter.r = 8, on.adapter.path = scratch_ / "nowhere";
+  expect_words(fault(on), {"nowhere", "no such folder"});
+  std::filesystem::create_directory(on.adapter.path);
+  expect_words(fault(on), {"nowhere is no adapter", "adapter_config.json"});
+  on.adapter.path = folder, on.model.preset.clear(), on.model.path = FPDIST_SOURCE_DIR "/tests/golden/model_qwen2";
+  expect_words(fault(on),
+               {"adapter is an adapter of another model", "lora_A.weight is [4, ", "there and [4, 32] here"});
+  Config wrong = config_;
+  wrong.adapter.target_modules = {"q_porj"};
+  expect_words(fault(wrong), {"did you mean q_proj?"});
+  wrong = config_, wrong.adapter.layers_to_transform = {0}, wrong.parallel.pp = 2;
+  expect_words(refusal<ConfigError>([&] { (void)config::settle(wrong, 2); }), {"adapter", "parallel.pp"});
+}
+
+TEST_F(AdapterRuns, GoOnFromACheckpointOnAnotherMesh) {
+  Config unbroken = in("unbroken", config_), broken = in("broken", config_);
+  unbroken.adapter.target_modules = broken.adapter.target_modules = {"all-linear"};
+  run(unbroken, 1);
+  run(broken, 1, 3);
+  static_cast<MeshShape&>(broken.parallel) = {.dp = 2, .tp = 2};
+  run(broken, 4);
+  expect_words(said(), {"broken/checkpoint-2, after step 2"});
+  const HfDirectory got = HfDirectory::of_adapter(scratch_ / "broken/final"),
+                    wanted = HfDirectory::of_adapter(scratch_ / "unbroken/final");
+  for (const std::string& name : wanted.names())
+    EXPECT_LT((got.file_with(name).tensor(name) - wanted.file_with(name).tensor(name)).abs().max().item<double>(),
+              1e-9);
+  broken.adapter.r = 5;
+  EXPECT_THROW(run(broken, 4), Error);
+  broken.adapter = {};
+  EXPECT_THROW(run(broken, 4), Error);
+}
+
+}  // namespace
+}  // namespace fpdist::trainer
