@@ -32,8 +32,8 @@ class HfDirectory {
  public:
   /// Throws ModelFileError naming what is missing or does not fit together.
   explicit HfDirectory(const std::string& path);
-  /// An adapter's: adapter_config.json and adapter_model.safetensors as PEFT writes them, whose tensors have
-  /// `base_model.model.` ahead of their names.
+  /// An adapter's: adapter_config.json and adapter_model.safetensors as PEFT writes them, whose tensors' names begin
+  /// with "base_model.model.".
   static HfDirectory of_adapter(const std::string& path);
   const std::string& config_json() const { return config_json_; }
   const std::string& config_path() const { return config_path_; }

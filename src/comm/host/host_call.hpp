@@ -46,7 +46,7 @@ struct HostCommunicator::Call {
   }
   /// Moves what was added and waits; the first round of a call carries the headers.
   void run() {
-    Exchange next{.tag = exchange.tag, .sends = {}, .receives = {}, .place = exchange.place};
+    Exchange next{.tag = exchange.tag, .sends = {}, .receives = {}, .place = exchange.place, .round = 0};
     std::swap(next, exchange);
     transport.start(std::move(next))->wait();
     checked = false;

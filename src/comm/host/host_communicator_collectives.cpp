@@ -42,7 +42,7 @@ void HostCommunicator::gather_slots(Call& call, const char* mine, const at::Tens
                       std::pair(slots, offset[over] * item)};
   };
   const bool checked = call.checked;
-  for (int have = 1; have < size(); have *= 2) {
+  for (int have = 1, round = 0; have < size(); have *= 2, ++round) {
     const int more = std::min(have, size() - have);
     const auto own = pieces((rank_ - more + 1 + size()) % size(), more);
     const auto theirs = pieces((rank_ - have - more + 1 + 2 * size()) % size(), more);
@@ -58,6 +58,7 @@ void HostCommunicator::gather_slots(Call& call, const char* mine, const at::Tens
     call.send((rank_ + have) % size(), wraps ? data_of(scratch) : own[0].first, sent, wraps ? scratch : out);
     call.receive((rank_ - have + size()) % size(), arrives_wrapped ? arrival : theirs[0].first, received,
                  arrives_wrapped ? scratch : out);
+    call.exchange.round = round;
     call.run();
     if (!arrives_wrapped) continue;
     std::memcpy(theirs[0].first, arrival, theirs[0].second);
@@ -180,8 +181,9 @@ void HostCommunicator::broadcast(at::Tensor& tensor, int root) {
 void HostCommunicator::barrier() {
   Call call = begin(Collective::kBarrier, {}, 0);
   // Dissemination: after round k a rank knows of the 2^k ranks before it. The headers are the messages.
-  for (int step = 1; step < size(); step <<= 1) {
+  for (int step = 1, round = 0; step < size(); step <<= 1, ++round) {
     call.checked = true;
+    call.exchange.round = round;
     call.send((rank_ + step) % size(), nullptr, 0, {});
     call.receive((rank_ - step % size() + size()) % size(), nullptr, 0, {});
     call.run();

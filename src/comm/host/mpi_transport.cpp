@@ -178,7 +178,8 @@ bool MpiTransport::look_at(const MpiFlight& flight, Clock::time_point start, Bac
     const std::string notice = abort_notice(flight.exchange());
     if (!notice.empty()) fail(notice, false);
     if (signs_) signs_->listen();
-    if (Clock::now() >= deadline_of(start)) fail(lost_text(flight.exchange(), flight.missing_peers(), options_), true);
+    if (Clock::now() >= deadline_of(start, flight.exchange()))
+      fail(lost_text(flight.exchange(), flight.missing_peers(), options_), true);
     return false;
   }
   return true;

@@ -162,7 +162,7 @@ void ThreadTransport::wait_for(const Flight& flight) {
     if (job_->dead) break;
     if (is_progress) continue;
     listen();
-    const auto deadline = deadline_of(start);
+    const auto deadline = deadline_of(start, flight.exchange);
     job_->changed.wait_until(lock, std::min(deadline, Clock::now() + sign_period()));
     if (Clock::now() < deadline || job_->dead) continue;
     const std::vector<int> missing = flight.missing_peers();

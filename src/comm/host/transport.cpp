@@ -13,6 +13,8 @@
 namespace fpdist::comm {
 namespace {
 
+constexpr std::chrono::seconds kLaterRound(1);  // at most: more than the ranks' clocks of one call are apart
+
 std::string describe(const MessageHeader& header) {
   return text(name_of(header.collective), " (call ", header.sequence, ", ", header.bytes, " bytes of ",
               c10::toString(static_cast<c10::ScalarType>(header.dtype)), ", signature ", std::hex, header.detail, ")");
@@ -25,8 +27,9 @@ std::chrono::milliseconds Transport::sign_period() const {
                                                std::chrono::seconds(10));
 }
 
-Clock::time_point Transport::deadline_of(Clock::time_point start) const {
-  return std::max(start, journal_->last_sign().heard) + options().timeout;
+Clock::time_point Transport::deadline_of(Clock::time_point start, const Exchange& exchange) const {
+  const auto later = std::min<std::chrono::milliseconds>(options().timeout / 8, kLaterRound);
+  return std::max(start, journal_->last_sign().heard) + options().timeout + exchange.round * later;
 }
 
 void Transport::delay_message() {

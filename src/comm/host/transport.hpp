@@ -41,6 +41,9 @@ struct Exchange {
   int tag = 0;  ///< of the communicator
   std::vector<Message> sends, receives;
   Place place;
+  /// Of a call in which later rounds hand on what earlier ones brought: who waits there waits longer, so that the one
+  /// who waits for the absent rank itself names it first.
+  int round = 0;
 };
 
 /// Whose turn it is: receives of one tag from one peer begin in the order in which they were started, whichever is
@@ -75,7 +78,7 @@ class Transport {
   /// Between two signs of life, and between two looks for those of others.
   std::chrono::milliseconds sign_period() const;
   /// Of a wait that began at `start`: counted from there, or from the last sign of life of any other rank.
-  Clock::time_point deadline_of(Clock::time_point start) const;
+  Clock::time_point deadline_of(Clock::time_point start, const Exchange& exchange) const;
 
  private:
   int next_tag_ = 1;
