@@ -3,11 +3,6 @@
 #include "src/core/key.hpp"
 
 namespace fpdist::arch {
-namespace {
-
-constexpr Valid kAboveZero{.values = "> 0", .must = "above 0", .accepts = [](double x) { return x > 0; }};
-
-}  // namespace
 
 std::span<const Key> AdapterOptions::keys() {
   using Options = AdapterOptions;

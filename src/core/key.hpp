@@ -52,6 +52,7 @@ struct Valid {
   }
 };
 
+inline constexpr Valid kAboveZero{.values = "> 0", .must = "above 0", .accepts = [](double x) { return x > 0; }};
 inline constexpr Valid kFromZero{.values = ">= 0", .must = "0 or more", .accepts = [](double x) { return x >= 0; }};
 inline constexpr Valid kFromOne{.values = ">= 1", .must = "1 or more", .accepts = [](double x) { return x >= 1; }};
 

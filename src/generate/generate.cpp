@@ -184,6 +184,14 @@ class WaveRun {
 
 }  // namespace
 
+GenerationReport& GenerationReport::operator+=(const GenerationReport& other) {
+  prompt_tokens += other.prompt_tokens, computed_tokens += other.computed_tokens;
+  completion_tokens += other.completion_tokens;
+  most_rows = std::max(most_rows, other.most_rows);
+  prefill_seconds += other.prefill_seconds, decode_seconds += other.decode_seconds;
+  return *this;
+}
+
 const char* name_of(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : "length"; }
 
 void check_prompts(const arch::Model& model, std::span<const std::vector<int32_t>> prompts,

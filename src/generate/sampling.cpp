@@ -89,15 +89,11 @@ int32_t at_share(std::span<const double> weights, double u) {
   double left = u * std::accumulate(block.begin(), block.end(), 0.0);
   size_t b = 0;
   while (b + 1 < block.size() && left >= block[b]) left -= block[b++];
-  size_t last = weights.size();  // rounding may leave something behind the last: then it is that one
-  for (size_t i = b * kBlock; i < std::min(weights.size(), (b + 1) * kBlock); ++i) {
-    if (weights[i] == 0) continue;
-    last = i;
-    if (left < weights[i]) break;
-    left -= weights[i];
-  }
-  while (last == weights.size() || weights[last] == 0) last = last == weights.size() ? b * kBlock - 1 : last - 1;
-  return static_cast<int32_t>(last);
+  size_t i = b * kBlock;
+  const size_t end = std::min(weights.size(), i + kBlock);
+  while (i + 1 < end && left >= weights[i]) left -= weights[i++];
+  while (weights[i] == 0) --i;  // rounding may leave something behind the last one: then it is that
+  return static_cast<int32_t>(i);
 }
 
 double share_of(uint64_t seed, uint64_t draw, uint64_t position) {

@@ -7,7 +7,6 @@ namespace {
 
 constexpr Valid kDecay{
     .values = "0 <= x < 1", .must = "at least 0 and below 1", .accepts = [](double x) { return x >= 0 && x < 1; }};
-constexpr Valid kPositive{.values = "> 0", .must = "above 0", .accepts = [](double x) { return x > 0; }};
 constexpr Valid kFraction{
     .values = "0 <= x <= 1", .must = "at least 0 and 1 at most", .accepts = [](double x) { return x >= 0 && x <= 1; }};
 
@@ -21,7 +20,7 @@ std::span<const Key> OptimOptions::keys() {
                  kFromZero),
       FPDIST_KEY(adam_beta1, "AdamW's decay of the mean", kDecay),
       FPDIST_KEY(adam_beta2, "AdamW's decay of the variance", kDecay),
-      FPDIST_KEY(adam_epsilon, "AdamW's epsilon", kPositive),
+      FPDIST_KEY(adam_epsilon, "AdamW's epsilon", kAboveZero),
       FPDIST_KEY(weight_decay, "of matrices, not of biases and norm weights", kFromZero),
       FPDIST_KEY(max_grad_norm, "clip the global gradient norm; 0: off", kFromZero),
       // RateSchedule says which names it knows.

@@ -54,7 +54,7 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
                      ": a model in parts (pp, tp) does not generate yet; dp and cp ranks hold it whole");
   check_same(prompts, options, first_prompt, job.mesh.world());
   generate::check_prompts(job.model, prompts, options);
-  const auto ranks = index(job.mesh.shape().size()), rank = index(job.mesh.world().rank());
+  const auto ranks = index(mesh.size()), rank = index(job.mesh.world().rank());
   // A run of the prompts each: which, no token depends on.
   const size_t begin = prompts.size() * rank / ranks, end = prompts.size() * (rank + 1) / ranks;
   const auto own = prompts.subspan(begin, end - begin);

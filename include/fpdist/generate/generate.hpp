@@ -34,13 +34,14 @@ struct Completion {
   FinishReason finish_reason = FinishReason::kLength;
 };
 
-/// What generating took.
+/// What generating took; of several calls, their sum.
 struct GenerationReport {
   int64_t prompt_tokens = 0;    ///< of all prompts, each counted for itself
   int64_t computed_tokens = 0;  ///< of the forest: what was computed of them
   int64_t completion_tokens = 0;
   int64_t most_rows = 0;  ///< keys kept at once, rooms for completions among them
   double prefill_seconds = 0, decode_seconds = 0;
+  GenerationReport& operator+=(const GenerationReport& other);
 };
 
 /// Told after each step how many of all completions are finished, and how many tokens there are.

@@ -127,9 +127,7 @@ void generate_file(const GenerateRequest& request, LogSink& log) {
       for (size_t p = begin; p < end; ++p)
         file.line(row_of(prompts[p], completions[p - begin], texts_of(completions[p - begin], *tokenizer))
                       .dump(-1, ' ', false, Json::error_handler_t::replace));
-      all.prompt_tokens += part.prompt_tokens, all.computed_tokens += part.computed_tokens;
-      all.completion_tokens += part.completion_tokens;
-      all.prefill_seconds += part.prefill_seconds, all.decode_seconds += part.decode_seconds;
+      all += part;
       log.info(text(end, " of ", prompts.size(), " prompts, ", all.completion_tokens, " tokens"));
     }
     file.close();
