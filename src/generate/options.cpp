@@ -21,6 +21,7 @@ void check_options(const SamplingOptions& options) {
   between("temperature", options.temperature, options.temperature >= 0, "0 (the likeliest token) or more");
   between("top_p", options.top_p, options.top_p > 0 && options.top_p <= 1, "above 0 and at most 1");
   between("min_p", options.min_p, options.min_p >= 0 && options.min_p <= 1, "between 0 and 1");
+  between("kv_gib", options.kv_gib, options.kv_gib >= 0, "0 (no limit) or more");
   between("repetition_penalty", options.repetition_penalty, options.repetition_penalty > 0, "above 0 (1: none)");
 }
 

@@ -53,7 +53,7 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
   check<ConfigError>(mesh.tp == 1 && mesh.pp == 1, "rollouts on mesh ", to_string(mesh),
                      ": a model in parts (pp, tp) does not generate yet; dp and cp ranks hold it whole");
   check_same(prompts, options, first_prompt, job.mesh.world());
-  generate::check_prompts(job.model, prompts, options);
+  generate::check_prompts(*runs.front(), prompts, options);
   const auto ranks = index(mesh.size()), rank = index(job.mesh.world().rank());
   // A run of the prompts each: which, no token depends on.
   const size_t begin = prompts.size() * rank / ranks, end = prompts.size() * (rank + 1) / ranks;

@@ -11,6 +11,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "src/core/index.hpp"
 #include "tests/model/small_model.hpp"
 #include "tests/support/words/error_of.hpp"
 
@@ -104,6 +105,67 @@ TEST(Generate, ATokenIsAFunctionOfItsPromptAndItsDraw) {
   EXPECT_NE(generate(model, kPrompts, other)[0][0].token, all[0][0].token);
 }
 
+/// A prefix stays while somebody has it, and is there for who enters when its last one has just ended.
+TEST(Generate, PromptsEnterAsOthersEndAndShareWhatIsThere) {
+  auto model = make_model(small_config("llama"), at::kDouble);
+  SamplingOptions options = some_options(1);
+  options.max_num_seqs = 3;  // one prompt's
+  GenerationReport report;
+  generate(model, kPrompts, options, 0, &report);
+  EXPECT_EQ(report.computed_tokens, 14 + 1);  // the second of two equal prompts draws from its last row
+  EXPECT_EQ(report.most_rows, 9 + 3 * 6 + 16) << "the longest prompt's, its completions' and what fills calls up";
+}
+
+/// Prompts whose completions end soon, and behind them prompts whose completions do not end.
+std::vector<Tokens> first_short_then_long(const model::Transformer& model, const SamplingOptions& options) {
+  Rng rng(21);
+  std::vector<Tokens> tried(400), kept;
+  for (Tokens& prompt : tried)
+    for (uint64_t i = 0, many = 2 + rng.below(9); i < many; ++i)
+      prompt.push_back(static_cast<int32_t>(rng.below(i == 0 ? 20 : 3)));
+  const auto all = generate(model, tried, options);
+  size_t soon = 0, late = 0;
+  for (size_t p = 0; p < tried.size(); ++p) {
+    const size_t tokens = all[p][0].token.size();
+    if (tried[p][0] < 10 && tokens <= 8 && ++soon <= 20) kept.push_back(tried[p]);
+    if (tried[p][0] >= 10 && tokens == index(options.max_completion_length) && ++late <= 12) kept.push_back(tried[p]);
+  }
+  EXPECT_TRUE(soon >= 20 && late >= 12) << soon << " " << late;
+  return kept;
+}
+
+/// Rows for one prompt's completions at their full length: who enters is foreseen from who has ended, who finds no row
+/// leaves and comes back, and nobody's tokens or log-probs see any of it.
+TEST(Generate, FewRowsChangeNothingButWhoIsInFlight) {
+  auto model = make_model(small_config("qwen2"), at::kDouble);
+  randomize(model, 8);
+  SamplingOptions options = some_options(0);
+  options.num_generations = 2, options.max_completion_length = 60;
+  for (int32_t token = 0; token < model.config().vocab_size; token += 6) options.stop_token_ids.push_back(token);
+  const std::vector<Tokens> prompts = first_short_then_long(model, options);
+  GenerationReport wide;
+  const auto all = generate(model, prompts, options, 0, &wide);
+  EXPECT_EQ(wide.paused, 0);
+  const auto& attention = model.config().layers[0].attention;
+  const int64_t bytes = 2 * model.config().layer_count() * attention.kv_heads * attention.head_dim * 8;
+  const int64_t rows = 10 + 2 * 60 + 16;
+  options.kv_gib = static_cast<double>(bytes * rows) / 0x1p30;
+  for (const int64_t batched : {8192, 3}) {
+    options.max_num_batched_tokens = batched;
+    GenerationReport narrow;
+    const auto again = generate(model, prompts, options, 0, &narrow);
+    EXPECT_GT(narrow.paused, 0);
+    EXPECT_LE(narrow.most_rows, rows);
+    EXPECT_GT(narrow.computed_tokens, wide.computed_tokens);
+    for (size_t p = 0; p < prompts.size(); ++p)
+      for (size_t i = 0; i < 2; ++i) {
+        ASSERT_EQ(again[p][i].token, all[p][i].token) << p << " " << i;
+        for (size_t t = 0; t < all[p][i].logp.size(); ++t)
+          ASSERT_NEAR(again[p][i].logp[t], all[p][i].logp[t], 2e-6) << p << " " << i << " " << t;
+      }
+  }
+}
+
 TEST(Generate, AStopTokenIsTheLastOneAndOthersGoOn) {
   auto model = make_model(small_config("llama"), at::kDouble);
   randomize(model, 7);
@@ -146,6 +208,11 @@ TEST(Generate, RefusesPromptsThatItCannotFollow) {
   SamplingOptions options = some_options(1);
   options.stop_token_ids = {-3};
   expect_words(error_of<ConfigError>([&] { generate(model, kPrompts, options); }), {"rollout.stop_token_ids: -3"});
+  options = some_options(1);
+  options.kv_gib = 1e-6;
+  expect_words(
+      error_of<ConfigError>([&] { generate(model, kPrompts, options); }),
+      {"prompt 1 with its 3 completions of up to 6 tokens needs 39 rows", "rollout.kv_gib 1e-06 holds ", ": give "});
   EXPECT_TRUE(generate(model, {}, some_options(1)).empty());
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 // generate: completions of prompts that share prefixes, by the model that is trained, in its process: the same tensors,
 // the same token ids, the same attention. Prompts become a forest, each prefix computed once; every completion is a
-// leaf with room for max_completion_length rows, so that who sees whom is the rule of training: key j is visible to
+// leaf with room for its rows, so that who sees whom is the rule of training: key j is visible to
 // query i iff j <= i < subtree_end[j]. One query a completion decodes (Juravsky et al., "Hydragen", 2024, for any
 // tree).
 //
@@ -37,9 +37,11 @@ struct Completion {
 /// What generating took; of several calls, their sum.
 struct GenerationReport {
   int64_t prompt_tokens = 0;    ///< of all prompts, each counted for itself
-  int64_t computed_tokens = 0;  ///< of the forest: what was computed of them
+  int64_t computed_tokens = 0;  ///< of the forest: what was computed of them, and of completions that had to leave
   int64_t completion_tokens = 0;
+  int64_t paused = 0;     ///< times that a completion left for others' rows, to be computed again
   int64_t most_rows = 0;  ///< keys kept at once, rooms for completions among them
+  /// Of steps that computed rows of prompts, perhaps beside completions' next ones; of the others.
   double prefill_seconds = 0, decode_seconds = 0;
   GenerationReport& operator+=(const GenerationReport& other);
 };
@@ -48,13 +50,14 @@ struct GenerationReport {
 using Progress = std::function<void(int64_t finished, int64_t tokens)>;
 
 /// What generate would throw about its arguments, on a rank that will generate for some of the prompts only.
-void check_prompts(const arch::Model& model, std::span<const std::vector<int32_t>> prompts,
+void check_prompts(const model::Transformer& model, std::span<const std::vector<int32_t>> prompts,
                    const SamplingOptions& options);
 
 /// [prompts][num_generations]. Completion i of prompt p is draw (first_prompt + p) * num_generations + i. The model: a
-/// whole language model on one rank, on the CPU or a GPU. Throws ConfigError for options that make no sense or a
-/// vocabulary without a stop token asked for, DataError for an empty prompt, a token that the model has not, or a
-/// prompt with which max_completion_length tokens exceed max_position_embeddings.
+/// whole language model on one rank, on the CPU or a GPU. Throws ConfigError for options that make no sense, a stop
+/// token that the vocabulary has not, or a kv_gib that one prompt's completions do not fit; DataError for an empty
+/// prompt, a token that the model has not, or a prompt with which max_completion_length tokens exceed
+/// max_position_embeddings.
 std::vector<std::vector<Completion>> generate(const model::Transformer& model,
                                               std::span<const std::vector<int32_t>> prompts,
                                               const SamplingOptions& options, uint64_t first_prompt = 0,

@@ -19,7 +19,8 @@ struct SamplingOptions {
   double repetition_penalty = 1.0;
   std::vector<int32_t> stop_token_ids = {};  ///< each ends a completion, as its last token
   int64_t max_num_seqs = 256;                ///< completions that are decoded together
-  int64_t max_num_batched_tokens = 8192;     ///< rows of prompts that are computed together
+  int64_t max_num_batched_tokens = 8192;     ///< rows that are computed together, of prompts and of completions
+  double kv_gib = 0;                         ///< GiB of a rank for keys and values; 0: max_num_seqs alone decides
   uint64_t seed = 42;
 };
 

@@ -47,7 +47,9 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
       "beside those of generation_config.json, config.json and the tokenizer");
   add("rollout.max_num_seqs", value(sampling.max_num_seqs), "completions that are decoded together");
   add("rollout.max_num_batched_tokens", value(sampling.max_num_batched_tokens),
-      "rows of prompts that are computed together");
+      "rows that are computed together, of prompts and of completions");
+  add("rollout.kv_gib", value(sampling.kv_gib),
+      "GiB for keys and values; completions enter as it allows; 0: as max_num_seqs alone does");
   add("rollout.seed", value(sampling.seed), "of the draws");
   return all;
 }

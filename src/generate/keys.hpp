@@ -1,0 +1,53 @@
+#pragma once
+// generate, private: keys and values of a wave's rows, and rows computed behind them.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "fpdist/model/kept_keys.hpp"
+#include "fpdist/model/transformer.hpp"
+#include "src/generate/wave.hpp"
+
+namespace fpdist::generate {
+
+/// Rows that one call computes, or a part of them.
+struct QueryRows {
+  std::vector<int32_t> place, token, depth;  ///< ascending places
+  size_t size() const { return place.size(); }
+  void add(int32_t at, int32_t id, int32_t deep) { place.push_back(at), token.push_back(id), depth.push_back(deep); }
+};
+
+/// Places whose keys move from one wave to the next, in any order; each `to` once.
+struct Moves {
+  std::vector<int32_t> from, to;
+};
+
+/// Belongs to one version of the weights. Not for gradients.
+class Keys {
+ public:
+  explicit Keys(const model::Transformer& model);
+
+  /// Takes the keys over into the places of `wave`; the others hold zeros. One layer after the other, so that two waves
+  /// lie in memory for one layer only.
+  void move_to(const Wave& wave, const Moves& moves);
+
+  /// [rows,H]; the rows' ancestors are computed or among them.
+  at::Tensor compute(QueryRows rows);
+
+  /// [rows,V], float32 on the CPU.
+  at::Tensor logits(const at::Tensor& hidden) const;
+
+ private:
+  const model::Transformer& model_;
+  const at::Tensor head_;  // in the dtype of logits: made once, not once a token
+  int32_t padding_ = 0;    // the first place that fills calls up
+  at::Tensor key_row_, key_end_;
+  model::KeptKeys kept_;
+};
+
+/// Bytes of one row's keys and values, all layers.
+int64_t bytes_per_row(const model::Transformer& model);
+
+}  // namespace fpdist::generate

@@ -1,0 +1,205 @@
+#include "src/generate/session.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "fpdist/core/error.hpp"
+#include "src/core/clock.hpp"
+#include "src/core/index.hpp"
+#include "src/generate/sampling.hpp"
+
+namespace fpdist::generate {
+namespace {
+
+/// The one of `known` (ascending) that begins as `prompt` does for longest, and how long.
+std::pair<size_t, int64_t> nearest(Session::Prompts prompts, std::span<const size_t> known, size_t prompt) {
+  const auto after = std::lower_bound(known.begin(), known.end(), prompt) - known.begin();
+  std::pair<size_t, int64_t> best{0, 0};
+  for (const auto at : {after - 1, after}) {
+    if (at < 0 || index(at) >= known.size()) continue;
+    const std::vector<int32_t>&one = *prompts[known[index(at)]], &other = *prompts[prompt];
+    const auto [differs, where] = std::mismatch(one.begin(), one.end(), other.begin(), other.end());
+    if (differs - one.begin() > best.second) best = {index(at), differs - one.begin()};
+  }
+  return best;
+}
+
+QueryRows in_order(const QueryRows& rows) {
+  std::vector<size_t> order(rows.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rows.place[a] < rows.place[b]; });
+  QueryRows sorted;
+  for (const size_t i : order) sorted.add(rows.place[i], rows.token[i], rows.depth[i]);
+  return sorted;
+}
+
+/// Its next row can be computed.
+bool can_go_on(const Decoding& one) { return one.is_in_flight() && !one.waits && one.has_room(); }
+
+/// The completion's next row, whose key its last token makes.
+int32_t next_place(const Decoding& one) { return one.leaf + static_cast<int32_t>(one.tokens()) - 1; }
+
+}  // namespace
+
+Session::Session(const model::Transformer& model, Prompts prompts, std::vector<Decoding>& all,
+                 const SamplingOptions& options, int64_t most_rows)
+    : prompts_(prompts), all_(all), options_(options), admission_(prompts, all, options, most_rows), keys_(model) {}
+
+/// What of the next wave's forest was computed for the last one.
+Moves Session::forest_moves(const Wave& next, std::span<const size_t> prompts, std::vector<bool>& is_computed) const {
+  Moves moves;
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    const auto [of_last, length] = nearest(prompts_, in_wave_, prompts[p]);
+    if (length == 0) continue;
+    const std::vector<int32_t> from = path_of(wave_, of_last), to = path_of(next, p);
+    for (size_t depth = 0; depth < index(length); ++depth) {
+      const auto row = index(to[depth]);
+      if (is_computed[row]) continue;
+      is_computed[row] = true;
+      moves.from.push_back(wave_.row[index(from[depth])]), moves.to.push_back(next.row[row]);
+    }
+  }
+  return moves;
+}
+
+void Session::change(GenerationReport& report) {
+  report.paused += admission_.change();
+  std::vector<size_t> prompts;
+  std::vector<Leaf> leaves;
+  flying_.clear();
+  for (Decoding& one : all_) {
+    if (!one.is_in_flight()) continue;
+    if (prompts.empty() || prompts.back() != one.prompt) prompts.push_back(one.prompt);
+    leaves.push_back({prompts.size() - 1, one.room});
+    flying_.push_back(&one);
+  }
+  std::vector<const std::vector<int32_t>*> tokens;
+  for (const size_t prompt : prompts) tokens.push_back(prompts_[prompt]);
+  Wave next = make_wave(tokens, leaves);
+  std::vector<bool> is_computed(index(next.forest.rows()), false);
+  Moves moves = forest_moves(next, prompts, is_computed);
+  for (size_t i = 0; i < flying_.size(); ++i) {
+    const int32_t last = flying_[i]->leaf, leaf = next.leaf[i];
+    flying_[i]->leaf = leaf;
+    if (last < 0) continue;
+    for (int32_t t = 0; t + 1 < flying_[i]->tokens(); ++t) moves.from.push_back(last + t), moves.to.push_back(leaf + t);
+  }
+  keys_.move_to(next, moves);
+  wave_ = std::move(next), in_wave_ = std::move(prompts);
+  collect(is_computed);
+}
+
+/// The rows that are to be computed: of prompts, their last one also where it is there, as a first token is drawn from
+/// it; of completions that come back.
+void Session::collect(const std::vector<bool>& is_computed) {
+  std::vector<bool> is_asked = is_computed;
+  is_asked.flip();
+  for (size_t i = 0, p = 0; i < flying_.size(); ++i) {
+    while (in_wave_[p] != flying_[i]->prompt) ++p;
+    if (flying_[i]->tokens() == 0) is_asked[index(wave_.last_row[p])] = true;
+  }
+  QueryRows all;
+  for (size_t r = 0; r < is_asked.size(); ++r)
+    if (is_asked[r]) all.add(wave_.row[r], wave_.forest.token[r], wave_.forest.depth[r]);
+  for (const Decoding* one : flying_)
+    if (one->waits)
+      for (int32_t t = 0; t + 1 < one->tokens(); ++t)
+        all.add(one->leaf + t, one->completion.token[index(t)],
+                static_cast<int32_t>(prompts_[one->prompt]->size()) + t);
+  ahead_ = in_order(all), computed_ = 0;
+  let_go();
+}
+
+int32_t Session::first_ahead() const {
+  return computed_ < ahead_.size() ? ahead_.place[computed_] : static_cast<int32_t>(wave_.places());
+}
+
+/// Who comes back need not wait any longer once all rows before its next one are there.
+void Session::let_go() {
+  for (Decoding* one : flying_)
+    if (one->waits && one->tokens() > 0) one->waits = first_ahead() < next_place(*one);
+}
+
+QueryRows Session::next_rows(GenerationReport& report) {
+  QueryRows rows;
+  for (const Decoding* one : flying_) {
+    if (!can_go_on(*one)) continue;
+    const int64_t depth = static_cast<int64_t>(prompts_[one->prompt]->size()) + one->tokens() - 1;
+    rows.add(next_place(*one), one->completion.token.back(), static_cast<int32_t>(depth));
+  }
+  const size_t left = ahead_.size() - computed_;
+  const auto most = static_cast<size_t>(options_.max_num_batched_tokens);
+  const size_t part = std::min(left, rows.size() < most ? most - rows.size() : size_t{rows.size() == 0});
+  for (size_t i = 0; i < part; ++i, ++computed_)
+    rows.add(ahead_.place[computed_], ahead_.token[computed_], ahead_.depth[computed_]);
+  report.computed_tokens += static_cast<int64_t>(part);
+  return part == 0 ? rows : in_order(rows);
+}
+
+bool Session::step(GenerationReport& report) {
+  if (computed_ == ahead_.size() && admission_.wants_change()) {
+    change(report);
+    report.most_rows = std::max(report.most_rows, wave_.places());
+  }
+  const auto started = Clock::now();
+  const size_t computed = computed_;
+  const QueryRows rows = next_rows(report);
+  if (rows.size() == 0) {
+    check(std::all_of(all_.begin(), all_.end(),
+                      [](const Decoding& one) { return one.standing == Decoding::Standing::kDone; }),
+          "nobody is in flight, but not all completions are done");
+    return false;
+  }
+  draw(rows, keys_.compute(rows));
+  let_go();
+  (computed_ > computed ? report.prefill_seconds : report.decode_seconds) += seconds_since(started);
+  return true;
+}
+
+/// Who draws, from its next row or for its first token from its prompt's last one.
+void Session::draw(const QueryRows& rows, const at::Tensor& hidden) {
+  std::vector<Decoding*> drawing;
+  std::vector<int64_t> row, of;  // rows that logits are made of; the one of each who draws
+  size_t p = 0;
+  for (Decoding* one : flying_) {
+    while (in_wave_[p] != one->prompt) ++p;
+    const int32_t place = one->tokens() == 0 ? wave_.row[index(wave_.last_row[p])] : next_place(*one);
+    const auto at = std::lower_bound(rows.place.begin(), rows.place.end(), place);
+    if ((one->tokens() > 0 && !can_go_on(*one)) || at == rows.place.end() || *at != place) continue;
+    const int64_t here = at - rows.place.begin();
+    if (row.empty() || row.back() != here) row.push_back(here);
+    drawing.push_back(one), of.push_back(static_cast<int64_t>(row.size()) - 1);
+  }
+  if (drawing.empty()) return;
+  const at::Tensor asked = static_cast<int64_t>(row.size()) == hidden.size(0)
+                               ? hidden
+                               : hidden.index_select(0, at::tensor(row).to(hidden.device()));
+  const at::Tensor logits = keys_.logits(asked);
+  const auto vocabulary = index(logits.size(1));
+  const float* const all = logits.const_data_ptr<float>();
+  at::parallel_for(0, static_cast<int64_t>(drawing.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      take(*drawing[index(i)], {all + index(of[index(i)]) * vocabulary, vocabulary});
+  });
+}
+
+void Session::take(Decoding& one, std::span<const float> logits) const {
+  Completion& completion = one.completion;
+  const double u = share_of(options_.seed, one.draw, completion.token.size());
+  const Drawn drawn = draw_token(logits, one.history, options_, u);
+  completion.token.push_back(drawn.token);
+  completion.logp.push_back(drawn.logp);
+  completion.entropy.push_back(drawn.entropy);
+  if (options_.repetition_penalty != 1) one.history.push_back(drawn.token);
+  one.waits = false;
+  const auto& stops = options_.stop_token_ids;
+  const bool is_stop = std::find(stops.begin(), stops.end(), drawn.token) != stops.end();
+  if (is_stop) completion.finish_reason = FinishReason::kStop;
+  if (is_stop || one.tokens() == options_.max_completion_length) one.standing = Decoding::Standing::kDone;
+}
+
+}  // namespace fpdist::generate

@@ -1,0 +1,51 @@
+#pragma once
+// generate, private: completions of some prompts on their way. A step computes the next row of every completion in
+// flight and, beside them, rows of prompts that nobody has computed yet, up to max_num_batched_tokens in all; who may
+// enter and who has to leave is the admission's (admission.hpp). Whenever that changes, the forest is made anew and
+// what is computed of it moves along: a prefix that somebody in flight, or somebody who has just ended, has is not
+// computed again.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fpdist/generate/generate.hpp"
+#include "src/generate/admission.hpp"
+#include "src/generate/keys.hpp"
+
+namespace fpdist::generate {
+
+class Session {
+ public:
+  using Prompts = Admission::Prompts;
+
+  /// `all` as Admission has them, `most_rows` too.
+  Session(const model::Transformer& model, Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options,
+          int64_t most_rows);
+
+  /// A token of each completion that can have one. False: all are done.
+  bool step(GenerationReport& report);
+
+ private:
+  void change(GenerationReport& report);
+  Moves forest_moves(const Wave& next, std::span<const size_t> prompts, std::vector<bool>& is_computed) const;
+  void collect(const std::vector<bool>& is_computed);
+  int32_t first_ahead() const;
+  void let_go();
+  QueryRows next_rows(GenerationReport& report);
+  void draw(const QueryRows& rows, const at::Tensor& hidden);
+  void take(Decoding& one, std::span<const float> logits) const;
+
+  const Prompts prompts_;
+  std::vector<Decoding>& all_;
+  const SamplingOptions& options_;
+  Admission admission_;
+  Keys keys_;
+  Wave wave_;
+  std::vector<size_t> in_wave_;    ///< prompts of the wave, ascending
+  std::vector<Decoding*> flying_;  ///< by ascending leaf, as the prompts ascend
+  QueryRows ahead_;                ///< rows of the wave that are to be computed, prompts' and completions' alike
+  size_t computed_ = 0;            ///< so many of them are
+};
+
+}  // namespace fpdist::generate
