@@ -8,9 +8,9 @@
 namespace fpdist::generate {
 namespace {
 
-// A leaf's room grows by so many rows at a time: all keys are copied then, which costs what one or two steps' attention
-// reads, once in so many steps.
-constexpr int64_t kRoom = 64;
+// A leaf's room grows by so many rows at a time. All keys are copied then: about three passes over them, where every
+// step's attention makes more than one, over rows that are empty as well.
+constexpr int64_t kRoom = 16;
 constexpr int64_t kLeastRoom = 8;    // where rows are short: rather one completion less than a copy at every step
 constexpr size_t kEnoughEnded = 16;  // completions: fewer say nothing of how long others will be
 constexpr double kQuantile = 0.9, kMargin = 1.25;

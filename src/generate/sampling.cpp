@@ -1,6 +1,9 @@
 #include "src/generate/sampling.hpp"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -42,10 +45,12 @@ bool leaves_all(const SamplingOptions& options) {
   return options.top_k == 0 && options.top_p >= 1 && options.min_p == 0 && options.repetition_penalty == 1;
 }
 
-std::vector<double> weights_of(const std::vector<float>& logits) {
-  const double most = *std::max_element(logits.begin(), logits.end());
+/// exp(logit / temperature - greatest) of each.
+std::vector<double> weights_of(std::span<const float> logits, double temperature = 1) {
+  const double most = *std::max_element(logits.begin(), logits.end()) / temperature;
   std::vector<double> weights(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) weights[i] = std::exp(static_cast<double>(logits[i]) - most);
+  for (size_t i = 0; i < logits.size(); ++i) weights[i] = logits[i] / temperature - most;
+  at::from_blob(weights.data(), {static_cast<int64_t>(weights.size())}, at::kDouble).exp_();  // several at a time
   return weights;
 }
 
@@ -107,13 +112,15 @@ Drawn draw_token(std::span<const float> logits, std::span<const int32_t> history
   const bool is_greedy = options.temperature == 0;
   const double temperature = is_greedy ? 1 : options.temperature;
   const double most = *std::max_element(logits.begin(), logits.end()) / temperature;
-  std::vector<double> weights(logits.size());
-  double sum = 0, mean = 0;
+  const std::vector<double> weights = weights_of(logits, temperature);
+  // Sums side by side: a single one waits for each addition.
+  std::array<double, 8> sums{}, means{};
   for (size_t i = 0; i < logits.size(); ++i) {
-    const double shifted = logits[i] / temperature - most;
-    weights[i] = std::exp(shifted);
-    sum += weights[i], mean += weights[i] * shifted;
+    sums[i % 8] += weights[i];
+    means[i % 8] += weights[i] * (logits[i] / temperature - most);
   }
+  const double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
+  const double mean = std::accumulate(means.begin(), means.end(), 0.0);
   Drawn drawn;
   if (is_greedy) {
     const std::vector<float> left = penalised(logits, history, options.repetition_penalty);

@@ -92,12 +92,13 @@ std::vector<data::RenderedText> texts_of(const std::vector<generate::Completion>
 }
 
 std::string summary(const generate::GenerationReport& all, const std::string& output) {
-  const auto per_second = [](int64_t tokens, double seconds) {
-    return number("%.0f", static_cast<double>(tokens) / std::max(seconds, 1e-9));
+  const auto speed = [](int64_t tokens, double seconds) {
+    return text(" in ", number("%.2f", seconds), " s, ",
+                number("%.0f", static_cast<double>(tokens) / std::max(seconds, 1e-9)), " tokens/s");
   };
-  return text("prompts: ", all.prompt_tokens, " tokens, ", all.computed_tokens, " computed, ",
-              per_second(all.computed_tokens, all.prefill_seconds), " tokens/s; completions: ", all.completion_tokens,
-              " tokens, ", per_second(all.completion_tokens, all.decode_seconds), " tokens/s; written to ", output);
+  return text("prompts: ", all.prompt_tokens, " tokens, ", all.computed_tokens, " computed",
+              speed(all.computed_tokens, all.prefill_seconds), "; completions: ", all.completion_tokens, " tokens",
+              speed(all.completion_tokens, all.decode_seconds), "; written to ", output);
 }
 
 }  // namespace
