@@ -94,17 +94,15 @@ def timed(call):
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def serve(answer):
-    """A peer's process: a line of JSON in, one out. Libraries print: what they say goes to standard error."""
-    channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+def serve(answer, channel):
+    """A peer's process: a line of JSON in, one out."""
     print("ready", file=channel, flush=True)
     for line in sys.stdin:
         work, round_number = json.loads(line)
         print(json.dumps(answer(prompts_of(work, round_number), WORK[work])), file=channel, flush=True)
 
 
-def serve_vllm(folder, dtype, threads):
+def serve_vllm(folder, dtype, threads, channel):
     os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_CPU_KVCACHE_SPACE="4", OMP_NUM_THREADS=str(threads),
                       VLLM_CPU_OMP_THREADS_BIND="nobind")
     from vllm import LLM, SamplingParams
@@ -121,10 +119,10 @@ def serve_vllm(folder, dtype, threads):
             found[length] = timed(lambda: engine.generate(asked, sampling, use_tqdm=False))
         return found
 
-    serve(answer)
+    serve(answer, channel)
 
 
-def serve_transformers(folder, dtype, threads):
+def serve_transformers(folder, dtype, threads, channel):
     import torch
     from transformers import DynamicCache, LlamaForCausalLM
 
@@ -146,13 +144,16 @@ def serve_transformers(folder, dtype, threads):
             if step + 1 < length:
                 logits = model(drawn, past_key_values=cache).logits
 
-    serve(lambda prompts, work: {length: timed(lambda: complete(prompts, work, length)) for length in LENGTHS})
+    serve(lambda prompts, work: {length: timed(lambda: complete(prompts, work, length)) for length in LENGTHS}, channel)
 
 
 class Peer:
     def __init__(self, python, arm, folder, dtype, threads):
+        environment = {**os.environ, **SAME_FOR_ALL}
+        if python != sys.executable:
+            environment.pop("PYTHONPATH", None)  # that Python has its own torch
         self.process = subprocess.Popen([python, __file__, "--serve", arm, str(folder), dtype, str(threads)], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **SAME_FOR_ALL})
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         if self.process.stdout.readline() != "ready\n":
             raise SystemExit(f"{arm} did not start: see above")
 
@@ -200,7 +201,9 @@ def compare(options, folder, dtype, work):
 def main():
     if sys.argv[1:2] == ["--serve"]:
         arm, folder, dtype, threads = sys.argv[2:]
-        return {"vllm": serve_vllm, "transformers": serve_transformers}[arm](folder, dtype, int(threads))
+        channel = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)  # libraries print
+        return {"vllm": serve_vllm, "transformers": serve_transformers}[arm](folder, dtype, int(threads), channel)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--vllm", default="", help="a Python that imports vllm")
