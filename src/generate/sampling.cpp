@@ -45,11 +45,11 @@ bool leaves_all(const SamplingOptions& options) {
   return options.top_k == 0 && options.top_p >= 1 && options.min_p == 0 && options.repetition_penalty == 1;
 }
 
-/// exp(logit / temperature - greatest) of each.
-std::vector<double> weights_of(std::span<const float> logits, double temperature = 1) {
-  const double most = *std::max_element(logits.begin(), logits.end()) / temperature;
+/// exp(by * logit - the greatest of these) of each.
+std::vector<double> weights_of(std::span<const float> logits, double by = 1) {
+  const double most = *std::max_element(logits.begin(), logits.end()) * by;
   std::vector<double> weights(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) weights[i] = logits[i] / temperature - most;
+  for (size_t i = 0; i < logits.size(); ++i) weights[i] = logits[i] * by - most;
   at::from_blob(weights.data(), {static_cast<int64_t>(weights.size())}, at::kDouble).exp_();  // several at a time
   return weights;
 }
@@ -110,14 +110,14 @@ double share_of(uint64_t seed, uint64_t draw, uint64_t position) {
 Drawn draw_token(std::span<const float> logits, std::span<const int32_t> history, const SamplingOptions& options,
                  double u) {
   const bool is_greedy = options.temperature == 0;
-  const double temperature = is_greedy ? 1 : options.temperature;
-  const double most = *std::max_element(logits.begin(), logits.end()) / temperature;
-  const std::vector<double> weights = weights_of(logits, temperature);
+  const double by = is_greedy ? 1 : 1 / options.temperature;
+  const double most = *std::max_element(logits.begin(), logits.end()) * by;
+  const std::vector<double> weights = weights_of(logits, by);
   // Sums side by side: a single one waits for each addition.
   std::array<double, 8> sums{}, means{};
   for (size_t i = 0; i < logits.size(); ++i) {
     sums[i % 8] += weights[i];
-    means[i % 8] += weights[i] * (logits[i] / temperature - most);
+    means[i % 8] += weights[i] * (logits[i] * by - most);
   }
   const double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
   const double mean = std::accumulate(means.begin(), means.end(), 0.0);
@@ -128,7 +128,7 @@ Drawn draw_token(std::span<const float> logits, std::span<const int32_t> history
   } else {
     drawn.token = at_share(leaves_all(options) ? weights : kept_weights(logits, history, options), u);
   }
-  drawn.logp = logits[static_cast<size_t>(drawn.token)] / temperature - most - std::log(sum);
+  drawn.logp = logits[static_cast<size_t>(drawn.token)] * by - most - std::log(sum);
   drawn.entropy = std::log(sum) - mean / sum;
   return drawn;
 }

@@ -50,8 +50,9 @@ class PackedKeys {
     const bool backward = use == For::kBackward;
     k_across_ = words(all), v_along_ = words(backward ? 0 : all);
     v_across_ = words(backward ? all : 0), k_along_ = words(backward ? all : 0);
-    for_tasks(problem.key_heads * problem.panels, 0, [&](int64_t task, void*) {
+    for_tasks(problem.key_heads * problem.panels, 0, [&, backward](int64_t task, void*) {
       const int64_t head = task / problem.panels, panel = task % problem.panels;
+      if (!backward && problem.panel[panel].is_direct) return;
       kernel.pack_panels(problem, head, panel, panel + 1, of(head));
     });
   }

@@ -19,6 +19,9 @@ inline constexpr int64_t kPanelKeys = 64;
 struct KeyPanel {
   int32_t first_row, last_row;      ///< of its keys
   int32_t least_end, greatest_end;  ///< of their subtrees
+  /// So few rows see them that forward reads them where they lie: packing costs more than it spares. Decoding has a
+  /// leaf for each query.
+  bool is_direct;
 };
 
 /// Whole problem; heads of a token side by side, tokens behind each other.

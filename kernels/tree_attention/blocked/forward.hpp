@@ -58,6 +58,10 @@ class Forward {
   }
 
   void take_panel(int64_t p, const TileCut& cut) {
+    if (problem_.panel[p].is_direct) {
+      for (int64_t row = cut.row_begin; row < cut.row_end; ++row) take_keys(p, row, cut.keys);
+      return;
+    }
     const uint32_t *k = k_, *v = v_;
     if (task_.packed.k_across) {
       k = task_.packed.k_across + p * words_ * kPanelKeys, v = task_.packed.v_along + p * words_ * kPanelKeys;
@@ -79,6 +83,53 @@ class Forward {
     product<I, Into::kScaleAdd>(n, Left<Walk::kAlong>{weight_ + first * kRow, kRow}, {v, problem_.padded},
                                 (cut.keys + I::kWord - 1) / I::kWord,
                                 {sum_ + first * problem_.padded, problem_.padded, alpha_ + first}, problem_.padded);
+  }
+
+  /// A panel that is not packed, key by key.
+  void take_keys(int64_t p, int64_t row, int64_t keys) {
+    const int64_t r = row - task_.row_begin, key = p * kPanelKeys, columns = T::columns(keys);
+    const int32_t here = problem_.q_row[row];
+    const Elements q = Packing<I>::at(problem_.q, problem_.is_bfloat16, problem_.place(task_.head, row));
+    float* score = score_ + r * kPanelKeys;
+    int64_t begin = keys, end = 0;
+    for (int64_t j = 0; j < columns; ++j) {
+      score[j] = 0.0f;
+      if (problem_.k_row[key + j] > here || problem_.k_end[key + j] <= here) continue;
+      score[j] = Packing<I>::dot(q, row_of(problem_.k, key + j), problem_.head_size);
+      if (j < begin) begin = j;
+      end = j + 1;
+    }
+    weigh<false>(r, p, static_cast<int>(columns / I::kLanes));
+    int64_t d = 0;
+    for (; d + 4 * I::kLanes <= problem_.head_size; d += 4 * I::kLanes) add_values<4>(r, key, begin, end, d);
+    for (; d < problem_.head_size; d += I::kLanes) add_values<1>(r, key, begin, end, d);
+  }
+
+  /// Row r takes keys [begin, end) of the panel that begins with `key` into so many vectors of its sum from d on.
+  template <int kMany>
+  void add_values(int64_t r, int64_t key, int64_t begin, int64_t end, int64_t d) {
+    float* const to = sum_ + r * problem_.padded + d;
+    V sum[kMany];
+#pragma GCC unroll 4
+    for (int i = 0; i < kMany; ++i) sum[i] = I::multiply(I::all(alpha_[r]), I::load(to + I::kLanes * i));
+    for (int64_t j = begin; j < end; ++j) {
+      const V weight = I::all(weight_of(r, j));
+      const Elements value = row_of(problem_.v, key + j);
+#pragma GCC unroll 4
+      for (int i = 0; i < kMany; ++i)
+        sum[i] = I::multiply_add(weight, Packing<I>::vector(value, d + I::kLanes * i), sum[i]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < kMany; ++i) I::store(to + I::kLanes * i, sum[i]);
+  }
+  float weight_of(int64_t r, int64_t j) const {
+    const uint32_t* row = weight_ + r * (kPanelKeys / I::kWord);
+    if constexpr (I::kWord == 2) return Packing<I>::widened(reinterpret_cast<const uint16_t*>(row)[j]);
+    return reinterpret_cast<const float*>(row)[j];
+  }
+  Elements row_of(const void* keys, int64_t key) const {
+    const int64_t element = (key * problem_.key_heads + task_.head) * problem_.head_size;
+    return Packing<I>::at(keys, problem_.is_bfloat16, element);
   }
 
   /// Row r's scores of panel p become weights; `vectors` of them were computed.
