@@ -15,6 +15,11 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::opti
   return op.call(x, weight, bias, weight_main_grad, bias_main_grad, residual);
 }
 
+at::Tensor wide_linear(const at::Tensor& x, const at::Tensor& weight) {
+  static const auto op = find_operator<decltype(wide_linear)>("fpdist::wide_linear");
+  return op.call(x, weight);
+}
+
 at::Tensor linear_backward_input(const at::Tensor& grad_out, const at::Tensor& weight) {
   static const auto op = find_operator<decltype(linear_backward_input)>("fpdist::linear_backward_input");
   return op.call(grad_out, weight);
@@ -89,6 +94,11 @@ at::Tensor linear_meta(const at::Tensor& x, const at::Tensor& weight, const std:
   return at::empty({x.size(0), weight.size(0)}, x.options());
 }
 
+at::Tensor wide_linear_meta(const at::Tensor& x, const at::Tensor& weight) {
+  check_linear(x, weight, std::nullopt);
+  return at::empty({x.size(0), weight.size(0)}, x.options().dtype(accumulate_dtype_of(x.scalar_type())));
+}
+
 at::Tensor linear_backward_input_meta(const at::Tensor& grad_out, const at::Tensor& weight) {
   check_linear_backward_input(grad_out, weight);
   return at::empty({grad_out.size(0), weight.size(1)}, grad_out.options());
@@ -111,6 +121,7 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
   m.def(
       "linear(Tensor x, Tensor weight, Tensor? bias=None, Tensor? weight_main_grad=None, Tensor? bias_main_grad=None, "
       "Tensor? residual=None) -> Tensor");
+  m.def("wide_linear(Tensor x, Tensor weight) -> Tensor");
   m.def("linear_backward_input(Tensor grad_out, Tensor weight) -> Tensor");
   m.def("linear_backward_weight(Tensor grad_out, Tensor x, Tensor(a!) grad_weight, bool accumulates=True) -> ()");
   m.def(
@@ -120,6 +131,7 @@ TORCH_LIBRARY_FRAGMENT(fpdist, m) {
 
 TORCH_LIBRARY_IMPL(fpdist, Meta, m) {
   m.impl("linear", fpdist::kernels::linear_meta);
+  m.impl("wide_linear", fpdist::kernels::wide_linear_meta);
   m.impl("linear_backward_input", fpdist::kernels::linear_backward_input_meta);
   m.impl("linear_backward_weight", fpdist::kernels::linear_backward_weight_meta);
   m.impl("linear_backward_weight_bias", fpdist::kernels::linear_backward_weight_bias_meta);

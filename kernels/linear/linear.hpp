@@ -17,6 +17,10 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::opti
                   const std::optional<at::Tensor>& weight_main_grad, const std::optional<at::Tensor>& bias_main_grad,
                   const std::optional<at::Tensor>& residual = std::nullopt);
 
+/// y [T,O] in A = x W^T: not rounded to x's dtype, and nothing is widened where the device can multiply so. Not
+/// differentiable.
+at::Tensor wide_linear(const at::Tensor& x, const at::Tensor& weight);
+
 /// dx [T,I] = grad_out [T,O] W.
 at::Tensor linear_backward_input(const at::Tensor& grad_out, const at::Tensor& weight);
 

@@ -20,6 +20,13 @@ at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& weight, const std:
   return bias ? at::addmm(*bias, x, weight.t()) : at::mm(x, weight.t());
 }
 
+at::Tensor wide_cpu(const at::Tensor& x, const at::Tensor& weight) {
+  check_linear(x, weight, std::nullopt);
+  at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options().dtype(accumulate_dtype_of(x.scalar_type())));
+  host_product(x, false, weight, true, y, /*accumulates=*/false);
+  return y;
+}
+
 at::Tensor backward_input_cpu(const at::Tensor& grad_out, const at::Tensor& weight) {
   check_linear_backward_input(grad_out, weight);
   return at::mm(grad_out, weight);
@@ -44,6 +51,7 @@ void backward_weight_bias_cpu(const at::Tensor& grad_out, const at::Tensor& x, a
 
 TORCH_LIBRARY_IMPL(fpdist, CPU, m) {
   m.impl("linear", fpdist::kernels::forward_cpu);
+  m.impl("wide_linear", fpdist::kernels::wide_cpu);
   m.impl("linear_backward_input", fpdist::kernels::backward_input_cpu);
   m.impl("linear_backward_weight", fpdist::kernels::backward_weight_cpu);
   m.impl("linear_backward_weight_bias", fpdist::kernels::backward_weight_bias_cpu);

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
+#include "kernels/common/checks.hpp"
 #include "kernels/linear/cublaslt.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/linear/linear_composed.hpp"
@@ -23,6 +24,13 @@ at::Tensor forward_cuda(const at::Tensor& x, const at::Tensor& weight, const std
   } else if (!cublaslt_product_with(Epilogue::kBias, bias->contiguous(), x, false, weight, true, y, false)) {
     return at::addmm(*bias, x, weight.t());
   }
+  return y;
+}
+
+at::Tensor wide_cuda(const at::Tensor& x, const at::Tensor& weight) {
+  check_linear(x, weight, std::nullopt);
+  at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options().dtype(accumulate_dtype_of(x.scalar_type())));
+  cublaslt_product(x, false, weight, true, y, /*accumulates=*/false);
   return y;
 }
 
@@ -56,6 +64,7 @@ void backward_weight_bias_cuda(const at::Tensor& grad_out, const at::Tensor& x, 
 
 TORCH_LIBRARY_IMPL(fpdist, CUDA, m) {
   m.impl("linear", fpdist::kernels::forward_cuda);
+  m.impl("wide_linear", fpdist::kernels::wide_cuda);
   m.impl("linear_backward_input", fpdist::kernels::backward_input_cuda);
   m.impl("linear_backward_weight", fpdist::kernels::backward_weight_cuda);
   m.impl("linear_backward_weight_bias", fpdist::kernels::backward_weight_bias_cuda);

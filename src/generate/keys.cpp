@@ -25,7 +25,7 @@ int64_t bytes_per_row(const model::Transformer& model) {
   return elements * static_cast<int64_t>(c10::elementSize(model.options().dtype));
 }
 
-Keys::Keys(const model::Transformer& model) : model_(model), head_(model.logit_weight()) {}
+Keys::Keys(const model::Transformer& model) : model_(model) {}
 
 void Keys::move_to(const Wave& wave, const Moves& moves) {
   const at::Device device = model_.options().device;
@@ -60,7 +60,7 @@ at::Tensor Keys::compute(QueryRows rows) {
 }
 
 at::Tensor Keys::logits(const at::Tensor& hidden) const {
-  return at::linear(hidden.to(head_.scalar_type()), head_).to(at::kCPU, at::kFloat).contiguous();
+  return model_.logits(hidden).to(at::kCPU, at::kFloat).contiguous();
 }
 
 }  // namespace fpdist::generate

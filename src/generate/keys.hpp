@@ -41,8 +41,7 @@ class Keys {
 
  private:
   const model::Transformer& model_;
-  const at::Tensor head_;  // in the dtype of logits: made once, not once a token
-  int32_t padding_ = 0;    // the first place that fills calls up
+  int32_t padding_ = 0;  // the first place that fills calls up
   at::Tensor key_row_, key_end_;
   model::KeptKeys kept_;
 };

@@ -338,17 +338,10 @@ at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::HeadRow
   return ops::linear(last, *impl_->weights.head).squeeze(1).to(ops::accumulate_dtype(hidden.scalar_type()));
 }
 
-at::Tensor Transformer::logit_weight() const {
-  impl_->use_head(Head::kLanguageModel, "logits");
-  check(impl_->options.tp == nullptr || impl_->options.tp->size() == 1, "logits are for one tensor-parallel rank");
-  const at::Tensor weight = impl_->weights.head->value.detach();
-  return weight.to(ops::accumulate_dtype(weight.scalar_type()));
-}
-
 at::Tensor Transformer::logits(const at::Tensor& hidden) const {
-  const at::NoGradGuard no_grad;
-  const at::Tensor weight = logit_weight();
-  return at::linear(hidden.to(weight.scalar_type()), weight);
+  impl_->use_head(Head::kLanguageModel, "logits");
+  check(impl_->options.tp == nullptr || impl_->options.tp->size() == 1, "logits() is for one tensor-parallel rank");
+  return ops::logits(hidden, impl_->weights.head->value);
 }
 
 }  // namespace fpdist::model

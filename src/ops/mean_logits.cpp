@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include "kernels/linear/linear.hpp"
 #include "kernels/linear/mixed_sums.hpp"
 
 namespace fpdist::ops {
@@ -9,6 +10,11 @@ namespace fpdist::ops {
 at::Tensor mean_logits(const at::Tensor& hidden, const at::Tensor& weight, double vocabulary) {
   const at::NoGradGuard no_grad;
   return kernels::row_products(hidden, kernels::column_sum(weight).div_(vocabulary));
+}
+
+at::Tensor logits(const at::Tensor& hidden, const at::Tensor& weight) {
+  const at::NoGradGuard no_grad;
+  return kernels::wide_linear(hidden, weight);
 }
 
 }  // namespace fpdist::ops

@@ -9,4 +9,7 @@ namespace fpdist::ops {
 /// of which `weight` may be a slice. Not differentiable.
 at::Tensor mean_logits(const at::Tensor& hidden, const at::Tensor& weight, double vocabulary);
 
+/// [n,V] in the accumulation dtype: all logits of hidden rows [n,H] under weight [V,H]. Not differentiable.
+at::Tensor logits(const at::Tensor& hidden, const at::Tensor& weight);
+
 }  // namespace fpdist::ops

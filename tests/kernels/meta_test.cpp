@@ -43,6 +43,7 @@ INSTANTIATE_TEST_SUITE_P(Dtypes, Meta, testing::Values(at::kFloat, at::kBFloat16
 TEST_P(Meta, LinearHasTheTwinsShapes) {
   const at::Tensor x = random({5, 4}), w = random({3, 4}), b = random({3}), dy = random({5, 3});
   expect_alike(kernels::linear(on_meta(x), on_meta(w), on_meta(b), {}, {}), kernels::linear(x, w, b, {}, {}));
+  expect_alike(kernels::wide_linear(on_meta(x), on_meta(w)), kernels::wide_linear(x, w));
   expect_alike(kernels::linear_backward_input(on_meta(dy), on_meta(w)), kernels::linear_backward_input(dy, w));
   at::Tensor sum = on_meta(at::zeros({3, 4}, wide()));
   kernels::linear_backward_weight(on_meta(dy), on_meta(x), sum);

@@ -112,9 +112,6 @@ class Transformer final : public parallel::Stage {
   at::Tensor scores(const at::Tensor& hidden, const parallel::HeadRows& head) const;
   /// All logits [T,V] in the accumulation dtype, not differentiable; for tests and small packs on one rank.
   at::Tensor logits(const at::Tensor& hidden) const;
-  /// [V,H] what logits are the product with, in the accumulation dtype: the head itself or a copy, for who asks for
-  /// logits again and again. Belongs to one version of the weights; on one rank.
-  at::Tensor logit_weight() const;
 
  private:
   struct Impl;

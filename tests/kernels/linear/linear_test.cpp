@@ -29,6 +29,9 @@ void expect_float64(int64_t rows, int64_t in, int64_t out, at::ScalarType dtype)
   EXPECT_LT(test::relative_error(y, product + wide(b)), limit(Made::kProduct));
   EXPECT_LT(test::relative_error(here(kernels::linear(there(x), there(w), {}, {}, {})), product),
             limit(Made::kProduct));
+  const at::Tensor unrounded = here(kernels::wide_linear(there(x), there(w)));
+  EXPECT_EQ(unrounded.scalar_type(), dtype == at::kDouble ? at::kDouble : at::kFloat);
+  EXPECT_LT(test::relative_error(unrounded, product), limit(Made::kSum));
   EXPECT_LT(test::relative_error(here(kernels::linear_backward_input(there(dy), there(w))), at::mm(wide(dy), wide(w))),
             limit(Made::kProduct));
   at::Tensor dw = ones_like_sum({out, in}, dtype), with_bias = dw.clone(), db = ones_like_sum({out}, dtype);
