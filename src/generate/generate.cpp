@@ -18,10 +18,10 @@ namespace fpdist::generate {
 namespace {
 
 /// Rows that rollout.kv_gib has room for.
-int64_t most_rows(const model::Transformer& model, const SamplingOptions& options) {
+int64_t most_rows(int64_t bytes_per_row, const SamplingOptions& options) {
   constexpr double kMost = std::numeric_limits<int32_t>::max();
   if (options.kv_gib == 0) return static_cast<int64_t>(kMost);
-  return static_cast<int64_t>(std::min(options.kv_gib * 0x1p30 / static_cast<double>(bytes_per_row(model)), kMost));
+  return static_cast<int64_t>(std::min(options.kv_gib * 0x1p30 / static_cast<double>(bytes_per_row), kMost));
 }
 
 /// All completions of the prompts `order`, ahead.
@@ -50,11 +50,11 @@ GenerationReport& GenerationReport::operator+=(const GenerationReport& other) {
 
 const char* name_of(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : "length"; }
 
-void check_prompts(const model::Transformer& of, std::span<const std::vector<int32_t>> prompts,
+void check_prompts(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
                    const SamplingOptions& options) {
   check_options(options);
-  const arch::Model& model = of.config();
-  const int64_t rows = most_rows(of, options);
+  const arch::Model& model = stages.runs.front()->config();
+  const int64_t bytes = bytes_per_row(stages), rows = most_rows(bytes, options);
   for (const int32_t stop : options.stop_token_ids)
     check<ConfigError>(stop >= 0 && stop < model.vocab_size, "rollout.stop_token_ids: ", stop,
                        " is no token of a vocabulary of ", model.vocab_size);
@@ -71,15 +71,14 @@ void check_prompts(const model::Transformer& of, std::span<const std::vector<int
     check<ConfigError>(needed <= rows, "prompt ", p + 1, " with its ", options.num_generations,
                        " completions of up to ", options.max_completion_length, " tokens needs ", needed,
                        " rows of keys and values; rollout.kv_gib ", options.kv_gib, " holds ", rows, ": give ",
-                       static_cast<double>(needed * bytes_per_row(of)) * 0x1p-30, " or more, or fewer completions");
+                       static_cast<double>(needed * bytes) * 0x1p-30, " or more, or fewer completions");
   }
 }
 
-std::vector<std::vector<Completion>> generate(const model::Transformer& model,
-                                              std::span<const std::vector<int32_t>> prompts,
+std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
                                               const SamplingOptions& options, uint64_t first_prompt,
                                               GenerationReport* report, const Progress& progress) {
-  check_prompts(model, prompts, options);
+  check_prompts(stages, prompts, options);
   const at::NoGradGuard no_grad;
   std::vector<size_t> order(prompts.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -91,7 +90,7 @@ std::vector<std::vector<Completion>> generate(const model::Transformer& model,
     total.prompt_tokens += static_cast<int64_t>(prompts[at].size());
   }
   std::vector<Decoding> decoding = all_ahead(prompts, order, options, first_prompt);
-  Session session(model, ordered, decoding, options, most_rows(model, options));
+  Session session(stages, ordered, decoding, options, most_rows(bytes_per_row(stages), options));
   while (session.step(total)) {
     if (!progress) continue;
     int64_t done = 0, tokens = 0;

@@ -6,6 +6,7 @@
 
 #include "fpdist/ops/attention_calls.hpp"
 #include "src/core/index.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::generate {
 namespace {
@@ -16,29 +17,49 @@ at::Tensor int64s(const std::vector<int32_t>& numbers, at::Device device) {
   return int32s(numbers).to(at::kLong).to(device);
 }
 
-}  // namespace
+int stage_of(const Stages& stages) { return stages.pp == nullptr ? 0 : stages.pp->rank(); }
+int count_of(const Stages& stages) { return stages.pp == nullptr ? 1 : stages.pp->size(); }
 
-int64_t bytes_per_row(const model::Transformer& model) {
-  int64_t elements = 0;
-  for (const arch::Layer& layer : model.config().layers)
-    elements += 2 * layer.attention.kv_heads * layer.attention.head_dim;
-  return elements * static_cast<int64_t>(c10::elementSize(model.options().dtype));
+void hand_on(const at::Tensor& rows, comm::Communicator& pp, int to) {
+  pp.group_begin();
+  pp.send(rows, to);
+  pp.group_end();
 }
 
-Keys::Keys(const model::Transformer& model) : model_(model) {}
+void receive(at::Tensor& rows, comm::Communicator& pp, int from) {
+  pp.group_begin();
+  pp.receive(rows, from);
+  pp.group_end();
+}
+
+}  // namespace
+
+int64_t bytes_per_row(const Stages& stages) {
+  size_t bytes = 0;
+  for (const model::Transformer* run : stages.runs) {
+    const model::KeptKeys row = run->make_kept_keys(1);
+    for (const auto* tensors : {&row.keys, &row.values})
+      for (const at::Tensor& tensor : *tensors) bytes += tensor.nbytes();
+  }
+  at::Tensor most = at::full({1}, static_cast<int64_t>(bytes), at::kLong);
+  if (stages.pp != nullptr) stages.pp->all_reduce(most, comm::ReduceOp::kMax);
+  return most.item<int64_t>();
+}
+
+Keys::Keys(const Stages& stages) : stages_(stages) {
+  for (const model::Transformer* run : stages.runs) kept_.push_back(run->make_kept_keys(0));
+}
 
 void Keys::move_to(const Wave& wave, const Moves& moves) {
-  const at::Device device = model_.options().device;
-  const auto options = at::TensorOptions(model_.options().dtype).device(device);
+  const at::Device device = stages_.runs.front()->options().device;
   const at::Tensor from = int64s(moves.from, device), to = int64s(moves.to, device);
-  const auto& layers = model_.config().layers;
-  kept_.keys.resize(layers.size()), kept_.values.resize(layers.size());
-  for (size_t l = 0; l < layers.size(); ++l)
-    for (at::Tensor* kept : {&kept_.keys[l], &kept_.values[l]}) {
-      at::Tensor next = at::zeros({wave.places(), layers[l].attention.kv_heads, layers[l].attention.head_dim}, options);
-      if (!moves.to.empty()) next.index_copy_(0, to, kept->index_select(0, from));
-      *kept = std::move(next);
-    }
+  for (model::KeptKeys& kept : kept_)
+    for (auto* tensors : {&kept.keys, &kept.values})
+      for (at::Tensor& last : *tensors) {
+        at::Tensor next = at::zeros({wave.places(), last.size(1), last.size(2)}, last.options());
+        if (!moves.to.empty()) next.index_copy_(0, to, last.index_select(0, from));
+        last = std::move(next);
+      }
   key_row_ = at::arange(wave.places(), at::kInt);
   key_end_ = int32s(wave.end);
   padding_ = wave.padding(0);
@@ -47,20 +68,51 @@ void Keys::move_to(const Wave& wave, const Moves& moves) {
 at::Tensor Keys::compute(QueryRows rows) {
   const auto count = static_cast<int64_t>(rows.size());
   for (int32_t i = 0; rows.size() % index(kPadding) != 0; ++i) rows.add(padding_ + i, 0, 0);
-  const at::Device device = model_.options().device;
-  kept_.row = int64s(rows.place, device);
-  parallel::RowsHere here{.token = int64s(rows.token, device),
-                          .depth = int64s(rows.depth, device),
-                          .shard_rows = {static_cast<int64_t>(rows.size())},
+  const model::TransformerOptions& options = stages_.runs.front()->options();
+  const at::Tensor place = int64s(rows.place, options.device);
+  for (model::KeptKeys& kept : kept_) kept.row = place;
+  const int parts = options.tp == nullptr ? 1 : options.tp->size();
+  parallel::RowsHere here{.token = int64s(rows.token, options.device),
+                          .depth = int64s(rows.depth, options.device),
+                          .shard_rows = parallel::split_evenly(static_cast<int64_t>(rows.size()), parts),
                           .mask = {int32s(rows.place), key_row_, key_end_},
                           .calls = {},
                           .exchange = {}};
-  here.calls = ops::prepare_attention(here.mask, device);
-  return model_.extend(here, kept_).narrow(0, 0, count);
+  here.calls = ops::prepare_attention(here.mask, options.device);
+  const at::Tensor hidden = pass(here);
+  return has_logits() ? hidden.narrow(0, 0, count) : at::Tensor();
 }
 
+/// Through all runs, each on its rank.
+at::Tensor Keys::pass(const parallel::RowsHere& rows) {
+  const model::TransformerOptions& options = stages_.runs.front()->options();
+  const int stage = stage_of(stages_), stages = count_of(stages_);
+  const int64_t own = rows.shard_rows[options.tp == nullptr ? 0 : index(options.tp->rank())];
+  const int64_t width = stages_.runs.front()->config().hidden_size;
+  at::Tensor x;
+  for (size_t run = 0; run < kept_.size(); ++run) {
+    const bool is_first = run == 0 && stage == 0, is_last = run + 1 == kept_.size() && stage + 1 == stages;
+    if (stages > 1 && !is_first) {
+      x = at::empty({own, width}, at::TensorOptions(options.dtype).device(options.device));
+      receive(x, *stages_.pp, (stage + stages - 1) % stages);
+    }
+    x = stages_.runs[run]->extend(rows, kept_[run], x);
+    if (stages > 1 && !is_last) {
+      hand_on(x, *stages_.pp, (stage + 1) % stages);
+      x = at::Tensor();
+    }
+  }
+  return x;
+}
+
+bool Keys::has_logits() const { return stage_of(stages_) + 1 == count_of(stages_); }
+
 at::Tensor Keys::logits(const at::Tensor& hidden) const {
-  return model_.logits(hidden).to(at::kCPU, at::kFloat).contiguous();
+  return stages_.runs.back()->logits(hidden).to(at::kCPU, at::kFloat).contiguous();
+}
+
+void Keys::share(at::Tensor& found) const {
+  if (stages_.pp != nullptr) stages_.pp->broadcast(found, stages_.pp->size() - 1);
 }
 
 }  // namespace fpdist::generate

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "fpdist/generate/stages.hpp"
 #include "fpdist/model/kept_keys.hpp"
-#include "fpdist/model/transformer.hpp"
 #include "src/generate/wave.hpp"
 
 namespace fpdist::generate {
@@ -24,29 +24,36 @@ struct Moves {
   std::vector<int32_t> from, to;
 };
 
-/// Belongs to one version of the weights. Not for gradients.
+/// Of this rank's layers and heads; belongs to one version of the weights. Not for gradients. compute, logits and share
+/// are collective over the model's ranks.
 class Keys {
  public:
-  explicit Keys(const model::Transformer& model);
+  explicit Keys(const Stages& stages);
 
   /// Takes the keys over into the places of `wave`; the others hold zeros. One layer after the other, so that two waves
   /// lie in memory for one layer only.
   void move_to(const Wave& wave, const Moves& moves);
 
-  /// [rows,H]; the rows' ancestors are computed or among them.
+  /// [rows,H] on ranks of the last stage, undefined on others; the rows' ancestors are computed or among them.
   at::Tensor compute(QueryRows rows);
 
-  /// [rows,V], float32 on the CPU.
+  /// The last stage's ranks have them: [rows,V], float32 on the CPU.
+  bool has_logits() const;
   at::Tensor logits(const at::Tensor& hidden) const;
 
+  /// What the last stage has found, on the CPU, to the others.
+  void share(at::Tensor& found) const;
+
  private:
-  const model::Transformer& model_;
+  at::Tensor pass(const parallel::RowsHere& rows);
+
+  const Stages stages_;
   int32_t padding_ = 0;  // the first place that fills calls up
   at::Tensor key_row_, key_end_;
-  model::KeptKeys kept_;
+  std::vector<model::KeptKeys> kept_;  // of each run of layers
 };
 
-/// Bytes of one row's keys and values, all layers.
-int64_t bytes_per_row(const model::Transformer& model);
+/// Bytes of one row's keys and values on the rank that has most. Collective over pp.
+int64_t bytes_per_row(const Stages& stages);
 
 }  // namespace fpdist::generate

@@ -28,6 +28,8 @@ std::pair<size_t, int64_t> nearest(Session::Prompts prompts, std::span<const siz
   return best;
 }
 
+constexpr size_t kFound = 3;  // numbers that a draw gives: token, log-prob, entropy
+
 QueryRows in_order(const QueryRows& rows) {
   std::vector<size_t> order(rows.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -45,9 +47,9 @@ int32_t next_place(const Decoding& one) { return one.leaf + static_cast<int32_t>
 
 }  // namespace
 
-Session::Session(const model::Transformer& model, Prompts prompts, std::vector<Decoding>& all,
-                 const SamplingOptions& options, int64_t most_rows)
-    : prompts_(prompts), all_(all), options_(options), admission_(prompts, all, options, most_rows), keys_(model) {}
+Session::Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options,
+                 int64_t most_rows)
+    : prompts_(prompts), all_(all), options_(options), admission_(prompts, all, options, most_rows), keys_(stages) {}
 
 /// What of the next wave's forest was computed for the last one.
 Moves Session::forest_moves(const Wave& next, std::span<const size_t> prompts, std::vector<bool>& is_computed) const {
@@ -175,29 +177,44 @@ void Session::draw(const QueryRows& rows, const at::Tensor& hidden) {
     drawing.push_back(one), of.push_back(static_cast<int64_t>(row.size()) - 1);
   }
   if (drawing.empty()) return;
-  const at::Tensor asked = static_cast<int64_t>(row.size()) == hidden.size(0)
-                               ? hidden
-                               : hidden.index_select(0, at::tensor(row).to(hidden.device()));
-  const at::Tensor logits = keys_.logits(asked);
+  at::Tensor found = at::empty({static_cast<int64_t>(drawing.size()), kFound}, at::kDouble);
+  if (keys_.has_logits()) {
+    const at::Tensor asked = static_cast<int64_t>(row.size()) == hidden.size(0)
+                                 ? hidden
+                                 : hidden.index_select(0, at::tensor(row).to(hidden.device()));
+    draw_from(keys_.logits(asked), of, drawing, found);
+  }
+  keys_.share(found);
+  for (size_t i = 0; i < drawing.size(); ++i) take(*drawing[i], found.const_data_ptr<double>() + i * kFound);
+}
+
+/// `row`: of logits, of each who draws.
+void Session::draw_from(const at::Tensor& logits, std::span<const int64_t> row, std::span<Decoding* const> drawing,
+                        at::Tensor& found) const {
   const auto vocabulary = index(logits.size(1));
   const float* const all = logits.const_data_ptr<float>();
+  auto* const to = found.mutable_data_ptr<double>();
   at::parallel_for(0, static_cast<int64_t>(drawing.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      take(*drawing[index(i)], {all + index(of[index(i)]) * vocabulary, vocabulary});
+    for (int64_t i = begin; i < end; ++i) {
+      const Decoding& one = *drawing[index(i)];
+      const double u = share_of(options_.seed, one.draw, one.completion.token.size());
+      const Drawn drawn = draw_token({all + index(row[index(i)]) * vocabulary, vocabulary}, one.history, options_, u);
+      double* const here = to + index(i) * kFound;
+      here[0] = drawn.token, here[1] = drawn.logp, here[2] = drawn.entropy;
+    }
   });
 }
 
-void Session::take(Decoding& one, std::span<const float> logits) const {
+void Session::take(Decoding& one, const double* found) const {
   Completion& completion = one.completion;
-  const double u = share_of(options_.seed, one.draw, completion.token.size());
-  const Drawn drawn = draw_token(logits, one.history, options_, u);
-  completion.token.push_back(drawn.token);
-  completion.logp.push_back(drawn.logp);
-  completion.entropy.push_back(drawn.entropy);
-  if (options_.repetition_penalty != 1) one.history.push_back(drawn.token);
+  const auto token = static_cast<int32_t>(found[0]);
+  completion.token.push_back(token);
+  completion.logp.push_back(found[1]);
+  completion.entropy.push_back(found[2]);
+  if (options_.repetition_penalty != 1) one.history.push_back(token);
   one.waits = false;
   const auto& stops = options_.stop_token_ids;
-  const bool is_stop = std::find(stops.begin(), stops.end(), drawn.token) != stops.end();
+  const bool is_stop = std::find(stops.begin(), stops.end(), token) != stops.end();
   if (is_stop) completion.finish_reason = FinishReason::kStop;
   if (is_stop || one.tokens() == options_.max_completion_length) one.standing = Decoding::Standing::kDone;
 }

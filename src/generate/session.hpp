@@ -20,10 +20,10 @@ class Session {
   using Prompts = Admission::Prompts;
 
   /// `all` as Admission has them, `most_rows` too.
-  Session(const model::Transformer& model, Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options,
+  Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options,
           int64_t most_rows);
 
-  /// A token of each completion that can have one. False: all are done.
+  /// A token of each completion that can have one. False: all are done. Collective over the model's ranks.
   bool step(GenerationReport& report);
 
  private:
@@ -34,7 +34,9 @@ class Session {
   void let_go();
   QueryRows next_rows(GenerationReport& report);
   void draw(const QueryRows& rows, const at::Tensor& hidden);
-  void take(Decoding& one, std::span<const float> logits) const;
+  void draw_from(const at::Tensor& logits, std::span<const int64_t> row, std::span<Decoding* const> drawing,
+                 at::Tensor& found) const;
+  void take(Decoding& one, const double* found) const;
 
   const Prompts prompts_;
   std::vector<Decoding>& all_;

@@ -277,12 +277,21 @@ at::Tensor Transformer::forward(int pack, const parallel::RowsHere& rows, const 
   return hidden;
 }
 
-at::Tensor Transformer::extend(const parallel::RowsHere& rows, KeptKeys& kept) const {
-  const bool is_whole = impl_->embeds() && impl_->options.layers.head &&
-                        impl_->weights.block.size() == index(impl_->config.layer_count());
-  const bool is_alone = impl_->options.tp == nullptr || impl_->options.tp->size() == 1;
-  check(is_whole && is_alone, "rows are computed behind kept keys by a whole model on one rank");
-  return impl_->run_all({rows, impl_->rotary.tables(rows.depth), impl_->options.tp, nullptr, &kept}, {});
+KeptKeys Transformer::make_kept_keys(int64_t places) const {
+  const auto options = at::TensorOptions(impl_->options.dtype).device(impl_->options.device);
+  KeptKeys kept;
+  for (size_t index = 0; index < impl_->weights.block.size(); ++index) {
+    const int64_t head_dim = impl_->layers[index].attention.head_dim;
+    const int64_t heads = impl_->weights.block[index].k.weight->value.size(0) / head_dim;
+    for (auto* tensors : {&kept.keys, &kept.values}) tensors->push_back(at::zeros({places, heads, head_dim}, options));
+  }
+  return kept;
+}
+
+at::Tensor Transformer::extend(const parallel::RowsHere& rows, KeptKeys& kept, const at::Tensor& input) const {
+  comm::Communicator* const tp = impl_->options.tp;
+  const at::Tensor own = impl_->run_all({rows, impl_->rotary.tables(rows.depth), tp, nullptr, &kept}, input);
+  return impl_->options.layers.head && tp != nullptr ? parallel::gather_rows(own, *tp, rows.shard_rows) : own;
 }
 
 at::Tensor Transformer::backward_input(int pack, int slice, const at::Tensor& grad_output) {
@@ -340,8 +349,12 @@ at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::HeadRow
 
 at::Tensor Transformer::logits(const at::Tensor& hidden) const {
   impl_->use_head(Head::kLanguageModel, "logits");
-  check(impl_->options.tp == nullptr || impl_->options.tp->size() == 1, "logits() is for one tensor-parallel rank");
-  return ops::logits(hidden, impl_->weights.head->value);
+  const at::NoGradGuard no_grad;
+  const at::Tensor& weight = impl_->weights.head->value;
+  comm::Communicator* const tp = impl_->options.tp;
+  if (tp == nullptr || tp->size() == 1) return ops::logits(hidden, weight);
+  const auto counts = parallel::split_evenly(impl_->config.vocab_size, tp->size());
+  return parallel::gather_rows(ops::logits(weight, hidden), *tp, counts).t().contiguous();  // by vocabulary
 }
 
 }  // namespace fpdist::model

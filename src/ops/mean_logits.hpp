@@ -9,7 +9,8 @@ namespace fpdist::ops {
 /// of which `weight` may be a slice. Not differentiable.
 at::Tensor mean_logits(const at::Tensor& hidden, const at::Tensor& weight, double vocabulary);
 
-/// [n,V] in the accumulation dtype: all logits of hidden rows [n,H] under weight [V,H]. Not differentiable.
+/// [n,V] in the accumulation dtype: all logits of hidden rows [n,H] under weight [V,H]; its transpose where the two
+/// change places. Not differentiable.
 at::Tensor logits(const at::Tensor& hidden, const at::Tensor& weight);
 
 }  // namespace fpdist::ops

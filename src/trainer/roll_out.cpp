@@ -49,20 +49,21 @@ void check_same(std::span<const std::vector<int32_t>> prompts, const generate::S
 std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
                                   std::span<const std::vector<int32_t>> prompts,
                                   const generate::SamplingOptions& options, uint64_t first_prompt) {
-  const MeshShape& mesh = job.mesh.shape();
-  check<ConfigError>(mesh.tp == 1 && mesh.pp == 1, "rollouts on mesh ", to_string(mesh),
-                     ": a model in parts (pp, tp) does not generate yet; dp and cp ranks hold it whole");
+  generate::Stages stages{.runs = {}, .pp = job.mesh.shape().pp > 1 ? &job.mesh.pp() : nullptr};
+  for (const auto& run : runs) stages.runs.push_back(run.get());
   check_same(prompts, options, first_prompt, job.mesh.world());
-  generate::check_prompts(*runs.front(), prompts, options);
-  const auto ranks = index(mesh.size()), rank = index(job.mesh.world().rank());
-  // A run of the prompts each: which, no token depends on.
-  const size_t begin = prompts.size() * rank / ranks, end = prompts.size() * (rank + 1) / ranks;
+  generate::check_prompts(stages, prompts, options);
+  const MeshShape& mesh = job.mesh.shape();
+  const Coordinates& at = job.mesh.at();
+  // A run of the prompts for each that holds the model, alone or in parts: which, no token depends on.
+  const auto replicas = index(mesh.dp * mesh.cp), replica = index(at.dp * mesh.cp + at.cp);
+  const size_t begin = prompts.size() * replica / replicas, end = prompts.size() * (replica + 1) / replicas;
   const auto own = prompts.subspan(begin, end - begin);
   std::vector<data::Group> groups;
   {
     const comm::SlowWork slow(job.mesh.world(), "generating");
-    const auto completions = generate::generate(*runs.front(), own, options, first_prompt + begin);
-    for (size_t p = 0; p < own.size(); ++p) {
+    const auto completions = generate::generate(stages, own, options, first_prompt + begin);
+    for (size_t p = 0; p < own.size() && at.pp == 0 && at.tp == 0; ++p) {  // its other parts have the same
       data::Group& group = groups.emplace_back();
       for (const generate::Completion& one : completions[p])
         group.sample.push_back(sample_of(own[p], one, options.temperature == 1));

@@ -65,7 +65,7 @@ TEST(Generate, EveryCompletionIsWhatItsPromptAloneWouldGive) {
         auto model = make_model(small_config(family), dtype);
         randomize(model, 5);
         GenerationReport report;
-        const auto all = generate(model, kPrompts, some_options(temperature), 0, &report);
+        const auto all = generate({{&model}}, kPrompts, some_options(temperature), 0, &report);
         ASSERT_EQ(all.size(), kPrompts.size());
         for (size_t p = 0; p < kPrompts.size(); ++p) {
           ASSERT_EQ(all[p].size(), 3u);
@@ -87,22 +87,22 @@ TEST(Generate, EveryCompletionIsWhatItsPromptAloneWouldGive) {
 TEST(Generate, ATokenIsAFunctionOfItsPromptAndItsDraw) {
   auto model = make_model(small_config("qwen2"), at::kDouble);
   randomize(model, 6);
-  const auto all = generate(model, kPrompts, some_options(1.3));
+  const auto all = generate({{&model}}, kPrompts, some_options(1.3));
   for (size_t p = 0; p < kPrompts.size(); ++p) {
-    const auto alone = generate(model, {&kPrompts[p], 1}, some_options(1.3), /*first_prompt=*/p);
+    const auto alone = generate({{&model}}, {&kPrompts[p], 1}, some_options(1.3), /*first_prompt=*/p);
     for (size_t i = 0; i < 3; ++i) EXPECT_EQ(alone[0][i].token, all[p][i].token) << p << " " << i;
   }
   EXPECT_NE(all[1][0].token, all[3][0].token) << "two prompts that are equal have draws of their own";
   for (const auto& [seqs, tokens] : {std::pair<int64_t, int64_t>{1, 8192}, {6, 2}, {9, 5}}) {
     SamplingOptions narrow = some_options(1.3);
     narrow.max_num_seqs = seqs, narrow.max_num_batched_tokens = tokens;
-    const auto again = generate(model, kPrompts, narrow);
+    const auto again = generate({{&model}}, kPrompts, narrow);
     for (size_t p = 0; p < kPrompts.size(); ++p)
       for (size_t i = 0; i < 3; ++i) EXPECT_EQ(again[p][i].token, all[p][i].token) << p << " " << i;
   }
   SamplingOptions other = some_options(1.3);
   other.seed = 12;
-  EXPECT_NE(generate(model, kPrompts, other)[0][0].token, all[0][0].token);
+  EXPECT_NE(generate({{&model}}, kPrompts, other)[0][0].token, all[0][0].token);
 }
 
 /// A prefix stays while somebody has it, and is there for who enters when its last one has just ended.
@@ -111,7 +111,7 @@ TEST(Generate, PromptsEnterAsOthersEndAndShareWhatIsThere) {
   SamplingOptions options = some_options(1);
   options.max_num_seqs = 3;  // one prompt's
   GenerationReport report;
-  generate(model, kPrompts, options, 0, &report);
+  generate({{&model}}, kPrompts, options, 0, &report);
   EXPECT_EQ(report.computed_tokens, 14 + 1);  // the second of two equal prompts draws from its last row
   EXPECT_EQ(report.most_rows, 9 + 3 * 6 + 16) << "the longest prompt's, its completions' and what fills calls up";
 }
@@ -123,7 +123,7 @@ std::vector<Tokens> first_short_then_long(const model::Transformer& model, const
   for (Tokens& prompt : tried)
     for (uint64_t i = 0, many = 2 + rng.below(9); i < many; ++i)
       prompt.push_back(static_cast<int32_t>(rng.below(i == 0 ? 20 : 3)));
-  const auto all = generate(model, tried, options);
+  const auto all = generate({{&model}}, tried, options);
   size_t soon = 0, late = 0;
   for (size_t p = 0; p < tried.size(); ++p) {
     const size_t tokens = all[p][0].token.size();
@@ -144,7 +144,7 @@ TEST(Generate, FewRowsChangeNothingButWhoIsInFlight) {
   for (int32_t token = 0; token < model.config().vocab_size; token += 6) options.stop_token_ids.push_back(token);
   const std::vector<Tokens> prompts = first_short_then_long(model, options);
   GenerationReport wide;
-  const auto all = generate(model, prompts, options, 0, &wide);
+  const auto all = generate({{&model}}, prompts, options, 0, &wide);
   EXPECT_EQ(wide.paused, 0);
   const auto& attention = model.config().layers[0].attention;
   const int64_t bytes = 2 * model.config().layer_count() * attention.kv_heads * attention.head_dim * 8;
@@ -153,7 +153,7 @@ TEST(Generate, FewRowsChangeNothingButWhoIsInFlight) {
   for (const int64_t batched : {8192, 3}) {
     options.max_num_batched_tokens = batched;
     GenerationReport narrow;
-    const auto again = generate(model, prompts, options, 0, &narrow);
+    const auto again = generate({{&model}}, prompts, options, 0, &narrow);
     EXPECT_GT(narrow.paused, 0);
     EXPECT_LE(narrow.most_rows, rows);
     EXPECT_GT(narrow.computed_tokens, wide.computed_tokens);
@@ -171,12 +171,12 @@ TEST(Generate, AStopTokenIsTheLastOneAndOthersGoOn) {
   randomize(model, 7);
   SamplingOptions options = some_options(1.5);
   options.max_completion_length = 40;
-  const auto free = generate(model, kPrompts, options);
+  const auto free = generate({{&model}}, kPrompts, options);
   options.stop_token_ids = {2, 5};
   int stopped = 0;
   std::vector<int64_t> finished;
   const auto ended =
-      generate(model, kPrompts, options, 0, nullptr, [&](int64_t done, int64_t) { finished.push_back(done); });
+      generate({{&model}}, kPrompts, options, 0, nullptr, [&](int64_t done, int64_t) { finished.push_back(done); });
   for (size_t p = 0; p < kPrompts.size(); ++p)
     for (size_t i = 0; i < 3; ++i) {
       const Tokens& whole = free[p][i].token;
@@ -192,14 +192,14 @@ TEST(Generate, AStopTokenIsTheLastOneAndOthersGoOn) {
   EXPECT_TRUE(std::is_sorted(finished.begin(), finished.end()));
   EXPECT_EQ(finished.back(), 21);
   options.max_completion_length = 1;
-  for (const auto& of_prompt : generate(model, kPrompts, options))
+  for (const auto& of_prompt : generate({{&model}}, kPrompts, options))
     for (const Completion& one : of_prompt) EXPECT_EQ(one.token.size(), 1u);
 }
 
 TEST(Generate, RefusesPromptsThatItCannotFollow) {
   auto model = make_model(small_config("llama"), at::kFloat);
   const auto refusal = [&](std::vector<Tokens> prompts) {
-    return error_of<DataError>([&] { generate(model, prompts, some_options(1)); });
+    return error_of<DataError>([&] { generate({{&model}}, prompts, some_options(1)); });
   };
   expect_words(refusal({{1}, {}}), {"prompt 2 is empty"});
   expect_words(refusal({{1, 99999}}), {"prompt 1: 99999 is no token of a vocabulary of "});
@@ -207,13 +207,13 @@ TEST(Generate, RefusesPromptsThatItCannotFollow) {
                {"prompt 1 has ", "max_completion_length 6", "max_position_embeddings "});
   SamplingOptions options = some_options(1);
   options.stop_token_ids = {-3};
-  expect_words(error_of<ConfigError>([&] { generate(model, kPrompts, options); }), {"rollout.stop_token_ids: -3"});
+  expect_words(error_of<ConfigError>([&] { generate({{&model}}, kPrompts, options); }), {"rollout.stop_token_ids: -3"});
   options = some_options(1);
   options.kv_gib = 1e-6;
   expect_words(
-      error_of<ConfigError>([&] { generate(model, kPrompts, options); }),
+      error_of<ConfigError>([&] { generate({{&model}}, kPrompts, options); }),
       {"prompt 1 with its 3 completions of up to 6 tokens needs 39 rows", "rollout.kv_gib 1e-06 holds ", ": give "});
-  EXPECT_TRUE(generate(model, {}, some_options(1)).empty());
+  EXPECT_TRUE(generate({{&model}}, {}, some_options(1)).empty());
 }
 
 }  // namespace

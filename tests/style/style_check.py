@@ -31,7 +31,7 @@ ROOMS = {
     "parallel": {"core", "comm", "ops"} | PLAN_TYPES,
     "checkpoint": {"core", "files", "arch", "comm", "ops"},
     "model": {"core", "arch", "ops", "parallel"} | PLAN_TYPES,
-    "generate": {"core", "arch", "ops", "parallel", "model"} | PLAN_TYPES,
+    "generate": {"core", "arch", "comm", "ops", "parallel", "model"} | PLAN_TYPES,
     "loss": {"core", "ops"} | PLAN_TYPES,
     "optim": {"core", "comm", "ops"},
 }

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "fpdist/generate/options.hpp"
-#include "fpdist/model/transformer.hpp"
+#include "fpdist/generate/stages.hpp"
 
 namespace fpdist::generate {
 
@@ -49,17 +49,16 @@ struct GenerationReport {
 /// Told after each step how many of all completions are finished, and how many tokens there are.
 using Progress = std::function<void(int64_t finished, int64_t tokens)>;
 
-/// What generate would throw about its arguments, on a rank that will generate for some of the prompts only.
-void check_prompts(const model::Transformer& model, std::span<const std::vector<int32_t>> prompts,
-                   const SamplingOptions& options);
+/// What generate would throw about its arguments, on a rank that will generate for some of the prompts only. Collective
+/// over pp.
+void check_prompts(const Stages& stages, std::span<const std::vector<int32_t>> prompts, const SamplingOptions& options);
 
-/// [prompts][num_generations]. Completion i of prompt p is draw (first_prompt + p) * num_generations + i. The model: a
-/// whole language model on one rank, on the CPU or a GPU. Throws ConfigError for options that make no sense, a stop
-/// token that the vocabulary has not, or a kv_gib that one prompt's completions do not fit; DataError for an empty
-/// prompt, a token that the model has not, or a prompt with which max_completion_length tokens exceed
-/// max_position_embeddings.
-std::vector<std::vector<Completion>> generate(const model::Transformer& model,
-                                              std::span<const std::vector<int32_t>> prompts,
+/// [prompts][num_generations], the same on all of the model's ranks, which call it together with the same arguments.
+/// Completion i of prompt p is draw (first_prompt + p) * num_generations + i. A language model on the CPU or on GPUs.
+/// Throws ConfigError for options that make no sense, a stop token that the vocabulary has not, or a kv_gib that one
+/// prompt's completions do not fit; DataError for an empty prompt, a token that the model has not, or a prompt with
+/// which max_completion_length tokens exceed max_position_embeddings.
+std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
                                               const SamplingOptions& options, uint64_t first_prompt = 0,
                                               GenerationReport* report = nullptr, const Progress& progress = {});
 

@@ -95,10 +95,12 @@ class Transformer final : public parallel::Stage {
   /// Forgets a pack, all its slices, that will have no (or no further) backward.
   void discard(int pack);
 
+  /// Zeros in `places` places of this run's layers, for this tp rank's heads.
+  KeptKeys make_kept_keys(int64_t places) const;
   /// The rows that come out of the last segment, without a backward to come: further rows behind those in `kept`, whose
-  /// places their keys and values take. rows.mask: the places as row numbers, k_row and k_end of all R. For a whole
-  /// model on one rank.
-  at::Tensor extend(const parallel::RowsHere& rows, KeptKeys& kept) const;
+  /// places their keys and values take. rows.mask: the places as row numbers, k_row and k_end of all R. `input` as
+  /// forward has it. The last run gives all rows [n,H] on every tp rank, others the own run of them.
+  at::Tensor extend(const parallel::RowsHere& rows, KeptKeys& kept, const at::Tensor& input) const;
 
   // Last run only. `hidden` [n_t,H]: the own run of rows that forward returned.
   /// Log-prob [S_c], entropy and argmax [R] of the scores of this cp rank (only rows with a score reach the head); the
@@ -110,7 +112,8 @@ class Transformer final : public parallel::Stage {
   /// Score head: [B_t] in the accumulation dtype for the samples whose last row is here; throws DataError for a sample
   /// without tokens. Not collective.
   at::Tensor scores(const at::Tensor& hidden, const parallel::HeadRows& head) const;
-  /// All logits [T,V] in the accumulation dtype, not differentiable; for tests and small packs on one rank.
+  /// All logits [n,V] of rows [n,H], the same rows on all tp ranks and so the logits; in the accumulation dtype, not
+  /// differentiable.
   at::Tensor logits(const at::Tensor& hidden) const;
 
  private:

@@ -110,10 +110,11 @@ class Trainer {
   std::vector<data::Group> gather_groups(std::span<const data::Group> own) const;
   /// Collective. Completions of these prompts by the weights as they are now: the same prompts on every rank, the same
   /// groups on every rank, one a prompt, in order, with options.num_generations samples each; what is missing is their
-  /// rewards. Prompts are dealt to the ranks, and which rank has one changes no token. `first_prompt`: the number of
-  /// the first, counted over all calls of a run: a prompt that comes again under another number gets other draws.
-  /// old_logp is there where options.temperature is 1, which is the loss's. truncated: a completion that found no stop
-  /// token. Throws ConfigError on a mesh with pp or tp, what generate::generate throws, and for ranks that differ.
+  /// rewards. Prompts are dealt to those who hold the model, alone or in parts (pp, tp), and who has one changes no
+  /// token. `first_prompt`: the number of the first, counted over all calls of a run: a prompt that comes again under
+  /// another number gets other draws. old_logp is there where options.temperature is 1, which is the loss's. truncated:
+  /// a completion that found no stop token. Throws what generate::generate throws, and ConfigError for ranks that
+  /// differ.
   std::vector<data::Group> roll_out(std::span<const std::vector<int32_t>> prompts,
                                     const generate::SamplingOptions& options, uint64_t first_prompt = 0);
   /// Collective. Reads the data, trains max_steps steps (or num_train_epochs of the data), writes config.resolved.yaml

@@ -124,7 +124,7 @@ void generate_file(const GenerateRequest& request, LogSink& log) {
       std::vector<std::vector<int32_t>> tokens;
       for (size_t p = begin; p < end; ++p) tokens.push_back(prompts[p].token);
       generate::GenerationReport part;
-      const auto completions = generate::generate(*loaded.model, tokens, sampling, begin, &part);
+      const auto completions = generate::generate({{loaded.model.get()}}, tokens, sampling, begin, &part);
       for (size_t p = begin; p < end; ++p)
         file.line(row_of(prompts[p], completions[p - begin], texts_of(completions[p - begin], *tokenizer))
                       .dump(-1, ' ', false, Json::error_handler_t::replace));
