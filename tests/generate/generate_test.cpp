@@ -105,6 +105,49 @@ TEST(Generate, ATokenIsAFunctionOfItsPromptAndItsDraw) {
   EXPECT_NE(generate({{&model}}, kPrompts, other)[0][0].token, all[0][0].token);
 }
 
+/// Prompts that branch anywhere off earlier ones, end inside others or are others again.
+std::vector<Tokens> random_prompts(Rng& rng, int64_t vocabulary) {
+  std::vector<Tokens> prompts(1 + rng.below(9));
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    if (p > 0) {
+      const Tokens& from = prompts[rng.below(p)];
+      prompts[p].assign(from.begin(), from.begin() + static_cast<int64_t>(rng.below(from.size() + 1)));
+    }
+    for (uint64_t more = rng.below(20) + (prompts[p].empty() ? 1 : 0); more > 0; --more)
+      prompts[p].push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocabulary))));
+  }
+  return prompts;
+}
+
+TEST(Generate, AnyForestUnderAnyLimitsGivesWhatEachPromptAloneGives) {
+  auto model = make_model(small_config("qwen3"), at::kDouble);
+  randomize(model, 9);
+  const int64_t vocabulary = model.config().vocab_size;
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    SCOPED_TRACE(seed);
+    Rng rng(seed);
+    const std::vector<Tokens> prompts = random_prompts(rng, vocabulary);
+    SamplingOptions options{.num_generations = 1 + static_cast<int64_t>(rng.below(4)),
+                            .max_completion_length = 1 + static_cast<int64_t>(rng.below(40)),
+                            .temperature = rng.below(2) == 0 ? 0 : 0.8,
+                            .stop_token_ids = {static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocabulary)))},
+                            .max_num_seqs = 1 + static_cast<int64_t>(rng.below(20)),
+                            .max_num_batched_tokens = 1 + static_cast<int64_t>(rng.below(60)),
+                            .seed = seed};
+    const size_t longest = std::max_element(prompts.begin(), prompts.end(), [](const Tokens& a, const Tokens& b) {
+                             return a.size() < b.size();
+                           })->size();
+    const int64_t rows = static_cast<int64_t>(longest) + options.num_generations * options.max_completion_length + 16;
+    const auto& attention = model.config().layers[0].attention;
+    options.kv_gib = static_cast<double>(2 * model.config().layer_count() * attention.kv_heads * attention.head_dim *
+                                         8 * (rows + static_cast<int64_t>(rng.below(40)))) /
+                     0x1p30;
+    const auto all = generate({{&model}}, prompts, options);
+    for (size_t p = 0; p < prompts.size(); ++p)
+      for (const Completion& one : all[p]) expect_as_alone(model, prompts[p], one, options.temperature);
+  }
+}
+
 /// A prefix stays while somebody has it, and is there for who enters when its last one has just ended.
 TEST(Generate, PromptsEnterAsOthersEndAndShareWhatIsThere) {
   auto model = make_model(small_config("llama"), at::kDouble);
