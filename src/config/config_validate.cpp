@@ -46,6 +46,11 @@ class Problems {
 
 // What the keys of a section, or of several, must agree on.
 
+/// Whether the method learns from rewards of completions.
+bool has_rewards(const Config& config) { return config.method == Method::kGrpo; }
+/// Whether the run makes its own rollouts.
+bool is_online(const Config& config) { return !config.rollout.prompts.empty(); }
+
 bool has_reference(const Config& config) {
   try {
     return loss::needs_of(config.method, config.loss).reference;
@@ -82,11 +87,33 @@ void check_loss(const Config& config, Problems& problems) {
 
 void check_data(const Config& config, Problems& problems) {
   const data::DataOptions& options = config.data;
+  problems.unless(!options.path.empty() || is_online(config), "data.path is empty; give at least one JSONL file",
+                  has_rewards(config) ? ", or for grpo that makes its own rollouts rollout.prompts" : "");
   for (const auto& [entry, times] : options.mixture)
     problems.unless(std::find(options.path.begin(), options.path.end(), entry) != options.path.end(),
                     "data.mixture names ", entry, ", which is no entry of data.path: spell it as there");
   problems.unless(!options.train_on_all || config.method == Method::kSft, "data.train_on_all is true and the method ",
                   name_of(config.method), ", which learns answers alone: leave it out, or set method: sft");
+}
+
+void check_rollouts(const Config& config, Problems& problems) {
+  const generate::RolloutOptions& rollout = config.rollout;
+  if (!is_online(config)) return;
+  problems.unless(has_rewards(config), "rollout.prompts is given and the method ", name_of(config.method),
+                  " learns from no rollouts: set method: grpo, or give data.path");
+  problems.unless(config.data.path.empty(),
+                  "both data.path and rollout.prompts are given: rollouts are data's or made here; keep one");
+  problems.unless(config.data.eval_fraction == 0,
+                  "data.eval_fraction takes rows of data.path, and prompts are evaluated on those of data.eval_path");
+  problems.unless(
+      rollout.num_generations >= 2,
+      "rollout.num_generations is 1, and a completion is judged against others of its prompt: give 2 or more");
+}
+
+void check_generated(const Config& config, Problems& problems) {
+  for (const int64_t k : config.eval.pass_at)
+    problems.unless(k <= config.eval.num_generations, "eval.pass_at has ", k, " and eval.num_generations is ",
+                    config.eval.num_generations, ": pass@k needs k completions or more of each prompt");
 }
 
 void check_schedule(const Config& config, Problems& problems) {
@@ -132,10 +159,10 @@ struct Together {
   std::string_view section;  ///< whose keys these follow in what is said
   void (*check)(const Config& config, Problems& problems);
 };
-constexpr std::array kTogether{Together{"model", check_model},    Together{"data", check_data},
-                               Together{"loss", check_loss},      Together{"train", check_evaluation},
-                               Together{"optim", check_schedule}, Together{"parallel", check_parallel},
-                               Together{"plan", check_costs}};
+constexpr std::array kTogether{
+    Together{"model", check_model},      Together{"data", check_data},         Together{"loss", check_loss},
+    Together{"rollout", check_rollouts}, Together{"eval", check_generated},    Together{"train", check_evaluation},
+    Together{"optim", check_schedule},   Together{"parallel", check_parallel}, Together{"plan", check_costs}};
 
 }  // namespace
 

@@ -30,12 +30,15 @@ constexpr const char* kUsage =
     "folder that the program is started in, those of the file as well. Lengths are in tokens, times in seconds.\n";
 
 /// (section, what one looks like)
-constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kExamples{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kExamples{
     {{"", "method: dpo"},
      {"model", "model: { path: models/llama, dtype: bfloat16, gradient_checkpointing: true }"},
      {"adapter", "adapter: { type: lora, r: 16, lora_alpha: 32, target_modules: all-linear }"},
      {"data", "data: { path: [pairs.jsonl, more/], eval_fraction: 0.02, max_length: 2048 }"},
      {"loss", "loss: { loss_type: sigmoid, beta: 0.1 }"},
+     {"rollout", "rollout: { prompts: [questions.jsonl], num_generations: 8, max_completion_length: 256 }"},
+     {"reward", "reward: { functions: [gsm8k, length], weights: [1, 0.1] }"},
+     {"eval", "eval: { num_generations: 8, temperature: 1, pass_at: [1, 8] }"},
      {"train", "train: { groups_per_step: 64, num_train_epochs: 2, save_steps: 100, output_dir: runs/mine }"},
      {"optim", "optim: { learning_rate: 5e-6, lr_scheduler_type: cosine, warmup_ratio: 0.1 }"},
      {"parallel", "parallel: { dp: -1, pp: 2, tp: 2, schedule: zb-h1 }"},

@@ -26,6 +26,9 @@ std::vector<ConfigKey> collect() {
   add<&Config::adapter>("adapter", all);
   add<&Config::data>("data", all);
   add<&Config::loss>("loss", all);
+  add<&Config::rollout>("rollout", all);
+  add<&Config::reward>("reward", all);
+  add<&Config::eval>("eval", all);
   add<&Config::train>("train", all);
   add<&Config::optim>("optim", all);
   add<&Config::parallel>("parallel", all);

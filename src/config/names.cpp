@@ -24,8 +24,7 @@ constexpr std::string_view kLora = "adapter: {type: lora, r: 16, lora_alpha: 32,
 constexpr std::string_view kPacks = "not needed: packs replace it";
 constexpr std::string_view kNothingIsPadded = "not needed: packs replace it, nothing is padded";
 constexpr std::string_view kOurAttention = "not needed: attention over trees is ours, on CPUs and GPUs";
-constexpr std::string_view kSampledElsewhere =
-    "not here: completions come as rows, which fpdist_generate makes (fpdist_generate --help)";
+constexpr std::string_view kOwnEngine = "not needed: the model that is trained generates (rollout.prompts)";
 constexpr std::string_view kNoDropout = "not needed: there is no dropout";
 constexpr std::string_view kFused = "not needed: the step is C++ and its kernels are fused";
 constexpr std::string_view kAlwaysSharded =
@@ -107,7 +106,6 @@ constexpr std::array kOtherKeys = {
     OtherKey{"preference_loss", "loss.loss_type", ""},
     OtherKey{"pref_ftx", "loss.loss_weights", "loss_type: [sigmoid, sft], loss_weights: [1, pref_ftx]"},
     OtherKey{"rpo_alpha", "loss.loss_weights", "loss_type: [sigmoid, sft], loss_weights: [1, rpo_alpha]"},
-    OtherKey{"max_new_tokens", "loss.max_completion_length", ""},
     OtherKey{"kto_rejected_weight", "loss.undesirable_weight", ""},
     OtherKey{"kto_undesirable_weight", "loss.undesirable_weight", ""},
     OtherKey{"dpo_use_weighting", "loss.use_weighting", ""},
@@ -181,6 +179,18 @@ constexpr std::array kOtherKeys = {
     OtherKey{"ulysses_degree", "parallel.ulysses", ""},
     OtherKey{"num_layers_per_virtual_pipeline_stage", "parallel.virtual_stages", "runs of layers a stage"},
     OtherKey{"virtual_pipeline_model_parallel_size", "parallel.virtual_stages", "runs of layers a stage"},
+    OtherKey{"remote_rm_url", "reward.command", "a program that answers JSON lines"},
+    OtherKey{"reward_funcs", "reward.functions", ""},
+    OtherKey{"reward_weights", "reward.weights", ""},
+    OtherKey{"max_completion_length", "rollout.max_completion_length", ""},
+    OtherKey{"max_new_tokens", "rollout.max_completion_length", ""},
+    OtherKey{"n_samples_per_prompt", "rollout.num_generations", ""},
+    OtherKey{"prompt_data", "rollout.prompts", ""},
+    OtherKey{"generation_batch_size", "rollout.steps_per_generation",
+             "a round has so many times train.groups_per_step prompts"},
+    OtherKey{"rollout_batch_size", "rollout.steps_per_generation",
+             "a round has so many times train.groups_per_step prompts"},
+    OtherKey{"stop_strings", "rollout.stop_token_ids", "token ids; strings are not looked for yet"},
     OtherKey{"ddp_timeout", "train.comm_timeout_seconds", "in seconds"},
     OtherKey{"distributed_timeout_minutes", "train.comm_timeout_seconds", "in seconds"},
     OtherKey{"early_stopping", "train.early_stopping_patience", ""},
@@ -303,7 +313,6 @@ constexpr std::array kOtherKeys = {
     OtherKey{"fsdp_config", "",
              "not needed: optimizer state and gradients are sharded over dp x cp (ZeRO-1), weights by parallel.tp and "
              "parallel.pp"},
-    OtherKey{"generation_batch_size", "", kSampledElsewhere},
     OtherKey{"hidden_dropout", "", kNoDropout},
     OtherKey{"hub_model_id", "", "not here: final/ is a Hugging Face directory, which huggingface-cli upload takes"},
     OtherKey{"input_key", "", "rows are recognised by their columns; data.columns: {prompt: NAME}"},
@@ -318,9 +327,6 @@ constexpr std::array kOtherKeys = {
     OtherKey{"neat_packing", "", kPacks},
     OtherKey{"neftune_noise_alpha", "", "not here yet: embeddings get no noise"},
     OtherKey{"no_cuda", "", "it is model.device here: cpu"},
-    OtherKey{"num_generations", "",
-             "not here: completions come as rows (fpdist_generate --help), a group is as large as its row"},
-    OtherKey{"num_iterations", "", "not here: a step uses its groups once; rows may come again in a later epoch"},
     OtherKey{"optim", "", kAdamW},
     OtherKey{"optim_args", "", kAdamW},
     OtherKey{"optimizer", "", kAdamW},
@@ -336,21 +342,16 @@ constexpr std::array kOtherKeys = {
     OtherKey{"quantization_bit", "", kNotQuantised},
     OtherKey{"rejected_key", "", "rows are recognised by their columns; data.columns: {rejected: NAME}"},
     OtherKey{"remove_unused_columns", "", "not needed: columns that are not read are named in the log"},
-    OtherKey{"reward_funcs", "", "not here: completions come as rows with their rewards"},
-    OtherKey{"reward_pretrain", "", "not here: completions come as rows with their rewards"},
-    OtherKey{"rollout_batch_size", "",
-             "not here: completions come as rows (fpdist_generate --help); train.groups_per_step is a step"},
+    OtherKey{"reward_pretrain", "", "not here: rewards are rules, a program (reward.command) or the rows' own"},
     OtherKey{"rope_scaling", "", "the model's config.json says it"},
     OtherKey{"sample_packing", "", kPacks},
     OtherKey{"sequence_parallel", "", "not needed: parallel.tp is sequence parallel between the linears by itself"},
     OtherKey{"streaming", "", "not needed: tokens stay in a mapped cache (data.cache_dir)"},
     OtherKey{"sync_ref_model", "", "not here yet: the reference stays what it was"},
-    OtherKey{"temperature", "", kSampledElsewhere},
     OtherKey{"template", "", "the model directory's own chat template is read: put it into chat_template.jinja there"},
     OtherKey{
         "tf32", "",
         "not needed: float32 is computed as float32, and bfloat16 (model.dtype) is what tensor cores are used for"},
-    OtherKey{"top_p", "", kSampledElsewhere},
     OtherKey{"torch_compile", "", kFused},
     OtherKey{"trust_remote_code", "",
              "not needed: models are llama, qwen2 or qwen3 directories, nothing of theirs is run"},
@@ -360,7 +361,7 @@ constexpr std::array kOtherKeys = {
     OtherKey{"use_flash_attn", "", kOurAttention},
     OtherKey{"use_liger_kernel", "", "not needed: the kernels are ours, and the head never holds all logits"},
     OtherKey{"use_remove_padding", "", kNothingIsPadded},
-    OtherKey{"use_vllm", "", kSampledElsewhere},
+    OtherKey{"use_vllm", "", kOwnEngine},
     OtherKey{"zero_stage", "", kAlwaysSharded},
 };
 

@@ -1,5 +1,6 @@
 #include "src/config/read_data.hpp"
 
+#include "fpdist/core/error.hpp"
 #include "src/config/check_data.hpp"
 #include "src/data/source/cached_dataset.hpp"
 #include "src/data/source/split.hpp"
@@ -53,6 +54,9 @@ data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite
 }
 
 JobData read_job_data(const Config& config, const arch::Model& model, MayWrite may_write, Keep keep, LogSink& log) {
+  check<ConfigError>(config.rollout.prompts.empty(),
+                     "rollout.prompts: rollouts that the run makes are not there to be planned or looked at; to plan "
+                     "for ones like them, give data.path rows of fpdist_generate with rewards, and no rollout.prompts");
   JobData data{.train = read_data(config, model, may_write, keep, log), .eval = std::nullopt};
   if (!config.data.eval_path.empty()) {
     data.eval = read_data(evaluation_config(config), model, may_write, Keep::kInMemory, log);

@@ -112,6 +112,10 @@ Settled settle(Config config, int ranks) {
   config.parallel.layers = run_layers(config, job.model);
   check_trained_everywhere(config, job.model);
   config.loss = loss::resolved(config.method, config.loss);
+  if (!config.rollout.prompts.empty()) {
+    config.loss.max_completion_length = config.rollout.max_completion_length;
+    if (config.train.metric_for_best_model.empty()) config.train.metric_for_best_model = "eval_reward";  // no eval_loss
+  }
   check_learning_rates(config, job.model);
   if (config.train.max_steps == 0 && config.train.num_train_epochs == 0) config.train.max_steps = kStepsByDefault;
   config.comm.deterministic = config.model.deterministic;

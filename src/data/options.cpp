@@ -12,7 +12,6 @@ namespace {
 
 void check_paths(const Valid&, const Field& field, Complaints& complaints) {
   const Texts& paths = *std::get<Texts*>(field);
-  if (paths.empty()) complaints.emplace_back(" is empty; give at least one JSONL file");
   for (const std::string& path : paths)
     if (path.empty()) complaints.emplace_back(" holds an empty name; give the path of a JSONL file");
 }

@@ -55,7 +55,7 @@ void check_prompts(const Stages& stages, std::span<const std::vector<int32_t>> p
   check_options(options);
   const arch::Model& model = stages.runs.front()->config();
   const int64_t bytes = bytes_per_row(stages), rows = most_rows(bytes, options);
-  for (const int32_t stop : options.stop_token_ids)
+  for (const int64_t stop : options.stop_token_ids)
     check<ConfigError>(stop >= 0 && stop < model.vocab_size, "rollout.stop_token_ids: ", stop,
                        " is no token of a vocabulary of ", model.vocab_size);
   for (size_t p = 0; p < prompts.size(); ++p) {

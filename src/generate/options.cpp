@@ -1,10 +1,59 @@
 #include "fpdist/generate/options.hpp"
 
+#include <array>
 #include <cmath>
 
 #include "fpdist/core/error.hpp"
+#include "src/core/key.hpp"
 
 namespace fpdist::generate {
+namespace {
+
+constexpr Valid kShare{
+    .values = "0 to 1", .must = "above 0 and 1 at most", .accepts = [](double x) { return x > 0 && x <= 1; }};
+constexpr Valid kPart{
+    .values = "0 to 1", .must = "between 0 and 1", .accepts = [](double x) { return x >= 0 && x <= 1; }};
+
+void check_pass_at(const Valid&, const Field& field, Complaints& complaints) {
+  for (const int64_t k : *std::get<Integers*>(field))
+    if (k < 1) complaints.push_back(text(" has ", k, "; of how many completions one must be right is 1 or more"));
+}
+
+}  // namespace
+
+std::span<const Key> RolloutOptions::keys() {
+  using Options = RolloutOptions;
+  static constexpr std::array kKeys{
+      FPDIST_KEY(prompts, "JSONL files of prompts: grpo completes them itself, in the place of data.path"),
+      FPDIST_KEY(num_generations, "completions of each prompt", kFromOne),
+      FPDIST_KEY(max_completion_length, "tokens of a completion, the stop token among them", kFromOne),
+      FPDIST_KEY(temperature, "of the draws, and of the loss's log-probs", kAboveZero),
+      FPDIST_KEY(top_k, "only the k likeliest tokens; 0: off", kFromZero),
+      FPDIST_KEY(top_p, "only the likeliest tokens whose sum first reaches p; 1: off", kShare),
+      FPDIST_KEY(min_p, "only tokens of at least p times the likeliest's probability; 0: off", kPart),
+      FPDIST_KEY(repetition_penalty, "of tokens that are there already; 1: off", kAboveZero),
+      FPDIST_KEY(stop_token_ids, "tokens that end a completion, beside the model's and the tokenizer's"),
+      FPDIST_KEY(steps_per_generation, "optimizer steps that share one round's prompts", kFromOne),
+      FPDIST_KEY(num_iterations, "times that a round's steps go through its rollouts", kFromOne),
+      FPDIST_KEY(old_logps, "log-probs that ratios compare with: auto is none, or recompute where a round has steps",
+                 Valid{.values = "auto | recompute | sampled", .check = check_one_of}),
+      FPDIST_KEY(log_completions, "write completions and rewards to completions/step-<n>.jsonl"),
+      FPDIST_KEY(max_num_seqs, "completions that are decoded together", kFromOne),
+      FPDIST_KEY(max_num_batched_tokens, "rows that are computed together", kFromOne),
+      FPDIST_KEY(kv_gib, "GiB of a rank for keys and values; 0: as max_num_seqs alone decides", kFromZero),
+      FPDIST_KEY(seed, "of the draws")};
+  return kKeys;
+}
+
+std::span<const Key> EvalOptions::keys() {
+  using Options = EvalOptions;
+  static constexpr std::array kKeys{
+      FPDIST_KEY(num_generations, "completions of each prompt of data.eval_path", kFromOne),
+      FPDIST_KEY(temperature, "0: the likeliest token", kFromZero),
+      FPDIST_KEY(pass_at, "k of eval_pass@k", Valid{.values = ">= 1", .check = check_pass_at}),
+      FPDIST_KEY(max_completion_length, "tokens of a completion; 0: as rollout.max_completion_length", kFromZero)};
+  return kKeys;
+}
 
 void check_options(const SamplingOptions& options) {
   const auto at_least = [](const char* name, int64_t value, int64_t least) {

@@ -323,11 +323,12 @@ ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const paral
                                            bool keeps_logits) const {
   impl_->use_head(Head::kLanguageModel, "log-probs");
   const at::Tensor rows = impl_->head_rows(hidden, head);
+  const double temperature = impl_->options.temperature;
   return impl_->options.tp == nullptr
-             ? ops::selected_logprob(rows, *impl_->weights.head, head.score_row, head.score_target,
-                                     /*temperature=*/1.0, keeps_logits)
+             ? ops::selected_logprob(rows, *impl_->weights.head, head.score_row, head.score_target, temperature,
+                                     keeps_logits)
              : parallel::selected_logprob(rows, *impl_->weights.head, head.score_row, head.score_target,
-                                          *impl_->options.tp, keeps_logits);
+                                          *impl_->options.tp, temperature, keeps_logits);
 }
 
 at::Tensor Transformer::mean_logits(const at::Tensor& hidden, const parallel::HeadRows& head) const {

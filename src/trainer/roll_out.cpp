@@ -9,6 +9,7 @@
 #include "src/core/checksum.hpp"
 #include "src/core/index.hpp"
 #include "src/trainer/gather_groups.hpp"
+#include "src/trainer/weights/load_model.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -44,15 +45,26 @@ void check_same(std::span<const std::vector<int32_t>> prompts, const generate::S
                      "; every rank gives the same prompts, and gets all completions");
 }
 
+generate::Stages stages_of(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs) {
+  generate::Stages stages{.runs = {}, .pp = job.mesh.shape().pp > 1 ? &job.mesh.pp() : nullptr};
+  for (const auto& run : runs) stages.runs.push_back(run.get());
+  return stages;
+}
+
 }  // namespace
+
+void check_rollouts(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
+                    std::span<const std::vector<int32_t>> prompts, const generate::SamplingOptions& options,
+                    uint64_t first_prompt) {
+  check_same(prompts, options, first_prompt, job.mesh.world());
+  generate::check_prompts(stages_of(job, runs), prompts, options);
+}
 
 std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
                                   std::span<const std::vector<int32_t>> prompts,
                                   const generate::SamplingOptions& options, uint64_t first_prompt) {
-  generate::Stages stages{.runs = {}, .pp = job.mesh.shape().pp > 1 ? &job.mesh.pp() : nullptr};
-  for (const auto& run : runs) stages.runs.push_back(run.get());
-  check_same(prompts, options, first_prompt, job.mesh.world());
-  generate::check_prompts(stages, prompts, options);
+  check_rollouts(job, runs, prompts, options, first_prompt);
+  const generate::Stages stages = stages_of(job, runs);
   const MeshShape& mesh = job.mesh.shape();
   const Coordinates& at = job.mesh.at();
   // A run of the prompts for each that holds the model, alone or in parts: which, no token depends on.
@@ -66,7 +78,7 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
     for (size_t p = 0; p < own.size() && at.pp == 0 && at.tp == 0; ++p) {  // its other parts have the same
       data::Group& group = groups.emplace_back();
       for (const generate::Completion& one : completions[p])
-        group.sample.push_back(sample_of(own[p], one, options.temperature == 1));
+        group.sample.push_back(sample_of(own[p], one, options.temperature == loss_temperature(job.config)));
     }
   }
   return gather_groups(groups, job.mesh.world());

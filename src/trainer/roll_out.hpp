@@ -13,6 +13,11 @@
 
 namespace fpdist::trainer {
 
+/// What roll_out throws of its arguments. Collective.
+void check_rollouts(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
+                    std::span<const std::vector<int32_t>> prompts, const generate::SamplingOptions& options,
+                    uint64_t first_prompt = 0);
+
 /// Trainer::roll_out. Collective over the world; `runs`: of this rank.
 std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
                                   std::span<const std::vector<int32_t>> prompts,

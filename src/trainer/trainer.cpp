@@ -22,7 +22,10 @@
 //                   settings and libraries say what has changed since. weights/weight_state: the tensors of it.
 //   trainer         Trainer: holds the above; a step, in one screen, below. gather_groups: samples of all ranks;
 //                   roll_out: samples by the model itself.
-//   run/            Trainer::train: a loop over data with files around it; uses Trainer as anybody can.
+//   samples/        RunData, what a run's steps are made of: file_data reads it, rollout_data makes it (judge: rewards
+//   of
+//                   completions; round: one generation's groups; generated_evaluation). Uses Trainer as anybody can.
+//   run/            Trainer::train: a loop over such data with files around it; the same.
 
 #include "fpdist/trainer/trainer.hpp"
 
@@ -275,6 +278,19 @@ std::vector<data::Group> Trainer::gather_groups(std::span<const data::Group> own
 std::vector<data::Group> Trainer::roll_out(std::span<const std::vector<int32_t>> prompts,
                                            const generate::SamplingOptions& options, uint64_t first_prompt) {
   return trainer::roll_out(impl_->job, impl_->weights.runs(), prompts, options, first_prompt);
+}
+
+void Trainer::check_rollouts(std::span<const std::vector<int32_t>> prompts,
+                             const generate::SamplingOptions& options) const {
+  trainer::check_rollouts(impl_->job, impl_->weights.runs(), prompts, options);
+}
+void Trainer::compute_old_logps(std::span<data::Group> groups) {
+  const Impl& t = *impl_;
+  store_logps(t.weights.runs(), &data::Sample::old_logp, groups, index(t.job.config.train.groups_per_step), t.job,
+              t.planner);
+}
+void Trainer::set_reward(const std::string& name, rewards::RewardFunction reward, double weight) {
+  rewards_.push_back({name, std::move(reward), weight});
 }
 
 void Trainer::add_inputs(std::span<const std::string> files) {

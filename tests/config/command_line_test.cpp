@@ -133,7 +133,7 @@ TEST_F(CommandLineTest, ExamplesOfHelpCanBeRead) {
     EXPECT_EQ(read_yaml(file.path(), any), std::vector<std::string>()) << line;
     ++examples;
   }
-  EXPECT_EQ(examples, 11);
+  EXPECT_EQ(examples, 14);
 }
 
 TEST_F(CommandLineTest, NamesOfOtherTrainersLeadToKeysThatAreThere) {

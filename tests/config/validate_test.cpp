@@ -124,6 +124,22 @@ TEST(Validate, EveryBadValueNamesItsKey) {
   for (const auto& [words, spoil] : bad) expect_words(said(spoil), {words});
 }
 
+TEST(Validate, BadRolloutsNameTheirKeys) {
+  const std::vector<std::pair<std::string, std::function<void(Config&)>>> bad = {
+      {"both data.path and rollout.prompts", [](Config& c) { c.method = Method::kGrpo, c.rollout.prompts = {"p"}; }},
+      {"the method sft learns from no rollouts", [](Config& c) { c.method = Method::kSft, c.rollout.prompts = {"p"}; }},
+      {"rollout.num_generations is 1, and",
+       [](Config& c) { c.method = Method::kGrpo, c.rollout.prompts = {"p"}, c.rollout.num_generations = 1; }},
+      {"rollout.temperature is 0; it must be above 0", [](Config& c) { c.rollout.temperature = 0; }},
+      {"rollout.old_logps is 'some'", [](Config& c) { c.rollout.old_logps = "some"; }},
+      {"data.eval_fraction takes rows of data.path",
+       [](Config& c) { c.method = Method::kGrpo, c.rollout.prompts = {"p"}, c.data.eval_fraction = 0.5; }},
+      {"reward.functions has 'judge'; built in are exact", [](Config& c) { c.reward.functions = {"judge"}; }},
+      {"eval.pass_at has 8 and eval.num_generations is 1", [](Config& c) { c.eval.pass_at = {8}; }},
+      {"eval.pass_at has 0", [](Config& c) { c.eval.pass_at = {0}; }}};
+  for (const auto& [words, spoil] : bad) expect_words(said(spoil), {words});
+}
+
 TEST(Validate, LengthLearningRatesAndEvaluationsFitTogether) {
   const std::vector<std::pair<std::string, std::function<void(Config&)>>> bad = {
       {"train.num_train_epochs is -1", [](Config& c) { c.train.num_train_epochs = -1; }},

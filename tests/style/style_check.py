@@ -23,6 +23,7 @@ ROOMS = {
     "files": {"core"},
     "arch": {"core", "files"},
     "data": {"core", "files"},
+    "rewards": {"core", "files", "data/prompts.hpp"},
     "prefix": {"core", "data"},
     "plan": {"core", "files", "arch", "data", "prefix"},
     "comm": {"core"},
@@ -38,11 +39,12 @@ ROOMS = {
 OPTIONS = {f"{room}/options.hpp" for room in (*ROOMS, "trainer")}
 ROOMS["config"] = {"core", "files", "arch", "data", "prefix", "plan", "loss/spec.hpp", "optim/peak_rates.hpp", "optim/schedule.hpp"} | OPTIONS
 ROOMS["trainer"] = set(ROOMS)
-PLANNING = {"core", "files", "arch", "data", "prefix", "plan", "config"}
+PLANNING = {"core", "files", "arch", "data", "rewards", "prefix", "plan", "config"}
 # A room's face towards other rooms of the house: seams that no user of the library needs.
 FACES = {
     "arch/adapter_json.hpp",
     "arch/config_json.hpp",
+    "arch/end_tokens.hpp",
     "checkpoint/companions.hpp",
     "checkpoint/export_files.hpp",
     "checkpoint/gather.hpp",

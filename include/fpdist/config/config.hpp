@@ -5,10 +5,12 @@
 #include "fpdist/comm/options.hpp"
 #include "fpdist/core/method.hpp"
 #include "fpdist/data/options.hpp"
+#include "fpdist/generate/options.hpp"
 #include "fpdist/loss/options.hpp"
 #include "fpdist/model/options.hpp"
 #include "fpdist/optim/options.hpp"
 #include "fpdist/plan/options.hpp"
+#include "fpdist/rewards/options.hpp"
 #include "fpdist/trainer/options.hpp"
 
 namespace fpdist::config {
@@ -19,6 +21,9 @@ struct Config {
   arch::AdapterOptions adapter;
   data::DataOptions data;
   loss::LossOptions loss;
+  generate::RolloutOptions rollout;
+  rewards::RewardOptions reward;
+  generate::EvalOptions eval;
   trainer::TrainOptions train;
   optim::OptimOptions optim;
   plan::ParallelOptions parallel;

@@ -66,7 +66,7 @@ struct LossOptions {
   double entropy_coef = 0.0;
   /// GRPO: samples of negative advantage whose mean log(old / new) is above it do not count (-1: all do).
   double off_policy_mask_threshold = -1.0;
-  /// dr_grpo: divides by samples * max_completion_length.
+  /// dr_grpo: divides by samples * max_completion_length; of rollouts that are made here rollout's own.
   int64_t max_completion_length = 512;
 
   static std::span<const Key> keys();

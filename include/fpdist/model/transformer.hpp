@@ -42,6 +42,8 @@ struct TransformerOptions {
   /// backward_input leaves the linears' weight gradients to backward_weight.
   bool defer_weight_gradients = false;
   StageLayers layers = {};
+  /// logprobs() divides logits by it.
+  double temperature = 1.0;
   /// The tensor-parallel axis; null: one rank. Must outlive the model.
   comm::Communicator* tp = nullptr;
 };

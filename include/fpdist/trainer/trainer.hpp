@@ -21,6 +21,7 @@
 #include "fpdist/loss/loss.hpp"
 #include "fpdist/ops/parameter.hpp"
 #include "fpdist/plan/step_plan.hpp"
+#include "fpdist/rewards/rewards.hpp"
 #include "fpdist/trainer/run_progress.hpp"
 
 namespace fpdist::trainer {
@@ -112,14 +113,24 @@ class Trainer {
   /// groups on every rank, one a prompt, in order, with options.num_generations samples each; what is missing is their
   /// rewards. Prompts are dealt to those who hold the model, alone or in parts (pp, tp), and who has one changes no
   /// token. `first_prompt`: the number of the first, counted over all calls of a run: a prompt that comes again under
-  /// another number gets other draws. old_logp is there where options.temperature is 1, which is the loss's. truncated:
-  /// a completion that found no stop token. Throws what generate::generate throws, and ConfigError for ranks that
-  /// differ.
+  /// another number gets other draws. old_logp is there where options.temperature is rollout.temperature, which is the
+  /// loss's. truncated: a completion that found no stop token. Throws what generate::generate throws, and ConfigError
+  /// for ranks that differ.
   std::vector<data::Group> roll_out(std::span<const std::vector<int32_t>> prompts,
                                     const generate::SamplingOptions& options, uint64_t first_prompt = 0);
-  /// Collective. Reads the data, trains max_steps steps (or num_train_epochs of the data), writes config.resolved.yaml
-  /// (from which as many ranks repeat the run), metrics.jsonl, logs, checkpoints and final/ into output_dir; goes on
-  /// from a checkpoint as train.resume_from_checkpoint says. An evaluation of an earlier process is not repeated.
+  /// Collective. Throws what roll_out would of these, and makes none.
+  void check_rollouts(std::span<const std::vector<int32_t>> prompts, const generate::SamplingOptions& options) const;
+  /// Collective. Fills in old_logp of every sample by the weights as they are now, at the loss's temperature: what
+  /// later steps' ratios on these samples compare with.
+  void compute_old_logps(std::span<data::Group> groups);
+  /// Ahead of train(), the same on every rank: where the run makes its rollouts (rollout.prompts), their completions
+  /// are judged by this function as well, behind those of the configuration; its metrics are rewards/NAME/mean and std.
+  /// Each rank calls it, on its own thread, with completions of its own.
+  void set_reward(const std::string& name, rewards::RewardFunction reward, double weight = 1.0);
+  /// Collective. Reads the data, or makes them where rollout.prompts says so, trains max_steps steps (or
+  /// num_train_epochs of the data), writes config.resolved.yaml (from which as many ranks repeat the run),
+  /// metrics.jsonl, logs, checkpoints and final/ into output_dir; goes on from a checkpoint as
+  /// train.resume_from_checkpoint says. An evaluation of an earlier process is not repeated.
   RunEnd train();
   /// Asked after every step of train(), on every rank's own thread; must not throw. Where one rank's says true, all
   /// save a checkpoint of this step, and train() returns kStopped.
@@ -188,6 +199,7 @@ class Trainer {
   std::function<void(const StepMetrics&)> hook_;
   std::function<void(const RunProgress&)> progress_;
   std::function<bool()> stop_;
+  std::vector<rewards::NamedReward> rewards_;
 };
 
 }  // namespace fpdist::trainer

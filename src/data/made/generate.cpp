@@ -59,4 +59,11 @@ std::string arithmetic_pairs(int64_t pairs, int shots, uint64_t seed) {
   return rows;
 }
 
+std::string digit_sums() {
+  std::string rows;
+  for (int a = 0; a < 10; ++a)
+    for (int b = 0; a + b < 10; ++b) rows += text(R"({"prompt": ")", a, "+", b, R"(=", "answer": ")", a + b, "\"}\n");
+  return rows;
+}
+
 }  // namespace fpdist::data

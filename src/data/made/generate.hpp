@@ -13,6 +13,10 @@ namespace fpdist::data {
 /// Throws ConfigError for negative counts. The same (pairs, shots, seed) give the same bytes everywhere.
 std::string arithmetic_pairs(int64_t pairs, int shots, uint64_t seed);
 
+/// JSON lines of prompts with their answers (`prompt`, `answer`) for runs that make their own rollouts: every sum of
+/// two digits that is one digit, "3+4=" and "7", 55 rows.
+std::string digit_sums();
+
 struct ManyShotOptions {
   /// GRPO text rows (`prompt`, `completions`, `rewards`) that give both the questions and the worked examples.
   std::string input;

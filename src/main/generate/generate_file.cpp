@@ -13,11 +13,12 @@
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/config/settled.hpp"
 #include "fpdist/core/error.hpp"
+#include "fpdist/data/prompts.hpp"
 #include "fpdist/generate/generate.hpp"
+#include "src/arch/end_tokens.hpp"
 #include "src/core/index.hpp"
 #include "src/core/words.hpp"
 #include "src/files/files.hpp"
-#include "src/main/generate/prompt_file.hpp"
 #include "src/trainer/job.hpp"
 #include "src/trainer/weights/load_model.hpp"
 
@@ -28,23 +29,10 @@ using Json = nlohmann::json;
 
 constexpr int64_t kWavesAtOnce = 16;  // prompts that share are looked for among so many
 
-/// eos_token_id, a number or a list, of a JSON file that need not be there.
-void add_stops(const std::string& path, std::set<int32_t>& stops) {
-  std::error_code unknown;
-  if (!std::filesystem::exists(path, unknown)) return;
-  const Json root = Json::parse(files::read(path, files::kMaxJsonBytes), nullptr, /*allow_exceptions=*/false);
-  if (!root.is_object() || !root.contains("eos_token_id")) return;
-  const Json& found = root["eos_token_id"];
-  for (const Json& id : found.is_array() ? found : Json::array({found}))
-    if (id.is_number_integer()) stops.insert(id.get<int32_t>());
-}
-
 /// The user's, and all that the model's files and tokenizer call an end.
-std::vector<int32_t> stops_of(const GenerateRequest& request, data::Tokenizer& tokenizer) {
-  std::set<int32_t> stops(request.sampling.stop_token_ids.begin(), request.sampling.stop_token_ids.end());
-  const std::string& directory = request.config.model.path;
-  if (!directory.empty())
-    for (const char* name : {"/config.json", "/generation_config.json"}) add_stops(directory + name, stops);
+std::vector<int64_t> stops_of(const GenerateRequest& request, data::Tokenizer& tokenizer) {
+  std::set<int64_t> stops = arch::end_tokens(request.config.model.path);
+  stops.insert(request.sampling.stop_token_ids.begin(), request.sampling.stop_token_ids.end());
   if (tokenizer.refusal().empty() && tokenizer.facts().eos_id >= 0) stops.insert(tokenizer.facts().eos_id);
   return {stops.begin(), stops.end()};
 }
@@ -68,9 +56,9 @@ Loaded load(comm::World& world, const config::Config& config, LogSink& log) {
   return loaded;
 }
 
-Json row_of(const PromptRow& prompt, const std::vector<generate::Completion>& completions,
+Json row_of(const data::PromptRow& prompt, const std::vector<generate::Completion>& completions,
             const std::vector<data::RenderedText>& texts) {
-  Json row = prompt.others;
+  Json row = Json::parse(prompt.columns);
   row["prompt_ids"] = prompt.token;
   row["completions"] = Json::array();
   for (size_t i = 0; i < completions.size(); ++i) {
@@ -111,7 +99,8 @@ void generate_file(const GenerateRequest& request, LogSink& log) {
   config.method = Method::kSft;
   config.data.path = {request.prompts};
   const auto tokenizer = data::make_tokenizer(config.data.tokenizer, {.directory = config.model.path});
-  const std::vector<PromptRow> prompts = read_prompts(request.prompts, *tokenizer);
+  const std::vector<data::PromptRow> prompts =
+      data::read_prompts({.path = {request.prompts}, .key = "--prompts"}, *tokenizer);
   generate::SamplingOptions sampling = request.sampling;
   sampling.stop_token_ids = stops_of(request, *tokenizer);
   comm::run_threads(1, [&](comm::World& world) {

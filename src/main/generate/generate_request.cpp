@@ -15,7 +15,7 @@ namespace po = boost::program_options;
 
 struct ListedWords {
   std::string dtype = "float32";
-  std::vector<int32_t> stops;
+  std::vector<int64_t> stops;
 };
 
 po::options_description describe(GenerateRequest& to, ListedWords& words) {

@@ -28,7 +28,7 @@ po::options_description options_for(Request& request) {
   add("help", "this text");
   add("generate", po::value(&request.generator)->required(),
       "arithmetic: preference pairs behind one long few-shot preamble; many-shot: questions of --input behind one "
-      "long preamble of its worked examples");
+      "long preamble of its worked examples; sums: prompts with answers, sums of one digit");
   add("pairs", po::value(&request.pairs)->default_value(1024), "arithmetic: rows to write");
   add("shots", po::value(&request.shots)->default_value(12), "arithmetic: worked examples in the preamble");
   add("input", po::value(&request.many_shot.input), "many-shot: JSONL rows with prompt, completions and rewards");
@@ -40,14 +40,15 @@ po::options_description options_for(Request& request) {
 }
 
 std::string rows_of(const Request& request) {
+  if (request.generator == "sums") return data::digit_sums();
   if (request.generator == "many-shot") return data::many_shot_rows(request.many_shot);
   return data::arithmetic_pairs(request.pairs, request.shots, request.many_shot.seed);
 }
 
 void check_request(const Request& request) {
   const bool many_shot = request.generator == "many-shot";
-  check<ConfigError>(many_shot || request.generator == "arithmetic", "unknown --generate ", request.generator,
-                     ": use arithmetic or many-shot");
+  const bool is_known = many_shot || request.generator == "arithmetic" || request.generator == "sums";
+  check<ConfigError>(is_known, "unknown --generate ", request.generator, ": use arithmetic, many-shot or sums");
   check<ConfigError>(!many_shot || !request.many_shot.input.empty(),
                      "--generate many-shot needs --input: name a file of GRPO text rows");
   check<ConfigError>(many_shot || (request.pairs >= 1 && request.shots >= 0),

@@ -36,7 +36,7 @@ at::Tensor embedding(const at::Tensor& token, const ops::Parameter& weight, comm
 /// it).
 ops::SelectedLogprob selected_logprob(const at::Tensor& hidden, const ops::Parameter& weight,
                                       const at::Tensor& score_row, const at::Tensor& target, comm::Communicator& tp,
-                                      bool keeps_logits = false);
+                                      double temperature = 1.0, bool keeps_logits = false);
 
 /// Collective. Completes the main grads whose Sharding::sum asks for it; sums in ascending rank order, coalesced.
 /// `replicas` is the communicator of the tp ranks with this rank's KV heads (undefined use when no parameter needs it).

@@ -58,11 +58,13 @@ struct SplitLogprob : torch::autograd::Function<SplitLogprob> {
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden,
                                                 const at::Tensor& weight, const at::Tensor& score_row,
                                                 const at::Tensor& target, const ops::MainGrad& main_grad,
-                                                bool keeps_logits, int64_t begin, comm::Communicator* tp) {
+                                                double temperature, bool keeps_logits, int64_t begin,
+                                                comm::Communicator* tp) {
     const at::AutoDispatchBelowAutograd below;
-    const ops::PartialLogprob mine = ops::partial_logprob(hidden.detach(), weight.detach(), score_row, target,
-                                                          /*temperature=*/1.0, keeps_logits);
+    const ops::PartialLogprob mine =
+        ops::partial_logprob(hidden.detach(), weight.detach(), score_row, target, temperature, keeps_logits);
     context->saved_data["logits"] = mine.logits;
+    context->saved_data["temperature"] = temperature;
     const ops::MergedLogprob merged = ops::merge_logprobs(gather_parts(mine, begin, *tp), score_row);
     context->save_for_backward({hidden, weight, score_row, target, merged.lse, merged.entropy});
     main_grad.save(*context, "main_grad");
@@ -72,14 +74,15 @@ struct SplitLogprob : torch::autograd::Function<SplitLogprob> {
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& grads) {
-    torch::autograd::variable_list result(8);
+    torch::autograd::variable_list result(9);
     const std::optional<at::Tensor> logits = ops::take_logits(*context);
     if (!grads[0].defined() && !grads[1].defined()) return result;
     const auto saved = context->get_saved_variables();
     const ops::MergedLogprob merged{.logp = {}, .lse = saved[4], .entropy = saved[5], .argmax = {}};
+    const double temperature = context->saved_data["temperature"].toDouble();
     result[0] =
         ops::partial_logprob_backward(grads[0], grads[1], saved[0].detach(), saved[1].detach(), saved[2], saved[3],
-                                      merged, /*temperature=*/1.0, ops::MainGrad::saved(*context, "main_grad"), logits);
+                                      merged, temperature, ops::MainGrad::saved(*context, "main_grad"), logits);
     return result;
   }
 };
@@ -99,13 +102,13 @@ at::Tensor embedding(const at::Tensor& token, const ops::Parameter& weight, comm
 
 ops::SelectedLogprob selected_logprob(const at::Tensor& hidden, const ops::Parameter& weight,
                                       const at::Tensor& score_row, const at::Tensor& target, comm::Communicator& tp,
-                                      bool keeps_logits) {
-  if (tp.size() == 1) return ops::selected_logprob(hidden, weight, score_row, target, 1.0, keeps_logits);
+                                      double temperature, bool keeps_logits) {
+  if (tp.size() == 1) return ops::selected_logprob(hidden, weight, score_row, target, temperature, keeps_logits);
   check_slice("selected_logprob", weight, tp);
   const bool trained = weight.main_grad.defined();
   const auto result = SplitLogprob::apply(hidden, trained ? weight.value : weight.value.detach(), score_row,
-                                          local_targets(target, weight), ops::MainGrad(weight), keeps_logits,
-                                          weight.sharding.begin, &tp);
+                                          local_targets(target, weight), ops::MainGrad(weight), temperature,
+                                          keeps_logits, weight.sharding.begin, &tp);
   return {result[0], result[1], result[2]};
 }
 

@@ -7,20 +7,17 @@
 
 namespace fpdist::trainer {
 
-RunEvaluation::RunEvaluation(Trainer& trainer, std::vector<data::Group> groups, BestEvaluation best)
-    : trainer_(trainer),
-      groups_(std::move(groups)),
-      every_(trainer.settled().config.train.eval_steps),
-      best_(trainer.settled().config.train, best) {
-  if (!groups_.empty()) best_.check_names(trainer.evaluate({}).values);
+RunEvaluation::RunEvaluation(const TrainOptions& options, Evaluate evaluate, BestEvaluation best)
+    : evaluate_(std::move(evaluate)), every_(options.eval_steps), best_(options, best) {
+  if (evaluate_) best_.check_names(evaluate_(EvaluationOf::kNothing).values);
 }
 
 bool RunEvaluation::is_due(int64_t step, bool is_last) const {
-  return !groups_.empty() && (is_last || (every_ > 0 && step % every_ == 0));
+  return evaluate_ && (is_last || (every_ > 0 && step % every_ == 0));
 }
 
 EvaluationRow RunEvaluation::run() {
-  EvaluationRow row{.metrics = trainer_.evaluate(groups_), .verdict = {}};
+  EvaluationRow row{.metrics = evaluate_(EvaluationOf::kAll), .verdict = {}};
   row.verdict = best_.see(row.metrics.step, row.metrics.values);
   return row;
 }

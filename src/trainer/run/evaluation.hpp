@@ -5,25 +5,25 @@
 #include <string>
 #include <vector>
 
-#include "fpdist/data/sample.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/trainer/trainer.hpp"
 #include "src/trainer/run/best_so_far.hpp"
+#include "src/trainer/samples/run_data.hpp"
 
 namespace fpdist::trainer {
 
 /// One evaluation.
 struct EvaluationRow {
-  StepMetrics metrics;  ///< Trainer::evaluate's: a row of metrics.jsonl
+  StepMetrics metrics;  ///< a row of metrics.jsonl
   BestSoFar::Verdict verdict;
 };
 
 class RunEvaluation {
  public:
-  /// Collective where there are `groups`; without any there is no evaluation. Throws ConfigError where the metric that
-  /// decides which is best is none of the evaluation's. `trainer` must outlive it. `best`: of the evaluations of
-  /// earlier processes.
-  RunEvaluation(Trainer& trainer, std::vector<data::Group> groups, BestEvaluation best = {});
+  /// Collective where there is something to `evaluate`; where that is empty there is no evaluation. Throws ConfigError
+  /// where the metric that decides which is best is none of the evaluation's. `best`: of the evaluations of earlier
+  /// processes.
+  RunEvaluation(const TrainOptions& options, Evaluate evaluate, BestEvaluation best = {});
 
   /// After the last step, and after every train.eval_steps-th.
   bool is_due(int64_t step, bool is_last) const;
@@ -32,8 +32,7 @@ class RunEvaluation {
   const BestSoFar& best() const { return best_; }
 
  private:
-  Trainer& trainer_;
-  std::vector<data::Group> groups_;
+  Evaluate evaluate_;
   int64_t every_;
   BestSoFar best_;
 };

@@ -22,6 +22,7 @@ namespace fs = std::filesystem;
 const char kFiles[] =
     R"((config\.resolved\.yaml|metrics\.jsonl|metrics\.prom|costs\.yaml|trace-\d+(\.planned\.json|\.json|\.txt)|step-\d+(\.rows\.jsonl|\.costs\.yaml|\.yaml|\.plan\.json))((\.\d+)?\.tmp)?)";
 const char kLogs[] = R"((rank_\d+(\.log|\.flight\.json)|skipped_rows\.txt)((\.\d+)?\.tmp)?)";
+const char kCompletions[] = R"(step-\d+\.jsonl((\.\d+)?\.tmp)?)";
 const char kEvents[] = R"(events\.out\.tfevents\.\d+\.fpdist)";
 const char kStates[] =
     R"((manifest\.json|state\.json|config\.resolved\.yaml|shard-\d+-of-\d+\.safetensors)((\.\d+)?\.tmp)?)";
@@ -45,7 +46,8 @@ std::vector<fs::path> entries(const fs::path& folder, const char* names, bool ar
 /// Files of runs that are no exports.
 std::vector<fs::path> own_files(const fs::path& output_dir) {
   std::vector<fs::path> files = entries(output_dir, kFiles, /*are_folders=*/false);
-  for (const auto& [folder, names] : {std::pair{"logs", kLogs}, std::pair{"tensorboard", kEvents}})
+  for (const auto& [folder, names] :
+       {std::pair{"logs", kLogs}, std::pair{"tensorboard", kEvents}, std::pair{"completions", kCompletions}})
     for (const fs::path& file : entries(output_dir / folder, names, /*are_folders=*/false)) files.push_back(file);
   return files;
 }

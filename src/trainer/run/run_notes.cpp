@@ -18,7 +18,8 @@ std::string to_json(const RunNotes& notes) {
        {{"groups", data.groups}, {"samples", data.samples}, {"order", data.order}, {"settings", data.settings}}},
       {"tokens_logical", notes.tokens_logical},
       {"tokens_computed", notes.tokens_computed},
-      {"evaluation", nlohmann::ordered_json::parse(notes.evaluation)}}
+      {"evaluation", nlohmann::ordered_json::parse(notes.evaluation)},
+      {"samples", nlohmann::ordered_json::parse(notes.samples)}}
       .dump();
 }
 
@@ -32,7 +33,8 @@ RunNotes parse_run_notes(const std::string& text_of_notes, const std::string& wh
                      .settings = data.at("settings")},
             .tokens_logical = json.at("tokens_logical"),
             .tokens_computed = json.at("tokens_computed"),
-            .evaluation = json.at("evaluation").dump()};
+            .evaluation = json.at("evaluation").dump(),
+            .samples = json.value("samples", nlohmann::json::object()).dump()};
   } catch (const nlohmann::json::exception& error) {
     throw ModelFileError(text(where, ": its notes are not of a run over data (Trainer::train): ", error.what()));
   }

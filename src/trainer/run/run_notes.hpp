@@ -6,23 +6,15 @@
 #include <vector>
 
 #include "fpdist/trainer/trainer.hpp"
-#include "src/trainer/saving/settings.hpp"
+#include "src/trainer/samples/run_data.hpp"
 
 namespace fpdist::trainer {
-
-/// By what a run knows its data again.
-struct DataMark {
-  int64_t groups = 0;
-  /// Checksum of every field of every sample, in the order of the groups; "": of no data yet (fpdist_export).
-  std::string samples = {};
-  std::string order;  ///< checksum of which groups the first epoch's steps have
-  Settings settings;  ///< data.*, to say what is other
-};
 
 struct RunNotes {
   DataMark data;
   double tokens_logical = 0, tokens_computed = 0;  ///< of all steps so far
   std::string evaluation = "{}";                   ///< to_json of the best evaluation
+  std::string samples = "{}";                      ///< RunData::state: the rest of a round of rollouts
 
   /// One more step.
   void add(const StepMetrics& metrics);

@@ -11,22 +11,19 @@
 
 #include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
-#include "fpdist/data/loader.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/trainer/trainer.hpp"
-#include "src/config/check_data.hpp"
-#include "src/config/read_data.hpp"
-#include "src/config/remarks.hpp"
 #include "src/config/run_length.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/words.hpp"
-#include "src/trainer/agreement/same_groups.hpp"
 #include "src/trainer/run/checkpoints.hpp"
 #include "src/trainer/run/evaluation.hpp"
 #include "src/trainer/run/output_dir.hpp"
 #include "src/trainer/run/resume.hpp"
 #include "src/trainer/run/run_files.hpp"
 #include "src/trainer/run/run_notes.hpp"
+#include "src/trainer/samples/file_data.hpp"
+#include "src/trainer/samples/rollout_data.hpp"
 #include "src/trainer/watch/progress_watch.hpp"
 #include "src/trainer/watch/reporter.hpp"
 
@@ -38,71 +35,6 @@ struct RunHooks {
   const std::function<void(const StepMetrics&)>& after_step;
   const std::function<void(const RunProgress&)>& progress;  ///< on rank 0
   const std::function<bool()>& stop;                        ///< on every rank, or on none
-};
-
-/// The groups of a run and which of them are in a step. They stay in the token cache, where there is one, unless the
-/// reference's log-probs of all of them are computed first.
-class RunData {
- public:
-  /// Collective. Throws DataError where the ranks have read different data, ConfigError where they do not fit.
-  RunData(const config::Settled& job, comm::Communicator& world, LogSink& log)
-      : RunData(config::read_job_data(
-                    job.config, job.model, config::MayWrite::kYes,
-                    job.config.loss.precompute_ref_log_probs ? config::Keep::kInMemory : config::Keep::kMapped, log),
-                job, world) {
-    if (world.rank() == 0) config::remark(job, dataset_, loader_, log);
-  }
-  int64_t size() const { return dataset_.size(); }
-  const std::vector<std::string>& skipped() const { return dataset_.skipped; }
-  /// What a step shares, and would share batched otherwise.
-  std::string sharing(const config::Config& config) const {
-    data::DataOptions other = config.data;
-    const bool by_prefix = other.batching == data::Batching::kPrefix;
-    std::string words = number("a step can share %.2fx", data::step_sharing(dataset_, loader_));
-    if (!by_prefix && dataset_.size() > kMostCompared) return words;
-    other.batching = by_prefix ? data::Batching::kShuffle : data::Batching::kPrefix;
-    const data::Loader others = data::make_loader(dataset_, other, config.train.groups_per_step, config.train.seed);
-    return words + text(number(", %.2fx", data::step_sharing(dataset_, others)),
-                        " with data.batching: ", by_prefix ? "shuffle" : "prefix");
-  }
-  int64_t steps_per_epoch() const { return loader_.steps_per_epoch(); }
-  const DataMark& mark() const { return mark_; }
-  std::shared_ptr<const std::vector<data::Group>> step(int64_t index) const {
-    return std::make_shared<const std::vector<data::Group>>(data::pick_groups(dataset_, loader_.step(index)));
-  }
-  void prepare_reference(Trainer& trainer, LogSink& log) {
-    if (!dataset_.source) return trainer.prepare_reference(dataset_.group, evaluated_, log);
-    std::vector<data::Group> first{dataset_.get(0)};  // whether data bring log-probs every group says
-    trainer.prepare_reference(first, evaluated_, log);
-  }
-  /// What is evaluated on; to be asked for once.
-  std::vector<data::Group> take_evaluated() { return std::move(evaluated_); }
-
- private:
-  RunData(config::JobData data, const config::Settled& job, comm::Communicator& world)
-      : dataset_(std::move(data.train)),
-        loader_(data::make_loader(dataset_, job.config.data, job.config.train.groups_per_step, job.config.train.seed)) {
-    const Digest samples = check_same_dataset(dataset_, world), order = check_same_order(loader_, world);
-    config::check_packs(dataset_, job);
-    mark_ = {.groups = size(),
-             .samples = to_string(samples),
-             .order = to_string(order),
-             .settings = settings_of(job.config, "data.")};
-    if (data.eval) read_evaluated(*data.eval, job, world);
-  }
-  void read_evaluated(const data::Dataset& dataset, const config::Settled& job, comm::Communicator& world) {
-    config::check_evaluation_packs(dataset, job);
-    for (int64_t id = 0; id < dataset.size(); ++id) evaluated_.push_back(dataset.get(id));
-    check_same_groups(
-        evaluated_, [&](size_t group) { return dataset.where(group); }, world,
-        "the ranks have read different data to evaluate on",
-        "copy the same files of data.path and data.eval_path to every node");
-  }
-  static constexpr int64_t kMostCompared = 100'000;  ///< groups that are sorted by prefix for the sake of a line
-  data::Dataset dataset_;
-  data::Loader loader_;
-  DataMark mark_;
-  std::vector<data::Group> evaluated_;
 };
 
 /// What a run says and writes beside its weights.
@@ -195,18 +127,19 @@ bool is_stopped(const RunHooks& hooks, comm::Communicator& world) {
 }
 
 /// The trainer as `from` says; where the run stands then.
-RunNotes begin_at(Trainer& trainer, const DataMark& data, const ResumePoint& from, LogSink& log) {
+RunNotes begin_at(Trainer& trainer, RunData& data, const ResumePoint& from, LogSink& log) {
   for (const std::string& one : from.passed_over) log.warning("passing over " + one);
   RunNotes notes;
   if (!from.directory.empty()) {
     const bool anyway = trainer.settled().config.train.resume_anyway;
     const auto start = Clock::now();
     notes = parse_run_notes(trainer.load_state(from.directory, log), from.directory);
-    refuse_changes(changed_data(notes.data, data), "data", from.directory, anyway, log);
+    refuse_changes(changed_data(notes.data, data.mark()), "data", from.directory, anyway, log);
+    data.go_on_from(notes.samples, from.directory + "/state.json");
     log.info(text("going on from ", from.directory, ", after step ", trainer.steps_done(),
                   number(", read in %.3f s", from.seconds + seconds_since(start))));
   }
-  notes.data = data;
+  notes.data = data.mark();
   return notes;
 }
 
@@ -245,29 +178,35 @@ void end_run(Trainer& trainer, const RunNotes& notes, LogSink& log) {
                 notes.tokens_logical / notes.tokens_computed, "; weights in ", final));
 }
 
+/// Reads the data, or what they are made of.
+std::unique_ptr<RunData> read_run_data(Trainer& trainer, std::span<const rewards::NamedReward> rewards, LogSink& log) {
+  const comm::SlowWork slow(trainer.world().communicator(), "reading the data");
+  if (trainer.settled().config.rollout.prompts.empty()) return read_file_data(trainer, log);
+  return make_rollout_data(trainer, rewards, log);
+}
+
 RunEnd run(Trainer& trainer, RunData& data, const RunHooks& hooks, const ResumePoint& from) {
-  const int64_t steps = trainer.settled().config.train.max_steps;
+  const TrainOptions& options = trainer.settled().config.train;
+  const int64_t steps = options.max_steps;
   RunRecord record(trainer, hooks);
   say_what_runs(trainer, record.log());
-  record.log().info(text(data.size(), " groups, ", data.steps_per_epoch(), " steps an epoch"));
-  if (trainer.world().rank() == 0) {
-    record.log().info(data.sharing(trainer.settled().config));
-    write_skipped_rows(trainer.settled().config.train, data.skipped());
-  }
-  data.prepare_reference(trainer, record.log());
-  RunNotes notes = begin_at(trainer, data.mark(), from, record.log());
-  RunEvaluation evaluation(trainer, data.take_evaluated(),
+  record.log().info(text(data.size(), ", ", data.steps_per_epoch(), " steps an epoch"));
+  if (trainer.world().rank() == 0) write_skipped_rows(options, data.skipped());
+  data.prepare(record.log());
+  RunNotes notes = begin_at(trainer, data, from, record.log());
+  RunEvaluation evaluation(options, data.evaluation(),
                            parse_best_evaluation(notes.evaluation, from.directory + "/state.json"));
   RunCheckpoints checkpoints(trainer, {.steps = steps, .steps_per_epoch = data.steps_per_epoch()}, record.log());
-  const bool keeps_best = trainer.settled().config.train.load_best_model_at_end;
+  const bool keeps_best = options.load_best_model_at_end;
   if (keeps_best) checkpoints.keep(evaluation.best().state().step);
   record.begin();
-  auto next = data.step(trainer.steps_done());
   for (int64_t index = trainer.steps_done(); index < steps && !evaluation.best().is_over(); ++index) {
-    const auto groups = std::move(next);
-    if (index + 1 < steps) trainer.plan_ahead(next = data.step(index + 1));
+    const SharedGroups groups = data.step(index, record.log());
+    if (index + 1 < steps)
+      if (const SharedGroups next = data.ahead(index + 1)) trainer.plan_ahead(next);
     StepMetrics metrics = trainer.step(*groups, record.log());
     metrics.values["epoch"] = static_cast<double>(metrics.step) / static_cast<double>(data.steps_per_epoch());
+    data.add_metrics(metrics);
     notes.add(metrics);
     record.after_step(metrics);
     const BestSoFar::Verdict verdict = evaluate_if_due(evaluation, record, notes, metrics.step, index + 1 == steps);
@@ -276,7 +215,10 @@ RunEnd run(Trainer& trainer, RunData& data, const RunHooks& hooks, const ResumeP
     const bool is_last = index + 1 == steps || verdict.stop;
     const bool stops = is_stopped(hooks, trainer.world().communicator()) && !is_last;
     if (stops || is_kept || checkpoints.is_due(metrics.step)) record.in_phase(text("saving checkpoint-", metrics.step));
-    checkpoints.after_step(metrics.step, stops || is_kept, [&] { return to_json(notes); });
+    checkpoints.after_step(metrics.step, stops || is_kept, [&] {
+      notes.samples = data.state(metrics.step);
+      return to_json(notes);
+    });
     if (stops) return stop_here(record, checkpoints.folder(metrics.step));
     if (is_last) break;
   }
@@ -295,17 +237,14 @@ RunEnd Trainer::train() {
   // What can be wrong with the data is found before anything is written: the next try finds output_dir as it was.
   NullLog quiet;
   LogSink& first = world().rank() == 0 ? log() : quiet;
-  RunData data = [&] {
-    const comm::SlowWork slow(world().communicator(), "reading the data");
-    return RunData(job, world().communicator(), first);
-  }();
-  set_max_steps(config::steps_of(job.config.train, data.steps_per_epoch()));
+  const std::unique_ptr<RunData> data = read_run_data(*this, rewards_, first);
+  set_max_steps(config::steps_of(job.config.train, data->steps_per_epoch()));
   const InputAt inputs = [&](const std::string& path) { return input_at(path); };
   const auto lock = lock_output_dir(job.config.train, inputs, world().communicator(), first);
   const ResumePoint from = find_resume_point(*this);
   prepare_output_dir(job.config.train, from, config::to_yaml(job), inputs, world().communicator());
   try {
-    return run(*this, data, {hook_, progress_, stop_}, from);
+    return run(*this, *data, {hook_, progress_, stop_}, from);
   } catch (const std::exception& error) {
     write_flight_record(job.config.train, world(), {.error = error.what(), .saving = doing()}, log());
     throw;

@@ -13,9 +13,13 @@ constexpr std::string_view kData = "data.";
 
 // The mesh, packs and plans change the order in which the same numbers are added, and how fast; what a row of data is
 // is held against the data themselves.
-constexpr std::array<std::string_view, 5> kFreeSections{"parallel.", "pack.", "plan.", "comm.", kData};
+constexpr std::array<std::string_view, 6> kFreeSections{"parallel.", "pack.", "plan.", "comm.", "eval.", kData};
 constexpr std::array<std::string_view, 3> kFreeOfModel{"model.device", "model.deterministic",
                                                        "model.gradient_checkpointing"};
+// Prompts are held against the rollouts' data themselves; the others say how and not what.
+constexpr std::array<std::string_view, 6> kFreeOfRollouts{"rollout.prompts",         "rollout.kv_gib",
+                                                          "rollout.max_num_seqs",    "rollout.max_num_batched_tokens",
+                                                          "rollout.log_completions", "reward.timeout_seconds"};
 // Of a run, what decides which samples its steps have, how many these are and which of them count.
 constexpr std::array<std::string_view, 6> kOfTrain{"train.groups_per_step",  "train.seed",     "train.max_steps",
                                                    "train.num_train_epochs", "train.on_spike", "train.spike_factor"};
@@ -29,6 +33,7 @@ bool is_in(const std::array<std::string_view, n>& keys, std::string_view key) {
 bool changes_results(std::string_view key, bool has_schedule) {
   const auto is_of = [&](std::string_view section) { return key.starts_with(section); };
   if (std::any_of(kFreeSections.begin(), kFreeSections.end(), is_of) || is_in(kFreeOfModel, key)) return false;
+  if (is_in(kFreeOfRollouts, key)) return false;
   if (is_in(kLengths, key)) return has_schedule;
   return !is_of("train.") || is_in(kOfTrain, key);
 }

@@ -21,18 +21,18 @@
 namespace fpdist::trainer {
 namespace {
 
-/// Forward ops of the reference alone; the last run of layers writes log-probs to where `place` says.
-class ReferenceRun final : public parallel::StepWork {
+/// Forward ops alone; the last run of layers writes log-probs to where `place` says.
+class LogpRun final : public parallel::StepWork {
  public:
   /// `is_first`: nothing has run on the device before.
-  ReferenceRun(const Reference& reference, const Job& job, std::span<const data::Group> groups,
-               const plan::StepPlan& plan, bool is_first)
-      : reference_(reference), job_(job), packs_(job, groups, plan, job.config.pack.share_prefix) {
+  LogpRun(const ModelRuns& runs, const Job& job, std::span<const data::Group> groups, const plan::StepPlan& plan,
+          bool is_first)
+      : runs_(runs), job_(job), packs_(job, groups, plan, job.config.pack.share_prefix) {
     for (const data::Group& group : groups) {
       auto& of_group = offset_.emplace_back();
       for (const data::Sample& sample : group.sample) of_group.push_back(total_), total_ += sample.length();
     }
-    if (is_first) first_pass_.emplace(job.mesh.world(), "in the reference's first pass");
+    if (is_first) first_pass_.emplace(job.mesh.world(), "in the first pass for log-probs");
     logp_ = at::zeros({total_}, job.tensor_options(job.sum_dtype()));
   }
   at::Tensor logp() const { return logp_; }
@@ -40,7 +40,7 @@ class ReferenceRun final : public parallel::StepWork {
   at::Tensor forward(const plan::Op& op, const at::Tensor& input) override {
     const at::NoGradGuard frozen;
     const Pack& pack = packs_.at(op.pack);
-    model::Transformer& run = *reference_.runs()[index(op.run)];
+    model::Transformer& run = *runs_[index(op.run)];
     const auto& [rows, head] = pack.tensors.slice[index(op.slice)];
     const at::Tensor hidden = run.forward(op.pack, rows, input);
     if (!run.options().layers.head) return hidden;
@@ -68,7 +68,7 @@ class ReferenceRun final : public parallel::StepWork {
   const parallel::RowsHere& rows_of(const plan::Op& op) {
     return packs_.at(op.pack).tensors.slice[index(op.slice)].rows;
   }
-  static at::Tensor unused() { throw std::logic_error("the reference has no backward"); }
+  static at::Tensor unused() { throw std::logic_error("log-probs alone have no backward"); }
 
   /// Place of each edge of the pack in the step's flat list of tokens.
   std::vector<int64_t> places(const Pack& pack, int number) {
@@ -80,7 +80,7 @@ class ReferenceRun final : public parallel::StepWork {
     return all;
   }
 
-  const Reference& reference_;
+  const ModelRuns& runs_;
   const Job& job_;
   Packs packs_;
   std::vector<std::vector<int64_t>> offset_;  // of each sample's tokens in the step's flat list
@@ -128,23 +128,28 @@ std::vector<std::unique_ptr<model::Transformer>> frozen_copy(
 
 void Reference::store_logps(std::span<data::Group> groups, size_t per_step, const Job& job,
                             const StepPlanner& planner) const {
+  trainer::store_logps(runs_, &data::Sample::ref_logp, groups, per_step, job, planner);
+}
+
+void store_logps(const ModelRuns& runs, std::vector<double> data::Sample::*into, std::span<data::Group> groups,
+                 size_t per_step, const Job& job, const StepPlanner& planner) {
   const comm::Mesh& mesh = job.mesh;
   for (size_t first = 0; first < groups.size(); first += per_step) {
     const std::span<data::Group> slice = groups.subspan(first, std::min(per_step, groups.size() - first));
     const plan::StepPlan plan = [&] {
-      const comm::SlowWork slow(mesh.world(), "planning the reference's pass");
+      const comm::SlowWork slow(mesh.world(), "planning a pass for log-probs");
       return planner.plan(slice, job.config.pack.share_prefix);
     }();
-    ReferenceRun run(*this, job, slice, plan, first == 0);
+    LogpRun run(runs, job, slice, plan, first == 0);
     const auto ops = plan::forward_ops(plan.pipeline(mesh.at().dp))[index(mesh.at().pp)];
-    parallel::execute(ops, static_cast<int>(runs_.size()), run, {mesh.pp(), mesh.pp_gradient(), *job.device});
+    parallel::execute(ops, static_cast<int>(runs.size()), run, {mesh.pp(), mesh.pp_gradient(), *job.device});
     at::Tensor logp = run.logp();
     mesh.world().all_reduce(logp);  // disjoint: every token is computed once
     const at::Tensor all = job.device->download(logp.to(at::kDouble));
     const double* value = all.const_data_ptr<double>();
     for (data::Group& group : slice)
       for (data::Sample& sample : group.sample)
-        sample.ref_logp.assign(value, value + sample.length()), value += sample.length();
+        (sample.*into).assign(value, value + sample.length()), value += sample.length();
   }
 }
 

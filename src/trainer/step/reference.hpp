@@ -17,6 +17,14 @@
 
 namespace fpdist::trainer {
 
+/// A rank's runs of layers, in model order.
+using ModelRuns = std::vector<std::unique_ptr<model::Transformer>>;
+
+/// Collective. One forward of these runs over the samples, planned as steps of `per_step` groups are: the log-probs of
+/// their supervised tokens, at the temperature of the loss, in the samples' field `into`, 0 elsewhere.
+void store_logps(const ModelRuns& runs, std::vector<double> data::Sample::*into, std::span<data::Group> groups,
+                 size_t per_step, const Job& job, const StepPlanner& planner);
+
 /// Frozen runs that compute what `policy` does now, or without its adapter; weights that are never trained are policy's
 /// own, not copies.
 std::vector<std::unique_ptr<model::Transformer>> frozen_copy(

@@ -89,6 +89,7 @@ std::vector<std::unique_ptr<model::Transformer>> make_runs(const Config& config,
   const std::vector<model::StageLayers> all = split_layers(config.parallel.layers);
   std::vector<std::unique_ptr<model::Transformer>> own;
   common.dtype = scalar_type(config.model.dtype), common.tp = &mesh.tp();
+  common.temperature = loss_temperature(config);
   for (int run = 0; run < config.parallel.virtual_stages; ++run) {
     common.layers = all[index(run * mesh.shape().pp + mesh.at().pp)];
     own.push_back(std::make_unique<model::Transformer>(shape, common));
@@ -126,6 +127,10 @@ class Filling {
 };
 
 }  // namespace
+
+double loss_temperature(const Config& config) {
+  return loss::needs_of(config.method, config.loss).advantage ? config.rollout.temperature : 1.0;
+}
 
 bool ties_stages(const Config& config, const arch::Model& model) {
   return model.tie_word_embeddings && !model.adapter.is_there() && head_of(config) == Head::kLanguageModel &&

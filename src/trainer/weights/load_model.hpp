@@ -16,6 +16,9 @@
 
 namespace fpdist::trainer {
 
+/// By what the loss's log-probs divide logits: that of the rollouts which it learns from.
+double loss_temperature(const config::Config& config);
+
 /// Whether the embedding serves as the head on another stage, whose copy's gradients must be added.
 bool ties_stages(const config::Config& config, const arch::Model& model);
 

@@ -1,0 +1,107 @@
+#include "fpdist/data/prompts.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <utility>
+
+#include "fpdist/core/error.hpp"
+#include "src/core/words.hpp"
+#include "src/data/rows/data_files.hpp"
+#include "src/data/rows/line_reader.hpp"
+
+namespace fpdist::data {
+namespace {
+
+using Json = nlohmann::json;
+
+/// What encodes a row's prompt; its `text` is empty where there are ids.
+TextRequest request_of(const Json& prompt, const std::string& where) {
+  if (prompt.is_string()) return {.kind = TextRequest::Kind::kText, .text = prompt.get<std::string>()};
+  check<DataError>(prompt.is_array() && !prompt.empty(), where,
+                   ": prompt is neither a string nor a list of {role, content}");
+  const Json chat{{"messages", prompt}, {"tools", nullptr}, {"kwargs", Json::object()}};
+  return {.kind = TextRequest::Kind::kChat, .text = chat.dump(), .generation_prompt = true};
+}
+
+std::vector<int32_t> ids_of(const Json& ids, const std::string& where) {
+  check<DataError>(ids.is_array(), where, ": prompt_ids is no list of token ids");
+  std::vector<int32_t> tokens;
+  for (const Json& id : ids) {
+    check<DataError>(id.is_number_integer() && id >= 0 && id <= INT32_MAX, where, ": prompt_ids holds ", id.dump(),
+                     ", which is no token id");
+    tokens.push_back(id.get<int32_t>());
+  }
+  return tokens;
+}
+
+/// Rows of all files, and what of them is still to be encoded.
+class PromptReader {
+ public:
+  explicit PromptReader(const PromptFiles& files) : files_(files) {
+    for (const auto& [ours, theirs] : files.columns) {
+      if (ours == "prompt") prompt_ = theirs;
+      if (ours == "prompt_ids") ids_ = theirs;
+    }
+  }
+
+  void read(const std::string& path) {
+    std::error_code error;
+    check<DataError>(std::filesystem::exists(path, error), path, ":1:1: cannot open the file (", std::strerror(ENOENT),
+                     looked_in(path), "): check ", files_.key);
+    check<DataError>(!is_table(path), path, ": prompts are JSON lines, and this is a table: write its rows as .jsonl");
+    LineReader reader(path, 0, {});
+    for (std::string line; reader.next(line);)
+      if (line.find_first_not_of(" \t\r") != std::string::npos) add(line, text(path, ":", reader.place().line));
+  }
+
+  std::vector<PromptRow> finish(Tokenizer& tokenizer) {
+    check<DataError>(!rows_.empty(), files_.path.front(), ":1:1: the file has no rows");
+    if (requests_.empty()) return std::move(rows_);
+    check<DataError>(tokenizer.refusal().empty(), asked_.front().second, ": ", tokenizer.refusal());
+    std::vector<EncodedText> encoded = tokenizer.encode(requests_);
+    for (size_t i = 0; i < asked_.size(); ++i) {
+      check<DataError>(encoded[i].error.empty(), asked_[i].second, ": ", encoded[i].error);
+      rows_[asked_[i].first].token = std::move(encoded[i].id);
+    }
+    return std::move(rows_);
+  }
+
+ private:
+  void add(const std::string& line, const std::string& where) {
+    Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    check<DataError>(row.is_object(), where, ": the line is no JSON object");
+    check<DataError>(row.contains(ids_) != row.contains(prompt_), where, ": a row has one of ", ids_, " and ", prompt_);
+    check<DataError>(!row.contains("completions"), where, ": the row has completions already");
+    const bool has_ids = row.contains(ids_);
+    const Json& given = row[has_ids ? ids_ : prompt_];
+    PromptRow made{.token = {}, .prompt = given.dump()};
+    if (has_ids) {
+      made.token = ids_of(given, where);
+    } else {
+      requests_.push_back(request_of(given, where));
+      asked_.emplace_back(rows_.size(), where);
+    }
+    row.erase(has_ids ? ids_ : prompt_);
+    made.columns = row.dump();
+    rows_.push_back(std::move(made));
+  }
+
+  const PromptFiles& files_;
+  std::string prompt_ = "prompt", ids_ = "prompt_ids";  ///< as the files call them
+  std::vector<PromptRow> rows_;
+  std::vector<TextRequest> requests_;
+  std::vector<std::pair<size_t, std::string>> asked_;  ///< row and place of each request
+};
+
+}  // namespace
+
+std::vector<PromptRow> read_prompts(const PromptFiles& files, Tokenizer& tokenizer) {
+  PromptReader reader(files);
+  for (const std::string& path : data_files(files.path)) reader.read(path);
+  return reader.finish(tokenizer);
+}
+
+}  // namespace fpdist::data

@@ -1,0 +1,52 @@
+#pragma once
+// trainer (private): Judge, which gives completions their rewards: each rank those of its run of the prompts, all ranks
+// then have all.
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fpdist/data/prompts.hpp"
+#include "fpdist/data/sample.hpp"
+#include "fpdist/data/tokenizer.hpp"
+#include "fpdist/rewards/rewards.hpp"
+#include "fpdist/trainer/trainer.hpp"
+
+namespace fpdist::trainer {
+
+/// Prompts, one a group, and their place among all that are judged together.
+using PromptRows = std::vector<const data::PromptRow*>;
+
+/// What was said of rollouts.
+struct Judged {
+  /// [names][samples of all groups, in order]: NaN where that reward does not judge.
+  std::vector<std::vector<double>> value;
+  /// This rank's: from where on in `value`, and the texts.
+  size_t first_own = 0;
+  std::vector<rewards::JudgedText> own;
+};
+
+class Judge {
+ public:
+  /// `world` must outlive it.
+  Judge(rewards::Rewards rewards, std::unique_ptr<data::Tokenizer> tokenizer, comm::World& world);
+  const std::vector<std::string>& names() const { return rewards_.names(); }
+  data::Tokenizer& tokenizer() { return *tokenizer_; }
+  /// Collective: every sample's `reward`, where there is one. The same groups on every rank, one of each of `prompts`.
+  /// Throws what rewards::Rewards::judge does, on the rank that asked.
+  Judged judge(std::span<data::Group> groups, const PromptRows& prompts);
+
+ private:
+  std::vector<rewards::JudgedText> texts_of(std::span<const data::Group> groups, const PromptRows& prompts);
+
+  rewards::Rewards rewards_;
+  std::unique_ptr<data::Tokenizer> tokenizer_;
+  comm::World& world_;
+};
+
+/// rewards/NAME/mean and rewards/NAME/std (n - 1, over the samples that it judges) as TRL names them.
+std::map<std::string, double> reward_metrics(const Judged& judged, std::span<const std::string> names);
+
+}  // namespace fpdist::trainer

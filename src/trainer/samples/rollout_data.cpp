@@ -1,0 +1,241 @@
+#include "src/trainer/samples/rollout_data.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <utility>
+
+#include "fpdist/core/error.hpp"
+#include "fpdist/data/loader.hpp"
+#include "fpdist/loss/loss.hpp"
+#include "src/arch/end_tokens.hpp"
+#include "src/comm/agreement.hpp"
+#include "src/config/read_data.hpp"
+#include "src/core/checksum.hpp"
+#include "src/core/clock.hpp"
+#include "src/core/index.hpp"
+#include "src/core/words.hpp"
+#include "src/trainer/samples/completions_file.hpp"
+#include "src/trainer/samples/generated_evaluation.hpp"
+#include "src/trainer/samples/judge.hpp"
+#include "src/trainer/samples/round.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+using Prompts = std::vector<data::PromptRow>;
+
+/// The user's stop tokens, the model's and the tokenizer's.
+std::vector<int64_t> stop_tokens(const config::Config& config, data::Tokenizer& tokenizer) {
+  std::set<int64_t> stops = arch::end_tokens(config.model.path);
+  stops.insert(config.rollout.stop_token_ids.begin(), config.rollout.stop_token_ids.end());
+  if (tokenizer.refusal().empty() && tokenizer.facts().eos_id >= 0) stops.insert(tokenizer.facts().eos_id);
+  return {stops.begin(), stops.end()};
+}
+
+Digest digest_of(const Prompts& prompts) {
+  Checksum sum;
+  for (const data::PromptRow& row : prompts)
+    sum.add(std::span<const int32_t>(row.token)).add(std::span<const char>(row.columns));
+  return sum.value();
+}
+
+/// Collective.
+void check_same(const Prompts& prompts, const std::string& key, comm::Communicator& world) {
+  const std::vector<comm::Fact> facts{{key, text(prompts.size(), " rows, checksum ", to_string(digest_of(prompts)))}};
+  const auto differences = comm::find_differences(facts, world);
+  check<DataError>(differences.empty(), "the ranks have read different prompts: ", comm::to_text(differences),
+                   "; copy the same files to every node");
+}
+
+/// Collective. Throws where a completion of some prompt would have no place.
+void check_room(const Trainer& trainer, const Prompts& prompts, const generate::SamplingOptions& sampling) {
+  std::vector<std::vector<int32_t>> tokens;
+  for (const data::PromptRow& row : prompts) tokens.push_back(row.token);
+  trainer.check_rollouts(tokens, sampling);
+}
+
+/// Throws where a sample would have no place in a pack.
+void check_packs(const Prompts& prompts, const config::Settled& job, const generate::SamplingOptions& sampling) {
+  int64_t longest = 0;
+  for (const data::PromptRow& row : prompts) longest = std::max<int64_t>(longest, std::ssize(row.token));
+  const int64_t most = longest + sampling.max_completion_length;
+  check<ConfigError>(most <= job.config.pack.max_tokens, "the longest prompt has ", longest,
+                     " tokens; with rollout.max_completion_length ", sampling.max_completion_length,
+                     " more a sample does not fit into pack.max_tokens ", job.config.pack.max_tokens,
+                     ": pack.max_tokens: ", most, " holds it");
+}
+
+class RolloutData final : public RunData {
+ public:
+  RolloutData(Trainer& trainer, std::span<const rewards::NamedReward> rewards)
+      : trainer_(trainer),
+        job_(trainer.settled()),
+        options_(job_.config.rollout),
+        judge_(make_rewards(rewards), config::tokenizer_of(job_.config, job_.model), trainer.world()),
+        prompts_(read(options_.prompts, "rollout.prompts")),
+        evaluated_(read(job_.config.data.eval_path, "data.eval_path")),
+        order_(std::ssize(prompts_), 1, job_.config.train.seed, job_.config.data.shuffle),
+        sampling_(options_) {
+    comm::Communicator& world = trainer.world().communicator();
+    sampling_.stop_token_ids = stop_tokens(job_.config, judge_.tokenizer());
+    check_same(prompts_, "rollout.prompts", world);
+    check_same(evaluated_, "data.eval_path", world);
+    check_room(trainer, prompts_, sampling_);
+    check_room(trainer, evaluated_, evaluation_sampling(job_.config, sampling_));
+    check_packs(prompts_, job_, sampling_);
+    mark_ = {.groups = std::ssize(prompts_),
+             .samples = to_string(fpdist::trainer::digest_of(prompts_)),
+             .order = text("seed ", job_.config.train.seed, job_.config.data.shuffle ? ", shuffled" : ""),
+             .settings = settings_of(job_.config, "data.")};
+  }
+
+  std::string size() const override {
+    return text(prompts_.size(), " prompts, ", options_.num_generations, " completions of each, ", in_round(),
+                " prompts a round");
+  }
+  int64_t steps_per_epoch() const override {
+    const int64_t a_step = job_.config.train.groups_per_step;
+    return (std::ssize(prompts_) * options_.num_iterations + a_step - 1) / a_step;
+  }
+  const DataMark& mark() const override { return mark_; }
+  std::vector<std::string> skipped() const override { return {}; }
+  void prepare(LogSink&) override {}
+
+  SharedGroups step(int64_t index, LogSink& log) override {
+    if (round_of(index) != round_.number) make_round(index, log);
+    is_first_ = index % in_steps() == 0;
+    return coming_index_ == index ? coming_ : slice(index);
+  }
+  SharedGroups ahead(int64_t index) override {
+    if (round_of(index) != round_.number) return nullptr;
+    coming_ = slice(index), coming_index_ = index;
+    return coming_;
+  }
+  void add_metrics(StepMetrics& metrics) const override {
+    for (const auto& [name, value] : round_.metrics) metrics.values[name] = value;
+    if (!is_first_) metrics.values["rollout/seconds"] = 0;  // this step has waited for none
+  }
+
+  Evaluate evaluation() override {
+    if (evaluated_.empty()) return {};
+    const generate::SamplingOptions sampling = evaluation_sampling(job_.config, sampling_);
+    return [this, sampling](EvaluationOf of) {
+      return evaluate_generated(trainer_, judge_, of == EvaluationOf::kAll ? evaluated_ : Prompts(), sampling);
+    };
+  }
+  std::string state(int64_t done) const override {
+    return done % in_steps() == 0 ? "{}" : to_json(round_);  // the next step makes a round of its own
+  }
+  void go_on_from(const std::string& state, const std::string& where) override { round_ = parse_round(state, where); }
+
+ private:
+  rewards::Rewards make_rewards(std::span<const rewards::NamedReward> own) const {
+    rewards::Rewards all(job_.config.reward, options_.max_completion_length);
+    for (const rewards::NamedReward& reward : own) all.add(reward);
+    check<ConfigError>(!all.names().empty(),
+                       "rollout.prompts is given and nothing says what a completion is worth: name reward.functions or "
+                       "a reward.command (or call Trainer::set_reward)");
+    return all;
+  }
+  Prompts read(const std::vector<std::string>& path, const std::string& key) {
+    if (path.empty()) return {};
+    return data::read_prompts({.path = path, .columns = job_.config.data.columns, .key = key}, judge_.tokenizer());
+  }
+
+  int64_t in_round() const { return job_.config.train.groups_per_step * options_.steps_per_generation; }
+  int64_t in_steps() const { return options_.steps_per_generation * options_.num_iterations; }
+  int64_t round_of(int64_t index) const { return index / in_steps(); }
+
+  SharedGroups slice(int64_t step) const {
+    const int64_t part = step % options_.steps_per_generation, a_step = job_.config.train.groups_per_step;
+    const auto begin = round_.groups.begin() + part * a_step;
+    return std::make_shared<const std::vector<data::Group>>(begin, begin + a_step);
+  }
+
+  void make_round(int64_t index, LogSink& log) {
+    const auto start = Clock::now();
+    const int64_t number = round_of(index), first = number * in_round();
+    PromptRows rows;
+    std::vector<std::vector<int32_t>> tokens;
+    for (int64_t place = first; place < first + in_round(); ++place) {
+      rows.push_back(&prompts_[fpdist::index(order_.step(place).front())]);
+      tokens.push_back(rows.back()->token);
+    }
+    round_ = {
+        .number = number, .groups = trainer_.roll_out(tokens, sampling_, static_cast<uint64_t>(first)), .metrics = {}};
+    const Judged judged = judge_.judge(round_.groups, rows);
+    round_.metrics = reward_metrics(judged, judge_.names());
+    round_.metrics.merge(loss::fill_advantages(round_.groups, job_.config.loss));
+    round_.metrics.merge(loss::completion_metrics(round_.groups));
+    add_speed(seconds_since(start));
+    set_old_logps();
+    if (options_.log_completions)
+      write_completions(job_.config.train.output_dir, index + 1, judged, judge_.names(), round_.groups,
+                        trainer_.world());
+    warn(log);
+  }
+
+  void add_speed(double seconds) {
+    int64_t tokens = 0;
+    for (const data::Group& group : round_.groups)
+      for (const data::Sample& sample : group.sample) tokens += sample.length() - sample.prompt_length;
+    round_.metrics["rollout/seconds"] = seconds;
+    round_.metrics["rollout/tokens_per_second"] = static_cast<double>(tokens) / std::max(seconds, 1e-9);
+  }
+
+  /// What ratios compare with, see RolloutOptions::old_logps.
+  void set_old_logps() {
+    if (options_.old_logps == "sampled") return;
+    const std::vector<data::Group> sampled = round_.groups;
+    if (options_.old_logps == "auto" && in_steps() == 1) {
+      for (data::Group& group : round_.groups)
+        for (data::Sample& sample : group.sample) sample.old_logp.clear();
+      return;
+    }
+    trainer_.compute_old_logps(round_.groups);
+    add_difference(sampled);
+  }
+  /// How far the log-probs that came with the tokens are from the trainer's.
+  void add_difference(const std::vector<data::Group>& sampled) {
+    double sum = 0, most = 0, count = 0;
+    for (size_t g = 0; g < sampled.size(); ++g)
+      for (size_t s = 0; s < sampled[g].sample.size(); ++s) {
+        const std::vector<double>&before = sampled[g].sample[s].old_logp, &now = round_.groups[g].sample[s].old_logp;
+        for (auto t = fpdist::index(sampled[g].sample[s].prompt_length); t < now.size(); ++t) {
+          const double difference = std::abs(now[t] - before[t]);
+          sum += difference, most = std::max(most, difference), ++count;
+        }
+      }
+    round_.metrics["sampling/sampling_logp_difference/mean"] = sum / std::max(count, 1.0);
+    round_.metrics["sampling/sampling_logp_difference/max"] = most;
+  }
+
+  void warn(LogSink& log) {
+    if (has_warned_ || trainer_.world().rank() != 0 || round_.metrics.at("completions/clipped_ratio") < 1) return;
+    has_warned_ = true;
+    log.warning(text("no completion of this round has ended within rollout.max_completion_length ",
+                     options_.max_completion_length, ": allow more, or name what ends one in rollout.stop_token_ids"));
+  }
+
+  Trainer& trainer_;
+  const config::Settled& job_;
+  const generate::RolloutOptions& options_;
+  Judge judge_;
+  Prompts prompts_, evaluated_;
+  data::Loader order_;  ///< of single prompts
+  generate::SamplingOptions sampling_;
+  DataMark mark_;
+  RolloutRound round_;
+  bool is_first_ = false, has_warned_ = false;
+  SharedGroups coming_;  ///< the step that was asked for ahead
+  int64_t coming_index_ = -1;
+};
+
+}  // namespace
+
+std::unique_ptr<RunData> make_rollout_data(Trainer& trainer, std::span<const rewards::NamedReward> rewards, LogSink&) {
+  return std::make_unique<RolloutData>(trainer, rewards);
+}
+
+}  // namespace fpdist::trainer

@@ -1,0 +1,21 @@
+#pragma once
+// trainer (private): groups that the model makes itself, round by round: Shao et al., "DeepSeekMath" (2024), GRPO.
+// Round r completes prompts r * n ... (r + 1) * n - 1 of an endless row of shuffled epochs, n = train.groups_per_step *
+// rollout.steps_per_generation, by the weights that the steps before it have left; the completions are judged, their
+// advantages taken over the round, and steps_per_generation * num_iterations steps learn from it. Which prompts and
+// which draws a round has depends on its number and seeds alone.
+
+#include <memory>
+#include <span>
+
+#include "src/trainer/samples/run_data.hpp"
+
+namespace fpdist::trainer {
+
+/// Collective. Reads rollout.prompts and, to evaluate on, data.eval_path; starts the rewards' program. `trainer` must
+/// outlive it. Throws DataError, ConfigError for prompts that are none, that the model has no room for, that differ on
+/// the ranks, and where nothing judges completions; what Trainer::roll_out throws for a mesh that does not generate.
+std::unique_ptr<RunData> make_rollout_data(Trainer& trainer, std::span<const rewards::NamedReward> rewards,
+                                           LogSink& log);
+
+}  // namespace fpdist::trainer

@@ -1,0 +1,243 @@
+// Runs that make their own rollouts: the same on any ranks that generate, whole again after a stop anywhere in a round,
+// and nothing else than the same rollouts read from a file.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "fpdist/data/reader.hpp"
+#include "tests/support/ranks/error_on_ranks.hpp"
+#include "tests/trainer/run/runs.hpp"
+
+namespace fpdist::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+using test::error_of, test::expect_words, test::slurp;
+using Json = nlohmann::json;
+
+class RolloutRun : public test::Runs {
+ protected:
+  RolloutRun() {
+    config_ = online(test::tiny_config(Method::kGrpo));
+    config_.loss.beta = 0;
+  }
+  config::Config online(config::Config config) {
+    config.data.path.clear(), config.data.max_length = 1024;
+    config.train = {.groups_per_step = 2, .max_steps = 5, .save_steps = 1, .resume_from_checkpoint = "auto"};
+    config.train.save_async = false;
+    config.rollout.prompts = {prompts(6)};
+    config.rollout.num_generations = 3, config.rollout.max_completion_length = 5, config.rollout.seed = 4;
+    config.rollout.log_completions = true;
+    config.reward = {
+        .functions = {"regex", "length"}, .weights = {1, 0.25}, .pattern = "[a-z]", .soft_punish_cache = 5};
+    return config;
+  }
+  std::string prompts(int count) {
+    const std::string path = scratch_ / text("prompts", count, ".jsonl");
+    std::string lines;
+    for (int i = 0; i < count; ++i)
+      lines += i % 2 ? text(R"({"prompt": "Say )", i, R"(", "answer": ")", i, "\"}\n")
+                     : text(R"({"prompt_ids": [3, 1, 4, )", i, "]}\n");
+    test::spill(path, lines);
+    return path;
+  }
+  /// All that was sampled: the completion files, in order.
+  std::vector<std::string> sampled(const config::Config& config) const {
+    std::vector<std::string> files;
+    const std::string folder = config.train.output_dir + "/completions";
+    for (const std::string& name : test::names_in(folder)) files.push_back(name + "\n" + slurp(folder + "/" + name));
+    return files;
+  }
+  static std::vector<Json> rows(const std::string& path) {
+    std::vector<Json> all;
+    std::istringstream lines(slurp(path));
+    for (std::string line; std::getline(lines, line);) all.push_back(Json::parse(line));
+    return all;
+  }
+};
+
+TEST_F(RolloutRun, MetricsHaveTrlsNamesAndCompletionsAreWritten) {
+  const Config config = in("out", config_);
+  run(config, 1);
+  expect_words(said(), {"6 prompts, 3 completions of each, 2 prompts a round, 3 steps an epoch"});
+  const auto steps = metrics(config);
+  ASSERT_EQ(steps.size(), 5U);
+  for (const char* name : {"reward", "reward_std", "frac_reward_zero_std", "rewards/regex/mean", "rewards/regex/std",
+                           "rewards/length/mean", "completions/mean_length", "completions/min_length",
+                           "completions/max_length", "completions/clipped_ratio", "completions/mean_terminated_length",
+                           "entropy", "clip_ratio/region_mean", "rollout/tokens_per_second"})
+    EXPECT_TRUE(steps[0].contains(name)) << name;
+  const std::vector<Json> first = rows(config.train.output_dir + "/completions/step-1.jsonl");
+  ASSERT_EQ(first.size(), 6U);
+  double sum = 0, regex = 0;
+  for (const Json& row : first) {
+    EXPECT_EQ(row["step"], 1);
+    EXPECT_NEAR(row["reward"].get<double>(), row["regex"].get<double>() + 0.25 * row["length"].get<double>(), 1e-12);
+    EXPECT_EQ(row["regex"] == 1,
+              row["completion"].get<std::string>().find_first_of("abcdefghijklmnopqrstuvwxyz") != std::string::npos);
+    sum += row["reward"].get<double>(), regex += row["regex"].get<double>();
+  }
+  EXPECT_NEAR(steps[0]["reward"].get<double>(), sum / 6, 1e-12);
+  EXPECT_NEAR(steps[0]["rewards/regex/mean"].get<double>(), regex / 6, 1e-12);
+  EXPECT_NE(sampled(config)[0], sampled(config)[3]) << "a prompt that comes again gets other draws";
+}
+
+TEST_F(RolloutRun, AnyRanksThatGenerateSampleTheSame) {
+  config_.loss.beta = 0.1;  // a reference too
+  config_.rollout.temperature = 0.8;
+  config_.rollout.steps_per_generation = 2, config_.rollout.num_iterations = 2;
+  const Config one = in("one", config_);
+  run(one, 1);
+  ASSERT_EQ(sampled(one).size(), 2U);
+  EXPECT_GT(metrics(one)[4]["kl"].get<double>(), 0);
+  for (const auto& [name, mesh] :
+       std::map<std::string, MeshShape>{{"dp2", {.dp = 2}}, {"dp3", {.dp = 3}}, {"cp2", {.dp = 1, .cp = 2}}}) {
+    Config other = in(name, config_);
+    static_cast<MeshShape&>(other.parallel) = mesh;
+    run(other, mesh.size());
+    EXPECT_EQ(sampled(other), sampled(one)) << name;
+    EXPECT_NEAR(metrics(other)[4]["loss"].get<double>(), metrics(one)[4]["loss"].get<double>(), 1e-9) << name;
+  }
+}
+
+TEST_F(RolloutRun, ThatStopsAnywhereInARoundGoesOnToTheLastBit) {
+  config_.rollout.steps_per_generation = 2, config_.rollout.num_iterations = 2;  // 4 steps a round
+  config_.train.max_steps = 6;
+  const Config unbroken = in("unbroken", config_);
+  run(unbroken, 2);
+  for (const int64_t fails_in : {3, 5, 6}) {
+    const Config broken = in(text("broken", fails_in), config_);
+    run(broken, 2, fails_in);
+    run(broken, 2);
+    expect_words(said(), {text("after step ", fails_in - 1)});
+    expect_same_bits(unbroken, broken);
+    EXPECT_EQ(sampled(unbroken), sampled(broken));
+  }
+}
+
+TEST_F(RolloutRun, RatiosCompareWithWhatSampled) {
+  config_.rollout.temperature = 0.7;
+  config_.rollout.old_logps = "recompute";
+  config_.loss.epsilon = config_.loss.epsilon_high = 1e-6;
+  const Config recomputed = in("recomputed", config_);
+  run(recomputed, 1);
+  for (const Json& step : metrics(recomputed)) {  // the loss's temperature is the one that sampled
+    EXPECT_LT(step["sampling/sampling_logp_difference/max"].get<double>(), 1e-5);
+    EXPECT_EQ(step["clip_ratio/region_mean"], 0);
+  }
+  config_.rollout.old_logps = "auto";
+  const Config automatic = in("automatic", config_);
+  run(automatic, 1);
+  EXPECT_FALSE(metrics(automatic)[0].contains("sampling/sampling_logp_difference/max"));
+  EXPECT_EQ(sampled(automatic), sampled(recomputed));
+  config_.rollout.num_iterations = 2;  // ratios leave 1
+  const Config twice = in("twice", config_);
+  run(twice, 1);
+  EXPECT_EQ(sampled(twice)[0], sampled(automatic)[0]);
+  EXPECT_GT(metrics(twice)[1]["clip_ratio/region_mean"].get<double>(), 0);
+  EXPECT_EQ(sampled(twice).size(), 3U);
+}
+
+TEST_F(RolloutRun, IsTheRunOfTheSameRolloutsInAFile) {
+  Config config = in("online", config_);
+  config.train.max_steps = 1, config.rollout.old_logps = "sampled", config.reward.functions.clear(),
+  config.reward.weights.clear();
+  std::string lines;
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, config, log);
+    trainer.set_reward("evens", [&](std::span<const rewards::JudgedText> texts) {
+      rewards::Values values;
+      const data::PromptRow* of = nullptr;
+      Json row;
+      const auto end_row = [&] { lines += row.empty() ? "" : row.dump() + "\n"; };
+      for (const rewards::JudgedText& one : texts) {
+        if (one.row != of) end_row(), row = {{"prompt_ids", one.row->token}, {"completions", Json::array()}};
+        of = one.row;
+        values.push_back(one.token.back() % 2);
+        row["completions"].push_back({{"ids", one.token}, {"reward", one.token.back() % 2}});
+      }
+      end_row();
+      return values;
+    });
+    trainer.train();
+  });
+  EXPECT_TRUE(metrics(config)[0].contains("rewards/evens/mean"));
+  EXPECT_EQ(rows(config.train.output_dir + "/completions/step-1.jsonl").size(), 6U);
+  Config offline = in("offline", config);
+  offline.rollout = {}, offline.data.path = {scratch_ / "rows.jsonl"}, offline.data.shuffle = false;
+  test::spill(offline.data.path[0], lines);
+  run(offline, 1);
+  for (const char* name : {"loss", "grad_norm", "entropy", "reward_std", "completions/mean_length"})
+    EXPECT_NEAR(metrics(offline)[0][name].get<double>(), metrics(config)[0][name].get<double>(), 1e-10) << name;
+}
+
+TEST_F(RolloutRun, EvaluatesByGenerating) {
+  config_.data.eval_path = {prompts(4)};
+  config_.train.eval_steps = 2, config_.train.max_steps = 4, config_.train.load_best_model_at_end = true;
+  config_.eval = {.num_generations = 4, .temperature = 1, .pass_at = {1, 4}, .max_completion_length = 3};
+  const Config config = in("out", config_), plain = in("plain", [&] {
+                                              Config without = config_;
+                                              without.data.eval_path.clear(),
+                                                  without.train.eval_steps = 0,
+                                                  without.train.load_best_model_at_end = false;
+                                              return without;
+                                            }());
+  run(config, 2);
+  std::vector<Json> evaluations, steps;
+  for (const Json& row : metrics(config)) (row.contains("eval_reward") ? evaluations : steps).push_back(row);
+  ASSERT_EQ(evaluations.size(), 2U);
+  for (const Json& row : evaluations) {
+    EXPECT_NEAR(row["eval_pass@1"].get<double>(), row["eval_accuracy"].get<double>(), 1e-12);
+    EXPECT_NEAR(row["eval_rewards/regex/mean"].get<double>(), row["eval_accuracy"].get<double>(), 1e-12);
+    EXPECT_GE(row["eval_pass@4"].get<double>(), row["eval_pass@1"].get<double>());
+    EXPECT_LE(row["eval_completions/max_length"].get<double>(), 3);
+  }
+  expect_words(said(), {"the best evaluation: eval_reward"});
+  run(plain, 2);
+  EXPECT_EQ(metrics(plain), steps) << "an evaluation changes no step";
+}
+
+TEST_F(RolloutRun, RefusesWhatCannotBeBeforeAnythingIsWritten) {
+  const auto refused = [&](void (*change)(Config&), int ranks = 1) {
+    Config config = in("out", config_);
+    change(config);
+    std::string what;
+    log_.emplace();
+    comm::run_threads(ranks, [&](comm::World& world) {
+      try {
+        Trainer(world, config, *log_).train();
+      } catch (const Error& error) {
+        if (world.rank() == 0) what = error.what();
+      }
+    });
+    EXPECT_FALSE(fs::exists(scratch_ / "out")) << what;
+    return what;
+  };
+  expect_words(refused([](Config& c) { c.reward.functions.clear(), c.reward.weights.clear(); }),
+               {"nothing says what a completion is worth", "reward.functions", "Trainer::set_reward"});
+  expect_words(refused([](Config& c) { c.pack.max_tokens = 8; }), {"pack.max_tokens 8", "holds it"});
+  expect_words(refused([](Config& c) { c.rollout.stop_token_ids = {999}; }), {"rollout.stop_token_ids: 999"});
+  expect_words(refused([](Config& c) { c.rollout.prompts = {"none.jsonl"}; }), {"none.jsonl", "check rollout.prompts"});
+  expect_words(refused([](Config& c) { c.parallel.tp = 2; }, 2), {"rollouts on mesh"});
+  expect_words(refused([](Config& c) { c.reward.command = {"./none-such"}, c.reward.weights = {}; }),
+               {"./none-such cannot be started"});
+  expect_words(refused([](Config& c) { c.data.eval_path = {"none.jsonl"}; }), {"check data.eval_path"});
+}
+
+TEST_F(RolloutRun, WarnsOnceWhereNothingEnds) {
+  config_.rollout.max_completion_length = 1, config_.reward.soft_punish_cache = 1;
+  run(in("out", config_), 1);
+  const std::string all = said(), words = "no completion of this round has ended";
+  ASSERT_NE(all.find(words), std::string::npos);
+  EXPECT_EQ(all.find(words, all.find(words) + 1), std::string::npos);
+}
+
+}  // namespace
+}  // namespace fpdist::trainer
