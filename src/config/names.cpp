@@ -322,8 +322,6 @@ constexpr std::array kOtherKeys = {
     OtherKey{"lora_dropout", "", "not here yet: adapters have no dropout"},
     OtherKey{"loss_scale", "", "not needed: bfloat16 has the range of float32"},
     OtherKey{"model_init_kwargs", "", "not needed: config.json of model.path says it; model.dtype is a key"},
-    OtherKey{"n_samples_per_prompt", "",
-             "not here: completions come as rows (fpdist_generate --help), a group is as large as its row"},
     OtherKey{"neat_packing", "", kPacks},
     OtherKey{"neftune_noise_alpha", "", "not here yet: embeddings get no noise"},
     OtherKey{"no_cuda", "", "it is model.device here: cpu"},

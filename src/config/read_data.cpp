@@ -37,6 +37,9 @@ namespace {
 
 data::Dataset read(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer,
                    const data::CacheUse& use, LogSink& log, const data::ReadWatch& watch = {}) {
+  check<ConfigError>(config.rollout.prompts.empty(),
+                     "rollout.prompts: rollouts that the run makes are not there to be planned or looked at; to plan "
+                     "for ones like them, give data.path rows of fpdist_generate with rewards, and no rollout.prompts");
   data::Dataset dataset = data::read_cached(config.data, config.method, tokenizer, use, log, watch);
   check_tokens(dataset, model);
   return dataset;
@@ -54,9 +57,6 @@ data::Dataset read_data(const Config& config, const arch::Model& model, MayWrite
 }
 
 JobData read_job_data(const Config& config, const arch::Model& model, MayWrite may_write, Keep keep, LogSink& log) {
-  check<ConfigError>(config.rollout.prompts.empty(),
-                     "rollout.prompts: rollouts that the run makes are not there to be planned or looked at; to plan "
-                     "for ones like them, give data.path rows of fpdist_generate with rewards, and no rollout.prompts");
   JobData data{.train = read_data(config, model, may_write, keep, log), .eval = std::nullopt};
   if (!config.data.eval_path.empty()) {
     data.eval = read_data(evaluation_config(config), model, may_write, Keep::kInMemory, log);

@@ -38,12 +38,12 @@ std::vector<std::string> words_of(const std::vector<std::string>& command) {
 }
 
 std::string line_of(const JudgedText& one, int64_t id) {
-  const Json line{{"id", id},
-                  {"prompt", Json::parse(one.row->prompt)},
-                  {"completion", one.text},
-                  {"completion_ids", one.token},
-                  {"finish_reason", one.finish_reason},
-                  {"columns", Json::parse(one.row->columns)}};
+  const nlohmann::ordered_json line{{"id", id},
+                                    {"prompt", Json::parse(one.row->prompt)},
+                                    {"completion", one.text},
+                                    {"completion_ids", one.token},
+                                    {"finish_reason", one.finish_reason},
+                                    {"columns", Json::parse(one.row->columns)}};
   return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -13,8 +13,12 @@ void check_names(const Valid&, const Field& field, Complaints& complaints) {
     if (!is_builtin(name)) complaints.push_back(text(" has '", name, "'; built in are ", builtin_names()));
 }
 
+void check_penalty(const Valid&, const Field& field, Complaints& complaints) {
+  const double penalty = *std::get<double*>(field);
+  if (!(penalty <= 0)) complaints.push_back(text(" is ", penalty, "; a penalty is 0 or less"));
+}
+
 constexpr Valid kTimeout{.values = "> 0", .must = "above 0", .accepts = [](double x) { return x > 0; }};
-constexpr Valid kToZero{.values = "<= 0", .must = "0 or less", .accepts = [](double x) { return x <= 0; }};
 
 }  // namespace
 
@@ -31,7 +35,8 @@ std::span<const Key> RewardOptions::keys() {
       FPDIST_KEY(pattern, "regex: an extended POSIX expression"),
       FPDIST_KEY(soft_punish_cache, "length: tokens at the end of max_completion_length that cost up to 1", kFromOne),
       FPDIST_KEY(ngram_size, "repetition: words of an n-gram", kFromOne),
-      FPDIST_KEY(max_penalty, "repetition: the reward of a text that repeats one n-gram alone", kToZero)};
+      FPDIST_KEY(max_penalty, "repetition: the reward of a text that repeats one n-gram alone",
+                 Valid{.values = "<= 0", .check = check_penalty})};
   return kKeys;
 }
 

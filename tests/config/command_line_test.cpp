@@ -160,7 +160,8 @@ TEST_F(CommandLineTest, NamesOfOtherTrainersLeadToKeysThatAreThere) {
 }
 
 TEST_F(CommandLineTest, HelpNamesEveryKeyOfTheEcho) {
-  const std::string help = help_text(), echo = to_yaml({});
+  const Config defaults;
+  const std::string help = help_text(), echo = to_yaml(defaults);
   std::string section, line;
   std::istringstream lines(echo);
   int keys = 0;

@@ -136,6 +136,7 @@ TEST(Validate, BadRolloutsNameTheirKeys) {
        [](Config& c) { c.method = Method::kGrpo, c.rollout.prompts = {"p"}, c.data.eval_fraction = 0.5; }},
       {"reward.functions has 'judge'; built in are exact", [](Config& c) { c.reward.functions = {"judge"}; }},
       {"eval.pass_at has 8 and eval.num_generations is 1", [](Config& c) { c.eval.pass_at = {8}; }},
+      {"reward.max_penalty is 1; a penalty is 0 or less", [](Config& c) { c.reward.max_penalty = 1; }},
       {"eval.pass_at has 0", [](Config& c) { c.eval.pass_at = {0}; }}};
   for (const auto& [words, spoil] : bad) expect_words(said(spoil), {words});
 }

@@ -337,6 +337,23 @@ class ShippedConfigs(Folder):
         self.refused_by_name(verdicts, "dpo", r"missing column 'chosen'.*for method: kto")
         self.refused_by_name(pairs, "kto", r"missing column 'completion'.*for method: dpo")
 
+    def test_online_grpo_learns_from_what_it_makes(self):
+        sums, out = self.dir / "runs/sums.jsonl", self.dir / "online"
+        code, text = run(command(0, ["--generate", "sums", "--output", sums], program="fpdist_prepare"))
+        self.assertEqual(code, 0, text)
+        path = ROOT / "configs/grpo_online.yaml"
+        self.assertIn("fpdist_prepare --generate sums --output runs/sums.jsonl", path.read_text().splitlines()[0])
+        self.train(2, path, "--rollout.prompts", sums, "--data.eval_path", sums, "--train.max_steps", 2, "--train.groups_per_step", 8,
+                   "--rollout.log_completions", "--train.output_dir", out)
+        rows = steps(out)
+        self.assertEqual([row["step"] for row in rows if "reward" in row], [1, 2])
+        self.assertEqual([row["eval_pass@1"] for row in rows if "eval_reward" in row], [rows[-1]["eval_accuracy"]])
+        made = [json.loads(line) for line in (out / "completions/step-2.jsonl").read_text().splitlines()]
+        self.assertEqual(len(made), 8 * 16)
+        code, text = train(0, path, "--rollout.prompts", sums, "--data.eval_path", sums, "--plan")
+        self.assertEqual(code, 2, text)
+        self.assertIn("rollouts that the run makes are not there to be planned", text)
+
     def refused_by_name(self, path, method, words):
         code, text = train(0, "--model.preset", "tiny", "--data.path", path, "--method", method, "--train.output_dir", self.dir / "no")
         self.assertEqual(code, 3, text)
@@ -357,6 +374,14 @@ class RealData(Folder):
         first, last = sum(history[:third]) / third, sum(history[-third:]) / third
         self.assertTrue(better(first, last), f"{metric} went from {first} to {last}")
         return steps(self.dir / "out")
+
+    def test_online_grpo_on_grade_school_maths(self):
+        code, text = train(2, "--method", "grpo", "--model.preset", "tiny", "--rollout.prompts", DATA / "gsm8k_sft.jsonl",
+                           "--reward.functions", "gsm8k,format,repetition", "--reward.answer_column", "completion", "--rollout.num_generations", 2,
+                           "--rollout.max_completion_length", 8, "--train.groups_per_step", 2, "--train.max_steps", 2, "--train.output_dir", self.dir / "out")
+        self.assertEqual(code, 0, text)
+        self.assertEqual([step["rewards/gsm8k/mean"] for step in steps(self.dir / "out")], [0, 0])
+        self.assertIn("no completion of this round has ended", text)
 
     def test_sft(self):
         self.check("gsm8k_sft.yaml", "loss", lambda first, last: last < first)

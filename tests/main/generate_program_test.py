@@ -63,6 +63,19 @@ class Generate(unittest.TestCase):
         # The model is the one that sampled: its log-probs are those that it returned, and every ratio is 1 to 1e-4.
         self.assertEqual(step["clip_ratio/region_mean"], 0)
 
+    def test_completions_that_are_judged_have_rewards_and_train_as_they_are(self):
+        rows = [{"prompt": f"{a}+{b}=", "answer": a + b, "level": 1} for a in range(3) for b in range(3)]
+        made = self.generate(rows, "--rollout.num_generations", 4, "--rollout.max_completion_length", 2, "--reward.functions", "regex", "format",
+                             "--reward.weights", 1, 0.5, "--reward.pattern", "[ -m]", "--pass_at", 1, 4, "--rollout.seed", 5)
+        rewards = [[one["reward"] for one in row["completions"]] for row in made]
+        right = [[any(32 <= id <= 109 for id in one["ids"]) for one in row["completions"]] for row in made]
+        self.assertEqual(rewards, [[int(is_right) for is_right in row] for row in right])
+        share, any_of = sum(map(sum, right)) / 36, sum(map(any, right)) / 9
+        self.assertIn(f"accuracy {share:.4f}, pass@1 {share:.4f}, pass@4 {any_of:.4f}", self.said)
+        said = self.run_program("--method", "grpo", "--model.preset", "tiny", "--data.path", "out.jsonl", "--train.max_steps", 1,
+                                "--train.output_dir", "run", program="fpdist_train")
+        self.assertIn("step 1/1", said)
+
     @unittest.skipIf(transformers is None, "no transformers")
     def test_greedy_is_what_transformers_says(self):
         rng = random.Random(3)
@@ -123,6 +136,9 @@ class Generate(unittest.TestCase):
                                  ("--help lists them all", ["--nonsense", 3]), ("one of --model.path", ["--prompts", good, "--output", "x"]),
                                  ("give --prompts", tiny), ("rollout.top_p is 2", [*tiny, "--prompts", good, "--rollout.top_p", 2]),
                                  ("see fpdist_generate --help", [*tiny, "--rollout.top_k", "many"]),
+                                 ("--pass_at has 8, and there are", [*tiny, "--prompts", good, "--rollout.num_generations", 4, "--pass_at", 8]),
+                                 ("'nonsense'; built in are", [*tiny[:2], "--prompts", good, "--output", "y.jsonl", "--reward.functions", "nonsense"]),
+                                 ("it is --reward.functions here", ["--reward_funcs", "exact"]),
                                  ("out.jsonl is there already", [*tiny[:2], "--prompts", good, "--output", self.rows([], "out.jsonl")])):
             self.assertIn(words, self.run_program(*arguments, code=2))
         self.assertIn("--rollout.min_p", self.run_program("--help"))

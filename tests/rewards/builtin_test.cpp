@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/rewards/accuracy.hpp"
 #include "fpdist/rewards/rewards.hpp"
 #include "tests/support/words/error_of.hpp"
 
@@ -162,6 +163,17 @@ TEST(PassAt, IsTheShareOfDrawsThatHaveARightOne) {
   EXPECT_EQ(pass_at(4, 4, 1), 1);
   EXPECT_EQ(pass_at(3, 4, 0), 0);
   expect_words(error_of<ConfigError>([] { (void)pass_at(5, 4, 1); }), {"pass@5 of 4 completions"});
+
+  const std::vector<std::string> names{"length", "exact", "contains"};
+  const std::vector<Values> said{{2, 2, 2, 2}, {1, std::nullopt, 0, 0}, {1, 1, 1, 1}};
+  const Values total{3, 0.5, 1, std::nullopt};
+  const std::vector<bool> right = right_ones(said, names, total);
+  EXPECT_EQ(right, (std::vector<bool>{true, false, false, false})) << "the first that checks decides";
+  EXPECT_EQ(right_ones({}, {}, total), (std::vector<bool>{true, false, true, false}));
+  const std::vector<int64_t> ks{1, 2};
+  EXPECT_EQ(shares_of(right, 2, ks),
+            (std::map<std::string, double>{{"accuracy", 0.25}, {"pass@1", 0.25}, {"pass@2", 0.5}}));
+  EXPECT_EQ(shares_of({}, 2, ks), (std::map<std::string, double>{{"accuracy", 0}, {"pass@1", 0}, {"pass@2", 0}}));
 }
 
 }  // namespace

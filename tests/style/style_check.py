@@ -23,7 +23,7 @@ ROOMS = {
     "files": {"core"},
     "arch": {"core", "files"},
     "data": {"core", "files"},
-    "rewards": {"core", "files", "data/prompts.hpp"},
+    "rewards": {"core", "files", "data/prompts.hpp", "data/tokenizer.hpp"},
     "prefix": {"core", "data"},
     "plan": {"core", "files", "arch", "data", "prefix"},
     "comm": {"core"},

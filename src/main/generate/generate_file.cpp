@@ -19,6 +19,7 @@
 #include "src/core/index.hpp"
 #include "src/core/words.hpp"
 #include "src/files/files.hpp"
+#include "src/main/generate/judged_rows.hpp"
 #include "src/trainer/job.hpp"
 #include "src/trainer/weights/load_model.hpp"
 
@@ -107,6 +108,7 @@ void generate_file(const GenerateRequest& request, LogSink& log) {
     const Loaded loaded = load(world, config, log);
     files::AppendFile file(request.output, files::AppendFile::Open::kEmpty);
     generate::GenerationReport all;
+    RowJudge judge(request);
     const size_t at_once = index(kWavesAtOnce * std::max<int64_t>(1, sampling.max_num_seqs / sampling.num_generations));
     for (size_t begin = 0; begin < prompts.size(); begin += at_once) {
       const size_t end = std::min(prompts.size(), begin + at_once);
@@ -114,13 +116,16 @@ void generate_file(const GenerateRequest& request, LogSink& log) {
       for (size_t p = begin; p < end; ++p) tokens.push_back(prompts[p].token);
       generate::GenerationReport part;
       const auto completions = generate::generate({{loaded.model.get()}}, tokens, sampling, begin, &part);
-      for (size_t p = begin; p < end; ++p)
-        file.line(row_of(prompts[p], completions[p - begin], texts_of(completions[p - begin], *tokenizer))
-                      .dump(-1, ' ', false, Json::error_handler_t::replace));
+      for (size_t p = begin; p < end; ++p) {
+        Json row = row_of(prompts[p], completions[p - begin], texts_of(completions[p - begin], *tokenizer));
+        judge.judge(prompts[p], completions[p - begin], *tokenizer, row);
+        file.line(row.dump(-1, ' ', false, Json::error_handler_t::replace));
+      }
       all += part;
       log.info(text(end, " of ", prompts.size(), " prompts, ", all.completion_tokens, " tokens"));
     }
     file.close();
+    if (const std::string judged = judge.summary(); !judged.empty()) log.info(judged);
     log.info(summary(all, request.output));
   });
 }

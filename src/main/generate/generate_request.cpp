@@ -7,6 +7,7 @@
 
 #include "fpdist/core/dtype.hpp"
 #include "fpdist/core/error.hpp"
+#include "fpdist/rewards/rewards.hpp"
 
 namespace fpdist::main_program {
 namespace {
@@ -50,12 +51,21 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
       "rows that are computed together, of prompts and of completions");
   add("rollout.kv_gib", value(sampling.kv_gib),
       "GiB for keys and values; completions enter as it allows; 0: as max_num_seqs alone does");
+  const auto several = [](auto& field) { return po::value(&field)->multitoken(); };
+  rewards::RewardOptions& reward = to.config.reward;
+  add("reward.functions", several(reward.functions),
+      text("judge completions, which get a reward each: ", rewards::builtin_names()).c_str());
+  add("reward.weights", several(reward.weights), "what each is multiplied by, the command's behind them; default: 1");
+  add("reward.command", several(reward.command), "or a program that judges, as fpdist_train has it");
+  add("reward.answer_column", value(reward.answer_column), "the prompts' column with the right answer");
+  add("reward.pattern", po::value(&reward.pattern), "regex: an extended POSIX expression");
+  add("pass_at", several(to.pass_at), "k of pass@k, said at the end; default: 1");
   add("rollout.seed", value(sampling.seed), "of the draws");
   return all;
 }
 
 /// What others call it.
-constexpr std::array<std::pair<const char*, const char*>, 12> kOtherNames{
+constexpr std::array<std::pair<const char*, const char*>, 15> kOtherNames{
     {{"n", "rollout.num_generations"},
      {"num_return_sequences", "rollout.num_generations"},
      {"max_tokens", "rollout.max_completion_length"},
@@ -67,6 +77,9 @@ constexpr std::array<std::pair<const char*, const char*>, 12> kOtherNames{
      {"eos_token_id", "rollout.stop_token_ids"},
      {"stop_token_ids", "rollout.stop_token_ids"},
      {"model", "model.path"},
+     {"reward_funcs", "reward.functions"},
+     {"check", "reward.functions"},
+     {"reward_weights", "reward.weights"},
      {"input", "prompts"}}};
 
 std::string answer(const po::unknown_option& error) {
@@ -112,6 +125,11 @@ GenerateRequest parse_generate_request(const std::vector<std::string>& arguments
   request.config.model.dtype = dtype_from_name(words.dtype);
   request.sampling.stop_token_ids = words.stops;
   generate::check_options(request.sampling);
+  if (request.pass_at.empty()) request.pass_at = {1};
+  for (const int64_t k : request.pass_at)
+    check<ConfigError>(k >= 1 && k <= request.sampling.num_generations, "--pass_at has ", k,
+                       ", and there are --rollout.num_generations ", request.sampling.num_generations,
+                       " completions of a prompt: k is 1 to so many");
   return request;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // main: what fpdist_generate is asked for.
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@ struct GenerateRequest {
   config::Config config;  ///< model and data.tokenizer
   generate::SamplingOptions sampling;
   std::string prompts, output;
+  std::vector<int64_t> pass_at;  ///< of completions that are judged
   bool help = false, version = false;
 };
 

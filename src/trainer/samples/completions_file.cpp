@@ -1,7 +1,7 @@
 #include "src/trainer/samples/completions_file.hpp"
 
-#include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -29,8 +29,8 @@ void write_completions(const std::string& output_dir, int64_t step, const Judged
               {"completion", one.text},
               {"finish_reason", one.finish_reason}};
     for (size_t f = 0; f < names.size(); ++f) {
-      const double value = judged.value[f][judged.first_own + i];
-      line[names[f]] = std::isnan(value) ? Json(nullptr) : Json(value);
+      const std::optional<double>& value = judged.value[f][judged.first_own + i];
+      line[names[f]] = value ? Json(*value) : Json(nullptr);
     }
     line["reward"] = sample.reward ? Json(*sample.reward) : Json(nullptr);
     line["advantage"] = sample.advantage.value_or(0);

@@ -1,52 +1,20 @@
 #include "src/trainer/samples/generated_evaluation.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/loss.hpp"
+#include "fpdist/rewards/accuracy.hpp"
 #include "src/core/clock.hpp"
-#include "src/core/index.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
 constexpr uint64_t kEvaluationStream = 0x65766131;  // draws that no rollout has
-
-/// [samples] whether a completion is right.
-std::vector<bool> right_ones(const Judged& judged, std::span<const std::string> names,
-                             std::span<const data::Group> groups) {
-  const auto check = std::find_if(names.begin(), names.end(), [](const auto& name) { return rewards::is_check(name); });
-  std::vector<bool> right;
-  for (const data::Group& group : groups)
-    for (const data::Sample& sample : group.sample) {
-      const size_t at = right.size();
-      const double value =
-          check == names.end() ? sample.reward.value_or(0) : judged.value[index(check - names.begin())][at];
-      right.push_back(value >= 1);
-    }
-  return right;
-}
-
-/// eval_accuracy and eval_pass@k of groups of one size.
-void add_shares(const std::vector<bool>& right, size_t of_prompt, std::span<const int64_t> pass_at,
-                std::map<std::string, double>& metrics) {
-  const auto prompts = static_cast<double>(right.size() / of_prompt);
-  metrics["accuracy"] = static_cast<double>(std::count(right.begin(), right.end(), true)) /
-                        static_cast<double>(std::max<size_t>(1, right.size()));
-  for (const int64_t k : pass_at) {
-    double sum = 0;
-    for (size_t begin = 0; begin < right.size(); begin += of_prompt) {
-      const auto first = right.begin() + static_cast<std::ptrdiff_t>(begin);
-      const auto count = std::count(first, first + static_cast<std::ptrdiff_t>(of_prompt), true);
-      sum += rewards::pass_at(k, static_cast<int64_t>(of_prompt), count);
-    }
-    metrics[text("pass@", k)] = prompts > 0 ? sum / prompts : 0;
-  }
-}
 
 }  // namespace
 
@@ -69,12 +37,11 @@ StepMetrics evaluate_generated(Trainer& trainer, Judge& judge, const std::vector
   const Judged judged = judge.judge(groups, rows);
   std::map<std::string, double> metrics = reward_metrics(judged, judge.names());
   double sum = 0, count = 0;
-  for (const data::Group& group : groups)
-    for (const data::Sample& sample : group.sample)
-      if (sample.reward) sum += *sample.reward, ++count;
+  for (const std::optional<double>& reward : judged.total)
+    if (reward) sum += *reward, ++count;
   metrics["reward"] = count > 0 ? sum / count : 0;
-  add_shares(right_ones(judged, judge.names(), groups), index(sampling.num_generations),
-             trainer.settled().config.eval.pass_at, metrics);
+  metrics.merge(rewards::shares_of(rewards::right_ones(judged.value, judge.names(), judged.total),
+                                   sampling.num_generations, trainer.settled().config.eval.pass_at));
   metrics.merge(loss::completion_metrics(groups));
   const double seconds = seconds_since(start);
   metrics["runtime"] = seconds;

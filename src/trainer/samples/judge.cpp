@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "fpdist/comm/slow_work.hpp"
+#include "fpdist/rewards/texts.hpp"
 #include "src/comm/gather_parts.hpp"
 #include "src/core/index.hpp"
 
@@ -36,26 +37,21 @@ Judge::Judge(rewards::Rewards rewards, std::unique_ptr<data::Tokenizer> tokenize
 
 std::vector<rewards::JudgedText> Judge::texts_of(std::span<const data::Group> groups, const PromptRows& prompts) {
   std::vector<rewards::JudgedText> texts;
-  std::vector<std::vector<int32_t>> ids;
   for (size_t g = 0; g < groups.size(); ++g) {
     const auto answer = rewards::answer_of(*prompts[g], rewards_.answer_column());
     for (const data::Sample& sample : groups[g].sample) {
       texts.push_back(text_of(sample, *prompts[g]));
       texts.back().answer = answer;
-      ids.push_back(texts.back().token);
-      if (!sample.truncated) ids.back().pop_back();  // the stop token is no text
     }
   }
-  if (!tokenizer_->refusal().empty()) return texts;  // ids alone: who judges them needs no text
-  std::vector<data::RenderedText> decoded = tokenizer_->decode(ids);
-  for (size_t i = 0; i < texts.size(); ++i) texts[i].text = std::move(decoded[i].text);
+  rewards::decode_texts(texts, *tokenizer_);
   return texts;
 }
 
 Judged Judge::judge(std::span<data::Group> groups, const PromptRows& prompts) {
   const auto ranks = index(world_.size()), rank = index(world_.rank());
   const size_t begin = groups.size() * rank / ranks, end = groups.size() * (rank + 1) / ranks;
-  Judged judged{.value = {}, .first_own = samples_in(groups.first(begin)), .own = {}};
+  Judged judged{.value = {}, .total = {}, .first_own = samples_in(groups.first(begin)), .own = {}};
   const size_t count = rewards_.names().size();
   at::Tensor mine;
   {
@@ -71,17 +67,13 @@ Judged Judge::judge(std::span<data::Group> groups, const PromptRows& prompts) {
   }
   const at::Tensor all = comm::gather_parts(mine, world_.communicator()).all;
   const double* next = all.const_data_ptr<double>();
-  std::vector<rewards::Values> values(count);
   judged.value.resize(count);
-  for (int64_t i = 0; i < all.numel(); ++i) {
-    const auto f = index(i) % count;
-    judged.value[f].push_back(next[i]);
-    values[f].push_back(std::isnan(next[i]) ? std::nullopt : std::optional<double>(next[i]));
-  }
-  const rewards::Values totals = rewards_.total(values);
+  for (int64_t i = 0; i < all.numel(); ++i)
+    judged.value[index(i) % count].push_back(std::isnan(next[i]) ? std::nullopt : std::optional<double>(next[i]));
+  judged.total = rewards_.total(judged.value);
   size_t at = 0;
   for (data::Group& group : groups)
-    for (data::Sample& sample : group.sample) sample.reward = totals[at++];
+    for (data::Sample& sample : group.sample) sample.reward = judged.total[at++];
   return judged;
 }
 
@@ -89,11 +81,11 @@ std::map<std::string, double> reward_metrics(const Judged& judged, std::span<con
   std::map<std::string, double> metrics;
   for (size_t f = 0; f < names.size(); ++f) {
     double sum = 0, squares = 0, count = 0;
-    for (const double value : judged.value[f])
-      if (!std::isnan(value)) sum += value, ++count;
+    for (const std::optional<double>& value : judged.value[f])
+      if (value) sum += *value, ++count;
     const double mean = count > 0 ? sum / count : kNothing;
-    for (const double value : judged.value[f])
-      if (!std::isnan(value)) squares += (value - mean) * (value - mean);
+    for (const std::optional<double>& value : judged.value[f])
+      if (value) squares += (*value - mean) * (*value - mean);
     metrics["rewards/" + names[f] + "/mean"] = mean;
     metrics["rewards/" + names[f] + "/std"] = count > 1 ? std::sqrt(squares / (count - 1)) : 0;
   }

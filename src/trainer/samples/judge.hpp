@@ -21,8 +21,9 @@ using PromptRows = std::vector<const data::PromptRow*>;
 
 /// What was said of rollouts.
 struct Judged {
-  /// [names][samples of all groups, in order]: NaN where that reward does not judge.
-  std::vector<std::vector<double>> value;
+  /// [names][samples of all groups, in order]: nothing where that reward does not judge.
+  std::vector<rewards::Values> value;
+  rewards::Values total;  ///< [samples]
   /// This rank's: from where on in `value`, and the texts.
   size_t first_own = 0;
   std::vector<rewards::JudgedText> own;

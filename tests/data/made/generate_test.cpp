@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -48,6 +49,10 @@ TEST(Generate, TheSameArgumentsGiveTheSameBytes) {
 }
 
 TEST(Generate, NegativeCountsAreErrors) {
+  const std::string sums = digit_sums();
+  EXPECT_EQ(std::count(sums.begin(), sums.end(), '\n'), 55);
+  EXPECT_TRUE(sums.starts_with("{\"prompt\": \"0+0=\", \"answer\": \"0\"}\n"));
+  EXPECT_TRUE(sums.ends_with("{\"prompt\": \"9+0=\", \"answer\": \"9\"}\n"));
   EXPECT_THROW(arithmetic_pairs(-1, 2, 0), ConfigError);
   EXPECT_THROW(arithmetic_pairs(1, -2, 0), ConfigError);
 }

@@ -186,17 +186,17 @@ Scores make_scores(int64_t rows, int64_t vocabulary, at::ScalarType dtype) {
 }
 
 /// The split computation against ops::selected_logprob: outputs, summed d_hidden shares, own rows of dW.
-void expect_split_logprob(const Scores& s, State state, double tolerance) {
+void expect_split_logprob(const Scores& s, State state, double tolerance, double temperature = 1) {
   const at::Tensor hidden0 = leaf(s.hidden);
   ops::Parameter whole;
   whole.value = leaf(s.weight);
   whole.main_grad = at::zeros(s.weight.sizes(), s.weight.options().dtype(s.grad_entropy.scalar_type()));
-  const auto want = ops::selected_logprob(hidden0, whole, s.row, s.target);
+  const auto want = ops::selected_logprob(hidden0, whole, s.row, s.target, temperature);
   torch::autograd::backward({want.logp, want.entropy}, {s.grad_logp, s.grad_entropy});
   on_every_degree([&](comm::Communicator& tp) {
     const ops::Parameter slice = slice_of(s.weight, 0, tp, state);
     const at::Tensor hidden = leaf(s.hidden);
-    const auto got = selected_logprob(hidden, slice, s.row, s.target, tp);
+    const auto got = selected_logprob(hidden, slice, s.row, s.target, tp, temperature);
     EXPECT_LT(relative_error(got.logp, want.logp), tolerance);
     EXPECT_LT(relative_error(got.entropy, want.entropy), tolerance);
     EXPECT_TRUE(at::equal(got.argmax, want.argmax));
@@ -218,6 +218,10 @@ TEST(TensorParallelLogprob, EqualsTheUnsplitHead) {
       SCOPED_TRACE(testing::Message() << rows << " rows, vocabulary " << vocabulary);
       expect_split_logprob(make_scores(rows, vocabulary, at::kDouble), State::kTrained, kTolerance);
     }
+}
+TEST(TensorParallelLogprob, TemperatureDividesLogitsOfEverySlice) {
+  at::manual_seed(8);
+  expect_split_logprob(make_scores(7, 29, at::kDouble), State::kTrained, kTolerance, 0.6);
 }
 TEST(TensorParallelLogprob, AFrozenHeadStillPassesTheGradientOn) {
   at::manual_seed(6);

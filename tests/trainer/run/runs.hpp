@@ -25,9 +25,9 @@ using trainer::RunEnd, trainer::StepMetrics, trainer::Trainer;
 
 /// Whether a metric depends on the clock; as launch/compare_runs.py has it.
 inline bool is_time(const std::string& name) {
-  for (const char* end : {"seconds", "bubble", "imbalance"})
+  for (const char* end : {"seconds", "bubble", "imbalance", "_per_second", "_runtime"})
     if (name.ends_with(end)) return true;
-  return name == "tokens_per_second" || name == "mfu" || name == "exposed_communication";
+  return name == "mfu" || name == "exposed_communication";
 }
 
 class Runs : public ::testing::Test {

@@ -68,10 +68,10 @@ TEST_F(RolloutRun, MetricsHaveTrlsNamesAndCompletionsAreWritten) {
   expect_words(said(), {"6 prompts, 3 completions of each, 2 prompts a round, 3 steps an epoch"});
   const auto steps = metrics(config);
   ASSERT_EQ(steps.size(), 5U);
-  for (const char* name : {"reward", "reward_std", "frac_reward_zero_std", "rewards/regex/mean", "rewards/regex/std",
-                           "rewards/length/mean", "completions/mean_length", "completions/min_length",
-                           "completions/max_length", "completions/clipped_ratio", "completions/mean_terminated_length",
-                           "entropy", "clip_ratio/region_mean", "rollout/tokens_per_second"})
+  for (const char* name :
+       {"reward", "reward_std", "frac_reward_zero_std", "rewards/regex/mean", "rewards/regex/std",
+        "rewards/length/mean", "completions/mean_length", "completions/min_length", "completions/max_length",
+        "completions/clipped_ratio", "completions/mean_terminated_length", "entropy", "clip_ratio/region_mean"})
     EXPECT_TRUE(steps[0].contains(name)) << name;
   const std::vector<Json> first = rows(config.train.output_dir + "/completions/step-1.jsonl");
   ASSERT_EQ(first.size(), 6U);
@@ -146,8 +146,7 @@ TEST_F(RolloutRun, RatiosCompareWithWhatSampled) {
 
 TEST_F(RolloutRun, IsTheRunOfTheSameRolloutsInAFile) {
   Config config = in("online", config_);
-  config.train.max_steps = 1, config.rollout.old_logps = "sampled", config.reward.functions.clear(),
-  config.reward.weights.clear();
+  config.train.max_steps = 1, config.reward.functions.clear(), config.reward.weights.clear();
   std::string lines;
   comm::run_threads(1, [&](comm::World& world) {
     NullLog log;
@@ -171,7 +170,7 @@ TEST_F(RolloutRun, IsTheRunOfTheSameRolloutsInAFile) {
   EXPECT_TRUE(metrics(config)[0].contains("rewards/evens/mean"));
   EXPECT_EQ(rows(config.train.output_dir + "/completions/step-1.jsonl").size(), 6U);
   Config offline = in("offline", config);
-  offline.rollout = {}, offline.data.path = {scratch_ / "rows.jsonl"}, offline.data.shuffle = false;
+  offline.rollout.prompts.clear(), offline.data.path = {scratch_ / "rows.jsonl"}, offline.data.shuffle = false;
   test::spill(offline.data.path[0], lines);
   run(offline, 1);
   for (const char* name : {"loss", "grad_norm", "entropy", "reward_std", "completions/mean_length"})
