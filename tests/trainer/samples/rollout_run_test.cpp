@@ -96,8 +96,7 @@ TEST_F(RolloutRun, AnyRanksThatGenerateSampleTheSame) {
   run(one, 1);
   ASSERT_EQ(sampled(one).size(), 2U);
   EXPECT_GT(metrics(one)[4]["kl"].get<double>(), 0);
-  for (const auto& [name, mesh] :
-       std::map<std::string, MeshShape>{{"dp2", {.dp = 2}}, {"dp3", {.dp = 3}}, {"cp2", {.dp = 1, .cp = 2}}}) {
+  for (const auto& [name, mesh] : std::map<std::string, MeshShape>{{"dp3", {.dp = 3}}, {"cp2", {.dp = 1, .cp = 2}}}) {
     Config other = in(name, config_);
     static_cast<MeshShape&>(other.parallel) = mesh;
     run(other, mesh.size());
@@ -111,7 +110,7 @@ TEST_F(RolloutRun, ThatStopsAnywhereInARoundGoesOnToTheLastBit) {
   config_.train.max_steps = 6;
   const Config unbroken = in("unbroken", config_);
   run(unbroken, 2);
-  for (const int64_t fails_in : {3, 5, 6}) {
+  for (const int64_t fails_in : {3, 5}) {
     const Config broken = in(text("broken", fails_in), config_);
     run(broken, 2, fails_in);
     run(broken, 2);
