@@ -349,7 +349,7 @@ class ShippedConfigs(Folder):
         self.assertEqual([row["step"] for row in rows if "reward" in row], [1, 2])
         self.assertEqual([row["eval_pass@1"] for row in rows if "eval_reward" in row], [rows[-1]["eval_accuracy"]])
         made = [json.loads(line) for line in (out / "completions/step-2.jsonl").read_text().splitlines()]
-        self.assertEqual(len(made), 8 * 16)
+        self.assertEqual(len(made), 8 * 24)
         code, text = train(0, path, "--rollout.prompts", sums, "--data.eval_path", sums, "--plan")
         self.assertEqual(code, 2, text)
         self.assertIn("rollouts that the run makes are not there to be planned", text)

@@ -14,7 +14,7 @@ namespace fpdist::trainer {
 
 /// Collective. Reads rollout.prompts and, to evaluate on, data.eval_path; starts the rewards' program. `trainer` must
 /// outlive it. Throws DataError, ConfigError for prompts that are none, that the model has no room for, that differ on
-/// the ranks, and where nothing judges completions; what Trainer::roll_out throws for a mesh that does not generate.
+/// the ranks, and where nothing judges completions.
 std::unique_ptr<RunData> make_rollout_data(Trainer& trainer, std::span<const rewards::NamedReward> rewards,
                                            LogSink& log);
 

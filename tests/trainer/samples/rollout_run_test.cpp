@@ -96,7 +96,8 @@ TEST_F(RolloutRun, AnyRanksThatGenerateSampleTheSame) {
   run(one, 1);
   ASSERT_EQ(sampled(one).size(), 2U);
   EXPECT_GT(metrics(one)[4]["kl"].get<double>(), 0);
-  for (const auto& [name, mesh] : std::map<std::string, MeshShape>{{"dp3", {.dp = 3}}, {"cp2", {.dp = 1, .cp = 2}}}) {
+  for (const auto& [name, mesh] : std::map<std::string, MeshShape>{
+           {"dp3", {.dp = 3}}, {"cp2tp2", {.dp = 1, .cp = 2, .tp = 2}}, {"pp2", {.dp = 1, .pp = 2}}}) {
     Config other = in(name, config_);
     static_cast<MeshShape&>(other.parallel) = mesh;
     run(other, mesh.size());
@@ -223,7 +224,6 @@ TEST_F(RolloutRun, RefusesWhatCannotBeBeforeAnythingIsWritten) {
   expect_words(refused([](Config& c) { c.pack.max_tokens = 8; }), {"pack.max_tokens 8", "holds it"});
   expect_words(refused([](Config& c) { c.rollout.stop_token_ids = {999}; }), {"rollout.stop_token_ids: 999"});
   expect_words(refused([](Config& c) { c.rollout.prompts = {"none.jsonl"}; }), {"none.jsonl", "check rollout.prompts"});
-  expect_words(refused([](Config& c) { c.parallel.tp = 2; }, 2), {"rollouts on mesh"});
   expect_words(refused([](Config& c) { c.reward.command = {"./none-such"}, c.reward.weights = {}; }),
                {"./none-such cannot be started"});
   expect_words(refused([](Config& c) { c.data.eval_path = {"none.jsonl"}; }), {"check data.eval_path"});
