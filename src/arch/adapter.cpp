@@ -136,7 +136,8 @@ void check_layers(const AdapterOptions& options, const Model& model) {
 int64_t LowRank::layer() const { return layer_of(module); }
 
 bool is_of_adapter(std::string_view parameter) {
-  return parameter.ends_with(kLowRankA) || parameter.ends_with(kLowRankB) || parameter.ends_with(kMagnitude);
+  return is_of_prefix(parameter) || is_of_ntk(parameter) || parameter.ends_with(kLowRankA) ||
+         parameter.ends_with(kLowRankB) || parameter.ends_with(kMagnitude);
 }
 
 const LowRank* Adapter::of(const std::string& module) const {
@@ -148,6 +149,14 @@ const LowRank* Adapter::of(const std::string& module) const {
 Adapter adapter_of(const Model& model, Head head, const AdapterOptions& options) {
   Adapter adapter;
   if (!options.is_on()) return adapter;
+  if (options.type == "ntk") {
+    adapter.has_ntk = true;
+    return adapter;
+  }
+  if (options.type != "lora") {
+    adapter.prefix = prefix_of(model, options);
+    return adapter;
+  }
   adapter.init = options.init_lora_weights == "gaussian" ? Adapter::Init::kGaussian
                  : options.init_lora_weights == "false"  ? Adapter::Init::kBothUniform
                                                          : Adapter::Init::kUniform;
@@ -174,6 +183,8 @@ Adapter adapter_of(const Model& model, Head head, const AdapterOptions& options)
 std::vector<NamedShape> trained_parameters(const Model& model, Head head) {
   if (!model.adapter.is_there()) return parameters(model, head);
   std::vector<NamedShape> all;
+  if (model.adapter.prefix.is_there()) all = prefix_parameters(model);
+  if (model.adapter.has_ntk) all = ntk_parameters(model);
   for (const LowRank& one : model.adapter.linear) {
     all.emplace_back(one.module + kLowRankA, std::vector{one.rank, one.in});
     all.emplace_back(one.module + kLowRankB, std::vector{one.out, one.rank});

@@ -1,5 +1,6 @@
 #include "src/arch/adapter_json.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -12,6 +13,7 @@
 #include <variant>
 
 #include "fpdist/core/error.hpp"
+#include "src/arch/prefix_json.hpp"
 #include "src/core/key.hpp"
 #include "src/core/words.hpp"
 #include "src/files/files.hpp"
@@ -22,6 +24,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;  // fields keep the order of the file
 constexpr int kDeepest = 16;
+constexpr const char* kNtk = "NTK_ATTENTION";  // PEFT has none
 
 bool is_set(const Json& json, const std::string& field) {
   const auto found = json.find(field);
@@ -72,7 +75,8 @@ class AdapterFields {
 };
 
 void refuse_other_kinds(const Json& json, const AdapterFields& fields) {
-  fields.require(json.value("peft_type", Json()) == "LORA", "peft_type", "adapters of type LORA are read here");
+  fields.require(json.value("peft_type", Json()) == "LORA", "peft_type",
+                 "adapters of type LORA, PREFIX_TUNING, PROMPT_TUNING and, of our own, NTK_ATTENTION are read here");
   fields.require(!is_set(json, "bias") || json.at("bias") == "none", "bias", "the model's biases stay frozen here");
   for (const char* field : {"fan_in_fan_out", "lora_bias", "layer_replication", "alora_invocation_tokens",
                             "target_parameters", "trainable_token_indices"})
@@ -97,6 +101,16 @@ Json parse_object(const std::string& json, const std::string& where) {
   Json object = Json::parse(json);
   check<ModelFileError>(object.is_object(), where, ": is no JSON object");
   return object;
+}
+
+/// The adapter.type whose key it is; "" where it is any's.
+std::string_view type_of(std::string_view key) {
+  if (key == "type" || key == "path") return "";
+  if (key.starts_with("prompt_tuning")) return "prompt_tuning";
+  if (key == "num_virtual_tokens") return "prefix_tuning or prompt_tuning";
+  constexpr std::array<std::string_view, 4> of_prefix{"init_weights", "init_text", "prefix_projection",
+                                                      "encoder_hidden_size"};
+  return std::find(of_prefix.begin(), of_prefix.end(), key) != of_prefix.end() ? "prefix_tuning" : "lora";
 }
 
 bool are_same(const Field& one, const Field& other) {
@@ -158,6 +172,12 @@ std::string read_adapter_config(const std::string& directory) {
 
 AdapterOptions parse_adapter_config(const std::string& json, const std::string& where) {
   const Json object = parse_object(json, where);
+  if (is_prefix_config(json)) return parse_prefix_config(json, where);
+  if (object.value("peft_type", Json()) == kNtk) {
+    AdapterOptions ntk;
+    ntk.type = "ntk";
+    return ntk;
+  }
   const AdapterFields fields(object, where);
   refuse_other_kinds(object, fields);
   AdapterOptions options;
@@ -197,12 +217,27 @@ AdapterOptions continued(const AdapterOptions& given) {
   return read;
 }
 
+void check_keys_of_type(const AdapterOptions& options) {
+  AdapterOptions given = options, otherwise;
+  for (const Key& key : AdapterOptions::keys()) {
+    const std::string_view of = type_of(key.name);
+    if (of.empty() || of.find(options.type) != std::string_view::npos) continue;
+    check<ConfigError>(are_same(key.field(&given), key.field(&otherwise)), "adapter.", key.name, " is a key of ", of,
+                       ", and adapter.type is ", options.type, ": leave it out, or set adapter.type: ", of);
+  }
+}
+
 std::string adapter_config_json(const Model& model, Head head, const AdapterOptions& options, const std::string& base) {
   Json json = model.adapter.json.empty() ? Json::object() : Json::parse(model.adapter.json);
-  json["peft_type"] = "LORA";
   json["task_type"] = head == Head::kScore ? "SEQ_CLS" : "CAUSAL_LM";
   json["base_model_name_or_path"] = base.empty() ? Json() : Json(base);
   json["inference_mode"] = true;
+  if (model.adapter.prefix.is_there()) return prefix_config_json(model, head, options, json.dump());
+  if (model.adapter.has_ntk) {
+    json["peft_type"] = kNtk;
+    return json.dump(2) + "\n";
+  }
+  json["peft_type"] = "LORA";
   json["r"] = options.r;
   json["lora_alpha"] = number_of(options.lora_alpha);
   json["lora_dropout"] = 0.0;

@@ -22,6 +22,9 @@ std::string base_of(const std::string& json, const std::string& where);
 /// `given` with what the directory `given.path` says. Throws ConfigError for a key of `given` that says otherwise.
 AdapterOptions continued(const AdapterOptions& given);
 
+/// Throws ConfigError for a key of `options` that is of another adapter.type than theirs.
+void check_keys_of_type(const AdapterOptions& options);
+
 /// adapter_config.json of the model's adapter, which `options` describe: the fields of the file that it was read from
 /// (Adapter::json), where there is one, with ours over them. `base`: the directory of the frozen model.
 std::string adapter_config_json(const Model& model, Head head, const AdapterOptions& options, const std::string& base);

@@ -28,7 +28,7 @@ int64_t Model::positions() const {
   double factor = 1;
   for (const Layer& layer : layers)
     if (layer.attention.rope.type == RopeConfig::Type::kLinear) factor = std::max(factor, layer.attention.rope.factor);
-  return static_cast<int64_t>(static_cast<double>(max_position_embeddings) * factor);
+  return static_cast<int64_t>(static_cast<double>(max_position_embeddings) * factor) - adapter.prefix.tokens;
 }
 
 void check_tensor_parallel(const Model& model, int tp) {

@@ -7,8 +7,10 @@ namespace fpdist::arch {
 std::span<const Key> AdapterOptions::keys() {
   using Options = AdapterOptions;
   static constexpr std::array kKeys{
-      FPDIST_KEY(type, "none: all weights are trained; lora: low-rank products beside frozen linears",
-                 Valid{.values = "none | lora", .check = check_one_of}),
+      FPDIST_KEY(type,
+                 "none: all weights are trained; lora: low-rank products beside frozen linears; prefix_tuning: keys "
+                 "and values of virtual tokens ahead of every sample; prompt_tuning: their embeddings",
+                 Valid{.values = "none | lora | prefix_tuning | prompt_tuning | ntk", .check = check_one_of}),
       FPDIST_KEY(path, "directory of an adapter to go on from, which says what the other keys do"),
       FPDIST_KEY(r, "rank of the products", kFromOne),
       FPDIST_KEY(lora_alpha, "the products are scaled by lora_alpha / r", kAboveZero),
@@ -20,7 +22,16 @@ std::span<const Key> AdapterOptions::keys() {
       FPDIST_KEY(rank_pattern, "linears with an r of their own: {down_proj: 16}"),
       FPDIST_KEY(alpha_pattern, "linears with a lora_alpha of their own"),
       FPDIST_KEY(init_lora_weights, "how they begin: true and gaussian as the model is, false away from it",
-                 Valid{.values = "true | gaussian | false", .check = check_one_of})};
+                 Valid{.values = "true | gaussian | false", .check = check_one_of}),
+      FPDIST_KEY(num_virtual_tokens, "virtual tokens: 20 is usual", kFromZero),
+      FPDIST_KEY(init_weights, "how a prefix begins: normal with deviation 1, or zero",
+                 Valid{.values = "normal | zero", .check = check_one_of}),
+      FPDIST_KEY(init_text, "text whose first num_virtual_tokens tokens a prefix begins as"),
+      FPDIST_KEY(prefix_projection, "a prefix is made of embeddings by an MLP, which is trained in its place"),
+      FPDIST_KEY(encoder_hidden_size, "hidden units of that MLP; 0: as wide as a layer's keys", kFromZero),
+      FPDIST_KEY(prompt_tuning_init, "how embeddings of virtual tokens begin",
+                 Valid{.values = "RANDOM | SAMPLE_VOCAB | TEXT", .check = check_one_of}),
+      FPDIST_KEY(prompt_tuning_init_text, "text that they begin as, cut or repeated to num_virtual_tokens")};
   return kKeys;
 }
 

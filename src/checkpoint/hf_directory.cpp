@@ -17,6 +17,7 @@
 #include "src/arch/adapter_json.hpp"
 #include "src/arch/config_json.hpp"
 #include "src/checkpoint/export_files.hpp"
+#include "src/checkpoint/prefix_file.hpp"
 #include "src/files/files.hpp"
 #include "src/files/strict_json.hpp"
 
@@ -66,6 +67,7 @@ std::vector<std::string> spellings(const std::string& name) {
   if (name.starts_with(kPrefix)) all.push_back(name.substr(kPrefix.size()));
   all.push_back(std::string(kPrefix) + name);
   all.push_back(kAdapterPrefix + name);
+  all.push_back(kPromptPrefix + name);
   return all;
 }
 

@@ -10,6 +10,7 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "src/checkpoint/companions.hpp"
 #include "src/checkpoint/export_files.hpp"
+#include "src/checkpoint/prefix_file.hpp"
 #include "src/checkpoint/safetensors_header.hpp"
 #include "src/files/files.hpp"
 #include "src/files/folders.hpp"
@@ -115,9 +116,8 @@ void write_weights(std::span<const TensorSpec> specs, const FetchTensor& fetch, 
 /// One file: an adapter is small.
 void write_adapter(std::span<const TensorSpec> specs, const FetchTensor& fetch, const std::string& json,
                    const Staging& staging) {
-  std::vector<TensorSpec> named(specs.begin(), specs.end());
-  for (TensorSpec& spec : named) spec.name = kAdapterPrefix + spec.name;
-  write_safetensors(staging.file(kAdapterWeights), named, fetch);
+  const auto [in_file, fetch_it] = as_in_adapter_file({specs.begin(), specs.end()}, fetch);
+  write_safetensors(staging.file(kAdapterWeights), in_file, fetch_it);
   files::write(staging.file("adapter_config.json"), json);
 }
 

@@ -8,6 +8,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/loss/spec.hpp"
+#include "src/config/computed_groups.hpp"
 #include "src/config/run_length.hpp"
 #include "src/core/index.hpp"
 #include "src/plan/fits.hpp"
@@ -55,14 +56,18 @@ data::Group first_of(const TooLarge& found, const data::Dataset& dataset) {
   return dataset.get(static_cast<int64_t>(*found.first));
 }
 
+int64_t rows_needed(const data::Group& group, const Settled& job, const plan::PlanningOptions& options, int64_t most) {
+  return plan::pack_rows_needed(computed_groups({group}, job).front(), options, most);
+}
+
 void check_pack_rows(const TooLarge& found, const data::Dataset& dataset, const Settled& job,
                      const plan::PlanningOptions& options) {
   if (!found.first) return;
   const int64_t most = job.config.pack.max_tokens;
-  throw ConfigError(text(
-      dataset.where(*found.first), ": the group needs ", plan::pack_rows_needed(first_of(found, dataset), options, 0),
-      " rows in one pack, pack.max_tokens is ", most, "; of ", dataset.size(), " groups ", found.count,
-      " do not fit: pack.max_tokens: ", found.largest, " holds all, or leave them out"));
+  throw ConfigError(
+      text(dataset.where(*found.first), ": the group needs ", rows_needed(first_of(found, dataset), job, options, 0),
+           " rows in one pack, pack.max_tokens is ", most, "; of ", dataset.size(), " groups ", found.count,
+           " do not fit: pack.max_tokens: ", found.largest, " holds all, or leave them out"));
 }
 
 /// Groups that are planned together, one behind the other.
@@ -83,12 +88,14 @@ Steps evaluation_steps(const data::Dataset& dataset, const Config& config) {
 }
 
 /// The first step that does not keep to pack.max_in_flight, and what the neediest needs.
-void check_in_flight(const data::Dataset& dataset, const Steps& steps, const plan::PlanningOptions& options) {
+void check_in_flight(const data::Dataset& dataset, const Settled& job, const Steps& steps,
+                     const plan::PlanningOptions& options) {
   const data::Loader& loader = steps.loader;
   std::optional<int64_t> first;
   int64_t most = 0;
   for (int64_t step = 0; step < steps.count; ++step) {
-    const int64_t needed = plan::in_flight_needed(data::pick_groups(dataset, loader.step(step)), options);
+    const int64_t needed =
+        plan::in_flight_needed(computed_groups(data::pick_groups(dataset, loader.step(step)), job), options);
     if (needed > 0 && !first) first = step;
     most = std::max(most, needed);
   }
@@ -131,10 +138,11 @@ void check_packs(const data::Dataset& dataset, const Settled& job,
                                       .costs = job.costs};
   // Whole groups are packed where that is cheaper, but all that must fit is what stays together.
   const int64_t most = config.pack.max_tokens;
-  const TooLarge rows = look_at_all(
-      dataset, most, [&](const data::Group& group) { return plan::pack_rows_needed(group, options, most); });
+  const TooLarge rows =
+      look_at_all(dataset, most, [&](const data::Group& group) { return rows_needed(group, job, options, most); });
   check_pack_rows(rows, dataset, job, options);
-  if (!plan::always_keeps_in_flight(rows.largest, options)) check_in_flight(dataset, steps(dataset, config), options);
+  if (!plan::always_keeps_in_flight(rows.largest, options))
+    check_in_flight(dataset, job, steps(dataset, config), options);
 }
 
 }  // namespace

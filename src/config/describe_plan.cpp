@@ -10,6 +10,7 @@
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/plan/step_plan.hpp"
 #include "src/config/check_data.hpp"
+#include "src/config/computed_groups.hpp"
 #include "src/config/model_size.hpp"
 #include "src/config/read_data.hpp"
 #include "src/config/remarks.hpp"
@@ -43,13 +44,20 @@ std::string layer_map(const plan::ParallelOptions& parallel) {
   return text("schedule           ", plan::name_of(parallel.schedule), ", layers ", layers, "\n");
 }
 
+std::string what_is_trained(const arch::Adapter& adapter) {
+  if (adapter.has_ntk) return "of NTK-Attention";
+  if (adapter.prefix.row_tokens() > 0) return text("of ", adapter.prefix.tokens, " virtual tokens' embeddings");
+  return adapter.prefix.is_there() ? text("of a prefix of ", adapter.prefix.tokens, " tokens")
+                                   : text("beside ", adapter.linear.size(), " linears");
+}
+
 /// What of the weights is trained, where it is not all of them.
 std::string adapter_line(const Settled& job, const plan::ModelBytes& bytes) {
   if (bytes.adapter < 0) return "";
   const int64_t ranks = job.config.parallel.pp * job.config.parallel.tp;
   return text("  of them trained  ", bytes_text(bytes.adapter / ranks * bytes.value), " (",
-              ranks > 1 ? "its share of " : "", bytes.adapter, " parameters beside ", job.model.adapter.linear.size(),
-              " linears), the rest is frozen\n");
+              ranks > 1 ? "its share of " : "", bytes.adapter, " parameters ", what_is_trained(job.model.adapter),
+              "), the rest is frozen\n");
 }
 
 }  // namespace
@@ -69,7 +77,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
 
   int64_t logical = 0, computed = 0, packs = 0, most_packs = 0, largest = 0, busiest = 0, cost = 0;
   for (int64_t step = 0; step < steps; ++step) {
-    const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
+    const auto groups = computed_groups(data::pick_groups(dataset, loader.step(step)), job);
     const plan::StepPlan plan =
         plan::make_step_plan(groups, loss::spec_of(config.method, config.loss).atomic(), mesh, job.costs, config.pack);
     logical += plan.totals.tokens_logical, computed += plan.totals.tokens_computed;

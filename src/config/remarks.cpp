@@ -6,6 +6,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "src/arch/config_json.hpp"
+#include "src/config/computed_groups.hpp"
 #include "src/core/words.hpp"
 #include "src/plan/pack/pipeline_plan.hpp"
 #include "src/plan/step_tree.hpp"
@@ -59,8 +60,8 @@ std::optional<int64_t> step_time(const plan::StepTree& tree, const Settled& job,
 void remark_mesh(const Settled& job, const data::Dataset& dataset, const data::Loader& loader, LogSink& log) {
   const plan::ParallelOptions& mesh = job.config.parallel;
   if (mesh.pp == 1) return;
-  const plan::StepTree tree =
-      plan::make_step_tree(data::pick_groups(dataset, loader.step(0)), job.config.pack.share_prefix);
+  const plan::StepTree tree = plan::make_step_tree(computed_groups(data::pick_groups(dataset, loader.step(0)), job),
+                                                   job.config.pack.share_prefix);
   const std::optional<int64_t> now = step_time(tree, job, mesh);
   if (!now) return;
   for (int stages = 1; stages < mesh.pp; ++stages) {

@@ -46,9 +46,9 @@ plan::CpCosts context_costs(const Config& config, const arch::Model& model) {
 /// all; what of a forward weight gradients are is counted.
 plan::StageCosts for_adapter(plan::StageCosts costs, const arch::Model& model, bool are_measured) {
   if (!model.adapter.is_there()) return costs;
-  const plan::StageCosts counted =
-      plan::with_frozen_weights(plan::stage_costs(model.shape()), arch::trained_count(model, Head::kLanguageModel));
-  if (!are_measured) costs.per_row = counted.per_row;
+  const int64_t products = model.adapter.prefix.is_there() ? 0 : arch::trained_count(model, Head::kLanguageModel);
+  const plan::StageCosts counted = plan::with_frozen_weights(plan::stage_costs(model.shape()), products);
+  if (!are_measured) costs.per_row = counted.per_row, costs.prefix_keys = model.adapter.prefix.key_tokens();
   costs.weight_permille = counted.weight_permille, costs.head_weight_permille = counted.head_weight_permille;
   return costs;
 }
@@ -71,13 +71,24 @@ std::vector<int64_t> run_layers(const Config& config, const arch::Model& model) 
 /// The adapter that the options ask for, which those that go on from a directory have in full afterwards.
 void add_adapter(Config& config, arch::Model& model) {
   if (!config.adapter.path.empty()) config.adapter = arch::continued(config.adapter);
+  arch::check_keys_of_type(config.adapter);
   model.adapter = arch::adapter_of(model, loss::needs_of(config.method, config.loss).head, config.adapter);
   if (!config.adapter.path.empty()) model.adapter.json = arch::read_adapter_config(config.adapter.path);
 }
 
+/// What makes a prefix, and embeddings, are on one stage.
+void check_one_stage(const Config& config, const arch::Model& model) {
+  if (config.parallel.pp == 1) return;
+  check<ConfigError>(model.adapter.prefix.hidden == 0, "adapter.prefix_projection on ", config.parallel.pp,
+                     " stages: its MLP is not cut over stages, set parallel.pp: 1 (tp, cp and dp may be more)");
+  check<ConfigError>(
+      model.adapter.prefix.row_tokens() == 0, "adapter.type prompt_tuning on ", config.parallel.pp,
+      " stages: the first alone has embeddings to train, set parallel.pp: 1 (tp, cp and dp may be more)");
+}
+
 /// Every stage has something to train.
 void check_trained_everywhere(const Config& config, const arch::Model& model) {
-  if (!model.adapter.is_there() || config.parallel.pp == 1) return;
+  if (model.adapter.linear.empty() || config.parallel.pp == 1) return;
   const std::vector<int64_t>& layers = config.parallel.layers;
   std::vector<bool> trains(index(config.parallel.pp));
   int64_t first = 0;
@@ -111,6 +122,7 @@ Settled settle(Config config, int ranks) {
   add_adapter(config, job.model);
   config.parallel.layers = run_layers(config, job.model);
   check_trained_everywhere(config, job.model);
+  check_one_stage(config, job.model);
   config.loss = loss::resolved(config.method, config.loss);
   if (!config.rollout.prompts.empty()) {
     config.loss.max_completion_length = config.rollout.max_completion_length;

@@ -14,9 +14,13 @@ at::Tensor alpha_reward(const at::Tensor& logp, double alpha) {
   return alpha == 0 ? logp : (1 - (-alpha * logp).exp()) / alpha;
 }
 
+/// Compares means over an answer's tokens.
+bool is_of_tokens(const std::string& type) { return type == "ipo" || type == "simpo" || type == "comparative"; }
+
 at::Tensor pair_terms(const at::Tensor& margin, const LossOptions& options) {
   const std::string& type = options.loss_type.front();
   if (type == "hinge") return at::relu(1 - options.beta * margin);
+  if (type == "comparative") return at::relu(options.simpo_gamma - margin);
   if (type == "ipo") return (margin - 1 / (2 * options.beta)).square();
   const at::Tensor scaled = options.beta * (type == "simpo" ? margin - options.simpo_gamma / options.beta : margin);
   return -(1 - options.label_smoothing) * at::log_sigmoid(scaled) - options.label_smoothing * at::log_sigmoid(-scaled);
@@ -28,7 +32,7 @@ LossOutput cpo_loss(const Edges& edges, const plan::StepTotals& totals, const Lo
   require_answers(edges, "cpo");
   const std::string& type = options.loss_type.front();
   const at::Tensor sum = segment_sum(edges.logp, edges);
-  const at::Tensor logp = type == "ipo" || type == "simpo" ? sum / length_or_one(edges) : sum;
+  const at::Tensor logp = is_of_tokens(type) ? sum / length_or_one(edges) : sum;
   const at::Tensor reward = alpha_reward(logp, options.alpha);
   const at::Tensor per_pair = pair_terms(chosen(reward) - rejected(reward), options);
   const at::Tensor nll = -chosen(sum);

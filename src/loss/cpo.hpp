@@ -2,8 +2,9 @@
 // loss (private): preference pairs without a reference, m the margin of log-probs: Xu et al., "Contrastive preference
 // optimization" (2024), equation 3: -log sigmoid(beta m) + cpo_alpha times the chosen answers' mean negative
 // log-likelihood; hinge max(0, 1 - beta m); ipo (m - 1 / (2 beta))^2, of log-probs a token; simpo, Meng et al., "SimPO"
-// (2024), equation 6: -log sigmoid(beta m - gamma), of log-probs a token. With alpha: Gupta et al., "AlphaPO" (2025):
-// (1 - p^-alpha) / alpha in the place of log p.
+// (2024), equation 6: -log sigmoid(beta m - gamma), of log-probs a token; comparative, after Comparative Prefix-Tuning
+// (2025), whose public text leaves the form open: max(0, gamma - m), of log-probs a token. With alpha: Gupta et al.,
+// "AlphaPO" (2025): (1 - p^-alpha) / alpha in the place of log p.
 
 #include "fpdist/core/error.hpp"
 #include "src/loss/describe.hpp"
@@ -36,6 +37,7 @@ constexpr LossSpec contrastive(std::string_view name) {
 }
 
 inline constexpr LossSpec kCpoSigmoid = contrastive("sigmoid"), kCpoHinge = contrastive("hinge"),
-                          kCpoIpo = contrastive("ipo"), kCpoSimpo = contrastive("simpo");
+                          kCpoIpo = contrastive("ipo"), kCpoSimpo = contrastive("simpo"),
+                          kCpoComparative = contrastive("comparative");
 
 }  // namespace fpdist::loss

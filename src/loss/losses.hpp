@@ -55,6 +55,7 @@ using Losses = List<
     Loss<kCpoHinge, cpo_loss>,
     Loss<kCpoIpo, cpo_loss>,
     Loss<kCpoSimpo, cpo_loss>,
+    Loss<kCpoComparative, cpo_loss>,
     Loss<kOddsRatio, orpo_loss>>;
 // clang-format on
 

@@ -29,6 +29,7 @@ struct Segment {
 struct InFlight {
   PackContext context;
   at::Tensor embedded;  // first run only; undefined when it is recomputed
+  at::Tensor prefix;    // hidden units of a prefix that is projected, with their graph
   std::vector<Segment> segment;
 };
 
@@ -66,8 +67,10 @@ struct Transformer::Impl {
       for (const ops::ParameterPtr* parameter : parameters_of(block)) of_block.push_back(*parameter);
       segment_parameters.push_back(trained_of(of_block));
     }
+    prefix_parameters =
+        trained_of({weights.prefix_embedding, weights.prefix_hidden.weight, weights.prefix_hidden.bias});
     if (weights.norm) segment_parameters.push_back(trained_of({weights.norm}));
-    embedding_parameters = trained_of({weights.embedding});
+    embedding_parameters = trained_of({weights.embedding, weights.prompt});
     if (weights.head != weights.embedding) head_parameters = trained_of({weights.head});
     if (embeds() && embedding_parameters.empty())
       while (lowest < segments() && segment_parameters[lowest].empty()) ++lowest;
@@ -83,7 +86,7 @@ struct Transformer::Impl {
 
   void initialize(ops::Parameter& parameter, uint64_t seed) const {
     if (arch::is_of_adapter(parameter.name))
-      initialize_adapter(parameter, config.adapter.init, seed);
+      initialize_adapter(parameter, config.adapter, seed);
     else
       model::initialize(parameter, config.initializer_range, seed);
   }
@@ -101,11 +104,18 @@ struct Transformer::Impl {
   void use(std::span<const ops::ParameterPtr> parameters) const {
     if (use_hook) use_hook(parameters);
   }
+  at::Tensor embed_tokens(const at::Tensor& token, const PackContext& context) const {
+    return options.tp == nullptr ? ops::embedding(token, *weights.embedding)
+                                 : parallel::embedding(token, *weights.embedding, *options.tp, context.rows.shard_rows);
+  }
+  /// Virtual tokens have the ids behind the vocabulary.
   at::Tensor embed(const PackContext& context) const {
     use(embedding_parameters);
-    return options.tp == nullptr
-               ? ops::embedding(context.rows.token, *weights.embedding)
-               : parallel::embedding(context.rows.token, *weights.embedding, *options.tp, context.rows.shard_rows);
+    const at::Tensor& token = context.rows.token;
+    if (!weights.prompt) return embed_tokens(token, context);
+    const at::Tensor rows = embed_tokens(token.clamp_max(config.vocab_size - 1), context);
+    const at::Tensor place = context.own(token) - config.vocab_size;
+    return at::where(place.ge(0).unsqueeze(1), ops::embedding(place.clamp_min(0), *weights.prompt), rows);
   }
   at::Tensor run(size_t index, const at::Tensor& x, const PackContext& context) const {
     use(segment_parameters[index]);
@@ -172,11 +182,36 @@ struct Transformer::Impl {
       grad = segment.input.grad();
       if (hook && !queue) hook(segment_parameters[index]);
     }
+    run_prefix_back(pack);
     if (!embeds()) return grad;
     if (embedding_parameters.empty()) return {};
     torch::autograd::backward({pack.embedded.defined() ? pack.embedded : embed(pack.context)}, {grad});
     if (hook && !queue) hook(embedding_parameters);
     return {};
+  }
+  /// What all blocks of a pack, or further rows of one, have in common. A prefix takes the first positions.
+  PackContext context_of(const parallel::RowsHere& rows, std::vector<parallel::ResidentKeys>* keys,
+                         KeptKeys* kept = nullptr) const {
+    const int64_t prefix = config.adapter.prefix.key_tokens();
+    PackContext context{rows, rotary.tables(prefix > 0 ? rows.depth + prefix : rows.depth), options.tp, keys, kept};
+    const int64_t queries = rows.exchange ? rows.exchange->queries() : rows.depth.size(0);
+    if (prefix > 0) context.prefix = ops::PrefixCalls::make(prefix, queries, options.device);
+    if (weights.prefix_embedding) context.prefix_hidden = prefix_units();
+    return context;
+  }
+  /// [P, hidden]: tanh of a linear in the embeddings of a prefix that is projected.
+  at::Tensor prefix_units() const {
+    use(prefix_parameters);
+    const at::Tensor all =
+        at::arange(config.adapter.prefix.tokens, at::TensorOptions(at::kLong).device(options.device));
+    const Linear& hidden = weights.prefix_hidden;
+    return at::tanh(ops::linear(ops::embedding(all, *weights.prefix_embedding), *hidden.weight, hidden.bias.get()));
+  }
+  /// Behind the last backward of the blocks.
+  void run_prefix_back(const InFlight& pack) const {
+    if (!pack.prefix.defined()) return;
+    torch::autograd::backward({pack.prefix}, {pack.context.prefix_hidden.grad()});
+    if (hook && !queue) hook(prefix_parameters);
   }
   std::vector<parallel::ResidentKeys>* keys_of(int pack, const parallel::RowsHere& rows) {
     if (rows.slices == 1) return nullptr;
@@ -205,8 +240,9 @@ struct Transformer::Impl {
   std::vector<ops::ParameterPtr> trained;                          // of weights.all
   std::vector<std::vector<ops::ParameterPtr>> segment_parameters;  // of these, as all below
   std::vector<ops::ParameterPtr> embedding_parameters;
-  std::vector<ops::ParameterPtr> head_parameters;  // complete before the first segment's backward
-  size_t lowest = 0;                               // segment under which nothing is trained
+  std::vector<ops::ParameterPtr> prefix_parameters;  // that all blocks have in common
+  std::vector<ops::ParameterPtr> head_parameters;    // complete before the first segment's backward
+  size_t lowest = 0;                                 // segment under which nothing is trained
   std::function<void(std::span<const ops::ParameterPtr>)> hook, use_hook;
   std::function<void(int64_t, std::string_view, const at::Tensor&)> output_hook;
   std::map<std::pair<int, int>, InFlight> in_flight;                 // by (pack, slice)
@@ -264,14 +300,15 @@ at::Tensor Transformer::forward(int pack, const parallel::RowsHere& rows, const 
                                                             : "this run of layers needs the previous run's rows");
   check(impl_->in_flight.count({pack, rows.slice}) == 0, "pack ", pack,
         " is already in flight: call backward_input or discard first");
-  InFlight kept{.context = {rows, impl_->rotary.tables(rows.depth), impl_->options.tp, impl_->keys_of(pack, rows)},
-                .embedded = {},
-                .segment = {}};
+  InFlight kept{
+      .context = impl_->context_of(rows, impl_->keys_of(pack, rows)), .embedded = {}, .prefix = {}, .segment = {}};
   if (!impl_->options.trainable || !at::GradMode::is_enabled()) {
     const at::Tensor hidden = impl_->run_all(kept.context, input);
     if (rows.slice + 1 == rows.slices) impl_->resident_keys.erase(pack);
     return hidden;
   }
+  if (kept.context.prefix_hidden.defined())
+    kept.prefix = std::exchange(kept.context.prefix_hidden, leaf(kept.context.prefix_hidden));
   const at::Tensor hidden = impl_->run_kept(kept, input);
   impl_->in_flight.emplace(std::pair(pack, rows.slice), std::move(kept));
   return hidden;
@@ -290,8 +327,15 @@ KeptKeys Transformer::make_kept_keys(int64_t places) const {
 
 at::Tensor Transformer::extend(const parallel::RowsHere& rows, KeptKeys& kept, const at::Tensor& input) const {
   comm::Communicator* const tp = impl_->options.tp;
-  const at::Tensor own = impl_->run_all({rows, impl_->rotary.tables(rows.depth), tp, nullptr, &kept}, input);
+  const at::Tensor own = impl_->run_all(impl_->context_of(rows, nullptr, &kept), input);
   return impl_->options.layers.head && tp != nullptr ? parallel::gather_rows(own, *tp, rows.shard_rows) : own;
+}
+
+at::Tensor Transformer::embeddings(const parallel::RowsHere& rows) const {
+  check(impl_->embeds(), "embeddings asked of a run of layers without the embedding");
+  const at::NoGradGuard no_grad;
+  const PackContext context = impl_->context_of(rows, nullptr);
+  return context.gathered(impl_->embed(context));
 }
 
 at::Tensor Transformer::backward_input(int pack, int slice, const at::Tensor& grad_output) {

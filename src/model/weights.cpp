@@ -128,6 +128,19 @@ BlockWeights allocate_block(int64_t layer, const Run& key_value, Allocator& allo
   block.o = allocator.row(attention + "o_proj");
   block.q_norm = allocator.whole(attention + "q_norm.weight");
   block.k_norm = allocator.whole(attention + "k_norm.weight");
+  const std::string own = prefix.substr(0, prefix.size() - 1);  // without the dot
+  block.prefix_keys = allocator.cut(own + arch::kPrefixKeys, 1, key_value);
+  block.prefix_values = allocator.cut(own + arch::kPrefixValues, 1, key_value);
+  block.ntk_values = allocator.cut(own + arch::kNtkValues, 0);
+  block.ntk_keys = allocator.cut(own + arch::kNtkKeys, 0);
+  const auto projection = [&](const std::string& name) {
+    Linear linear;
+    linear.weight = allocator.cut(name + ".weight", 0, key_value);
+    linear.bias = allocator.cut(name + ".bias", 0, key_value);
+    return linear;
+  };
+  block.make_keys = projection(own + arch::kPrefixKeys);
+  block.make_values = projection(own + arch::kPrefixValues);
   block.gate = allocator.column(prefix + "mlp.gate_proj");
   block.up = allocator.column(prefix + "mlp.up_proj");
   block.down = allocator.row(prefix + "mlp.down_proj");
@@ -138,7 +151,13 @@ BlockWeights allocate_block(int64_t layer, const Run& key_value, Allocator& allo
 
 /// Every field of the weights that names a parameter.
 std::vector<ops::ParameterPtr*> fields_of(RunWeights& weights) {
-  std::vector<ops::ParameterPtr*> all{&weights.embedding, &weights.norm, &weights.head};
+  std::vector<ops::ParameterPtr*> all{&weights.embedding,
+                                      &weights.prompt,
+                                      &weights.prefix_embedding,
+                                      &weights.prefix_hidden.weight,
+                                      &weights.prefix_hidden.bias,
+                                      &weights.norm,
+                                      &weights.head};
   for (BlockWeights& block : weights.block)
     for (ops::ParameterPtr* field : parameters_of(block)) all.push_back(field);
   for (ops::ParameterPtr& parameter : weights.all) all.push_back(&parameter);
@@ -163,7 +182,10 @@ std::vector<ops::ParameterPtr*> parameters_of(BlockWeights& block) {
       all.push_back(field);
   };
   for (Linear* linear : {&block.q, &block.k, &block.v, &block.o}) add(*linear);
-  all.push_back(&block.q_norm), all.push_back(&block.k_norm);
+  for (ops::ParameterPtr* field :
+       {&block.q_norm, &block.k_norm, &block.prefix_keys, &block.prefix_values, &block.make_keys.weight,
+        &block.make_keys.bias, &block.make_values.weight, &block.make_values.bias, &block.ntk_values, &block.ntk_keys})
+    all.push_back(field);
   for (Linear* linear : {&block.gate, &block.up, &block.down}) add(*linear);
   all.push_back(&block.input_norm), all.push_back(&block.post_attention_norm);
   return all;
@@ -200,7 +222,14 @@ RunWeights RunWeights::allocate(const arch::Model& model, at::TensorOptions opti
   const int replicas = arch::key_value_replicas(model, tp.size);
   RunWeights weights;
   Allocator allocator(model, head, options, trainable, tp, weights.all);
-  if (layers.embedding) weights.embedding = allocator.cut(kEmbeddingWeight, 0);
+  if (layers.embedding) {
+    weights.embedding = allocator.cut(kEmbeddingWeight, 0);
+    weights.prefix_embedding = allocator.whole(arch::kPrefixEmbedding);
+    const std::string hidden = arch::kPrefixHidden;
+    weights.prefix_hidden.weight = allocator.whole(hidden + ".weight");
+    weights.prefix_hidden.bias = allocator.whole(hidden + ".bias");
+    weights.prompt = allocator.whole(arch::kPromptWeight);
+  }
   for (int64_t layer = layers.first; layer < layers.first + count; ++layer) {
     const arch::Attention& attention = model.layers[index(layer)].attention;
     weights.block.push_back(allocate_block(layer, key_value_run(attention, replicas, tp), allocator));

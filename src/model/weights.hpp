@@ -25,7 +25,10 @@ struct Linear {
 
 struct BlockWeights {
   Linear q, k, v, o, gate, up, down;
-  ops::ParameterPtr q_norm, k_norm;  ///< [D], null without qk_norm
+  Linear make_keys, make_values;                 ///< of a prefix that is projected: from hidden units
+  ops::ParameterPtr q_norm, k_norm;              ///< [D], null without qk_norm
+  ops::ParameterPtr prefix_keys, prefix_values;  ///< [P, Hkv D], null without a trained prefix
+  ops::ParameterPtr ntk_values, ntk_keys;        ///< [Hq D, D], [Hq, D], null without NTK-Attention
   ops::ParameterPtr input_norm, post_attention_norm;
 };
 
@@ -35,13 +38,20 @@ struct BlockWeights {
 /// - embedding and lm_head along dim 0, as evenly as it goes;
 /// - norms, the score head and the biases of o and down whole on every rank, counted on rank 0, their gradients summed
 ///   over the axis: each rank has seen its own rows only. The bias of o (down) is added once, after the sum over ranks;
+/// - NTK-Attention's weights by heads, as q;
+/// - a trained prefix by key/value heads, as k and v, what all layers have of its MLP whole, as norms; embeddings of
+/// virtual tokens whole, as norms;
 /// - an adapter's B as the rows of its linear's weight, its A as the columns; what is whole on every rank (A beside q,
 /// k,
 ///   v, gate and up, B beside o and down) has its gradient summed over the axis.
 /// Beside an adapter only it and the score head are trained: all other parameters have no main grad.
 struct RunWeights {
   ops::ParameterPtr embedding;  ///< null where another stage has it
-  ops::ParameterPtr norm;       ///< null where another stage has the head
+  /// Of a prefix that is projected: embeddings [P, Hkv D] and the first linear of their MLP; null without.
+  ops::ParameterPtr prefix_embedding;
+  Linear prefix_hidden;
+  ops::ParameterPtr prompt;  ///< embeddings [P,H] of virtual tokens; null without, and where another stage embeds
+  ops::ParameterPtr norm;    ///< null where another stage has the head
   /// lm_head [V,H] or score [1,H]. Tied: the embedding itself, or in another stage than the embedding's a copy by the
   /// embedding's name that is not counted. Null where another stage has the head.
   ops::ParameterPtr head;
@@ -70,7 +80,7 @@ std::vector<ops::ParameterPtr*> parameters_of(BlockWeights& block);
 /// made in double: any slice holds what the whole would.
 void initialize(ops::Parameter& parameter, double std, uint64_t seed);
 
-/// An adapter's A or B, drawn in the same way.
-void initialize_adapter(ops::Parameter& parameter, arch::Adapter::Init init, uint64_t seed);
+/// An adapter's A or B, or a prefix, drawn in the same way.
+void initialize_adapter(ops::Parameter& parameter, const arch::Adapter& adapter, uint64_t seed);
 
 }  // namespace fpdist::model

@@ -74,8 +74,36 @@ void initialize(ops::Parameter& parameter, double std, uint64_t seed) {
               [&](int64_t begin, int64_t end, double* out) { draw_run(begin, end, std, seed, stream, out); });
 }
 
-void initialize_adapter(ops::Parameter& parameter, arch::Adapter::Init init, uint64_t seed) {
+namespace {
+
+/// Elements uniform within 1 / sqrt of what each output sums over.
+void draw_linear(ops::Parameter& parameter, uint64_t seed) {
+  const ops::Sharding& cut = parameter.sharding;
+  const int64_t inputs = cut.dim == 1 ? cut.full_shape[1] : parameter.value.size(1);
+  const double bound = 1.0 / std::sqrt(static_cast<double>(inputs));
+  const uint64_t stream = hash(parameter.name);
+  fill_matrix(parameter, [&](int64_t begin, int64_t end, double* out) {
+    draw_uniform(begin, end, seed, stream, out);
+    for (double* drawn = out; drawn < out + (end - begin); ++drawn) *drawn = bound * (2.0 * *drawn - 1.0);
+  });
+}
+
+/// Of a prefix: what it is made by as torch's linears, its values normal or zero.
+void initialize_prefix(ops::Parameter& parameter, const arch::Prefix& prefix, uint64_t seed) {
+  const bool is_made = parameter.name != arch::kPrefixEmbedding && prefix.hidden > 0;
+  const bool is_first = parameter.name.starts_with(arch::kPrefixHidden);
+  if (parameter.value.dim() < 2 || (prefix.is_zero && (prefix.hidden == 0 || (is_made && !is_first))))
+    return void(parameter.value.zero_());
+  is_made ? draw_linear(parameter, seed) : initialize(parameter, /*std=*/1.0, seed);
+}
+
+}  // namespace
+
+void initialize_adapter(ops::Parameter& parameter, const arch::Adapter& adapter, uint64_t seed) {
   const at::NoGradGuard no_grad;
+  if (arch::is_of_ntk(parameter.name)) return initialize(parameter, arch::kNtkDeviation, seed);
+  if (arch::is_of_prefix(parameter.name)) return initialize_prefix(parameter, adapter.prefix, seed);
+  const arch::Adapter::Init init = adapter.init;
   const ops::Sharding& cut = parameter.sharding;
   if (parameter.is_magnitude) return void(parameter.value.fill_(1.0));  // until the weights are there
   const bool is_a = parameter.name.ends_with(arch::kLowRankA);
@@ -88,11 +116,7 @@ void initialize_adapter(ops::Parameter& parameter, arch::Adapter::Init init, uin
     return fill_matrix(parameter, [&](int64_t begin, int64_t end, double* out) {
       draw_run(begin, end, 1.0 / size(0), seed, stream, out);
     });
-  const double bound = 1.0 / std::sqrt(size(1));
-  fill_matrix(parameter, [&](int64_t begin, int64_t end, double* out) {
-    draw_uniform(begin, end, seed, stream, out);
-    for (double* drawn = out; drawn < out + (end - begin); ++drawn) *drawn = bound * (2.0 * *drawn - 1.0);
-  });
+  draw_linear(parameter, seed);
 }
 
 }  // namespace fpdist::model

@@ -38,6 +38,7 @@
 #include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/checkpoint/export_files.hpp"
+#include "src/config/computed_groups.hpp"
 #include "src/config/inputs.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/index.hpp"
@@ -95,7 +96,7 @@ struct Trainer::Impl {
   Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device)
       : inputs(config::inputs_of(config)),
         job(world, std::move(config), log, std::move(device)),
-        objective(job.config),
+        objective(job.config, config::virtual_tokens(job.model)),
         planner(job, {.prepare =
                           [this](auto groups) {
                             check_groups(groups, job.model, objective.shape(), objective.needs());

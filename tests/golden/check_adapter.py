@@ -15,7 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-worst = 0.0
+worst, made = 0.0, 0.0
 for logits_file in sorted(pathlib.Path(sys.argv[1]).glob("*.logits.safetensors")):
     folder = logits_file.with_name(logits_file.name.removesuffix(".logits.safetensors"))
     config, ours = json.loads((folder / "adapter_config.json").read_text()), load_file(logits_file)
@@ -25,8 +25,11 @@ for logits_file in sorted(pathlib.Path(sys.argv[1]).glob("*.logits.safetensors")
     base = loader.from_pretrained(config["base_model_name_or_path"], dtype=torch.float64, attn_implementation="sdpa", **extra)
     model = patch_float64(PeftModel.from_pretrained(base, folder).eval())
     with torch.no_grad():
-        theirs = model(ours["ids"][None]).logits[0]
+        theirs = model(ours["ids"][None]).logits[0]  # of prompt tuning with virtual rows, as ours
     difference = ((theirs - ours["logits"]).abs().max() / theirs.abs().max()).item()
     print(f"{folder.name:16s} {config['task_type']:10s} relative difference {difference:.3g}")
-    worst = max(worst, difference)
-assert 0 < worst < 1e-10, worst
+    if folder.name.startswith("projected"):  # PEFT rounds what an MLP has made to float32
+        made = max(made, difference)
+    else:
+        worst = max(worst, difference)
+assert 0 < worst < 1e-10 and made < 1e-6, (worst, made)

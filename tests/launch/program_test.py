@@ -322,18 +322,19 @@ class ShippedConfigs(Folder):
         rows = list(map(json.loads, pairs.read_text().splitlines()))
         verdicts.write_text("".join(json.dumps({"prompt": row["prompt"], "completion": row[answer], "label": answer == "chosen"}) + "\n"
                                     for row in rows for answer in ("chosen", "rejected")))
-        for method in ("sft", "dpo", "grpo", "lora", "mpo", "simpo", "kto"):
+        for method in ("sft", "dpo", "grpo", "lora", "prefix", "prompt", "ntk", "mpo", "simpo", "kto"):
             path = ROOT / f"configs/gsm8k_{method}.yaml"
             head = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
             self.assertTrue(head.startswith("Reads ../shared/data/"), head)
             self.assertIn("fpdist_prepare --generate arithmetic --output runs/pairs.jsonl", head)
             arguments = re.search(r"--data.path runs/\S+( --data.columns \S+)?", head).group().split()
             arguments[1] = self.dir / arguments[1]
-            count = 2 if method in ("lora", "mpo", "simpo", "kto") else 1
+            count = 1 if method in ("sft", "dpo", "grpo") else 2
             text = self.train(0, path, *arguments, "--train.max_steps", count, "--train.output_dir", self.dir / method)
             self.assertIn("2048 groups" if method == "kto" else "1024 groups", text)
-        self.assertEqual(sorted(file.name for file in (self.dir / "lora/final").iterdir()),
-                         ["adapter_config.json", "adapter_model.safetensors"])
+        for adapter in ("lora", "prefix", "prompt", "ntk"):
+            self.assertEqual(sorted(file.name for file in (self.dir / adapter / "final").iterdir()),
+                             ["adapter_config.json", "adapter_model.safetensors"])
         self.refused_by_name(verdicts, "dpo", r"missing column 'chosen'.*for method: kto")
         self.refused_by_name(pairs, "kto", r"missing column 'completion'.*for method: dpo")
 

@@ -265,5 +265,30 @@ TEST(Losses, NameTheTensorThatIsMissingOrMisshapen) {
             "the grpo loss needs edges.advantage of shape [8], got [3]");
 }
 
+/// Of our own, so that no golden value holds it.
+TEST(Comparative, IsAHingeOfMeansAndTheLikelihoodOfTheChosen) {
+  RandomStep step = random_step(4);
+  const LossOptions options{.loss_type = {"comparative"}, .cpo_alpha = 0.7, .simpo_gamma = 0.3};
+  const Variant variant{"comparative", Method::kCpo, options};
+  double ranked = 0, unlikely = 0;
+  const auto sum_of = [&](size_t sample) {
+    double sum = 0;
+    for (const int64_t edge : step.edge_of[sample]) sum += step.logp[edge].item<double>();
+    return sum;
+  };
+  const auto mean_of_tokens = [&](size_t sample) {
+    return sum_of(sample) / std::max(1.0, static_cast<double>(step.edge_of[sample].size()));
+  };
+  for (size_t chosen = 0; chosen < step.edge_of.size(); chosen += 2) {
+    ranked += std::max(0.0, 0.3 - (mean_of_tokens(chosen) - mean_of_tokens(chosen + 1)));
+    unlikely -= sum_of(chosen);
+  }
+  const double wanted =
+      ranked / static_cast<double>(step.totals.groups) + 0.7 * unlikely / static_cast<double>(step.totals.first_edges);
+  const double got =
+      make_loss(Method::kCpo, options)(step.pack(step.everything(), variant), step.totals).loss.item<double>();
+  EXPECT_NEAR(got, wanted, 1e-12);
+}
+
 }  // namespace
 }  // namespace fpdist::loss

@@ -7,19 +7,25 @@
 #include <vector>
 
 #include "fpdist/checkpoint/safetensors.hpp"
+#include "src/data/virtual_tokens.hpp"
 #include "tests/model/small_model.hpp"
 
 namespace fpdist::test {
 
-/// Token ids and our logits (or scores) of one sample, beside an export that is called `folder`.
-inline void write_logits(model::Transformer& model, Head head, const std::string& folder) {
+/// Token ids and our logits (or scores) of one sample, beside an export that is called `folder`; behind virtual tokens
+/// whose ids follow the vocabulary.
+inline void write_logits(model::Transformer& model, Head head, const std::string& folder, int64_t virtual_tokens = 0) {
   std::vector<int32_t> ids;
   for (int32_t i = 0; i < 40; ++i) ids.push_back(i * 7 % 60);
-  const auto [rows, head_rows] = parallel::make_pack_tensors(layout_of({sample_of(ids)}, true)).slice[0];
+  data::Sample sample = sample_of(ids);
+  data::put_behind({static_cast<int32_t>(model.config().vocab_size), virtual_tokens}, false, sample);
+  const auto [rows, head_rows] = parallel::make_pack_tensors(layout_of({sample}, true)).slice[0];
   const at::NoGradGuard no_grad;
   const at::Tensor hidden = model.forward(0, rows, {});
   const at::Tensor logits = head == Head::kScore ? model.scores(hidden, head_rows) : model.logits(hidden);
-  checkpoint::write_safetensors(folder + ".logits.safetensors", {{"ids", rows.token}, {"logits", logits}});
+  checkpoint::write_safetensors(
+      folder + ".logits.safetensors",
+      {{"ids", at::tensor(at::ArrayRef<int32_t>(ids), at::kInt).to(at::kLong)}, {"logits", logits}});
 }
 
 }  // namespace fpdist::test

@@ -42,6 +42,8 @@ ROOMS["trainer"] = set(ROOMS)
 PLANNING = {"core", "files", "arch", "data", "rewards", "prefix", "plan", "config"}
 # A room's face towards other rooms of the house: seams that no user of the library needs.
 FACES = {
+    "config/computed_groups.hpp",
+    "data/virtual_tokens.hpp",
     "arch/adapter_json.hpp",
     "arch/config_json.hpp",
     "arch/end_tokens.hpp",
@@ -49,6 +51,7 @@ FACES = {
     "checkpoint/export_files.hpp",
     "checkpoint/gather.hpp",
     "checkpoint/merge_adapter.hpp",
+    "checkpoint/prefix_file.hpp",
     "checkpoint/same_weights.hpp",
     "checkpoint/state/convert.hpp",
     "checkpoint/state/training_state.hpp",
@@ -88,6 +91,7 @@ FACES = {
     "loss/score_columns.hpp",
     "ops/main_grad.hpp",
     "ops/mean_logits.hpp",
+    "ops/attention_term.hpp",
     "ops/partial_attention.hpp",
     "ops/partial_embedding.hpp",
     "ops/partial_logprob.hpp",

@@ -120,6 +120,104 @@ TEST_F(AdapterRuns, RefuseWhatDoesNotFitInOneLine) {
   expect_words(refusal<ConfigError>([&] { (void)config::settle(wrong, 2); }), {"adapter", "parallel.pp"});
 }
 
+TEST_F(AdapterRuns, OfAPrefixHaveTheModelAsReferenceAndGoOn) {
+  Config prefix = test::tiny_config(Method::kDpo);
+  for (const char* type : {"prompt_tuning", "prefix_tuning"}) {
+    prefix.adapter.type = type, prefix.adapter.num_virtual_tokens = 4, prefix.loss.beta = 0.1;
+    const auto first = step_of(prefix);
+    EXPECT_NE(first.at("rewards/chosen"), 0);  // no virtual tokens of any values are the model
+    const double of_reference = first.at("logps/chosen") - first.at("rewards/chosen") / prefix.loss.beta;
+    EXPECT_NEAR(of_reference, step_of(test::tiny_config(Method::kDpo)).at("logps/chosen"), 1e-10);
+  }
+  const std::string folder = saved(prefix, 2, "prefix");
+  EXPECT_EQ(test::names_in(folder), (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"}));
+  const HfDirectory written = HfDirectory::of_adapter(folder);
+  expect_words(written.config_json(), {"\"peft_type\": \"PREFIX_TUNING\"", "\"num_virtual_tokens\": 4"});
+  EXPECT_EQ(written.names(), std::vector<std::string>{"prompt_embeddings"});
+  Config on = test::tiny_config(Method::kDpo);
+  on.adapter.path = folder;
+  EXPECT_EQ(step_of(on).at("rewards/chosen"), 0);
+  std::map<std::string, at::Tensor> trained, read;
+  after(prefix, 2, [&](Trainer& trainer, const auto&) { trained = trainer.gather_weights(); });
+  after(on, 0, [&](Trainer& trainer, const auto&) { read = trainer.gather_weights(); });
+  ASSERT_EQ(read.size(), 8);
+  for (const auto& [name, weight] : trained) EXPECT_TRUE(at::equal(read.at(name), weight)) << name;
+}
+
+TEST_F(AdapterRuns, OfVirtualTokensBeginAsTheirText) {
+  Config config = test::tiny_config(Method::kSft), plain = config, embedded = config;
+  config.adapter.type = "prefix_tuning", config.adapter.num_virtual_tokens = 5;
+  config.adapter.init_text = "add up";
+  embedded.adapter.type = "prompt_tuning", embedded.adapter.num_virtual_tokens = 5;
+  embedded.adapter.prompt_tuning_init = "TEXT", embedded.adapter.prompt_tuning_init_text = "add up";
+  std::vector<data::Group> groups = test::random_groups(Method::kSft, 5, 0);
+  const auto loss_of = [&](const Config& of) {
+    double loss = 0;
+    comm::run_threads(1, [&](comm::World& world) {
+      NullLog log;
+      loss = Trainer(world, of, log).step(groups).values.at("loss");
+    });
+    return loss;
+  };
+  for (data::Group& group : groups)
+    for (data::Sample& sample : group.sample) sample.target[0] = data::kIgnore;  // no row predicts it without the text
+  const double behind_it = loss_of(config), behind_its_embeddings = loss_of(embedded);
+  const std::string text = "add u";
+  for (data::Group& group : groups)
+    for (data::Sample& sample : group.sample) {
+      sample.token.insert(sample.token.begin(), text.begin(), text.end());
+      sample.target.insert(sample.target.begin(), text.size(), data::kIgnore);
+    }
+  EXPECT_NEAR(behind_it, loss_of(plain), 1e-12);
+  EXPECT_NEAR(behind_its_embeddings, behind_it, 1e-12);
+  embedded.adapter.prompt_tuning_init = "RANDOM";
+  expect_words(fault(embedded), {"prompt_tuning_init is RANDOM", "say prompt_tuning_init: TEXT"});
+  embedded.adapter.prompt_tuning_init = "TEXT", embedded.adapter.prompt_tuning_init_text = "";
+  expect_words(fault(embedded), {"prompt_tuning_init is TEXT: say which"});
+  config.adapter.num_virtual_tokens = 7;
+  expect_words(fault(config), {"adapter.init_text has 6 tokens, and adapter.num_virtual_tokens is 7", "or 6 tokens"});
+  config.adapter.init_weights = "zero";
+  expect_words(fault(config), {"adapter.init_weights is zero, and there is an adapter.init_text", "keep one"});
+}
+
+TEST_F(AdapterRuns, RefuseAPrefixThatDoesNotFitInOneLine) {
+  Config prefix = test::tiny_config(Method::kDpo);
+  prefix.adapter.type = "prefix_tuning";
+  expect_words(fault(prefix), {"adapter.num_virtual_tokens is 0", "num_virtual_tokens: 20"});
+  prefix.adapter.num_virtual_tokens = 1 << 20;
+  expect_words(fault(prefix), {"adapter.num_virtual_tokens is 1048576", "give it fewer"});
+  prefix.adapter.num_virtual_tokens = 4, prefix.adapter.r = 16;
+  expect_words(fault(prefix), {"adapter.r is a key of lora, and adapter.type is prefix_tuning", "leave it out"});
+  prefix.adapter.r = 8, prefix.adapter.prefix_projection = true, prefix.parallel.pp = 2;
+  expect_words(refusal<ConfigError>([&] { (void)config::settle(prefix, 2); }),
+               {"adapter.prefix_projection on 2 stages", "set parallel.pp: 1"});
+  prefix.adapter.prefix_projection = false, prefix.adapter.type = "prompt_tuning";
+  expect_words(refusal<ConfigError>([&] { (void)config::settle(prefix, 2); }),
+               {"adapter.type prompt_tuning on 2 stages", "set parallel.pp: 1"});
+  prefix.adapter.prefix_projection = true, prefix.adapter.type = "prefix_tuning";
+  prefix.parallel.pp = 1, prefix.adapter.init_text = "a text";
+  expect_words(fault(prefix),
+               {"adapter.prefix_projection makes keys and values of its own", "leave adapter.init_text"});
+  prefix.adapter.init_text.clear(), prefix.adapter.prefix_projection = false, prefix.adapter.type = "none";
+  expect_words(fault(prefix),
+               {"adapter.num_virtual_tokens is a key of prefix_tuning or prompt_tuning", "adapter.type is none"});
+  prefix.adapter.type = "prefix_tuning";
+  const std::string folder = saved(prefix, 0, "prefix");
+  Config on = test::tiny_config(Method::kDpo);
+  on.adapter.path = folder, on.adapter.type = "lora";
+  expect_words(fault(on), {"adapter.type is not what ", "/adapter_config.json says", "leave it out"});
+  on.adapter.type = "none";
+  on.model.preset.clear(), on.model.path = FPDIST_SOURCE_DIR "/tests/golden/model_qwen2";
+  expect_words(fault(on), {"is a prefix of another model: prompt_embeddings is [4, ", "there and [4, 64] here"});
+  std::string json = test::slurp(folder + "/adapter_config.json");
+  json.replace(json.find("\"prefix_projection\": false"), 26, "\"prefix_projection\": true");
+  test::spill(folder + "/adapter_config.json", json);
+  expect_words(fault(on), {"adapter_config.json: \"prefix_projection\" is true", "false trains the keys"});
+  json.replace(json.find("PREFIX_TUNING"), 13, "P_TUNING");
+  test::spill(folder + "/adapter_config.json", json);
+  expect_words(fault(on), {"\"peft_type\" is \"P_TUNING\"", "LORA, PREFIX_TUNING"});
+}
+
 TEST_F(AdapterRuns, GoOnFromACheckpointOnAnotherMesh) {
   Config unbroken = in("unbroken", config_), broken = in("broken", config_);
   unbroken.adapter.target_modules = broken.adapter.target_modules = {"all-linear"};

@@ -205,6 +205,25 @@ TEST(MeshFamilies, EveryFamilyEqualsOneRankOnEveryAxis) {
     }
 }
 
+/// Of one rank's outcome: `steps` of it.
+void expect_equal_on(std::vector<Job> jobs, Config config, const Outcome& one, int steps) {
+  for (const Job& job : jobs) {
+    SCOPED_TRACE(text(config.adapter.type, ", ", name_of(config.method), " on ", job.name));
+    config.parallel = job.parallel, config.pack.slices = job.slices;
+    const Outcome many = run(config, job.parallel.size(), steps, patient());
+    for (size_t s = 0; s < one.metrics.size(); ++s)
+      for (const char* name : {"loss", "grad_norm"})
+        EXPECT_NEAR(many.metrics[s].at(name), one.metrics[s].at(name), 1e-10 * std::abs(one.metrics[s].at(name)));
+    expect_close(many.gradients, one.gradients, 1e-10, "gradient");
+    expect_close(many.weights, one.weights, 1e-9, "weight");
+  }
+}
+
+const Job kTp4{"tp4", mesh(1, 1, 1, 4)}, kDp2Tp2Cp2{"dp2tp2cp2", mesh(2, 1, 2, 2)},
+    kUlyssesSliced{"cp4_ulysses2_sliced", mesh(1, 1, 4, 1, k1F1B, 1, 2), 4},
+    kZbSliced{"tp2cp2pp2_zb_sliced", mesh(1, 2, 2, 2, kZb), 3},
+    kInterleavedSliced{"pp2_v2_sliced", mesh(1, 2, 1, 1, kInterleaved, 2), 4};
+
 /// Of adapters: A whole and B cut, B whole and A cut, heads that ranks share, layers without any, a score head beside
 /// them (with DoRA's magnitudes), the model without its adapter as reference.
 TEST(MeshAdapters, EqualOneRank) {
@@ -215,20 +234,49 @@ TEST(MeshAdapters, EqualOneRank) {
     config.adapter.use_dora = method == Method::kReward;
     const Outcome one = run(config, 1, 3, patient());
     EXPECT_EQ(one.gradients.size(), method == Method::kReward ? 64 : 42);
-    for (const Job& job : {Job{"tp4", mesh(1, 1, 1, 4)}, Job{"cp4_ulysses2_sliced", mesh(1, 1, 4, 1, k1F1B, 1, 2), 4},
-                           Job{"dp2tp2cp2", mesh(2, 1, 2, 2)}, Job{"tp2cp2pp2_zb_sliced", mesh(1, 2, 2, 2, kZb), 3},
-                           Job{"dp2pp2_zb", mesh(2, 2, 1, 1, kZb)}, Job{"dp2tp2pp2", mesh(2, 2, 1, 2)},
-                           Job{"pp2_v2_sliced", mesh(1, 2, 1, 1, kInterleaved, 2), 4}}) {
-      if (config.adapter.use_dora && job.parallel.tp == 1) continue;  // magnitudes know of no other axis
-      SCOPED_TRACE(text(name_of(method), " on ", job.name));
-      config.parallel = job.parallel, config.pack.slices = job.slices;
-      const Outcome many = run(config, job.parallel.size(), 3, patient());
-      for (size_t s = 0; s < one.metrics.size(); ++s)
-        for (const char* name : {"loss", "grad_norm"})
-          EXPECT_NEAR(many.metrics[s].at(name), one.metrics[s].at(name), 1e-10 * std::abs(one.metrics[s].at(name)));
-      expect_close(many.gradients, one.gradients, 1e-10, "gradient");
-      expect_close(many.weights, one.weights, 1e-9, "weight");
-    }
+    std::vector<Job> jobs{kTp4, kDp2Tp2Cp2, kZbSliced, {"dp2tp2pp2", mesh(2, 2, 1, 2)}};
+    if (!config.adapter.use_dora)  // magnitudes know of no other axis
+      jobs.insert(jobs.end(), {kUlyssesSliced, kInterleavedSliced, {"dp2pp2_zb", mesh(2, 2, 1, 1, kZb)}});
+    expect_equal_on(jobs, config, one, 3);
+  }
+}
+
+/// Of trained prefixes: keys of every rank's heads, heads that ranks share, heads in parts, slices, layers of a stage,
+/// a score head beside them; rows of virtual tokens, which a reference beside them has not; weights of query heads.
+TEST(MeshPrefixes, EqualOneRank) {
+  const auto law = [](const char* type, Method method, size_t weights, const std::vector<Job>& jobs,
+                      bool is_projected = false) {
+    Config config = config_of({"prefix", method});
+    config.adapter.prefix_projection = is_projected;
+    config.adapter.type = type, config.adapter.num_virtual_tokens = std::string_view(type) == "ntk" ? 0 : 3;
+    const Outcome one = run(config, 1, 2, patient());
+    EXPECT_EQ(one.gradients.size(), weights);
+    expect_equal_on(jobs, config, one, 2);
+  };
+  law("prefix_tuning", Method::kDpo, 8,
+      {kTp4,
+       kUlyssesSliced,
+       {"cp3_ring", mesh(1, 1, 3, 1, k1F1B, 1, 1, plan::CpMethod::kRing)},
+       kDp2Tp2Cp2,
+       {"pp2", mesh(1, 2, 1, 1)},
+       kZbSliced,
+       kInterleavedSliced});
+  law("prefix_tuning", Method::kReward, 9, {kDp2Tp2Cp2});
+  law("prompt_tuning", Method::kDpo, 1, {kTp4, kUlyssesSliced, kDp2Tp2Cp2});
+  law("prefix_tuning", Method::kDpo, 19, {kTp4, kUlyssesSliced, kDp2Tp2Cp2}, /*is_projected=*/true);
+  law("ntk", Method::kDpo, 8, {kTp4, kUlyssesSliced, kZbSliced});
+}
+
+TEST(MeshPrefixes, BeginAsATextOnAnyMesh) {
+  Config config = config_of({"prefix", Method::kSft});
+  config.adapter.type = "prefix_tuning", config.adapter.num_virtual_tokens = 5;
+  config.adapter.init_text = "What is seven";
+  const Outcome one = run(config, 1, 0, patient());
+  for (const Job& job : {Job{"tp4", mesh(1, 1, 1, 4)}, Job{"tp2cp2pp2", mesh(1, 2, 2, 2)},
+                         Job{"dp2pp2_v2", mesh(2, 2, 1, 1, kInterleaved, 2)}}) {
+    SCOPED_TRACE(job.name);
+    config.parallel = job.parallel;
+    expect_close(run(config, job.parallel.size(), 0, patient()).weights, one.weights, 1e-12, "weight");
   }
 }
 

@@ -115,6 +115,25 @@ TEST(RollOut, LogProbsThatTheLossCannotUseAreLeftOut) {
   });
 }
 
+TEST(RollOut, GeneratesBehindAPrefixOfKeys) {
+  for (const char* type : {"prefix_tuning", "ntk", "prompt_tuning"})
+    comm::run_threads(1, [&](comm::World& world) {
+      NullLog log;
+      Config config = config_of({.dp = 1});
+      config.adapter.type = type, config.adapter.num_virtual_tokens = std::string_view(type) == "ntk" ? 0 : 4;
+      Trainer trainer(world, config, log);
+      if (std::string_view(type) == "prompt_tuning") {
+        test::expect_words(test::refusal<ConfigError>([&] { trainer.roll_out(kPrompts, some_options()); }),
+                           {"adapter.type is prompt_tuning", "prefix_tuning has keys in their place"});
+        return;
+      }
+      std::vector<data::Group> groups = trainer.roll_out(kPrompts, some_options());
+      give_rewards(groups);
+      // What sampled is what is trained.
+      EXPECT_EQ(trainer.step(groups).values.at("clip_ratio/region_mean"), 0) << type;
+    });
+}
+
 TEST(RollOut, RefusesRanksThatDiffer) {
   comm::run_threads(2, [&](comm::World& world) {
     NullLog log;

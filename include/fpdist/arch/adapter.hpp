@@ -1,5 +1,6 @@
 #pragma once
-// arch: adapters, which linears of a model have a low-rank product beside their weight, and the weights of these.
+// arch: adapters, which linears of a model have a low-rank product beside their weight, or a trained prefix, and the
+// weights of these.
 // Source: Hu et al., "LoRA: low-rank adaptation of large language models" (2021); Kalajdzievski, "A rank stabilization
 // scaling factor for fine-tuning with LoRA" (2023); Liu et al., "DoRA: weight-decomposed low-rank adaptation" (2024).
 
@@ -9,7 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "fpdist/arch/ntk.hpp"
 #include "fpdist/arch/options.hpp"
+#include "fpdist/arch/prefix.hpp"
 #include "fpdist/core/head.hpp"
 
 namespace fpdist::arch {
@@ -40,10 +43,12 @@ struct Adapter {
   /// the root of what it sums over.
   enum class Init { kUniform, kGaussian, kBothUniform } init = Init::kUniform;
   bool has_magnitude = false;   ///< DoRA
-  std::vector<LowRank> linear;  ///< in the order of the model's weights; empty: there is no adapter
+  std::vector<LowRank> linear;  ///< in the order of the model's weights; empty: there is none
+  Prefix prefix = {};           ///< beside linears: none
+  bool has_ntk = false;         ///< NTK-Attention, and nothing else
   std::string json = {};        ///< of the adapter_config.json that it goes on from; "": of none
 
-  bool is_there() const { return !linear.empty(); }
+  bool is_there() const { return !linear.empty() || prefix.is_there() || has_ntk; }
   /// The linear's, or null.
   const LowRank* of(const std::string& module) const;
 };

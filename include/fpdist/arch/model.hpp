@@ -57,7 +57,8 @@ struct Model {
   Adapter adapter;            ///< beside the weights, which are trained only where there is none
   std::string json;           ///< the file's own text ("" for a preset), source of the export's config.json
 
-  /// Tokens of the longest sample that it is made for: max_position_embeddings, stretched by a linear rope scaling.
+  /// Tokens of the longest sample that it is made for: max_position_embeddings, stretched by a linear rope scaling,
+  /// without those that a prefix takes.
   int64_t positions() const;
   int64_t layer_count() const { return static_cast<int64_t>(layers.size()); }
   /// Sizes of its first layer stand for all.

@@ -14,7 +14,8 @@ namespace fpdist::arch {
 
 struct AdapterOptions {
   /// none: all weights are trained. lora: the model's own weights stay, low-rank products beside its linears are
-  /// trained.
+  /// trained. prefix_tuning: keys and values of virtual tokens ahead of every sample are. prompt_tuning: their
+  /// embeddings are. ntk: the two weights of NTK-Attention in each layer are.
   std::string type = "none";
   /// Directory of an adapter, PEFT's or an earlier run's, to go on from; it says what the other keys do.
   std::string path = {};
@@ -35,6 +36,18 @@ struct AdapterOptions {
   /// true: A uniform, B 0, so that training begins at the model; gaussian: A normal with deviation 1/r, B 0; false:
   /// both uniform.
   std::string init_lora_weights = "true";
+  /// Of a prefix: its tokens, and how it begins: normal with deviation 1, or zero.
+  int64_t num_virtual_tokens = 0;
+  std::string init_weights = "normal";
+  /// What it begins as instead: keys and values that the model has of this text's first num_virtual_tokens tokens.
+  std::string init_text = {};
+  /// A prefix's keys and values are made of embeddings by an MLP, which is trained in their place, with so many hidden
+  /// units; 0: as many as a layer's keys of a token have numbers.
+  bool prefix_projection = false;
+  int64_t encoder_hidden_size = 0;
+  /// How embeddings of virtual tokens begin: RANDOM, normal with deviation 1; SAMPLE_VOCAB, as those of tokens drawn
+  /// from the vocabulary; TEXT, as those of prompt_tuning_init_text, cut or repeated.
+  std::string prompt_tuning_init = "RANDOM", prompt_tuning_init_text = {};
 
   bool is_on() const { return type != "none" || !path.empty(); }
   static std::span<const Key> keys();

@@ -35,7 +35,7 @@ struct LossOptions {
   double discopop_tau = 0.05;
   /// CPO: weight of the chosen answers' mean negative log-likelihood.
   double cpo_alpha = 1.0;
-  /// CPO simpo: the margin that is wanted, over beta.
+  /// CPO simpo: the margin that is wanted, over beta; comparative: the margin.
   double simpo_gamma = 0.5;
   /// CPO: alpha of AlphaPO's rewards (0: log-probs).
   double alpha = 0.0;

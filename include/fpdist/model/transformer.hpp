@@ -104,6 +104,9 @@ class Transformer final : public parallel::Stage {
   /// forward has it. The last run gives all rows [n,H] on every tp rank, others the own run of them.
   at::Tensor extend(const parallel::RowsHere& rows, KeptKeys& kept, const at::Tensor& input) const;
 
+  /// First run only: embeddings [n,H] of all rows, without a backward to come. Collective over tp.
+  at::Tensor embeddings(const parallel::RowsHere& rows) const;
+
   // Last run only. `hidden` [n_t,H]: the own run of rows that forward returned.
   /// Log-prob [S_c], entropy and argmax [R] of the scores of this cp rank (only rows with a score reach the head); the
   /// same on all tp ranks. `keeps_logits` as ops::selected_logprob has it.

@@ -2,6 +2,7 @@
 // plan: what a model's work costs on a pipeline stage, in integers, so that plans repeat bit for bit.
 // A pack or slice of U rows, A visible (query, key) pairs and E edges, on a run of L layers, with o rows of overhead
 // for every operation, `last` where the head is:
+// (A, of a model with a trained prefix, with the pairs of its keys and all rows)
 //   F = L*(per_row*(U+o) + forward_pair*A)  + [last] per_edge*E
 //   B = L*(per_row*(U+o) + backward_pair*A) + [last] per_edge*E   (+ L*(per_row*U + forward_pair*A) with recompute)
 //   W = L*(per_row*(U+o))*weight_permille/1000 + [last] per_edge*E*head_weight_permille/1000
@@ -18,6 +19,7 @@ struct StageCosts {
   int64_t per_row = 53200;  ///< linear work of a row in one layer
   int64_t forward_pair = 2, backward_pair = 5;
   int64_t per_edge = 128212;
+  int64_t prefix_keys = 0;                 ///< that every row sees besides: each a pair of it in A
   int64_t overhead_rows = 256;             ///< o: what launching an operation costs, in rows
   int64_t per_link = 0, per_link_row = 0;  ///< of one message between stages
   /// What weight gradients cost of a forward, in thousandths: all of it where all weights are trained, next to nothing

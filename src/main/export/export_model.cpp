@@ -103,6 +103,8 @@ std::string merge(const ExportRequest& request) {
                      " holds a score head beside the adapter: load it with PEFT, only language models are merged here");
   model.adapter =
       arch::adapter_of(model, head, arch::parse_adapter_config(adapter.config_json(), adapter.config_path()));
+  check<ConfigError>(!model.adapter.linear.empty(), request.from,
+                     " is a prefix, which no weight can take in: load it with PEFT, or train on it with adapter.path");
   trainer::check_is_adapter_of(model, head, adapter);
   const checkpoint::MergeLoss loss = checkpoint::export_merged(
       base, adapter, model.adapter, request.to,

@@ -11,6 +11,7 @@
 #include "fpdist/data/loader.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "src/config/check_data.hpp"
+#include "src/config/computed_groups.hpp"
 #include "src/config/model_size.hpp"
 #include "src/config/read_data.hpp"
 #include "src/config/run_length.hpp"
@@ -71,7 +72,7 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   std::vector<PlanRequest> requests;
   const int64_t steps = std::min(wanted.steps, config::steps_of(config.train, loader.steps_per_epoch()));
   for (int64_t step = 0; step < steps; ++step) {
-    const std::vector<data::Group> groups = data::pick_groups(dataset, loader.step(step));
+    const auto groups = config::computed_groups(data::pick_groups(dataset, loader.step(step)), job);
     plan::StepTree tree = plan::make_step_tree(groups, config.pack.share_prefix);
     const plan::StepPlan plan = plan::make_step_plan(tree, atomic, config.parallel, job.costs, config.pack);
     PlanRequest& request = requests.emplace_back();

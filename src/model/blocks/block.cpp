@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "fpdist/ops/functional.hpp"
 #include "src/parallel/context/context_attention.hpp"
@@ -57,6 +58,23 @@ at::Tensor turned_heads(const at::Tensor& x, const Linear& linear, const ops::Pa
   return ops::rotary(heads, rotary.cos, rotary.sin);
 }
 
+/// Over keys that are all here.
+at::Tensor local_attention(const ops::AttentionInputs& in, const parallel::RowsHere& rows,
+                           const ops::AttentionOptions& options, const ops::AttentionTermPtr& term) {
+  return term ? ops::attention_with_term(in, rows.mask, options, rows.calls, term)
+              : ops::tree_attention(in, rows.mask, options, rows.calls).out;
+}
+
+/// What its queries see besides; null: nothing.
+ops::AttentionTermPtr term_of(const BlockWeights& weights, const PackContext& context) {
+  if (weights.ntk_values) return ops::ntk_term(weights.ntk_values, weights.ntk_keys);
+  if (context.prefix_hidden.defined()) {
+    const auto made = [&](const Linear& by) { return ops::linear(context.prefix_hidden, *by.weight, by.bias.get()); };
+    return ops::prefix_term(made(weights.make_keys), made(weights.make_values), context.prefix);
+  }
+  return context.prefix ? ops::prefix_term(weights.prefix_keys, weights.prefix_values, context.prefix) : nullptr;
+}
+
 /// Before the output projection: [n, Hq D].
 at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, const arch::Layer& layer,
                      const PackContext& context, size_t index) {
@@ -69,15 +87,16 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
   const parallel::RowsHere& rows = context.rows;
   const ops::AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(head_dim)),
                                       .deterministic = rows.deterministic};
+  const ops::AttentionTermPtr term = term_of(weights, context);
   if (context.kept) {
     at::Tensor &keys = context.kept->keys[index], &values = context.kept->values[index];
     keys.index_copy_(0, context.kept->row, k);
     values.index_copy_(0, context.kept->row, v);
-    return ops::tree_attention({q, keys, values}, rows.mask, options, rows.calls)
-        .out.reshape({x.size(0), q.size(1) * q.size(2)});
+    return local_attention({q, keys, values}, rows, options, term).reshape({x.size(0), q.size(1) * q.size(2)});
   }
-  const at::Tensor mixed = rows.exchange ? parallel::context_attention({q, k, v}, rows.exchange, options, resident)
-                                         : ops::tree_attention({q, k, v}, rows.mask, options, rows.calls).out;
+  const at::Tensor mixed = rows.exchange
+                               ? parallel::context_attention({q, k, v}, rows.exchange, options, resident, term)
+                               : local_attention({q, k, v}, rows, options, term);
   return mixed.reshape({x.size(0), q.size(1) * q.size(2)});
 }
 
@@ -91,6 +110,12 @@ at::Tensor gated(const at::Tensor& normed, const BlockWeights& weights, const Pa
 
 at::Tensor PackContext::gathered(const at::Tensor& own) const {
   return tp == nullptr ? own : parallel::gather_rows(own, *tp, rows.shard_rows);
+}
+
+at::Tensor PackContext::own(const at::Tensor& all) const {
+  if (tp == nullptr) return all;
+  const auto before = rows.shard_rows.begin() + tp->rank();
+  return all.narrow(0, std::accumulate(rows.shard_rows.begin(), before, int64_t{0}), *before);
 }
 
 at::Tensor block_forward(const at::Tensor& x, const BlockWeights& weights, const arch::Layer& layer,

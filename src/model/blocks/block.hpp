@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <vector>
 
 #include "fpdist/arch/model.hpp"
@@ -10,6 +11,7 @@
 #include "fpdist/parallel/stage.hpp"
 #include "src/model/blocks/rotary_table.hpp"
 #include "src/model/weights.hpp"
+#include "src/ops/attention_term.hpp"
 #include "src/parallel/context/context_attention.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
 
@@ -22,9 +24,13 @@ struct PackContext {
   comm::Communicator* tp = nullptr;                     ///< null: one rank
   std::vector<parallel::ResidentKeys>* keys = nullptr;  ///< [blocks] of a pack in slices; null: a whole pack
   KeptKeys* kept = nullptr;                             ///< of rows before these; null: none are
+  std::shared_ptr<const ops::PrefixCalls> prefix = {};  ///< null: there is no trained one
+  at::Tensor prefix_hidden = {};  ///< [P, hidden] units that its keys and values are made of; undefined: of none
 
   /// All rows of the cp rank from the own run of them.
   at::Tensor gathered(const at::Tensor& own) const;
+  /// The own run of them.
+  at::Tensor own(const at::Tensor& all) const;
 };
 
 /// x [n_t,H] -> [n_t,H]: x + attention(norm(x)), then the same with the gated MLP. Differentiable in x and the weights.

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
 
+#include <optional>
 #include <tuple>
 #include <utility>
 
@@ -19,14 +20,17 @@ namespace fpdist::parallel {
 namespace {
 
 using Impl = ContextExchange::Impl;
+using OptionalTensor = std::optional<at::Tensor>;
 
 /// What autograd's saved data holds beside tensors.
 struct Holder final : torch::CustomClassHolder {
-  Holder(std::shared_ptr<const ContextExchange> held, const ops::AttentionOptions& asked, ResidentKeys* keys)
-      : exchange(std::move(held)), options(asked), resident(keys) {}
+  Holder(std::shared_ptr<const ContextExchange> held, const ops::AttentionOptions& asked, ResidentKeys* keys,
+         ops::AttentionTermPtr besides)
+      : exchange(std::move(held)), options(asked), resident(keys), term(std::move(besides)) {}
   std::shared_ptr<const ContextExchange> exchange;
   ops::AttentionOptions options;
   ResidentKeys* resident;
+  ops::AttentionTermPtr term;
 };
 
 /// Keys and values of the rounds, one round ahead of whoever asks for them.
@@ -132,7 +136,9 @@ at::Tensor own_gradient(const Impl& exchange, const at::Tensor& dkv, ResidentKey
 
 struct ContextAttention : torch::autograd::Function<ContextAttention> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& k,
-                            const at::Tensor& v, const c10::intrusive_ptr<Holder>& holder) {
+                            const at::Tensor& v, const OptionalTensor& trained, const OptionalTensor& also_trained,
+                            const c10::intrusive_ptr<Holder>& holder) {
+    (void)trained, (void)also_trained;  // by the term: it makes a graph even where q, k and v come from frozen weights
     const at::AutoDispatchBelowAutograd below;
     const Impl& exchange = holder->exchange->impl();
     const auto mine = split_heads(exchange, {q, k, v});
@@ -146,6 +152,7 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
       ops::merge_attention(whole,
                            ops::partial_attention({mine[0], keys, values}, round.mask, holder->options, round.calls));
     }
+    if (holder->term) holder->term->merge(whole, mine[0], holder->options, exchange.heads());
     const at::Tensor rounded = whole.out.to(q.scalar_type());
     context->save_for_backward({mine[0], holder->resident == nullptr ? kv : at::Tensor(), rounded, whole.lse});
     context->saved_data["exchange"] = c10::IValue::make_capsule(holder);
@@ -180,16 +187,19 @@ struct ContextAttention : torch::autograd::Function<ContextAttention> {
       home.give(s, share);
     }
     home.finish();
+    ops::AttentionTerm::Trained trained;
+    if (holder->term) trained = holder->term->backward(grad, q, whole, holder->options, exchange.heads(), dq);
     const at::Tensor own = own_gradient(exchange, dkv, holder->resident).to(q.scalar_type());
     const auto back = join_heads(exchange, {dq.to(q.scalar_type()), own.select(1, 0), own.select(1, 1)});
-    return {back[0], back[1], back[2], at::Tensor()};
+    return {back[0], back[1], back[2], trained[0], trained[1], at::Tensor()};
   }
 };
 
 }  // namespace
 
 at::Tensor context_attention(const ops::AttentionInputs& in, std::shared_ptr<const ContextExchange> exchange,
-                             const ops::AttentionOptions& options, ResidentKeys* resident) {
+                             const ops::AttentionOptions& options, ResidentKeys* resident,
+                             const ops::AttentionTermPtr& term) {
   check(exchange != nullptr, "context_attention: no exchange");
   const auto& [q, k, v] = in;
   const Impl& impl = exchange->impl();
@@ -197,7 +207,10 @@ at::Tensor context_attention(const ops::AttentionInputs& in, std::shared_ptr<con
   check(q.dim() == 3 && q.size(0) == own && k.size(0) == own && v.size(0) == own, "context_attention: q has ",
         q.size(0), " rows, the plan gives this rank ", own);
   check(!impl.sliced || resident != nullptr, "context_attention: a slice needs its pack's resident keys");
-  return ContextAttention::apply(q, k, v, c10::make_intrusive<Holder>(std::move(exchange), options, resident));
+  OptionalTensor trained, also_trained;
+  if (term) trained = term->trained()[0], also_trained = term->trained()[1];
+  return ContextAttention::apply(q, k, v, trained, also_trained,
+                                 c10::make_intrusive<Holder>(std::move(exchange), options, resident, term));
 }
 
 }  // namespace fpdist::parallel

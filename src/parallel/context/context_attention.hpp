@@ -16,6 +16,7 @@
 #include "fpdist/comm/communicator.hpp"
 #include "fpdist/comm/device.hpp"
 #include "fpdist/ops/attention_calls.hpp"
+#include "src/ops/attention_term.hpp"
 #include "src/plan/context/context_plan.hpp"
 
 namespace fpdist::parallel {
@@ -32,6 +33,9 @@ class ContextExchange {
   ~ContextExchange();
   ContextExchange(const ContextExchange&) = delete;
   ContextExchange& operator=(const ContextExchange&) = delete;
+
+  /// Rows whose queries this rank computes: its team's.
+  int64_t queries() const;
 
   struct Impl;
   const Impl& impl() const { return *impl_; }
@@ -50,8 +54,9 @@ struct ResidentKeys {
 /// Collective over the cp axis, forward and backward, also on a rank without rows. q [n,Hq,D], k and v [n,Hkv,D] of the
 /// rank's own rows in row order -> out [n,Hq,D]; who sees whom, the exchange knows. With a Ulysses plan its degree must
 /// divide Hkv. With slices: q, k and v of this slice's own rows, and `resident`, which must outlive the graph.
-/// Differentiable in q, k and v.
+/// `term`: what every query sees besides, or null. Differentiable in q, k and v and in what the term trains.
 at::Tensor context_attention(const ops::AttentionInputs& in, std::shared_ptr<const ContextExchange> exchange,
-                             const ops::AttentionOptions& options, ResidentKeys* resident = nullptr);
+                             const ops::AttentionOptions& options, ResidentKeys* resident = nullptr,
+                             const ops::AttentionTermPtr& term = nullptr);
 
 }  // namespace fpdist::parallel

@@ -142,4 +142,6 @@ ContextExchange::ContextExchange(std::span<const plan::CpPlan> plans, const std:
 
 ContextExchange::~ContextExchange() = default;
 
+int64_t ContextExchange::queries() const { return impl_->rows(); }
+
 }  // namespace fpdist::parallel

@@ -42,6 +42,7 @@ struct ContextExchange::Impl {
 
   int64_t rows() const { return mask.q_row.size(0); }
   int64_t key_rows() const { return mask.k_row.size(0); }
+  ops::HeadPart heads() const { return {.part = member, .parts = ulysses}; }
   int rank_in(int other_team) const { return other_team * ulysses + member; }
 };
 

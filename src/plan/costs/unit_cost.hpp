@@ -20,12 +20,18 @@ struct UnitCost {
   int64_t link = 0;  ///< time of a message with its rows or their gradients
 };
 
+/// Of rows and keys, those of a prefix as well.
+inline int64_t pairs_of(const StageCosts& costs, const Amount& work) {
+  return work.pairs + costs.prefix_keys * work.rows;
+}
+
 UnitCost unit_cost(const StageCosts& costs, const Amount& work);
 
 /// Layers and head of one step for the choice of stage_layers; all passes, without overhead and links.
 inline LayerWork layer_work(const StageCosts& costs, const Amount& work) {
-  const int64_t linear = costs.per_row * work.rows, forward = linear + costs.forward_pair * work.pairs;
-  const int64_t backward = linear + part_of(linear, costs.weight_permille) + costs.backward_pair * work.pairs;
+  const int64_t linear = costs.per_row * work.rows, pairs = pairs_of(costs, work);
+  const int64_t forward = linear + costs.forward_pair * pairs;
+  const int64_t backward = linear + part_of(linear, costs.weight_permille) + costs.backward_pair * pairs;
   return {costs.layers, forward * (costs.recompute ? 2 : 1) + backward, 0,
           part_of(costs.per_edge * work.edges, 2000 + costs.head_weight_permille)};
 }

@@ -13,8 +13,9 @@ void learn_prompt(data::Sample& sample) {
 
 }  // namespace
 
-Objective::Objective(const Config& config)
+Objective::Objective(const Config& config, const data::VirtualTokens& behind)
     : options_(config.loss),
+      behind_(behind),
       needs_(loss::needs_of(config.method, config.loss)),
       shape_(loss::spec_of(config.method, config.loss).group),
       is_mean_nll_(loss::spec_of(config.method, config.loss).is_mean_nll),
@@ -22,6 +23,15 @@ Objective::Objective(const Config& config)
       look_(loss::make_look(config.method, config.loss)) {}
 
 StepGroups Objective::prepare(std::span<const data::Group> groups) const {
+  StepGroups prepared = prepare_for_loss(groups);
+  if (behind_.count == 0) return prepared;
+  // The reference has no row ahead of a sample's first token.
+  auto all = std::make_shared<std::vector<data::Group>>(data::behind(behind_, !needs_.reference, prepared.all));
+  prepared.all = *all, prepared.owner = std::move(all);
+  return prepared;
+}
+
+StepGroups Objective::prepare_for_loss(std::span<const data::Group> groups) const {
   if (!needs_.advantage && !needs_.learns_prompt) return {.all = groups};
   auto filled = std::make_shared<std::vector<data::Group>>(groups.begin(), groups.end());
   StepGroups prepared{.all = *filled, .owner = filled};

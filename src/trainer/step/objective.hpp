@@ -9,6 +9,7 @@
 #include "fpdist/data/sample.hpp"
 #include "fpdist/loss/loss.hpp"
 #include "fpdist/loss/spec.hpp"
+#include "src/data/virtual_tokens.hpp"
 #include "src/trainer/planning/planned_step.hpp"
 
 namespace fpdist::trainer {
@@ -16,7 +17,7 @@ namespace fpdist::trainer {
 class Objective {
  public:
   /// Throws ConfigError naming loss.<key>.
-  explicit Objective(const Config& config);
+  explicit Objective(const Config& config, const data::VirtualTokens& behind = {});
   /// Another loss in the method's place: it gets what the method's would, but for the step's view.
   void set_loss(loss::LossFunction loss) {
     loss_ = std::move(loss), look_ = {}, shape_ = loss::GroupShape::kAny, is_mean_nll_ = false;
@@ -37,11 +38,15 @@ class Objective {
   /// A step's groups as the loss wants them: rollouts get their advantages, and those that were cut lose their targets
   /// where loss.mask_truncated_completions says so; prompts that are learned get targets; the caller's groups stay as
   /// they are.
+  /// Behind virtual tokens, where there are such: their rows are counted as any others.
   /// Throws DataError for a reward that is not finite.
   StepGroups prepare(std::span<const data::Group> groups) const;
 
  private:
+  StepGroups prepare_for_loss(std::span<const data::Group> groups) const;
+
   loss::LossOptions options_;
+  data::VirtualTokens behind_;
   loss::Needs needs_;
   loss::GroupShape shape_;
   bool is_mean_nll_;

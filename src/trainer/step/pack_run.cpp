@@ -71,7 +71,7 @@ at::Tensor PackRun::forward(const plan::Op& op, const at::Tensor& input) {
     if (input.defined()) policy_input = input.select(0, 0).clone();
     const at::NoGradGuard frozen;
     reference_hidden = parts_.reference.runs()[index(op.run)]->forward(
-        op.pack, rows, input.defined() ? input.select(0, 1) : at::Tensor());
+        op.pack, pack.rows_of_reference(index(op.slice)), input.defined() ? input.select(0, 1) : at::Tensor());
   }
   const at::Tensor hidden = policy(op).forward(op.pack, rows, policy_input);
   if (!policy(op).options().layers.head)

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/loss/spec.hpp"
 #include "src/core/index.hpp"
 #include "src/parallel/context/context_attention.hpp"
 #include "src/plan/context/context_plan.hpp"
@@ -44,6 +45,24 @@ at::Tensor edge_weights(const Pack& pack, const Job& job) {
     if (!given.empty()) values[e] = given[index(pack.layout.edge_index[e])];
   }
   return from_doubles(values, job);
+}
+
+/// A reference without the adapter rides along with rows that it must not see.
+bool hides_virtual_tokens(const Job& job) {
+  const bool is_without = job.config.adapter.path.empty() || !job.config.model.ref_path.empty();
+  return job.model.adapter.prefix.row_tokens() > 0 && is_without &&
+         loss::needs_of(job.config.method, job.config.loss).reference;
+}
+
+/// The same rows where virtual tokens are seen by nobody else, and the others stand where they would without them.
+prefix::TreeLayout without_virtual_tokens(prefix::TreeLayout layout, const arch::Model& model) {
+  const auto tokens = static_cast<int32_t>(model.adapter.prefix.row_tokens());
+  for (int32_t row = 0; row < layout.rows(); ++row) {
+    int32_t &token = layout.token[index(row)], &depth = layout.depth[index(row)];
+    depth = std::max(0, depth - tokens);
+    if (token >= model.vocab_size) token = 0, layout.subtree_end[index(row)] = row + 1;
+  }
+  return layout;
 }
 
 }  // namespace
@@ -88,18 +107,26 @@ const Pack& Packs::at(int number) {
   }
   pack.first_edge = first_edge_[index(number)];
   pack.layout = plan::lay_out(groups_, plan, share_);
+  pack.tensors = tensors_of(pack.layout, plan);
+  if (!hides_virtual_tokens(job_)) return pack;
+  parallel::PackTensors hidden = tensors_of(without_virtual_tokens(pack.layout, job_.model), plan);
+  for (parallel::SliceTensors& slice : hidden.slice) pack.reference_rows.push_back(std::move(slice.rows));
+  return pack;
+}
+
+parallel::PackTensors Packs::tensors_of(const prefix::TreeLayout& layout, const plan::PackPlan& plan) const {
   const comm::Mesh& mesh = job_.mesh;
   parallel::RowShare rows{.slices = {}, .cp_rank = mesh.at().cp, .tp_rank = mesh.at().tp, .tp_size = mesh.shape().tp};
   const bool exchanges = mesh.shape().cp > 1 || plan.slice_end.size() > 1;  // else all keys are in the slice, here
   std::vector<plan::CpPlan> plans;
   if (exchanges)
-    plans = plan::plan_context_slices(pack.layout.node, plan.slice_end, job_.config.parallel, job_.settled.cp_costs);
+    plans = plan::plan_context_slices(layout.node, plan.slice_end, job_.config.parallel, job_.settled.cp_costs);
   rows.slices = plans;
-  pack.tensors = parallel::make_pack_tensors(pack.layout, rows, job_.device.get());
+  parallel::PackTensors tensors = parallel::make_pack_tensors(layout, rows, job_.device.get());
   for (size_t s = 0; s < plans.size(); ++s)
-    pack.tensors.slice[s].rows.exchange = std::make_shared<parallel::ContextExchange>(
-        std::span(plans.data(), s + 1), pack.layout.subtree_end, mesh.cp(), mesh.cp_gradient(), job_.device.get());
-  return pack;
+    tensors.slice[s].rows.exchange = std::make_shared<parallel::ContextExchange>(
+        std::span(plans.data(), s + 1), layout.subtree_end, mesh.cp(), mesh.cp_gradient(), job_.device.get());
+  return tensors;
 }
 
 namespace {

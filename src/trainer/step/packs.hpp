@@ -21,6 +21,12 @@ namespace fpdist::trainer {
 struct Pack {
   prefix::TreeLayout layout;
   parallel::PackTensors tensors;
+  /// [slices] the rows as a reference has them that knows of no virtual tokens; empty: it has the same.
+  std::vector<parallel::RowsHere> reference_rows;
+
+  const parallel::RowsHere& rows_of_reference(size_t slice) const {
+    return reference_rows.empty() ? tensors.slice[slice].rows : reference_rows[slice];
+  }
   std::vector<const data::Group*> group;    ///< [B] group of each sample
   std::vector<const data::Sample*> sample;  ///< [B]
 
@@ -41,6 +47,7 @@ class Packs {
   const plan::PackPlan& plan_of(int pack) const;
 
  private:
+  parallel::PackTensors tensors_of(const prefix::TreeLayout& layout, const plan::PackPlan& plan) const;
   const Job& job_;
   std::span<const data::Group> groups_;
   const std::vector<plan::PackPlan>& plans_;

@@ -5,10 +5,12 @@
 #include <string>
 
 #include "fpdist/core/error.hpp"
+#include "src/checkpoint/prefix_file.hpp"
 
 namespace fpdist::trainer {
 
 void check_is_adapter_of(const arch::Model& model, Head head, const checkpoint::HfDirectory& adapter) {
+  if (model.adapter.prefix.is_there()) return checkpoint::check_is_prefix_of(model, adapter);
   std::vector<std::string> names;
   for (const auto& [name, shape] : arch::trained_parameters(model, head)) {
     names.push_back(name);
@@ -24,8 +26,12 @@ void check_is_adapter_of(const arch::Model& model, Head head, const checkpoint::
                         others.empty() ? "" : others.front(), " here");
 }
 
-bool read_from_adapter(const checkpoint::HfDirectory& adapter, const ops::Parameter& parameter,
-                       at::Tensor& destination) {
+bool read_from_adapter(const arch::Model& model, const checkpoint::HfDirectory& adapter,
+                       const ops::Parameter& parameter, at::Tensor& destination) {
+  if (arch::is_of_prefix(parameter.name)) {
+    checkpoint::read_prefix_into(model, adapter, parameter.name, parameter.sharding.begin, destination);
+    return true;
+  }
   if (!adapter.contains(parameter.name)) return false;
   const at::NoGradGuard filling;
   const ops::Sharding& sharding = parameter.sharding;

@@ -17,7 +17,7 @@ void check_is_adapter_of(const arch::Model& model, Head head, const checkpoint::
 
 /// The parameter's slice of the adapter's tensor, or of a score head that lies beside it, into `destination`; false
 /// where the directory has none.
-bool read_from_adapter(const checkpoint::HfDirectory& adapter, const ops::Parameter& parameter,
-                       at::Tensor& destination);
+bool read_from_adapter(const arch::Model& model, const checkpoint::HfDirectory& adapter,
+                       const ops::Parameter& parameter, at::Tensor& destination);
 
 }  // namespace fpdist::trainer

@@ -15,6 +15,7 @@
 #include "fpdist/loss/spec.hpp"
 #include "src/checkpoint/same_weights.hpp"
 #include "src/core/index.hpp"
+#include "src/trainer/weights/begin_prefix.hpp"
 #include "src/trainer/weights/load_adapter.hpp"
 
 namespace fpdist::trainer {
@@ -101,11 +102,11 @@ std::vector<std::unique_ptr<model::Transformer>> make_runs(const Config& config,
 /// Where an adapter begins beside weights that are there: anew, or as the one that the job goes on from. Collective.
 void begin_adapter(const Config& config, const arch::Model& shape, const Runs& runs, const comm::Mesh& mesh) {
   for (const auto& run : runs) run->begin_magnitudes();
-  if (config.adapter.path.empty()) return;
+  if (config.adapter.path.empty()) return begin_prefix(config, shape, runs, mesh);
   const checkpoint::HfDirectory adapter = checkpoint::HfDirectory::of_adapter(config.adapter.path);
   check_is_adapter_of(shape, head_of(config), adapter);
   for (const auto& run : runs)
-    for (const auto& parameter : run->trained()) (void)read_from_adapter(adapter, *parameter, parameter->value);
+    for (const auto& parameter : run->trained()) (void)read_from_adapter(shape, adapter, *parameter, parameter->value);
   checkpoint::check_same_weights(adapter, mesh.world());
 }
 
@@ -167,7 +168,7 @@ void read_unrounded(const Config& config, const arch::Model& shape, const std::v
   std::optional<checkpoint::HfDirectory> adapter;
   if (!config.adapter.path.empty()) adapter = checkpoint::HfDirectory::of_adapter(config.adapter.path);
   for (const auto& parameter : parameters) {
-    if (adapter && read_from_adapter(*adapter, *parameter, parameter->main_grad)) continue;
+    if (adapter && read_from_adapter(shape, *adapter, *parameter, parameter->main_grad)) continue;
     if (const auto name = name_in(from, parameter->name))
       read_slice(from, *name, *parameter, parameter->main_grad);
     else

@@ -32,5 +32,16 @@ TEST(FrozenWeights, WeightGradientsCostWhatTheProductsDoAndTheHeadNone) {
   EXPECT_EQ(to_text(parse_costs(to_text(frozen), "costs")), to_text(frozen));
 }
 
+TEST(StageCosts, KeysOfAPrefixArePairsOfEveryRow) {
+  StageCosts costs{.layers = 2, .per_row = 100, .forward_pair = 3, .backward_pair = 7, .per_edge = 11};
+  costs.recompute = true;
+  StageCosts behind = costs;
+  behind.prefix_keys = 5;
+  const Amount work{.rows = 8, .pairs = 30, .edges = 4}, more{.rows = 8, .pairs = 30 + 5 * 8, .edges = 4};
+  EXPECT_EQ(unit_cost(behind, work).layer, unit_cost(costs, more).layer);
+  EXPECT_EQ(total_work(behind, work), total_work(costs, more));
+  EXPECT_EQ(forward_cost(behind).cost(8, 30, 4), forward_cost(costs).cost(8, 30 + 5 * 8, 4));
+}
+
 }  // namespace
 }  // namespace fpdist::plan

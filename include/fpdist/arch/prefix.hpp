@@ -1,0 +1,56 @@
+#pragma once
+// arch: trained prefixes, virtual tokens ahead of every sample: keys and values of them, a pair a layer, or their
+// embeddings. Sources: Li and Liang, "Prefix-tuning: optimizing continuous prompts for generation" (2021); Lester et
+// al., "The power of scale for parameter-efficient prompt tuning" (2021); with PEFT's files.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace fpdist::arch {
+
+struct AdapterOptions;
+struct Model;
+
+/// Names of its keys and of its values [tokens, kv_heads * head_dim], behind that of the layer.
+inline constexpr const char *kPrefixKeys = ".self_attn.prefix_keys", *kPrefixValues = ".self_attn.prefix_values";
+/// Names of the embeddings of a prefix that is projected, and of their MLP's first linear; its second has a part for
+/// the keys and for the values of each layer, by their names.
+inline constexpr const char *kPrefixEmbedding = "model.prefix_encoder.embedding.weight",
+                            *kPrefixHidden = "model.prefix_encoder.transform.0";
+/// Name of its embeddings [tokens, hidden].
+inline constexpr const char* kPromptWeight = "model.prompt_embeddings";
+/// What PEFT calls these, or all keys and values together: [tokens, layers * 2 * kv_heads * head_dim], layer by layer
+/// keys, then values.
+inline constexpr const char* kPromptEmbeddings = "prompt_embeddings";
+
+/// The virtual tokens stand at the positions 0 to tokens - 1, and those of samples behind them. Keys are as attention
+/// takes them: no norm, no rotary embedding. Embeddings are those of rows that the model computes like any others, once
+/// a pack; such rows have the ids behind the vocabulary.
+struct Prefix {
+  enum class Trains { kKeys, kEmbeddings } trains = Trains::kKeys;
+  int64_t tokens = 0;  ///< 0: there is none
+  /// Above 0: keys and values are made of embeddings [tokens, kv_heads * head_dim] by an MLP with so many hidden units
+  /// (prefix_projection): a layer's are linear in the tanh of the hidden ones. Files have what it makes, not the MLP.
+  int64_t hidden = 0;
+  bool is_zero = false;  ///< how it begins: zeros (which is not the model without it), or normal with deviation 1
+
+  bool is_there() const { return tokens > 0; }
+  int64_t key_tokens() const { return trains == Trains::kKeys ? tokens : 0; }
+  int64_t row_tokens() const { return trains == Trains::kEmbeddings ? tokens : 0; }
+};
+
+bool is_of_prefix(std::string_view parameter);
+
+/// Throws ConfigError where the options ask for a prefix of no tokens.
+Prefix prefix_of(const Model& model, const AdapterOptions& options);
+
+/// Names and shapes of the prefix of `model`, in the order of kPromptEmbeddings.
+std::vector<std::pair<std::string, std::vector<int64_t>>> prefix_parameters(const Model& model);
+
+/// The columns of kPromptEmbeddings that hold `parameter`, which is_of_prefix: the first one.
+int64_t prefix_column(const Model& model, std::string_view parameter);
+
+}  // namespace fpdist::arch
