@@ -7,11 +7,18 @@
 
 namespace fpdist::kernels {
 
-/// Whether our kernels are built for the dtype; float64 takes ATen's way.
+/// Whether our pointwise kernels are built for the dtype; float64 takes ATen's way.
 inline bool has_kernel(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kBFloat16; }
 
 inline Element element_of(const at::Tensor& x) {
-  return x.scalar_type() == at::kBFloat16 ? Element::kBFloat16 : Element::kFloat32;
+  switch (x.scalar_type()) {
+    case at::kBFloat16:
+      return Element::kBFloat16;
+    case at::kHalf:
+      return Element::kFloat16;
+    default:
+      return Element::kFloat32;
+  }
 }
 
 /// x with the elements of its last dim side by side: itself, whatever its other strides, or a copy.

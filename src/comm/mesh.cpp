@@ -1,6 +1,7 @@
 #include "fpdist/comm/mesh.hpp"
 
 #include "fpdist/core/error.hpp"
+#include "src/comm/device/connected_axis.hpp"
 #include "src/comm/device/directed_pairs.hpp"
 
 namespace fpdist::comm {
@@ -14,11 +15,7 @@ Mesh::Mesh(World& world, const MeshShape& shape, Device* device) : shape_(shape)
     extended_ = device->extend(world_->split(world_->axis(), 0, world.rank()));
     world_ = extended_.get();
   }
-  // Ranks that agree in every coordinate but the axis' own form one communicator, in the axis' order.
-  const auto axis = [&](const char* name, Coordinates rest, int place) {
-    return world_->split(name, rank_of(rest, shape_), place);
-  };
-  dp_ = axis("dp", {.dp = 0, .pp = at_.pp, .cp = at_.cp, .tp = at_.tp}, at_.dp);
+  const auto axis = [&](const char* name, Coordinates rest, int place) { return split(name, rest, place); };
   tp_ = axis("tp", {.dp = at_.dp, .pp = at_.pp, .cp = at_.cp, .tp = 0}, at_.tp);
   cp_ = axis("cp", {.dp = at_.dp, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.cp);
   cp_gradient_ = axis("cp_gradient", {.dp = at_.dp, .pp = at_.pp, .cp = 0, .tp = at_.tp}, at_.cp);
@@ -29,6 +26,19 @@ Mesh::Mesh(World& world, const MeshShape& shape, Device* device) : shape_(shape)
     pp_ = std::make_unique<DirectedPairs>(std::move(pp_), 1, device->where());
     pp_gradient_ = std::make_unique<DirectedPairs>(std::move(pp_gradient_), -1, device->where());
   }
+  if (extended_ && shape_.cp > 1) {
+    cp_ = std::make_unique<ConnectedAxis>(std::move(cp_), device->where());
+    cp_gradient_ = std::make_unique<ConnectedAxis>(std::move(cp_gradient_), device->where());
+  }
+}
+
+std::unique_ptr<Communicator> Mesh::split(const char* name, const Coordinates& rest, int place) const {
+  return world_->split(name, rank_of(rest, shape_), place);
+}
+
+Communicator& Mesh::dp() const {
+  if (!dp_) dp_ = split("dp", {.dp = 0, .pp = at_.pp, .cp = at_.cp, .tp = at_.tp}, at_.dp);
+  return *dp_;
 }
 
 }  // namespace fpdist::comm

@@ -46,9 +46,21 @@ ScoreColumns unstack(const at::Tensor& stacked, const Needs& needs) {
 }
 
 void give_to_edges(const ScoreColumns& scores, const at::Tensor& edge_score, Edges& edges) {
+  std::vector<at::Tensor> plain;  // without gradients: side by side, picked at once
+  for (const NamedColumn& column : kColumns) {
+    const at::Tensor& own = scores.*column.of_score;
+    if (!own.defined()) continue;
+    if (own.requires_grad())
+      edges.*column.of_edge = ops::pick_rows(own, edge_score);
+    else
+      plain.push_back(own);
+  }
+  if (plain.empty()) return;
+  const at::Tensor picked = ops::pick_rows(at::stack(plain, 1), edge_score);
+  int64_t next = 0;
   for (const NamedColumn& column : kColumns)
-    if ((scores.*column.of_score).defined())
-      edges.*column.of_edge = ops::pick_rows(scores.*column.of_score, edge_score);
+    if (const at::Tensor& own = scores.*column.of_score; own.defined() && !own.requires_grad())
+      edges.*column.of_edge = picked.select(1, next++);
 }
 
 }  // namespace fpdist::loss

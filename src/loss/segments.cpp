@@ -52,8 +52,7 @@ at::Tensor rejected(const at::Tensor& per_sample) {
 }
 
 Metric mean_of(const at::Tensor& values) {
-  const at::Tensor sum = values.detach().sum();
-  return {Combine::kMean, sum, at::full_like(sum, static_cast<double>(values.numel()))};
+  return {Combine::kMean, values.detach().sum(), at::scalar_tensor(static_cast<double>(values.numel()), at::kDouble)};
 }
 
 Metric mean_of(const at::Tensor& values, const at::Tensor& mask) {

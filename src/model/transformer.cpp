@@ -375,13 +375,18 @@ ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const paral
                                           *impl_->options.tp, temperature, keeps_logits);
 }
 
-at::Tensor Transformer::mean_logits(const at::Tensor& hidden, const parallel::HeadRows& head) const {
+at::Tensor Transformer::mean_head_row() const {
   impl_->use_head(Head::kLanguageModel, "mean logits");
-  const at::NoGradGuard no_grad;
-  at::Tensor mean = ops::mean_logits(impl_->head_rows(hidden.detach(), head), impl_->weights.head->value,
-                                     static_cast<double>(impl_->config.vocab_size));
+  at::Tensor mean = ops::mean_row(impl_->weights.head->value, static_cast<double>(impl_->config.vocab_size));
   if (impl_->options.tp != nullptr) impl_->options.tp->all_reduce(mean);
   return mean;
+}
+
+at::Tensor Transformer::mean_logits(const at::Tensor& hidden, const parallel::HeadRows& head,
+                                    const at::Tensor& mean_row) const {
+  impl_->use_head(Head::kLanguageModel, "mean logits");
+  const at::NoGradGuard no_grad;
+  return ops::mean_logits(impl_->head_rows(hidden.detach(), head), mean_row);
 }
 
 at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::HeadRows& head) const {

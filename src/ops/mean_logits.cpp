@@ -7,9 +7,14 @@
 
 namespace fpdist::ops {
 
-at::Tensor mean_logits(const at::Tensor& hidden, const at::Tensor& weight, double vocabulary) {
+at::Tensor mean_row(const at::Tensor& weight, double vocabulary) {
   const at::NoGradGuard no_grad;
-  return kernels::row_products(hidden, kernels::column_sum(weight).div_(vocabulary));
+  return kernels::column_sum(weight).div_(vocabulary);
+}
+
+at::Tensor mean_logits(const at::Tensor& hidden, const at::Tensor& mean_row) {
+  const at::NoGradGuard no_grad;
+  return kernels::row_products(hidden, mean_row);
 }
 
 at::Tensor logits(const at::Tensor& hidden, const at::Tensor& weight) {

@@ -66,9 +66,10 @@ struct Problem {
   AttentionInputs in;
   at::Tensor grad;
 };
-inline Problem random_problem(const AttentionMask& mask, int64_t group, int64_t head_size) {
+inline Problem random_problem(const AttentionMask& mask, int64_t group, int64_t head_size,
+                              at::ScalarType dtype = at::kBFloat16) {
   const int64_t count = mask.q_row.numel();
-  const auto make = [&](int64_t heads) { return random({count, heads, head_size}, at::kBFloat16); };
+  const auto make = [&](int64_t heads) { return random({count, heads, head_size}, dtype); };
   return {{make(2 * group), make(2), make(2)}, make(2 * group)};
 }
 

@@ -184,7 +184,7 @@ TEST(Transformer, MeanLogitsAndLogprobsAgreeWithAllLogits) {
   const auto slice = some_pack();
   const at::Tensor hidden = model.forward(0, slice.rows, {});
   const at::Tensor logits = model.logits(hidden).index_select(0, slice.head.row);
-  EXPECT_LT(relative_error(model.mean_logits(hidden, slice.head), logits.mean(1), 0.0), 1e-12);
+  EXPECT_LT(relative_error(model.mean_logits(hidden, slice.head, model.mean_head_row()), logits.mean(1), 0.0), 1e-12);
   const auto out = model.logprobs(hidden, slice.head);
   const at::Tensor all = at::log_softmax(logits, 1);
   EXPECT_LT(relative_error(out.logp.detach(), all.index({slice.head.score_row, slice.head.score_target}), 0.0), 1e-12);
@@ -206,7 +206,8 @@ TEST(Transformer, ScoresReadEachSamplesLastRow) {
   for (const auto& [name, gradient] : take_gradients(model))
     EXPECT_GT(gradient.abs().max().item<double>(), 0.0) << name << " has no gradient";
   EXPECT_THROW(model.logprobs(hidden, slice.head), ShapeError);
-  EXPECT_THROW(model.mean_logits(hidden, slice.head), ShapeError);
+  EXPECT_THROW(model.mean_head_row(), ShapeError);
+  EXPECT_THROW(model.mean_logits(hidden, slice.head, hidden), ShapeError);
   EXPECT_THROW(model.logits(hidden), ShapeError);
   auto empty = slice.head;
   empty.has_empty_sample = true;

@@ -9,6 +9,7 @@
 #include "kernels/common/dispatch.hpp"
 #include "tests/emulation/cuda/kernel_counts.hpp"
 #include "tests/support/device/device_waits.hpp"
+#include "tests/support/device/emulated_counts.hpp"
 #include "tests/support/files/scratch.hpp"
 #include "tests/trainer/gpu_runs.hpp"
 
@@ -131,6 +132,44 @@ TEST_F(HeadsOf64, Bfloat16StaysAsNearToFloat32AsTheCpuDoesThroughOurAttention) {
       counts_of((kernels + "_attention_" + pass).c_str(), &counts);
       EXPECT_EQ(counts.launches > 0, (kernels == "tree") == is_hopper) << kernels << " " << pass;
     }
+}
+
+/// Launches of a kernel that every pack asks for equally often.
+uint64_t norms_so_far() {
+  const auto counts_of =
+      reinterpret_cast<decltype(&fpdist_emulated_kernel_counts)>(dlsym(RTLD_DEFAULT, "fpdist_emulated_kernel_counts"));
+  emulated::KernelCounts counts;
+  if (counts_of != nullptr) counts_of("rms_norm_forward", &counts);
+  return counts.launches;
+}
+
+/// What a pack more adds to a step, by two steps of the same groups: its head's and its loss's few numbers, beside the
+/// sums of gradients of the model's two layers.
+TEST_F(HeadsOf64, APackAsksForFewOfTorchsOperators) {
+  const std::map<Method, double> most{{Method::kSft, 60}, {Method::kDpo, 125}, {Method::kGrpo, 115}};
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    for (const auto& [method, limit] : most) {
+      SCOPED_TRACE(name_of(method));
+      Config config = on(DType::kBFloat16, "cuda");
+      config.method = method;
+      const auto groups = test::random_groups(method, 24, 11);
+      std::vector<double> operators, packs;
+      for (const int64_t tokens : {4096, 128}) {
+        config.pack.max_tokens = tokens;
+        Trainer trainer(world, config, log);
+        trainer.step(groups);
+        const uint64_t norms = norms_so_far();
+        const auto asked = test::asked_by([&] { trainer.step(groups); });
+        if (!asked) GTEST_SKIP() << "SKIPPED: a real GPU does not count";
+        operators.push_back(static_cast<double>(asked->operators));
+        packs.push_back(static_cast<double>(norms_so_far() - norms));
+      }
+      const double more = packs[1] / packs[0] - 1;  // the first step is one pack
+      ASSERT_GE(more, 1);
+      EXPECT_LE((operators[1] - operators[0]) / more, limit);
+    }
+  });
 }
 
 }  // namespace

@@ -48,8 +48,8 @@ class Device {
   virtual std::string description() const = 0;
 
   /// `host` grown to carry this device's tensors too: CPU tensors go the host's way, device tensors in stream order (a
-  /// call returns when the work is queued, but the first between two ranks, and the first collective, when the other
-  /// hosts have made it too; Work::wait makes the current stream wait). Communicators split from it carry both as well.
+  /// call returns when the work is queued, but the first between two ranks (a mesh's pp and cp have it behind them) and
+  /// the first collective when the other hosts have made it too). Communicators split from it carry both as well.
   /// Collective over `host`.
   /// Sums of device tensors: reduce_scatter_v with unequal counts adds in ascending rank order, bfloat16 in float32,
   /// with the host's bits; the other sums are NCCL's own, in an order that ranks, topology, size and dtype fix, so that

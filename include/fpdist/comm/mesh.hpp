@@ -19,7 +19,8 @@ class Mesh {
   const MeshShape& shape() const { return shape_; }
   const Coordinates& at() const { return at_; }
   Communicator& world() const { return *world_; }
-  Communicator& dp() const { return *dp_; }
+  /// Made when first asked for, a call that is collective over the world: training sums over dp_cp and needs none.
+  Communicator& dp() const;
   Communicator& tp() const { return *tp_; }
   Communicator& cp() const { return *cp_; }                    ///< keys, scores
   Communicator& cp_gradient() const { return *cp_gradient_; }  ///< key gradients on their way home
@@ -28,11 +29,14 @@ class Mesh {
   Communicator& dp_cp() const { return *dp_cp_; }              ///< ranks that hold the same weights: ZeRO's axis
 
  private:
+  /// Ranks that agree in every coordinate but the axis' own, 0 in `rest`, form one communicator, in the axis' order.
+  std::unique_ptr<Communicator> split(const char* name, const Coordinates& rest, int place) const;
   MeshShape shape_;
   Coordinates at_;
   std::unique_ptr<Communicator> extended_;  ///< the world with device tensors; null: the world's own will do
   Communicator* world_;
-  std::unique_ptr<Communicator> dp_, tp_, cp_, cp_gradient_, pp_, pp_gradient_, dp_cp_;
+  mutable std::unique_ptr<Communicator> dp_;
+  std::unique_ptr<Communicator> tp_, cp_, cp_gradient_, pp_, pp_gradient_, dp_cp_;
 };
 
 }  // namespace fpdist::comm

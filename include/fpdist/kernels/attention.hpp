@@ -8,7 +8,7 @@
 namespace fpdist::kernels {
 
 struct AttentionInputs {
-  at::Tensor q;     ///< [Tq,Hq,D] float32, bfloat16 or float64; Hq a multiple of Hkv
+  at::Tensor q;     ///< [Tq,Hq,D] float32, bfloat16, float64 or float16; Hq a multiple of Hkv
   at::Tensor k, v;  ///< [Tk,Hkv,D] in q's dtype, where q is
 };
 

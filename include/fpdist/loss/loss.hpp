@@ -58,7 +58,7 @@ struct Edges {
 /// How a metric's contributions combine over packs and ranks.
 enum class Combine { kMean, kSum, kMin, kMax };
 
-/// For kMean the step's value is sum(value) / sum(weight); weight is ignored otherwise. 0-dim tensors, detached.
+/// For kMean the step's value is sum(value) / sum(weight); weight is ignored otherwise. 0-dim, detached, anywhere.
 /// An empty pack contributes value 0 and weight 0 (kMean, kSum), +inf (kMin) or -inf (kMax).
 struct Metric {
   Combine combine = Combine::kMean;

@@ -112,8 +112,11 @@ class Transformer final : public parallel::Stage {
   /// same on all tp ranks. `keeps_logits` as ops::selected_logprob has it.
   ops::SelectedLogprob logprobs(const at::Tensor& hidden, const parallel::HeadRows& head,
                                 bool keeps_logits = false) const;
+  /// [H] the mean of the head's weight rows over the vocabulary, as they are now: what mean_logits() needs of them. A
+  /// pass over the whole head, so one for all packs between two changes of the weights.
+  at::Tensor mean_head_row() const;
   /// Mean logit over the vocabulary for each of the R rows, in the accumulation dtype, not differentiable.
-  at::Tensor mean_logits(const at::Tensor& hidden, const parallel::HeadRows& head) const;
+  at::Tensor mean_logits(const at::Tensor& hidden, const parallel::HeadRows& head, const at::Tensor& mean_row) const;
   /// Score head: [B_t] in the accumulation dtype for the samples whose last row is here; throws DataError for a sample
   /// without tokens. Not collective.
   at::Tensor scores(const at::Tensor& hidden, const parallel::HeadRows& head) const;

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "kernels/tree_attention/cuda/backward_sums.hpp"
+#include "kernels/tree_attention/cuda/rows.cuh"
 #include "kernels/tree_attention/cuda/softmax.cuh"
 #include "kernels/tree_attention/cuda/work.cuh"
 
@@ -47,29 +48,43 @@ __global__ void __launch_bounds__(32 * kRowsOfBlock)
   place[0] = log_sum, place[a.q.heads * padded] = sum;
 }
 
-__device__ __forceinline__ void store_four(float* to, const float (&x)[4]) { store<4>(to, pack(x, float{})); }
-template <typename T>
-__device__ __forceinline__ void store_four(T* to, const float (&x)[4]) {
-  *reinterpret_cast<uint2*>(to) = {round_pair(x[0], x[1], T{}), round_pair(x[2], x[3], T{})};
-}
+/// What the parts of lists that are cut have come to: by the grid's y `results` results, whose elements stand [parts,
+/// results, cut.blocks, count] in `parts`; each has `elements`.
+struct CutSums {
+  const float* parts;
+  void* result[2];
+  int results;
+  ListCut cut;
+  const int32_t* order;
+  int64_t count, elements;
+};
 
-/// The parts' sums, in their order: dk, or dv by the grid's y. A block of keys takes `count` elements of each.
+/// The parts' sums, in their order: of the grid's z-th block.
 template <typename T>
-__global__ void __launch_bounds__(kSumThreads)
-    tree_attention_sum_parts(const __grid_constant__ TreeAttentionBackwardArguments a, int64_t count) {
-  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * 4, all = a.cut.blocks * count;
-  if (at >= all) return;
-  const int64_t to = __ldg(a.by_key.order + at / count) * count + at % count;
-  if (to >= a.k.rows * a.k.heads * a.k.size) return;
-  const float* from = a.partial + blockIdx.y * all + at;
+__global__ void __launch_bounds__(kSumThreads) tree_attention_sum_parts(const __grid_constant__ CutSums s) {
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * 4, all = s.cut.blocks * s.count;
+  const int64_t to = __ldg(s.order + blockIdx.z) * s.count + at;
+  if (at >= s.count || to >= s.elements) return;
+  const float* from = s.parts + blockIdx.y * all + blockIdx.z * s.count + at;
   float sum[4] = {};
-  for (int part = 0; part < a.cut.parts; ++part, from += 2 * all) {
+  for (int part = 0; part < s.cut.parts; ++part, from += s.results * all) {
     float own[4];
     expand(load<4>(from), own);
 #pragma unroll
     for (int i = 0; i < 4; ++i) sum[i] += own[i];
   }
-  store_four(static_cast<T*>(blockIdx.y == 0 ? a.dk : a.dv) + to, sum);
+  store_four(static_cast<T*>(blockIdx.y == 0 ? s.result[0] : s.result[1]) + to, sum);
+}
+
+cudaError_t launch_sums(const CutSums& s, Element factor, Element result, cudaStream_t stream) {
+  if (s.cut.blocks == 0) return cudaSuccess;
+  const dim3 grid(static_cast<unsigned>((s.count / 4 + kSumThreads - 1) / kSumThreads),
+                  static_cast<unsigned>(s.results), static_cast<unsigned>(s.cut.blocks));
+  with_factor(factor, [&](auto rounded) {
+    with_element<decltype(rounded)>(
+        result, [&](auto to) { tree_attention_sum_parts<decltype(to)><<<grid, kSumThreads, 0, stream>>>(s); });
+  });
+  return cudaGetLastError();
 }
 
 }  // namespace
@@ -87,25 +102,35 @@ cudaError_t launch_row_sums(const TreeAttentionBackwardArguments& a, cudaStream_
 }
 
 cudaError_t launch_part_sums(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
-  if (a.cut.blocks == 0) return cudaSuccess;
-  const int64_t count = int64_t{kKeyBlock} * a.k.heads * a.k.size, threads = a.cut.blocks * count / 4;
-  const dim3 grid(static_cast<unsigned>((threads + kSumThreads - 1) / kSumThreads), 2);
-  with_factor(a.element, [&](auto factor) {
-    with_element<decltype(factor)>(a.result, [&](auto result) {
-      tree_attention_sum_parts<decltype(result)><<<grid, kSumThreads, 0, stream>>>(a, count);
-    });
-  });
-  return cudaGetLastError();
+  const int64_t row = int64_t{a.k.heads} * a.k.size;
+  return launch_sums({.parts = a.partial,
+                      .result = {a.dk, a.dv},
+                      .results = 2,
+                      .cut = a.cut,
+                      .order = a.by_key.order,
+                      .count = kKeyBlock * row,
+                      .elements = a.k.rows * row},
+                     a.element, a.result, stream);
 }
 
-KeyCut cut_keys(std::span<const int64_t> lengths, int64_t key_heads) {
-  // The H100's and the H200's. Not asked of the card: the same bits on every one.
-  constexpr int64_t kProcessors = 132;
+cudaError_t launch_query_part_sums(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
+  const int64_t row = int64_t{a.q.heads} * a.q.size;
+  return launch_sums({.parts = a.dq_parts,
+                      .result = {a.dq, nullptr},
+                      .results = 1,
+                      .cut = a.query_cut,
+                      .order = a.by_query.order,
+                      .count = kQueryBlock * row,
+                      .elements = a.q.rows * row},
+                     a.element, a.result, stream);
+}
+
+ListCut cut_lists(std::span<const int64_t> lengths, int64_t heads, int processors) {
   const int64_t tiles = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
   // A quarter more than a processor's share: what is cut has to be added up again.
-  const int64_t most = std::max<int64_t>(tiles * key_heads * 5 / (4 * kProcessors), 1);
+  const int64_t most = std::max<int64_t>(tiles * heads * 5 / (int64_t{4} * processors), 1);
   if (lengths.empty() || lengths.front() <= most) return {};
-  const int64_t parts = std::min<int64_t>((lengths.front() + most - 1) / most, kMostKeyParts);
+  const int64_t parts = std::min<int64_t>((lengths.front() + most - 1) / most, kMostCuts);
   const auto cut = std::ranges::find_if(lengths, [&](int64_t length) { return length <= most; });
   return {static_cast<int>(parts), static_cast<int>(cut - lengths.begin())};
 }

@@ -15,5 +15,7 @@ inline int64_t padded_queries(const TreeAttentionBackwardArguments& a) {
 cudaError_t launch_row_sums(const TreeAttentionBackwardArguments& a, cudaStream_t stream);
 /// dk and dv of the blocks that are cut, out of `partial`; nothing where none is.
 cudaError_t launch_part_sums(const TreeAttentionBackwardArguments& a, cudaStream_t stream);
+/// dq likewise, out of `dq_parts`.
+cudaError_t launch_query_part_sums(const TreeAttentionBackwardArguments& a, cudaStream_t stream);
 
 }  // namespace fpdist::kernels

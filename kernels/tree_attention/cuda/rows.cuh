@@ -20,6 +20,13 @@ __device__ __forceinline__ void transpose_in_quad(uint32_t (&word)[4]) {
     }
 }
 
+/// Four elements side by side.
+__device__ __forceinline__ void store_four(float* to, const float (&x)[4]) { store<4>(to, pack(x, float{})); }
+template <typename T>
+__device__ __forceinline__ void store_four(T* to, const float (&x)[4]) {
+  *reinterpret_cast<uint2*>(to) = {round_pair(x[0], x[1], T{}), round_pair(x[2], x[3], T{})};
+}
+
 /// Half `half` of the thread's rows of a sum times `factor`, to the row that begins at `row`, null where there is none.
 template <int N>
 __device__ __forceinline__ void store_row(float* row, const float (&sum)[N], int half, float factor) {

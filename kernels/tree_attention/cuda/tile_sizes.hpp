@@ -11,6 +11,8 @@ constexpr int kQueryBlock = 128, kKeysOfTile = 128;
 constexpr int kKeysOfBackwardTile = 64;
 // dK and dV: 64 keys a warpgroup; their sums fill half of the registers, so 64 queries a tile.
 constexpr int kKeyBlock = 128, kQueriesOfTile = 64;
+// Processors that work is cut for: an H100's and an H200's. Not asked of the card: the same bits on every one.
+constexpr int kProcessors = 132;
 constexpr int64_t kPaddedRows = 128;  // a whole number of every block
 
 }  // namespace fpdist::kernels

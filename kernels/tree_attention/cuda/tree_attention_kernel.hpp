@@ -32,25 +32,28 @@ struct DeviceRows {
   const VisibleRows* key;
 };
 
+/// The longest lists, the first of their order, are cut in parts that run side by side and are put together in their
+/// order: where few blocks have most of the work (a long prompt's keys; a short pack's queries on few heads), a card's
+/// processors would wait for them.
+struct ListCut {
+  int parts = 1, blocks = 0;
+};
+constexpr int kMostCuts = 8;
+/// The cut for lists of these lengths, descending, each of which so many heads go through, on so many processors.
+ListCut cut_lists(std::span<const int64_t> lengths, int64_t heads, int processors = kProcessors);
+
 struct TreeAttentionArguments {
   HeadsTensor q, k, v;                   ///< k and v of as many rows, and of heads that divide q's
   void* out;                             ///< [Tq,Hq,D] of `result`, dense
   float* lse;                            ///< [Tq,Hq], dense
   Element element = Element::kBFloat16;  ///< of q, k and v; Hopper's kernels take no other
   Element result;                        ///< float32 or `element`
+  ListCut cut{};                         ///< of by_query; the portable kernels'
+  float* parts = nullptr;  ///< [cut.parts], each [rows,Hq,D] and [rows,Hq], rows = cut.blocks * kQueryBlock: scratch
   DeviceRows rows;
   TileLists by_query;  ///< kQueryBlock by kKeysOfTile
   float scale;         ///< above 0
 };
-
-/// The longest lists of by_key, the first of its order, are cut in parts that run side by side: where few blocks of
-/// keys have most of the work, a card's processors would wait for them.
-struct KeyCut {
-  int parts = 1, blocks = 0;
-};
-constexpr int kMostKeyParts = 8;
-/// The cut for lists of these lengths, descending.
-KeyCut cut_keys(std::span<const int64_t> lengths, int64_t key_heads);
 
 struct TreeAttentionBackwardArguments {
   HeadsTensor q, k, v, grad_out;
@@ -60,8 +63,10 @@ struct TreeAttentionBackwardArguments {
   void *dq, *dk, *dv;                    ///< [Tq,Hq,D], [Tk,Hkv,D] twice, of `result`, dense
   Element element = Element::kBFloat16;  ///< of q, k, v and grad_out
   Element merged, result;                ///< float32 or `element`
-  KeyCut cut;
-  float* partial;  ///< [cut.parts,2,cut.blocks * kKeyBlock,Hkv,D]: scratch, where something is cut
+  ListCut cut;                           ///< of by_key
+  float* partial;             ///< [cut.parts,2,cut.blocks * kKeyBlock,Hkv,D]: scratch, where something is cut
+  ListCut query_cut{};        ///< of by_query; the portable kernels'
+  float* dq_parts = nullptr;  ///< [query_cut.parts,query_cut.blocks * kQueryBlock,Hq,D]: likewise
   DeviceRows rows;
   TileLists by_query;  ///< kQueryBlock by kKeysOfBackwardTile
   TileLists by_key;    ///< kKeyBlock by kQueriesOfTile

@@ -20,6 +20,19 @@ inline dim3 grid_of(int heads, const TileLists& lists) {
   return {static_cast<unsigned>(heads), static_cast<unsigned>(lists.blocks)};
 }
 
+/// What a block of threads does of a block of queries whose list may be cut: the tiles of its part, none of a part that
+/// a block which is not cut does not have.
+struct QueryPart {
+  int head, part, first, tiles;
+  bool is_cut, is_here;
+  __device__ __forceinline__ QueryPart(const TileWork& work, int heads, const ListCut& cut) {
+    head = work.head % heads, part = work.head / heads;
+    is_cut = static_cast<int>(blockIdx.y) < cut.blocks, is_here = is_cut || part == 0;
+    const int parts = is_cut ? cut.parts : 1, before = work.tiles * part / parts;
+    first = work.first + before, tiles = work.tiles * (part + 1) / parts - before;
+  }
+};
+
 /// What a block of threads does of a block of keys: steps, each a tile with one query head. None of a part that a block
 /// which is not cut does not have.
 struct KeySteps {

@@ -24,8 +24,8 @@ bool cudnn_is_sound(const BackendQuestion& question) {
 Backend choose_backend(const BackendQuestion& question) {
   // Float32 and float64 keep their precision only in plain products; FlashAttention 2 begins at sm_80, with heads of
   // whole 16-byte rows up to 256.
-  if (question.dtype != at::kBFloat16 || question.capability < 80 || question.head_size % 8 != 0 ||
-      question.head_size > 256)
+  const bool has_16_bits = question.dtype == at::kBFloat16 || question.dtype == at::kHalf;
+  if (!has_16_bits || question.capability < 80 || question.head_size % 8 != 0 || question.head_size > 256)
     return Backend::kMath;
   return question.capability >= 90 && cudnn_is_sound(question) ? Backend::kCudnn : Backend::kFlash;
 }

@@ -72,24 +72,38 @@ void RowSet::add(at::Tensor& whole, const at::Tensor& part) const {
 }
 
 AttentionCalls::AttentionCalls(const AttentionMask& mask, at::Device device, int64_t capability)
-    : device_(device), capability_(capability) {
-  const at::Tensor q_row = checked(mask.q_row, "q_row"), k_row = checked(mask.k_row, "k_row");
-  const at::Tensor k_end = checked(mask.k_end, "k_end");
-  queries_ = q_row.numel(), keys_ = k_row.numel();
-  check(keys_ == k_end.numel(), "tree_attention: ", keys_, " key rows, but ", k_end.numel(), " ends");
+    : mask_{checked(mask.q_row, "q_row"), checked(mask.k_row, "k_row"), checked(mask.k_end, "k_end")},
+      device_(at::empty({0}, at::TensorOptions(device)).device()),  // with its number, as tensors name it
+      capability_(capability) {
+  queries_ = mask_.q_row.numel(), keys_ = mask_.k_row.numel();
+  check(keys_ == mask_.k_end.numel(), "tree_attention: ", keys_, " key rows, but ", mask_.k_end.numel(), " ends");
+  check_rows(as_span(mask_.q_row), as_span(mask_.k_row), as_span(mask_.k_end));
+  if (device.is_cuda() && capability >= kTiledCapability)
+    tiles_ = make_tiles(mask_, device, capability);
+  else
+    list();
+}
+
+const std::vector<VarlenCall>& AttentionCalls::list() const {
+  std::call_once(*laid_out_, [&] { calls_ = lay_out(); });
+  return calls_;
+}
+
+std::vector<VarlenCall> AttentionCalls::lay_out() const {
+  std::vector<VarlenCall> calls;
   Arrays arrays;
-  for (Level& level : find_levels(as_span(q_row), as_span(k_row), as_span(k_end))) {
+  for (Level& level : find_levels(as_span(mask_.q_row), as_span(mask_.k_row), as_span(mask_.k_end))) {
     std::vector<CallSegment> q, k;
     for (const Piece& piece : level.piece) {
       q.push_back({piece.q_begin, piece.q_end});
       k.push_back({piece.k_begin, piece.k_end});
     }
     RowSet queries = describe(q, arrays), keys = describe(k, arrays);
-    calls_.push_back({std::move(level), std::move(queries), std::move(keys)});
+    calls.push_back({std::move(level), std::move(queries), std::move(keys)});
   }
-  const at::Tensor index = upload(arrays.index, at::kLong, device), offset = upload(arrays.offset, at::kInt, device);
+  const at::Tensor index = upload(arrays.index, at::kLong, device_), offset = upload(arrays.offset, at::kInt, device_);
   int64_t next_index = 0, next_offset = 0;
-  for (VarlenCall& call : calls_)
+  for (VarlenCall& call : calls)
     for (RowSet* rows : {&call.q, &call.k}) {
       const auto offsets = static_cast<int64_t>(call.level.piece.size()) + 1;
       rows->offset = offset.narrow(0, next_offset, offsets);
@@ -98,9 +112,7 @@ AttentionCalls::AttentionCalls(const AttentionMask& mask, at::Device device, int
       rows->index = index.narrow(0, next_index, rows->count);
       next_index += rows->count;
     }
-  device_ = offset.device();  // with its number, as tensors name it
-  if (device.is_cuda() && capability >= kTiledCapability)
-    tiles_ = make_tiles({q_row, k_row, k_end}, device, capability);
+  return calls;
 }
 
 }  // namespace fpdist::kernels

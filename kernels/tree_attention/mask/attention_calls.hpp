@@ -1,11 +1,14 @@
 #pragma once
-// tree_attention on a GPU: the mask's levels as calls of a variable-length attention, with everything that they need on
-// the device, made once per pack (or ring round) and used by all layers, forward and backward. Row numbers are on the
-// CPU; nothing here waits for the device: indices go up through pinned memory.
+// tree_attention on a GPU: the mask as our own kernels take it and, for other people's, its levels as calls of a
+// variable-length attention, with everything that they need on the device, made once per pack (or ring round) and used
+// by all layers, forward and backward. Row numbers are on the CPU; nothing here waits for the device: indices go up
+// through pinned memory.
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -42,7 +45,9 @@ class AttentionCalls {
   /// `capability`: of the device, 10 * major + minor, or a lower one, whose kernels are to run; 0 for none, which
   /// leaves plain matrix products. Throws ShapeError.
   AttentionCalls(const AttentionMask& mask, at::Device device, int64_t capability);
-  const std::vector<VarlenCall>& list() const { return calls_; }  ///< in the order in which they run
+  /// In the order in which they run. Laid out with the rest where our kernels do not run, else when first asked for: q
+  /// is then of a dtype or a head size that they do not take.
+  const std::vector<VarlenCall>& list() const;
   int64_t queries() const { return queries_; }
   int64_t keys() const { return keys_; }
   at::Device device() const { return device_; }
@@ -51,7 +56,10 @@ class AttentionCalls {
   const std::optional<AttentionTiles>& tiles() const { return tiles_; }
 
  private:
-  std::vector<VarlenCall> calls_;
+  std::vector<VarlenCall> lay_out() const;
+  AttentionMask mask_;
+  std::unique_ptr<std::once_flag> laid_out_ = std::make_unique<std::once_flag>();
+  mutable std::vector<VarlenCall> calls_;
   int64_t queries_ = 0, keys_ = 0;
   at::Device device_;
   int64_t capability_;

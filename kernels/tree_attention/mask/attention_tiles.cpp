@@ -39,6 +39,16 @@ std::span<const int32_t> rows_of(const at::Tensor& rows) {
   return {rows.const_data_ptr<int32_t>(), static_cast<size_t>(rows.numel())};
 }
 
+/// Of the lists, descending.
+std::vector<int64_t> lengths_of(const TileTable& table) {
+  std::vector<int64_t> lengths;
+  for (const int32_t block : table.order) {
+    const auto at = static_cast<size_t>(block);
+    lengths.push_back(table.offset[at + 1] - table.offset[at]);
+  }
+  return lengths;
+}
+
 }  // namespace
 
 std::vector<at::Tensor> AttentionTiles::flat() const {
@@ -57,10 +67,11 @@ AttentionTiles AttentionTiles::of(at::TensorList flat, int64_t capability) {
           .by_query = lists(2),
           .by_query_backward = lists(5),
           .by_key = lists(8),
+          .lengths_by_query = {},
           .lengths_by_key = {}};
 }
 
-AttentionTiles make_tiles(const AttentionMask& mask, at::Device device, int64_t capability) {
+AttentionTiles make_tiles(const AttentionMask& mask, at::Device device, int64_t capability, int processors) {
   const at::Tensor q_row = mask.q_row.contiguous(), k_row = mask.k_row.contiguous(), k_end = mask.k_end.contiguous();
   const MaskRows rows = mask_rows(rows_of(q_row), rows_of(k_row), rows_of(k_end), kPaddedRows);
   Arena arena;
@@ -68,14 +79,12 @@ AttentionTiles make_tiles(const AttentionMask& mask, at::Device device, int64_t 
   static_assert(sizeof(VisibleRows) == 2 * sizeof(int32_t));
   arena.add({reinterpret_cast<const int32_t*>(rows.key.data()), 2 * rows.key.size()});
   arena.add(tiles_by_query(rows, kQueryBlock, kKeysOfTile));
-  arena.add(tiles_by_query(rows, kQueryBlock, kKeysOfBackwardTile));
+  const TileTable by_query = tiles_by_query(rows, kQueryBlock, kKeysOfBackwardTile);
   const TileTable by_key = tiles_by_key(rows, kQueriesOfTile, kKeyBlock);
-  arena.add(by_key);
+  arena.add(by_query), arena.add(by_key);
   AttentionTiles tiles = AttentionTiles::of(arena.on(device), capability);
-  for (const int32_t block : by_key.order) {
-    const auto at = static_cast<size_t>(block);
-    tiles.lengths_by_key.push_back(by_key.offset[at + 1] - by_key.offset[at]);
-  }
+  tiles.lengths_by_query = lengths_of(by_query), tiles.lengths_by_key = lengths_of(by_key);
+  tiles.processors = processors;
   return tiles;
 }
 

@@ -63,7 +63,8 @@ struct QueriesBlock {
   const uint32_t grads = queries + kQueryBytes, log_sums = grads + kQueryBytes, deltas = log_sums + kSumBytes;
   const uint32_t slots = deltas + kSumBytes;
   const TileWork work{a.by_query};
-  const int key_head = work.head / (a.q.heads / a.k.heads);
+  const QueryPart part{work, a.q.heads, a.query_cut};
+  const int key_head = part.head / (a.q.heads / a.k.heads);
   const int first_row = work.block * kQueryBlock + static_cast<int>(blockIdx.z) * S::kRows;
   const int row = first_row + row_of_warp<S>() + row_of_lane();
   const float scale = a.scale * kLog2E;
@@ -71,7 +72,7 @@ struct QueriesBlock {
 
   __device__ __forceinline__ uint32_t keys(int slot) const { return slots + slot * 2 * kKeyBytes; }
   __device__ __forceinline__ uint32_t values(int slot) const { return keys(slot) + kKeyBytes; }
-  __device__ __forceinline__ int tile_of(int step) const { return __ldg(a.by_query.tile + work.first + step / kSteps); }
+  __device__ __forceinline__ int tile_of(int step) const { return __ldg(a.by_query.tile + part.first + step / kSteps); }
   __device__ __forceinline__ int first_key(int tile, int step) const {
     return (tile >> 1) * kKeysOfBackwardTile + step % kSteps * S::kColumns;
   }
@@ -121,13 +122,13 @@ struct QueriesBlock {
   }
 
   __device__ __forceinline__ void run(int64_t padded) {
-    if (work.tiles > 0) {
-      copy_sums<S::kRows>(log_sums, a, work.head, first_row, padded);
-      copy_rows<kHead, S::kRows, kPortableThreads>(queries, a.q, work.head, first_row);
-      copy_rows<kHead, S::kRows, kPortableThreads>(grads, a.grad_out, work.head, first_row);
+    if (part.tiles > 0) {
+      copy_sums<S::kRows>(log_sums, a, part.head, first_row, padded);
+      copy_rows<kHead, S::kRows, kPortableThreads>(queries, a.q, part.head, first_row);
+      copy_rows<kHead, S::kRows, kPortableThreads>(grads, a.grad_out, part.head, first_row);
     }
     go_through<S::kSlots>(
-        work.tiles * kSteps, [&](int step, int slot) { send(step, slot); },
+        part.tiles * kSteps, [&](int step, int slot) { send(step, slot); },
         [&](int step, int slot) { compute(step, slot); });
   }
 
@@ -135,7 +136,14 @@ struct QueriesBlock {
     const float scales[2] = {a.scale, a.scale};
 #pragma unroll
     for (int m = 0; m < S::kTiles; ++m)
-      store_result<T>(a.result, a.dq, dq[m], scales, row + 16 * m, a.q.rows, work.head, a.q.heads);
+      if (part.is_cut) {
+        const int64_t rows = a.query_cut.blocks * kQueryBlock;
+        const int64_t here = row + 16 * m - work.block * kQueryBlock + blockIdx.y * kQueryBlock;
+        store_rows<float>(a.dq_parts + part.part * rows * a.q.heads * kHead, dq[m], scales, here, rows, part.head,
+                          a.q.heads);
+      } else {
+        store_result<T>(a.result, a.dq, dq[m], scales, row + 16 * m, a.q.rows, part.head, a.q.heads);
+      }
   }
 };
 
@@ -144,7 +152,7 @@ __global__ void __launch_bounds__(kPortableThreads, 1)
     portable_attention_query_gradients(const __grid_constant__ TreeAttentionBackwardArguments a, int64_t padded) {
   extern __shared__ __align__(128) unsigned char memory[];
   QueriesBlock<T, kHead> block{a, static_cast<uint32_t>(__cvta_generic_to_shared(memory))};
-  if (block.first_row >= a.q.rows) return;
+  if (!block.part.is_here || block.first_row >= a.q.rows) return;
   block.run(padded);
   block.store();
 }
@@ -332,8 +340,10 @@ cudaError_t launch(Kernel kernel, const dim3& grid, uint32_t bytes, const TreeAt
 
 template <typename T, int kHead>
 cudaError_t launch_query_pass(const TreeAttentionBackwardArguments& a, cudaStream_t stream) {
-  const dim3 grid = portable_grid<QueriesShape<kHead>>(a.q.heads, a.by_query, kQueryBlock);
-  return launch(portable_attention_query_gradients<T, kHead>, grid, QueriesBlock<T, kHead>::kBytes, a, stream);
+  const dim3 grid = portable_grid<QueriesShape<kHead>>(a.q.heads * a.query_cut.parts, a.by_query, kQueryBlock);
+  const cudaError_t error =
+      launch(portable_attention_query_gradients<T, kHead>, grid, QueriesBlock<T, kHead>::kBytes, a, stream);
+  return error != cudaSuccess ? error : launch_query_part_sums(a, stream);
 }
 
 template <typename T, int kHead>

@@ -25,14 +25,15 @@ struct ForwardBlock {
   const uint32_t queries;
   const uint32_t keys = queries + kQueryBytes, values = keys + kKeyBytes;
   const TileWork work{a.by_query};
-  const int key_head = work.head / (a.q.heads / a.k.heads);
+  const QueryPart part{work, a.q.heads, a.cut};
+  const int key_head = part.head / (a.q.heads / a.k.heads);
   const int first_row = work.block * kQueryBlock + static_cast<int>(blockIdx.z) * S::kRows;
   const int row = first_row + row_of_warp<S>() + row_of_lane();
   const float scale = a.scale * kLog2E;
   RunningSoftmax softmax[S::kTiles]{};
   float out[S::kTiles][kHead / 2] = {};
 
-  __device__ __forceinline__ int tile_of(int step) const { return __ldg(a.by_query.tile + work.first + step / kSteps); }
+  __device__ __forceinline__ int tile_of(int step) const { return __ldg(a.by_query.tile + part.first + step / kSteps); }
   __device__ __forceinline__ int first_key(int tile, int step) const {
     return (tile >> 1) * kKeysOfBackwardTile + step % kSteps * S::kColumns;
   }
@@ -77,9 +78,9 @@ struct ForwardBlock {
   }
 
   __device__ __forceinline__ void run() {
-    const int steps = work.tiles * kSteps;
+    const int steps = part.tiles * kSteps;
     if (steps == 0) return;
-    copy_rows<kHead, S::kRows, kPortableThreads>(queries, a.q, work.head, first_row);
+    copy_rows<kHead, S::kRows, kPortableThreads>(queries, a.q, part.head, first_row);
     send(keys, a.k, 0);
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) run_step(step, steps);
@@ -90,22 +91,81 @@ struct ForwardBlock {
     for (int m = 0; m < S::kTiles; ++m) {
       float factor[2], lse[2];
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        factor[half] = softmax[m].finish(half, scale, lse[half]);
-        const int64_t own = row + 16 * m + 8 * half;
-        if (threadIdx.x % 4 == 0 && own < a.q.rows) a.lse[own * a.q.heads + work.head] = lse[half];
+      for (int half = 0; half < 2; ++half) factor[half] = softmax[m].finish(half, scale, lse[half]);
+      if (part.is_cut) {
+        const int64_t rows = a.cut.blocks * kQueryBlock;
+        float* const own = a.parts + part.part * rows * a.q.heads * (kHead + 1);
+        const int64_t here = row + 16 * m - work.block * kQueryBlock + blockIdx.y * kQueryBlock;
+        store_lse(own + rows * a.q.heads * kHead, lse, here, rows);
+        store_rows<float>(own, out[m], factor, here, rows, part.head, a.q.heads);
+      } else {
+        store_lse(a.lse, lse, row + 16 * m, a.q.rows);
+        store_result<T>(a.result, a.out, out[m], factor, row + 16 * m, a.q.rows, part.head, a.q.heads);
       }
-      store_result<T>(a.result, a.out, out[m], factor, row + 16 * m, a.q.rows, work.head, a.q.heads);
+    }
+  }
+  /// Of the lane's two rows, the first at `first`.
+  __device__ __forceinline__ void store_lse(float* to, const float (&lse)[2], int64_t first, int64_t rows) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t own = first + 8 * half;
+      if (threadIdx.x % 4 == 0 && own < rows) to[own * a.q.heads + part.head] = lse[half];
     }
   }
 };
+
+constexpr int kMergeThreads = 256;
+
+/// What the parts of a block of queries that is cut, the grid's y-th, have come to, in their order: four elements a
+/// thread.
+template <typename T>
+__global__ void __launch_bounds__(kMergeThreads)
+    portable_attention_merge_parts(const __grid_constant__ TreeAttentionArguments a) {
+  const auto size = static_cast<uint32_t>(a.q.size), here = (blockIdx.x * kMergeThreads + threadIdx.x) * 4;
+  const uint32_t head = here / size, column = here % size;  // of the block's heads, row after row
+  const int64_t of_block = int64_t{kQueryBlock} * a.q.heads, heads = a.cut.blocks * of_block, elements = heads * size;
+  const int64_t own = blockIdx.y * of_block + head, at = own * size + column;
+  const int64_t to = __ldg(a.by_query.order + blockIdx.y) * of_block + head;
+  if (head >= of_block || to >= a.q.rows * a.q.heads) return;
+  const float* const first_lse = a.parts + elements + own;
+  float top = -INFINITY, sum = 0, out[4] = {};
+#pragma unroll 1
+  for (int part = 0; part < a.cut.parts; ++part) top = fmaxf(top, __ldg(first_lse + part * (elements + heads)));
+  const float base = top == -INFINITY ? 0 : top;
+#pragma unroll 1
+  for (int part = 0; part < a.cut.parts; ++part) {
+    const float weight = exp2_fast((__ldg(first_lse + part * (elements + heads)) - base) * kLog2E);
+    float of_part[4];
+    expand(load<4>(a.parts + part * (elements + heads) + at), of_part);
+    sum += weight;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) out[i] = fmaf(weight, of_part[i], out[i]);
+  }
+  const float factor = sum > 0 ? 1 / sum : 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) out[i] *= factor;
+  if (column == 0) a.lse[to] = sum > 0 ? base + log2_fast(sum) * kLn2 : -INFINITY;
+  store_four(static_cast<T*>(a.out) + to * size + column, out);
+}
+
+template <typename T>
+cudaError_t launch_merge(const TreeAttentionArguments& a, cudaStream_t stream) {
+  if (a.cut.blocks == 0) return cudaSuccess;
+  const int64_t threads = int64_t{kQueryBlock} * a.q.heads * a.q.size / 4;
+  const dim3 blocks(static_cast<unsigned>((threads + kMergeThreads - 1) / kMergeThreads),
+                    static_cast<unsigned>(a.cut.blocks));
+  with_element<T>(a.result, [&](auto result) {
+    portable_attention_merge_parts<decltype(result)><<<blocks, kMergeThreads, 0, stream>>>(a);
+  });
+  return cudaGetLastError();
+}
 
 template <typename T, int kHead>
 __global__ void __launch_bounds__(kPortableThreads)
     portable_attention_forward(const __grid_constant__ TreeAttentionArguments a) {
   extern __shared__ __align__(128) unsigned char memory[];
   ForwardBlock<T, kHead> block{a, static_cast<uint32_t>(__cvta_generic_to_shared(memory))};
-  if (block.first_row >= a.q.rows) return;  // the whole part of a block
+  if (!block.part.is_here || block.first_row >= a.q.rows) return;
   block.run();
   block.store();
 }
@@ -118,8 +178,10 @@ cudaError_t launch(const TreeAttentionArguments& a, cudaStream_t stream) {
   if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
       error != cudaSuccess)
     return error;
-  kernel<<<portable_grid<typename Block::S>(a.q.heads, a.by_query, kQueryBlock), kPortableThreads, kBytes, stream>>>(a);
-  return cudaGetLastError();
+  const dim3 grid = portable_grid<typename Block::S>(a.q.heads * a.cut.parts, a.by_query, kQueryBlock);
+  kernel<<<grid, kPortableThreads, kBytes, stream>>>(a);
+  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
+  return launch_merge<T>(a, stream);
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
 #pragma once
 // tree_attention by our own kernels, whole masks in one launch. Who runs what, in order:
 //   Hopper's         bfloat16, head size 64 or 128, compute capability 9.0
-//   the portable     bfloat16, head size 64, 96, 128 or 256, from 8.0 on
+//   the portable     bfloat16 or float16, head size 64, 96, 128 or 256, from 8.0 on
 //   cuDNN            a call of the levels that it is sound for (library/varlen_choose.cpp), not deterministic
-//   FlashAttention 2 bfloat16 from sm_80 on
+//   FlashAttention 2 bfloat16 and float16 from sm_80 on
 //   plain products   everything else
 
 #include "fpdist/kernels/attention.hpp"
@@ -28,11 +28,12 @@ AttentionGradients tiled_attention_backward(const at::Tensor& grad_out, const At
 
 /// The operators behind these two, defined where they are implemented.
 using FlatTiled = std::tuple<at::Tensor, at::Tensor>(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                     at::TensorList tiles, int64_t capability, double scale,
+                                                     at::TensorList tiles, int64_t capability,
+                                                     at::IntArrayRef lengths_by_query, int64_t processors, double scale,
                                                      bool rounded);
 using FlatTiledBackward = std::tuple<at::Tensor, at::Tensor, at::Tensor>(
     const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
-    const at::Tensor& lse, at::TensorList tiles, int64_t capability, at::IntArrayRef lengths_by_key, double scale,
-    bool rounded);
+    const at::Tensor& lse, at::TensorList tiles, int64_t capability, at::IntArrayRef lengths_by_query,
+    at::IntArrayRef lengths_by_key, int64_t processors, double scale, bool rounded);
 
 }  // namespace fpdist::kernels

@@ -30,10 +30,9 @@ HeadsTensor heads_of(const at::Tensor& x) {
 /// x, or a copy whose strides the kernels take: TMA's, or rows of heads at whole 16-byte chunks.
 at::Tensor with_strides(const at::Tensor& x, TiledKernels kernels) {
   const HeadsTensor heads = heads_of(x);
-  const bool fits = kernels == TiledKernels::kHopper
-                        ? fits_tensor_map(heads)
-                        : fits_vectors(heads.data, heads.row_stride, Element::kBFloat16) &&
-                              heads.head_stride % elements_in_vector(Element::kBFloat16) == 0;
+  const bool fits = kernels == TiledKernels::kHopper ? fits_tensor_map(heads)
+                                                     : fits_vectors(heads.data, heads.row_stride, element_of(x)) &&
+                                                           heads.head_stride % elements_in_vector(element_of(x)) == 0;
   return x.stride(2) == 1 && fits ? x : x.contiguous().clone();
 }
 
@@ -49,13 +48,18 @@ DeviceRows rows_of(const AttentionTiles& tiles) {
           reinterpret_cast<const VisibleRows*>(tiles.key.const_data_ptr<int32_t>())};
 }
 
+ListCut cut_of(at::IntArrayRef lengths, int64_t heads, int64_t processors) {
+  return cut_lists({lengths.data(), lengths.size()}, heads, static_cast<int>(processors));
+}
+
 int64_t padded(int64_t rows) { return (rows + kPaddedRows - 1) / kPaddedRows * kPaddedRows; }
 
 TiledKernels check_tiled(const AttentionInputs& in, const AttentionTiles& tiles, double scale) {
   check_attention_inputs(in);
   const TiledKernels kernels = tiled_kernels_for(in.q, tiles.capability, {.scale = scale});
   check(kernels != TiledKernels::kNone,
-        "tiled_attention: takes bfloat16, head sizes 64, 96, 128 and 256 and a scale above 0 from sm_80 on,", " not ",
+        "tiled_attention: takes bfloat16 and float16, head sizes 64, 96, 128 and 256 and a scale above 0 from sm_80 "
+        "on, not ",
         in.q.scalar_type(), ", ", in.q.size(2), " and ", scale, " on sm_", tiles.capability);
   check(tiles.q_row.numel() == padded(in.q.size(0)) && tiles.key.numel() == 2 * padded(in.k.size(0)),
         "tiled_attention: the tiles are for other numbers of rows than ", in.q.size(0), " and ", in.k.size(0));
@@ -65,7 +69,8 @@ TiledKernels check_tiled(const AttentionInputs& in, const AttentionTiles& tiles,
 }
 
 std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                           at::TensorList flat, int64_t capability, double scale, bool rounded) {
+                                           at::TensorList flat, int64_t capability, at::IntArrayRef lengths_by_query,
+                                           int64_t processors, double scale, bool rounded) {
   const AttentionTiles tiles = AttentionTiles::of(flat, capability);
   const TiledKernels kernels = check_tiled({q, k, v}, tiles, scale);
   const bool is_hopper = kernels == TiledKernels::kHopper;
@@ -77,12 +82,17 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor
             at::full({q.size(0), q.size(1)}, -std::numeric_limits<float>::infinity(), wide)};
   const at::Tensor own_q = with_strides(q, kernels), own_k = with_strides(k, kernels), own_v = with_strides(v, kernels);
   at::Tensor out = at::empty(q.sizes(), result), lse = at::empty({q.size(0), q.size(1)}, wide);
+  const ListCut cut = is_hopper ? ListCut{} : cut_of(lengths_by_query, q.size(1), processors);
+  at::Tensor parts = at::empty({cut.parts, cut.blocks * kQueryBlock, q.size(1), q.size(2) + 1}, wide);
   const TreeAttentionArguments arguments{.q = heads_of(own_q),
                                          .k = heads_of(own_k),
                                          .v = heads_of(own_v),
                                          .out = out.mutable_data_ptr(),
                                          .lse = lse.mutable_data_ptr<float>(),
+                                         .element = element_of(own_q),
                                          .result = element_of(out),
+                                         .cut = cut,
+                                         .parts = parts.mutable_data_ptr<float>(),
                                          .rows = rows_of(tiles),
                                          .by_query = lists_of(is_hopper ? tiles.by_query : tiles.by_query_backward),
                                          .scale = static_cast<float>(scale)};
@@ -94,7 +104,9 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_out, const at::Tensor& q,
                                                         const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
                                                         const at::Tensor& lse, at::TensorList flat, int64_t capability,
-                                                        at::IntArrayRef lengths_by_key, double scale, bool rounded) {
+                                                        at::IntArrayRef lengths_by_query,
+                                                        at::IntArrayRef lengths_by_key, int64_t processors,
+                                                        double scale, bool rounded) {
   const AttentionTiles tiles = AttentionTiles::of(flat, capability);
   const TiledKernels kernels = check_tiled({q, k, v}, tiles, scale);
   check_tree_attention_backward(grad_out, q, {out, lse});
@@ -107,7 +119,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
   const at::Tensor own_grad = with_strides(grad_out.to(q.scalar_type()), kernels);
   const at::Tensor own_out = out.contiguous(), own_lse = lse.contiguous();
   at::Tensor dq = at::empty(q.sizes(), result), dk = at::empty(k.sizes(), result), dv = at::empty(v.sizes(), result);
-  const KeyCut cut = cut_keys({lengths_by_key.data(), lengths_by_key.size()}, k.size(1));
+  const bool is_hopper = kernels == TiledKernels::kHopper;
+  const ListCut cut = cut_of(lengths_by_key, k.size(1), processors);
+  const ListCut query_cut = is_hopper ? ListCut{} : cut_of(lengths_by_query, q.size(1), processors);
+  at::Tensor dq_parts = at::empty({query_cut.parts, query_cut.blocks * kQueryBlock, q.size(1), q.size(2)}, wide);
   at::Tensor partial = at::empty({cut.parts, 2, cut.blocks * kKeyBlock, k.size(1), k.size(2)}, wide);
   at::Tensor row_sums = at::empty({2, q.size(1), padded(q.size(0))}, wide);
   const TreeAttentionBackwardArguments arguments{.q = heads_of(own_q),
@@ -120,16 +135,18 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
                                                  .dq = dq.mutable_data_ptr(),
                                                  .dk = dk.mutable_data_ptr(),
                                                  .dv = dv.mutable_data_ptr(),
+                                                 .element = element_of(own_q),
                                                  .merged = element_of(own_out),
                                                  .result = element_of(dq),
                                                  .cut = cut,
                                                  .partial = partial.mutable_data_ptr<float>(),
+                                                 .query_cut = query_cut,
+                                                 .dq_parts = dq_parts.mutable_data_ptr<float>(),
                                                  .rows = rows_of(tiles),
                                                  .by_query = lists_of(tiles.by_query_backward),
                                                  .by_key = lists_of(tiles.by_key),
                                                  .scale = static_cast<float>(scale)};
-  const auto launch =
-      kernels == TiledKernels::kHopper ? launch_tree_attention_backward : launch_portable_attention_backward;
+  const auto launch = is_hopper ? launch_tree_attention_backward : launch_portable_attention_backward;
   C10_CUDA_CHECK(launch(arguments, c10::cuda::getCurrentCUDAStream()));
   return {dq, dk, dv};
 }
@@ -139,11 +156,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad_o
 
 TORCH_LIBRARY_FRAGMENT(fpdist, m) {
   m.def(
-      "tiled_attention(Tensor q, Tensor k, Tensor v, Tensor[] tiles, int capability, float scale, bool rounded)"
-      " -> (Tensor out, Tensor lse)");
+      "tiled_attention(Tensor q, Tensor k, Tensor v, Tensor[] tiles, int capability,"
+      " int[] lengths_by_query, int processors, float scale, bool rounded) -> (Tensor out, Tensor lse)");
   m.def(
       "tiled_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor[] tiles,"
-      " int capability, int[] lengths_by_key, float scale, bool rounded) -> (Tensor dq, Tensor dk, Tensor dv)");
+      " int capability, int[] lengths_by_query, int[] lengths_by_key, int processors, float scale, bool rounded) -> "
+      "(Tensor dq, Tensor dk, Tensor dv)");
 }
 
 TORCH_LIBRARY_IMPL(fpdist, CUDA, m) {

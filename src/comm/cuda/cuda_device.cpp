@@ -22,6 +22,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/comm/cuda/nccl_context.hpp"
 #include "src/comm/cuda/nccl_link.hpp"
+#include "src/comm/device/hosts_of_ranks.hpp"
 #include "src/comm/device/routed_communicator.hpp"
 #include "src/comm/device/stream_side.hpp"
 #include "src/core/index.hpp"
@@ -94,8 +95,10 @@ class CudaDevice final : public Device {
     }
     if (!nccl_) nccl_ = std::make_shared<NcclContext>(index_, options_.nccl_max_ctas);
     if (options_.nccl_max_ctas > 0) leave_room_for_nccl();
-    const auto make_side = [context = nccl_](Communicator& ranks) -> std::unique_ptr<DeviceSide> {
-      auto link = ranks.size() > 1 ? std::make_unique<NcclLink>(context, ranks) : nullptr;
+    const auto hosts = std::make_shared<const HostsOfRanks>(*host);
+    const auto make_side = [context = nccl_, hosts](Communicator& ranks) -> std::unique_ptr<DeviceSide> {
+      auto link =
+          ranks.size() > 1 ? std::make_unique<NcclLink>(context, ranks, hosts->are_several(ranks.members())) : nullptr;
       return std::make_unique<StreamSide>(ranks, std::move(link));
     };
     return std::make_unique<RoutedCommunicator>(std::move(host), make_side, at::kCUDA);

@@ -4,14 +4,11 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/cuda/CUDAEvent.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstring>
 #include <exception>
@@ -54,14 +51,13 @@ ncclRedOp_t operation_of(ReduceOp op) {
 
 size_t count_of(const at::Tensor& tensor) { return index(tensor.numel()); }
 
-/// Whether the ranks' machines bear different names. Collective.
-bool spans_hosts(Communicator& host) {
-  std::array<char, 256> name{};
-  gethostname(name.data(), name.size() - 1);
-  const auto hash = static_cast<int64_t>(std::hash<std::string_view>{}(name.data()) >> 1);
-  at::Tensor least = at::tensor({hash, -hash}, at::kLong);
-  host.all_reduce(least, ReduceOp::kMin);
-  return least[0].item<int64_t>() != -least[1].item<int64_t>();
+/// Most thread blocks of an axis' kernels where nobody says. A kernel that waits for its peer holds its blocks'
+/// processors all the while, and products run beside; what travels there needs few. 0: NCCL's own choice, 16 and more.
+int most_blocks(std::string_view axis) {
+  if (axis == "pp" || axis == "pp_gradient") return 4;  // waits for a neighbour's whole op
+  if (axis == "cp" || axis == "cp_gradient") return 8;  // beside attention
+  if (axis == "dp_cp") return 16;                       // beside the last backward
+  return 0;
 }
 
 bool is_failure(ncclResult_t result) { return result != ncclSuccess && result != ncclInProgress; }
@@ -104,12 +100,13 @@ class NcclLink::StreamWork final : public Work {
   c10::cuda::CUDAStream stream_, user_;  ///< the link's, and the one that the call was made on
 };
 
-NcclLink::NcclLink(std::shared_ptr<NcclContext> context, Communicator& host)
+NcclLink::NcclLink(std::shared_ptr<NcclContext> context, Communicator& host, bool spans_hosts)
     : context_(std::move(context)),
       axis_(host.axis()),
       timeout_(host.options().timeout),
       journal_(host.journal()),
       stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, context_->device())),
+      spans_hosts_(spans_hosts),
       exceptions_(std::uncaught_exceptions()) {
   connect(host);
 }
@@ -133,7 +130,6 @@ ncclUniqueId NcclLink::share_id(Communicator& host) {
 
 void NcclLink::connect(Communicator& host) {
   const ncclUniqueId id = share_id(host);
-  spans_hosts_ = spans_hosts(host);
   const std::string place = text("axis ", axis_, ", rank ", host.rank(), ": connecting NCCL");
   const c10::cuda::CUDAGuard guard(context_->device());
   Lock lock = context_->lock();
@@ -141,8 +137,8 @@ void NcclLink::connect(Communicator& host) {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   config.commName = axis_.c_str();
-  if (context_->max_ctas() > 0) {
-    config.maxCTAs = context_->max_ctas();
+  if (const int most = context_->max_ctas() > 0 ? context_->max_ctas() : most_blocks(axis_); most > 0) {
+    config.maxCTAs = most;
     config.minCTAs = 1;
   }
   const ncclResult_t begun = ncclCommInitRankConfig(&comm_, host.size(), id, host.rank(), &config);

@@ -19,7 +19,7 @@ namespace fpdist::comm {
 class NcclLink final : public StreamLink {
  public:
   /// Collective over `host`, which has at least two ranks: its first rank makes the id and tells the others.
-  NcclLink(std::shared_ptr<NcclContext> context, Communicator& host);
+  NcclLink(std::shared_ptr<NcclContext> context, Communicator& host, bool spans_hosts);
   ~NcclLink() override;
 
   std::unique_ptr<Work> group(const GroupMessages& messages, const Place& place) override;
@@ -57,7 +57,7 @@ class NcclLink final : public StreamLink {
   ncclComm_t comm_ = nullptr;
   c10::cuda::CUDAStream stream_;
   std::vector<Kept> kept_;
-  bool spans_hosts_ = false;
+  const bool spans_hosts_;
   int exceptions_;
 };
 

@@ -1,6 +1,7 @@
 #include "src/comm/device/stream_side.hpp"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/amax.h>
 #include <ATen/ops/amin.h>
 #include <ATen/ops/empty.h>
@@ -30,12 +31,13 @@ void copy_unless_same(const at::Tensor& from, const at::Tensor& into) {
   if (from.numel() > 0 && from.data_ptr() != into.data_ptr()) into.view({-1}).copy_(from.view({-1}));
 }
 
-/// out <- the sum of the parts in their order, bfloat16 in float32 and rounded once.
+/// out <- the sum of the parts in their order, bfloat16 in float32 and rounded once (kernels/part_sum): this room
+/// stands above the kernels and knows the operator by its name.
 void sum_parts(const std::vector<at::Tensor>& parts, const at::Tensor& out) {
-  const at::ScalarType dtype = out.scalar_type() == at::kBFloat16 ? at::kFloat : out.scalar_type();
-  at::Tensor sum = parts.front().to(dtype, /*non_blocking=*/false, /*copy=*/true);
-  for (size_t part = 1; part < parts.size(); ++part) sum.add_(parts[part].to(dtype));
-  out.view({-1}).copy_(sum);
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("fpdist::sum_parts", "")
+                             .typed<void(at::TensorList, const at::Tensor&)>();
+  op.call(parts, out);
 }
 
 }  // namespace
@@ -184,7 +186,8 @@ std::unique_ptr<Work> StreamSide::reduce_scatter_v(const at::Tensor& in, const a
   }
   auto arrived = send_messages(messages, here);
   if (own.numel() == 0) return record(std::move(arrived), here, in);
-  return record(std::make_unique<ThenWork>(std::move(arrived), [parts, mine] { sum_parts(parts, mine); }), here, in);
+  return record(std::make_unique<ThenWork>(std::move(arrived), [parts, mine] { sum_parts(parts, mine.view({-1})); }),
+                here, in);
 }
 
 std::unique_ptr<Work> StreamSide::all_to_all_v(const at::Tensor& in, Counts in_counts, const at::Tensor& out,

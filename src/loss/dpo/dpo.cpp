@@ -66,9 +66,12 @@ at::Tensor token_weights(const Edges& edges, const LossOptions& options) {
   return at::ones_like(edges.logp).masked_fill(behind, options.ld_alpha);
 }
 
-/// [B] log-probs of whole answers.
-at::Tensor answer_logp(const at::Tensor& logp, const at::Tensor& token_weight, const Edges& edges) {
-  return segment_sum(token_weight.defined() ? logp * token_weight : logp, edges);
+/// [B] log-probs of whole answers, the policy's and the reference's.
+std::pair<at::Tensor, at::Tensor> answer_logps(const Edges& edges, const at::Tensor& token_weight) {
+  at::Tensor both = at::stack({edges.logp, edges.ref_logp}, 1);
+  if (token_weight.defined()) both = both * token_weight.unsqueeze(1);
+  const at::Tensor sums = segment_sum(both, edges);
+  return {sums.select(1, 0), sums.select(1, 1)};
 }
 
 /// [P] Zhou et al., "WPO: enhancing RLHF with weighted preference optimization" (2024), equation 2: how likely the
@@ -81,9 +84,10 @@ at::Tensor policy_weights(const Edges& edges) {
 
 Pairs pairs_of(const Edges& edges, const plan::StepTotals& totals, const LossOptions& options) {
   const at::Tensor token_weight = token_weights(edges, options);
-  const at::Tensor policy = answer_logp(edges.logp, token_weight, edges);
-  const at::Tensor ratio = policy - answer_logp(edges.ref_logp, token_weight, edges);
+  const auto [policy, reference] = answer_logps(edges, token_weight);
+  const at::Tensor ratio = policy - reference;
   const at::Tensor length = length_or_one(edges), score = score_of(ratio, options);
+  const at::Tensor unweighted = token_weight.defined() ? segment_sum(edges.logp, edges) : policy;
   const auto tokens = static_cast<double>(std::max<int64_t>(totals.first_edges, 1));
   Pairs pairs{.chosen_logp = chosen(policy),
               .rejected_logp = rejected(policy),
@@ -93,7 +97,7 @@ Pairs pairs_of(const Edges& edges, const plan::StepTotals& totals, const LossOpt
               .rejected_score = rejected(score),
               .chosen_length = chosen(length),
               .rejected_length = rejected(length),
-              .chosen_nll = -chosen(segment_sum(edges.logp, edges)) * (static_cast<double>(totals.groups) / tokens),
+              .chosen_nll = -chosen(unweighted) * (static_cast<double>(totals.groups) / tokens),
               .step_logp = {},
               .step_ref_logp = {},
               .step_weight = {},
@@ -150,9 +154,8 @@ View dpo_look(const Edges& edges, const LossOptions& options) {
   const at::Tensor token_weight = token_weights(edges, options);
   const at::Tensor weight =
       edges.pair_weight.defined() ? edges.pair_weight.repeat_interleave(2) : at::ones_like(edges.length);
-  return {
-      .sample = at::stack(
-          {answer_logp(edges.logp, token_weight, edges), answer_logp(edges.ref_logp, token_weight, edges), weight}, 1)};
+  const auto [policy, reference] = answer_logps(edges, token_weight);
+  return {.sample = at::stack({policy, reference, weight}, 1)};
 }
 
 }  // namespace fpdist::loss

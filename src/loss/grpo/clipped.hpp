@@ -16,15 +16,15 @@ inline std::map<std::string, Metric> clip_metrics(const Ratios& ratios, const at
   const auto share = [&](const at::Tensor& held) { return held.to(ratio.dtype()); };
   const at::Tensor low = share(ratio.lt(1 - options.epsilon).logical_and(ratios.advantage.lt(0)));
   const at::Tensor high = share(ratio.gt(1 + options.epsilon_high).logical_and(ratios.advantage.gt(0)));
-  const auto per_sample = [&](const at::Tensor& held) {
-    return ratios.by_sequence ? held : segment_sum(held, edges) / length_or_one(edges);
-  };
+  const at::Tensor held = at::stack({low, high}, 1);
+  const at::Tensor per_sample =
+      ratios.by_sequence ? held : segment_sum(held, edges) / length_or_one(edges).unsqueeze(1);
   // By token, samples without any have no share of their own.
   const at::Tensor counts = ratios.by_sequence ? at::ones_like(edges.length, at::kBool) : edges.length.gt(0);
   return {{"clip_ratio/low_mean", mean_of(low)},
-          {"clip_ratio/low_min", min_of(per_sample(low), counts)},
+          {"clip_ratio/low_min", min_of(per_sample.select(1, 0), counts)},
           {"clip_ratio/high_mean", mean_of(high)},
-          {"clip_ratio/high_max", max_of(per_sample(high), counts)},
+          {"clip_ratio/high_max", max_of(per_sample.select(1, 1), counts)},
           {"clip_ratio/region_mean", mean_of(low + high)}};  // never both: they need opposite advantages
 }
 

@@ -27,6 +27,8 @@ void check_edges(const Edges& edges, const LossOptions& options) {
 /// What an edge's policy term is, and its size for pack.verify_steps.
 struct Terms {
   at::Tensor per_edge, size;
+  /// [E,2]
+  at::Tensor both() const { return at::stack({per_edge, size}, 1); }
 };
 
 at::Tensor old_logp_of(const Edges& edges) { return edges.old_logp.defined() ? edges.old_logp : edges.logp.detach(); }
@@ -65,15 +67,16 @@ void add_kl(const Edges& edges, const Ratios& ratios, const LossOptions& options
   metrics["kl"] = mean_of(kl);
 }
 
-/// What the terms of one edge are divided by, as a sum over the pack's edges.
-at::Tensor normalise(const at::Tensor& per_edge, const Edges& edges, const plan::StepTotals& totals,
+/// [2] terms [E,2] divided by what the terms of one edge are, summed over the pack's edges.
+at::Tensor normalise(const at::Tensor& terms, const Edges& edges, const plan::StepTotals& totals,
                      const LossOptions& options) {
   const std::string& type = options.loss_type.front();
   const auto samples = static_cast<double>(std::max<int64_t>(totals.samples, 1));
-  if (type == "grpo" || type == "sapo") return (segment_sum(per_edge, edges) / length_or_one(edges)).sum() / samples;
-  if (type == "dr_grpo") return per_edge.sum() / (samples * static_cast<double>(options.max_completion_length));
-  if (type == "luspo") return per_edge.sum() / samples;
-  return per_edge.sum() / static_cast<double>(std::max<int64_t>(totals.edges, 1));
+  if (type == "grpo" || type == "sapo")
+    return (segment_sum(terms, edges) / length_or_one(edges).unsqueeze(1)).sum(0) / samples;
+  if (type == "dr_grpo") return terms.sum(0) / (samples * static_cast<double>(options.max_completion_length));
+  if (type == "luspo") return terms.sum(0) / samples;
+  return terms.sum(0) / static_cast<double>(std::max<int64_t>(totals.edges, 1));
 }
 
 /// Subtracts the mean entropy of the edges that count from the loss.
@@ -109,8 +112,13 @@ LossOutput grpo_loss(const Edges& edges, const plan::StepTotals& totals, const L
   LossOutput output{.loss = {}, .metrics = std::move(gain.metrics)};
   if (options.beta != 0) add_kl(edges, ratios, options, terms, output.metrics);
   output.metrics["entropy"] = mean_of(edges.entropy);
-  output.loss = normalise(weighted(terms.per_edge, edges.weight, "weight", "grpo"), edges, totals, options);
-  output.size = normalise(weighted(terms.size, edges.weight, "weight", "grpo"), edges, totals, options);
+  at::Tensor both = terms.both();
+  if (edges.weight.defined()) {
+    require(edges.weight, both.size(0), "weight", "grpo");
+    both = both * edges.weight.unsqueeze(1);
+  }
+  const at::Tensor sums = normalise(both, edges, totals, options);
+  output.loss = sums[0], output.size = sums[1].detach();
   if (options.entropy_coef != 0) add_entropy_bonus(edges, totals, mask ? &*mask : nullptr, options, output);
   return output;
 }

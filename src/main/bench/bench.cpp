@@ -45,7 +45,7 @@ void DeviceOption::describe(po::options_description& to) {
   to.add_options()("device", po::value(&name)->default_value("auto"), "cpu | cuda | auto");
   to.add_options()("transport", po::value(&options.transport)->default_value("nccl"), "nccl | staged, with cuda");
   to.add_options()("nccl-max-ctas", po::value(&options.nccl_max_ctas)->default_value(0),
-                   "most thread blocks of an NCCL kernel (0: its own choice)");
+                   "most thread blocks of an NCCL kernel (0: by axis)");
   to.add_options()("share-gpus", po::bool_switch(&options.share_gpus), "more ranks than GPUs on a host: for tests");
 }
 

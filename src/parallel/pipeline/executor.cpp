@@ -34,8 +34,10 @@ class Shelf {
   std::map<Key, at::Tensor> held_;
 };
 
-/// A posted send and what it reads.
-struct PostedSend {
+bool is_receive(OpKind kind) { return kind == OpKind::kReceive || kind == OpKind::kReceiveGradient; }
+
+/// A posted send and what it reads, or a posted receive and where it arrives.
+struct Travelling {
   at::Tensor tensor;
   std::unique_ptr<comm::Work> work;
 };
@@ -45,6 +47,14 @@ class Executor {
   Executor(int runs, StepWork& work, comm::Communicator& rows, comm::Communicator& gradients)
       : stages_(rows.size()), stage_(rows.rank()), runs_(runs), work_(work), rows_(rows), gradients_(gradients) {}
 
+  /// Posts what arrives ahead of `later`'s first op that is no message, so that it travels while the op before
+  /// computes.
+  void post_receives(std::span<const Op> later) {
+    for (const Op& op : later) {
+      if (op.peer < 0) return;
+      if (is_receive(op.kind)) post_receive(op);
+    }
+  }
   void run(const Op& op) {
     switch (op.kind) {
       case OpKind::kForward:
@@ -58,9 +68,9 @@ class Executor {
       case OpKind::kSendGradient:
         return send(gradients_, op, input_gradients_.take(key_of(op), "gradient to send"), gradients_under_way_);
       case OpKind::kReceive:
-        return inputs_.put(key_of(op), receive(rows_, op, false));
+        return inputs_.put(key_of(op), receive(op));
       case OpKind::kReceiveGradient:
-        output_gradients_.put(key_of(op), receive(gradients_, op, true));
+        output_gradients_.put(key_of(op), receive(op));
         return settle(key_of(op));
       case OpKind::kReduceGradients:
         return work_.reduce_gradients(op);
@@ -99,24 +109,36 @@ class Executor {
     else
       input_gradients_.put(key_of(op), std::move(input_grad));
   }
-  void send(comm::Communicator& axis, const Op& op, const at::Tensor& tensor, std::map<Key, PostedSend>& under_way) {
+  void send(comm::Communicator& axis, const Op& op, const at::Tensor& tensor, std::map<Key, Travelling>& under_way) {
     std::erase_if(under_way, [](auto& entry) {  // what has arrived need not be kept
       if (!entry.second.work->done()) return false;
       entry.second.work->wait();
       return true;
     });
-    PostedSend posted{.tensor = tensor.detach().contiguous(), .work = nullptr};
+    Travelling posted{.tensor = tensor.detach().contiguous(), .work = nullptr};
     axis.group_begin();
     if (posted.tensor.numel() > 0) axis.send(posted.tensor, op.peer);
     posted.work = axis.group_start();
     under_way.emplace(key_of(op), std::move(posted));
   }
-  at::Tensor receive(comm::Communicator& axis, const Op& op, bool gradient) {
-    at::Tensor tensor = work_.buffer(op, gradient);
+  std::map<Key, Travelling>& arriving(const Op& op) {
+    return op.kind == OpKind::kReceive ? rows_arriving_ : gradients_arriving_;
+  }
+  void post_receive(const Op& op) {
+    if (arriving(op).count(key_of(op)) != 0) return;
+    const bool is_gradient = op.kind == OpKind::kReceiveGradient;
+    comm::Communicator& axis = is_gradient ? gradients_ : rows_;
+    Travelling posted{.tensor = work_.buffer(op, is_gradient), .work = nullptr};
     axis.group_begin();
-    if (tensor.numel() > 0) axis.receive(tensor, op.peer);
-    axis.group_end();
-    return tensor;
+    if (posted.tensor.numel() > 0) axis.receive(posted.tensor, op.peer);
+    posted.work = axis.group_start();
+    arriving(op).emplace(key_of(op), std::move(posted));
+  }
+  at::Tensor receive(const Op& op) {
+    post_receive(op);
+    Travelling posted = std::move(arriving(op).extract(key_of(op)).mapped());
+    posted.work->wait();
+    return posted.tensor;
   }
   /// The gradient of rows that were sent has come: they have arrived, so this does not wait.
   void settle(const Key& key) {
@@ -128,7 +150,7 @@ class Executor {
   StepWork& work_;
   comm::Communicator &rows_, &gradients_;
   Shelf inputs_, outputs_, input_gradients_, output_gradients_;
-  std::map<Key, PostedSend> rows_under_way_, gradients_under_way_;
+  std::map<Key, Travelling> rows_under_way_, gradients_under_way_, rows_arriving_, gradients_arriving_;
 };
 
 }  // namespace
@@ -143,6 +165,7 @@ std::vector<OpTime> execute(std::span<const Op> ops, int runs, StepWork& work, c
     if (before) before(i);
     const size_t begin = device.mark();
     device.begin_range(plan::to_string(ops[i]));
+    if (ops[i].peer < 0) executor.post_receives(ops.subspan(i + 1));
     executor.run(ops[i]);
     device.end_range();
     marks.emplace_back(begin, device.mark());

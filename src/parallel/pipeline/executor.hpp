@@ -1,6 +1,7 @@
 #pragma once
-// parallel: runs one rank's op list as it stands. Sends are posted and do not hold the rank up; receives block. Shapes
-// come from the plan, none is exchanged.
+// parallel: runs one rank's op list as it stands. Sends are posted and do not hold the rank up; receives are posted
+// ahead of the computing op before them, so that they travel meanwhile, and block where they stand. Shapes come from
+// the plan, none is exchanged.
 
 #include <ATen/core/Tensor.h>
 

@@ -13,7 +13,7 @@ torch.ops.load_library(str(pathlib.Path(__file__).parent / "libfpdist_operators.
 def tree_attention(q, k, v, subtree_end, *, q_row=None, k_row=None, scale=None):
     """Attention over a pack of prefix trees in depth-first order: [Tq, Hq, D] in q's dtype.
 
-    q: [Tq, Hq, D] float32, bfloat16 or float64. k, v: [Tk, Hkv, D] likewise; Hq is a multiple of Hkv.
+    q: [Tq, Hq, D] float32, bfloat16, float64 or float16. k, v: [Tk, Hkv, D] likewise; Hq is a multiple of Hkv.
     subtree_end: [Tk] int32 on the CPU. Query i sees key j if and only if k_row[j] <= q_row[i] < subtree_end[j], the
     column form of FlashMask (Wang et al. 2025, arXiv 2410.01359); fpdist.pack makes it. A query without keys gives 0.
     q_row, k_row: [Tq], [Tk] int32 on the CPU, ascending: the rows of the pack that q and k are; all of it if left out.

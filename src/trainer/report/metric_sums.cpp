@@ -1,5 +1,6 @@
 #include "src/trainer/report/metric_sums.hpp"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
@@ -11,28 +12,53 @@ namespace fpdist::trainer {
 
 using loss::Combine;
 
+namespace {
+
+/// Numbers of one element each: what lies on the host as it is, all others in one copy. A dtype's are put together
+/// first and made float64 together: one by one that is an operation each.
+std::vector<double> read_numbers(const std::vector<at::Tensor>& numbers, comm::Device& device) {
+  std::vector<double> read(numbers.size());
+  std::map<at::ScalarType, std::vector<size_t>> by_dtype;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    if (numbers[i].is_cpu())
+      read[i] = numbers[i].item<double>();
+    else
+      by_dtype[numbers[i].scalar_type()].push_back(i);
+  }
+  if (by_dtype.empty()) return read;
+  std::vector<at::Tensor> parts;
+  for (const auto& [dtype, places] : by_dtype) {
+    std::vector<at::Tensor> own;
+    for (const size_t i : places) own.push_back(numbers[i].detach().reshape({}));
+    parts.push_back(at::stack(own).to(at::kDouble));
+  }
+  const at::Tensor host = device.download(parts.size() == 1 ? parts.front() : at::cat(parts));
+  const double* next = host.const_data_ptr<double>();
+  for (const auto& [dtype, places] : by_dtype)
+    for (const size_t i : places) read[i] = *next++;
+  return read;
+}
+
+}  // namespace
+
 void MetricSums::add(const std::map<std::string, loss::Metric>& metrics) {
   for (const auto& [name, metric] : metrics) waiting_.push_back({name, metric});
 }
 
 std::vector<double> MetricSums::fetch(comm::Device& device, const std::vector<at::Tensor>& more) {
-  std::vector<at::Tensor> all;
-  const auto want = [&](const at::Tensor& number) {
-    all.push_back(number.detach().to(device.where(), at::kDouble, /*non_blocking=*/true).reshape({}));
-  };
+  std::vector<at::Tensor> wanted;
   for (const Waiting& waiting : waiting_) {
-    want(waiting.metric.value);
-    if (waiting.metric.weight.defined()) want(waiting.metric.weight);
+    wanted.push_back(waiting.metric.value);
+    if (waiting.metric.weight.defined()) wanted.push_back(waiting.metric.weight);
   }
-  for (const at::Tensor& number : more) want(number);
-  if (all.empty()) return {};
-  const at::Tensor host = device.download(at::stack(all));
-  const double* next = host.const_data_ptr<double>();
+  wanted.insert(wanted.end(), more.begin(), more.end());
+  const std::vector<double> all = read_numbers(wanted, device);
+  const double* next = all.data();
   for (const Waiting& waiting : std::exchange(waiting_, {})) {
     const double value = *next++;
     add(waiting.name, waiting.metric.combine, value, waiting.metric.weight.defined() ? *next++ : 1.0);
   }
-  return {next, next + more.size()};
+  return {next, all.data() + all.size()};
 }
 
 void MetricSums::add(const std::string& name, Combine combine, double value, double weight) {

@@ -54,7 +54,7 @@ PackLosses::Slice PackLosses::score_head(const parallel::HeadRows& head, const a
 }
 
 PackLosses::Slice PackLosses::language_head(const parallel::HeadRows& head, const at::Tensor& hidden,
-                                            const at::Tensor& reference_hidden, bool is_next) const {
+                                            const at::Tensor& reference_hidden, bool is_next) {
   const model::Transformer& policy = *parts_.weights.runs().back();
   const loss::Needs& needs = parts_.objective.needs();
   loss::ScoreColumns scores;
@@ -69,7 +69,10 @@ PackLosses::Slice PackLosses::language_head(const parallel::HeadRows& head, cons
   if (needs.entropy_gradient) value.push_back(row_to_score(selected.entropy, head));
   if (needs.correct)
     scores.correct = row_to_score(selected.argmax, head).eq(head.score_target).to(selected.logp.scalar_type());
-  if (needs.mean_logit) scores.mean_logit = row_to_score(policy.mean_logits(hidden, head), head);
+  if (needs.mean_logit) {
+    if (!mean_head_row_.defined()) mean_head_row_ = policy.mean_head_row();
+    scores.mean_logit = row_to_score(policy.mean_logits(hidden, head, mean_head_row_), head);
+  }
   if (needs.log_sum_sq) scores.log_sum_sq = log_sum_sq(policy, hidden, head, selected.logp);
   return {.hidden = hidden, .value = std::move(value), .sent = loss::stack(scores), .gradient = {}};
 }

@@ -48,7 +48,7 @@ class PackLosses {
   bool scores_samples() const { return parts_.objective.needs().head == Head::kScore; }
   Slice score_head(const parallel::HeadRows& head, const at::Tensor& hidden) const;
   Slice language_head(const parallel::HeadRows& head, const at::Tensor& hidden, const at::Tensor& reference_hidden,
-                      bool is_next) const;
+                      bool is_next);
   /// `own`: this rank's share, slice after slice; what it is the leaf of goes into `edges`.
   std::vector<at::Tensor> gather_samples(const Pack& pack, const at::Tensor& own, loss::Edges& edges) const;
   std::vector<at::Tensor> gather_scores(const Pack& pack, const at::Tensor& own, bool has_reference,
@@ -62,6 +62,7 @@ class PackLosses {
   const loss::View& step_;
   StepResults& results_;
   std::map<int, AtLoss> at_loss_;  // by pack
+  at::Tensor mean_head_row_;       // of the weights, which no pack changes; where the loss asks for it
 };
 
 }  // namespace fpdist::trainer

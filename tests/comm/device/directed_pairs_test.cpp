@@ -1,4 +1,5 @@
-// Messages between neighbours travel on communicators of one directed pair; everything else as before.
+// Messages between neighbours travel on communicators of one directed pair; everything else as before. Which axes have
+// a first message behind them.
 #include "src/comm/device/directed_pairs.hpp"
 
 #include <ATen/ATen.h>
@@ -7,6 +8,8 @@
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
+#include "src/comm/device/connected_axis.hpp"
+#include "src/comm/device/hosts_of_ranks.hpp"
 #include "tests/support/device/meta_device.hpp"
 
 namespace fpdist::comm {
@@ -74,6 +77,34 @@ TEST(DirectedPairs, ADevicesPipelineNeverQueuesASendAndAReceiveOnOneCommunicator
     mesh.pp().group_end();
     const std::vector<std::string> expected{"pp: group 1 0", "pp: group 0 1"};
     EXPECT_EQ(device.log.lines, expected);
+  });
+}
+
+TEST(ConnectedAxis, HasAFirstMessageBehindItThatDoesNotCount) {
+  run_threads(3, [](World& world) {
+    test::MetaDevice device;
+    const Mesh mesh(world, {.dp = 1, .cp = 3}, &device);
+    const std::vector<std::string> expected{"cp: group 2 2", "cp_gradient: group 2 2"};
+    EXPECT_EQ(device.log.lines, expected);
+    ConnectedAxis axis(world.communicator().split("cp", 0, world.rank()), at::kCPU);
+    EXPECT_EQ(axis.traffic().messages, 0);
+    at::Tensor sum = number(world.rank());
+    axis.all_reduce(sum, ReduceOp::kSum);
+    EXPECT_EQ(sum[0].item<double>(), 3);
+    EXPECT_GT(axis.traffic().messages, 0);
+  });
+}
+
+TEST(HostsOfRanks, AreKnownForEveryPartOfThoseThatWereAsked) {
+  run_threads(4, [](World& world) {
+    const auto some = world.communicator().split("some", world.rank() == 0 ? 0 : 1, world.rank());
+    if (world.rank() == 0) return;
+    const HostsOfRanks hosts(*some, world.rank() < 3 ? "a" : "b");
+    EXPECT_TRUE(hosts.are_several(std::vector{1, 2, 3}));
+    EXPECT_TRUE(hosts.are_several(std::vector{3, 1}));
+    EXPECT_FALSE(hosts.are_several(std::vector{2, 1}));
+    EXPECT_FALSE(hosts.are_several(std::vector{3}));
+    EXPECT_FALSE(HostsOfRanks(*some).are_several(std::vector{1, 2, 3})) << "one machine runs this test";
   });
 }
 

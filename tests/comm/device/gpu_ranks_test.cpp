@@ -69,6 +69,40 @@ TEST_F(GpuRanks, BothMaySendBeforeTheyReceive) {
   }
 }
 
+TEST_F(GpuRanks, AHostDoesNotWaitForItsPeersInAFirstExchangeOfKeys) {
+  const Mesh mesh(world, {.dp = 1, .cp = 2}, device.get());
+  for (Communicator* const axis : {&mesh.cp(), &mesh.cp_gradient()}) {
+    at::Tensor rows = ones(1000) * (world.rank() + 1);
+    if (world.rank() == 1) world.communicator().barrier();
+    axis->group_begin();
+    world.rank() == 0 ? axis->send(rows, 1) : axis->receive(rows, 0);
+    const auto work = axis->group_start();
+    if (world.rank() == 0) world.communicator().barrier();  // the other has not begun
+    work->wait();
+    EXPECT_EQ(device->download(rows)[999].item<float>(), 1);
+  }
+}
+
+TEST_F(GpuRanks, WhatTravelsBesideProductsTakesFewOfTheirProcessors) {
+  auto* const blocks = emulated<decltype(fpdist_emulated_max_blocks)>("fpdist_emulated_max_blocks");
+  if (blocks == nullptr) GTEST_SKIP() << "SKIPPED: a real NCCL does not say";
+  const auto blocks_of = [&](const std::vector<std::string>& axes) {
+    std::vector<int> all;
+    for (const std::string& axis : axes) all.push_back(blocks(axis.c_str()));
+    return all;
+  };
+  const int any = blocks("no such axis");
+  {
+    const Mesh pipeline(world, {.dp = 1, .pp = 2}, device.get()), context(world, {.dp = 1, .cp = 2}, device.get());
+    const Mesh tensor(world, {.dp = 1, .tp = 2}, device.get());
+  }
+  EXPECT_EQ(blocks_of({"pp", "pp_gradient", "cp", "cp_gradient", "dp_cp", "tp"}), (std::vector{4, 4, 8, 8, 16, any}));
+  NullLog log;
+  const auto asked = open_device("cuda", world, {.nccl_max_ctas = 3, .share_gpus = true}, log);
+  const Mesh mesh(world, {.dp = 1, .pp = 2}, asked.get());
+  EXPECT_EQ(blocks_of({"pp", "world"}), (std::vector{3, 3}));
+}
+
 TEST_F(GpuRanks, AnErrorEndsTheRankThoughItsQueueWaitsForAPeer) {
   try {
     const Mesh mesh(world, {.dp = 1, .cp = 2}, device.get());

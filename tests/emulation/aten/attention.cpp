@@ -86,7 +86,8 @@ at::Tensor wide(const at::Tensor& tensor) { return on_host(tensor).to(at::kDoubl
 
 void check_fused(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t largest_head) {
   for (const at::Tensor* x : {&q, &k, &v}) {
-    TORCH_CHECK(x->is_cuda() && x->scalar_type() == at::kBFloat16, "fused attention takes bfloat16 on the GPU");
+    TORCH_CHECK(x->is_cuda() && (x->scalar_type() == at::kBFloat16 || x->scalar_type() == at::kHalf),
+                "fused attention takes bfloat16 and float16 on the GPU");
     TORCH_CHECK(x->stride(-1) == 1, "fused attention needs neighbouring elements in the last dim");
     TORCH_CHECK(x->size(-1) % 8 == 0 && x->size(-1) <= largest_head, "fused attention: head size ", x->size(-1));
   }
@@ -128,7 +129,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> flash_for
   const auto [out, lse] = forward(flash_problem(q, k, v, cum_q.value_or(at::Tensor()), cum_k.value_or(at::Tensor()),
                                                 max_q.expect_int(), max_k.expect_int(), is_causal, scale));
   const at::Tensor none = at::empty({0}, q.options());
-  return {on_device(out.to(at::kBFloat16), q), on_device(lse.to(at::kFloat), q), none, none, none};
+  return {on_device(out.to(q.scalar_type()), q), on_device(lse.to(at::kFloat), q), none, none, none};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> flash_backward(
@@ -141,7 +142,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> flash_backward(
   const auto [dq, dk, dv] =
       backward(flash_problem(q, k, v, cum_q, cum_k, max_q.expect_int(), max_k.expect_int(), is_causal, scale),
                wide(grad_out), wide(out), wide(lse));
-  const auto rounded = [&](const at::Tensor& grad) { return on_device(grad.to(at::kBFloat16), q); };
+  const auto rounded = [&](const at::Tensor& grad) { return on_device(grad.to(q.scalar_type()), q); };
   return {rounded(dq), rounded(dk), rounded(dv)};
 }
 
@@ -171,7 +172,7 @@ cudnn_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, con
               std::optional<double> scale) {
   const auto [out, lse] = forward(cudnn_problem(q, k, v, is_causal, scale));
   const at::Tensor none = at::empty({0}, q.options());
-  return {on_device(batch_of(out.to(at::kBFloat16)), q),
+  return {on_device(batch_of(out.to(q.scalar_type())), q),
           on_device(lse.to(at::kFloat).view({1, q.size(1), q.size(2), 1}), q),
           none,
           none,
@@ -188,7 +189,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> cudnn_backward(
     const at::Tensor&, c10::SymInt, c10::SymInt, double, bool is_causal, std::optional<double> scale) {
   const auto [dq, dk, dv] = backward(cudnn_problem(q, k, v, is_causal, scale), wide(rows_of(grad_out)),
                                      wide(rows_of(out)), wide(lse).view({q.size(1), q.size(2)}));
-  const auto rounded = [&](const at::Tensor& grad) { return on_device(batch_of(grad.to(at::kBFloat16)), q); };
+  const auto rounded = [&](const at::Tensor& grad) { return on_device(batch_of(grad.to(q.scalar_type())), q); };
   return {rounded(dq), rounded(dk), rounded(dv)};
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tests/emulation/aten/attention.hpp"
+#include "tests/emulation/aten/count_operator.hpp"
 #include "tests/emulation/cuda/streams.hpp"
 
 namespace fpdist::emulated {
@@ -157,6 +158,14 @@ const c10::IValue* changed_argument(const c10::FunctionSchema& schema, size_t re
   return nullptr;
 }
 
+/// Operators that change an argument without reading it.
+bool writes_only(const c10::FunctionSchema& schema) {
+  static const std::set<std::string> kWriters{"aten::fill_", "aten::zero_"};
+  return kWriters.count(schema.name()) != 0 ||
+         std::any_of(schema.arguments().begin(), schema.arguments().end(),
+                     [](const c10::Argument& argument) { return argument.is_out(); });
+}
+
 /// CUDA's accumulating index_put sorts first, so that its sums have one order; the CPU's has one only when asked.
 class OneOrder {
  public:
@@ -192,16 +201,22 @@ void on_the_cpu(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack
   const OneOrder one_order(name);
   op.callBoxed(stack);
   twins.grow_outs();
-  std::vector<c10::IValue> results = torch::jit::pop(*stack, schema.returns().size());
+  std::vector<c10::IValue> results = torch::jit::pop(*stack, schema.returns().size()), moved = arguments;
   for (size_t i = 0; i < results.size(); ++i) {
     const c10::IValue* const argument = changed_argument(schema, i, arguments);
     stack->push_back(argument ? *argument : twins.device_value(results[i]));
+    moved.push_back(argument != nullptr && !writes_only(schema) ? *argument : argument ? c10::IValue() : stack->back());
   }
+  count_operator(name, moved);
 }
 
 /// Between the host and the device torch's own copy, with its own waits.
 at::Tensor& copy(at::Tensor& self, const at::Tensor& source, bool non_blocking) {
-  if (self.device() != source.device()) return at::native::copy_(self, source, non_blocking);
+  if (self.device() != source.device()) {
+    count_operator(self.is_cuda() ? "copy from the host" : "copy to the host", {self});
+    return at::native::copy_(self, source, non_blocking);
+  }
+  count_operator("aten::copy_", {self, source});
   Twins twins("aten::copy_");
   at::Tensor into = twins.host_value(self).toTensor();
   const at::Tensor from = twins.host_value(source).toTensor();

@@ -13,7 +13,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <set>
 #include <string>
@@ -175,6 +177,8 @@ struct Group {
 };
 thread_local Group group;
 std::atomic<int64_t> registered = 0;
+std::mutex blocks_mutex;
+std::map<std::string, int> blocks_of;  ///< maxCTAs by the communicator's name
 
 ncclResult_t launch(ncclComm* comm, std::vector<Call> calls) {
   if (comm->state != ncclSuccess) return ncclInvalidUsage;  // the one before was not waited for
@@ -241,6 +245,11 @@ ncclResult_t queue(ncclComm* comm, const Call& call) {
 extern "C" {
 
 int64_t fpdist_emulated_registered() { return registered; }
+int fpdist_emulated_max_blocks(const char* name) {
+  const std::lock_guard lock(blocks_mutex);
+  const auto found = blocks_of.find(name);
+  return found == blocks_of.end() ? NCCL_CONFIG_UNDEF_INT : found->second;
+}
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   std::random_device random;
@@ -253,6 +262,10 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   // A program that promises the same bits, which FPDIST_EMULATED_PROMISE says, has to turn the switch's sums off.
   const char* const nvls = std::getenv("NCCL_NVLS_ENABLE");
   if (std::getenv("FPDIST_EMULATED_PROMISE") && (nvls == nullptr || std::string(nvls) != "0")) return ncclInvalidUsage;
+  {
+    const std::lock_guard lock(blocks_mutex);
+    blocks_of[config->commName] = config->maxCTAs;
+  }
   *comm = new ncclComm(id.internal, rank, ranks);
   std::thread([made = *comm] {
     try {

@@ -53,13 +53,15 @@ class AttentionCase {
  public:
   /// `gap`: elements between the rows of q, k and v.
   AttentionCase(const TreeMask& mask, const HeadCounts& heads, int64_t gap = 0, float scale = 0.1f,
-                Element result = Element::kFloat32, kernels::KeyCut cut = {}, const KernelChoice& choice = {})
+                Element result = Element::kFloat32, kernels::ListCut cut = {}, const KernelChoice& choice = {},
+                kernels::ListCut query_cut = {})
       : mask_(mask),
         heads_(heads),
         choice_(choice),
         scale_(scale),
         result_(result),
         cut_(cut),
+        query_cut_(query_cut),
         rows_(kernels::mask_rows(mask.q_row, mask.k_row, mask.k_end, kernels::kPaddedRows)),
         q_(choice.element, queries(), heads.query * heads.size, 1, gap),
         k_(choice.element, keys(), heads.key * heads.size, 2, gap),
@@ -71,6 +73,10 @@ class AttentionCase {
         dk_(result, keys(), heads.key * heads.size),
         dv_(result, keys(), heads.key * heads.size),
         partial_(Element::kFloat32, 2 * cut.parts * cut.blocks * kernels::kKeyBlock, heads.key * heads.size),
+        parts_(Element::kFloat32, query_cut.parts * query_cut.blocks * kernels::kQueryBlock,
+               heads.query * (heads.size + 1)),
+        dq_parts_(Element::kFloat32, query_cut.parts * query_cut.blocks * kernels::kQueryBlock,
+                  heads.query * heads.size),
         row_sums_(Element::kFloat32, 2 * heads.query, static_cast<int64_t>(rows_.q_row.size())),
         q_row_(rows_.q_row),
         key_(rows_.key),
@@ -100,6 +106,8 @@ class AttentionCase {
                                                     .lse = floats(lse_),
                                                     .element = choice_.element,
                                                     .result = result_,
+                                                    .cut = query_cut_,
+                                                    .parts = floats(parts_),
                                                     .rows = {q_row_.data(), key_.data()},
                                                     .by_query = by_query_.lists(),
                                                     .scale = scale_};
@@ -124,6 +132,8 @@ class AttentionCase {
                                                             .result = result_,
                                                             .cut = cut_,
                                                             .partial = floats(partial_),
+                                                            .query_cut = query_cut_,
+                                                            .dq_parts = floats(dq_parts_),
                                                             .rows = {q_row_.data(), key_.data()},
                                                             .by_query = by_query_backward_.lists(),
                                                             .by_key = by_key_.lists(),
@@ -251,9 +261,9 @@ class AttentionCase {
   KernelChoice choice_;
   float scale_;
   Element result_;
-  kernels::KeyCut cut_;
+  kernels::ListCut cut_, query_cut_;
   kernels::MaskRows rows_;
-  Matrix q_, k_, v_, grad_out_, out_, lse_, dq_, dk_, dv_, partial_, row_sums_;
+  Matrix q_, k_, v_, grad_out_, out_, lse_, dq_, dk_, dv_, partial_, parts_, dq_parts_, row_sums_;
   OnDevice<int32_t> q_row_;
   OnDevice<kernels::VisibleRows> key_;
   DeviceTiles by_query_, by_query_backward_, by_key_;

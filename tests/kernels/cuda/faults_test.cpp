@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "kernels/part_sum/cuda/part_sum_kernel.hpp"
 #include "kernels/rms_norm/cuda/rms_norm_kernel.hpp"
 #include "kernels/rotary/cuda/rotary_kernel.hpp"
 #include "kernels/selected_logprob/cuda/selected_logprob_kernel.hpp"
@@ -42,6 +43,12 @@ void swiglu(int64_t rows, int64_t width, int64_t gap) {
   const Matrix out(Element::kFloat32, rows, width);
   launch_swiglu({gate.data(), up.data(), out.data(), rows, width, gate.stride(), up.stride()}, Element::kFloat32,
                 nullptr);
+}
+
+void part_sum(int64_t count) {
+  const Matrix first(Element::kFloat32, 1, count, 1), second(Element::kFloat32, 1, count, 2);
+  const Matrix out(Element::kFloat32, 1, count);
+  launch_part_sum({{first.data(), second.data()}, out.data(), 2, count}, Element::kFloat32, nullptr);
 }
 
 void rms_norm(int64_t rows, int64_t width, bool is_backward) {
@@ -96,8 +103,8 @@ void selected_logprob(int64_t vocabulary, int64_t scores, bool is_backward) {
 }
 
 /// A prompt and two answers, so that there are tiles skipped, full and masked; 5 rows less than whole blocks.
-test::AttentionCase attention_case(const test::KernelChoice& choice = {}) {
-  return {test::prompt_and_answers(259, 2, 60), {2, 1, 64}, 0, 0.1f, Element::kFloat32, {}, choice};
+test::AttentionCase attention_case(const test::KernelChoice& choice = {}, const ListCut& query_cut = {}) {
+  return {test::prompt_and_answers(259, 2, 60), {2, 1, 64}, 0, 0.1f, Element::kFloat32, {}, choice, query_cut};
 }
 void both_ways(test::AttentionCase& one) {
   one.run();
@@ -111,6 +118,12 @@ void attention_both_ways() {
 void portable() { attention_case({test::Cores::kPortable}).run(); }
 void portable_both_ways() {
   test::AttentionCase one = attention_case({test::Cores::kPortable});
+  both_ways(one);
+}
+
+/// The longest list's queries, the last and not whole block's, in parts.
+void portable_in_parts() {
+  test::AttentionCase one = attention_case({test::Cores::kPortable}, {2, 1});
   both_ways(one);
 }
 
@@ -134,6 +147,8 @@ TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
       {"selected_logprob_row", [] { selected_logprob(70, 3, true); }, "shared"},
       {"swiglu_tail", [] { swiglu(1, 70, 0); }, "reads outside every allocation"},
       {"swiglu_rows", [] { swiglu(3, 64, 4); }, "reads outside every allocation"},
+      {"part_sum_tail", [] { part_sum(70); }, "reads outside every allocation"},
+      {"part_sum_parts", [] { part_sum(64); }, "reads outside every allocation"},
       {"rms_norm_before", [] { rms_norm(520, 1024, true); }, "races: "},
       {"rms_norm_after", [] { rms_norm(2, 1024, false); }, "shared"},
       {"rms_norm_width", [] { rms_norm(1, 120, false); }, "reads outside every allocation"},
@@ -158,6 +173,8 @@ TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
       {"portable_wait", portable, "while a copy into it is under way"},
       {"portable_end", portable, "reads outside every allocation"},
       {"portable_row", portable, "writes outside every allocation"},
+      {"portable_cut", portable_in_parts, "writes outside every allocation"},
+      {"portable_part", portable_in_parts, "writes outside every allocation"},
       {"portable_slot", portable_both_ways, "while a copy into it is under way"},
       {"portable_meet", portable_both_ways, "races: "},
       {"queries_registers", attention_both_ways, "touches a register of a wgmma that was not waited for"}};

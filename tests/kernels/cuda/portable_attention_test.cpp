@@ -12,7 +12,8 @@ constexpr int kHeadSizes[] = {64, 96, 128, 256};
 constexpr Element kElements[] = {Element::kBFloat16, Element::kFloat16};
 
 AttentionCase portable_case(const TreeMask& mask, const test::HeadCounts& heads, int64_t gap = 0, float scale = 0.1f,
-                            Element result = Element::kFloat32, KeyCut cut = {}, Element element = Element::kBFloat16) {
+                            Element result = Element::kFloat32, ListCut cut = {},
+                            Element element = Element::kBFloat16) {
   return {mask, heads, gap, scale, result, cut, {Cores::kPortable, element}};
 }
 
@@ -68,6 +69,64 @@ TEST(PortableAttention, AddsUpTheGradientsOfKeysThatWereCut) {
     }
     EXPECT_EQ(results[0], results[1]);
   }
+}
+
+/// Of a short pack with few heads, its queries' lists cut for so many processors: what the operators do.
+AttentionCase cut_case(const TreeMask& mask, const test::HeadCounts& heads, int processors, Element result) {
+  const TileTable table =
+      tiles_by_query(mask_rows(mask.q_row, mask.k_row, mask.k_end, kPaddedRows), kQueryBlock, kKeysOfBackwardTile);
+  std::vector<int64_t> lengths;
+  for (const int32_t block : table.order)
+    lengths.push_back(table.offset[static_cast<size_t>(block) + 1] - table.offset[static_cast<size_t>(block)]);
+  const ListCut cut = cut_lists(lengths, heads.query, processors);
+  EXPECT_GT(cut.blocks, 0) << "nothing is cut";
+  return {mask, heads, 0, 0.1f, result, {}, {Cores::kPortable}, cut};
+}
+
+TEST(PortableAttention, PutsTheQueriesOfAShortPackTogetherThatWereCut) {
+  for (const auto& [size, result] : {std::pair{64, Element::kBFloat16},
+                                     {64, Element::kFloat32},
+                                     {128, Element::kFloat32},
+                                     {256, Element::kFloat32}}) {
+    SCOPED_TRACE(testing::Message() << size << ", rounded " << (result == Element::kBFloat16));
+    std::vector<std::vector<float>> results;
+    for (const uint64_t seed : {0, 1, 2}) {
+      fresh_launches(seed);
+      AttentionCase attention = cut_case(test::random_forest(200, 11), {2, 1, size}, 60, result);
+      attention.run();
+      attention.run_backward();
+      results.push_back(attention.results());
+      if (seed > 0) continue;
+      const double most = (result == Element::kFloat32 ? 1 : 2) * test::rounding(Element::kBFloat16);
+      EXPECT_LT(attention.out_error(), most);
+      EXPECT_LT(attention.lse_error(), 1e-5);
+      EXPECT_LT(attention.gradient_error(), most);
+    }
+    EXPECT_EQ(results[1], results[0]);
+    EXPECT_EQ(results[2], results[0]);
+  }
+}
+
+TEST(PortableAttention, CutsWithoutAProductMoreAndOnlyWhereProcessorsWouldWait) {
+  const TreeMask mask = test::prompt_and_answers(128, 2, 128);
+  uint64_t flop[2];
+  for (const bool is_cut : {false, true}) {
+    fresh_launches();
+    AttentionCase attention =
+        is_cut ? cut_case(mask, {2, 1, 64}, kProcessors, Element::kFloat32) : portable_case(mask, {2, 1, 64});
+    attention.run();
+    attention.run_backward();
+    flop[is_cut] = launches().counters.tensor_flop;
+  }
+  EXPECT_EQ(flop[1], flop[0]);
+  // A pack of 8,192 rows and 28 heads fills a card; one of 1,024 and 4 heads does not.
+  std::vector<int64_t> large, small;
+  for (int64_t block = 64; block > 0; --block) large.push_back(2 * block);
+  for (int64_t block = 8; block > 0; --block) small.push_back(2 * block);
+  EXPECT_EQ(cut_lists(large, 28).blocks, 0);
+  EXPECT_EQ(cut_lists(small, 28).blocks, 0);
+  EXPECT_EQ(cut_lists(small, 4).parts, 8);
+  EXPECT_EQ(cut_lists(small, 4, 16).blocks, 0) << "on a small card they are enough";
 }
 
 TEST(PortableAttention, IsRightForPartsOfThePack) {

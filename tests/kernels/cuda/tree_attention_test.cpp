@@ -40,7 +40,7 @@ TEST(TreeAttentionKernel, RoundsItsResultsWhereAsked) {
 
 TEST(TreeAttentionKernel, AddsUpTheGradientsOfKeysThatWereCut) {
   // Some blocks or all, whole tiles and parts of them, more parts than steps.
-  for (const KeyCut cut : {KeyCut{2, 1}, KeyCut{3, 3}, KeyCut{8, 2}}) {
+  for (const ListCut cut : {ListCut{2, 1}, ListCut{3, 3}, ListCut{8, 2}}) {
     SCOPED_TRACE(testing::Message() << cut.blocks << " blocks, " << cut.parts << " parts");
     std::vector<std::vector<float>> results;
     for (const uint64_t seed : {0, 1}) {
@@ -67,7 +67,7 @@ TEST(TreeAttentionKernel, CutsTheKeysWhereFewBlocksHaveMostOfTheWork) {
     std::vector<int64_t> lengths;
     for (const int32_t block : table.order)
       lengths.push_back(table.offset[static_cast<size_t>(block) + 1] - table.offset[static_cast<size_t>(block)]);
-    const KeyCut cut = cut_keys(lengths, key_heads);
+    const ListCut cut = cut_lists(lengths, key_heads);
     return std::pair{cut.parts, cut.blocks};
   };
   const std::pair whole{1, 0};
@@ -76,7 +76,7 @@ TEST(TreeAttentionKernel, CutsTheKeysWhereFewBlocksHaveMostOfTheWork) {
   EXPECT_EQ(cut_of(test::prompt_and_answers(4096, 8, 1024), 4), whole);
   EXPECT_EQ(cut_of(test::prompt_and_answers(1024, 8, 1024), 4), (std::pair{3, 8}));  // the prompt's blocks
   EXPECT_EQ(cut_of(test::prompt_and_answers(1024, 8, 1024), 8), (std::pair{2, 8}));
-  EXPECT_EQ(cut_of(test::prompt_and_answers(128, 40, 128), 1).first, kMostKeyParts);
+  EXPECT_EQ(cut_of(test::prompt_and_answers(128, 40, 128), 1).first, kMostCuts);
 }
 
 TEST(TreeAttentionKernel, IsRightForPartsOfThePack) {

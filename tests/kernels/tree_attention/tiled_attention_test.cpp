@@ -2,8 +2,12 @@
 // attention in bfloat16, the same bits twice, any strides, no rows, what they refuse.
 #include "kernels/tree_attention/tiled/tiled_attention.hpp"
 
+#include <dlfcn.h>
+
 #include "fpdist/core/error.hpp"
+#include "kernels/tree_attention/library/run_calls.hpp"
 #include "kernels/tree_attention/merge.hpp"
+#include "tests/emulation/aten/operator_counts.hpp"
 #include "tests/kernels/gpu_case.hpp"
 #include "tests/support/laws/relative_error.hpp"
 #include "tests/support/laws/tolerance.hpp"
@@ -81,6 +85,41 @@ TEST_P(TiledAttention, IsThatOfFloat64AndNoWorseThanTorchs) {
     }
     EXPECT_LT(test::relative_error(here(own[1]), exact[1]), test::tolerance(Made::kSum, at::kBFloat16));
   }
+}
+
+TEST_P(TiledAttention, TakesFloat16AndIsNearerToFloat64) {
+  const AttentionOptions options{.scale = 0.1};
+  const AttentionMask mask = whole_pack(test::fan_subtree_ends(100, 2, 40));
+  for (const int64_t head_size : {64, 128}) {
+    const Problem p = random_problem(mask, 2, head_size, at::kHalf);
+    const Results own = run_tiles(p, mask, options), exact = exact_results(p, mask, options);
+    for (const size_t i : {0, 2, 3, 4})  // three bits more than bfloat16
+      EXPECT_LT(test::relative_error(here(own[i]), exact[i]),
+                test::tolerance(i == 0 ? Made::kAttention : Made::kAttentionGradient, at::kBFloat16) / 8)
+          << "result " << i;
+    EXPECT_EQ(run_tiles(p, mask, {.rounded = true})[0].scalar_type(), at::kHalf);
+  }
+}
+
+TEST_P(TiledAttention, LaysLevelsOutOnlyForWhoAsks) {
+  const auto counts_of = reinterpret_cast<decltype(&fpdist_emulated_operator_counts)>(
+      dlsym(RTLD_DEFAULT, "fpdist_emulated_operator_counts"));
+  if (counts_of == nullptr) GTEST_SKIP() << "SKIPPED: a real GPU does not count";
+  const auto uploads = [&] {
+    emulated::OperatorCounts counts;
+    counts_of("copy from the host", &counts);
+    return counts.calls;
+  };
+  const AttentionMask mask = whole_pack(test::fan_subtree_ends(40, 2, 30));
+  const Problem p = random_problem(mask, 1, 64);
+  const uint64_t before = uploads();
+  const AttentionCalls calls(mask, p.in.q.device(), GetParam());
+  (void)run_calls(p.in, calls, {});
+  EXPECT_EQ(uploads(), before + 1) << "the tiles";
+  const AttentionInputs wide{p.in.q.to(at::kFloat), p.in.k.to(at::kFloat), p.in.v.to(at::kFloat)};
+  EXPECT_LT(test::relative_error(here(run_calls(wide, calls, {}).out), here(run_calls(p.in, calls, {}).out)),
+            test::tolerance(Made::kAttention, at::kBFloat16));
+  EXPECT_EQ(uploads(), before + 3) << "float32 goes by levels: their rows and their offsets";
 }
 
 TEST_P(TiledAttention, GivesTheSameBitsTwiceAndWaitsForNothing) {

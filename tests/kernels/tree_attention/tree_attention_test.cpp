@@ -122,7 +122,7 @@ TEST(TreeAttention, AcceptsAnySubsetOfQueriesAndKeys) {
     Rng rng(seed, 2);
     const auto end = test::random_subtree_ends(rng, 70, 20);
     const auto q_row = random_subset(rng, 70, 0.6), k_row = random_subset(rng, 70, seed % 5 ? 0.5 : 0.05);
-    for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16})
+    for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf})
       expect_dense(make_problem(end, q_row, k_row, 2, 2, 8, dtype));
   }
 }

@@ -10,6 +10,7 @@
 #include "fpdist/comm/mesh.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/schedule.hpp"
+#include "src/comm/forwarding_communicator.hpp"
 
 namespace fpdist::parallel {
 namespace {
@@ -102,6 +103,44 @@ TEST(Executor, EveryScheduleRunsAsPlanned) {
       run_schedule(plan::Schedule::kZeroBubble, stages, 1, packs);
       if (packs % stages == 0) run_schedule(plan::Schedule::kInterleaved, stages, 3, packs);
     }
+}
+
+/// Writes down how many ops the work had done when a receive was posted.
+class WatchedAxis final : public comm::ForwardingCommunicator {
+ public:
+  WatchedAxis(std::unique_ptr<comm::Communicator> axis, const CountingWork& work)
+      : ForwardingCommunicator(std::move(axis)), work_(work) {}
+  void receive(at::Tensor& tensor, int peer) override {
+    posted.push_back(work_.done().size());
+    inner().receive(tensor, peer);
+  }
+  std::vector<size_t> posted;
+
+ private:
+  const CountingWork& work_;
+};
+
+TEST(Executor, ReceivesArePostedAheadOfTheOpBeforeTheirs) {
+  const plan::PipelineShape shape{.schedule = plan::Schedule::k1F1B, .stages = 3, .runs = 1, .slices = {1, 1, 1, 1}};
+  const auto lists = plan::pipeline_ops(shape);
+  comm::run_threads(3, [&](comm::World& world) {
+    const auto device = comm::make_cpu_device();
+    const std::vector<Op>& ops = lists[static_cast<size_t>(world.rank())];
+    CountingWork work(3, world.rank(), 1);
+    WatchedAxis rows(world.communicator().split("pp", 0, world.rank()), work);
+    WatchedAxis gradients(world.communicator().split("pp_gradient", 0, world.rank()), work);
+    execute(ops, 1, work, {rows, gradients, *device});
+    std::vector<size_t> wanted_rows, wanted_gradients;
+    size_t computed = 0;
+    for (const Op& op : ops) {
+      if (op.peer < 0) ++computed;
+      if (rows_of(op.pack) == 0) continue;  // nothing travels
+      if (op.kind == OpKind::kReceive) wanted_rows.push_back(computed > 0 ? computed - 1 : 0);
+      if (op.kind == OpKind::kReceiveGradient) wanted_gradients.push_back(computed - 1);
+    }
+    EXPECT_EQ(rows.posted, wanted_rows);
+    EXPECT_EQ(gradients.posted, wanted_gradients);
+  });
 }
 
 TEST(Executor, DelaysReorderNothing) {
