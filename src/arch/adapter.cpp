@@ -160,7 +160,8 @@ Adapter adapter_of(const Model& model, Head head, const AdapterOptions& options)
   adapter.init = options.init_lora_weights == "gaussian" ? Adapter::Init::kGaussian
                  : options.init_lora_weights == "false"  ? Adapter::Init::kBothUniform
                                                          : Adapter::Init::kUniform;
-  adapter.has_magnitude = options.use_dora;
+  adapter.has_magnitude = options.use_dora, adapter.dropout = options.lora_dropout;
+  adapter.is_float32 = options.lora_dtype == "float32";
   check_layers(options, model);
   const std::vector<NamedLinear> all = linears_of(model, head);
   const std::vector<bool> wanted = named(

@@ -184,6 +184,7 @@ AdapterOptions parse_adapter_config(const std::string& json, const std::string& 
   options.type = "lora";
   fields.read("r", options.r);
   fields.read("lora_alpha", options.lora_alpha);
+  fields.read("lora_dropout", options.lora_dropout);
   fields.read("use_rslora", options.use_rslora);
   fields.read("use_dora", options.use_dora);
   fields.read_names("target_modules", options.target_modules);
@@ -193,6 +194,8 @@ AdapterOptions parse_adapter_config(const std::string& json, const std::string& 
   fields.read_patterns("alpha_pattern", options.alpha_pattern);
   fields.require(options.r >= 1, "r", "it must be 1 or more");
   fields.require(options.lora_alpha > 0, "lora_alpha", "it must be above 0");
+  fields.require(options.lora_dropout >= 0 && options.lora_dropout < 1, "lora_dropout",
+                 "it must be 0 or more and less than 1");
   return options;
 }
 
@@ -240,7 +243,7 @@ std::string adapter_config_json(const Model& model, Head head, const AdapterOpti
   json["peft_type"] = "LORA";
   json["r"] = options.r;
   json["lora_alpha"] = number_of(options.lora_alpha);
-  json["lora_dropout"] = 0.0;
+  json["lora_dropout"] = options.lora_dropout;
   json["use_rslora"] = options.use_rslora;
   json["use_dora"] = options.use_dora;
   json["target_modules"] = targets_of(model, options);

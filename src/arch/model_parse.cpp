@@ -8,6 +8,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/arch/families/family.hpp"
 #include "src/arch/fields.hpp"
+#include "src/arch/quantization_json.hpp"
 
 namespace fpdist::arch {
 namespace {
@@ -48,6 +49,7 @@ Model parse_model_config(std::string_view json, const std::string& where) {
   const Family& family = parse_family(fields);
   Model model = family.read(fields);
   model.family = family.model_type;
+  model.quantization = read_quantization(fields);
   model.json = json;
   return model;
 }

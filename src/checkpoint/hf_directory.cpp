@@ -192,11 +192,18 @@ void HfDirectory::read_slice_into(const std::string& name, at::IntArrayRef full_
                         ", config.json asks for ", shape_text(full_shape));
   const bool floats = at::isFloatingType(info.dtype) || !at::isFloatingType(destination.scalar_type());
   check<ModelFileError>(floats, place, " holds ", c10::toString(info.dtype),
-                        ": quantised weights cannot be trained, use the unquantised model");
+                        ": quantised weights that config.json says nothing of; use the unquantised model");
   const at::NoGradGuard no_grad;
   destination.copy_(dim < 0 ? file.tensor(*stored) : file.slice(*stored, dim, begin, destination.size(dim)));
   parts_read_.push_back(
       {.name = *stored, .dim = dim, .begin = dim < 0 ? 0 : begin, .size = dim < 0 ? 0 : destination.size(dim)});
+}
+
+at::Tensor HfDirectory::tensor(const std::string& name) const {
+  const std::optional<std::string> stored = stored_name(name);
+  check<ModelFileError>(stored.has_value(), path_, ": its weights hold no \"", name, "\"");
+  parts_read_.push_back({.name = *stored});
+  return file_with(*stored).tensor(*stored);
 }
 
 bool ties_embedding(const HfDirectory& directory, const arch::Model& model) {

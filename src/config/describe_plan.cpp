@@ -55,7 +55,7 @@ std::string what_is_trained(const arch::Adapter& adapter) {
 std::string adapter_line(const Settled& job, const plan::ModelBytes& bytes) {
   if (bytes.adapter < 0) return "";
   const int64_t ranks = job.config.parallel.pp * job.config.parallel.tp;
-  return text("  of them trained  ", bytes_text(bytes.adapter / ranks * bytes.value), " (",
+  return text("  of them trained  ", bytes_text(bytes.adapter / ranks * bytes.trained), " (",
               ranks > 1 ? "its share of " : "", bytes.adapter, " parameters ", what_is_trained(job.model.adapter),
               "), the rest is frozen\n");
 }
@@ -64,6 +64,7 @@ std::string adapter_line(const Settled& job, const plan::ModelBytes& bytes) {
 
 std::string describe_plan(const Config& given, int ranks, LogSink& log, const FitModel& fit) {
   Settled job = settle(given, ranks);
+  check_trained(job);
   if (fit) fit(job.model);
   const Config& config = job.config;
   const plan::ParallelOptions& mesh = config.parallel;
@@ -92,12 +93,14 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
   }
   const loss::Needs needs = loss::needs_of(config.method, config.loss);
   const int64_t weights = arch::parameter_count(job.model, needs.head);
+  const int64_t quantized = arch::quantized_count(job.model);
   plan::ModelBytes bytes = model_bytes(job);
   bytes.has_reference = copies_reference(job);  // there for a while, if it is precomputed
   // A stage holds 1/pp of the layers of up to pp packs, if there are so many.
   const int64_t held = std::min<int64_t>(mesh.pp, most_packs) * ((job.model.layer_count() + mesh.pp - 1) / mesh.pp);
-  const plan::StageMemory memory = plan::rank_memory(bytes, mesh, weights / (mesh.pp * mesh.tp),
-                                                     {.row_layers = largest * held, .unit_rows = largest});
+  const plan::StageMemory memory = plan::rank_memory(
+      bytes, mesh, {.all = weights / (mesh.pp * mesh.tp), .quantized = quantized / (mesh.pp * mesh.tp)},
+      {.row_layers = largest * held, .unit_rows = largest});
   const int64_t policy = memory.weights / (bytes.has_reference ? 2 : 1);
   return text(
       "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
@@ -109,7 +112,8 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
       config.pack.max_tokens, " rows\n", "balance            busiest replica ",
       static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n", "memory a rank      ",
       bytes_text(memory.total()), "\n", "  weights          ", bytes_text(policy), " (",
-      mesh.pp * mesh.tp > 1 ? "its share of " : "", weights, " parameters)\n",
+      mesh.pp * mesh.tp > 1 ? "its share of " : "", weights, " parameters",
+      quantized > 0 ? text(", ", quantized, " of them in ", 8 * bytes.linear, " bits") : "", ")\n",
       bytes.has_reference ? text("  reference        ", bytes_text(policy), "\n") : "", adapter_line(job, bytes),
       "  main grads       ", bytes_text(memory.gradients), "\n", "  optimizer shard  ", bytes_text(memory.optimizer),
       "\n", "  activations      ", bytes_text(memory.activations), " (estimate, largest pack)");

@@ -26,11 +26,14 @@ plan::ModelBytes model_bytes(const Settled& job) {
   const bool keeps_reference = !config.loss.precompute_ref_log_probs;
   return {.shape = job.model.shape(),
           .value = bytes_of(config.model.dtype),
+          .trained = job.model.adapter.is_float32 ? std::max<int64_t>(4, bytes_of(config.model.dtype))
+                                                  : bytes_of(config.model.dtype),
           .sum = std::max<int64_t>(4, bytes_of(config.model.dtype)),
           .recompute = config.model.gradient_checkpointing,
           .has_reference = copies_reference(job) && keeps_reference,
           .ties_embedding = job.model.tie_word_embeddings,
-          .adapter = job.model.adapter.is_there() ? arch::trained_count(job.model, needs.head) : -1};
+          .adapter = job.model.adapter.is_there() ? arch::trained_count(job.model, needs.head) : -1,
+          .linear = job.model.quantization ? arch::quantized_bytes(*job.model.quantization, config.parallel.tp) : 0};
 }
 
 }  // namespace fpdist::config

@@ -30,7 +30,7 @@ constexpr std::string_view kFused = "not needed: the step is C++ and its kernels
 constexpr std::string_view kAlwaysSharded =
     "not needed: optimizer state and gradients are sharded over dp x cp (ZeRO-1) always";
 constexpr std::string_view kNoLossHasIt = "not here yet: no loss has it";
-constexpr std::string_view kNotQuantised = "not here yet: weights are float32, bfloat16 or float64 (model.dtype)";
+constexpr std::string_view kNotQuantised = "not here: 4 bits are the quantization that there is (model.load_in_4bit)";
 constexpr std::string_view kAdamW = "AdamW is the one that there is; its keys are in the section optim";
 
 // The one place that knows them. Names with a dot are whole ones, others may stand in any section.
@@ -38,8 +38,10 @@ constexpr std::array kOtherKeys = {
     OtherKey{"adapter_name_or_path", "adapter.path", ""},
     OtherKey{"lora_model_dir", "adapter.path", ""},
     OtherKey{"peft_model_id", "adapter.path", ""},
+    OtherKey{"autocast_adapter_dtype", "adapter.lora_dtype", "float32 for true"},
     OtherKey{"lora_r", "adapter.r", ""},
     OtherKey{"lora_rank", "adapter.r", ""},
+    OtherKey{"lora_dropout", "adapter.lora_dropout", ""},
     OtherKey{"lora_target", "adapter.target_modules", ""},
     OtherKey{"lora_target_linear", "adapter.target_modules", "all-linear"},
     OtherKey{"lora_target_modules", "adapter.target_modules", ""},
@@ -113,6 +115,9 @@ constexpr std::array kOtherKeys = {
     OtherKey{"rl", "method", ""},
     OtherKey{"stage", "method", ""},
     OtherKey{"trainer_type", "method", ""},
+    OtherKey{"double_quantization", "model.bnb_4bit_use_double_quant", ""},
+    OtherKey{"use_bnb_nested_quant", "model.bnb_4bit_use_double_quant", ""},
+    OtherKey{"bnb_4bit_compute_dtype", "model.dtype", ""},
     OtherKey{"bf16", "model.dtype", "model.dtype: bfloat16"},
     OtherKey{"precision", "model.dtype", "bfloat16, float32 or float64"},
     OtherKey{"torch_dtype", "model.dtype", ""},
@@ -121,6 +126,9 @@ constexpr std::array kOtherKeys = {
     OtherKey{"gradient_checkpoint", "model.gradient_checkpointing", ""},
     OtherKey{"recompute_activations", "model.gradient_checkpointing", "true or false"},
     OtherKey{"recompute_granularity", "model.gradient_checkpointing", "true or false"},
+    OtherKey{"qlora", "model.load_in_4bit", ""},
+    OtherKey{"quantization", "model.load_in_4bit", "true for nf4"},
+    OtherKey{"quantization_bit", "model.load_in_4bit", "true for 4"},
     OtherKey{"base_model", "model.path", ""},
     OtherKey{"model_name_or_path", "model.path", ""},
     OtherKey{"pretrain", "model.path", ""},
@@ -283,6 +291,7 @@ constexpr std::array kOtherKeys = {
     OtherKey{"attn_implementation", "", kOurAttention},
     OtherKey{"auto_find_batch_size", "",
              "not needed: pack.max_tokens is the knob of memory, and out of memory says which value would fit"},
+    OtherKey{"bnb_4bit_quant_storage", "", "not needed: codes are bytes here, and read whatever they are stored as"},
     OtherKey{
         "chat_template", "",
         "the model directory's own is read: put it into chat_template.jinja there (data.tokenizer: another directory)"},
@@ -296,7 +305,7 @@ constexpr std::array kOtherKeys = {
     OtherKey{"dataset_text_field", "", "rows are recognised by their columns; data.columns: {text: NAME}"},
     OtherKey{"ddp_backend", "", "not needed: MPI on the host, NCCL between GPUs (comm.transport)"},
     OtherKey{"deepspeed", "", kAlwaysSharded},
-    OtherKey{"disable_dropout", "", kNoDropout},
+    OtherKey{"disable_dropout", "", "not needed: nothing drops but adapters with adapter.lora_dropout"},
     OtherKey{"distributed_backend", "", "not needed: MPI on the host, NCCL between GPUs (comm.transport)"},
     OtherKey{"eval_packing", "", kPacks},
     OtherKey{"expert_model_parallel_size", "", "not here yet: there are no models with experts"},
@@ -317,9 +326,7 @@ constexpr std::array kOtherKeys = {
     OtherKey{"hub_model_id", "", "not here: final/ is a Hugging Face directory, which huggingface-cli upload takes"},
     OtherKey{"input_key", "", "rows are recognised by their columns; data.columns: {prompt: NAME}"},
     OtherKey{"label_smoothing_factor", "", kNoLossHasIt},
-    OtherKey{"load_in_4bit", "", kNotQuantised},
     OtherKey{"load_in_8bit", "", kNotQuantised},
-    OtherKey{"lora_dropout", "", "not here yet: adapters have no dropout"},
     OtherKey{"loss_scale", "", "not needed: bfloat16 has the range of float32"},
     OtherKey{"model_init_kwargs", "", "not needed: config.json of model.path says it; model.dtype is a key"},
     OtherKey{"neat_packing", "", kPacks},
@@ -337,7 +344,6 @@ constexpr std::array kOtherKeys = {
     OtherKey{"parallelism", "", "the section is parallel here: dp, pp, cp, tp"},
     OtherKey{"prompt_key", "", "rows are recognised by their columns; data.columns: {prompt: NAME}"},
     OtherKey{"push_to_hub", "", "not here: final/ is a Hugging Face directory, which huggingface-cli upload takes"},
-    OtherKey{"quantization_bit", "", kNotQuantised},
     OtherKey{"rejected_key", "", "rows are recognised by their columns; data.columns: {rejected: NAME}"},
     OtherKey{"remove_unused_columns", "", "not needed: columns that are not read are named in the log"},
     OtherKey{"reward_pretrain", "", "not here: rewards are rules, a program (reward.command) or the rows' own"},

@@ -111,6 +111,15 @@ void check_learning_rates(const Config& config, const arch::Model& model) {
 
 }  // namespace
 
+void check_trained(const Settled& job) {
+  if (!job.model.quantization || job.model.adapter.is_there()) return;
+  const bool is_stored = job.model.quantization->is_stored;
+  throw ConfigError(text(is_stored ? "model.path " + job.config.model.path + " holds" : "model.load_in_4bit makes",
+                         " weights of 4 bits, which are not trained themselves: train an adapter beside them, ",
+                         "adapter: { type: lora, target_modules: all-linear }, or ",
+                         is_stored ? "use the unquantised model" : "leave model.load_in_4bit out"));
+}
+
 Settled settle(Config config, int ranks) {
   Settled job;
   job.model = read_model(config.model);
@@ -119,6 +128,9 @@ Settled settle(Config config, int ranks) {
   arch::check_tensor_parallel(job.model, config.parallel.tp);
   job.cp_costs = context_costs(config, job.model);
   (void)plan::plan_context({}, config.parallel, job.cp_costs);  // refuses a head split that the model has not
+  if (config.model.load_in_4bit && !job.model.quantization)
+    job.model.quantization.emplace(arch::Quantization{.nested = config.model.bnb_4bit_use_double_quant});
+  arch::check_quantized_cuts(job.model, config.parallel.tp);
   add_adapter(config, job.model);
   config.parallel.layers = run_layers(config, job.model);
   check_trained_everywhere(config, job.model);

@@ -74,6 +74,7 @@ at::Tensor Keys::compute(QueryRows rows) {
   const int parts = options.tp == nullptr ? 1 : options.tp->size();
   parallel::RowsHere here{.token = int64s(rows.token, options.device),
                           .depth = int64s(rows.depth, options.device),
+                          .key = {},
                           .shard_rows = parallel::split_evenly(static_cast<int64_t>(rows.size()), parts),
                           .mask = {int32s(rows.place), key_row_, key_end_},
                           .calls = {},

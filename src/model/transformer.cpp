@@ -87,6 +87,8 @@ struct Transformer::Impl {
   void initialize(ops::Parameter& parameter, uint64_t seed) const {
     if (arch::is_of_adapter(parameter.name))
       initialize_adapter(parameter, config.adapter, seed);
+    else if (parameter.quantized)
+      initialize_quantized(parameter, config.initializer_range, seed, config.quantization->nested);
     else
       model::initialize(parameter, config.initializer_range, seed);
   }
@@ -193,7 +195,12 @@ struct Transformer::Impl {
   PackContext context_of(const parallel::RowsHere& rows, std::vector<parallel::ResidentKeys>* keys,
                          KeptKeys* kept = nullptr) const {
     const int64_t prefix = config.adapter.prefix.key_tokens();
-    PackContext context{rows, rotary.tables(prefix > 0 ? rows.depth + prefix : rows.depth), options.tp, keys, kept};
+    PackContext context{.rows = rows,
+                        .rotary = rotary.tables(prefix > 0 ? rows.depth + prefix : rows.depth),
+                        .tp = options.tp,
+                        .masks = masks,
+                        .keys = keys,
+                        .kept = kept};
     const int64_t queries = rows.exchange ? rows.exchange->queries() : rows.depth.size(0);
     if (prefix > 0) context.prefix = ops::PrefixCalls::make(prefix, queries, options.device);
     if (weights.prefix_embedding) context.prefix_hidden = prefix_units();
@@ -243,6 +250,7 @@ struct Transformer::Impl {
   std::vector<ops::ParameterPtr> prefix_parameters;  // that all blocks have in common
   std::vector<ops::ParameterPtr> head_parameters;    // complete before the first segment's backward
   size_t lowest = 0;                                 // segment under which nothing is trained
+  std::optional<uint64_t> masks;                     // of dropout, in packs to come
   std::function<void(std::span<const ops::ParameterPtr>)> hook, use_hook;
   std::function<void(int64_t, std::string_view, const at::Tensor&)> output_hook;
   std::map<std::pair<int, int>, InFlight> in_flight;                 // by (pack, slice)
@@ -293,6 +301,8 @@ std::unique_ptr<Transformer> Transformer::frozen(bool keeps_adapter) const {
   return other;
 }
 
+void Transformer::set_masks(std::optional<uint64_t> masks) { impl_->masks = masks; }
+
 void Transformer::begin_magnitudes() { impl_->measure(); }
 
 at::Tensor Transformer::forward(int pack, const parallel::RowsHere& rows, const at::Tensor& input) {
@@ -319,7 +329,7 @@ KeptKeys Transformer::make_kept_keys(int64_t places) const {
   KeptKeys kept;
   for (size_t index = 0; index < impl_->weights.block.size(); ++index) {
     const int64_t head_dim = impl_->layers[index].attention.head_dim;
-    const int64_t heads = impl_->weights.block[index].k.weight->value.size(0) / head_dim;
+    const int64_t heads = ops::sizes_of(*impl_->weights.block[index].k.weight)[0] / head_dim;
     for (auto* tensors : {&kept.keys, &kept.values}) tensors->push_back(at::zeros({places, heads, head_dim}, options));
   }
   return kept;
@@ -394,7 +404,10 @@ at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::HeadRow
   check<DataError>(!head.has_empty_sample, "a sample without tokens has no score: a reward model needs ",
                    "at least one token in every prompt and completion together");
   const at::Tensor last = pick_rows(hidden, head.last_row);
-  return ops::linear(last, *impl_->weights.head).squeeze(1).to(ops::accumulate_dtype(hidden.scalar_type()));
+  // Where it is trained in float32 beside a bfloat16 model.
+  return ops::linear(last.to(impl_->weights.head->value.scalar_type()), *impl_->weights.head)
+      .squeeze(1)
+      .to(ops::accumulate_dtype(hidden.scalar_type()));
 }
 
 at::Tensor Transformer::logits(const at::Tensor& hidden) const {

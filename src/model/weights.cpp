@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/ops/quantized_weight.hpp"
 #include "src/core/index.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
 
@@ -74,35 +75,42 @@ class Allocator {
   }
   /// Cut along the outputs, as is the bias.
   Linear column(const std::string& name, const std::optional<Run>& run = std::nullopt) {
-    return {.weight = cut(name + ".weight", 0, run),
-            .bias = cut(name + ".bias", 0, run),
-            .a = whole(name + arch::kLowRankA),
-            .b = cut(name + arch::kLowRankB, 0, run),
-            .magnitude = cut(name + arch::kMagnitude, 0, run),
-            .scale = scale_of(name),
-            .squares = {}};
+    Linear linear = adapted(name);
+    linear.weight = cut(name + ".weight", 0, run), linear.bias = cut(name + ".bias", 0, run);
+    linear.a = whole(name + arch::kLowRankA), linear.b = cut(name + arch::kLowRankB, 0, run);
+    linear.magnitude = cut(name + arch::kMagnitude, 0, run);
+    return linear;
   }
   /// Cut along the inputs; the bias belongs to the sum over ranks and stays whole, as does B.
   Linear row(const std::string& name) {
-    return {.weight = cut(name + ".weight", 1),
-            .bias = whole(name + ".bias"),
-            .a = cut(name + arch::kLowRankA, 1),
-            .b = whole(name + arch::kLowRankB),
-            .magnitude = whole(name + arch::kMagnitude),
-            .scale = scale_of(name),
-            .squares = {}};
+    Linear linear = adapted(name);
+    linear.weight = cut(name + ".weight", 1), linear.bias = whole(name + ".bias");
+    linear.a = cut(name + arch::kLowRankA, 1), linear.b = whole(name + arch::kLowRankB);
+    linear.magnitude = whole(name + arch::kMagnitude);
+    return linear;
   }
 
  private:
-  double scale_of(const std::string& module) const {
+  /// What the model's adapter says of the linear; its weights are still to come.
+  Linear adapted(const std::string& module) const {
     const arch::LowRank* pair = model_.adapter.of(module);
-    return pair == nullptr ? 0 : pair->scale;
+    Linear linear;
+    if (pair != nullptr)
+      linear.scale = pair->scale, linear.dropout = model_.adapter.dropout, linear.stream = stream_of(module);
+    return linear;
   }
   ops::ParameterPtr add(const std::string& name, const std::vector<int64_t>& shape, ops::Sharding sharding) {
     auto parameter = std::make_shared<ops::Parameter>();
     parameter->name = name;
     const bool trained = trained_.contains(name);
-    parameter->value = at::empty(shape, options_).set_requires_grad(trained);
+    const at::ScalarType dtype = c10::typeMetaToScalarType(options_.dtype());
+    const bool is_wide = trained && model_.adapter.is_float32;
+    if (arch::is_quantized(model_, name))
+      parameter->quantized = std::make_shared<const ops::QuantizedWeight>(
+          ops::QuantizedWeight{.matrix = {.sizes = shape}, .dtype = dtype, .device = options_.device()});
+    else
+      parameter->value = at::empty(shape, is_wide ? options_.dtype(ops::accumulate_dtype(dtype)) : options_)
+                             .set_requires_grad(trained);
     if (trained)
       parameter->main_grad = at::zeros(shape, options_.dtype(ops::accumulate_dtype(parameter->value.scalar_type())));
     parameter->sharding = std::move(sharding);
@@ -171,8 +179,8 @@ std::array<Linear*, 7> linears_of(BlockWeights& block) {
 }
 
 at::Tensor squares_of(const Linear& linear) {
-  const at::Tensor& weight = linear.weight->value;
-  return weight.detach().to(ops::accumulate_dtype(weight.scalar_type())).square().sum(1);
+  const at::Tensor weight = ops::frozen_value(*linear.weight);
+  return weight.to(ops::accumulate_dtype(weight.scalar_type())).square().sum(1);
 }
 
 std::vector<ops::ParameterPtr*> parameters_of(BlockWeights& block) {

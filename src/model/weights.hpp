@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "fpdist/arch/model.hpp"
@@ -20,7 +21,9 @@ struct Linear {
   ops::ParameterPtr a, b;       ///< arch::LowRank's
   ops::ParameterPtr magnitude;  ///< null without DoRA
   double scale = 0;
-  at::Tensor squares;  ///< [out] of the frozen weight's whole rows, beside a magnitude
+  double dropout = 0;   ///< of the pair's input, in training
+  uint64_t stream = 0;  ///< a number for the linear's name, which tells its masks apart
+  at::Tensor squares;   ///< [out] of the frozen weight's whole rows, beside a magnitude
 };
 
 struct BlockWeights {
@@ -75,6 +78,12 @@ at::Tensor squares_of(const Linear& linear);
 
 /// The parameters of a block, in Hugging Face order, each field once; null where the model has none.
 std::vector<ops::ParameterPtr*> parameters_of(BlockWeights& block);
+
+/// A number for a name, the same on every machine: a parameter's stream of random numbers.
+uint64_t stream_of(std::string_view name);
+
+/// A quantized parameter's part of the weight that initialize() would give it.
+void initialize_quantized(ops::Parameter& parameter, double std, uint64_t seed, bool nested);
 
 /// Matrices normal(0, std), norms 1, biases 0. A draw depends on (seed, name, element of the whole weight) alone and is
 /// made in double: any slice holds what the whole would.

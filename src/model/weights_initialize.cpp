@@ -7,17 +7,11 @@
 #include <utility>
 
 #include "fpdist/core/rng.hpp"
+#include "fpdist/ops/quantized_weight.hpp"
 #include "src/model/weights.hpp"
 
 namespace fpdist::model {
 namespace {
-
-/// FNV-1a: names to streams of random numbers, the same on every machine.
-uint64_t hash(std::string_view name) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const unsigned char byte : name) hash = (hash ^ byte) * 0x100000001b3;
-  return hash;
-}
 
 /// Standard normals for elements 2*pair and 2*pair + 1 (Box-Muller).
 std::pair<double, double> normal_pair(uint64_t seed, uint64_t stream, uint64_t pair) {
@@ -63,15 +57,31 @@ void fill_matrix(ops::Parameter& parameter, const Draw& draw) {
 
 }  // namespace
 
+uint64_t stream_of(std::string_view name) {  // FNV-1a
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const unsigned char byte : name) hash = (hash ^ byte) * 0x100000001b3;
+  return hash;
+}
+
 void initialize(ops::Parameter& parameter, double std, uint64_t seed) {
   const at::NoGradGuard no_grad;
   if (parameter.value.dim() < 2) {
     parameter.value.fill_(parameter.name.ends_with(".bias") ? 0.0 : 1.0);
     return;
   }
-  const uint64_t stream = hash(parameter.name);
+  const uint64_t stream = stream_of(parameter.name);
   fill_matrix(parameter,
               [&](int64_t begin, int64_t end, double* out) { draw_run(begin, end, std, seed, stream, out); });
+}
+
+void initialize_quantized(ops::Parameter& parameter, double std, uint64_t seed, bool nested) {
+  const ops::QuantizedWeight& weight = *parameter.quantized;
+  const auto& own = weight.matrix.sizes;
+  ops::Parameter whole;
+  whole.name = parameter.name;
+  whole.value = at::empty(parameter.sharding.dim < 0 ? own : parameter.sharding.full_shape, weight.dtype);
+  initialize(whole, std, seed);
+  ops::store(parameter, ops::quantize(whole.value, nested));
 }
 
 namespace {
@@ -81,7 +91,7 @@ void draw_linear(ops::Parameter& parameter, uint64_t seed) {
   const ops::Sharding& cut = parameter.sharding;
   const int64_t inputs = cut.dim == 1 ? cut.full_shape[1] : parameter.value.size(1);
   const double bound = 1.0 / std::sqrt(static_cast<double>(inputs));
-  const uint64_t stream = hash(parameter.name);
+  const uint64_t stream = stream_of(parameter.name);
   fill_matrix(parameter, [&](int64_t begin, int64_t end, double* out) {
     draw_uniform(begin, end, seed, stream, out);
     for (double* drawn = out; drawn < out + (end - begin); ++drawn) *drawn = bound * (2.0 * *drawn - 1.0);
@@ -108,7 +118,7 @@ void initialize_adapter(ops::Parameter& parameter, const arch::Adapter& adapter,
   if (parameter.is_magnitude) return void(parameter.value.fill_(1.0));  // until the weights are there
   const bool is_a = parameter.name.ends_with(arch::kLowRankA);
   if (!is_a && init != arch::Adapter::Init::kBothUniform) return void(parameter.value.zero_());
-  const uint64_t stream = hash(parameter.name);
+  const uint64_t stream = stream_of(parameter.name);
   const auto size = [&](int dim) {
     return static_cast<double>(cut.dim < 0 ? parameter.value.size(dim) : cut.full_shape[static_cast<size_t>(dim)]);
   };

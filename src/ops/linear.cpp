@@ -8,6 +8,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
+#include "src/ops/frozen_weight.hpp"
 #include "src/ops/held_queue.hpp"
 #include "src/ops/main_grad.hpp"
 
@@ -92,6 +93,7 @@ at::Tensor linear_autograd(const at::Tensor& x, const at::Tensor& weight, const 
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias, const at::Tensor& residual) {
+  if (weight.quantized) return quantized_linear(x, weight, bias, residual);
   const at::Tensor value = trained_value(weight);
   const OptionalTensor bias_value = bias ? OptionalTensor(trained_value(*bias)) : std::nullopt;
   const OptionalTensor addend = residual.defined() ? OptionalTensor(residual) : std::nullopt;

@@ -58,8 +58,9 @@ at::Tensor scaled_columns(const at::Tensor& z, const Parameter& magnitude, const
 at::Tensor row_squares(const at::Tensor& weight_squares, const Parameter& weight, const LowRankPair& pair) {
   const at::NoGradGuard constant;
   const at::ScalarType wide = weight_squares.scalar_type();
+  const at::Tensor frozen = frozen_value(weight);
   const at::Tensor a = pair.a.value.to(wide), b = pair.b.value.to(wide);
-  const at::Tensor cross = at::mm(weight.value, pair.a.value.t()).to(wide).mul_(b).sum(1);
+  const at::Tensor cross = at::mm(frozen, pair.a.value.to(frozen.scalar_type()).t()).to(wide).mul_(b).sum(1);
   const at::Tensor own = at::mm(b, at::mm(a, a.t())).mul_(b).sum(1);
   return weight_squares + 2.0 * pair.scale * cross + pair.scale * pair.scale * own;
 }

@@ -7,6 +7,7 @@
 #include "src/parallel/tensor/tensor_parallel.hpp"
 #include "src/parallel/to_tensor.hpp"
 #include "src/plan/context/context_plan.hpp"
+#include "src/prefix/row_keys.hpp"
 
 namespace fpdist::parallel {
 namespace {
@@ -53,18 +54,22 @@ using Slices = std::vector<SliceTensors>;
 void fill_rows(Slices& all, const prefix::TreeLayout& layout, const Homes& homes, const RowShare& share) {
   struct Rows {
     std::vector<int32_t> token, depth, row, end;
+    std::vector<int64_t> key;
   };
+  const std::vector<int64_t> keys = share.keyed ? prefix::row_keys(layout) : std::vector<int64_t>();
   std::vector<Rows> of_slice(all.size());
   for (size_t r = 0; r < homes.row.size(); ++r) {
     if (homes.row[r].cp != share.cp_rank) continue;
     Rows& rows = of_slice[index(homes.row[r].slice)];
     rows.token.push_back(layout.token[r]), rows.depth.push_back(layout.depth[r]);
+    if (share.keyed) rows.key.push_back(keys[r]);
     rows.row.push_back(static_cast<int32_t>(r)), rows.end.push_back(layout.subtree_end[r]);
   }
   for (size_t s = 0; s < all.size(); ++s) {
     RowsHere& rows = all[s].rows;
     rows.slice = static_cast<int>(s), rows.slices = static_cast<int>(all.size());
     rows.token = int64s(of_slice[s].token), rows.depth = int64s(of_slice[s].depth);
+    if (share.keyed) rows.key = int64s(of_slice[s].key);
     const at::Tensor row = int32s(of_slice[s].row);
     rows.mask = {row, row, int32s(of_slice[s].end)};
     rows.shard_rows = homes.shard_rows[s][index(share.cp_rank)];
@@ -167,6 +172,8 @@ void upload(PackTensors& pack, comm::Device& device) {
                                &places.edge_sample, &places.sample_place, &places.own_sample};
   for (auto& [rows, head] : pack.slice)
     all.insert(all.end(), {&rows.token, &rows.depth, &head.row, &head.score_row, &head.score_target, &head.last_row});
+  for (SliceTensors& slice : pack.slice)
+    if (slice.rows.key.defined()) all.push_back(&slice.rows.key);
   device.upload_all(all);
 }
 

@@ -12,6 +12,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
+#include "src/core/mix.hpp"
 #include "src/plan/costs/unit_cost.hpp"
 #include "src/plan/step_tree.hpp"
 
@@ -85,15 +86,10 @@ void fill_up(StepPlan& plan) {
   }
 }
 
-/// Order-dependent mixing of every field (splitmix64's finaliser after each).
+/// Order-dependent mixing of every field.
 class Hash {
  public:
-  void add(int64_t value) {
-    state_ += static_cast<uint64_t>(value) + 0x9e3779b97f4a7c15ULL;
-    state_ = (state_ ^ (state_ >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    state_ = (state_ ^ (state_ >> 27)) * 0x94d049bb133111ebULL;
-    state_ = std::rotl(state_ ^ (state_ >> 31), 17);
-  }
+  void add(int64_t value) { state_ = std::rotl(mixed(state_ + static_cast<uint64_t>(value) + kGolden), 17); }
   uint64_t value() const { return state_; }
 
  private:

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "src/core/mix.hpp"
+
 namespace fpdist::prefix {
 
 class FlatMap {
@@ -29,11 +31,7 @@ class FlatMap {
   };
 
   Slot& find(uint64_t key) {
-    // splitmix64's finaliser: neighbouring (node, token) pairs must not pile up in one run of slots
-    uint64_t hash = key;
-    hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebULL;
-    size_t i = (hash ^ (hash >> 31)) & (slots_.size() - 1);
+    size_t i = mixed(key) & (slots_.size() - 1);  // neighbouring pairs must not pile up in one run of slots
     while (slots_[i].taken && slots_[i].key != key) i = (i + 1) & (slots_.size() - 1);
     return slots_[i];
   }

@@ -9,6 +9,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
 #include "fpdist/ops/parameter.hpp"
+#include "src/checkpoint/nf4_tensors.hpp"
 #include "src/trainer/agreement/same_job.hpp"
 
 namespace fpdist::trainer {
@@ -34,6 +35,7 @@ config::Settled settle_with_weights(Config config, const comm::World& world, Log
   std::optional<checkpoint::HfDirectory> directory;
   if (!config.model.path.empty()) directory.emplace(config.model.path);
   config::Settled settled = config::settle(std::move(config), world.size());
+  config::check_trained(settled);
   check_same_model(settled, world.communicator());
   FirstRanksLog first(world, log);
   if (directory)
@@ -63,7 +65,11 @@ void fit_to_weights(arch::Model& model, const checkpoint::HfDirectory& directory
                      "values: they are trained and exported as two, with tie_word_embeddings: false"));
   }
   std::vector<std::string> known{arch::kHeadWeight, arch::kScoreWeight};  // of other heads: nobody misses them
-  for (const auto& [name, shape] : arch::parameters(model, head)) known.push_back(name);
+  for (const auto& [name, shape] : arch::parameters(model, head)) {
+    known.push_back(name);
+    if (arch::is_quantized(model, name))
+      for (std::string& part : checkpoint::nf4_parts(name)) known.push_back(std::move(part));
+  }
   std::string unread;
   for (const std::string& name : directory.names_besides(known))
     if (!name.ends_with("rotary_emb.inv_freq")) unread += text(unread.empty() ? "" : ", ", name);

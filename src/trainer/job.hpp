@@ -34,6 +34,8 @@ struct Job {
   /// Of weights and activations, and of all that adds up: masters, main grads, losses.
   at::ScalarType dtype() const { return scalar_type(config.model.dtype); }
   at::ScalarType sum_dtype() const;
+  /// Of the weights that are trained, which an adapter may have wider than the model.
+  at::ScalarType trained_dtype() const { return model.adapter.is_float32 ? sum_dtype() : dtype(); }
   at::TensorOptions tensor_options(at::ScalarType dtype) const {
     return at::TensorOptions(dtype).device(device->where());
   }

@@ -28,7 +28,7 @@ std::span<const Key> TrainOptions::keys() {
   static constexpr std::array kKeys{
       FPDIST_KEY(groups_per_step, "groups in one optimizer step, over all ranks", kFromOne),
       FPDIST_KEY(max_steps, "optimizer steps; 0: num_train_epochs says it, or 100 where that is 0", kFromZero),
-      FPDIST_KEY(seed, "order of the data"),
+      FPDIST_KEY(seed, "order of the data, and adapters' dropout"),
       FPDIST_KEY(output_dir, "where the run writes",
                  Valid{.must = "give the folder to write to", .check = check_filled}),
       FPDIST_KEY(logging_steps, "a line on the screen every n-th step; metrics.jsonl has all", kFromOne),

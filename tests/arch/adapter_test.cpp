@@ -91,7 +91,7 @@ TEST(Adapter, WhatIsWrongIsSaidInOneLine) {
 
 TEST(Adapter, ItsFileSaysWhatTheOptionsDo) {
   AdapterOptions options = lora({"all-linear"});
-  options.r = 5, options.lora_alpha = 2.5, options.use_rslora = true;
+  options.r = 5, options.lora_alpha = 2.5, options.lora_dropout = 0.05, options.use_rslora = true;
   options.exclude_modules = {"o_proj"}, options.layers_to_transform = {1};
   options.rank_pattern = {{"q_proj", "3"}}, options.alpha_pattern = {{"down_proj", "1.5"}};
   Model model = kModel;
@@ -100,6 +100,7 @@ TEST(Adapter, ItsFileSaysWhatTheOptionsDo) {
   const std::string json = adapter_config_json(model, Head::kLanguageModel, options, "models/base");
   expect_words(json, {"a_field_from_the_future", "models/base", "CAUSAL_LM"});
   const Adapter back = adapter(parse_adapter_config(json, "adapter_config.json"));
+  EXPECT_EQ(back.dropout, 0.05);
   ASSERT_EQ(back.linear.size(), model.adapter.linear.size());
   for (size_t i = 0; i < back.linear.size(); ++i) {
     EXPECT_EQ(back.linear[i].module, model.adapter.linear[i].module);
@@ -121,7 +122,7 @@ TEST(Adapter, FilesOfOtherKindsAreRefusedByName) {
   for (const char* field :
        {R"("bias": "all")", R"("use_qalora": true)", R"("fan_in_fan_out": true)", R"("corda_config": {"a": 1})",
         R"("init_lora_weights": "pissa")", R"("modules_to_save": ["embed_tokens"])", R"("layer_replication": [[0, 2]])",
-        R"("layers_pattern": "h")", R"("lora_alpha": "x")"})
+        R"("layers_pattern": "h")", R"("lora_alpha": "x")", R"("lora_dropout": 1.0)"})
     expect_words(said(field), {"f: \"", std::string(field).substr(0, std::string(field).find(':'))});
   expect_words(refusal<ModelFileError>([] { (void)parse_adapter_config(R"({"peft_type": "IA3"})", "f"); }),
                {"IA3", "LORA"});

@@ -114,7 +114,6 @@ TEST(Model, WhatWouldChangeTheModelIsRefusedByName) {
   expect_refused(with("hidden_act", "gelu"), "hidden_act");
   expect_refused(with("use_sliding_window", true), "use_sliding_window");
   expect_refused(with("layer_types", {"full_attention", "sliding_attention"}), "layer_types");
-  expect_refused(with("quantization_config", {{"bits", 4}}), "quantization_config");
   expect_refused(with("attention_dropout", 0.1), "attention_dropout");
   expect_refused(with("partial_rotary_factor", 0.5), "partial_rotary_factor");
   expect_refused(with("rope_scaling", {{"type", "yarn"}, {"factor", 2.0}}), "rope_type");
@@ -123,6 +122,50 @@ TEST(Model, WhatWouldChangeTheModelIsRefusedByName) {
   expect_refused(with("rope_scaling", 3), "rope_scaling");
   expect_refused(with("rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}), "full_attention");
   EXPECT_EQ(refusal(with("use_sliding_window", false)), "accepted");
+}
+
+TEST(Model, AQuantizationConfigSaysWhichWeightsLieInFourBits) {
+  EXPECT_FALSE(parse_model_config(with("model_type", "llama").dump(), "c").quantization);
+  Json nf4{{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}, {"bnb_4bit_quant_type", "nf4"}};
+  const auto parsed = [&](const Json& given) {
+    return parse_model_config(with("quantization_config", given).dump(), "c");
+  };
+  Model model = parsed(nf4);
+  ASSERT_TRUE(model.quantization);
+  EXPECT_TRUE(model.quantization->is_stored && !model.quantization->nested);
+  EXPECT_TRUE(is_quantized(model, "model.layers.0.self_attn.q_proj.weight"));
+  for (const char* plain : {"lm_head.weight", "model.embed_tokens.weight", "model.layers.0.input_layernorm.weight",
+                            "model.layers.0.self_attn.q_proj.bias"})
+    EXPECT_FALSE(is_quantized(model, plain)) << plain;
+  const int64_t all = quantized_count(model);
+  nf4["bnb_4bit_use_double_quant"] = true, nf4["llm_int8_skip_modules"] = {"model.layers.0", "up_proj"};
+  model = parsed(nf4);
+  EXPECT_TRUE(model.quantization->nested);
+  EXPECT_FALSE(is_quantized(model, "model.layers.0.self_attn.q_proj.weight"));
+  EXPECT_FALSE(is_quantized(model, "model.layers.1.mlp.up_proj.weight"));
+  EXPECT_LT(quantized_count(model), all);
+  EXPECT_DOUBLE_EQ(8 * quantized_bytes({.nested = false}, 1), 4.5);
+  EXPECT_NEAR(8 * quantized_bytes({.nested = true}, 1), 4.127, 1e-3);
+  EXPECT_DOUBLE_EQ(8 * quantized_bytes({.nested = true}, 2), 4.5);
+  nf4["bnb_4bit_quant_type"] = "fp4";
+  expect_refused(with("quantization_config", nf4), "bnb_4bit_quant_type");
+  nf4.erase("bnb_4bit_quant_type");
+  expect_refused(with("quantization_config", nf4), "bnb_4bit_quant_type");
+  nf4["load_in_4bit"] = false;
+  expect_refused(with("quantization_config", nf4), "quantization_config");
+  expect_refused(with("quantization_config", {{"bits", 4}}), "quantization_config");
+  EXPECT_NE(refusal(with("quantization_config", {{"quant_method", "gptq"}, {"load_in_4bit", true}})).find("gptq"),
+            std::string::npos);
+}
+
+TEST(Model, TensorParallelismCutsBetweenBlocksOrSaysWhichDegreesDo) {
+  Model model = model_of_shape(
+      "llama", {.layers = 1, .hidden = 64, .intermediate = 384, .heads = 8, .kv_heads = 4, .head_dim = 32, .vocab = 8});
+  EXPECT_NO_THROW(check_quantized_cuts(model, 8));
+  model.quantization.emplace();
+  for (const int fits : {1, 2}) EXPECT_NO_THROW(check_quantized_cuts(model, fits));
+  const auto said = test::refusal<ConfigError>([&] { check_quantized_cuts(model, 4); });
+  test::expect_words(said, {"parallel.tp 4", "blocks of 64", "mlp.down_proj.weight", "may be 1, 2"});
 }
 
 TEST(Model, ExportKeepsUnknownFieldsAndTheirOrder) {

@@ -2,6 +2,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "kernels/keyed_dropout/keyed_dropout.hpp"
+#include "kernels/keyed_dropout/keyed_dropout_composed.hpp"
+#include "kernels/nf4/nf4_composed.hpp"
+#include "kernels/nf4/quantize.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rms_norm/rms_norm_composed.hpp"
 #include "kernels/rotary/rotary.hpp"
@@ -37,7 +41,23 @@ TEST(Composed, EqualTheTwins) {
     EXPECT_LT(test::relative_error(dw, twin_dw), tolerance);
     EXPECT_EQ(dx.scalar_type(), dtype);
     EXPECT_EQ(dw.scalar_type(), wide);
+    const at::Tensor key = at::randint(-1000, 1000, {9}, at::kLong).mul_(int64_t{1} << 52);
+    EXPECT_TRUE(at::equal(composed_keyed_dropout(gate, key, -3, 0.4, 5), keyed_dropout(gate, key, -3, 0.4, 5)));
   }
+}
+
+TEST(Composed, DequantizesToTheTwinsBits) {
+  at::manual_seed(6);
+  for (const auto stored : {at::kFloat, at::kBFloat16, at::kHalf})
+    for (const bool nested : {false, true})
+      for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
+        const Nf4 matrix = quantize_nf4(at::randn({7, 333}).to(stored), nested);
+        const std::optional<at::Tensor> of_group(matrix.nested_absmax), map(matrix.nested_map);
+        const at::Tensor composed =
+            composed_dequantize_nf4({matrix.code, matrix.absmax, of_group, map, matrix.nested_offset, matrix.sizes,
+                                     matrix.block, matrix.nested_block, matrix.stored, dtype});
+        EXPECT_TRUE(at::equal(composed, dequantize_nf4(matrix, dtype))) << stored << " " << nested << " " << dtype;
+      }
 }
 
 }  // namespace

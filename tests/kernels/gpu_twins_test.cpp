@@ -4,7 +4,10 @@
 #include <ATen/ATen.h>
 
 #include "fpdist/ops/attention_calls.hpp"
+#include "kernels/keyed_dropout/keyed_dropout.hpp"
 #include "kernels/linear/linear.hpp"
+#include "kernels/nf4/nf4.hpp"
+#include "kernels/nf4/quantize.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rotary/rotary.hpp"
 #include "kernels/selected_logprob/selected_logprob.hpp"
@@ -35,6 +38,12 @@ TEST_F(Gpu, NoOperatorWaitsForTheDevice) {
     });
     const at::Tensor angle = random({64, 8});
     expect_no_waiting("rotary", [&] { rotary(heads, angle, angle, true); });
+    Nf4 matrix = quantize_nf4(at::randn({48, 64}), true);
+    for (at::Tensor* part : {&matrix.code, &matrix.absmax, &matrix.nested_absmax, &matrix.nested_map})
+      *part = there(*part);
+    expect_no_waiting("dequantize_nf4", [&] { dequantize_nf4(matrix, dtype), dequantize_nf4(matrix, at::kDouble); });
+    const at::Tensor key = there(at::arange(64, at::kLong));
+    expect_no_waiting("keyed_dropout", [&] { keyed_dropout(x, key, 1, 0.2, 0); });
     expect_no_waiting("swiglu", [&] { swiglu_backward(x, swiglu(x, x), x); });
     expect_no_waiting("rms_norm", [&] { rms_norm_backward(rms_norm(x, gain, 1e-6, {}), x, gain, 1e-6); });
     const at::Tensor score = there(at::arange(40, at::kLong)), logp = random({40}), entropy = random({64});

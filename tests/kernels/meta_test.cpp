@@ -5,8 +5,12 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
+#include "kernels/keyed_dropout/keyed_dropout.hpp"
+#include "kernels/keyed_dropout/keyed_dropout_composed.hpp"
 #include "kernels/linear/gemm_call.hpp"
 #include "kernels/linear/linear.hpp"
+#include "kernels/nf4/nf4.hpp"
+#include "kernels/nf4/quantize.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rms_norm/rms_norm_composed.hpp"
 #include "kernels/rotary/rotary.hpp"
@@ -51,6 +55,14 @@ TEST_P(Meta, LinearHasTheTwinsShapes) {
   EXPECT_THROW(kernels::linear_backward_weight(on_meta(dy), on_meta(x), narrow), ShapeError);
 }
 
+TEST_P(Meta, DequantizingHasTheTwinsShapes) {
+  kernels::Nf4 matrix = kernels::quantize_nf4(at::randn({5, 70}), true);
+  const at::Tensor real = kernels::dequantize_nf4(matrix, GetParam());
+  for (at::Tensor* part : {&matrix.code, &matrix.absmax, &matrix.nested_absmax, &matrix.nested_map})
+    *part = on_meta(*part);
+  expect_alike(kernels::dequantize_nf4(matrix, GetParam()), real);
+}
+
 TEST_P(Meta, NormRotaryAndSwigluHaveTheTwinsShapes) {
   const at::Tensor x = random({5, 6}), w = random({6}), heads = random({5, 2, 6});
   const at::Tensor angle = at::randn({5, 3}, wide());
@@ -62,6 +74,8 @@ TEST_P(Meta, NormRotaryAndSwigluHaveTheTwinsShapes) {
   expect_alike(kernels::rotary(on_meta(heads), on_meta(angle), on_meta(angle), false),
                kernels::rotary(heads, angle, angle, false));
   expect_alike(kernels::swiglu(on_meta(x), on_meta(x)), kernels::swiglu(x, x));
+  const at::Tensor key = at::arange(5, at::kLong);
+  expect_alike(kernels::keyed_dropout(on_meta(x), on_meta(key), 1, 0.2, 0), kernels::keyed_dropout(x, key, 1, 0.2, 0));
   const auto [dg, du] = kernels::swiglu_backward(on_meta(x), on_meta(x), on_meta(x));
   expect_alike(dg, x);
   expect_alike(du, x);
@@ -147,6 +161,7 @@ TEST(MetaDevice, WhatAGpuRunsNeverAsksForAValue) {
   EXPECT_EQ(kernels::composed_rotary(q, angle, angle, true).sizes(), q.sizes());
   EXPECT_EQ(std::get<0>(kernels::composed_swiglu_backward(x, kernels::composed_swiglu(x, x), x)).sizes(), x.sizes());
   EXPECT_EQ(std::get<1>(kernels::composed_rms_norm_backward(x, x, w, 1e-6)).sizes(), w.sizes());
+  EXPECT_EQ(kernels::composed_keyed_dropout(x, zeros({10}, at::kLong), 1, 0.2, 0).sizes(), x.sizes());
 }
 
 TEST(MetaDevice, MixedDevicesAreRefusedByName) {

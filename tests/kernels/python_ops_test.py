@@ -61,6 +61,7 @@ def check_pointwise():
     x, angle = random(5, 2, 6), torch.randn(5, 3, dtype=torch.double)
     assert torch.autograd.gradcheck(lambda x: ops.rotary(x, angle.cos(), angle.sin()), (x,))
     assert torch.autograd.gradcheck(ops.swiglu, (random(5, 6), random(5, 6)))
+    assert torch.autograd.gradcheck(lambda x: ops.keyed_dropout(x, torch.arange(5), 3, 0.4), (random(5, 6),))
     assert torch.autograd.gradcheck(lambda x, w: ops.rms_norm(x, w, 1e-6), (random(5, 6), random(6)))
 
 

@@ -15,7 +15,10 @@
 #include "fpdist/comm/world.hpp"
 #include "fpdist/ops/functional.hpp"
 #include "fpdist/ops/parameter.hpp"
+#include "kernels/keyed_dropout/keyed_dropout.hpp"
 #include "kernels/linear/mixed_sums.hpp"
+#include "kernels/nf4/nf4.hpp"
+#include "kernels/nf4/quantize.hpp"
 #include "kernels/rms_norm/rms_norm.hpp"
 #include "kernels/rotary/rotary.hpp"
 #include "kernels/swiglu/swiglu.hpp"
@@ -90,6 +93,19 @@ TEST_P(Threads, SwigluAndItsBackward) {
   expect_same([&] {
     const auto [gates, ups] = kernels::swiglu_backward(grad, gate, up);
     return Tensors{gates, ups};
+  });
+}
+
+TEST_P(Threads, KeyedDropout) {
+  const at::Tensor x = random({1031, 173}), key = at::arange(1031, at::kLong);
+  expect_same([&] { return Tensors{kernels::keyed_dropout(x, key, 1, 0.3, 0)}; });
+}
+
+TEST_P(Threads, Nf4BothWays) {
+  const at::Tensor matrix = random({1031, 173}).to(at::kFloat);
+  expect_same([&] {
+    const kernels::Nf4 made = kernels::quantize_nf4(matrix, true);
+    return Tensors{made.code, made.absmax, kernels::dequantize_nf4(made, at::kFloat)};
   });
 }
 

@@ -111,6 +111,15 @@ class ExportCheckpoints(ExportFolder):
         self.refuse(2, ["say --merge too"], run_dir / "final", self.dir / "out", "--base", model)
         self.refuse(4, ["this is an adapter", "adapter.path"], run_dir / "final", self.dir / "out")
 
+    def test_weights_of_4_bits_are_copied_alone(self):
+        model = ROOT / "tests/golden/model_llama_nf4"
+        adapter = ROOT / "tests/golden/adapter_llama"
+        self.refuse(2, ["4 bits", "--base MODEL"], adapter, self.dir / "out", "--merge", "--base", model)
+        self.refuse(2, ["4 bits", "--dtype is for"], model, self.dir / "out", "--dtype", "float32")
+        self.refuse(2, ["4 bits", "--to-checkpoint is for"], model, self.dir / "out", "--to-checkpoint")
+        self.export(model, self.dir / "copy")
+        self.assertEqual(files_of(self.dir / "copy")["model.safetensors"], files_of(model)["model.safetensors"])
+
     def test_a_damaged_checkpoint_is_refused(self):
         _, checkpoint = self.checkpoint(2)
         shard = checkpoint / "shard-00001-of-00002.safetensors"

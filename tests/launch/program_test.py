@@ -322,7 +322,7 @@ class ShippedConfigs(Folder):
         rows = list(map(json.loads, pairs.read_text().splitlines()))
         verdicts.write_text("".join(json.dumps({"prompt": row["prompt"], "completion": row[answer], "label": answer == "chosen"}) + "\n"
                                     for row in rows for answer in ("chosen", "rejected")))
-        for method in ("sft", "dpo", "grpo", "lora", "prefix", "prompt", "ntk", "mpo", "simpo", "kto"):
+        for method in ("sft", "dpo", "grpo", "lora", "qlora", "prefix", "prompt", "ntk", "mpo", "simpo", "kto"):
             path = ROOT / f"configs/gsm8k_{method}.yaml"
             head = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
             self.assertTrue(head.startswith("Reads ../shared/data/"), head)

@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "fpdist/core/error.hpp"
+#include "fpdist/ops/quantized_weight.hpp"
 #include "src/ops/partial_attention.hpp"
 #include "src/ops/partial_embedding.hpp"
 #include "tests/support/laws/dense_attention.hpp"
@@ -95,6 +96,84 @@ TEST(OpsAdaptedLinear, IsTheLinearAndTheProductAndTrainsTheProductAlone) {
   const at::Tensor first = adapted_linear(x.detach(), weight, {a, b, 1.5});
   EXPECT_TRUE(first.requires_grad());
   EXPECT_FALSE(adapted_linear(x.detach(), weight, {frozen(a.value), frozen(b.value), 1.5}).requires_grad());
+}
+
+TEST(OpsAdaptedLinear, DropsOfWhatTheProductSeesAlone) {
+  at::manual_seed(3);
+  const Parameter weight = frozen(random({5, 7}));
+  Parameter a = make(random({2, 7})), b = make(random({5, 2}));
+  const at::Tensor x = random({6, 7}).requires_grad_(true), dy = random({6, 5});
+  const RowDropout drops{.key = at::arange(6, at::kLong), .stream = 4, .p = 0.4};
+  const at::Tensor mask = dropped(at::ones({6, 7}, at::kDouble), drops), seen = (x * mask).detach();
+  EXPECT_GT(mask.eq(0).sum().item<int64_t>(), 5);
+  const auto queue = c10::make_intrusive<WeightGradientQueue>();
+  a.queue = b.queue = queue, queue->open(1);
+  const at::Tensor y = adapted_linear(x, weight, {a, b, 1.5}, nullptr, {}, drops);
+  EXPECT_LT(test::relative_error(y, at::mm(x, weight.value.t()) + 1.5 * at::mm(at::mm(seen, a.value.t()), b.value.t())),
+            1e-13);
+  y.backward(dy);
+  queue->close(), queue->run(1);
+  const at::Tensor dw = 1.5 * at::mm(dy.t(), seen);
+  EXPECT_LT(test::relative_error(a.main_grad, at::mm(b.value.t(), dw)), 1e-13);
+  EXPECT_LT(test::relative_error(b.main_grad, at::mm(dw, a.value.t())), 1e-13);
+  const at::Tensor through_pair = 1.5 * at::mm(at::mm(dy, b.value), a.value) * mask;
+  EXPECT_LT(test::relative_error(x.grad(), at::mm(dy, weight.value) + through_pair), 1e-13);
+  EXPECT_TRUE(dropped(x, {}).is_same(x));
+  EXPECT_THROW(dropped(x, {.key = {}, .p = 0.1}), ShapeError);
+  EXPECT_THROW(adapted_linear(x, weight, {a, b, 1.5}, nullptr, {}, {.key = {}, .p = 0.1}), ShapeError);
+}
+
+TEST(OpsQuantized, IsItsDenseWeightBitForBitAndIsKeptByNoGraph) {
+  at::manual_seed(4);
+  const auto weight = std::make_shared<QuantizedWeight>();
+  weight->matrix = quantize(random({8, 64}, at::kFloat), true), weight->dtype = at::kFloat;
+  Parameter quantized;
+  quantized.name = "weight", quantized.quantized = weight;
+  const Parameter dense = frozen(frozen_value(quantized));
+  EXPECT_EQ(sizes_of(quantized), sizes_of(dense));
+  const Parameter a = make(random({2, 64}, at::kFloat)), b = make(random({8, 2}, at::kFloat)),
+                  bias = frozen(random({8}, at::kFloat));
+  const at::Tensor dy = random({5, 8}, at::kFloat), residual = random({5, 8}, at::kFloat);
+  const auto both = [&](const Parameter& used, bool adapted) {
+    const at::Tensor x = at::arange(320, at::kFloat).view({5, 64}).div(300).requires_grad_(true);
+    const at::Tensor y =
+        adapted ? adapted_linear(x, used, {a, b, 1.5}, &bias, residual) : linear(x, used, &bias, residual);
+    const auto held = weight.use_count();
+    EXPECT_EQ(held > 2, used.quantized != nullptr);  // the node names it, and holds no tensor of its size
+    y.backward(dy);
+    return std::pair{y.detach(), x.grad()};
+  };
+  for (const bool adapted : {false, true}) {
+    const auto [y, dx] = both(quantized, adapted);
+    const auto [wanted, wanted_dx] = both(dense, adapted);
+    EXPECT_TRUE(at::equal(y, wanted) && at::equal(dx, wanted_dx));
+  }
+  EXPECT_TRUE(at::equal(row_squares(at::ones({8}, at::kFloat), quantized, {a, b, 2}),
+                        row_squares(at::ones({8}, at::kFloat), dense, {a, b, 2})));
+  Parameter empty = quantized;
+  empty.quantized = std::make_shared<QuantizedWeight>();
+  EXPECT_THROW(linear(residual, empty), ShapeError);
+  EXPECT_THROW(store(empty, weight->matrix), ShapeError);
+  empty.quantized = nullptr;
+  EXPECT_THROW(store(empty, weight->matrix), ShapeError);
+}
+
+TEST(OpsAdaptedLinear, ComputesInTheAdaptersOwnDtypeBesideABfloat16Model) {
+  at::manual_seed(5);
+  const Parameter weight = frozen(random({5, 7}, at::kBFloat16));
+  const Parameter a = make(random({2, 7}, at::kFloat)), b = make(random({5, 2}, at::kFloat));
+  const at::Tensor x = random({6, 7}, at::kBFloat16).requires_grad_(true), dy = random({6, 5}, at::kBFloat16);
+  const at::Tensor y = adapted_linear(x, weight, {a, b, 1.5});
+  const at::Tensor in_float = x.detach().to(at::kFloat), base = linear(x.detach(), weight).to(at::kFloat);
+  const at::Tensor product = 1.5 * at::mm(at::mm(in_float, a.value.t()), b.value.t());
+  EXPECT_EQ(y.scalar_type(), at::kBFloat16);
+  EXPECT_LT(test::relative_error((base + product).to(at::kBFloat16), y), 4e-3);  // a bit of the one rounding
+  y.backward(dy);
+  const at::Tensor dw = 1.5 * at::mm(dy.to(at::kFloat).t(), in_float);
+  EXPECT_EQ(a.main_grad.scalar_type(), at::kFloat);
+  EXPECT_LT(test::relative_error(a.main_grad, at::mm(b.value.t(), dw)), 1e-6);
+  EXPECT_LT(test::relative_error(b.main_grad, at::mm(dw, a.value.t())), 1e-6);
+  EXPECT_EQ(x.grad().scalar_type(), at::kBFloat16);
 }
 
 TEST(OpsScaledColumns, DoraEqualsItsFormulaAndItsGradients) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <set>
 #include <utility>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/data/sample.hpp"
 #include "src/core/index.hpp"
+#include "src/prefix/row_keys.hpp"
 #include "tests/support/random/odd_groups.hpp"
 
 namespace fpdist::prefix {
@@ -150,6 +152,24 @@ TEST(TreeLayout, ASampleWithoutAsManyTargetsAsTokensIsRefused) {
   sample.target = {1};
   const PackMember member{3, 0, &sample};
   EXPECT_THROW(make_layout({&member, 1}), DataError);
+}
+
+TEST(RowKeys, AreEqualForEqualPathsAlone) {
+  std::map<int64_t, std::vector<int32_t>> path_of;  // of each key that any layout has had
+  for_random_layouts([&](const TreeLayout& layout, const std::vector<PackMember>& members) {
+    const std::vector<int64_t> keys = row_keys(layout);
+    const std::vector<int32_t> node_of = node_of_row(layout);
+    for (size_t b = 0; b < members.size(); ++b) {
+      const std::vector<int32_t> rows = rows_of(layout, node_of, b);
+      std::vector<int32_t> path;
+      for (const int32_t row : rows) {
+        path.push_back(layout.token[index(row)]);
+        EXPECT_EQ(path_of.try_emplace(keys[index(row)], path).first->second, path);
+      }
+    }
+  });
+  std::set<std::vector<int32_t>> paths;
+  for (const auto& [key, path] : path_of) EXPECT_TRUE(paths.insert(path).second) << "one path with two keys";
 }
 
 }  // namespace

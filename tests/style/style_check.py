@@ -51,6 +51,7 @@ FACES = {
     "checkpoint/export_files.hpp",
     "checkpoint/gather.hpp",
     "checkpoint/merge_adapter.hpp",
+    "checkpoint/nf4_tensors.hpp",
     "checkpoint/prefix_file.hpp",
     "checkpoint/same_weights.hpp",
     "checkpoint/state/convert.hpp",
@@ -65,6 +66,7 @@ FACES = {
     "core/clock.hpp",
     "core/edit_distance.hpp",
     "core/index.hpp",
+    "core/mix.hpp",
     "core/names.hpp",
     "core/version.hpp",
     "core/words.hpp",
@@ -119,6 +121,7 @@ FACES = {
     "plan/schedule/simulate.hpp",
     "plan/schedule/timeline.hpp",
     "prefix/forest.hpp",
+    "prefix/row_keys.hpp",
 }
 
 # Libraries: (what an include starts with, where it may stand).

@@ -78,6 +78,34 @@ TEST_F(AdapterRuns, TheReferenceIsTheModelWithoutItOrTheOneGoneOnFrom) {
   EXPECT_NE(step_of(on, 2).at("rewards/chosen"), 0);
 }
 
+TEST_F(AdapterRuns, DropTheSameOfAPrefixSharedOrNotAndNothingElsewhere) {
+  for (const bool dora : {false, true}) {
+    Config config = config_;
+    config.adapter.use_dora = dora, config.adapter.lora_dropout = 0.25, config.adapter.init_lora_weights = "false";
+    Config alone = config;
+    alone.pack.share_prefix = false, alone.pack.max_tokens = 48, alone.model.gradient_checkpointing = true;
+    std::map<std::string, at::Tensor> shared, unshared;
+    std::map<std::string, double> of_shared, of_unshared;
+    after(config, 2, [&](Trainer& trainer, const auto& last) { shared = trainer.gather_weights(), of_shared = last; });
+    after(alone, 2,
+          [&](Trainer& trainer, const auto& last) { unshared = trainer.gather_weights(), of_unshared = last; });
+    EXPECT_NEAR(of_shared.at("loss"), of_unshared.at("loss"), 1e-10);
+    EXPECT_NEAR(of_shared.at("grad_norm"), of_unshared.at("grad_norm"), 1e-10 * of_shared.at("grad_norm"));
+    for (const auto& [name, weight] : shared)
+      EXPECT_LT((weight - unshared.at(name)).abs().max().item<double>(), 1e-10) << name;
+
+    Config other = config, none = config;
+    other.train.seed = 1, none.adapter.lora_dropout = 0;
+    EXPECT_NE(step_of(other).at("loss"), step_of(config).at("loss"));
+    EXPECT_NE(step_of(none).at("loss"), step_of(config).at("loss"));
+    const auto groups = test::random_groups(config.method, 3, 8);
+    std::map<std::string, double> dropping, whole;
+    after(config, 0, [&](Trainer& trainer, const auto&) { dropping = trainer.evaluate(groups).values; });
+    after(none, 0, [&](Trainer& trainer, const auto&) { whole = trainer.evaluate(groups).values; });
+    EXPECT_EQ(dropping.at("eval_loss"), whole.at("eval_loss"));
+  }
+}
+
 TEST_F(AdapterRuns, WritePeftsFilesAndGoOnFromThem) {
   const std::string folder = saved(config_, 3, "adapter");
   EXPECT_EQ(test::names_in(folder), (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"}));
@@ -221,6 +249,7 @@ TEST_F(AdapterRuns, RefuseAPrefixThatDoesNotFitInOneLine) {
 TEST_F(AdapterRuns, GoOnFromACheckpointOnAnotherMesh) {
   Config unbroken = in("unbroken", config_), broken = in("broken", config_);
   unbroken.adapter.target_modules = broken.adapter.target_modules = {"all-linear"};
+  unbroken.adapter.lora_dropout = broken.adapter.lora_dropout = 0.2;
   run(unbroken, 1);
   run(broken, 1, 3);
   static_cast<MeshShape&>(broken.parallel) = {.dp = 2, .tp = 2};

@@ -123,6 +123,42 @@ TEST_P(GoldenTraining, AnEvaluationIsThePlainLoopsLoss) {
   EXPECT_NEAR(evaluated.values.at("eval_loss"), loss, dtype == DType::kFloat64 ? 1e-10 : 1e-5);
 }
 
+/// TRL's DPOTrainer on a PEFT model (make_train_lora_golden.py): A and B after five steps from an adapter whose copy is
+/// the reference.
+TEST(GoldenLora, FiveStepsOfDpoEqualTrlAndPeft) {
+  at::set_num_threads(1);
+  const Json expected = Json::parse(std::ifstream(kGolden / "expected.json"));
+  const test::Scratch scratch;
+  for (const int ranks : {1, 2}) {
+    Config config = golden_config(expected, "dpo", DType::kFloat64, scratch / text("out", ranks));
+    config.adapter.path = (kGolden / "adapter").string();
+    std::vector<double> losses;
+    comm::run_threads(ranks, [&](comm::World& world) {
+      NullLog log;
+      Trainer trainer(world, config, log);
+      if (world.rank() == 0)
+        trainer.set_hook([&](const StepMetrics& step) { losses.push_back(step.values.at("loss")); });
+      trainer.train();
+    });
+    const auto ours = checkpoint::HfDirectory::of_adapter(config.train.output_dir + "/final"),
+               start = checkpoint::HfDirectory::of_adapter(config.adapter.path);
+    const checkpoint::SafetensorsFile theirs((kGolden / "expected_dpo_lora.safetensors").string());
+    const at::Tensor logged = theirs.tensor("losses");  // through a float32
+    ASSERT_EQ(static_cast<int64_t>(losses.size()), logged.numel());
+    for (int64_t s = 0; s < logged.numel(); ++s)
+      EXPECT_NEAR(losses[static_cast<size_t>(s)], logged[s].item<double>(), 1e-7) << "step " << s + 1;
+    double apart = 0, change = 0;
+    EXPECT_EQ(ours.names().size() + 1, theirs.tensors().size());
+    for (const std::string& name : ours.names()) {
+      const at::Tensor wanted = theirs.tensor(name);
+      apart += (ours.file_with(name).tensor(name) - wanted).square().sum().item<double>();
+      change += (wanted - start.file_with(name).tensor(name)).square().sum().item<double>();
+    }
+    ASSERT_GT(change, 0);
+    EXPECT_LT(std::sqrt(apart / change), 1e-8);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Methods, GoldenTraining,
                          ::testing::Combine(::testing::Values("sft", "dpo", "reward", "grpo"),
                                             ::testing::Values(DType::kFloat64, DType::kFloat32),

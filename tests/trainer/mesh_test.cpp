@@ -225,13 +225,13 @@ const Job kTp4{"tp4", mesh(1, 1, 1, 4)}, kDp2Tp2Cp2{"dp2tp2cp2", mesh(2, 1, 2, 2
     kInterleavedSliced{"pp2_v2_sliced", mesh(1, 2, 1, 1, kInterleaved, 2), 4};
 
 /// Of adapters: A whole and B cut, B whole and A cut, heads that ranks share, layers without any, a score head beside
-/// them (with DoRA's magnitudes), the model without its adapter as reference.
+/// them (with DoRA's magnitudes), the model without its adapter as reference; dropout of the same elements.
 TEST(MeshAdapters, EqualOneRank) {
   for (const Method method : {Method::kDpo, Method::kReward}) {
     Config config = config_of({"adapter", method});
     config.adapter.type = "lora", config.adapter.r = 3, config.adapter.init_lora_weights = "false";
     config.adapter.target_modules = {"all-linear"}, config.adapter.layers_to_transform = {1, 2, 3};
-    config.adapter.use_dora = method == Method::kReward;
+    config.adapter.use_dora = method == Method::kReward, config.adapter.lora_dropout = 0.3;
     const Outcome one = run(config, 1, 3, patient());
     EXPECT_EQ(one.gradients.size(), method == Method::kReward ? 64 : 42);
     std::vector<Job> jobs{kTp4, kDp2Tp2Cp2, kZbSliced, {"dp2tp2pp2", mesh(2, 2, 1, 2)}};
@@ -277,6 +277,29 @@ TEST(MeshPrefixes, BeginAsATextOnAnyMesh) {
     SCOPED_TRACE(job.name);
     config.parallel = job.parallel;
     expect_close(run(config, job.parallel.size(), 0, patient()).weights, one.weights, 1e-12, "weight");
+  }
+}
+
+/// The other losses, on meshes whose keys travel in rings and group-casts, and in slices through a plain pipeline.
+TEST(MeshAdapters, OfOtherLossesEqualOneRank) {
+  const auto kRing = plan::CpMethod::kRing, kCast = plan::CpMethod::kGroupCast;
+  const std::map<Method, std::vector<Job>> jobs{
+      {Method::kSft, {{"cp3_ring", mesh(1, 1, 3, 1, k1F1B, 1, 1, kRing)}, {"pp2_sliced", mesh(1, 2, 1, 1), 3}}},
+      {Method::kGrpo,
+       {{"cp2tp2_cast", mesh(1, 1, 2, 2, k1F1B, 1, 1, kCast)},
+        {"cp3_ring_sliced", mesh(1, 1, 3, 1, k1F1B, 1, 1, kRing), 2}}}};
+  for (const auto& [method, meshes] : jobs) {
+    Config config = config_of({"adapter", method});
+    config.adapter.type = "lora", config.adapter.r = 3, config.adapter.init_lora_weights = "false";
+    config.adapter.target_modules = {"all-linear"}, config.adapter.lora_dropout = 0.1;
+    const Outcome one = run(config, 1, 1, patient());
+    for (const Job& job : meshes) {
+      SCOPED_TRACE(text(name_of(method), " on ", job.name));
+      config.parallel = job.parallel, config.pack.slices = job.slices;
+      const Outcome many = run(config, job.parallel.size(), 1, patient());
+      EXPECT_NEAR(many.metrics[0].at("loss"), one.metrics[0].at("loss"), 1e-10);
+      expect_close(many.gradients, one.gradients, 1e-10, "gradient");
+    }
   }
 }
 

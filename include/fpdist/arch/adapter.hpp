@@ -43,6 +43,8 @@ struct Adapter {
   /// the root of what it sums over.
   enum class Init { kUniform, kGaussian, kBothUniform } init = Init::kUniform;
   bool has_magnitude = false;   ///< DoRA
+  bool is_float32 = false;      ///< A, B and all that is trained, beside a bfloat16 model too (PEFT's autocast)
+  double dropout = 0;           ///< of what the products see, in training
   std::vector<LowRank> linear;  ///< in the order of the model's weights; empty: there is none
   Prefix prefix = {};           ///< beside linears: none
   bool has_ntk = false;         ///< NTK-Attention, and nothing else

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fpdist/arch/adapter.hpp"
+#include "fpdist/arch/quantization.hpp"
 #include "fpdist/core/head.hpp"
 
 namespace fpdist::arch {
@@ -53,9 +54,10 @@ struct Model {
   double norm_eps = 1e-6;  ///< of the final norm
   double initializer_range = 0.02;
   bool tie_word_embeddings = false;
-  std::vector<Layer> layers;  ///< at least one; alike in every family that there is
-  Adapter adapter;            ///< beside the weights, which are trained only where there is none
-  std::string json;           ///< the file's own text ("" for a preset), source of the export's config.json
+  std::vector<Layer> layers;                                ///< at least one; alike in every family that there is
+  std::optional<Quantization> quantization = std::nullopt;  ///< none: no weight is quantized
+  Adapter adapter;   ///< beside the weights, which are trained only where there is none
+  std::string json;  ///< the file's own text ("" for a preset), source of the export's config.json
 
   /// Tokens of the longest sample that it is made for: max_position_embeddings, stretched by a linear rope scaling,
   /// without those that a prefix takes.

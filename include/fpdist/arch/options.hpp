@@ -23,8 +23,15 @@ struct AdapterOptions {
   int64_t r = 8;
   double lora_alpha = 8.0;
   bool use_rslora = false;
+  /// In training each product misses this part of its input's elements, drawn by (train.seed, step, linear, tokens up
+  /// to the row, element): copies of a prefix miss the same ones, shared or not, on any mesh. What is left is scaled by
+  /// 1 / (1 - lora_dropout).
+  double lora_dropout = 0.0;
   /// The direction of each weight row is trained by the product, its length by a vector of its own.
   bool use_dora = false;
+  /// model: what is trained is computed with in model.dtype, from float32 masters; float32: in float32, beside a
+  /// bfloat16 model too, as PEFT does.
+  std::string lora_dtype = "model";
   /// Names of linears (q_proj), or one pattern that fits whole names (.*layers\.[0-3]\..*_proj), or all-linear; empty:
   /// q_proj and v_proj.
   std::vector<std::string> target_modules = {};

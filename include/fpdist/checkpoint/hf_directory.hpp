@@ -56,7 +56,9 @@ class HfDirectory {
   /// not lie in `full_shape`.
   void read_slice_into(const std::string& name, at::IntArrayRef full_shape, int64_t dim, int64_t begin,
                        at::Tensor& destination) const;
-  /// All that the two have copied so far, in order, by the names that the files have.
+  /// The whole tensor as the file has it, and as its mapping lies: read only.
+  at::Tensor tensor(const std::string& name) const;
+  /// All that the three have read so far, in order, by the names that the files have.
   const std::vector<TensorPart>& parts_read() const { return parts_read_; }
   const std::string& path() const { return path_; }
   /// The file of a tensor as names() spells it. Throws ModelFileError when there is no such tensor.

@@ -28,6 +28,9 @@ struct Settled {
 /// and for a model.ref_path of another architecture, naming what differs.
 Settled settle(Config config, int ranks);
 
+/// Throws ConfigError for a model whose weights lie in 4 bits and that has no adapter to train beside them.
+void check_trained(const Settled& job);
+
 /// The text of config.resolved.yaml: parse_command_line and settle for as many ranks give the same job back. Keys that
 /// the job has no use for (model.path beside a preset, loss.beta of sft) are left out.
 std::string to_yaml(const Settled& job);

@@ -22,6 +22,12 @@ struct ModelOptions {
   uint64_t seed = 0;
   /// float32 | bfloat16 | float64: weights and activations. Weights on disk are cast to it.
   DType dtype = DType::kFloat32;
+  /// The linears of the layers lie in 4 bits an element and are made whole, in `dtype`, for each product: QLoRA, beside
+  /// an adapter. A directory that bitsandbytes has quantized is read as it is, with or without.
+  bool load_in_4bit = false;
+  /// How weights are quantized when they are read: in nf4, with scales in 8 bits besides or not.
+  std::string bnb_4bit_quant_type = "nf4";
+  bool bnb_4bit_use_double_quant = false;
   /// auto | cpu | cuda.
   std::string device = "auto";
   /// The same run gives the same bits. false: a GPU may use kernels that add up in any order (cuDNN's attention).

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -75,6 +76,9 @@ class Transformer final : public parallel::Stage {
   /// Collective over tp, once the frozen weights are there and before the first forward: DoRA's magnitudes begin as the
   /// lengths of the weights' rows. Nothing without DoRA.
   void begin_magnitudes();
+  /// Packs that go forward from here on drop what the adapter's lora_dropout says, by masks that `masks` tells apart
+  /// from those of other steps; none, as it begins: nothing is dropped.
+  void set_masks(std::optional<uint64_t> masks);
   /// Called in backward with the trained parameters of each segment whose gradients this pack has completed.
   void set_hook(std::function<void(std::span<const ops::ParameterPtr>)> hook);
   /// Called with the trained parameters of the embedding, a block, the final norm or the head ahead of every

@@ -23,11 +23,25 @@ struct LowRankPair {
   const Parameter &a, &b;
   double scale = 1;
 };
-/// linear() with a frozen weight and bias, plus the pair's product, whose gradients go to the main grads of A and B
-/// (as linear's do; skipped where a main grad is undefined). The graph keeps x and x A^T. Source: Hu et al., "LoRA"
-/// (2021).
+/// Which elements of each row the low-rank product sees: by the row's key, so that rows of one key lose the same ones.
+/// What stays is multiplied by 1 / (1 - p); see kernels/keyed_dropout.
+struct RowDropout {
+  at::Tensor key;            ///< [T] int64
+  int64_t stream = 0;        ///< tells the masks of equal keys apart: of linears, of steps
+  double p = 0;              ///< 0: every element is seen, and there need be no key
+  int64_t first_column = 0;  ///< of x in the whole row, where x is a slice of its columns
+};
+
+/// x [T,in] without what `dropout` drops; differentiable.
+at::Tensor dropped(const at::Tensor& x, const RowDropout& dropout);
+
+/// linear() with a frozen weight and bias, plus the pair's product, computed in A's and B's dtype (x's, or what it adds
+/// up in), whose gradients go to the main grads of A and B
+/// (as linear's do; skipped where a main grad is undefined). The pair sees dropped(x). The graph keeps x and x A^T.
+/// Source: Hu et al., "LoRA" (2021).
 at::Tensor adapted_linear(const at::Tensor& x, const Parameter& weight, const LowRankPair& pair,
-                          const Parameter* bias = nullptr, const at::Tensor& residual = {});
+                          const Parameter* bias = nullptr, const at::Tensor& residual = {},
+                          const RowDropout& dropout = {});
 
 /// z [T,out] with each column times m / norm, (+ b) (+ residual): DoRA's scaling of a linear's product (Liu et al.,
 /// 2024). `norm` [out] counts as a constant. m's gradient goes to its main grad; the graph keeps z.

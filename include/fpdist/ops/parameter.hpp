@@ -35,6 +35,8 @@ struct GradientState final : c10::intrusive_ptr_target {
   bool is_empty = false;
 };
 
+struct QuantizedWeight;
+
 /// One weight. `value` is a leaf with requires_grad; ops::linear and ops::embedding add their dW into `main_grad` and
 /// return no gradient for it; what plain torch code leaves in value.grad() is folded in by
 /// FlatParameters::fold_gradients.
@@ -42,6 +44,8 @@ struct Parameter {
   std::string name;      ///< Hugging Face name, e.g. model.layers.0.mlp.up_proj.weight
   at::Tensor value;      ///< model dtype
   at::Tensor main_grad;  ///< same shape, float32 or float64; undefined for a frozen parameter
+  /// In 4 bits, of a frozen parameter of ops::linear and adapted_linear; there is no `value` then.
+  std::shared_ptr<const QuantizedWeight> quantized;
   Sharding sharding;
   c10::intrusive_ptr<GradientState> state;        ///< null: main_grad is never empty
   c10::intrusive_ptr<WeightGradientQueue> queue;  ///< null: ops::linear never defers its gradients
@@ -51,6 +55,12 @@ struct Parameter {
 };
 
 using ParameterPtr = std::shared_ptr<Parameter>;
+
+/// Of the value, or of what it is quantized from. Throws ShapeError for a parameter without either.
+at::IntArrayRef sizes_of(const Parameter& parameter);
+
+/// The value, made anew where the parameter is quantized; no gradient goes to it.
+at::Tensor frozen_value(const Parameter& parameter);
 
 /// Accumulation dtype for a model dtype: float64 for float64, else float32.
 at::ScalarType accumulate_dtype(at::ScalarType model_dtype);

@@ -28,14 +28,17 @@ class ContextExchange;
 struct RowShare {
   std::span<const plan::CpPlan> slices = {};
   int cp_rank = 0, tp_rank = 0, tp_size = 1;
+  bool keyed = false;  ///< RowsHere::key is wanted
 };
 
 /// The rows of one slice of a pack that the cp rank computes, as every layer needs them: n rows, in row order; its tp
 /// ranks hold runs of them.
 struct RowsHere {
   int slice = 0, slices = 1;
-  at::Tensor token;                 ///< [n] int64
-  at::Tensor depth;                 ///< [n] int64, rotary positions
+  at::Tensor token;  ///< [n] int64
+  at::Tensor depth;  ///< [n] int64, rotary positions
+  at::Tensor
+      key;  ///< [n] int64, the same for rows whose paths have the same tokens, on any mesh; undefined unless asked for
   std::vector<int64_t> shard_rows;  ///< [tp] rows of each tp rank
   ops::AttentionMask mask;          ///< of the n rows over themselves; on the CPU, where attention is laid out
   ops::AttentionCallsPtr calls;     ///< of the mask, for a device; neither is used with an exchange

@@ -53,8 +53,6 @@ void refuse_unsupported(const Fields& fields) {
       fields.require(type.is_string() && type.get<std::string>() == "full_attention", "layer_types",
                      text("holds ", type.dump(), "; only full_attention is supported"));
   }
-  fields.require(fields.find("quantization_config") == nullptr, "quantization_config",
-                 "is set: quantised weights cannot be trained, use the unquantised model");
   fields.require(fields.positive("partial_rotary_factor", 1.0) == 1.0, "partial_rotary_factor",
                  "other than 1 is not supported");
   const Json* dropout = fields.find("attention_dropout");

@@ -98,6 +98,8 @@ std::string merge(const ExportRequest& request) {
   check<ConfigError>(!from.empty(), request.from, " does not name its model: say --base MODEL");
   const HfDirectory base(from);
   arch::Model model = arch::parse_model_config(base.config_json(), base.config_path());
+  check<ConfigError>(!model.quantization, from, " holds weights of 4 bits, and merging would round each of them anew: ",
+                     "merge into the model that it was quantised from, --base MODEL");
   const Head head = adapter.contains(arch::kScoreWeight) ? Head::kScore : Head::kLanguageModel;
   check<ConfigError>(head == Head::kLanguageModel, request.from,
                      " holds a score head beside the adapter: load it with PEFT, only language models are merged here");
@@ -133,11 +135,18 @@ std::string export_checkpoint(const ExportRequest& request) {
   return text(request.to, ": the weights of ", request.from, " in ", name_of(dtype));
 }
 
+/// Weights of 4 bits are copied as they lie, and nothing else becomes of them.
+void refuse_quantized(const HfDirectory& from, const std::string& option) {
+  if (arch::parse_model_config(from.config_json(), from.config_path()).quantization)
+    throw ConfigError(text(from.path(), " holds weights of 4 bits: ", option, " is for the unquantised model"));
+}
+
 std::string export_directory(const ExportRequest& request, const HfDirectory& from) {
   ExportOptions options{
       .config_json = from.config_json(), .copy_from = request.from, .max_shard_bytes = request.max_shard_bytes};
   std::optional<at::ScalarType> dtype;
   if (request.dtype) {
+    refuse_quantized(from, "--dtype");
     dtype = trainer::scalar_type(*request.dtype);
     options.config_json = arch::with_dtype(options.config_json, name_of(*request.dtype), from.config_path());
   }
@@ -147,6 +156,7 @@ std::string export_directory(const ExportRequest& request, const HfDirectory& fr
 }
 
 std::string make_checkpoint(const ExportRequest& request, const HfDirectory& from) {
+  refuse_quantized(from, "--to-checkpoint");
   arch::Model model = arch::parse_model_config(from.config_json(), from.config_path());
   const Head head = from.contains(arch::kScoreWeight) ? Head::kScore : Head::kLanguageModel;
   if (head == Head::kLanguageModel) model.tie_word_embeddings = checkpoint::ties_embedding(from, model);

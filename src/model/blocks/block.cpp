@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "fpdist/ops/functional.hpp"
+#include "src/core/mix.hpp"
 #include "src/parallel/context/context_attention.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
 
@@ -22,13 +23,27 @@ at::Tensor row_norms(const Linear& linear, const ops::LowRankPair& pair, comm::C
   return added.add_(linear.squares).sqrt_();
 }
 
+/// Of the linear's rows, where it is cut along its inputs of the columns that are here.
+ops::RowDropout dropout_of(const Linear& linear, const PackContext& context) {
+  if (!context.masks || linear.dropout == 0) return {};
+  const ops::Sharding& cut = linear.weight->sharding;
+  return {.key = context.rows.key,
+          .stream = static_cast<int64_t>(mixed(*context.masks ^ linear.stream)),
+          .p = linear.dropout,
+          .first_column = cut.dim == 1 ? cut.begin : 0};
+}
+
 at::Tensor project(const at::Tensor& x, const Linear& linear, const PackContext& context, const ops::Parameter* bias,
                    const at::Tensor& residual = {}) {
   if (!linear.a) return ops::linear(x, *linear.weight, bias, residual);
   const ops::LowRankPair pair{*linear.a, *linear.b, linear.scale};
-  if (!linear.magnitude) return ops::adapted_linear(x, *linear.weight, pair, bias, residual);
-  const at::Tensor product = ops::adapted_linear(x, *linear.weight, pair);
-  return ops::scaled_columns(product, *linear.magnitude, row_norms(linear, pair, context.tp), bias, residual);
+  const ops::RowDropout dropout = dropout_of(linear, context);
+  if (!linear.magnitude) return ops::adapted_linear(x, *linear.weight, pair, bias, residual, dropout);
+  // What the magnitudes scale is the product of what was not dropped, W's as well; what was dropped passes W alone.
+  const at::Tensor seen = ops::dropped(x, dropout);
+  const at::Tensor rest = dropout.p == 0 ? residual : ops::linear(x - seen, *linear.weight, nullptr, residual);
+  const at::Tensor product = ops::adapted_linear(seen, *linear.weight, pair);
+  return ops::scaled_columns(product, *linear.magnitude, row_norms(linear, pair, context.tp), bias, rest);
 }
 
 at::Tensor project(const at::Tensor& x, const Linear& linear, const PackContext& context) {
@@ -47,7 +62,8 @@ at::Tensor add_projected(const at::Tensor& residual, const at::Tensor& x, const 
 }
 
 at::Tensor heads_of(const at::Tensor& x, const Linear& linear, int64_t head_dim, const PackContext& context) {
-  return project(x, linear, context).view({x.size(0), linear.weight->value.size(0) / head_dim, head_dim});
+  const at::Tensor y = project(x, linear, context);
+  return y.view({y.size(0), y.size(1) / head_dim, head_dim});
 }
 
 /// Projects to heads, normalises each head where the layer does, and turns it by its row's depth.

@@ -3,7 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "fpdist/arch/model.hpp"
@@ -22,6 +24,7 @@ struct PackContext {
   parallel::RowsHere rows;
   std::vector<RotaryTable> rotary;                      ///< [blocks]
   comm::Communicator* tp = nullptr;                     ///< null: one rank
+  std::optional<uint64_t> masks = std::nullopt;         ///< of adapters' dropout in this step; none: nothing is dropped
   std::vector<parallel::ResidentKeys>* keys = nullptr;  ///< [blocks] of a pack in slices; null: a whole pack
   KeptKeys* kept = nullptr;                             ///< of rows before these; null: none are
   std::shared_ptr<const ops::PrefixCalls> prefix = {};  ///< null: there is no trained one

@@ -35,14 +35,19 @@ int64_t layer_weights(const arch::ModelShape& shape) {
   return shape.hidden * (2 * q + 2 * kv + 3 * shape.intermediate);
 }
 
-StageMemory rank_memory(const ModelBytes& model, const MeshShape& mesh, int64_t weights, const KeptRows& kept) {
+StageMemory rank_memory(const ModelBytes& model, const MeshShape& mesh, const HeldWeights& weights,
+                        const KeptRows& kept) {
   const bool is_frozen = model.adapter >= 0;
-  const int64_t adapter = is_frozen ? model.adapter / (mesh.pp * mesh.tp) : 0, trained = is_frozen ? adapter : weights;
-  const int64_t shard = trained / (mesh.dp * mesh.cp), states = model.value < model.sum ? 3 : 2;
+  const int64_t adapter = is_frozen ? model.adapter / (mesh.pp * mesh.tp) : 0,
+                trained = is_frozen ? adapter : weights.all;
+  const int64_t shard = trained / (mesh.dp * mesh.cp),
+                states = (is_frozen ? model.trained : model.value) < model.sum ? 3 : 2;
   const int64_t layer = kept_elements(model.shape);
   int64_t elements = kept.row_layers * layer;
   if (model.recompute) elements = kept.row_layers * model.shape.hidden + kept.unit_rows * layer;
-  return {.weights = (weights * (model.has_reference ? 2 : 1) + adapter) * model.value,
+  const int64_t frozen = (weights.all - weights.quantized) * model.value +
+                         static_cast<int64_t>(static_cast<double>(weights.quantized) * model.linear);
+  return {.weights = frozen * (model.has_reference ? 2 : 1) + adapter * model.trained,
           .gradients = trained * model.sum,
           .optimizer = shard * model.sum * states,
           .activations = elements * model.value / (mesh.cp * mesh.tp)};
@@ -57,9 +62,10 @@ std::vector<StageMemory> stage_memory(const ModelBytes& model, const MeshShape& 
     int64_t weights = 0;
     for (size_t run = s; run < plan.layers.size(); run += stages) weights += plan.layers[run];
     weights *= layer_weights(model.shape);
+    const int64_t quantized = model.linear > 0 ? weights / mesh.tp : 0;
     const bool is_first = s == 0, is_last = s + 1 == stages;
     weights += (is_first ? ends : 0) + (is_last && !(is_first && model.ties_embedding) ? ends : 0);
-    all[s] = rank_memory(model, mesh, weights / mesh.tp,
+    all[s] = rank_memory(model, mesh, {.all = weights / mesh.tp, .quantized = quantized},
                          {.row_layers = figures.stage_peak_row_layers[s], .unit_rows = largest_unit(plan)});
   }
   return all;
@@ -69,10 +75,10 @@ StepTraffic step_traffic(const ModelBytes& model, const MeshShape& mesh, const P
   const int64_t row = model.shape.hidden * model.value, sharers = mesh.dp * mesh.cp;
   // Two gathers and two sums a layer, forward and backward (once more forward with recompute); one each at both ends.
   const int64_t exchanges = (model.recompute ? 12 : 8) * model.shape.layers + 4;
-  return {
-      .pipeline = 2 * figures.rows_sent * row,
-      .tensor = exchanges * figures.tokens_computed * row * (mesh.tp - 1),
-      .data = (sharers - 1) * (model.adapter >= 0 ? model.adapter : all_weights(model)) * (model.sum + model.value)};
+  return {.pipeline = 2 * figures.rows_sent * row,
+          .tensor = exchanges * figures.tokens_computed * row * (mesh.tp - 1),
+          .data = (sharers - 1) * (model.adapter >= 0 ? model.adapter * (model.sum + model.trained)
+                                                      : all_weights(model) * (model.sum + model.value))};
 }
 
 }  // namespace fpdist::plan

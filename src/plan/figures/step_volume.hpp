@@ -13,11 +13,13 @@ namespace fpdist::plan {
 
 struct ModelBytes {
   arch::ModelShape shape;
-  int64_t value = 4;  ///< bytes of a weight or an activation
-  int64_t sum = 4;    ///< bytes of a main gradient, a master weight, a moment
+  int64_t value = 4;    ///< bytes of a weight or an activation
+  int64_t trained = 4;  ///< bytes of an adapter's element
+  int64_t sum = 4;      ///< bytes of a main gradient, a master weight, a moment
   bool recompute = false, has_reference = false, ties_embedding = false;
   /// Elements that are trained, over all layers, where the model's own weights are frozen; -1: these are trained.
   int64_t adapter = -1;
+  double linear = 0;  ///< bytes of an element of the layers' matrices, where it is quantized; 0: as the others
 };
 
 /// Bytes on one rank of a stage. `optimizer`: its share of both moments, and of the masters where weights are smaller.
@@ -32,10 +34,17 @@ struct KeptRows {
   int64_t unit_rows = 0;   ///< of the largest unit
 };
 
-/// Memory of a rank that holds `weights` elements, and, where these are frozen, its even part of the adapter besides.
+/// Elements of weights on a rank.
+struct HeldWeights {
+  int64_t all = 0;
+  int64_t quantized = 0;  ///< of them
+};
+
+/// Memory of a rank that holds `weights`, and, where these are frozen, its even part of the adapter besides.
 /// Activations: the inputs of every operation of the layers of each row in flight (with recompute of the layers alone,
 /// and of one layer of the largest unit besides), over cp * tp ranks.
-StageMemory rank_memory(const ModelBytes& model, const MeshShape& mesh, int64_t weights, const KeptRows& kept);
+StageMemory rank_memory(const ModelBytes& model, const MeshShape& mesh, const HeldWeights& weights,
+                        const KeptRows& kept);
 
 /// [pp] memory of a rank of each stage, in the replica that holds most.
 std::vector<StageMemory> stage_memory(const ModelBytes& model, const MeshShape& mesh, const PipelinePlan& plan,

@@ -6,6 +6,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/schedule.hpp"
 #include "src/core/index.hpp"
+#include "src/core/mix.hpp"
 #include "src/trainer/step/step_view.hpp"
 
 namespace fpdist::trainer {
@@ -17,6 +18,11 @@ std::vector<plan::Op> ops_until(RunUntil until, const plan::StepPlan& plan, cons
   if (until == RunUntil::kGradients)
     std::erase_if(ops, [](const plan::Op& op) { return op.kind == plan::OpKind::kOptimizerStep; });
   return ops;
+}
+
+/// Of dropout: what is no step, an evaluation, has none.
+uint64_t masks_of_step(uint64_t seed, int64_t number) {
+  return mixed(mixed(seed) + static_cast<uint64_t>(number) * kGolden);
 }
 
 }  // namespace
@@ -34,6 +40,7 @@ PackRun::PackRun(const StepParts& parts, const PlannedStep& planned, RunUntil un
   if (planned.is_first) first_step_.emplace(parts.job.mesh.world(), "in its first step");
   if (until != RunUntil::kLosses) parts_.weights.begin_step();
   for (const auto& run : parts_.weights.runs()) {
+    if (planned.number > 0) run->set_masks(masks_of_step(parts.job.config.train.seed, planned.number));
     run->set_use_hook([this](std::span<const ops::ParameterPtr> used) {
       if (const auto waited = parts_.weights.before_use(used)) weight_waits_.emplace_back(at_, *waited);
     });
@@ -44,7 +51,7 @@ PackRun::PackRun(const StepParts& parts, const PlannedStep& planned, RunUntil un
 }
 
 PackRun::~PackRun() {
-  for (const auto& run : parts_.weights.runs()) run->set_use_hook({}), run->set_hook({});
+  for (const auto& run : parts_.weights.runs()) run->set_use_hook({}), run->set_hook({}), run->set_masks({});
 }
 
 void PackRun::before(size_t i) {

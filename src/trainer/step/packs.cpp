@@ -116,7 +116,11 @@ const Pack& Packs::at(int number) {
 
 parallel::PackTensors Packs::tensors_of(const prefix::TreeLayout& layout, const plan::PackPlan& plan) const {
   const comm::Mesh& mesh = job_.mesh;
-  parallel::RowShare rows{.slices = {}, .cp_rank = mesh.at().cp, .tp_rank = mesh.at().tp, .tp_size = mesh.shape().tp};
+  parallel::RowShare rows{.slices = {},
+                          .cp_rank = mesh.at().cp,
+                          .tp_rank = mesh.at().tp,
+                          .tp_size = mesh.shape().tp,
+                          .keyed = job_.model.adapter.dropout > 0};
   const bool exchanges = mesh.shape().cp > 1 || plan.slice_end.size() > 1;  // else all keys are in the slice, here
   std::vector<plan::CpPlan> plans;
   if (exchanges)

@@ -13,6 +13,8 @@
 #include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
+#include "fpdist/ops/quantized_weight.hpp"
+#include "src/checkpoint/nf4_tensors.hpp"
 #include "src/checkpoint/same_weights.hpp"
 #include "src/core/index.hpp"
 #include "src/trainer/weights/begin_prefix.hpp"
@@ -58,12 +60,27 @@ void read_slice(const Source& from, const std::string& name, const ops::Paramete
   from.directory.read_slice_into(name, full, sharding.dim, sharding.begin, destination);
 }
 
+/// A quantized parameter's part of the directory's weight, which lies there in 4 bits or is quantized here, as a whole.
+void read_quantized(const Source& from, ops::Parameter& parameter, bool nested) {
+  const ops::QuantizedWeight& weight = *parameter.quantized;
+  const ops::Sharding& sharding = parameter.sharding;
+  const std::vector<int64_t>& shape = sharding.dim < 0 ? weight.matrix.sizes : sharding.full_shape;
+  if (checkpoint::holds_quantized(from.directory, parameter.name))
+    return ops::store(parameter, checkpoint::read_nf4(from.directory, parameter.name, shape));
+  at::Tensor whole = at::empty(shape, weight.dtype);
+  from.directory.read_into(parameter.name, whole);
+  ops::store(parameter, ops::quantize(whole, nested));
+}
+
 /// Fills the own slices; returns the names that the directory lacks.
 std::string read_weights(const Source& from, model::Transformer& run) {
   const at::NoGradGuard filling;
   std::string missing;
   for (const auto& parameter : run.parameters()) {
-    if (const auto name = name_in(from, parameter->name))
+    const auto name = name_in(from, parameter->name);
+    if (name && parameter->quantized)
+      read_quantized(from, *parameter, run.config().quantization->nested);
+    else if (name)
       read_slice(from, *name, *parameter, parameter->value);
     else if (parameter->name == model::kScoreWeight || arch::is_of_adapter(parameter->name))
       run.initialize(from.seed, parameter->name);  // a base model has none yet

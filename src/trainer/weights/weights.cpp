@@ -66,7 +66,7 @@ Weights::Weights(const Job& job)
       optimizer_(make_optimizers(flat_, reducer_, job.config.optim)),
       kv_replicas_(split_kv_replicas(job)) {
   reducer_.set_order_of_use(ordered_.by_use);
-  if (job.dtype() != job.sum_dtype() && !job.config.model.path.empty()) set_unrounded_masters();
+  if (job.trained_dtype() != job.sum_dtype() && !job.config.model.path.empty()) set_unrounded_masters();
   for (const optim::AdamW& optimizer : optimizer_) first_.push_back(sample_of(optimizer.master()).clone());
 }
 

@@ -23,7 +23,7 @@ checkpoint::Gatherer gatherer_of(const Job& job, Weights& weights, WholeOf what)
         "the last step's gradients are gone: an export of masters took their place");
   std::vector<checkpoint::TensorSpec> whole;
   for (auto& [name, shape] : arch::trained_parameters(job.model, weights.head()))
-    whole.push_back({name, are_values ? job.dtype() : job.sum_dtype(), shape});
+    whole.push_back({name, are_values ? job.trained_dtype() : job.sum_dtype(), shape});
   weights.settle();
   if (what == WholeOf::kMasters) weights.gather_masters();
   if (what == WholeOf::kGradients) weights.gather_gradients();
@@ -70,7 +70,7 @@ void save_directory(const Job& job, Weights& weights, const std::string& directo
   const std::string refusal = comm::broadcast_text(job.world.rank() == 0 ? input_in_the_way(directory, inputs) : "", 0,
                                                    job.world.communicator());
   check<ConfigError>(refusal.empty(), refusal);
-  const bool needs_masters = job.dtype() == at::kBFloat16 && as.dtype != DType::kBFloat16;
+  const bool needs_masters = job.trained_dtype() == at::kBFloat16 && as.dtype != DType::kBFloat16;
   checkpoint::Gatherer gatherer = gatherer_of(job, weights, needs_masters ? WholeOf::kMasters : WholeOf::kValues);
   if (job.world.rank() == 0) {
     const comm::SlowWork slow(job.mesh.world(), text("saving ", directory));

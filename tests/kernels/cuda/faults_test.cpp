@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "kernels/nf4/cuda/nf4_kernel.hpp"
 #include "kernels/part_sum/cuda/part_sum_kernel.hpp"
 #include "kernels/rms_norm/cuda/rms_norm_kernel.hpp"
 #include "kernels/rotary/cuda/rotary_kernel.hpp"
@@ -43,6 +44,22 @@ void swiglu(int64_t rows, int64_t width, int64_t gap) {
   const Matrix out(Element::kFloat32, rows, width);
   launch_swiglu({gate.data(), up.data(), out.data(), rows, width, gate.stride(), up.stride()}, Element::kFloat32,
                 nullptr);
+}
+
+void nf4(int64_t elements) {
+  const Matrix out(Element::kFloat32, 1, elements), absmax(Element::kFloat32, 1, (elements + 63) / 64, 1);
+  const std::vector<uint8_t> code(static_cast<size_t>((elements + 1) / 2), 0x5a);
+  launches().memory.add(code.data(), code.size(), true);
+  launch_dequantize_nf4({.code = code.data(),
+                         .absmax = absmax.data(),
+                         .nested_absmax = nullptr,
+                         .nested_map = nullptr,
+                         .out = out.data(),
+                         .elements = elements,
+                         .nested_offset = 0,
+                         .block = 64,
+                         .nested_block = 256},
+                        Element::kFloat32, Element::kFloat32, nullptr);
 }
 
 void part_sum(int64_t count) {
@@ -147,6 +164,8 @@ TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
       {"selected_logprob_row", [] { selected_logprob(70, 3, true); }, "shared"},
       {"swiglu_tail", [] { swiglu(1, 70, 0); }, "reads outside every allocation"},
       {"swiglu_rows", [] { swiglu(3, 64, 4); }, "reads outside every allocation"},
+      {"nf4_tail", [] { nf4(70); }, "outside every allocation"},
+      {"nf4_table", [] { nf4(512); }, "shared"},
       {"part_sum_tail", [] { part_sum(70); }, "reads outside every allocation"},
       {"part_sum_parts", [] { part_sum(64); }, "reads outside every allocation"},
       {"rms_norm_before", [] { rms_norm(520, 1024, true); }, "races: "},

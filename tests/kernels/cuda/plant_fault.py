@@ -21,6 +21,8 @@ FAULTS = {
     "part_sum_parts": ("part_sum.cu", "if (part >= a.parts) break;", "if (part > a.parts) break;"),
     "swiglu_tail": ("swiglu.cu", "if (begin + N <= a.width)", "if (begin < a.width)"),
     "swiglu_rows": ("swiglu.cu", "row < a.rows; row += gridDim.y", "row <= a.rows; row += gridDim.y"),
+    "nf4_tail": ("nf4.cu", "if (begin + kEach <= a.elements) {", "if (begin < a.elements) {"),
+    "nf4_table": ("nf4.cu", "table_entry(threadIdx.x);\n  __syncthreads();\n", "table_entry(threadIdx.x);\n"),
     "rms_norm_before": ("rms_norm.cu", "  __syncthreads();  // the sums of the row before have been read\n", ""),
     "rms_norm_after": ("rms_norm.cu", "  __syncthreads();\n#pragma unroll\n  for (int i = 0; i < N; ++i) value[i] = 0.0f;",
                        "#pragma unroll\n  for (int i = 0; i < N; ++i) value[i] = 0.0f;"),

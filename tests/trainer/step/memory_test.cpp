@@ -12,6 +12,9 @@
 
 #include "bench/counting_allocator.hpp"
 #include "fpdist/core/rng.hpp"
+#include "fpdist/trainer/trainer.hpp"
+#include "src/config/model_size.hpp"
+#include "src/plan/figures/step_volume.hpp"
 #include "src/plan/schedule/simulate.hpp"
 #include "src/trainer/step/pack_run.hpp"
 
@@ -161,6 +164,65 @@ TEST(Memory, RowsAndBytesInFlightAreThoseOfThePlan) {
               << " rows, " << whole.stage[0].bytes << " bytes; sliced " << sliced.stage[0].rows << " rows, "
               << sliced.stage[0].bytes << " bytes; bytes fall to " << bytes << ", planned " << planned << "\n";
   }
+}
+
+struct Weighed {
+  int64_t held = 0, planned = 0;              ///< between steps
+  int64_t peak = 0, planned_activations = 0;  ///< above what is held, in a step
+};
+
+Weighed weigh(const Config& config) {
+  static bench::CountingAllocator allocator;
+  c10::SetCPUAllocator(&allocator, /*priority=*/1);
+  at::set_num_threads(1);
+  Weighed weighed;
+  comm::run_threads(1, [&](comm::World& world) {
+    bench::ByteCounter counter;
+    bench::thread_counter() = &counter;
+    {
+      NullLog log;
+      Trainer trainer(world, config, log);
+      (void)trainer.step(long_groups(2), log);
+      weighed.held = counter.live();
+      counter.restart();
+      (void)trainer.step(long_groups(2), log);
+      weighed.peak = counter.peak() - weighed.held;
+      const config::Settled& job = trainer.settled();
+      const plan::StageMemory plan = plan::rank_memory(config::model_bytes(job), job.config.parallel,
+                                                       {.all = arch::parameter_count(job.model, Head::kLanguageModel),
+                                                        .quantized = arch::quantized_count(job.model)},
+                                                       {.row_layers = 280 * job.model.layer_count(), .unit_rows = 280});
+      weighed.planned = plan.weights + plan.gradients + plan.optimizer;
+      weighed.planned_activations = plan.activations;
+    }
+    bench::thread_counter() = nullptr;
+  });
+  return weighed;
+}
+
+/// No main grads, masters and moments of frozen weights, and weights in the bits that they have: bytes held between
+/// steps are the plan's to a tenth.
+TEST(Memory, OfAdaptersIsThePlans) {
+  Config config;
+  config.method = Method::kSft;
+  config.model.preset = "tiny", config.data.path = {"unused"}, config.pack.max_tokens = 300;
+  const auto expect_planned = [&](const char* what) {
+    const Weighed weighed = weigh(config);
+    EXPECT_NEAR(ratio(weighed.held, weighed.planned), 1, 0.1) << what;
+    if (config.adapter.lora_dtype == "model")  // else products come and go in float32
+      EXPECT_NEAR(ratio(weighed.held + weighed.peak, weighed.planned + weighed.planned_activations), 1, 0.1) << what;
+    std::cout << what << ": " << weighed.held << " bytes held, planned " << weighed.planned << "; in a step "
+              << weighed.peak << " more, planned activations " << weighed.planned_activations << "\n";
+  };
+  expect_planned("all weights");
+  config.adapter.type = "lora", config.adapter.r = 8, config.adapter.target_modules = {"all-linear"};
+  expect_planned("lora");
+  config.model.load_in_4bit = config.model.bnb_4bit_use_double_quant = true;
+  expect_planned("qlora, nested scales");
+  config.model.dtype = DType::kBFloat16;
+  expect_planned("qlora, bfloat16");
+  config.adapter.lora_dtype = "float32";
+  expect_planned("qlora, bfloat16 beside float32");
 }
 
 }  // namespace
