@@ -37,8 +37,7 @@ struct RowsHere {
   int slice = 0, slices = 1;
   at::Tensor token;  ///< [n] int64
   at::Tensor depth;  ///< [n] int64, rotary positions
-  at::Tensor
-      key;  ///< [n] int64, the same for rows whose paths have the same tokens, on any mesh; undefined unless asked for
+  at::Tensor key;    ///< [n] int64, equal for rows of equal paths, on any mesh; undefined if not asked for
   std::vector<int64_t> shard_rows;  ///< [tp] rows of each tp rank
   ops::AttentionMask mask;          ///< of the n rows over themselves; on the CPU, where attention is laid out
   ops::AttentionCallsPtr calls;     ///< of the mask, for a device; neither is used with an exchange

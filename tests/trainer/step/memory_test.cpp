@@ -209,8 +209,9 @@ TEST(Memory, OfAdaptersIsThePlans) {
   const auto expect_planned = [&](const char* what) {
     const Weighed weighed = weigh(config);
     EXPECT_NEAR(ratio(weighed.held, weighed.planned), 1, 0.1) << what;
-    if (config.adapter.lora_dtype == "model")  // else products come and go in float32
+    if (config.adapter.lora_dtype == "model") {  // else products come and go in float32
       EXPECT_NEAR(ratio(weighed.held + weighed.peak, weighed.planned + weighed.planned_activations), 1, 0.1) << what;
+    }
     std::cout << what << ": " << weighed.held << " bytes held, planned " << weighed.planned << "; in a step "
               << weighed.peak << " more, planned activations " << weighed.planned_activations << "\n";
   };
