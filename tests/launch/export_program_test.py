@@ -6,7 +6,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import tiny_model
-from support import Folder, command, main, mesh, run, steps_without_times, train
+from support import ROOT, Folder, command, main, mesh, run, steps_without_times, train
 
 
 def files_of(folder):

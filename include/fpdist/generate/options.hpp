@@ -54,7 +54,7 @@ struct RolloutOptions : SamplingOptions {
 struct EvalOptions {
   int64_t num_generations = 1;         ///< completions of each prompt
   double temperature = 0.0;            ///< 0: the likeliest token
-  std::vector<int64_t> pass_at = {1};  ///< k of eval_pass@k, each at most num_generations
+  std::vector<int64_t> pass_at = {1};  ///< k of eval_pass at k, each at most num_generations
   int64_t max_completion_length = 0;   ///< 0: as rollout.max_completion_length
 
   static std::span<const Key> keys();

@@ -5,9 +5,9 @@
 //   contains        1 where the answer stands in it
 //   gsm8k           1 where the number behind its last "####" is the answer's (the answer's last "####", or all of it)
 //   gsm8k_flexible  the same of the last number in its last 300 characters
-//   boxed           1 where its last \boxed{...} is the answer (or the answer's own), as MATH normalises both
+//   boxed           1 where its last boxed{...} is the answer (or the answer's own), as MATH normalises both
 //   regex           1 where RewardOptions::pattern matches somewhere
-//   format          1 where it is <think>...</think> and the answer behind that (TRL's think_format_reward)
+//   format          1 where it is a think element and the answer behind that (TRL's think_format_reward)
 //   length          0, falling to -1 over the last soft_punish_cache tokens that are allowed: Yu et al., "DAPO" (2025),
 //                   equation 13
 //   repetition      max_penalty times the share of n-grams that came before (TRL's repetition penalty)

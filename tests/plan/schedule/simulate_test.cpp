@@ -160,7 +160,9 @@ TEST(Simulator, NoPacksTakeNoTime) {
 }
 
 TEST(StageCosts, AreTheFormulas) {
-  StageCosts costs{32, 10, 2, 5, 1000, 3, 7, 4};
+  StageCosts costs;
+  costs.layers = 32, costs.per_row = 10, costs.forward_pair = 2, costs.backward_pair = 5, costs.per_edge = 1000;
+  costs.overhead_rows = 3, costs.per_link = 7, costs.per_link_row = 4;
   const UnitCost unit = unit_cost(costs, {100, 5000, 9});
   EXPECT_EQ(unit.layer, (std::array<int64_t, 3>{10 * 103 + 10000, 10 * 103 + 25000, 10 * 103}));
   EXPECT_EQ(unit.head, (std::array<int64_t, 3>{9000, 9000, 9000}));
