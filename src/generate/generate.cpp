@@ -50,8 +50,8 @@ GenerationReport& GenerationReport::operator+=(const GenerationReport& other) {
 
 const char* name_of(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : "length"; }
 
-void check_prompts(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
-                   const SamplingOptions& options) {
+int64_t check_prompts(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
+                      const SamplingOptions& options) {
   check_options(options);
   const arch::Model& model = stages.runs.front()->config();
   const int64_t bytes = bytes_per_row(stages), rows = most_rows(bytes, options);
@@ -73,12 +73,13 @@ void check_prompts(const Stages& stages, std::span<const std::vector<int32_t>> p
                        " rows of keys and values; rollout.kv_gib ", options.kv_gib, " holds ", rows, ": give ",
                        static_cast<double>(needed * bytes) * 0x1p-30, " or more, or fewer completions");
   }
+  return rows;
 }
 
 std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
                                               const SamplingOptions& options, uint64_t first_prompt,
                                               GenerationReport* report, const Progress& progress) {
-  check_prompts(stages, prompts, options);
+  const int64_t rows = check_prompts(stages, prompts, options);
   const at::NoGradGuard no_grad;
   std::vector<size_t> order(prompts.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -90,7 +91,7 @@ std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<co
     total.prompt_tokens += static_cast<int64_t>(prompts[at].size());
   }
   std::vector<Decoding> decoding = all_ahead(prompts, order, options, first_prompt);
-  Session session(stages, ordered, decoding, options, most_rows(bytes_per_row(stages), options));
+  Session session(stages, ordered, decoding, options, rows);
   while (session.step(total)) {
     if (!progress) continue;
     int64_t done = 0, tokens = 0;

@@ -6,6 +6,7 @@
 
 #include "fpdist/ops/attention_calls.hpp"
 #include "src/core/index.hpp"
+#include "src/generate/pass.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::generate {
@@ -15,21 +16,6 @@ at::Tensor int32s(const std::vector<int32_t>& numbers) { return at::tensor(at::A
 
 at::Tensor int64s(const std::vector<int32_t>& numbers, at::Device device) {
   return int32s(numbers).to(at::kLong).to(device);
-}
-
-int stage_of(const Stages& stages) { return stages.pp == nullptr ? 0 : stages.pp->rank(); }
-int count_of(const Stages& stages) { return stages.pp == nullptr ? 1 : stages.pp->size(); }
-
-void hand_on(const at::Tensor& rows, comm::Communicator& pp, int to) {
-  pp.group_begin();
-  pp.send(rows, to);
-  pp.group_end();
-}
-
-void receive(at::Tensor& rows, comm::Communicator& pp, int from) {
-  pp.group_begin();
-  pp.receive(rows, from);
-  pp.group_end();
 }
 
 }  // namespace
@@ -80,33 +66,11 @@ at::Tensor Keys::compute(QueryRows rows) {
                           .calls = {},
                           .exchange = {}};
   here.calls = ops::prepare_attention(here.mask, options.device);
-  const at::Tensor hidden = pass(here);
+  const at::Tensor hidden = pass(stages_, here, kept_);
   return has_logits() ? hidden.narrow(0, 0, count) : at::Tensor();
 }
 
-/// Through all runs, each on its rank.
-at::Tensor Keys::pass(const parallel::RowsHere& rows) {
-  const model::TransformerOptions& options = stages_.runs.front()->options();
-  const int stage = stage_of(stages_), stages = count_of(stages_);
-  const int64_t own = rows.shard_rows[options.tp == nullptr ? 0 : index(options.tp->rank())];
-  const int64_t width = stages_.runs.front()->config().hidden_size;
-  at::Tensor x;
-  for (size_t run = 0; run < kept_.size(); ++run) {
-    const bool is_first = run == 0 && stage == 0, is_last = run + 1 == kept_.size() && stage + 1 == stages;
-    if (stages > 1 && !is_first) {
-      x = at::empty({own, width}, at::TensorOptions(options.dtype).device(options.device));
-      receive(x, *stages_.pp, (stage + stages - 1) % stages);
-    }
-    x = stages_.runs[run]->extend(rows, kept_[run], x);
-    if (stages > 1 && !is_last) {
-      hand_on(x, *stages_.pp, (stage + 1) % stages);
-      x = at::Tensor();
-    }
-  }
-  return x;
-}
-
-bool Keys::has_logits() const { return stage_of(stages_) + 1 == count_of(stages_); }
+bool Keys::has_logits() const { return stages_.pp == nullptr || stages_.pp->rank() + 1 == stages_.pp->size(); }
 
 at::Tensor Keys::logits(const at::Tensor& hidden) const {
   return stages_.runs.back()->logits(hidden).to(at::kCPU, at::kFloat).contiguous();

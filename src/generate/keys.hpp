@@ -45,8 +45,6 @@ class Keys {
   void share(at::Tensor& found) const;
 
  private:
-  at::Tensor pass(const parallel::RowsHere& rows);
-
   const Stages stages_;
   int32_t padding_ = 0;  // the first place that fills calls up
   at::Tensor key_row_, key_end_;

@@ -90,6 +90,7 @@ FACES = {
     "files/mapped_file.hpp",
     "files/process.hpp",
     "files/strict_json.hpp",
+    "generate/pass.hpp",
     "loss/score_columns.hpp",
     "ops/main_grad.hpp",
     "ops/mean_logits.hpp",

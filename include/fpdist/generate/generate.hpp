@@ -49,9 +49,10 @@ struct GenerationReport {
 /// Told after each step how many of all completions are finished, and how many tokens there are.
 using Progress = std::function<void(int64_t finished, int64_t tokens)>;
 
-/// What generate would throw about its arguments, on a rank that will generate for some of the prompts only. Collective
-/// over pp.
-void check_prompts(const Stages& stages, std::span<const std::vector<int32_t>> prompts, const SamplingOptions& options);
+/// What generate would throw about its arguments, on a rank that will generate for some of the prompts only. The most
+/// rows of keys and values that kv_gib has room for. Collective over pp.
+int64_t check_prompts(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
+                      const SamplingOptions& options);
 
 /// [prompts][num_generations], the same on all of the model's ranks, which call it together with the same arguments.
 /// Completion i of prompt p is draw (first_prompt + p) * num_generations + i. A language model on the CPU or on GPUs.

@@ -5,7 +5,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <utility>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
@@ -15,12 +14,12 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/prompts.hpp"
 #include "fpdist/generate/generate.hpp"
-#include "src/arch/end_tokens.hpp"
 #include "src/core/index.hpp"
 #include "src/core/words.hpp"
 #include "src/files/files.hpp"
 #include "src/main/generate/judged_rows.hpp"
 #include "src/trainer/job.hpp"
+#include "src/trainer/samples/stop_tokens.hpp"
 #include "src/trainer/weights/load_model.hpp"
 
 namespace fpdist::main_program {
@@ -29,14 +28,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kWavesAtOnce = 16;  // prompts that share are looked for among so many
-
-/// The user's, and all that the model's files and tokenizer call an end.
-std::vector<int64_t> stops_of(const GenerateRequest& request, data::Tokenizer& tokenizer) {
-  std::set<int64_t> stops = arch::end_tokens(request.config.model.path);
-  stops.insert(request.sampling.stop_token_ids.begin(), request.sampling.stop_token_ids.end());
-  if (tokenizer.refusal().empty() && tokenizer.facts().eos_id >= 0) stops.insert(tokenizer.facts().eos_id);
-  return {stops.begin(), stops.end()};
-}
 
 /// The model and what it lies on.
 struct Loaded {
@@ -103,7 +94,7 @@ void generate_file(const GenerateRequest& request, LogSink& log) {
   const std::vector<data::PromptRow> prompts =
       data::read_prompts({.path = {request.prompts}, .key = "--prompts"}, *tokenizer);
   generate::SamplingOptions sampling = request.sampling;
-  sampling.stop_token_ids = stops_of(request, *tokenizer);
+  sampling.stop_token_ids = trainer::stop_tokens(sampling.stop_token_ids, config.model.path, *tokenizer);
   comm::run_threads(1, [&](comm::World& world) {
     const Loaded loaded = load(world, config, log);
     files::AppendFile file(request.output, files::AppendFile::Open::kEmpty);

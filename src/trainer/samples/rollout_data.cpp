@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
 #include "fpdist/loss/loss.hpp"
-#include "src/arch/end_tokens.hpp"
 #include "src/comm/agreement.hpp"
 #include "src/config/read_data.hpp"
 #include "src/core/checksum.hpp"
@@ -19,19 +17,12 @@
 #include "src/trainer/samples/generated_evaluation.hpp"
 #include "src/trainer/samples/judge.hpp"
 #include "src/trainer/samples/round.hpp"
+#include "src/trainer/samples/stop_tokens.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
 using Prompts = std::vector<data::PromptRow>;
-
-/// The user's stop tokens, the model's and the tokenizer's.
-std::vector<int64_t> stop_tokens(const config::Config& config, data::Tokenizer& tokenizer) {
-  std::set<int64_t> stops = arch::end_tokens(config.model.path);
-  stops.insert(config.rollout.stop_token_ids.begin(), config.rollout.stop_token_ids.end());
-  if (tokenizer.refusal().empty() && tokenizer.facts().eos_id >= 0) stops.insert(tokenizer.facts().eos_id);
-  return {stops.begin(), stops.end()};
-}
 
 Digest digest_of(const Prompts& prompts) {
   Checksum sum;
@@ -78,7 +69,7 @@ class RolloutData final : public RunData {
         order_(std::ssize(prompts_), 1, job_.config.train.seed, job_.config.data.shuffle),
         sampling_(options_) {
     comm::Communicator& world = trainer.world().communicator();
-    sampling_.stop_token_ids = stop_tokens(job_.config, judge_.tokenizer());
+    sampling_.stop_token_ids = stop_tokens(options_.stop_token_ids, job_.config.model.path, judge_.tokenizer());
     check_same(prompts_, "rollout.prompts", world);
     check_same(evaluated_, "data.eval_path", world);
     check_room(trainer, prompts_, sampling_);

@@ -13,6 +13,7 @@
 #include "fpdist/parallel/stage.hpp"
 #include "src/config/read_data.hpp"
 #include "src/core/index.hpp"
+#include "src/generate/pass.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -85,25 +86,6 @@ void copy_keys(const model::KeptKeys& kept, const model::Transformer& run) {
       parameter->value.copy_(kept.values[values++].flatten(1));
 }
 
-void send(const at::Tensor& rows, int stage, comm::Communicator& pp) {
-  pp.group_begin();
-  pp.send(rows, stage);
-  pp.group_end();
-}
-
-at::Tensor received(at::IntArrayRef shape, const model::TransformerOptions& options, int stage,
-                    comm::Communicator& pp) {
-  at::Tensor rows = at::empty(shape, at::TensorOptions(options.dtype).device(options.device));
-  pp.group_begin();
-  pp.receive(rows, stage);
-  pp.group_end();
-  return rows;
-}
-
-}  // namespace
-
-namespace {
-
 void begin_prompt(const config::Config& config, const arch::Model& model, const model::Transformer& run,
                   const comm::Mesh& mesh) {
   if (config.adapter.prompt_tuning_init == "RANDOM" || !run.options().layers.embedding) return;
@@ -121,19 +103,17 @@ void begin_prefix(const config::Config& config, const arch::Model& model, const 
   if (model.adapter.prefix.row_tokens() > 0) return begin_prompt(config, model, *runs.front(), mesh);
   if (config.adapter.init_text.empty()) return;
   const parallel::RowsHere rows = rows_of(tokens_of_keys(config, model), mesh, runs.front()->options().device);
-  const std::vector<int64_t> shape{rows.own_rows(mesh.at().tp), model.hidden_size};
-  const int stages = mesh.shape().pp, here = mesh.at().pp, all = static_cast<int>(runs.size()) * stages;
-  at::Tensor hidden;  // out of the run before
-  for (int number = here; number < all; number += stages) {
-    const model::Transformer& run = *runs[index(number / stages)];
-    if (number > 0 && stages > 1) hidden = received(shape, run.options(), (number - 1) % stages, mesh.pp());
-    const auto alone = run.frozen(/*keeps_adapter=*/false);
-    model::KeptKeys kept = alone->make_kept_keys(rows.depth.size(0));
-    kept.row = at::arange(rows.depth.size(0), rows.depth.options());
-    hidden = alone->extend(rows, kept, hidden);
-    copy_keys(kept, run);
-    if (number + 1 < all && stages > 1) send(hidden, (number + 1) % stages, mesh.pp());
+  generate::Stages stages{.runs = {}, .pp = mesh.shape().pp > 1 ? &mesh.pp() : nullptr};
+  std::vector<Run> alone;
+  std::vector<model::KeptKeys> kept;
+  for (const Run& run : runs) {
+    alone.push_back(run->frozen(/*keeps_adapter=*/false));
+    stages.runs.push_back(alone.back().get());
+    kept.push_back(alone.back()->make_kept_keys(rows.depth.size(0)));
+    kept.back().row = at::arange(rows.depth.size(0), rows.depth.options());
   }
+  generate::pass(stages, rows, kept);
+  for (size_t run = 0; run < runs.size(); ++run) copy_keys(kept[run], *runs[run]);
 }
 
 }  // namespace fpdist::trainer
