@@ -87,7 +87,7 @@ po::options_description describe(Arguments& to) {
   all.add_options()("compare", po::bool_switch(&to.compare), "also price how others pack, each at its best cap");
   all.add_options()("complete", po::bool_switch(&to.complete),
                     "above 20,000 samples, too: other schedules and meshes, every pack in --json, every replica in "
-                    "--html");
+                    "--html; with --cluster, every mesh is planned");
   all.add_options()("json", text_value(to.json), "write the figures and the plan to this file");
   all.add_options()("trace", text_value(to.trace), "write the simulated timeline of replica 0 for ui.perfetto.dev");
   all.add_options()("html", text_value(to.html), "write a page with the simulated timelines");

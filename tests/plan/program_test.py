@@ -93,6 +93,15 @@ class Plans(unittest.TestCase):
             self.assertTrue(0.05 < world["mfu"] < 0.7)
         for words in ("no mesh fits", "MFU", "binds:", "predicted, not measured"):
             self.assertIn(words, said)
+        best = min(eight["fitting"], key=lambda mesh: mesh["step_seconds"])
+        self.assertEqual([best[axis] for axis in ("dp", "pp", "cp", "tp", "step_seconds")], [eight[axis] for axis in ("dp", "pp", "cp", "tp", "step_seconds")])
+        complete, _ = self.plan(*on, "--world-sizes", "8", "--complete")
+        self.assertGreater(len(complete["cluster"]["worlds"][0]["fitting"]), len(eight["fitting"]))
+        self.assertEqual(complete["cluster"]["worlds"][0]["step_seconds"], eight["step_seconds"])
+        packs_of = {mesh["max_tokens"] for mesh in complete["cluster"]["worlds"][0]["fitting"]}
+        self.assertEqual(packs_of, {8192, 4096, 2048})
+        large, _ = self.plan("--pack.max_tokens", 16384, "--cluster", cluster, "--world-sizes", "8")
+        self.assertLessEqual(large["cluster"]["worlds"][0]["step_seconds"], eight["step_seconds"])
         self.assertIn('class="tokens"', page.read_text())
         xml.etree.ElementTree.fromstring(re.search(r'<svg class="worlds".*?</svg>', page.read_text(), re.DOTALL).group(0))
         config = self.folder / "config.json"

@@ -26,7 +26,8 @@ constexpr std::array<std::pair<const char*, SecondsField>, 7> kParts{{{"compute"
 std::string mesh_text(const WorldPoint& point) {
   const MeshShape& mesh = point.mesh;
   return text("dp ", mesh.dp, " x pp ", mesh.pp, " x cp ", mesh.cp, " x tp ", mesh.tp,
-              mesh.pp > 1 ? text(", ", plan::name_of(point.schedule)) : "", point.recompute ? ", recompute" : "");
+              mesh.pp > 1 ? text(", ", plan::name_of(point.schedule)) : "", point.recompute ? ", recompute" : "",
+              ", packs of at most ", point.max_tokens);
 }
 
 void draw_throughput(std::ostream& out, const std::vector<const WorldPoint*>& points) {
@@ -96,6 +97,22 @@ void write_rows(std::ostream& out, const ClusterReport& report) {
   out << "</table>\n";
 }
 
+/// Of a mesh that was planned, the best one or another.
+template <typename Mesh>
+nlohmann::json mesh_json(const Mesh& at) {
+  nlohmann::json one{{"dp", at.mesh.dp},
+                     {"pp", at.mesh.pp},
+                     {"cp", at.mesh.cp},
+                     {"tp", at.mesh.tp},
+                     {"schedule", plan::name_of(at.schedule)},
+                     {"recompute", at.recompute},
+                     {"max_tokens", at.max_tokens},
+                     {"step_seconds", at.seconds.all()},
+                     {"memory", at.memory}};
+  for (const auto& [name, part] : kParts) one["seconds"][name] = at.seconds.*part;
+  return one;
+}
+
 }  // namespace
 
 std::string to_text(const ClusterReport& report) {
@@ -128,20 +145,13 @@ nlohmann::json to_json(const ClusterReport& report) {
       worlds.push_back(std::move(one));
       continue;
     }
-    one.update({{"dp", point.mesh.dp},
-                {"pp", point.mesh.pp},
-                {"cp", point.mesh.cp},
-                {"tp", point.mesh.tp},
-                {"schedule", plan::name_of(point.schedule)},
-                {"recompute", point.recompute},
-                {"step_seconds", point.seconds.all()},
-                {"tokens_per_second", point.tokens_per_second},
+    one.update(mesh_json(point));
+    one.update({{"tokens_per_second", point.tokens_per_second},
                 {"efficiency", point.efficiency},
                 {"mfu", point.mfu},
                 {"binds", plan::largest_loss(point.seconds)},
-                {"memory", point.memory},
                 {"sharing_kept", point.sharing_kept}});
-    for (const auto& [name, part] : kParts) one["seconds"][name] = point.seconds.*part;
+    for (const FittingMesh& other : point.fitted) one["fitting"].push_back(mesh_json(other));
     worlds.push_back(std::move(one));
   }
   return {{"source", report.source}, {"sharing_bound", report.sharing_bound}, {"worlds", worlds}};

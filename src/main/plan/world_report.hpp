@@ -12,6 +12,16 @@
 
 namespace fpdist::main_program {
 
+/// A mesh that was planned and fits, with its schedule and packs.
+struct FittingMesh {
+  MeshShape mesh;
+  plan::Schedule schedule = plan::Schedule::k1F1B;
+  bool recompute = false;
+  int64_t max_tokens = 0;  ///< of a pack
+  plan::ClusterSeconds seconds;
+  double memory = 0;  ///< bytes of the rank that holds most
+};
+
 /// A step on `ranks` GPUs, on the best mesh of those that fit.
 struct WorldPoint {
   int64_t ranks = 0;
@@ -19,13 +29,14 @@ struct WorldPoint {
   MeshShape mesh;
   plan::Schedule schedule = plan::Schedule::k1F1B;
   bool recompute = false;
-  int64_t max_tokens = 0;
+  int64_t max_tokens = 0;  ///< of a pack
   plan::ClusterSeconds seconds;
   double memory = 0;  ///< bytes of the rank that holds most
   double tokens_per_second = 0, mfu = 0;
   double efficiency = 0;                           ///< tokens a second and GPU over those of the first size
   double sharing_kept = 0;                         ///< tokens of all samples for a computed one
   int64_t meshes = 0, planned = 0, too_large = 0;  ///< with schedules: there were, were tried, do not fit
+  std::vector<FittingMesh> fitted;                 ///< of those that were tried
 };
 
 /// All about one cluster.

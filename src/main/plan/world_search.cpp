@@ -4,6 +4,7 @@
 #include <iomanip>
 #include <sstream>
 #include <tuple>
+#include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "src/core/words.hpp"
@@ -15,11 +16,12 @@ namespace {
 struct MeshChoice {
   plan::ClusterJob job;
   plan::Schedule schedule;
-  double least = 0;  ///< seconds
+  int64_t max_tokens = 0;  ///< of a pack
+  double least = 0;        ///< seconds
 };
 
 constexpr size_t kManySamples = 20000;
-constexpr int64_t kMostMeshes = 12;
+constexpr size_t kMostMeshes = 12;
 
 plan::PlannerOptions options_of(const PlanRequest& request, const MeshChoice& choice) {
   plan::PlannerOptions options = request.options;
@@ -28,6 +30,7 @@ plan::PlannerOptions options_of(const PlanRequest& request, const MeshChoice& ch
   options.parallel.schedule = choice.schedule;
   options.parallel.virtual_stages = choice.schedule == plan::Schedule::kInterleaved ? 2 : 1;
   options.parallel.layers.clear();
+  options.max_tokens = choice.max_tokens;
   options.thrift = 8;  // many are compared, and each is worth as much search as the next
   return options;
 }
@@ -39,7 +42,7 @@ std::vector<int64_t> first_layers(const PlanRequest& request, const MeshChoice& 
 }
 
 std::vector<MeshChoice> meshes_of(const PlanRequest& request, const plan::ModelBytes& bytes,
-                                  const plan::Cluster& cluster, int64_t ranks) {
+                                  const plan::Cluster& cluster, int64_t ranks, bool is_large) {
   std::vector<MeshChoice> all;
   const arch::ModelShape& shape = bytes.shape;
   for (const int tp : {1, 2, 4, 8})
@@ -54,9 +57,13 @@ std::vector<MeshChoice> meshes_of(const PlanRequest& request, const plan::ModelB
           const int runs = schedule == plan::Schedule::kInterleaved ? 2 : 1;
           if ((pp == 1 && schedule != plan::Schedule::k1F1B) || pp * runs > shape.layers) continue;
           for (const bool recompute : {false, true}) {
-            MeshChoice& choice = all.emplace_back(MeshChoice{{cluster, bytes, mesh}, schedule});
+            MeshChoice choice{{cluster, bytes, mesh}, schedule};
             choice.job.model.recompute = recompute;
             choice.least = plan::least_seconds(choice.job, request.tree, request.costs.overhead_rows);
+            for (const int64_t parts : {1, 2, 4}) {
+              choice.max_tokens = request.options.max_tokens / parts;
+              if (parts == 1 || (!is_large && choice.max_tokens > 0)) all.push_back(choice);
+            }
           }
         }
       }
@@ -68,7 +75,7 @@ std::vector<MeshChoice> meshes_of(const PlanRequest& request, const plan::ModelB
 WorldPoint try_mesh(const PlanRequest& request, const MeshChoice& choice) {
   WorldPoint point;
   point.mesh = choice.job.mesh, point.schedule = choice.schedule;
-  point.recompute = choice.job.model.recompute, point.max_tokens = request.options.max_tokens;
+  point.recompute = choice.job.model.recompute, point.max_tokens = choice.max_tokens;
   PlanRequest other = request;
   other.costs = plan::cluster_costs(choice.job, request.tree, request.costs.overhead_rows);
   other.options = options_of(request, choice);
@@ -90,23 +97,23 @@ WorldPoint best_mesh(const PlanRequest& request, const plan::ModelBytes& bytes, 
   WorldPoint best;
   double least_memory = 0;
   std::string refusal;
-  int64_t planned = 0, fitting = 0, too_large = 0;
-  const std::vector<MeshChoice> all = meshes_of(request, bytes, cluster, ranks);
+  int64_t planned = 0, too_large = 0;
+  std::vector<FittingMesh> fitted;
   const bool is_large = request.tree.sample.size() > kManySamples;
+  const std::vector<MeshChoice> all = meshes_of(request, bytes, cluster, ranks, is_large);
   for (const MeshChoice& choice : all) {
-    if (best.seconds.all() > 0 && choice.least >= best.seconds.all()) break;
-    if (is_large && fitting >= kMostMeshes) break;
+    if (!request.complete && best.seconds.all() > 0 && choice.least >= best.seconds.all()) break;
+    if (!request.complete && is_large && fitted.size() >= kMostMeshes) break;
     double needed = plan::least_memory(choice.job, first_layers(request, choice));
     if (needed <= cluster.memory_bytes) {
       WorldPoint point = try_mesh(request, choice);
       ++planned;
       if (!point.refusal.empty()) refusal = point.refusal;
       const double seconds = point.seconds.all();
+      if (seconds > 0)
+        fitted.push_back({point.mesh, point.schedule, point.recompute, point.max_tokens, point.seconds, point.memory});
       if (seconds > 0 && (best.seconds.all() == 0 || seconds < best.seconds.all())) best = std::move(point);
-      if (seconds > 0) {
-        ++fitting;
-        continue;
-      }
+      if (seconds > 0) continue;
       needed = point.memory;
     }
     if (needed <= 0) continue;
@@ -115,6 +122,7 @@ WorldPoint best_mesh(const PlanRequest& request, const plan::ModelBytes& bytes, 
   }
   best.ranks = ranks, best.meshes = static_cast<int64_t>(all.size());
   best.planned = planned, best.too_large = too_large;
+  best.fitted = std::move(fitted);
   if (best.seconds.all() > 0) return best;
   best.refusal = least_memory > 0
                      ? text("no mesh fits: the smallest needs ", bytes_text(static_cast<int64_t>(least_memory)),
