@@ -182,6 +182,20 @@ TEST(SharedScores, GiveTheLossAndGradientsOfSeparateOnes) {
   }
 }
 
+/// Rows that several samples share are computed once or once each, which is not the same to the last bit.
+TEST(Grpo, TokensOfOneEntropyCountTogetherHoweverItIsRounded) {
+  const Variant variant{"top", Method::kGrpo, {.top_entropy_quantile = 0.5}};
+  const LossFunction loss = make_loss(Method::kGrpo, variant.options);
+  RandomStep even = random_step(6), rounded = even;
+  const int64_t ties = even.entropy.numel() * 3 / 4;  // the quantile is among them
+  even.entropy.narrow(0, 0, ties).fill_(1.5), even.entropy.narrow(0, ties, even.entropy.numel() - ties).fill_(0.5);
+  rounded.entropy = even.entropy + 1e-15 * at::arange(even.entropy.numel(), at::kDouble);
+  const auto of = [&](const RandomStep& step) {
+    return loss(step.pack(step.everything(), variant), step.totals).loss.item<double>();
+  };
+  EXPECT_NEAR(of(rounded), of(even), 1e-12);
+}
+
 TEST(Grpo, WithoutOldLogProbsIsOnPolicy) {
   for (const Variant& variant : all_variants()) {
     if (variant.method != Method::kGrpo) continue;

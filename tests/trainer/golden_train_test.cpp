@@ -123,15 +123,40 @@ TEST_P(GoldenTraining, AnEvaluationIsThePlainLoopsLoss) {
   EXPECT_NEAR(evaluated.values.at("eval_loss"), loss, dtype == DType::kFloat64 ? 1e-10 : 1e-5);
 }
 
-/// TRL's DPOTrainer on a PEFT model (make_train_lora_golden.py): A and B after five steps from an adapter whose copy is
-/// the reference.
-TEST(GoldenLora, FiveStepsOfDpoEqualTrlAndPeft) {
+/// What TRL's DPOTrainer has come to on a PEFT model (make_train_adapter_golden.py).
+struct GoldenAdapter {
+  const char *start, *expected;  ///< the adapter that it began at, and its weights after five steps
+  const char* reference;         ///< a model; "": the adapter as it was
+};
+
+class GoldenAdapters : public ::testing::TestWithParam<GoldenAdapter> {};
+
+/// The largest difference of our weights from theirs, of how far theirs have moved.
+double distance_of_change(const std::string& trained, const std::string& start,
+                          const checkpoint::SafetensorsFile& theirs) {
+  const auto ours = checkpoint::HfDirectory::of_adapter(trained), begin = checkpoint::HfDirectory::of_adapter(start);
+  double apart = 0, change = 0;
+  EXPECT_EQ(ours.names().size() + 1, theirs.tensors().size());  // and losses
+  for (const std::string& name : ours.names()) {
+    const at::Tensor wanted = theirs.tensor(name);
+    apart += (ours.file_with(name).tensor(name) - wanted).square().sum().item<double>();
+    change += (wanted - begin.file_with(name).tensor(name)).square().sum().item<double>();
+  }
+  EXPECT_GT(change, 0);
+  return std::sqrt(apart / change);
+}
+
+TEST_P(GoldenAdapters, FiveStepsOfDpoEqualTrlAndPeft) {
   at::set_num_threads(1);
   const Json expected = Json::parse(std::ifstream(kGolden / "expected.json"));
+  const checkpoint::SafetensorsFile theirs((kGolden / GetParam().expected).string());
+  const at::Tensor logged = theirs.tensor("losses");  // through a float32
+  const std::string reference = GetParam().reference;
   const test::Scratch scratch;
   for (const int ranks : {1, 2}) {
     Config config = golden_config(expected, "dpo", DType::kFloat64, scratch / text("out", ranks));
-    config.adapter.path = (kGolden / "adapter").string();
+    config.adapter.path = (kGolden / GetParam().start).string();
+    if (!reference.empty()) config.model.ref_path = (kGolden / reference).string();
     std::vector<double> losses;
     comm::run_threads(ranks, [&](comm::World& world) {
       NullLog log;
@@ -140,24 +165,17 @@ TEST(GoldenLora, FiveStepsOfDpoEqualTrlAndPeft) {
         trainer.set_hook([&](const StepMetrics& step) { losses.push_back(step.values.at("loss")); });
       trainer.train();
     });
-    const auto ours = checkpoint::HfDirectory::of_adapter(config.train.output_dir + "/final"),
-               start = checkpoint::HfDirectory::of_adapter(config.adapter.path);
-    const checkpoint::SafetensorsFile theirs((kGolden / "expected_dpo_lora.safetensors").string());
-    const at::Tensor logged = theirs.tensor("losses");  // through a float32
     ASSERT_EQ(static_cast<int64_t>(losses.size()), logged.numel());
     for (int64_t s = 0; s < logged.numel(); ++s)
       EXPECT_NEAR(losses[static_cast<size_t>(s)], logged[s].item<double>(), 1e-7) << "step " << s + 1;
-    double apart = 0, change = 0;
-    EXPECT_EQ(ours.names().size() + 1, theirs.tensors().size());
-    for (const std::string& name : ours.names()) {
-      const at::Tensor wanted = theirs.tensor(name);
-      apart += (ours.file_with(name).tensor(name) - wanted).square().sum().item<double>();
-      change += (wanted - start.file_with(name).tensor(name)).square().sum().item<double>();
-    }
-    ASSERT_GT(change, 0);
-    EXPECT_LT(std::sqrt(apart / change), 1e-8);
+    EXPECT_LT(distance_of_change(config.train.output_dir + "/final", config.adapter.path, theirs), 1e-8);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Adapters, GoldenAdapters,
+                         ::testing::Values(GoldenAdapter{"adapter", "expected_dpo_lora.safetensors", ""},
+                                           GoldenAdapter{"prefix", "expected_dpo_prefix.safetensors", "model"}),
+                         [](const auto& info) { return std::string(info.param.start); });
 
 INSTANTIATE_TEST_SUITE_P(Methods, GoldenTraining,
                          ::testing::Combine(::testing::Values("sft", "dpo", "reward", "grpo"),

@@ -1,5 +1,5 @@
-// The laws of every loss in a trainer: sharing changes nothing; and where a loss couples the samples of a step, neither
-// does how the step is cut into packs, nor the mesh.
+// The laws of every loss in a trainer: sharing changes nothing, whatever is trained; and where a loss couples the
+// samples of a step, neither does how the step is cut into packs, nor the mesh.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -23,10 +23,14 @@ namespace {
 
 using test::Variant;
 
-/// Every loss once, and some with options.
-std::vector<Variant> every_loss() {
-  std::vector<Variant> all = test::optional_variants();
+/// Which of the table's losses, and whether some with options besides.
+enum class Losses { kWithOptions, kAll, kOneAMethod };
+
+std::vector<Variant> losses_of(Losses which) {
+  std::vector<Variant> all;
+  if (which == Losses::kWithOptions) all = test::optional_variants();
   for (const loss::LossSpec& spec : loss::specs()) {
+    if (which == Losses::kOneAMethod && &spec != &loss::spec_of(spec.method, {})) continue;
     loss::LossOptions options{.loss_type = {std::string(spec.name)}};
     if (spec.name == "exo_pair" || spec.name == "robust") options.label_smoothing = 0.1;
     all.push_back({text(name_of(spec.method), " ", spec.name), spec.method, options});
@@ -34,11 +38,11 @@ std::vector<Variant> every_loss() {
   return all;
 }
 
-/// A reference that is not the policy, so that ratios differ.
-std::vector<data::Group> groups_of(Method method, uint64_t seed) {
+/// A reference that is not the policy, so that ratios differ: the data's, where `brings_reference`.
+std::vector<data::Group> groups_of(Method method, uint64_t seed, bool brings_reference = true) {
   std::vector<data::Group> groups = test::random_groups(method, 7, seed);
   Rng rng(seed, 0x1055);
-  if (method == Method::kDpo)
+  if (method == Method::kDpo && brings_reference)
     for (data::Group& group : groups)
       for (data::Sample& sample : group.sample)
         for (int64_t t = 0; t < sample.length(); ++t) sample.ref_logp.push_back(-4.2 + 0.3 * rng.normal());
@@ -66,8 +70,11 @@ Outcome run(const Config& config, int ranks, int steps) {
     NullLog log;
     Trainer trainer(world, config, log);
     Outcome own;
-    for (int s = 0; s < steps; ++s)
-      own.metrics.push_back(trainer.step(groups_of(config.method, 31 + static_cast<uint64_t>(s))).values);
+    const bool brings_reference = !config.adapter.is_on();  // the model without its adapter is another one
+    for (int s = 0; s < steps; ++s) {
+      const auto groups = groups_of(config.method, 31 + static_cast<uint64_t>(s), brings_reference);
+      own.metrics.push_back(trainer.step(groups).values);
+    }
     own.gradients = trainer.gather_gradients();
     const std::lock_guard lock(mutex);
     if (world.rank() == 0) outcome = std::move(own);
@@ -94,15 +101,41 @@ void expect_same(const Outcome& got, const Outcome& wanted, double of_loss) {
         << name;
 }
 
-TEST(EveryLoss, IsTheSameWithSharedPrefixes) {
-  for (const Variant& variant : every_loss()) {
+/// What is trained; adapters stand away from where they change nothing.
+struct Trained {
+  const char* name;
+  Losses losses;
+  arch::AdapterOptions adapter = {};
+};
+
+void PrintTo(const Trained& trained, std::ostream* out) { *out << trained.name; }
+
+class EveryLoss : public ::testing::TestWithParam<Trained> {};
+
+TEST_P(EveryLoss, IsTheSameWithSharedPrefixes) {
+  for (const Variant& variant : losses_of(GetParam().losses)) {
     SCOPED_TRACE(variant.name);
     Config config = config_of(variant);
+    config.adapter = GetParam().adapter;
     const Outcome shared = run(config, 1, 1);
     config.pack.share_prefix = false;
     expect_same(run(config, 1, 1), shared, 1e-11);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Of, EveryLoss,
+    ::testing::Values(Trained{"all_weights", Losses::kWithOptions},
+                      Trained{"lora",
+                              Losses::kAll,
+                              {.type = "lora",
+                               .r = 2,
+                               .lora_dropout = 0.2,
+                               .target_modules = {"all-linear"},
+                               .init_lora_weights = "false"}},
+                      Trained{"prefix", Losses::kAll, {.type = "prefix_tuning", .num_virtual_tokens = 3}},
+                      Trained{"prompt", Losses::kOneAMethod, {.type = "prompt_tuning", .num_virtual_tokens = 2}}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 TEST(CoupledLosses, AreTheSameOnAnyMeshAndForPacksCutAnywhere) {
   const std::vector<Variant> coupled{
