@@ -116,6 +116,15 @@ void check_generated(const Config& config, Problems& problems) {
                     config.eval.num_generations, ": pass@k needs k completions or more of each prompt");
 }
 
+void check_flex_prefill(const Config& config, Problems& problems) {
+  const generate::FlexPrefillOptions& options = config.flex_prefill;
+  problems.unless(!options.is_on() || (is_online(config) && !config.data.eval_path.empty()), "flex_prefill.gamma is ",
+                  options.gamma,
+                  ", and nothing is evaluated by generating: give rollout.prompts and data.eval_path, or ",
+                  "leave it out; what is trained sees all keys");
+  problems.ask([&] { generate::check_together(options); });
+}
+
 void check_schedule(const Config& config, Problems& problems) {
   problems.ask([&] { (void)optim::RateSchedule(config.optim, std::max<int64_t>(1, config.train.max_steps)); });
   problems.ask([&] { (void)optim::PeakRates(config.optim); });
@@ -159,10 +168,11 @@ struct Together {
   std::string_view section;  ///< whose keys these follow in what is said
   void (*check)(const Config& config, Problems& problems);
 };
-constexpr std::array kTogether{
-    Together{"model", check_model},      Together{"data", check_data},         Together{"loss", check_loss},
-    Together{"rollout", check_rollouts}, Together{"eval", check_generated},    Together{"train", check_evaluation},
-    Together{"optim", check_schedule},   Together{"parallel", check_parallel}, Together{"plan", check_costs}};
+constexpr std::array kTogether{Together{"model", check_model},       Together{"data", check_data},
+                               Together{"loss", check_loss},         Together{"rollout", check_rollouts},
+                               Together{"eval", check_generated},    Together{"flex_prefill", check_flex_prefill},
+                               Together{"train", check_evaluation},  Together{"optim", check_schedule},
+                               Together{"parallel", check_parallel}, Together{"plan", check_costs}};
 
 }  // namespace
 

@@ -29,6 +29,7 @@ std::vector<ConfigKey> collect() {
   add<&Config::rollout>("rollout", all);
   add<&Config::reward>("reward", all);
   add<&Config::eval>("eval", all);
+  add<&Config::flex_prefill>("flex_prefill", all);
   add<&Config::train>("train", all);
   add<&Config::optim>("optim", all);
   add<&Config::parallel>("parallel", all);

@@ -17,15 +17,15 @@ constexpr double kQuantile = 0.9, kMargin = 1.25;
 // Room for others is looked for when an eighth of those that may be in flight have ended, not after each.
 constexpr int64_t kShareFree = 8;
 
-int64_t common(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
-  const auto [at, other] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
-  return at - a.begin();
-}
-
 }  // namespace
 
 Admission::Admission(Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options, int64_t most_rows)
-    : prompts_(prompts), all_(all), options_(options), most_rows_(most_rows), length_(options.max_completion_length) {}
+    : prompts_(prompts),
+      all_(all),
+      options_(options),
+      sharing_(options.flex_prefill),
+      most_rows_(most_rows),
+      length_(options.max_completion_length) {}
 
 int64_t Admission::rows_of(const std::vector<int32_t>& prompt, const SamplingOptions& options) {
   return static_cast<int64_t>(prompt.size()) + options.num_generations * options.max_completion_length + kPadding;
@@ -50,7 +50,7 @@ Admission::Need Admission::need(bool is_foreseen, std::span<Decoding* const> mor
   prompts.erase(std::unique(prompts.begin(), prompts.end()), prompts.end());
   for (size_t i = 0; i < prompts.size(); ++i) {
     const std::vector<int32_t>& prompt = *prompts_[prompts[i]];
-    need.rows += static_cast<int64_t>(prompt.size()) - (i == 0 ? 0 : common(*prompts_[prompts[i - 1]], prompt));
+    need.rows += static_cast<int64_t>(prompt.size()) - (i == 0 ? 0 : sharing_.of(*prompts_[prompts[i - 1]], prompt));
   }
   return need;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fpdist/generate/generate.hpp"
+#include "src/generate/sharing.hpp"
 
 namespace fpdist::generate {
 
@@ -32,7 +33,7 @@ class Admission {
  public:
   using Prompts = std::span<const std::vector<int32_t>* const>;
 
-  /// `prompts` ascending; `all`: num_generations of each, in order, kAhead. `most_rows`: of a wave.
+  /// `prompts` in sharing's order; `all`: num_generations of each, in order, kAhead. `most_rows`: of a wave.
   Admission(Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options, int64_t most_rows);
 
   /// Somebody in flight is out of room, or others may enter.
@@ -61,6 +62,7 @@ class Admission {
   const Prompts prompts_;
   std::vector<Decoding>& all_;
   const SamplingOptions& options_;
+  const Sharing sharing_;
   const int64_t most_rows_;
   int64_t length_ = 0;  ///< foreseen
 };

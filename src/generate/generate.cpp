@@ -12,6 +12,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
+#include "src/generate/flex_check.hpp"
 #include "src/generate/session.hpp"
 
 namespace fpdist::generate {
@@ -45,6 +46,17 @@ GenerationReport& GenerationReport::operator+=(const GenerationReport& other) {
   completion_tokens += other.completion_tokens, paused += other.paused;
   most_rows = std::max(most_rows, other.most_rows);
   prefill_seconds += other.prefill_seconds, decode_seconds += other.decode_seconds;
+  flex += other.flex;
+  kept_keys += other.kept_keys, all_keys += other.all_keys;
+  return *this;
+}
+
+FlexReport& FlexReport::operator+=(const FlexReport& other) {
+  kept_blocks += other.kept_blocks, all_blocks += other.all_blocks;
+  checked_prompts += other.checked_prompts, checked_tokens += other.checked_tokens;
+  sum_difference += other.sum_difference;
+  greatest_difference = std::max(greatest_difference, other.greatest_difference);
+  all_seconds += other.all_seconds, kept_seconds += other.kept_seconds;
   return *this;
 }
 
@@ -58,6 +70,7 @@ int64_t check_prompts(const Stages& stages, std::span<const std::vector<int32_t>
   for (const int64_t stop : options.stop_token_ids)
     check<ConfigError>(stop >= 0 && stop < model.vocab_size, "rollout.stop_token_ids: ", stop,
                        " is no token of a vocabulary of ", model.vocab_size);
+  if (options.flex_prefill.is_on()) check_flex_model(stages);
   for (size_t p = 0; p < prompts.size(); ++p) {
     check<DataError>(!prompts[p].empty(), "prompt ", p + 1, " is empty: a completion needs a token to follow");
     for (const int32_t token : prompts[p])
@@ -83,9 +96,12 @@ std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<co
   const at::NoGradGuard no_grad;
   std::vector<size_t> order(prompts.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return prompts[a] < prompts[b]; });
+  const Sharing sharing(options.flex_prefill);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return sharing.order(prompts[a], prompts[b]); });
   std::vector<const std::vector<int32_t>*> ordered;
   GenerationReport total;
+  const FlexReport checked = check_flex_prefill(stages, prompts, options.flex_prefill);
   for (const size_t at : order) {
     ordered.push_back(&prompts[at]);
     total.prompt_tokens += static_cast<int64_t>(prompts[at].size());
@@ -103,6 +119,7 @@ std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<co
     total.completion_tokens += one.tokens();
     all[order[one.prompt]].push_back(std::move(one.completion));
   }
+  total.flex += checked;
   if (report) *report = total;
   return all;
 }

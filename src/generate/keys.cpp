@@ -32,7 +32,7 @@ int64_t bytes_per_row(const Stages& stages) {
   return most.item<int64_t>();
 }
 
-Keys::Keys(const Stages& stages) : stages_(stages) {
+Keys::Keys(const Stages& stages, const FlexPrefillOptions& flex) : stages_(stages), flex_(flex) {
   for (const model::Transformer* run : stages.runs) kept_.push_back(run->make_kept_keys(0));
 }
 
@@ -56,7 +56,8 @@ at::Tensor Keys::compute(QueryRows rows) {
   for (int32_t i = 0; rows.size() % index(kPadding) != 0; ++i) rows.add(padding_ + i, 0, 0);
   const model::TransformerOptions& options = stages_.runs.front()->options();
   const at::Tensor place = int64s(rows.place, options.device);
-  for (model::KeptKeys& kept : kept_) kept.row = place;
+  const auto sparse = sparse_rows(rows.window, rows.place, key_row_, key_end_, flex_);
+  for (model::KeptKeys& kept : kept_) kept.row = place, kept.sparse = sparse;
   const int parts = options.tp == nullptr ? 1 : options.tp->size();
   parallel::RowsHere here{.token = int64s(rows.token, options.device),
                           .depth = int64s(rows.depth, options.device),
@@ -67,6 +68,7 @@ at::Tensor Keys::compute(QueryRows rows) {
                           .exchange = {}};
   here.calls = ops::prepare_attention(here.mask, options.device);
   const at::Tensor hidden = pass(stages_, here, kept_);
+  if (sparse) area_.kept += sparse->area.kept, area_.all += sparse->area.all;
   return has_logits() ? hidden.narrow(0, 0, count) : at::Tensor();
 }
 

@@ -4,17 +4,20 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "fpdist/generate/stages.hpp"
 #include "fpdist/model/kept_keys.hpp"
 #include "src/generate/wave.hpp"
+#include "src/generate/windows.hpp"
 
 namespace fpdist::generate {
 
 /// Rows that one call computes, or a part of them.
 struct QueryRows {
-  std::vector<int32_t> place, token, depth;  ///< ascending places
+  std::vector<int32_t> place, token, depth;   ///< ascending places
+  std::span<const PromptWindow> window = {};  ///< of them, for flex_prefill; must outlive the rows
   size_t size() const { return place.size(); }
   void add(int32_t at, int32_t id, int32_t deep) { place.push_back(at), token.push_back(id), depth.push_back(deep); }
 };
@@ -28,7 +31,7 @@ struct Moves {
 /// are collective over the model's ranks.
 class Keys {
  public:
-  explicit Keys(const Stages& stages);
+  explicit Keys(const Stages& stages, const FlexPrefillOptions& flex = {});
 
   /// Takes the keys over into the places of `wave`; the others hold zeros. One layer after the other, so that two waves
   /// lie in memory for one layer only.
@@ -36,6 +39,8 @@ class Keys {
 
   /// [rows,H] on ranks of the last stage, undefined on others; the rows' ancestors are computed or among them.
   at::Tensor compute(QueryRows rows);
+  /// What flex_prefill has kept of this rank's layers and heads so far.
+  const ops::FlexArea& area() const { return area_; }
 
   /// The last stage's ranks have them: [rows,V], float32 on the CPU.
   bool has_logits() const;
@@ -46,6 +51,8 @@ class Keys {
 
  private:
   const Stages stages_;
+  const FlexPrefillOptions flex_;
+  ops::FlexArea area_;
   int32_t padding_ = 0;  // the first place that fills calls up
   at::Tensor key_row_, key_end_;
   std::vector<model::KeptKeys> kept_;  // of each run of layers

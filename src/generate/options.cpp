@@ -45,6 +45,21 @@ std::span<const Key> RolloutOptions::keys() {
   return kKeys;
 }
 
+std::span<const Key> FlexPrefillOptions::keys() {
+  using Options = FlexPrefillOptions;
+  static constexpr std::array kKeys{
+      FPDIST_KEY(gamma, "long prompts of evaluations see key blocks of this share of their attention; 0: all", kPart),
+      FPDIST_KEY(tau, "heads with less divergence choose for each block of queries; 0: none does", kPart),
+      FPDIST_KEY(min_budget, "keys that a head keeps at least", kFromZero),
+      FPDIST_KEY(max_budget, "keys that its lines keep at most; 0: any number", kFromZero),
+      FPDIST_KEY(block_size, "queries and keys of a block", kFromOne),
+      FPDIST_KEY(window, "queries that choose together, a multiple of block_size", kFromOne),
+      FPDIST_KEY(min_tokens, "shorter prompts see all their keys", kFromOne),
+      FPDIST_KEY(check_prompts, "prompts that are computed with all keys too, to report what was lost", kFromZero),
+      FPDIST_KEY(max_error, "mean difference of their log-probs at which to stop, in nats", kAboveZero)};
+  return kKeys;
+}
+
 std::span<const Key> EvalOptions::keys() {
   using Options = EvalOptions;
   static constexpr std::array kKeys{
@@ -55,7 +70,20 @@ std::span<const Key> EvalOptions::keys() {
   return kKeys;
 }
 
+void check_together(const FlexPrefillOptions& options) {
+  check<ConfigError>(options.block_size < 1 || options.window % options.block_size == 0, "flex_prefill.window ",
+                     options.window, " is no multiple of flex_prefill.block_size ", options.block_size);
+  check<ConfigError>(options.max_budget == 0 || options.max_budget >= options.min_budget, "flex_prefill.max_budget is ",
+                     options.max_budget, " and flex_prefill.min_budget ", options.min_budget,
+                     ": give a larger one, or 0 for any number");
+}
+
 void check_options(const SamplingOptions& options) {
+  FlexPrefillOptions flex = options.flex_prefill;  // keys hand out what could be written to
+  for (const Key& key : FlexPrefillOptions::keys())
+    for (const std::string& complaint : complaints_of(key, &flex))
+      throw ConfigError(text("flex_prefill.", key.name, complaint));
+  check_together(flex);
   const auto at_least = [](const char* name, int64_t value, int64_t least) {
     check<ConfigError>(value >= least, "rollout.", name, " is ", value, "; it must be ", least, " or more");
   };

@@ -16,14 +16,14 @@ namespace fpdist::generate {
 namespace {
 
 /// The one of `known` (ascending) that begins as `prompt` does for longest, and how long.
-std::pair<size_t, int64_t> nearest(Session::Prompts prompts, std::span<const size_t> known, size_t prompt) {
+std::pair<size_t, int64_t> nearest(Session::Prompts prompts, const Sharing& sharing, std::span<const size_t> known,
+                                   size_t prompt) {
   const auto after = std::lower_bound(known.begin(), known.end(), prompt) - known.begin();
   std::pair<size_t, int64_t> best{0, 0};
   for (const auto at : {after - 1, after}) {
     if (at < 0 || index(at) >= known.size()) continue;
-    const std::vector<int32_t>&one = *prompts[known[index(at)]], &other = *prompts[prompt];
-    const auto [differs, where] = std::mismatch(one.begin(), one.end(), other.begin(), other.end());
-    if (differs - one.begin() > best.second) best = {index(at), differs - one.begin()};
+    const int64_t shared = sharing.of(*prompts[known[index(at)]], *prompts[prompt]);
+    if (shared > best.second) best = {index(at), shared};
   }
   return best;
 }
@@ -36,6 +36,7 @@ QueryRows in_order(const QueryRows& rows) {
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rows.place[a] < rows.place[b]; });
   QueryRows sorted;
   for (const size_t i : order) sorted.add(rows.place[i], rows.token[i], rows.depth[i]);
+  sorted.window = rows.window;
   return sorted;
 }
 
@@ -49,13 +50,18 @@ int32_t next_place(const Decoding& one) { return one.leaf + static_cast<int32_t>
 
 Session::Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options,
                  int64_t most_rows)
-    : prompts_(prompts), all_(all), options_(options), admission_(prompts, all, options, most_rows), keys_(stages) {}
+    : prompts_(prompts),
+      all_(all),
+      options_(options),
+      sharing_(options.flex_prefill),
+      admission_(prompts, all, options, most_rows),
+      keys_(stages, options.flex_prefill) {}
 
 /// What of the next wave's forest was computed for the last one.
 Moves Session::forest_moves(const Wave& next, std::span<const size_t> prompts, std::vector<bool>& is_computed) const {
   Moves moves;
   for (size_t p = 0; p < prompts.size(); ++p) {
-    const auto [of_last, length] = nearest(prompts_, in_wave_, prompts[p]);
+    const auto [of_last, length] = nearest(prompts_, sharing_, in_wave_, prompts[p]);
     if (length == 0) continue;
     const std::vector<int32_t> from = path_of(wave_, of_last), to = path_of(next, p);
     for (size_t depth = 0; depth < index(length); ++depth) {
@@ -81,7 +87,7 @@ void Session::change(GenerationReport& report) {
   }
   std::vector<const std::vector<int32_t>*> tokens;
   for (const size_t prompt : prompts) tokens.push_back(prompts_[prompt]);
-  Wave next = make_wave(tokens, leaves);
+  Wave next = make_wave(tokens, leaves, sharing_);
   std::vector<bool> is_computed(index(next.forest.rows()), false);
   Moves moves = forest_moves(next, prompts, is_computed);
   for (size_t i = 0; i < flying_.size(); ++i) {
@@ -113,6 +119,9 @@ void Session::collect(const std::vector<bool>& is_computed) {
         all.add(one->leaf + t, one->completion.token[index(t)],
                 static_cast<int32_t>(prompts_[one->prompt]->size()) + t);
   ahead_ = in_order(all), computed_ = 0;
+  std::vector<const std::vector<int32_t>*> tokens;
+  for (const size_t prompt : in_wave_) tokens.push_back(prompts_[prompt]);
+  windows_ = windows_of(wave_, tokens, sharing_, is_asked);
   let_go();
 }
 
@@ -135,11 +144,20 @@ QueryRows Session::next_rows(GenerationReport& report) {
   }
   const size_t left = ahead_.size() - computed_;
   const auto most = static_cast<size_t>(options_.max_num_batched_tokens);
-  const size_t part = std::min(left, rows.size() < most ? most - rows.size() : size_t{rows.size() == 0});
-  for (size_t i = 0; i < part; ++i, ++computed_)
+  const size_t room = std::min(left, rows.size() < most ? most - rows.size() : size_t{rows.size() == 0});
+  const size_t end = cut_between(windows_, ahead_.place, computed_, room), part = end - computed_;
+  rows.window = windows_between(computed_, end);
+  for (; computed_ < end; ++computed_)
     rows.add(ahead_.place[computed_], ahead_.token[computed_], ahead_.depth[computed_]);
   report.computed_tokens += static_cast<int64_t>(part);
   return part == 0 ? rows : in_order(rows);
+}
+
+std::span<const PromptWindow> Session::windows_between(size_t begin, size_t end) const {
+  if (begin == end) return {};
+  const auto is_ahead = [](const PromptWindow& one, int32_t place) { return one.place < place; };
+  const auto first = std::lower_bound(windows_.begin(), windows_.end(), ahead_.place[begin], is_ahead);
+  return {first, std::lower_bound(first, windows_.end(), ahead_.place[end - 1], is_ahead)};
 }
 
 bool Session::step(GenerationReport& report) {
@@ -157,6 +175,7 @@ bool Session::step(GenerationReport& report) {
     return false;
   }
   draw(rows, keys_.compute(rows));
+  report.flex.kept_blocks = keys_.area().kept, report.flex.all_blocks = keys_.area().all;
   let_go();
   (computed_ > computed ? report.prefill_seconds : report.decode_seconds) += seconds_since(started);
   return true;
@@ -179,9 +198,9 @@ void Session::draw(const QueryRows& rows, const at::Tensor& hidden) {
   if (drawing.empty()) return;
   at::Tensor found = at::empty({static_cast<int64_t>(drawing.size()), kFound}, at::kDouble);
   if (keys_.has_logits()) {
-    const at::Tensor asked = static_cast<int64_t>(row.size()) == hidden.size(0)
-                                 ? hidden
-                                 : hidden.index_select(0, at::tensor(row).to(hidden.device()));
+    // Who enters beside an equal prompt draws from a row ahead of those that are in flight already.
+    const bool are_all = static_cast<int64_t>(row.size()) == hidden.size(0) && std::is_sorted(row.begin(), row.end());
+    const at::Tensor asked = are_all ? hidden : hidden.index_select(0, at::tensor(row).to(hidden.device()));
     draw_from(keys_.logits(asked), of, drawing, found);
   }
   keys_.share(found);

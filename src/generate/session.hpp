@@ -33,6 +33,7 @@ class Session {
   int32_t first_ahead() const;
   void let_go();
   QueryRows next_rows(GenerationReport& report);
+  std::span<const PromptWindow> windows_between(size_t begin, size_t end) const;
   void draw(const QueryRows& rows, const at::Tensor& hidden);
   void draw_from(const at::Tensor& logits, std::span<const int64_t> row, std::span<Decoding* const> drawing,
                  at::Tensor& found) const;
@@ -41,13 +42,15 @@ class Session {
   const Prompts prompts_;
   std::vector<Decoding>& all_;
   const SamplingOptions& options_;
+  const Sharing sharing_;
   Admission admission_;
   Keys keys_;
   Wave wave_;
-  std::vector<size_t> in_wave_;    ///< prompts of the wave, ascending
-  std::vector<Decoding*> flying_;  ///< by ascending leaf, as the prompts ascend
-  QueryRows ahead_;                ///< rows of the wave that are to be computed, prompts' and completions' alike
-  size_t computed_ = 0;            ///< so many of them are
+  std::vector<size_t> in_wave_;        ///< prompts of the wave, ascending
+  std::vector<Decoding*> flying_;      ///< by ascending leaf, as the prompts ascend
+  QueryRows ahead_;                    ///< rows of the wave that are to be computed, prompts' and completions' alike
+  size_t computed_ = 0;                ///< so many of them are
+  std::vector<PromptWindow> windows_;  ///< of these
 };
 
 }  // namespace fpdist::generate

@@ -10,11 +10,28 @@
 namespace fpdist::generate {
 namespace {
 
-prefix::TreeLayout forest_of(std::span<const std::vector<int32_t>* const> prompts) {
+/// A prompt shares its first rows with the one before; from there on it has rows of its own.
+struct Parting {
+  size_t prompt = 0, depth = 0;
+};
+
+/// Where prompts part although their tokens go on being the same, the first of them gets a number in the forest that no
+/// token has.
+prefix::TreeLayout forest_of(std::span<const std::vector<int32_t>* const> prompts, const Sharing& sharing,
+                             std::vector<Parting>& parted) {
   std::vector<data::Sample> samples(prompts.size());
   std::vector<prefix::PackMember> members;
   for (size_t p = 0; p < prompts.size(); ++p) {
     samples[p].token = *prompts[p];
+    if (p > 0) {
+      const std::vector<int32_t>& last = *prompts[p - 1];
+      const auto shared = index(sharing.of(last, *prompts[p]));
+      std::copy_n(samples[p - 1].token.begin(), shared, samples[p].token.begin());
+      if (shared < std::min(last.size(), prompts[p]->size()) && last[shared] == (*prompts[p])[shared]) {
+        samples[p].token[shared] = std::numeric_limits<int32_t>::max() - static_cast<int32_t>(p);
+        parted.push_back({p, shared});
+      }
+    }
     samples[p].target.assign(prompts[p]->size(), data::kIgnore);
     members.push_back({.group = static_cast<int64_t>(p), .index = 0, .sample = &samples[p]});
   }
@@ -23,11 +40,15 @@ prefix::TreeLayout forest_of(std::span<const std::vector<int32_t>* const> prompt
 
 }  // namespace
 
-Wave make_wave(std::span<const std::vector<int32_t>* const> prompts, std::span<const Leaf> leaves) {
+Wave make_wave(std::span<const std::vector<int32_t>* const> prompts, std::span<const Leaf> leaves,
+               const Sharing& sharing) {
   Wave wave;
-  wave.forest = forest_of(prompts);
+  std::vector<Parting> parted;
+  wave.forest = forest_of(prompts, sharing, parted);
   const int64_t rows = wave.forest.rows();
   for (const prefix::SampleRef& sample : wave.forest.sample) wave.last_row.push_back(sample.last_row);
+  for (const auto& [prompt, depth] : parted)
+    wave.forest.token[index(path_of(wave, prompt)[depth])] = (*prompts[prompt])[depth];
   int64_t places = rows + kPadding;
   std::vector<int64_t> hangs(index(rows), 0);  // places of the leaves behind this row
   for (const Leaf& leaf : leaves) {

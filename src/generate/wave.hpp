@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fpdist/prefix/tree_layout.hpp"
+#include "src/generate/sharing.hpp"
 
 namespace fpdist::generate {
 
@@ -30,8 +31,9 @@ struct Wave {
   int32_t padding(int64_t i) const { return static_cast<int32_t>(places() - kPadding + i); }
 };
 
-/// Throws DataError for more rows than an int32 counts.
-Wave make_wave(std::span<const std::vector<int32_t>* const> prompts, std::span<const Leaf> leaves);
+/// Of prompts in sharing's order. Throws DataError for more rows than an int32 counts.
+Wave make_wave(std::span<const std::vector<int32_t>* const> prompts, std::span<const Leaf> leaves,
+               const Sharing& sharing = Sharing());
 
 /// Forest rows of one of the wave's prompts, by depth.
 std::vector<int32_t> path_of(const Wave& wave, size_t prompt);

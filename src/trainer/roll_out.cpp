@@ -37,6 +37,9 @@ void check_same(std::span<const std::vector<int32_t>> prompts, const generate::S
   of_options.add(options.num_generations).add(options.max_completion_length).add(options.temperature);
   of_options.add(options.top_k).add(options.top_p).add(options.min_p).add(options.repetition_penalty);
   of_options.add(std::span(options.stop_token_ids)).add(options.seed);
+  const generate::FlexPrefillOptions& flex = options.flex_prefill;
+  of_options.add(flex.gamma).add(flex.tau).add(flex.min_budget).add(flex.max_budget).add(flex.block_size);
+  of_options.add(flex.window).add(flex.min_tokens).add(flex.check_prompts).add(flex.max_error);
   const std::vector<comm::Fact> facts{{"prompts", text(prompts.size(), ", checksum ", to_string(of_prompts.value()))},
                                       {"options", "checksum " + to_string(of_options.value())},
                                       {"first_prompt", text(first_prompt)}};
@@ -74,6 +77,8 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
   const auto replicas = index(mesh.dp * mesh.cp), replica = index(at.dp * mesh.cp + at.cp);
   const size_t begin = prompts.size() * replica / replicas, end = prompts.size() * (replica + 1) / replicas;
   const auto own = prompts.subspan(begin, end - begin);
+  // What flex_prefill leaves is no policy that a loss could compare with.
+  const bool keeps_logps = options.temperature == loss_temperature(job.config) && !options.flex_prefill.is_on();
   std::vector<data::Group> groups;
   {
     const comm::SlowWork slow(job.mesh.world(), "generating");
@@ -81,7 +86,7 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
     for (size_t p = 0; p < own.size() && at.pp == 0 && at.tp == 0; ++p) {  // its other parts have the same
       data::Group& group = groups.emplace_back();
       for (const generate::Completion& one : completions[p])
-        group.sample.push_back(sample_of(own[p], one, options.temperature == loss_temperature(job.config)));
+        group.sample.push_back(sample_of(own[p], one, keeps_logps));
     }
   }
   return gather_groups(groups, job.mesh.world());

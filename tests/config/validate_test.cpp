@@ -135,6 +135,13 @@ TEST(Validate, BadRolloutsNameTheirKeys) {
       {"data.eval_fraction takes rows of data.path",
        [](Config& c) { c.method = Method::kGrpo, c.rollout.prompts = {"p"}, c.data.eval_fraction = 0.5; }},
       {"reward.functions has 'judge'; built in are exact", [](Config& c) { c.reward.functions = {"judge"}; }},
+      {"flex_prefill.gamma is 0.9, and nothing is evaluated by generating",
+       [](Config& c) { c.flex_prefill.gamma = 0.9; }},
+      {"flex_prefill.window 100 is no multiple of flex_prefill.block_size 128",
+       [](Config& c) { c.flex_prefill.window = 100; }},
+      {"flex_prefill.max_budget is 10 and flex_prefill.min_budget 1024",
+       [](Config& c) { c.flex_prefill.max_budget = 10; }},
+      {"flex_prefill.gamma is 2", [](Config& c) { c.flex_prefill.gamma = 2; }},
       {"eval.pass_at has 8 and eval.num_generations is 1", [](Config& c) { c.eval.pass_at = {8}; }},
       {"reward.max_penalty is 1; a penalty is 0 or less", [](Config& c) { c.reward.max_penalty = 1; }},
       {"eval.pass_at has 0", [](Config& c) { c.eval.pass_at = {0}; }}};

@@ -4,6 +4,7 @@ named. Usage: generate_program_test.py BIN_DIR [unittest arguments]. Without tra
 import json
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -75,6 +76,24 @@ class Generate(unittest.TestCase):
         said = self.run_program("--method", "grpo", "--model.preset", "tiny", "--data.path", "out.jsonl", "--train.max_steps", 1,
                                 "--train.output_dir", "run", program="fpdist_train")
         self.assertIn("step 1/1", said)
+
+    def test_long_prompts_may_see_a_part_of_their_keys_and_it_is_said_what_that_changes(self):
+        rng = random.Random(5)
+        prompts = [{"prompt_ids": [rng.randrange(256) for _ in range(length)]} for length in (500, 300, 40)]
+        words = ["--rollout.num_generations", 1, "--rollout.max_completion_length", 3, "--rollout.temperature", 0, "--flex_prefill.min_tokens", 100,
+                 "--flex_prefill.window", 64, "--flex_prefill.block_size", 16, "--flex_prefill.min_budget", 16, "--flex_prefill.max_error", 5]
+        part = self.generate(prompts, *words, "--flex_prefill.gamma", 0.5)
+        said = re.search(r"flex_prefill: ([\d.]+) % of (\d+) pairs of blocks kept; 1 prompt of 500 tokens with all keys .* s, so .* s; "
+                         r"\|delta log-prob\| mean ([\d.e+-]+), max ([\d.e+-]+)", self.said)
+        self.assertTrue(said, self.said)
+        self.assertTrue(5 < float(said[1]) < 95 and 0 < float(said[3]) < float(said[4]), said[0])
+        whole = self.generate(prompts, *words, output="whole.jsonl")
+        self.assertNotIn("flex_prefill", self.said)
+        first = [[row["completions"][0]["old_logps"][0] for row in rows] for rows in (part, whole)]
+        self.assertNotAlmostEqual(first[0][0], first[1][0], 5)
+        self.assertEqual(first[0][2], first[1][2])  # too short for it
+        self.assertIn("raise flex_prefill.gamma (0.5)", self.run_program(
+            "--model.preset", "tiny", "--prompts", "prompts.jsonl", "--output", "x.jsonl", *words[:-1], 1e-9, "--flex_prefill.gamma", 0.5, code=2))
 
     @unittest.skipIf(transformers is None, "no transformers")
     def test_greedy_is_what_transformers_says(self):

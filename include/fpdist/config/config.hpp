@@ -24,6 +24,7 @@ struct Config {
   generate::RolloutOptions rollout;
   rewards::RewardOptions reward;
   generate::EvalOptions eval;
+  generate::FlexPrefillOptions flex_prefill;
   trainer::TrainOptions train;
   optim::OptimOptions optim;
   plan::ParallelOptions parallel;

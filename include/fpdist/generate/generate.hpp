@@ -34,6 +34,22 @@ struct Completion {
   FinishReason finish_reason = FinishReason::kLength;
 };
 
+/// What flex_prefill left out, on this rank, and what that changed in the prompts that were computed with all keys too;
+/// the model's own time for these.
+struct FlexReport {
+  int64_t kept_blocks = 0, all_blocks = 0;  ///< pairs of a block of queries and one of keys that they might see
+  int64_t checked_prompts = 0, checked_tokens = 0;
+  double sum_difference = 0, greatest_difference = 0;  ///< |log-prob with all keys - without|, in nats
+  double all_seconds = 0, kept_seconds = 0;
+  double kept_share() const {
+    return all_blocks == 0 ? 1 : static_cast<double>(kept_blocks) / static_cast<double>(all_blocks);
+  }
+  double mean_difference() const {
+    return checked_tokens == 0 ? 0 : sum_difference / static_cast<double>(checked_tokens);
+  }
+  FlexReport& operator+=(const FlexReport& other);
+};
+
 /// What generating took; of several calls, their sum.
 struct GenerationReport {
   int64_t prompt_tokens = 0;    ///< of all prompts, each counted for itself
@@ -43,6 +59,8 @@ struct GenerationReport {
   int64_t most_rows = 0;  ///< keys kept at once, rooms for completions among them
   /// Of steps that computed rows of prompts, perhaps beside completions' next ones; of the others.
   double prefill_seconds = 0, decode_seconds = 0;
+  FlexReport flex = {};
+  int64_t kept_keys = 0, all_keys = 0;  ///< of what prefix_kv chose from, on this rank: a key a layer
   GenerationReport& operator+=(const GenerationReport& other);
 };
 
@@ -58,7 +76,9 @@ int64_t check_prompts(const Stages& stages, std::span<const std::vector<int32_t>
 /// Completion i of prompt p is draw (first_prompt + p) * num_generations + i. A language model on the CPU or on GPUs.
 /// Throws ConfigError for options that make no sense, a stop token that the vocabulary has not, or a kv_gib that one
 /// prompt's completions do not fit; DataError for an empty prompt, a token that the model has not, or a prompt with
-/// which max_completion_length tokens exceed max_position_embeddings.
+/// which max_completion_length tokens exceed max_position_embeddings. With flex_prefill also ConfigError for a model
+/// that is not on the CPU or sees more than its tokens (prefix tuning, NTK-Attention), and for a prompt whose log-probs
+/// it changes by more than max_error.
 std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
                                               const SamplingOptions& options, uint64_t first_prompt = 0,
                                               GenerationReport* report = nullptr, const Progress& progress = {});

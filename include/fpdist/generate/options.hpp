@@ -12,6 +12,34 @@ struct Key;
 }
 namespace fpdist::generate {
 
+/// FlexPrefill of long prompts (Lai et al., 2025): blocks of queries see, head by head, the blocks of keys that a
+/// search keeps, and no others (ops/flex_prefill.hpp). What follows is not quite what the model says: for evaluations,
+/// never for what is learned from.
+struct FlexPrefillOptions {
+  double gamma = 0;            ///< share of the attention that kept blocks are to cover; 0: off
+  double tau = 0.1;            ///< heads whose search has diverged by less choose for each block of queries apart
+  int64_t min_budget = 1024;   ///< keys that lines down and along the diagonal keep at least
+  int64_t max_budget = 0;      ///< and at most; 0: any number
+  int64_t block_size = 128;    ///< queries and keys of a block
+  int64_t window = 4096;       ///< queries that one search is for, a multiple of block_size
+  int64_t min_tokens = 16384;  ///< of a prompt; shorter ones see all their keys
+  int64_t check_prompts = 1;   ///< prompts that are computed with all keys as well, to say what was lost
+  double max_error = 0.02;     ///< mean |difference| of their tokens' log-probs, in nats, that goes through
+  bool is_on() const { return gamma > 0; }
+
+  static std::span<const Key> keys();
+};
+
+/// PrefixKV (Wang et al., 2024): of a prompt's keys each layer keeps those that were attended to most, layers with flat
+/// attention more of them, so many in all as `budget` says (src/generate/prefix_kv.hpp). Of rows that several prompts
+/// have, all stay. What follows is not quite what the model says: for evaluations, never for what is learned from.
+struct PrefixKvOptions {
+  double budget = 1;       ///< share of the keys that stay, over all layers; 1: off
+  int64_t start_size = 1;  ///< a prompt's first keys that stay whatever was attended to
+  int64_t distance = 25;   ///< a completion's keys from which on the one so many before its last one goes
+  bool is_on() const { return budget < 1; }
+};
+
 struct SamplingOptions {
   int64_t num_generations = 8;          ///< completions of each prompt
   int64_t max_completion_length = 512;  ///< tokens, the stop token among them
@@ -27,6 +55,8 @@ struct SamplingOptions {
   int64_t max_num_batched_tokens = 8192;     ///< rows that are computed together, of prompts and of completions
   double kv_gib = 0;                         ///< GiB of a rank for keys and values; 0: max_num_seqs alone decides
   uint64_t seed = 42;
+  FlexPrefillOptions flex_prefill = {};
+  PrefixKvOptions prefix_kv = {};
 };
 
 /// GRPO that makes its own rollouts: what a run samples, and what its steps make of it.
@@ -56,11 +86,15 @@ struct EvalOptions {
   double temperature = 0.0;            ///< 0: the likeliest token
   std::vector<int64_t> pass_at = {1};  ///< k of eval_pass at k, each at most num_generations
   int64_t max_completion_length = 0;   ///< 0: as rollout.max_completion_length
+  double kv_budget = 1.0;              ///< PrefixKvOptions::budget
+  int64_t kv_start_size = 1;           ///< and its others
+  int64_t kv_distance = 25;
 
   static std::span<const Key> keys();
 };
 
-/// Throws ConfigError that names the option.
+/// Throw ConfigError that names the option: what several keys must agree on; all.
+void check_together(const FlexPrefillOptions& options);
 void check_options(const SamplingOptions& options);
 
 }  // namespace fpdist::generate

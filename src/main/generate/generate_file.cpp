@@ -81,6 +81,18 @@ std::string summary(const generate::GenerationReport& all, const std::string& ou
               speed(all.completion_tokens, all.decode_seconds), "; written to ", output);
 }
 
+/// What flex_prefill has left out and what it changed.
+std::string flex_summary(const generate::FlexReport& flex) {
+  std::string words = text("flex_prefill: ", number("%.1f", 100 * flex.kept_share()), " % of ", flex.all_blocks,
+                           " pairs of blocks kept");
+  if (flex.checked_prompts == 0) return words;
+  return words + text("; ", flex.checked_prompts, flex.checked_prompts == 1 ? " prompt" : " prompts", " of ",
+                      flex.checked_tokens + flex.checked_prompts, " tokens with all keys ",
+                      number("%.2f", flex.all_seconds), " s, so ", number("%.2f", flex.kept_seconds),
+                      " s; |delta log-prob| mean ", number("%.2e", flex.mean_difference()), ", max ",
+                      number("%.2e", flex.greatest_difference));
+}
+
 }  // namespace
 
 void generate_file(const GenerateRequest& request, LogSink& log) {
@@ -113,10 +125,12 @@ void generate_file(const GenerateRequest& request, LogSink& log) {
         file.line(row.dump(-1, ' ', false, Json::error_handler_t::replace));
       }
       all += part;
+      sampling.flex_prefill.check_prompts -= part.flex.checked_prompts;
       log.info(text(end, " of ", prompts.size(), " prompts, ", all.completion_tokens, " tokens"));
     }
     file.close();
     if (const std::string judged = judge.summary(); !judged.empty()) log.info(judged);
+    if (all.flex.all_blocks > 0) log.info(flex_summary(all.flex));
     log.info(summary(all, request.output));
   });
 }

@@ -8,6 +8,7 @@
 #include "fpdist/core/dtype.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/rewards/rewards.hpp"
+#include "src/core/key.hpp"
 
 namespace fpdist::main_program {
 namespace {
@@ -18,6 +19,19 @@ struct ListedWords {
   std::string dtype = "float32";
   std::vector<int64_t> stops;
 };
+
+/// The section flex_prefill as fpdist_train has it.
+void add_flex_prefill(generate::FlexPrefillOptions& options, po::options_description& all) {
+  for (const Key& key : generate::FlexPrefillOptions::keys()) {
+    const std::string name = text("flex_prefill.", key.name), meaning(key.meaning);
+    const auto add = [&](auto& field) {
+      all.add_options()(name.c_str(), po::value(&field)->default_value(field), meaning.c_str());
+    };
+    const Field field = key.field(&options);
+    if (auto* const* number = std::get_if<double*>(&field)) add(**number);
+    if (auto* const* count = std::get_if<int64_t*>(&field)) add(**count);
+  }
+}
 
 po::options_description describe(GenerateRequest& to, ListedWords& words) {
   generate::SamplingOptions& sampling = to.sampling;
@@ -61,6 +75,7 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
   add("reward.pattern", po::value(&reward.pattern), "regex: an extended POSIX expression");
   add("pass_at", several(to.pass_at), "k of pass@k, said at the end; default: 1");
   add("rollout.seed", value(sampling.seed), "of the draws");
+  add_flex_prefill(sampling.flex_prefill, all);
   return all;
 }
 

@@ -9,6 +9,7 @@
 
 #include "fpdist/ops/functional.hpp"
 #include "src/core/mix.hpp"
+#include "src/model/sparse_rows.hpp"
 #include "src/parallel/context/context_attention.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
 
@@ -108,7 +109,10 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
     at::Tensor &keys = context.kept->keys[index], &values = context.kept->values[index];
     keys.index_copy_(0, context.kept->row, k);
     values.index_copy_(0, context.kept->row, v);
-    return local_attention({q, keys, values}, rows, options, term).reshape({x.size(0), q.size(1) * q.size(2)});
+    const at::Tensor over_kept = context.kept->sparse
+                                     ? sparse_attention({q, keys, values}, options, *context.kept->sparse)
+                                     : local_attention({q, keys, values}, rows, options, term);
+    return over_kept.reshape({x.size(0), q.size(1) * q.size(2)});
   }
   const at::Tensor mixed = rows.exchange
                                ? parallel::context_attention({q, k, v}, rows.exchange, options, resident, term)

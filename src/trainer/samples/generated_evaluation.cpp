@@ -24,6 +24,7 @@ generate::SamplingOptions evaluation_sampling(const config::Config& config, cons
   sampling.num_generations = eval.num_generations, sampling.temperature = eval.temperature;
   if (eval.max_completion_length > 0) sampling.max_completion_length = eval.max_completion_length;
   sampling.seed = rollout.seed ^ kEvaluationStream;
+  sampling.flex_prefill = config.flex_prefill;
   return sampling;
 }
 
