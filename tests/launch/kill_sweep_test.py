@@ -15,13 +15,13 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from support import (BIN, ROOT, TWO_NODES, Folder, children_of, command, end_processes, environment, main, mesh, steps_without_times,
+from support import (BIN, ROOT, Folder, children_of, command, end_processes, environment, main, mesh, nodes, steps_without_times,
                      wait_until)
-from two_nodes_test import can_name_hosts
+from nodes_test import can_name_hosts
 
 RANKS, STEPS = 4, 6
 FAULTS = BIN.parent / "lib/libfpdist_fault_calls.so"
-ON_TWO_NODES = ("--host", "nodea:2,nodeb:2", *TWO_NODES[2:])
+ON_TWO_NODES = nodes(("nodea", "nodeb"), 2)
 KILLED, LIMIT = 3, 120  # kills of a run at most before it may end; seconds that a start may take
 
 

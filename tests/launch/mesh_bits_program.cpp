@@ -1,6 +1,6 @@
-// Every collective on every axis of a 2 x 2 x 2 mesh of 8 ranks; each rank prints a line with a hash of all the bits
-// that it was left with. two_nodes_test.py compares the lines of one node with those of two.
-// usage: mpirun -np 8 mesh_bits_program
+// Every collective on every axis of a mesh of dp x 2 x 2 ranks; each rank prints a line with a hash of all the bits
+// that it was left with. nodes_test.py compares the lines of one node with those of several.
+// usage: mpirun -np 8 mesh_bits_program, or mesh_bits_program 8: threads for ranks
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <unistd.h>
@@ -60,7 +60,7 @@ void add_axis(Communicator& axis, int world_rank, at::ScalarType dtype, Hash& ha
 }
 
 void print_bits(fpdist::comm::World& world) {
-  const fpdist::comm::Mesh mesh(world, {.dp = 2, .pp = 2, .cp = 2, .tp = 1});
+  const fpdist::comm::Mesh mesh(world, {.dp = world.size() / 4, .pp = 2, .cp = 2, .tp = 1});
   Hash hash;
   for (Communicator* axis : {&mesh.dp(), &mesh.pp(), &mesh.cp(), &mesh.dp_cp(), &mesh.world()}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
@@ -76,6 +76,10 @@ void print_bits(fpdist::comm::World& world) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 2) {
+    fpdist::comm::run_threads(std::atoi(argv[1]), print_bits);
+    return 0;
+  }
   setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);  // two nodes on one machine share its cores
   at::set_num_threads(1);
   fpdist::comm::World world(&argc, &argv, {.timeout = std::chrono::seconds(30)});

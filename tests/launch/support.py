@@ -22,10 +22,17 @@ from compare_runs import is_time  # noqa: E402  what depends on the clock is sai
 BIN, MPIRUN = pathlib.Path(sys.argv[1]), sys.argv[2]
 LIMIT = 240  # seconds that no run of these tests may take
 
-# Two made-up nodes of four ranks on this machine: two daemons of mpirun with host names of their own, TCP between them.
+# Made-up nodes on this machine: daemons of mpirun with host names of their own, TCP between them.
 FAKE_RSH = pathlib.Path(__file__).resolve().parent / "fake_rsh.sh"
-TWO_NODES = ("--host", "nodea:4,nodeb:4", "--mca", "plm_rsh_agent", str(FAKE_RSH), "--mca", "btl_tcp_if_include", "lo",
-             "--mca", "oob_tcp_if_include", "lo")
+
+
+def nodes(names, each):
+    """mpirun's options for so many ranks on each made-up node."""
+    hosts = ",".join(f"{name}:{each}" for name in names)
+    return ("--host", hosts, "--mca", "plm_rsh_agent", str(FAKE_RSH), "--mca", "btl_tcp_if_include", "lo", "--mca", "oob_tcp_if_include", "lo")
+
+
+TWO_NODES = nodes(("nodea", "nodeb"), 4)
 
 
 def environment():

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Eight ranks on two nodes do the same to the last bit as on one. The nodes are made up (fake_rsh.sh): one machine, two
-daemons of mpirun with host names of their own, TCP between them.
-Usage: two_nodes_test.py BIN_DIR MPIRUN [unittest arguments]
+"""Eight ranks on two nodes do the same to the last bit as on one, and 32 on sixteen. The nodes are made up (fake_rsh.sh): one
+machine, daemons of mpirun with host names of their own, TCP between them.
+Usage: nodes_test.py BIN_DIR MPIRUN [unittest arguments]
 Exit code 77: this machine does not let a process have a host name of its own."""
 import pathlib
 import re
@@ -10,7 +10,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from support import FAKE_RSH, TWO_NODES, Folder, command, main, mesh, run, steps_without_times
+from support import FAKE_RSH, TWO_NODES, Folder, command, main, mesh, nodes, run, steps_without_times
 
 RANKS, SKIPPED = 8, 77
 IN_TURN = (*TWO_NODES, "--map-by", "node")  # even ranks on one node, odd ones on the other
@@ -23,13 +23,16 @@ def can_name_hosts():
 
 class Messages(unittest.TestCase):
     def ranks(self, launcher):
+        return self.lines_of(command(RANKS, [], launcher, program="mesh_bits_program"), RANKS)
+
+    def lines_of(self, line, ranks):
         """By rank: its bits, host, local rank and number of local ranks."""
-        code, output = run(command(RANKS, [], launcher, program="mesh_bits_program"))
+        code, output = run(line)
         self.assertEqual(code, 0, output)
         found = re.findall(r"^rank (\d+) bits (\w+) host (\S+) local (\d+) of (\d+)$", output, re.MULTILINE)
         lines = {int(rank): (bits, host, int(local), int(size)) for rank, bits, host, local, size in found}
-        self.assertEqual(sorted(lines), list(range(RANKS)), output)
-        return [lines[rank] for rank in range(RANKS)]
+        self.assertEqual(sorted(lines), list(range(ranks)), output)
+        return [lines[rank] for rank in range(ranks)]
 
     def test_the_bits_are_those_of_one_node(self):
         one = self.ranks(())
@@ -43,6 +46,13 @@ class Messages(unittest.TestCase):
                          [(("nodea", "nodeb")[rank % 2], rank // 2, 4) for rank in range(RANKS)])
         for other in (by_block, in_turn):
             self.assertEqual([line[0] for line in other], [line[0] for line in one])
+
+    def test_sixteen_nodes_of_two_have_the_bits_of_threads(self):
+        names = [f"node{number}" for number in range(16)]
+        far = self.lines_of(command(32, [], nodes(names, 2), program="mesh_bits_program"), 32)
+        self.assertEqual([line[1:] for line in far], [(names[rank // 2], rank % 2, 2) for rank in range(32)])
+        near = self.lines_of(command(0, [32], program="mesh_bits_program"), 32)
+        self.assertEqual([line[0] for line in far], [line[0] for line in near])
 
 
 class Training(Folder):
