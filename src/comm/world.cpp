@@ -47,7 +47,7 @@ struct World::Impl {
   std::shared_ptr<MpiTransport> mpi;  ///< empty for thread ranks
   std::shared_ptr<Journal> journal;
   std::unique_ptr<Communicator> communicator;
-  int local_rank = 0, local_size = 1;
+  int local_rank = 0, local_size = 1, first_local = 0;
   int exceptions = std::uncaught_exceptions();  ///< under way when the World was made
 };
 
@@ -57,6 +57,7 @@ World::World(int* argc, char*** argv, CommOptions options) : impl_(std::make_uni
   impl_->communicator = std::make_unique<HostCommunicator>(impl_->mpi, "world");
   impl_->local_rank = impl_->mpi->local_rank();
   impl_->local_size = impl_->mpi->local_size();
+  impl_->first_local = impl_->mpi->first_local();
 }
 
 World::World(std::unique_ptr<Communicator> communicator, int local_size, std::shared_ptr<Journal> journal)
@@ -65,6 +66,7 @@ World::World(std::unique_ptr<Communicator> communicator, int local_size, std::sh
   impl_->communicator = std::move(communicator);
   impl_->local_size = local_size;
   impl_->local_rank = impl_->communicator->rank() % local_size;
+  impl_->first_local = impl_->communicator->rank() - impl_->local_rank;
 }
 
 World::~World() {
@@ -78,6 +80,7 @@ World& World::operator=(World&&) noexcept = default;
 
 int World::local_rank() const { return impl_->local_rank; }
 int World::local_size() const { return impl_->local_size; }
+int World::first_local() const { return impl_->first_local; }
 Communicator& World::communicator() const { return *impl_->communicator; }
 
 void World::set_position(std::string position) { impl_->journal->set_position(std::move(position)); }

@@ -1,7 +1,6 @@
 #include "fpdist/plan/step_plan.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -12,8 +11,8 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
-#include "src/core/mix.hpp"
 #include "src/plan/costs/unit_cost.hpp"
+#include "src/plan/plan_words.hpp"
 #include "src/plan/step_tree.hpp"
 
 namespace fpdist::plan {
@@ -84,40 +83,6 @@ void fill_up(StepPlan& plan) {
     for (const PackPlan& pack : packs) units += pack.slice_end.size();
     for (; units % index(plan.stages) != 0; ++units) packs.emplace_back().slice_end.push_back(0);
   }
-}
-
-/// Order-dependent mixing of every field.
-class Hash {
- public:
-  void add(int64_t value) { state_ = std::rotl(mixed(state_ + static_cast<uint64_t>(value) + kGolden), 17); }
-  uint64_t value() const { return state_; }
-
- private:
-  uint64_t state_ = 0;
-};
-
-uint64_t hash_of(const StepPlan& plan, const ParallelOptions& parallel) {
-  Hash hash;
-  for (const int64_t field :
-       {static_cast<int64_t>(plan.schedule), int64_t{plan.stages}, int64_t{plan.runs}, int64_t{parallel.cp},
-        static_cast<int64_t>(parallel.cp_method), int64_t{parallel.ulysses}, parallel.cp_chunk})
-    hash.add(field);
-  hash.add(static_cast<int64_t>(plan.replica.size()));
-  for (const int window : plan.window) hash.add(window);
-  for (const std::vector<PackPlan>& packs : plan.replica) {
-    hash.add(static_cast<int64_t>(packs.size()));
-    for (const PackPlan& pack : packs) {
-      for (const int64_t field : {static_cast<int64_t>(pack.member.size()), pack.rows, pack.pairs, pack.edges,
-                                  pack.scores, pack.cost, static_cast<int64_t>(pack.slice_end.size())})
-        hash.add(field);
-      for (const int32_t end : pack.slice_end) hash.add(end);
-      for (const MemberRef& member : pack.member) hash.add(member.group), hash.add(member.index);
-    }
-  }
-  const StepTotals& t = plan.totals;
-  for (const int64_t field : {t.groups, t.samples, t.edges, t.samples_with_edges, t.tokens_logical, t.tokens_computed})
-    hash.add(field);
-  return hash.value();
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ class World {
   int size() const { return communicator().size(); }
   int local_rank() const;  ///< rank among the ranks of this host
   int local_size() const;
+  int first_local() const;  ///< rank in the world of this host's local rank 0
   Communicator& communicator() const;
 
   /// Not collective. Says what the rank is doing, e.g. "step 3, op 17 of 40: Receive pack 2"; every error text and

@@ -89,6 +89,8 @@ MpiTransport::MpiTransport(int* argc, char*** argv, const CommOptions& options)
   check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &local), "MPI_Comm_split_type");
   MPI_Comm_rank(local, &local_rank_);
   MPI_Comm_size(local, &local_size_);
+  first_local_ = rank_;
+  check_mpi(MPI_Bcast(&first_local_, 1, MPI_INT, 0, local), "MPI_Bcast");
   MPI_Comm_free(&local);
   if (size_ > 1 && may_call_from_threads())
     signs_ = std::make_unique<LifeSigns>(

@@ -31,6 +31,7 @@ class MpiTransport final : public Transport {
 
   int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
+  int first_local() const { return first_local_; }
   /// MPI_Abort: ends every process of the job with `code`.
   void end_job(int code) noexcept;
 
@@ -54,7 +55,7 @@ class MpiTransport final : public Transport {
   bool finalize_ = false, dead_ = false;
   bool is_told_ = false;  ///< dead because another rank said so
   std::string reason_;
-  int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
+  int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1, first_local_ = 0;
   TurnTable turns_;
   Flights flights_;  ///< started and not done, in that order
   std::unique_ptr<Stranded> stranded_;

@@ -80,29 +80,42 @@ Config planning_config(const Config& config, int64_t step) {
 namespace {
 
 /// Null where the loss looks at none.
-std::shared_ptr<PlannedStep> plan_mismatched(std::span<const data::Group> groups, const Config& config,
-                                             const plan::StageCosts& costs) {
+std::shared_ptr<PlannedStep> mismatched_of(std::span<const data::Group> groups, const Config& config) {
   if (loss::needs_of(config.method, config.loss).step != loss::StepView::kMismatched) return nullptr;
   const int64_t longest = std::min(config.data.max_length, config.pack.max_tokens);
   const auto made = std::make_shared<std::vector<data::Group>>(loss::mismatched(groups, longest));
   auto planned = std::make_shared<PlannedStep>();
   planned->groups = {.all = *made, .owner = made};
-  planned->plan = plan::make_step_plan(*made, plan::Atomic::kSamples, config.parallel, costs, config.pack);
   planned->shares_prefix = config.pack.share_prefix;
   return planned;
 }
 
+void make_plans(std::span<const data::Group> groups, const Config& config, const plan::StageCosts& costs,
+                PlannedStep& planned) {
+  if (planned.mismatched)
+    planned.mismatched->plan = plan::make_step_plan(planned.mismatched->groups.all, plan::Atomic::kSamples,
+                                                    config.parallel, costs, config.pack);
+  planned.plan = plan::make_step_plan(groups, loss::spec_of(config.method, config.loss).atomic(), config.parallel,
+                                      costs, config.pack);
+  planned.forecast = forecast_step(groups, planned.plan, config, costs);
+}
+
 }  // namespace
 
-PlannedStep plan_step(StepGroups groups, const Config& config, const plan::StageCosts& costs, int64_t costs_version) {
+PlannedStep plan_step(StepGroups groups, const Config& config, const plan::StageCosts& costs, int64_t costs_version,
+                      PlanBy by) {
   const auto start = Clock::now();
   PlannedStep planned;
-  planned.mismatched = plan_mismatched(groups.all, config, costs);
+  planned.mismatched = mismatched_of(groups.all, config);
   planned.samples = digest_of(groups.all);
-  planned.plan = plan::make_step_plan(groups.all, loss::spec_of(config.method, config.loss).atomic(), config.parallel,
-                                      costs, config.pack);
   planned.shares_prefix = config.pack.share_prefix;
-  planned.forecast = forecast_step(groups.all, planned.plan, config, costs);
+  planned.is_shared = by != PlanBy::kSelf;
+  try {
+    if (by != PlanBy::kOther) make_plans(groups.all, config, costs, planned);
+  } catch (const ConfigError& error) {
+    if (by == PlanBy::kSelf) throw;
+    planned.refusal = error.what();
+  }
   planned.pack = config.pack, planned.costs = costs, planned.costs_version = costs_version;
   planned.groups = std::move(groups);
   planned.seconds = seconds_since(start);

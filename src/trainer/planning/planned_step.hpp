@@ -42,6 +42,8 @@ struct PlannedStep {
   StepGroups groups;
   Digest samples;  ///< of everything in `groups`
   plan::StepPlan plan;
+  bool is_shared = false;     ///< one rank of each machine makes it (MachinePlans)
+  std::string refusal;        ///< why a shared plan cannot be; empty: it can
   bool shares_prefix = true;  ///< `plan` was made so
   int64_t number = 0;         ///< of the step in the run, 1-based; 0: it is none
   std::string name;           ///< "step 3", for positions and messages
@@ -76,7 +78,14 @@ Forecast forecast_step(std::span<const data::Group> groups, const plan::StepPlan
 /// packs. Without them a fit cannot tell what launching an operation costs, which is what decides whether slices pay.
 Config planning_config(const Config& config, int64_t step);
 
+/// Who makes a step's plan.
+enum class PlanBy : uint8_t {
+  kSelf,   ///< this rank, for itself
+  kFirst,  ///< this rank, for its machine: what planning throws becomes its `refusal`
+  kOther   ///< another rank: plans and forecast stay empty
+};
 /// Not collective.
-PlannedStep plan_step(StepGroups groups, const Config& config, const plan::StageCosts& costs, int64_t costs_version);
+PlannedStep plan_step(StepGroups groups, const Config& config, const plan::StageCosts& costs, int64_t costs_version,
+                      PlanBy by = PlanBy::kSelf);
 
 }  // namespace fpdist::trainer

@@ -17,13 +17,20 @@
 namespace fpdist::trainer {
 namespace {
 
-constexpr double kDoubtful = 0.25;              // mean error beyond which a fit says little
+constexpr double kDoubtful = 0.25;  // mean error beyond which a fit says little
+constexpr const char* kDifferentPlans =
+    ": the ranks planned different steps from the same groups, config and files: please report this";
 constexpr int64_t kMostOps = int64_t{1} << 17;  // that one fit asks for
 
 }  // namespace
 
-StepPlanner::StepPlanner(const Job& job, PlannerHooks hooks)
-    : job_(job), hooks_(std::move(hooks)), costs_(job.settled.costs) {}
+StepPlanner::StepPlanner(const Job& job, PlannerHooks hooks, int64_t shared_from)
+    : job_(job), hooks_(std::move(hooks)), costs_(job.settled.costs), machine_(job, shared_from) {}
+
+PlanBy StepPlanner::planner_of(std::span<const data::Group> groups) const {
+  if (!machine_.are_shared(groups)) return PlanBy::kSelf;
+  return machine_.is_first() ? PlanBy::kFirst : PlanBy::kOther;
+}
 
 StepGroups StepPlanner::prepared(std::span<const data::Group> groups) const {
   return hooks_.prepare ? hooks_.prepare(groups) : StepGroups{.all = groups};
@@ -33,9 +40,9 @@ void StepPlanner::ahead(std::shared_ptr<const std::vector<data::Group>> groups) 
   StepGroups ready = prepared(*groups);
   if (!ready.owner) ready.owner = groups;
   auto plan = [this, ready = std::move(ready), planning = planning_config(job_.config, steps_watched_ + 1),
-               made_with = costs_, version = costs_version_] {
-    PlannedStep planned = plan_step(ready, planning, made_with, version);
-    if (hooks_.lay_out) hooks_.lay_out(planned);
+               made_with = costs_, version = costs_version_, by = planner_of(ready.all)] {
+    PlannedStep planned = plan_step(ready, planning, made_with, version, by);
+    if (hooks_.lay_out && by != PlanBy::kOther && planned.refusal.empty()) hooks_.lay_out(planned);
     return planned;
   };
   coming_.push_back({std::move(groups), std::async(std::launch::async, std::move(plan))});
@@ -55,15 +62,18 @@ PlannedStep StepPlanner::take(std::span<const data::Group> groups, int64_t numbe
   const auto start = Clock::now();
   const comm::SlowWork slow(job_.mesh.world(), text("planning step ", number));
   std::optional<PlannedStep> made = take_coming(groups);
-  if (!made || made->costs_version != costs_version_)
-    made.emplace(plan_step(made ? made->groups : prepared(groups), planning_config(job_.config, steps_watched_), costs_,
-                           costs_version_));
+  if (!made || made->costs_version != costs_version_) {
+    const StepGroups ready = made ? made->groups : prepared(groups);
+    made.emplace(
+        plan_step(ready, planning_config(job_.config, steps_watched_), costs_, costs_version_, planner_of(ready.all)));
+  }
   PlannedStep planned = std::move(*made);
   if (planned.uploads) planned.uploads->wait();
   planned.waited = seconds_since(start);
   planned.number = number, planned.name = text("step ", number), planned.is_first = !std::exchange(has_taken_, true);
-  planned.expected_seconds = watch_.planned_seconds(planned.forecast.makespan);
   check_same(planned);
+  if (planned.is_shared) machine_.share(planned), check_same_plan(planned);
+  planned.expected_seconds = watch_.planned_seconds(planned.forecast.makespan);
   return planned;
 }
 
@@ -99,7 +109,7 @@ void StepPlanner::go_on_from(const PlannerState& state, bool with_costs) {
 
 void StepPlanner::check_same(const PlannedStep& planned) const {
   at::Tensor low = at::tensor({static_cast<int64_t>(planned.samples.high), static_cast<int64_t>(planned.samples.low),
-                               static_cast<int64_t>(planned.plan.hash)},
+                               planned.is_shared ? 0 : static_cast<int64_t>(planned.plan.hash)},
                               at::kLong);
   at::Tensor high = low.clone();
   job_.mesh.world().all_reduce(low, comm::ReduceOp::kMin);
@@ -111,8 +121,15 @@ void StepPlanner::check_same(const PlannedStep& planned) const {
         text(planned.name, ": the ranks were given different samples"),
         "give step() and evaluate() the same groups in the same order on every rank (Trainer::gather_groups brings "
         "them together)");
-  check<CommError>(!differs[2].item<bool>(), planned.name, ", rank ", job_.world.rank(),
-                   ": the ranks planned different steps from the same groups, config and files: please report this");
+  check<CommError>(!differs[2].item<bool>(), planned.name, ", rank ", job_.world.rank(), kDifferentPlans);
+}
+
+/// Of a plan that one rank of each machine has made.
+void StepPlanner::check_same_plan(const PlannedStep& planned) const {
+  at::Tensor low = at::full({1}, static_cast<int64_t>(planned.plan.hash), at::kLong), high = low.clone();
+  job_.mesh.world().all_reduce(low, comm::ReduceOp::kMin);
+  job_.mesh.world().all_reduce(high, comm::ReduceOp::kMax);
+  check<CommError>(low.equal(high), planned.name, ", rank ", job_.world.rank(), kDifferentPlans);
 }
 
 void StepPlanner::learn(const PlannedStep& planned, std::span<const plan::Op> ops,

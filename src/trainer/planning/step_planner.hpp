@@ -15,6 +15,7 @@
 #include "src/parallel/pipeline/executor.hpp"
 #include "src/trainer/job.hpp"
 #include "src/trainer/planning/calibrate.hpp"
+#include "src/trainer/planning/machine_plans.hpp"
 #include "src/trainer/planning/plan_watch.hpp"
 #include "src/trainer/planning/planned_step.hpp"
 
@@ -38,14 +39,15 @@ struct PlannerState {
 class StepPlanner {
  public:
   /// `job` must outlive it, and what `hooks` use.
-  explicit StepPlanner(const Job& job, PlannerHooks hooks = {});
+  /// Steps of `shared_from` samples or more are planned once a machine.
+  explicit StepPlanner(const Job& job, PlannerHooks hooks = {}, int64_t shared_from = MachinePlans::kFrom);
 
   /// Not collective. Plans these groups, the step after the next, on a thread of their own with the costs as they are
   /// now; take() is handed the same vector's elements.
   void ahead(std::shared_ptr<const std::vector<data::Group>> groups);
-  /// Collective. The plan of step `number` (1-based): the one made ahead, or one made here where there is none or costs
-  /// have changed since. Where it has packs, the current stream waits for them. DataError when the ranks' groups
-  /// differ, CommError when only their plans do.
+  /// Collective over the world. The plan of step `number` (1-based): the one made ahead, or one made here where there
+  /// is none or costs have changed since. Where it has packs, the current stream waits for them. DataError when the
+  /// ranks' groups differ, CommError when only their plans do.
   PlannedStep take(std::span<const data::Group> groups, int64_t number);
   /// Collective. After each step: holds its plan's time against `measured_seconds` (of the slowest rank), and fits
   /// costs to `times` when it is time to; `log` hears of it.
@@ -76,6 +78,8 @@ class StepPlanner {
     std::future<PlannedStep> planned;
   };
   StepGroups prepared(std::span<const data::Group> groups) const;
+  PlanBy planner_of(std::span<const data::Group> groups) const;
+  void check_same_plan(const PlannedStep& planned) const;
   std::optional<PlannedStep> take_coming(std::span<const data::Group> groups);
   void calibrate(const std::string& why, int64_t step, LogSink& log);
 
@@ -84,6 +88,7 @@ class StepPlanner {
   plan::StageCosts costs_;
   int64_t costs_version_ = 0, steps_watched_ = 0;
   bool has_taken_ = false;
+  MachinePlans machine_;
   PlanWatch watch_;
   OpHistory op_history_;
   std::string costs_file_;
