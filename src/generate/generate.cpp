@@ -39,6 +39,21 @@ std::vector<Decoding> all_ahead(std::span<const std::vector<int32_t>> prompts, s
   return all;
 }
 
+/// The model's weights, packed while it generates: steps have few rows.
+class PackedWeights {
+ public:
+  explicit PackedWeights(const Stages& stages) : stages_(stages) { set(true); }
+  PackedWeights(const PackedWeights&) = delete;
+  PackedWeights& operator=(const PackedWeights&) = delete;
+  ~PackedWeights() { set(false); }
+
+ private:
+  void set(bool packed) const {
+    for (const model::Transformer* run : stages_.runs) run->set_packed(packed);
+  }
+  const Stages& stages_;
+};
+
 }  // namespace
 
 GenerationReport& GenerationReport::operator+=(const GenerationReport& other) {
@@ -107,6 +122,7 @@ std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<co
     total.prompt_tokens += static_cast<int64_t>(prompts[at].size());
   }
   std::vector<Decoding> decoding = all_ahead(prompts, order, options, first_prompt);
+  const PackedWeights packed(stages);
   Session session(stages, ordered, decoding, options, rows);
   while (session.step(total)) {
     if (!progress) continue;

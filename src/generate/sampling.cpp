@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kBlock = 1024;                   // entries whose weights are added up for themselves
 constexpr uint64_t kStream = 0x67656e6572617465;  // "generate": no other draws have this key
+constexpr size_t kLanes = 8;  // sums side by side: a single one waits for each addition
 constexpr float kOut = -std::numeric_limits<float>::infinity();
 
 std::vector<float> penalised(std::span<const float> logits, std::span<const int32_t> history, double penalty) {
@@ -45,14 +46,25 @@ bool leaves_all(const SamplingOptions& options) {
   return options.top_k == 0 && options.top_p >= 1 && options.min_p == 0 && options.repetition_penalty == 1;
 }
 
-/// exp(by * logit - the greatest of these) of each.
-std::vector<double> weights_of(std::span<const float> logits, double by = 1) {
-  const double most = *std::max_element(logits.begin(), logits.end()) * by;
+/// Of all.
+float greatest(std::span<const float> x) {
+  std::array<float, kLanes> most;
+  most.fill(x[0]);
+  size_t i = 0;
+  for (; i + kLanes <= x.size(); i += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane) most[lane] = std::max(most[lane], x[i + lane]);
+  for (; i < x.size(); ++i) most[0] = std::max(most[0], x[i]);
+  return *std::max_element(most.begin(), most.end());
+}
+
+/// exp(by * logit - most), most being the greatest of all by * logit.
+std::vector<double> weights_of(std::span<const float> logits, double by, double most) {
   std::vector<double> weights(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) weights[i] = logits[i] * by - most;
   at::from_blob(weights.data(), {static_cast<int64_t>(weights.size())}, at::kDouble).exp_();  // several at a time
   return weights;
 }
+std::vector<double> weights_of(std::span<const float> logits) { return weights_of(logits, 1, greatest(logits)); }
 
 /// From the smallest up all go that together have no more than 1 - p of the sum; one stays.
 void keep_top_p(std::vector<float>& logits, double p) {
@@ -111,14 +123,17 @@ Drawn draw_token(std::span<const float> logits, std::span<const int32_t> history
                  double u) {
   const bool is_greedy = options.temperature == 0;
   const double by = is_greedy ? 1 : 1 / options.temperature;
-  const double most = *std::max_element(logits.begin(), logits.end()) * by;
-  const std::vector<double> weights = weights_of(logits, by);
-  // Sums side by side: a single one waits for each addition.
-  std::array<double, 8> sums{}, means{};
-  for (size_t i = 0; i < logits.size(); ++i) {
-    sums[i % 8] += weights[i];
-    means[i % 8] += weights[i] * (logits[i] * by - most);
-  }
+  const double most = greatest(logits) * by;
+  const std::vector<double> weights = weights_of(logits, by, most);
+  std::array<double, kLanes> sums{}, means{};
+  const auto add = [&](size_t i, size_t lane) {
+    sums[lane] += weights[i];
+    means[lane] += weights[i] * (logits[i] * by - most);
+  };
+  size_t whole = 0;
+  for (; whole + kLanes <= logits.size(); whole += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane) add(whole + lane, lane);
+  for (size_t i = whole; i < logits.size(); ++i) add(i, i - whole);
   const double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
   const double mean = std::accumulate(means.begin(), means.end(), 0.0);
   Drawn drawn;

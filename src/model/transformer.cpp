@@ -413,11 +413,21 @@ at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::HeadRow
 at::Tensor Transformer::logits(const at::Tensor& hidden) const {
   impl_->use_head(Head::kLanguageModel, "logits");
   const at::NoGradGuard no_grad;
-  const at::Tensor& weight = impl_->weights.head->value;
+  const ops::Parameter& head = *impl_->weights.head;
   comm::Communicator* const tp = impl_->options.tp;
-  if (tp == nullptr || tp->size() == 1) return ops::logits(hidden, weight);
+  if (tp == nullptr || tp->size() == 1) return ops::logits(hidden, head);
   const auto counts = parallel::split_evenly(impl_->config.vocab_size, tp->size());
-  return parallel::gather_rows(ops::logits(weight, hidden), *tp, counts).t().contiguous();  // by vocabulary
+  return parallel::gather_rows(ops::transposed_logits(hidden, head), *tp, counts).t().contiguous();  // by vocabulary
+}
+
+void Transformer::set_packed(bool packed) const {
+  for (size_t i = 0; i < impl_->weights.block.size(); ++i) {
+    if (packed) impl_->use(impl_->segment_parameters[i]);
+    for (const Linear* linear : linears_of(impl_->weights.block[i])) ops::set_packed(*linear->weight, packed);
+  }
+  if (!impl_->weights.head) return;
+  if (packed) impl_->use_head(Head::kLanguageModel, "packed weights");
+  ops::set_packed(*impl_->weights.head, packed);
 }
 
 }  // namespace fpdist::model

@@ -6,6 +6,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
 #include "kernels/linear/linear.hpp"
+#include "kernels/linear/packed_weight.hpp"
 #include "src/ops/dropped.hpp"
 #include "src/ops/frozen_weight.hpp"
 #include "src/ops/held_queue.hpp"
@@ -106,6 +107,12 @@ at::Tensor adapted_linear(const at::Tensor& x, const Parameter& weight, const Lo
         " has a main grad: a weight beside a low-rank product is frozen");
   const OptionalTensor bias_value = bias ? OptionalTensor(bias->value.detach()) : std::nullopt;
   const OptionalTensor addend = residual.defined() ? OptionalTensor(residual) : std::nullopt;
+  if (weight.packed && dropout.p == 0 && !at::GradMode::is_enabled()) {
+    const at::Tensor u =
+        kernels::linear(x.to(pair.a.value.scalar_type()), pair.a.value, std::nullopt, std::nullopt, std::nullopt);
+    return with_product(kernels::packed_linear(x, *weight.packed, bias_value, addend), u.mul_(pair.scale),
+                        pair.b.value);
+  }
   return AdaptedLinear::apply(x, FrozenWeight(weight), bias_value, trained_value(pair.a), trained_value(pair.b),
                               pair.scale, MainGrad(pair.a), MainGrad(pair.b), addend, pair.a.queue, dropout);
 }

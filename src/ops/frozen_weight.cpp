@@ -8,6 +8,8 @@
 
 #include "fpdist/core/error.hpp"
 #include "kernels/linear/linear.hpp"
+#include "kernels/linear/packed_weight.hpp"
+#include "kernels/linear/packed_weight.hpp"
 
 namespace fpdist::ops {
 namespace {
@@ -54,6 +56,10 @@ at::IntArrayRef sizes_of(const Parameter& parameter) {
   check(parameter.quantized != nullptr || parameter.value.defined(), "parameter '", parameter.name,
         "' has no value: load or initialise it first");
   return parameter.quantized ? at::IntArrayRef(parameter.quantized->matrix.sizes) : parameter.value.sizes();
+}
+
+void set_packed(Parameter& parameter, bool packed) {
+  parameter.packed = packed && parameter.value.defined() ? kernels::pack_weight(parameter.value.detach()) : nullptr;
 }
 
 at::Tensor frozen_value(const Parameter& parameter) { return FrozenWeight(parameter).value(); }

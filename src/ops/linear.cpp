@@ -8,6 +8,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/functional.hpp"
+#include "kernels/linear/packed_weight.hpp"
 #include "src/ops/frozen_weight.hpp"
 #include "src/ops/held_queue.hpp"
 #include "src/ops/main_grad.hpp"
@@ -94,6 +95,11 @@ at::Tensor linear_autograd(const at::Tensor& x, const at::Tensor& weight, const 
 
 at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias, const at::Tensor& residual) {
   if (weight.quantized) return quantized_linear(x, weight, bias, residual);
+  if (weight.packed && !at::GradMode::is_enabled()) {
+    const OptionalTensor of_row = bias ? OptionalTensor(bias->value) : std::nullopt;
+    return kernels::packed_linear(x, *weight.packed, of_row,
+                                  residual.defined() ? OptionalTensor(residual) : std::nullopt);
+  }
   const at::Tensor value = trained_value(weight);
   const OptionalTensor bias_value = bias ? OptionalTensor(trained_value(*bias)) : std::nullopt;
   const OptionalTensor addend = residual.defined() ? OptionalTensor(residual) : std::nullopt;

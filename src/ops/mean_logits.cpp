@@ -4,6 +4,7 @@
 
 #include "kernels/linear/linear.hpp"
 #include "kernels/linear/mixed_sums.hpp"
+#include "kernels/linear/packed_weight.hpp"
 
 namespace fpdist::ops {
 
@@ -17,9 +18,14 @@ at::Tensor mean_logits(const at::Tensor& hidden, const at::Tensor& mean_row) {
   return kernels::row_products(hidden, mean_row);
 }
 
-at::Tensor logits(const at::Tensor& hidden, const at::Tensor& weight) {
+at::Tensor logits(const at::Tensor& hidden, const Parameter& head) {
   const at::NoGradGuard no_grad;
-  return kernels::wide_linear(hidden, weight);
+  return head.packed ? kernels::packed_linear(hidden, *head.packed) : kernels::wide_linear(hidden, head.value);
+}
+
+at::Tensor transposed_logits(const at::Tensor& hidden, const Parameter& head) {
+  const at::NoGradGuard no_grad;
+  return kernels::wide_linear(head.value, hidden);
 }
 
 }  // namespace fpdist::ops

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "fpdist/ops/parameter.hpp"
+
 namespace fpdist::ops {
 
 /// weight [V,H] -> [H] in the accumulation dtype: its rows added up and divided by `vocabulary`, of which `weight` may
@@ -12,8 +14,9 @@ at::Tensor mean_row(const at::Tensor& weight, double vocabulary);
 /// hidden [R,H], mean_row [H] -> [R] in the accumulation dtype.
 at::Tensor mean_logits(const at::Tensor& hidden, const at::Tensor& mean_row);
 
-/// [n,V] in the accumulation dtype: all logits of hidden rows [n,H] under weight [V,H]; its transpose where the two
-/// change places. Not differentiable.
-at::Tensor logits(const at::Tensor& hidden, const at::Tensor& weight);
+/// [n,V] in the accumulation dtype: all logits of hidden rows [n,H] under the head's weight [V,H]. Not differentiable.
+at::Tensor logits(const at::Tensor& hidden, const Parameter& head);
+/// [V,n]: their transpose.
+at::Tensor transposed_logits(const at::Tensor& hidden, const Parameter& head);
 
 }  // namespace fpdist::ops

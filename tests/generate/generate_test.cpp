@@ -83,6 +83,20 @@ TEST(Generate, EveryCompletionIsWhatItsPromptAloneWouldGive) {
       }
 }
 
+TEST(Generate, PacksWeightsForAsLongAsItTakes) {
+  auto model = make_model(small_config("llama"), at::kFloat), other = make_model(small_config("llama"), at::kFloat);
+  randomize(model, 5);
+  const auto before = generate({{&model}}, kPrompts, some_options(0));
+  for (const ops::ParameterPtr& parameter : model.parameters()) EXPECT_EQ(parameter->packed, nullptr);
+  randomize(model, 6), randomize(other, 6);
+  const auto after = generate({{&model}}, kPrompts, some_options(0)),
+             fresh = generate({{&other}}, kPrompts, some_options(0));
+  for (size_t p = 0; p < kPrompts.size(); ++p) EXPECT_EQ(after[p][0].logp, fresh[p][0].logp);
+  EXPECT_NE(before[0][0].logp, after[0][0].logp);
+  EXPECT_THROW(generate({{&model}}, std::vector<Tokens>{{}}, some_options(0)), DataError);
+  for (const ops::ParameterPtr& parameter : model.parameters()) EXPECT_EQ(parameter->packed, nullptr);
+}
+
 /// Who else is decoded, in which order, how many at once and in how many parts the prompts are computed.
 TEST(Generate, ATokenIsAFunctionOfItsPromptAndItsDraw) {
   auto model = make_model(small_config("qwen2"), at::kDouble);

@@ -98,6 +98,27 @@ TEST(OpsAdaptedLinear, IsTheLinearAndTheProductAndTrainsTheProductAlone) {
   EXPECT_FALSE(adapted_linear(x.detach(), weight, {frozen(a.value), frozen(b.value), 1.5}).requires_grad());
 }
 
+TEST(OpsAdaptedLinear, AndLinearReadAPackedWeightWithoutGradients) {
+  at::manual_seed(2);
+  const auto floats = [](at::IntArrayRef sizes) { return at::randn(sizes, at::kFloat); };
+  Parameter weight = frozen(floats({5, 3}));
+  const Parameter bias = frozen(floats({5})), a = make(floats({2, 3})), b = make(floats({5, 2}));
+  const at::Tensor x = floats({6, 3}), residual = floats({6, 5});
+  const auto both = [&] {
+    return at::stack({linear(x, weight, &bias, residual), adapted_linear(x, weight, {a, b, 1.5}, &bias, residual)});
+  };
+  const at::Tensor wanted = both().detach();
+  set_packed(weight, true);
+  if (!weight.packed) GTEST_SKIP() << "SKIPPED: this torch has no MKL";
+  weight.value.detach().zero_();
+  const at::Tensor of_values = both();
+  EXPECT_GT(test::relative_error(of_values, wanted), 0.1) << "with gradients the value is read";
+  const at::NoGradGuard no_grad;
+  EXPECT_LT(test::relative_error(both(), wanted), 1e-6);
+  set_packed(weight, false);
+  EXPECT_TRUE(at::equal(both(), of_values));
+}
+
 TEST(OpsAdaptedLinear, DropsOfWhatTheProductSeesAlone) {
   at::manual_seed(3);
   const Parameter weight = frozen(random({5, 7}));

@@ -108,6 +108,11 @@ class Transformer final : public parallel::Stage {
   /// forward has it. The last run gives all rows [n,H] on every tp rank, others the own run of them.
   at::Tensor extend(const parallel::RowsHere& rows, KeptKeys& kept, const at::Tensor& input) const;
 
+  /// Until it is called with false, products without gradients read the weights of layers and head packed, as they are
+  /// now (ops::Parameter::packed): for many passes of few rows between two changes of them. A second copy of float32
+  /// weights on the CPU, nothing elsewhere. Not collective.
+  void set_packed(bool packed) const;
+
   /// First run only: embeddings [n,H] of all rows, without a backward to come. Collective over tp.
   at::Tensor embeddings(const parallel::RowsHere& rows) const;
 

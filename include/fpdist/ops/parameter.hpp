@@ -15,6 +15,10 @@
 
 #include "fpdist/ops/weight_gradient_queue.hpp"
 
+namespace fpdist::kernels {
+struct PackedWeight;
+}
+
 namespace fpdist::ops {
 
 /// Which slice of a whole weight a tensor-parallel rank holds, and what its gradient still lacks.
@@ -46,6 +50,9 @@ struct Parameter {
   at::Tensor main_grad;  ///< same shape, float32 or float64; undefined for a frozen parameter
   /// In 4 bits, of a frozen parameter of ops::linear and adapted_linear; there is no `value` then.
   std::shared_ptr<const QuantizedWeight> quantized;
+  /// The value once more, as the CPU's products read it, for ops::linear and ops::logits without gradients; null: it is
+  /// not (set_packed).
+  std::shared_ptr<const kernels::PackedWeight> packed;
   Sharding sharding;
   c10::intrusive_ptr<GradientState> state;        ///< null: main_grad is never empty
   c10::intrusive_ptr<WeightGradientQueue> queue;  ///< null: ops::linear never defers its gradients
@@ -58,6 +65,10 @@ using ParameterPtr = std::shared_ptr<Parameter>;
 
 /// Of the value, or of what it is quantized from. Throws ShapeError for a parameter without either.
 at::IntArrayRef sizes_of(const Parameter& parameter);
+
+/// Sets `packed` from the value as it is now, where a product can read it so (float32 on the CPU), or takes it away:
+/// before the value changes.
+void set_packed(Parameter& parameter, bool packed);
 
 /// The value, made anew where the parameter is quantized; no gradient goes to it.
 at::Tensor frozen_value(const Parameter& parameter);
