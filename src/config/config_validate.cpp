@@ -116,13 +116,18 @@ void check_generated(const Config& config, Problems& problems) {
                     config.eval.num_generations, ": pass@k needs k completions or more of each prompt");
 }
 
-void check_flex_prefill(const Config& config, Problems& problems) {
+void check_left_out(const Config& config, Problems& problems) {
   const generate::FlexPrefillOptions& options = config.flex_prefill;
-  problems.unless(!options.is_on() || (is_online(config) && !config.data.eval_path.empty()), "flex_prefill.gamma is ",
-                  options.gamma,
+  const bool generates = is_online(config) && !config.data.eval_path.empty();
+  problems.unless(!options.is_on() || generates, "flex_prefill.gamma is ", options.gamma,
                   ", and nothing is evaluated by generating: give rollout.prompts and data.eval_path, or ",
                   "leave it out; what is trained sees all keys");
   problems.ask([&] { generate::check_together(options); });
+  const double kv_budget = config.eval.kv_budget;
+  problems.unless(kv_budget >= 1 || generates, "eval.kv_budget is ", kv_budget, ", and nothing is evaluated by ",
+                  "generating: give rollout.prompts and data.eval_path, or leave it out; rollouts keep all keys");
+  problems.unless(kv_budget >= 1 || !options.is_on(), "eval.kv_budget is ", kv_budget, " and flex_prefill.gamma ",
+                  options.gamma, ": leave out one of the two");
 }
 
 void check_schedule(const Config& config, Problems& problems) {
@@ -170,7 +175,7 @@ struct Together {
 };
 constexpr std::array kTogether{Together{"model", check_model},       Together{"data", check_data},
                                Together{"loss", check_loss},         Together{"rollout", check_rollouts},
-                               Together{"eval", check_generated},    Together{"flex_prefill", check_flex_prefill},
+                               Together{"eval", check_generated},    Together{"flex_prefill", check_left_out},
                                Together{"train", check_evaluation},  Together{"optim", check_schedule},
                                Together{"parallel", check_parallel}, Together{"plan", check_costs}};
 

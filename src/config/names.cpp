@@ -26,7 +26,8 @@ constexpr std::string_view kNothingIsPadded = "not needed: packs replace it, not
 constexpr std::string_view kOurAttention = "not needed: attention over trees is ours, on CPUs and GPUs";
 constexpr std::string_view kOwnEngine = "not needed: the model that is trained generates (rollout.prompts)";
 constexpr std::string_view kRolloutsSeeAll =
-    "not for rollouts, whose log-probs a loss compares with the model's own: flex_prefill is a section for evaluations";
+    "not for rollouts, whose log-probs a loss compares with the model's own: flex_prefill and eval.kv_budget are for "
+    "evaluations";
 constexpr std::string_view kNoDropout = "not needed: there is no dropout";
 constexpr std::string_view kFused = "not needed: the step is C++ and its kernels are fused";
 constexpr std::string_view kAlwaysSharded =
@@ -53,6 +54,7 @@ constexpr std::array kOtherKeys = {
     OtherKey{"use_peft", "adapter.type", kLora},
     OtherKey{"use_lora", "adapter.type", kLora},
     OtherKey{"rollout.flex_prefill", "", kRolloutsSeeAll},
+    OtherKey{"rollout.kv_budget", "", kRolloutsSeeAll},
     OtherKey{"mask_history", "data.assistant_only_loss", ""},
     OtherKey{"group_by_length", "data.batching",
              "the planner packs by length; data.batching: prefix brings what begins alike into one step"},

@@ -32,6 +32,8 @@ int64_t Admission::rows_of(const std::vector<int32_t>& prompt, const SamplingOpt
 }
 
 int64_t Admission::foreseen(const Decoding& one) const {
+  // Who leaves is computed again with all keys, which is not what it has seen: nobody does.
+  if (options_.prefix_kv.is_on()) return options_.max_completion_length;
   const auto grown = static_cast<int64_t>(static_cast<double>(one.tokens()) * kMargin) + kLeastRoom;
   return std::min(options_.max_completion_length, std::max(length_, grown));
 }

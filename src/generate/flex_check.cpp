@@ -35,7 +35,7 @@ at::Tensor logprobs(const Stages& stages, const std::vector<int32_t>& prompt, co
   const std::vector<const std::vector<int32_t>*> alone{&prompt};
   const Wave wave = make_wave(alone, {}, sharing);
   const std::vector<PromptWindow> windows = windows_of(wave, alone, sharing, std::vector<bool>(prompt.size(), true));
-  Keys keys(stages, options);
+  Keys keys(stages, SamplingOptions{.flex_prefill = options});
   keys.move_to(wave, {});
   at::Tensor all = at::zeros({static_cast<int64_t>(prompt.size()) - 1}, at::kDouble);
   double& seconds = sees_all ? report.all_seconds : report.kept_seconds;
@@ -54,14 +54,15 @@ at::Tensor logprobs(const Stages& stages, const std::vector<int32_t>& prompt, co
 
 }  // namespace
 
-void check_flex_model(const Stages& stages) {
+void check_plain_model(const Stages& stages, const std::string& key, const char* off) {
   const model::Transformer& model = *stages.runs.front();
-  check<ConfigError>(model.options().device.is_cpu(),
-                     "flex_prefill computes on the CPU only: set flex_prefill.gamma: 0 or model.device: cpu");
+  check<ConfigError>(model.options().device.is_cpu(), key, " is there on the CPU only: set ", key, ": ", off,
+                     " or model.device: cpu");
   const arch::Adapter& adapter = model.config().adapter;
-  check<ConfigError>(!adapter.prefix.is_there() && !adapter.has_ntk,
-                     "flex_prefill looks at the keys of tokens only, and this model's adapter adds to them (a trained "
-                     "prefix, NTK-Attention): set flex_prefill.gamma: 0");
+  check<ConfigError>(!adapter.prefix.is_there() && !adapter.has_ntk, key,
+                     " looks at the keys of tokens only, and this model's adapter adds to them (a trained prefix, "
+                     "NTK-Attention): set ",
+                     key, ": ", off);
 }
 
 FlexReport check_flex_prefill(const Stages& stages, std::span<const std::vector<int32_t>> prompts,

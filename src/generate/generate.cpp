@@ -85,7 +85,8 @@ int64_t check_prompts(const Stages& stages, std::span<const std::vector<int32_t>
   for (const int64_t stop : options.stop_token_ids)
     check<ConfigError>(stop >= 0 && stop < model.vocab_size, "rollout.stop_token_ids: ", stop,
                        " is no token of a vocabulary of ", model.vocab_size);
-  if (options.flex_prefill.is_on()) check_flex_model(stages);
+  if (options.flex_prefill.is_on()) check_plain_model(stages, "flex_prefill.gamma", "0");
+  if (options.prefix_kv.is_on()) check_plain_model(stages, "eval.kv_budget", "1");
   for (size_t p = 0; p < prompts.size(); ++p) {
     check<DataError>(!prompts[p].empty(), "prompt ", p + 1, " is empty: a completion needs a token to follow");
     for (const int32_t token : prompts[p])

@@ -32,11 +32,17 @@ int64_t bytes_per_row(const Stages& stages) {
   return most.item<int64_t>();
 }
 
-Keys::Keys(const Stages& stages, const FlexPrefillOptions& flex) : stages_(stages), flex_(flex) {
+Keys::Keys(const Stages& stages, const SamplingOptions& options)
+    : stages_(stages), flex_(options.flex_prefill), prefix_kv_(options.prefix_kv) {
+  if (prefix_kv_.is_on()) by_layer_.emplace(stages_, prefix_kv_);
   for (const model::Transformer* run : stages.runs) kept_.push_back(run->make_kept_keys(0));
 }
 
-void Keys::move_to(const Wave& wave, const Moves& moves) {
+void Keys::move_to(const Wave& wave, const Moves& moves, std::vector<OwnRun> runs) {
+  key_row_ = at::arange(wave.places(), at::kInt);
+  key_end_ = int32s(wave.end);
+  padding_ = wave.padding(0);
+  if (by_layer_) return by_layer_->move_to(kept_, wave, moves, std::move(runs));
   const at::Device device = stages_.runs.front()->options().device;
   const at::Tensor from = int64s(moves.from, device), to = int64s(moves.to, device);
   for (model::KeptKeys& kept : kept_)
@@ -46,9 +52,6 @@ void Keys::move_to(const Wave& wave, const Moves& moves) {
         if (!moves.to.empty()) next.index_copy_(0, to, last.index_select(0, from));
         last = std::move(next);
       }
-  key_row_ = at::arange(wave.places(), at::kInt);
-  key_end_ = int32s(wave.end);
-  padding_ = wave.padding(0);
 }
 
 at::Tensor Keys::compute(QueryRows rows) {
@@ -67,7 +70,9 @@ at::Tensor Keys::compute(QueryRows rows) {
                           .calls = {},
                           .exchange = {}};
   here.calls = ops::prepare_attention(here.mask, options.device);
+  if (by_layer_) by_layer_->begin(kept_, rows.place);
   const at::Tensor hidden = pass(stages_, here, kept_);
+  if (by_layer_) by_layer_->end(kept_, rows.grown);
   if (sparse) area_.kept += sparse->area.kept, area_.all += sparse->area.all;
   return has_logits() ? hidden.narrow(0, 0, count) : at::Tensor();
 }

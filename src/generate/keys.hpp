@@ -4,11 +4,13 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "fpdist/generate/stages.hpp"
 #include "fpdist/model/kept_keys.hpp"
+#include "src/generate/keys_by_layer.hpp"
 #include "src/generate/wave.hpp"
 #include "src/generate/windows.hpp"
 
@@ -18,29 +20,29 @@ namespace fpdist::generate {
 struct QueryRows {
   std::vector<int32_t> place, token, depth;   ///< ascending places
   std::span<const PromptWindow> window = {};  ///< of them, for flex_prefill; must outlive the rows
+  std::span<const GrownLeaf> grown = {};      ///< by one row of them each, for prefix_kv; likewise
   size_t size() const { return place.size(); }
   void add(int32_t at, int32_t id, int32_t deep) { place.push_back(at), token.push_back(id), depth.push_back(deep); }
-};
-
-/// Places whose keys move from one wave to the next, in any order; each `to` once.
-struct Moves {
-  std::vector<int32_t> from, to;
 };
 
 /// Of this rank's layers and heads; belongs to one version of the weights. Not for gradients. compute, logits and share
 /// are collective over the model's ranks.
 class Keys {
  public:
-  explicit Keys(const Stages& stages, const FlexPrefillOptions& flex = {});
+  explicit Keys(const Stages& stages, const SamplingOptions& options = {});
+  Keys(const Keys&) = delete;
+  Keys& operator=(const Keys&) = delete;
 
   /// Takes the keys over into the places of `wave`; the others hold zeros. One layer after the other, so that two waves
-  /// lie in memory for one layer only.
-  void move_to(const Wave& wave, const Moves& moves);
+  /// lie in memory for one layer only. `runs`: with prefix_kv, of rows that will be computed.
+  void move_to(const Wave& wave, const Moves& moves, std::vector<OwnRun> runs = {});
 
   /// [rows,H] on ranks of the last stage, undefined on others; the rows' ancestors are computed or among them.
   at::Tensor compute(QueryRows rows);
   /// What flex_prefill has kept of this rank's layers and heads so far.
   const ops::FlexArea& area() const { return area_; }
+  /// What prefix_kv has; null: it is off.
+  const KeysByLayer* by_layer() const { return by_layer_ ? &*by_layer_ : nullptr; }
 
   /// The last stage's ranks have them: [rows,V], float32 on the CPU.
   bool has_logits() const;
@@ -52,6 +54,8 @@ class Keys {
  private:
   const Stages stages_;
   const FlexPrefillOptions flex_;
+  const PrefixKvOptions prefix_kv_;
+  std::optional<KeysByLayer> by_layer_;
   ops::FlexArea area_;
   int32_t padding_ = 0;  // the first place that fills calls up
   at::Tensor key_row_, key_end_;

@@ -66,7 +66,10 @@ std::span<const Key> EvalOptions::keys() {
       FPDIST_KEY(num_generations, "completions of each prompt of data.eval_path", kFromOne),
       FPDIST_KEY(temperature, "0: the likeliest token", kFromZero),
       FPDIST_KEY(pass_at, "k of eval_pass@k", Valid{.values = ">= 1", .check = check_pass_at}),
-      FPDIST_KEY(max_completion_length, "tokens of a completion; 0: as rollout.max_completion_length", kFromZero)};
+      FPDIST_KEY(max_completion_length, "tokens of a completion; 0: as rollout.max_completion_length", kFromZero),
+      FPDIST_KEY(kv_budget, "share of a prompt's keys that layers keep behind it; 1: all", kShare),
+      FPDIST_KEY(kv_start_size, "its first keys that stay in any case", kFromZero),
+      FPDIST_KEY(kv_distance, "so many before its last one a completion's keys go as it grows", kFromOne)};
   return kKeys;
 }
 
@@ -84,6 +87,13 @@ void check_options(const SamplingOptions& options) {
     for (const std::string& complaint : complaints_of(key, &flex))
       throw ConfigError(text("flex_prefill.", key.name, complaint));
   check_together(flex);
+  const PrefixKvOptions& kv = options.prefix_kv;
+  EvalOptions eval{.kv_budget = kv.budget, .kv_start_size = kv.start_size, .kv_distance = kv.distance};
+  for (const Key& key : EvalOptions::keys())
+    for (const std::string& complaint : complaints_of(key, &eval))
+      throw ConfigError(text("eval.", key.name, complaint));
+  check<ConfigError>(!kv.is_on() || !flex.is_on(), "eval.kv_budget ", kv.budget, " and flex_prefill.gamma ", flex.gamma,
+                     ": what a prompt's rows did not look at does not say what its keys are worth; keep one");
   const auto at_least = [](const char* name, int64_t value, int64_t least) {
     check<ConfigError>(value >= least, "rollout.", name, " is ", value, "; it must be ", least, " or more");
   };

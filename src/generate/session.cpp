@@ -36,7 +36,7 @@ QueryRows in_order(const QueryRows& rows) {
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rows.place[a] < rows.place[b]; });
   QueryRows sorted;
   for (const size_t i : order) sorted.add(rows.place[i], rows.token[i], rows.depth[i]);
-  sorted.window = rows.window;
+  sorted.window = rows.window, sorted.grown = rows.grown;
   return sorted;
 }
 
@@ -55,7 +55,7 @@ Session::Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& a
       options_(options),
       sharing_(options.flex_prefill),
       admission_(prompts, all, options, most_rows),
-      keys_(stages, options.flex_prefill) {}
+      keys_(stages, options) {}
 
 /// What of the next wave's forest was computed for the last one.
 Moves Session::forest_moves(const Wave& next, std::span<const size_t> prompts, std::vector<bool>& is_computed) const {
@@ -72,6 +72,25 @@ Moves Session::forest_moves(const Wave& next, std::span<const size_t> prompts, s
     }
   }
   return moves;
+}
+
+/// Rows of prompts that will be computed and that no other prompt has, whichever come with them.
+std::vector<OwnRun> Session::own_runs(const Wave& next, std::span<const size_t> prompts,
+                                      const std::vector<bool>& is_computed) const {
+  std::vector<OwnRun> runs;
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    const size_t prompt = prompts[p];
+    int64_t shared = 0;
+    if (prompt > 0) shared = sharing_.of(*prompts_[prompt - 1], *prompts_[prompt]);
+    if (prompt + 1 < prompts_.size()) shared = std::max(shared, sharing_.of(*prompts_[prompt], *prompts_[prompt + 1]));
+    const std::vector<int32_t> path = path_of(next, p);
+    if (index(shared) == path.size() || is_computed[index(path[index(shared)])]) continue;
+    runs.push_back({.prompt = prompt,
+                    .place = next.row[index(path[index(shared)])],
+                    .depth = static_cast<int32_t>(shared),
+                    .rows = static_cast<int32_t>(std::ssize(path) - shared)});
+  }
+  return runs;
 }
 
 void Session::change(GenerationReport& report) {
@@ -96,7 +115,7 @@ void Session::change(GenerationReport& report) {
     if (last < 0) continue;
     for (int32_t t = 0; t + 1 < flying_[i]->tokens(); ++t) moves.from.push_back(last + t), moves.to.push_back(leaf + t);
   }
-  keys_.move_to(next, moves);
+  keys_.move_to(next, moves, options_.prefix_kv.is_on() ? own_runs(next, prompts, is_computed) : std::vector<OwnRun>());
   wave_ = std::move(next), in_wave_ = std::move(prompts);
   collect(is_computed);
 }
@@ -137,11 +156,14 @@ void Session::let_go() {
 
 QueryRows Session::next_rows(GenerationReport& report) {
   QueryRows rows;
+  grown_.clear();
   for (const Decoding* one : flying_) {
     if (!can_go_on(*one)) continue;
+    grown_.push_back({one->prompt, one->leaf, static_cast<int32_t>(one->tokens())});
     const int64_t depth = static_cast<int64_t>(prompts_[one->prompt]->size()) + one->tokens() - 1;
     rows.add(next_place(*one), one->completion.token.back(), static_cast<int32_t>(depth));
   }
+  rows.grown = grown_;
   const size_t left = ahead_.size() - computed_;
   const auto most = static_cast<size_t>(options_.max_num_batched_tokens);
   const size_t room = std::min(left, rows.size() < most ? most - rows.size() : size_t{rows.size() == 0});
@@ -176,6 +198,8 @@ bool Session::step(GenerationReport& report) {
   }
   draw(rows, keys_.compute(rows));
   report.flex.kept_blocks = keys_.area().kept, report.flex.all_blocks = keys_.area().all;
+  if (const KeysByLayer* kept = keys_.by_layer())
+    report.kept_keys = kept->kept_keys(), report.all_keys = kept->all_keys();
   let_go();
   (computed_ > computed ? report.prefill_seconds : report.decode_seconds) += seconds_since(started);
   return true;

@@ -29,6 +29,8 @@ class Session {
  private:
   void change(GenerationReport& report);
   Moves forest_moves(const Wave& next, std::span<const size_t> prompts, std::vector<bool>& is_computed) const;
+  std::vector<OwnRun> own_runs(const Wave& next, std::span<const size_t> prompts,
+                               const std::vector<bool>& is_computed) const;
   void collect(const std::vector<bool>& is_computed);
   int32_t first_ahead() const;
   void let_go();
@@ -50,6 +52,7 @@ class Session {
   std::vector<Decoding*> flying_;      ///< by ascending leaf, as the prompts ascend
   QueryRows ahead_;                    ///< rows of the wave that are to be computed, prompts' and completions' alike
   size_t computed_ = 0;                ///< so many of them are
+  std::vector<GrownLeaf> grown_;       ///< by the rows that are computed next
   std::vector<PromptWindow> windows_;  ///< of these
 };
 

@@ -31,6 +31,11 @@ struct Wave {
   int32_t padding(int64_t i) const { return static_cast<int32_t>(places() - kPadding + i); }
 };
 
+/// Places whose keys move from one wave to the next, in any order; each `to` once.
+struct Moves {
+  std::vector<int32_t> from, to;
+};
+
 /// Of prompts in sharing's order. Throws DataError for more rows than an int32 counts.
 Wave make_wave(std::span<const std::vector<int32_t>* const> prompts, std::span<const Leaf> leaves,
                const Sharing& sharing = Sharing());

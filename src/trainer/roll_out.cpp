@@ -40,6 +40,7 @@ void check_same(std::span<const std::vector<int32_t>> prompts, const generate::S
   const generate::FlexPrefillOptions& flex = options.flex_prefill;
   of_options.add(flex.gamma).add(flex.tau).add(flex.min_budget).add(flex.max_budget).add(flex.block_size);
   of_options.add(flex.window).add(flex.min_tokens).add(flex.check_prompts).add(flex.max_error);
+  of_options.add(options.prefix_kv.budget).add(options.prefix_kv.start_size).add(options.prefix_kv.distance);
   const std::vector<comm::Fact> facts{{"prompts", text(prompts.size(), ", checksum ", to_string(of_prompts.value()))},
                                       {"options", "checksum " + to_string(of_options.value())},
                                       {"first_prompt", text(first_prompt)}};
@@ -77,8 +78,9 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
   const auto replicas = index(mesh.dp * mesh.cp), replica = index(at.dp * mesh.cp + at.cp);
   const size_t begin = prompts.size() * replica / replicas, end = prompts.size() * (replica + 1) / replicas;
   const auto own = prompts.subspan(begin, end - begin);
-  // What flex_prefill leaves is no policy that a loss could compare with.
-  const bool keeps_logps = options.temperature == loss_temperature(job.config) && !options.flex_prefill.is_on();
+  // Behind a part of the keys is no policy that a loss could compare with.
+  const bool sees_all = !options.flex_prefill.is_on() && !options.prefix_kv.is_on();
+  const bool keeps_logps = sees_all && options.temperature == loss_temperature(job.config);
   std::vector<data::Group> groups;
   {
     const comm::SlowWork slow(job.mesh.world(), "generating");

@@ -175,7 +175,7 @@ TEST(FlexPrefillGeneration, RefusesWhatMakesNoSense) {
   config.adapter.prefix.tokens = 3;
   auto adapted = make_model(config, at::kDouble);
   expect_words(error_of<ConfigError>([&] { generate({{&adapted}}, prompts(), options()); }),
-               {"flex_prefill looks at the keys of tokens only"});
+               {"flex_prefill.gamma looks at the keys of tokens only"});
 }
 
 TEST(FlexPrefillGeneration, CallsAreCutBetweenWindows) {

@@ -92,6 +92,10 @@ class Generate(unittest.TestCase):
         first = [[row["completions"][0]["old_logps"][0] for row in rows] for rows in (part, whole)]
         self.assertNotAlmostEqual(first[0][0], first[1][0], 5)
         self.assertEqual(first[0][2], first[1][2])  # too short for it
+        kept = self.generate(prompts, *words[:6], "--eval.kv_budget", 0.5, "--eval.kv_distance", 1, output="kept.jsonl")
+        self.assertIn("eval.kv_budget: layers kept 1680 of 3360 keys, 50.0 %", self.said)
+        self.assertEqual(kept[0]["completions"][0]["old_logps"][0], whole[0]["completions"][0]["old_logps"][0])
+        self.assertNotEqual(kept[0]["completions"][0]["old_logps"][1], whole[0]["completions"][0]["old_logps"][1])
         self.assertIn("raise flex_prefill.gamma (0.5)", self.run_program(
             "--model.preset", "tiny", "--prompts", "prompts.jsonl", "--output", "x.jsonl", *words[:-1], 1e-9, "--flex_prefill.gamma", 0.5, code=2))
 

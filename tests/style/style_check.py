@@ -92,6 +92,7 @@ FACES = {
     "files/process.hpp",
     "files/strict_json.hpp",
     "generate/pass.hpp",
+    "model/layerwise_keys.hpp",
     "model/sparse_rows.hpp",
     "loss/score_columns.hpp",
     "ops/flex_prefill.hpp",

@@ -131,6 +131,10 @@ void generate_file(const GenerateRequest& request, LogSink& log) {
     file.close();
     if (const std::string judged = judge.summary(); !judged.empty()) log.info(judged);
     if (all.flex.all_blocks > 0) log.info(flex_summary(all.flex));
+    if (all.all_keys > 0)
+      log.info(text("eval.kv_budget: layers kept ", all.kept_keys, " of ", all.all_keys, " keys, ",
+                    number("%.1f", 100 * static_cast<double>(all.kept_keys) / static_cast<double>(all.all_keys)),
+                    " %"));
     log.info(summary(all, request.output));
   });
 }

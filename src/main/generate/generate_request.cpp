@@ -76,6 +76,11 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
   add("pass_at", several(to.pass_at), "k of pass@k, said at the end; default: 1");
   add("rollout.seed", value(sampling.seed), "of the draws");
   add_flex_prefill(sampling.flex_prefill, all);
+  add("eval.kv_budget", value(sampling.prefix_kv.budget),
+      "share of a prompt's keys that layers keep behind it (PrefixKV); 1: all");
+  add("eval.kv_start_size", value(sampling.prefix_kv.start_size), "its first keys that stay in any case");
+  add("eval.kv_distance", value(sampling.prefix_kv.distance),
+      "so many before its last one a completion's keys go as it grows");
   return all;
 }
 

@@ -9,6 +9,7 @@
 
 #include "fpdist/ops/functional.hpp"
 #include "src/core/mix.hpp"
+#include "src/model/layerwise_keys.hpp"
 #include "src/model/sparse_rows.hpp"
 #include "src/parallel/context/context_attention.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
@@ -82,6 +83,20 @@ at::Tensor local_attention(const ops::AttentionInputs& in, const parallel::RowsH
               : ops::tree_attention(in, rows.mask, options, rows.calls).out;
 }
 
+/// Over keys that were kept, those of these rows among them from here on.
+at::Tensor kept_attention(const ops::AttentionInputs& own, const PackContext& context,
+                          const ops::AttentionOptions& options, const ops::AttentionTermPtr& term, size_t index) {
+  KeptKeys& kept = *context.kept;
+  at::Tensor &keys = kept.keys[index], &values = kept.values[index];
+  const at::Tensor& row = kept.layerwise ? kept.layerwise->layer[index].row : kept.row;
+  keys.index_copy_(0, row, own.k);
+  values.index_copy_(0, row, own.v);
+  const ops::AttentionInputs in{own.q, keys, values};
+  if (kept.layerwise) return layerwise_attention(in, options, *kept.layerwise, index);
+  if (kept.sparse) return sparse_attention(in, options, *kept.sparse);
+  return local_attention(in, context.rows, options, term);
+}
+
 /// What its queries see besides; null: nothing.
 ops::AttentionTermPtr term_of(const BlockWeights& weights, const PackContext& context) {
   if (weights.ntk_values) return ops::ntk_term(weights.ntk_values, weights.ntk_keys);
@@ -105,15 +120,8 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
   const ops::AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(head_dim)),
                                       .deterministic = rows.deterministic};
   const ops::AttentionTermPtr term = term_of(weights, context);
-  if (context.kept) {
-    at::Tensor &keys = context.kept->keys[index], &values = context.kept->values[index];
-    keys.index_copy_(0, context.kept->row, k);
-    values.index_copy_(0, context.kept->row, v);
-    const at::Tensor over_kept = context.kept->sparse
-                                     ? sparse_attention({q, keys, values}, options, *context.kept->sparse)
-                                     : local_attention({q, keys, values}, rows, options, term);
-    return over_kept.reshape({x.size(0), q.size(1) * q.size(2)});
-  }
+  if (context.kept)
+    return kept_attention({q, k, v}, context, options, term, index).reshape({x.size(0), q.size(1) * q.size(2)});
   const at::Tensor mixed = rows.exchange
                                ? parallel::context_attention({q, k, v}, rows.exchange, options, resident, term)
                                : local_attention({q, k, v}, rows, options, term);

@@ -25,6 +25,7 @@ generate::SamplingOptions evaluation_sampling(const config::Config& config, cons
   if (eval.max_completion_length > 0) sampling.max_completion_length = eval.max_completion_length;
   sampling.seed = rollout.seed ^ kEvaluationStream;
   sampling.flex_prefill = config.flex_prefill;
+  sampling.prefix_kv = {eval.kv_budget, eval.kv_start_size, eval.kv_distance};
   return sampling;
 }
 
