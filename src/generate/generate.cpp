@@ -13,6 +13,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
 #include "src/generate/flex_check.hpp"
+#include "src/generate/generate_part.hpp"
 #include "src/generate/session.hpp"
 
 namespace fpdist::generate {
@@ -53,6 +54,19 @@ class PackedWeights {
   }
   const Stages& stages_;
 };
+
+/// Of each prompt the rows that any other one has as well.
+std::vector<int64_t> shared_rows(std::span<const std::vector<int32_t>> prompts, const Sharing& sharing) {
+  std::vector<size_t> order(prompts.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return sharing.order(prompts[a], prompts[b]); });
+  std::vector<int64_t> shared(prompts.size(), 0);
+  for (size_t i = 1; i < order.size(); ++i) {
+    const int64_t rows = sharing.of(prompts[order[i - 1]], prompts[order[i]]);
+    for (const size_t one : {order[i - 1], order[i]}) shared[one] = std::max(shared[one], rows);
+  }
+  return shared;
+}
 
 }  // namespace
 
@@ -108,6 +122,14 @@ int64_t check_prompts(const Stages& stages, std::span<const std::vector<int32_t>
 std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
                                               const SamplingOptions& options, uint64_t first_prompt,
                                               GenerationReport* report, const Progress& progress) {
+  return generate_part(stages, prompts, 0, prompts.size(), options, first_prompt, report, progress);
+}
+
+std::vector<std::vector<Completion>> generate_part(const Stages& stages,
+                                                   std::span<const std::vector<int32_t>> all_prompts, size_t begin,
+                                                   size_t end, const SamplingOptions& options, uint64_t first_prompt,
+                                                   GenerationReport* report, const Progress& progress) {
+  const auto prompts = all_prompts.subspan(begin, end - begin);
   const int64_t rows = check_prompts(stages, prompts, options);
   const at::NoGradGuard no_grad;
   std::vector<size_t> order(prompts.size());
@@ -124,7 +146,12 @@ std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<co
   }
   std::vector<Decoding> decoding = all_ahead(prompts, order, options, first_prompt);
   const PackedWeights packed(stages);
-  Session session(stages, ordered, decoding, options, rows);
+  std::vector<int64_t> shared;
+  if (options.prefix_kv.is_on()) {
+    const std::vector<int64_t> of_all = shared_rows(all_prompts, sharing);
+    for (const size_t at : order) shared.push_back(of_all[begin + at]);
+  }
+  Session session(stages, ordered, decoding, options, rows, std::move(shared));
   while (session.step(total)) {
     if (!progress) continue;
     int64_t done = 0, tokens = 0;

@@ -49,11 +49,12 @@ int32_t next_place(const Decoding& one) { return one.leaf + static_cast<int32_t>
 }  // namespace
 
 Session::Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options,
-                 int64_t most_rows)
+                 int64_t most_rows, std::vector<int64_t> shared)
     : prompts_(prompts),
       all_(all),
       options_(options),
       sharing_(options.flex_prefill),
+      shared_(std::move(shared)),
       admission_(prompts, all, options, most_rows),
       keys_(stages, options) {}
 
@@ -74,15 +75,13 @@ Moves Session::forest_moves(const Wave& next, std::span<const size_t> prompts, s
   return moves;
 }
 
-/// Rows of prompts that will be computed and that no other prompt has, whichever come with them.
+/// Rows of prompts that will be computed and that no other prompt has.
 std::vector<OwnRun> Session::own_runs(const Wave& next, std::span<const size_t> prompts,
                                       const std::vector<bool>& is_computed) const {
   std::vector<OwnRun> runs;
   for (size_t p = 0; p < prompts.size(); ++p) {
     const size_t prompt = prompts[p];
-    int64_t shared = 0;
-    if (prompt > 0) shared = sharing_.of(*prompts_[prompt - 1], *prompts_[prompt]);
-    if (prompt + 1 < prompts_.size()) shared = std::max(shared, sharing_.of(*prompts_[prompt], *prompts_[prompt + 1]));
+    const int64_t shared = shared_[prompt];
     const std::vector<int32_t> path = path_of(next, p);
     if (index(shared) == path.size() || is_computed[index(path[index(shared)])]) continue;
     runs.push_back({.prompt = prompt,
@@ -115,7 +114,7 @@ void Session::change(GenerationReport& report) {
     if (last < 0) continue;
     for (int32_t t = 0; t + 1 < flying_[i]->tokens(); ++t) moves.from.push_back(last + t), moves.to.push_back(leaf + t);
   }
-  keys_.move_to(next, moves, options_.prefix_kv.is_on() ? own_runs(next, prompts, is_computed) : std::vector<OwnRun>());
+  keys_.move_to(next, moves, shared_.empty() ? std::vector<OwnRun>() : own_runs(next, prompts, is_computed));
   wave_ = std::move(next), in_wave_ = std::move(prompts);
   collect(is_computed);
 }

@@ -19,9 +19,10 @@ class Session {
  public:
   using Prompts = Admission::Prompts;
 
-  /// `all` as Admission has them, `most_rows` too.
+  /// `all` as Admission has them, `most_rows` too; `shared`: with prefix_kv, how many rows of each prompt any other one
+  /// has, be it here or not.
   Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options,
-          int64_t most_rows);
+          int64_t most_rows, std::vector<int64_t> shared = {});
 
   /// A token of each completion that can have one. False: all are done. Collective over the model's ranks.
   bool step(GenerationReport& report);
@@ -45,6 +46,7 @@ class Session {
   std::vector<Decoding>& all_;
   const SamplingOptions& options_;
   const Sharing sharing_;
+  const std::vector<int64_t> shared_;  ///< [prompts], or empty
   Admission admission_;
   Keys keys_;
   Wave wave_;

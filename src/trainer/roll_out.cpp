@@ -8,6 +8,7 @@
 #include "src/comm/agreement.hpp"
 #include "src/core/checksum.hpp"
 #include "src/core/index.hpp"
+#include "src/generate/generate_part.hpp"
 #include "src/trainer/gather_groups.hpp"
 #include "src/trainer/weights/load_model.hpp"
 
@@ -84,7 +85,7 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
   std::vector<data::Group> groups;
   {
     const comm::SlowWork slow(job.mesh.world(), "generating");
-    const auto completions = generate::generate(stages, own, options, first_prompt + begin);
+    const auto completions = generate::generate_part(stages, prompts, begin, end, options, first_prompt + begin);
     for (size_t p = 0; p < own.size() && at.pp == 0 && at.tp == 0; ++p) {  // its other parts have the same
       data::Group& group = groups.emplace_back();
       for (const generate::Completion& one : completions[p])

@@ -91,6 +91,7 @@ FACES = {
     "files/mapped_file.hpp",
     "files/process.hpp",
     "files/strict_json.hpp",
+    "generate/generate_part.hpp",
     "generate/pass.hpp",
     "model/layerwise_keys.hpp",
     "model/sparse_rows.hpp",

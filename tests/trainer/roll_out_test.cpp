@@ -26,6 +26,15 @@ generate::SamplingOptions some_options() {
   return options;
 }
 
+/// Long ones, which an evaluation may answer behind a part of their keys: two that share, one alone.
+std::vector<Tokens> long_prompts() {
+  std::vector<Tokens> prompts(3);
+  for (int32_t t = 0; t < 40; ++t)
+    for (int32_t p = 0; p < 3; ++p)
+      if (t < 40 - 6 * p) prompts[static_cast<size_t>(p)].push_back((t * t + (p == 1 && t < 20 ? 0 : p) * 5) % 23);
+  return prompts;
+}
+
 Config config_of(const MeshShape& shape, int virtual_stages = 1) {
   Config config = test::tiny_config(Method::kGrpo);
   static_cast<MeshShape&>(config.parallel) = shape;
@@ -42,7 +51,7 @@ void give_rewards(std::vector<data::Group>& groups) {
 
 /// Two rounds, a step on each: what was rolled out, and the metrics of the steps.
 struct Rounds {
-  std::vector<data::Group> first, second;
+  std::vector<data::Group> first, second, behind_blocks, behind_kept;
   StepMetrics metrics;
 };
 
@@ -54,6 +63,11 @@ Rounds two_rounds(comm::World& world, const MeshShape& shape, int virtual_stages
   give_rewards(rounds.first);
   rounds.metrics = trainer.step(rounds.first);
   rounds.second = trainer.roll_out(kPrompts, some_options(), kPrompts.size());
+  generate::SamplingOptions part = some_options();
+  part.flex_prefill = {.gamma = 0.5, .min_budget = 4, .block_size = 4, .window = 16, .min_tokens = 20, .max_error = 10};
+  rounds.behind_blocks = trainer.roll_out(long_prompts(), part);
+  part.flex_prefill = {}, part.prefix_kv = {.budget = 0.5, .distance = 2};
+  rounds.behind_kept = trainer.roll_out(long_prompts(), part);
   return rounds;
 }
 
@@ -83,6 +97,8 @@ TEST(RollOut, AnyRanksRollOutTheSameAndLearnFromIt) {
       EXPECT_EQ(sample.target.back(), sample.token.back());
     }
   EXPECT_NE(one.first[0].sample[0].token, one.second[0].sample[0].token);
+  for (const auto* groups : {&one.behind_blocks, &one.behind_kept})
+    EXPECT_TRUE(groups->front().sample[0].old_logp.empty()) << "no policy to compare with";
   // What sampled is what is trained: every ratio is 1, none is held back.
   EXPECT_EQ(one.metrics.values.at("clip_ratio/region_mean"), 0);
   for (const auto& [shape, virtual_stages] : {std::pair{MeshShape{.dp = 2}, 1},
@@ -100,6 +116,8 @@ TEST(RollOut, AnyRanksRollOutTheSameAndLearnFromIt) {
       const std::lock_guard lock(mutex);
       expect_same(here.first, one.first);
       expect_same(here.second, one.second);  // by the weights that the step has left, of ZeRO's ranks too
+      expect_same(here.behind_blocks, one.behind_blocks);
+      expect_same(here.behind_kept, one.behind_kept);
     });
   }
 }

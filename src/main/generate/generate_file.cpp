@@ -17,6 +17,7 @@
 #include "src/core/index.hpp"
 #include "src/core/words.hpp"
 #include "src/files/files.hpp"
+#include "src/generate/generate_part.hpp"
 #include "src/main/generate/judged_rows.hpp"
 #include "src/trainer/job.hpp"
 #include "src/trainer/samples/stop_tokens.hpp"
@@ -112,13 +113,14 @@ void generate_file(const GenerateRequest& request, LogSink& log) {
     files::AppendFile file(request.output, files::AppendFile::Open::kEmpty);
     generate::GenerationReport all;
     RowJudge judge(request);
+    std::vector<std::vector<int32_t>> tokens;
+    for (const data::PromptRow& prompt : prompts) tokens.push_back(prompt.token);
     const size_t at_once = index(kWavesAtOnce * std::max<int64_t>(1, sampling.max_num_seqs / sampling.num_generations));
     for (size_t begin = 0; begin < prompts.size(); begin += at_once) {
       const size_t end = std::min(prompts.size(), begin + at_once);
-      std::vector<std::vector<int32_t>> tokens;
-      for (size_t p = begin; p < end; ++p) tokens.push_back(prompts[p].token);
       generate::GenerationReport part;
-      const auto completions = generate::generate({{loaded.model.get()}}, tokens, sampling, begin, &part);
+      const auto completions =
+          generate::generate_part({{loaded.model.get()}}, tokens, begin, end, sampling, begin, &part);
       for (size_t p = begin; p < end; ++p) {
         Json row = row_of(prompts[p], completions[p - begin], texts_of(completions[p - begin], *tokenizer));
         judge.judge(prompts[p], completions[p - begin], *tokenizer, row);
