@@ -14,6 +14,7 @@
 #include "fpdist/core/rng.hpp"
 #include "fpdist/generate/generate.hpp"
 #include "src/core/index.hpp"
+#include "src/generate/admission.hpp"
 #include "src/generate/keys.hpp"
 #include "tests/model/small_model.hpp"
 #include "tests/support/words/error_of.hpp"
@@ -227,6 +228,37 @@ TEST(PrefixKvGeneration, KeysThatStayKeepTheirDepths) {
     there.erase(goes);
   }
   EXPECT_EQ(there, (std::vector<int32_t>{44, 46, 48, 49, 50, 51}));
+}
+
+/// How many left for others' rows, where the first completions end early and the others do not.
+int64_t leaving(double budget) {
+  SamplingOptions few = options(budget);
+  few.max_completion_length = 100;
+  std::vector<Tokens> all_prompts;
+  std::vector<const Tokens*> pointers;
+  for (int32_t p = 0; p < 30; ++p) all_prompts.push_back({p, 1, 2});
+  std::vector<Decoding> all(60);
+  for (size_t i = 0; i < all.size(); ++i) all[i].prompt = i / 2;
+  for (const Tokens& prompt : all_prompts) pointers.push_back(&prompt);
+  Admission admission(pointers, all, few, 2 * Admission::rows_of(all_prompts[0], few));
+  int64_t left = 0;
+  for (size_t done = 0; done < all.size();) {
+    if (admission.wants_change()) left += admission.change();
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (!all[i].is_in_flight()) continue;
+      all[i].completion.token.push_back(0);
+      if (all[i].tokens() < (i < 30 ? 3 : 100)) continue;
+      all[i].standing = Decoding::Standing::kDone;
+      ++done;
+    }
+  }
+  return left;
+}
+
+/// Who leaves is computed again with all keys, which is not what it has seen.
+TEST(PrefixKvGeneration, NobodyLeavesForOthersRows) {
+  EXPECT_GT(leaving(1), 0);
+  EXPECT_EQ(leaving(0.5), 0);
 }
 
 TEST(PrefixKvGeneration, RefusesWhatMakesNoSense) {
