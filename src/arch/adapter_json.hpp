@@ -29,4 +29,7 @@ void check_keys_of_type(const AdapterOptions& options);
 /// (Adapter::json), where there is one, with ours over them. `base`: the directory of the frozen model.
 std::string adapter_config_json(const Model& model, Head head, const AdapterOptions& options, const std::string& base);
 
+/// adapter_config.json of one of several prefixes (AdapterOptions::prefix_by), as PEFT has it, from theirs.
+std::string one_prefix_json(const std::string& json);
+
 }  // namespace fpdist::arch

@@ -7,10 +7,12 @@ namespace fpdist::arch {
 std::span<const Key> AdapterOptions::keys() {
   using Options = AdapterOptions;
   static constexpr std::array kKeys{
-      FPDIST_KEY(type,
-                 "none: all weights are trained; lora: low-rank products beside frozen linears; prefix_tuning: keys "
-                 "and values of virtual tokens ahead of every sample; prompt_tuning: their embeddings",
-                 Valid{.values = "none | lora | prefix_tuning | prompt_tuning | ntk", .check = check_one_of}),
+      FPDIST_KEY(
+          type,
+          "none: all weights are trained; lora: low-rank products beside frozen linears; prefix_tuning: keys "
+          "and values of virtual tokens ahead of every sample; cartridge: the same, begun as a text; "
+          "prompt_tuning: their embeddings",
+          Valid{.values = "none | lora | prefix_tuning | cartridge | prompt_tuning | ntk", .check = check_one_of}),
       FPDIST_KEY(path, "directory of an adapter to go on from, which says what the other keys do"),
       FPDIST_KEY(r, "rank of the products", kFromOne),
       FPDIST_KEY(lora_alpha, "the products are scaled by lora_alpha / r", kAboveZero),
@@ -33,6 +35,15 @@ std::span<const Key> AdapterOptions::keys() {
       FPDIST_KEY(init_weights, "how a prefix begins: normal with deviation 1, or zero",
                  Valid{.values = "normal | zero", .check = check_one_of}),
       FPDIST_KEY(init_text, "text whose first num_virtual_tokens tokens a prefix begins as"),
+      FPDIST_KEY(num_frozen_tokens, "tokens at a cartridge's front that stay as they began", kFromZero),
+      FPDIST_KEY(prefix_by,
+                 "none: one prefix for all rows; source: one for each of prefix_values, by the column source",
+                 Valid{.values = "none | source", .check = check_one_of}),
+      FPDIST_KEY(prefix_values, "values of the column source that have a prefix each"),
+      FPDIST_KEY(prefix_default, "the one of them for rows that name another, or none; empty: such rows are errors"),
+      FPDIST_KEY(
+          prefix_drop, "part of the groups that stand behind no prefix in a step",
+          Valid{.values = "0 <= p <= 1", .must = "0 to 1", .accepts = [](double x) { return x >= 0 && x <= 1; }}),
       FPDIST_KEY(prefix_projection, "a prefix is made of embeddings by an MLP, which is trained in its place"),
       FPDIST_KEY(encoder_hidden_size, "hidden units of that MLP; 0: as wide as a layer's keys", kFromZero),
       FPDIST_KEY(prompt_tuning_init, "how embeddings of virtual tokens begin",

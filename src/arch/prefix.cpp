@@ -13,6 +13,55 @@ bool is_of_prefix(std::string_view parameter) {
          parameter.find(kPrefixValues) != std::string_view::npos;
 }
 
+namespace {
+
+/// What the keys prefix_by, prefix_values, prefix_default and prefix_drop say of each other.
+void check_choice(const AdapterOptions& options) {
+  const std::vector<std::string>& values = options.prefix_values;
+  const auto names = [&](const std::string& value) { return std::count(values.begin(), values.end(), value); };
+  if (options.prefix_by == "none") {
+    check<ConfigError>(values.empty() && options.prefix_default.empty() && options.prefix_drop == 0,
+                       "adapter.prefix_values, prefix_default and prefix_drop are of several prefixes, and "
+                       "adapter.prefix_by is none: say prefix_by: source, or leave them out");
+    return;
+  }
+  check<ConfigError>(!values.empty(), "adapter.prefix_by is ", options.prefix_by,
+                     ": say which of its values have a prefix, prefix_values: [web, code]");
+  for (const std::string& value : values)
+    check<ConfigError>(!value.empty() && names(value) == 1, "adapter.prefix_values has ",
+                       value.empty() ? "an empty one" : text("'", value, "' more than once"), ": name each once");
+  check<ConfigError>(options.prefix_default.empty() || names(options.prefix_default) == 1, "adapter.prefix_default '",
+                     options.prefix_default, "' is none of adapter.prefix_values: name one of them, or none");
+}
+
+Prefix embeddings_of(const AdapterOptions& options) {
+  const bool has_text = !options.prompt_tuning_init_text.empty(), wants_text = options.prompt_tuning_init == "TEXT";
+  check<ConfigError>(has_text == wants_text, "adapter.prompt_tuning_init is ", options.prompt_tuning_init,
+                     wants_text ? ": say which, prompt_tuning_init_text: ..."
+                                : ", and there is a prompt_tuning_init_text: say prompt_tuning_init: TEXT");
+  return {.trains = Prefix::Trains::kEmbeddings};
+}
+
+Prefix keys_of(const Model& model, const AdapterOptions& options) {
+  const bool is_cartridge = options.type == "cartridge";
+  check<ConfigError>(options.init_text.empty() || options.init_weights == "normal", "adapter.init_weights is ",
+                     options.init_weights, ", and there is an adapter.init_text: keep one");
+  check<ConfigError>(!options.prefix_projection || options.init_text.empty(),
+                     "adapter.prefix_projection makes keys and values of its own: leave adapter.init_text out");
+  check<ConfigError>(!is_cartridge || options.num_frozen_tokens <= options.num_virtual_tokens,
+                     "adapter.num_frozen_tokens is ", options.num_frozen_tokens, ", and the cartridge has ",
+                     options.num_virtual_tokens, " tokens: freeze fewer");
+  const Attention& attention = model.layers.front().attention;
+  const int64_t units =
+      options.encoder_hidden_size > 0 ? options.encoder_hidden_size : attention.kv_heads * attention.head_dim;
+  return {.hidden = options.prefix_projection ? units : 0,
+          .is_zero = options.init_weights == "zero",
+          .is_cartridge = is_cartridge,
+          .frozen = is_cartridge ? options.num_frozen_tokens : 0};
+}
+
+}  // namespace
+
 Prefix prefix_of(const Model& model, const AdapterOptions& options) {
   check<ConfigError>(options.num_virtual_tokens > 0, "adapter.num_virtual_tokens is ", options.num_virtual_tokens,
                      ": say how many tokens the prefix has, num_virtual_tokens: 20 is usual");
@@ -20,29 +69,18 @@ Prefix prefix_of(const Model& model, const AdapterOptions& options) {
   check<ConfigError>(options.num_virtual_tokens < positions, "adapter.num_virtual_tokens is ",
                      options.num_virtual_tokens, ", and the model has positions for ", positions,
                      ", samples and all: give it fewer");
-  if (options.type == "prompt_tuning") {
-    const bool has_text = !options.prompt_tuning_init_text.empty(), wants_text = options.prompt_tuning_init == "TEXT";
-    check<ConfigError>(has_text == wants_text, "adapter.prompt_tuning_init is ", options.prompt_tuning_init,
-                       wants_text ? ": say which, prompt_tuning_init_text: ..."
-                                  : ", and there is a prompt_tuning_init_text: say prompt_tuning_init: TEXT");
-    return {.trains = Prefix::Trains::kEmbeddings, .tokens = options.num_virtual_tokens};
-  }
-  check<ConfigError>(options.init_text.empty() || options.init_weights == "normal", "adapter.init_weights is ",
-                     options.init_weights, ", and there is an adapter.init_text: keep one");
-  check<ConfigError>(!options.prefix_projection || options.init_text.empty(),
-                     "adapter.prefix_projection makes keys and values of its own: leave adapter.init_text out");
-  const Attention& attention = model.layers.front().attention;
-  const int64_t units =
-      options.encoder_hidden_size > 0 ? options.encoder_hidden_size : attention.kv_heads * attention.head_dim;
-  return {.tokens = options.num_virtual_tokens,
-          .hidden = options.prefix_projection ? units : 0,
-          .is_zero = options.init_weights == "zero"};
+  check_choice(options);
+  Prefix prefix = options.type == "prompt_tuning" ? embeddings_of(options) : keys_of(model, options);
+  prefix.tokens = options.num_virtual_tokens;
+  prefix.values = options.prefix_values, prefix.drop = options.prefix_drop;
+  return prefix;
 }
 
 std::vector<std::pair<std::string, std::vector<int64_t>>> prefix_parameters(const Model& model) {
-  if (model.adapter.prefix.row_tokens() > 0) return {{kPromptWeight, {model.adapter.prefix.tokens, model.hidden_size}}};
+  const Prefix& prefix = model.adapter.prefix;
+  const int64_t tokens = prefix.all_tokens(), hidden = prefix.hidden;
+  if (prefix.trains == Prefix::Trains::kEmbeddings) return {{kPromptWeight, {tokens, model.hidden_size}}};
   std::vector<std::pair<std::string, std::vector<int64_t>>> all;
-  const auto& [trains, tokens, hidden, is_zero] = model.adapter.prefix;
   const auto width_of = [](const Layer& layer) { return layer.attention.kv_heads * layer.attention.head_dim; };
   if (hidden > 0) {
     const int64_t width = width_of(model.layers.front());

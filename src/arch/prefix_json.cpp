@@ -1,22 +1,60 @@
 #include "src/arch/prefix_json.hpp"
 
+#include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "fpdist/core/error.hpp"
+#include "src/arch/adapter_json.hpp"
 
 namespace fpdist::arch {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char *kOfKeys = "PREFIX_TUNING", *kOfEmbeddings = "PROMPT_TUNING";
+/// A peft_type that is read here; PEFT knows no prefixes by source.
+struct PrefixType {
+  const char *peft, *ours;
+  bool is_by_source = false;
+};
+constexpr std::array kTypes{PrefixType{"PREFIX_TUNING", "prefix_tuning"}, PrefixType{"CARTRIDGE", "cartridge"},
+                            PrefixType{"PROMPT_TUNING", "prompt_tuning"},
+                            PrefixType{"PREFIX_TUNING_BY_SOURCE", "prefix_tuning", true},
+                            PrefixType{"PROMPT_TUNING_BY_SOURCE", "prompt_tuning", true}};
+
+/// Null: none of ours.
+const PrefixType* type_of(const Json& object) {
+  const Json name = object.value("peft_type", Json());
+  const auto* found = std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& type) { return name == type.peft; });
+  return found == kTypes.end() ? nullptr : found;
+}
+
+const char* peft_type(const Prefix& prefix) {
+  const char* ours = prefix.is_cartridge                            ? "cartridge"
+                     : prefix.trains == Prefix::Trains::kEmbeddings ? "prompt_tuning"
+                                                                    : "prefix_tuning";
+  return std::find_if(kTypes.begin(), kTypes.end(),
+                      [&](const auto& type) {
+                        return std::string_view(ours) == type.ours && type.is_by_source == !prefix.values.empty();
+                      })
+      ->peft;
+}
+
+/// What a file of several prefixes says of them.
+void read_choice(const Json& object, AdapterOptions& options) {
+  options.prefix_by = "source";
+  for (const Json& value : object.value("prefix_values", Json::array()))
+    if (value.is_string()) options.prefix_values.push_back(value.get<std::string>());
+  if (const Json& one = object.value("prefix_default", Json()); one.is_string())
+    options.prefix_default = one.get<std::string>();
+  if (const Json& part = object.value("prefix_drop", Json()); part.is_number())
+    options.prefix_drop = part.get<double>();
+}
 
 }  // namespace
 
-bool is_prefix_config(const std::string& json) {
-  const Json type = Json::parse(json).value("peft_type", Json());
-  return type == kOfKeys || type == kOfEmbeddings;
-}
+bool is_prefix_config(const std::string& json) { return type_of(Json::parse(json)) != nullptr; }
 
 AdapterOptions parse_prefix_config(const std::string& json, const std::string& where) {
   const Json object = Json::parse(json);
@@ -29,32 +67,57 @@ AdapterOptions parse_prefix_config(const std::string& json, const std::string& w
           "prefixes of decoders alone are read here");
   require(object.value("prefix_projection", Json(false)) != true, "prefix_projection",
           "PEFT does not keep the weights of its MLP; false trains the keys and values that it has made");
+  const PrefixType& type = *type_of(object);
   AdapterOptions options;
-  options.type = object.value("peft_type", Json()) == kOfKeys ? "prefix_tuning" : "prompt_tuning";
+  options.type = type.ours;
   options.num_virtual_tokens = tokens.get<int64_t>();
+  if (type.is_by_source) read_choice(object, options);
+  if (options.type == "cartridge") {
+    const Json frozen = object.value("num_frozen_tokens", Json(1));
+    require(frozen.is_number_integer() && frozen >= 0 && frozen <= tokens, "num_frozen_tokens",
+            "it must be 0 or more, and no more than num_virtual_tokens");
+    options.num_frozen_tokens = frozen.get<int64_t>();
+  }
   if (object.value("init_weights", Json()) == "zero") options.init_weights = "zero";
   return options;
 }
 
 std::string prefix_config_json(const Model& model, Head head, const AdapterOptions& options, const std::string& json) {
   const Attention& attention = model.layers.front().attention;
-  const bool of_keys = model.adapter.prefix.trains == Prefix::Trains::kKeys;
+  const Prefix& prefix = model.adapter.prefix;
+  const bool of_keys = prefix.trains == Prefix::Trains::kKeys;
   const int64_t width = of_keys ? attention.kv_heads * attention.head_dim : model.hidden_size;
   Json object = json.empty() ? Json::object() : Json::parse(json);
-  object["peft_type"] = of_keys ? kOfKeys : kOfEmbeddings;
-  object["num_virtual_tokens"] = model.adapter.prefix.tokens;
+  object["peft_type"] = peft_type(prefix);
+  object["num_virtual_tokens"] = prefix.tokens;
   object["num_layers"] = model.layer_count();
   object["num_attention_heads"] = of_keys ? attention.kv_heads : attention.heads;
   object["token_dim"] = width;
   object["num_transformer_submodules"] = 1;
-  if (of_keys) {
+  if (!prefix.values.empty()) {
+    object["prefix_values"] = prefix.values;
+    object["prefix_default"] = options.prefix_default.empty() ? Json() : Json(options.prefix_default);
+    object["prefix_drop"] = prefix.drop;
+  }
+  if (prefix.is_cartridge) {
+    object["num_frozen_tokens"] = prefix.frozen;
+  } else if (of_keys) {
     object["prefix_projection"] = options.prefix_projection;
-    object["encoder_hidden_size"] = options.prefix_projection ? model.adapter.prefix.hidden : width;
+    object["encoder_hidden_size"] = options.prefix_projection ? prefix.hidden : width;
     object["init_weights"] = options.init_weights == "zero" ? Json("zero") : Json();
   } else {
     object["prompt_tuning_init"] = "RANDOM";  // TEXT would ask PEFT for a tokenizer that it has no use for
   }
   object["modules_to_save"] = head == Head::kScore ? Json{"classifier", "score"} : Json();
+  return object.dump(2) + "\n";
+}
+
+std::string one_prefix_json(const std::string& json) {
+  Json object = Json::parse(json);
+  const std::string ours = type_of(object)->ours;
+  object["peft_type"] =
+      std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& type) { return ours == type.ours; })->peft;
+  for (const char* field : {"prefix_values", "prefix_default", "prefix_drop"}) object.erase(field);
   return object.dump(2) + "\n";
 }
 

@@ -16,7 +16,7 @@ std::vector<int64_t> shape_of_prefix(const arch::Model& model) {
   const auto parts = arch::prefix_parameters(model);
   int64_t columns = 0;
   for (const auto& [name, shape] : parts) columns += shape[1];
-  return {model.adapter.prefix.tokens, columns};
+  return {model.adapter.prefix.all_tokens(), columns};
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ data::Group first_of(const TooLarge& found, const data::Dataset& dataset) {
 }
 
 int64_t rows_needed(const data::Group& group, const Settled& job, const plan::PlanningOptions& options, int64_t most) {
-  return plan::pack_rows_needed(computed_groups({group}, job).front(), options, most);
+  return plan::pack_rows_needed(computed_groups({group}, job, 0).front(), options, most);
 }
 
 void check_pack_rows(const TooLarge& found, const data::Dataset& dataset, const Settled& job,
@@ -75,11 +75,13 @@ struct Steps {
   data::Loader loader;
   int64_t count = 0;
   std::string_view name;  ///< of one
+  bool are_trained = false;
 };
 
 Steps training_steps(const data::Dataset& dataset, const Config& config) {
   const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
-  return {.loader = loader, .count = steps_of(config.train, loader.steps_per_epoch()), .name = "step"};
+  return {
+      .loader = loader, .count = steps_of(config.train, loader.steps_per_epoch()), .name = "step", .are_trained = true};
 }
 
 Steps evaluation_steps(const data::Dataset& dataset, const Config& config) {
@@ -94,8 +96,8 @@ void check_in_flight(const data::Dataset& dataset, const Settled& job, const Ste
   std::optional<int64_t> first;
   int64_t most = 0;
   for (int64_t step = 0; step < steps.count; ++step) {
-    const int64_t needed =
-        plan::in_flight_needed(computed_groups(data::pick_groups(dataset, loader.step(step)), job), options);
+    const int64_t needed = plan::in_flight_needed(
+        computed_groups(data::pick_groups(dataset, loader.step(step)), job, steps.are_trained ? step + 1 : 0), options);
     if (needed > 0 && !first) first = step;
     most = std::max(most, needed);
   }

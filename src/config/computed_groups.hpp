@@ -1,6 +1,7 @@
 #pragma once
 // config: a data set's groups as steps compute them, for who plans without a trainer.
 
+#include <cstdint>
 #include <vector>
 
 #include "fpdist/config/settled.hpp"
@@ -8,10 +9,10 @@
 
 namespace fpdist::config {
 
-/// Those whose embeddings the model's adapter trains; none where it trains none.
-data::VirtualTokens virtual_tokens(const arch::Model& model);
+/// Those that stand as rows ahead of samples, of the model's adapter; none where it has none.
+data::VirtualTokens virtual_tokens(const Settled& job);
 
-/// Behind these, where there are any.
-std::vector<data::Group> computed_groups(std::vector<data::Group> groups, const Settled& job);
+/// Behind these, where there are any. `step`: the number of their step, from 1; 0: of none.
+std::vector<data::Group> computed_groups(std::vector<data::Group> groups, const Settled& job, int64_t step);
 
 }  // namespace fpdist::config

@@ -46,9 +46,12 @@ std::string layer_map(const plan::ParallelOptions& parallel) {
 
 std::string what_is_trained(const arch::Adapter& adapter) {
   if (adapter.has_ntk) return "of NTK-Attention";
-  if (adapter.prefix.row_tokens() > 0) return text("of ", adapter.prefix.tokens, " virtual tokens' embeddings");
-  return adapter.prefix.is_there() ? text("of a prefix of ", adapter.prefix.tokens, " tokens")
-                                   : text("beside ", adapter.linear.size(), " linears");
+  const arch::Prefix& prefix = adapter.prefix;
+  if (!prefix.is_there()) return text("beside ", adapter.linear.size(), " linears");
+  const std::string tokens = prefix.trains == arch::Prefix::Trains::kEmbeddings
+                                 ? text(prefix.tokens, " virtual tokens' embeddings")
+                                 : text("a prefix of ", prefix.tokens, " tokens");
+  return text("of ", tokens, prefix.values.empty() ? "" : text(" for each of ", prefix.values.size(), " sources"));
 }
 
 /// What of the weights is trained, where it is not all of them.
@@ -78,7 +81,7 @@ std::string describe_plan(const Config& given, int ranks, LogSink& log, const Fi
 
   int64_t logical = 0, computed = 0, packs = 0, most_packs = 0, largest = 0, busiest = 0, cost = 0;
   for (int64_t step = 0; step < steps; ++step) {
-    const auto groups = computed_groups(data::pick_groups(dataset, loader.step(step)), job);
+    const auto groups = computed_groups(data::pick_groups(dataset, loader.step(step)), job, step + 1);
     const plan::StepPlan plan =
         plan::make_step_plan(groups, loss::spec_of(config.method, config.loss).atomic(), mesh, job.costs, config.pack);
     logical += plan.totals.tokens_logical, computed += plan.totals.tokens_computed;

@@ -60,7 +60,7 @@ std::optional<int64_t> step_time(const plan::StepTree& tree, const Settled& job,
 void remark_mesh(const Settled& job, const data::Dataset& dataset, const data::Loader& loader, LogSink& log) {
   const plan::ParallelOptions& mesh = job.config.parallel;
   if (mesh.pp == 1) return;
-  const plan::StepTree tree = plan::make_step_tree(computed_groups(data::pick_groups(dataset, loader.step(0)), job),
+  const plan::StepTree tree = plan::make_step_tree(computed_groups(data::pick_groups(dataset, loader.step(0)), job, 1),
                                                    job.config.pack.share_prefix);
   const std::optional<int64_t> now = step_time(tree, job, mesh);
   if (!now) return;

@@ -74,6 +74,14 @@ void add_adapter(Config& config, arch::Model& model) {
   arch::check_keys_of_type(config.adapter);
   model.adapter = arch::adapter_of(model, loss::needs_of(config.method, config.loss).head, config.adapter);
   if (!config.adapter.path.empty()) model.adapter.json = arch::read_adapter_config(config.adapter.path);
+  config.data.sources = config.adapter.prefix_values, config.data.other_source = config.adapter.prefix_default;
+  check<ConfigError>(config.data.sources.empty() || config.rollout.prompts.empty(),
+                     "adapter.prefix_by: prompts of rollout.prompts have no source, and completions are made behind "
+                     "one prefix: give data.path completions, or leave it out");
+  check<ConfigError>(
+      config.adapter.path.empty() || model.adapter.prefix.drop == 0 || !config.loss.precompute_ref_log_probs,
+      "loss.precompute_ref_log_probs asks the adapter of adapter.path once, and adapter.prefix_drop has "
+      "some groups without it in every step: leave one out");
 }
 
 /// What makes a prefix, and embeddings, are on one stage.
@@ -82,7 +90,7 @@ void check_one_stage(const Config& config, const arch::Model& model) {
   check<ConfigError>(model.adapter.prefix.hidden == 0, "adapter.prefix_projection on ", config.parallel.pp,
                      " stages: its MLP is not cut over stages, set parallel.pp: 1 (tp, cp and dp may be more)");
   check<ConfigError>(
-      model.adapter.prefix.row_tokens() == 0, "adapter.type prompt_tuning on ", config.parallel.pp,
+      model.adapter.prefix.trains == arch::Prefix::Trains::kKeys, "adapter.type prompt_tuning on ", config.parallel.pp,
       " stages: the first alone has embeddings to train, set parallel.pp: 1 (tp, cp and dp may be more)");
 }
 

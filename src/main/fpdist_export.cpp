@@ -2,6 +2,8 @@
 //   fpdist_export CHECKPOINT | MODEL OUT [--dtype auto] [--max-shard-size 5GB]
 //   fpdist_export MODEL OUT --to-checkpoint
 //   fpdist_export ADAPTER OUT --merge [--base MODEL]
+//   fpdist_export ADAPTER OUT --prefix VALUE
+//   fpdist_export ADAPTER OUT --ntk [--base MODEL]
 
 #include <iostream>
 #include <string>
@@ -22,6 +24,10 @@ const char kHelp[] =
     "  the model with the adapter's products added into its weights, as PEFT merges; MODEL is the one that the "
     "adapter\n"
     "  names, unless --base gives another. CHECKPOINT of a run with an adapter gives the ADAPTER\n"
+    "fpdist_export ADAPTER OUT --prefix VALUE\n"
+    "  one of the prefixes that an adapter has by source (adapter.prefix_values), as a directory that PEFT loads\n"
+    "fpdist_export ADAPTER OUT --ntk [--base MODEL]\n"
+    "  a prefix of keys as NTK-Attention's weights, which begin where it has come to: an approximation to train on\n"
     "fpdist_export MODEL OUT --to-checkpoint\n"
     "  a checkpoint ahead of the first step: the model's weights as masters, moments of zero\n"
     "OUT is not there yet, or is an empty folder\n";

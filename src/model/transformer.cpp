@@ -114,8 +114,9 @@ struct Transformer::Impl {
   at::Tensor embed(const PackContext& context) const {
     use(embedding_parameters);
     const at::Tensor& token = context.rows.token;
-    if (!weights.prompt) return embed_tokens(token, context);
+    if (config.adapter.prefix.row_tokens() == 0) return embed_tokens(token, context);
     const at::Tensor rows = embed_tokens(token.clamp_max(config.vocab_size - 1), context);
+    if (!weights.prompt) return rows;  // blocks have keys in their place
     const at::Tensor place = context.own(token) - config.vocab_size;
     return at::where(place.ge(0).unsqueeze(1), ops::embedding(place.clamp_min(0), *weights.prompt), rows);
   }
@@ -202,15 +203,18 @@ struct Transformer::Impl {
                         .keys = keys,
                         .kept = kept};
     const int64_t queries = rows.exchange ? rows.exchange->queries() : rows.depth.size(0);
-    if (prefix > 0) context.prefix = ops::PrefixCalls::make(prefix, queries, options.device);
+    const arch::Prefix& trained = config.adapter.prefix;
+    if (prefix > 0) context.prefix = ops::PrefixCalls::make(prefix, queries, options.device, trained.frozen);
+    if (trained.row_tokens() > 0 && trained.trains == arch::Prefix::Trains::kKeys)
+      context.prefix_place = rows.token - config.vocab_size;
     if (weights.prefix_embedding) context.prefix_hidden = prefix_units();
     return context;
   }
-  /// [P, hidden]: tanh of a linear in the embeddings of a prefix that is projected.
+  /// [P, hidden] of all prefixes: tanh of a linear in the embeddings of one that is projected.
   at::Tensor prefix_units() const {
     use(prefix_parameters);
     const at::Tensor all =
-        at::arange(config.adapter.prefix.tokens, at::TensorOptions(at::kLong).device(options.device));
+        at::arange(config.adapter.prefix.all_tokens(), at::TensorOptions(at::kLong).device(options.device));
     const Linear& hidden = weights.prefix_hidden;
     return at::tanh(ops::linear(ops::embedding(all, *weights.prefix_embedding), *hidden.weight, hidden.bias.get()));
   }

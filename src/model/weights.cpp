@@ -115,6 +115,7 @@ class Allocator {
       parameter->main_grad = at::zeros(shape, options_.dtype(ops::accumulate_dtype(parameter->value.scalar_type())));
     parameter->sharding = std::move(sharding);
     parameter->is_magnitude = name.ends_with(arch::kMagnitude);
+    parameter->keeps_size = model_.adapter.prefix.is_cartridge && arch::is_of_prefix(name);
     all_.push_back(parameter);
     return parameter;
   }
@@ -208,7 +209,7 @@ RunWeights RunWeights::frozen(const RunWeights& weights, bool keeps_adapter) {
     } else if (keeps_adapter || !arch::is_of_adapter(parameter->name)) {
       auto copy = std::make_shared<ops::Parameter>();
       copy->name = parameter->name, copy->sharding = parameter->sharding;
-      copy->is_magnitude = parameter->is_magnitude;
+      copy->is_magnitude = parameter->is_magnitude, copy->keeps_size = parameter->keeps_size;
       copy->value = parameter->value.detach().clone();
       instead[parameter.get()] = std::move(copy);
     }

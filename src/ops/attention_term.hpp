@@ -37,8 +37,10 @@ using AttentionTermPtr = c10::intrusive_ptr<AttentionTerm>;
 struct PrefixCalls {
   AttentionMask mask;
   AttentionCallsPtr calls;
+  int64_t frozen = 0;  ///< of its keys and values, at the front: they get no gradient
 
-  static std::shared_ptr<const PrefixCalls> make(int64_t tokens, int64_t queries, at::Device device);
+  static std::shared_ptr<const PrefixCalls> make(int64_t tokens, int64_t queries, at::Device device,
+                                                 int64_t frozen = 0);
 };
 
 /// The keys of a trained prefix: keys and values [P, Hkv D]. Source: Li and Liang, "Prefix-tuning" (2021).

@@ -28,6 +28,7 @@ class PrefixTerm final : public AttentionTerm {
     const auto [dq_part, dk, dv] =
         partial_attention_backward(grad_out, inputs(q, heads), whole, calls_->mask, options, calls_->calls);
     dq.add_(dq_part);
+    for (const at::Tensor& of_keys : {dk, dv}) of_keys.narrow(0, 0, calls_->frozen).zero_();
     return {gradient(0, heads, dk.flatten(1)), gradient(1, heads, dv.flatten(1))};
   }
 
@@ -53,10 +54,12 @@ class PrefixTerm final : public AttentionTerm {
 
 }  // namespace
 
-std::shared_ptr<const PrefixCalls> PrefixCalls::make(int64_t tokens, int64_t queries, at::Device device) {
+std::shared_ptr<const PrefixCalls> PrefixCalls::make(int64_t tokens, int64_t queries, at::Device device,
+                                                     int64_t frozen) {
   check(tokens + queries <= std::numeric_limits<int32_t>::max(), "a prefix of ", tokens, " tokens ahead of ", queries,
         " rows: row numbers are 32 bits");
   auto prefix = std::make_shared<PrefixCalls>();
+  prefix->frozen = frozen;
   prefix->mask = {at::arange(tokens, tokens + queries, at::kInt), at::arange(tokens, at::kInt),
                   at::full({tokens}, tokens + queries, at::kInt)};
   if (queries > 0) prefix->calls = prepare_attention(prefix->mask, device);

@@ -61,9 +61,10 @@ generate::Stages stages_of(const Job& job, const std::vector<std::unique_ptr<mod
 void check_rollouts(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
                     std::span<const std::vector<int32_t>> prompts, const generate::SamplingOptions& options,
                     uint64_t first_prompt) {
-  check<ConfigError>(job.model.adapter.prefix.row_tokens() == 0,
-                     "adapter.type is prompt_tuning: rollouts behind embeddings of virtual tokens are not there yet; ",
-                     "prefix_tuning has keys in their place, which are");
+  check<ConfigError>(job.model.adapter.prefix.row_tokens() == 0, "adapter.type is ", job.config.adapter.type,
+                     job.model.adapter.prefix.values.empty() ? "" : " by source",
+                     ": rollouts behind rows of virtual tokens are not there yet; behind one prefix of keys they are "
+                     "(prefix_tuning)");
   check_same(prompts, options, first_prompt, job.mesh.world());
   generate::check_prompts(stages_of(job, runs), prompts, options);
 }

@@ -96,11 +96,11 @@ struct Trainer::Impl {
   Impl(comm::World& world, Config config, LogSink& log, std::unique_ptr<comm::Device> device)
       : inputs(config::inputs_of(config)),
         job(world, std::move(config), log, std::move(device)),
-        objective(job.config, config::virtual_tokens(job.model)),
+        objective(job.config, config::virtual_tokens(job.settled)),
         planner(job, {.prepare =
-                          [this](auto groups) {
+                          [this](auto groups, int64_t step) {
                             check_groups(groups, job.model, objective.shape(), objective.needs());
-                            return objective.prepare(groups);
+                            return objective.prepare(groups, step);
                           },
                       .lay_out = [this](PlannedStep& planned) { lay_out(planned, job); }}),
         weights(job),
@@ -238,14 +238,14 @@ void Trainer::set_output_dir(std::string directory) {
 }
 
 void Trainer::plan_ahead(std::shared_ptr<const std::vector<data::Group>> groups) {
-  impl_->planner.ahead(std::move(groups));
+  impl_->planner.ahead(std::move(groups), impl_->steps_done + 2);
 }
 
 StepMetrics Trainer::evaluate(std::span<const data::Group> groups) {
   const auto start = Clock::now();
   Impl& t = *impl_;
   check_groups(groups, t.job.model, t.objective.shape(), t.objective.needs());
-  const StepGroups prepared = t.objective.prepare(groups);
+  const StepGroups prepared = t.objective.prepare(groups, /*step=*/0);
   TrafficMeter here;
   here.since_last(t.job.mesh);
   Evaluated evaluated =

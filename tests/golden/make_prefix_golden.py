@@ -1,29 +1,33 @@
 """Golden values for trained prefixes: PEFT's files beside the tiny directories of make_model_golden.py, and what it computes.
 
 Run with torch 2.11, transformers 5.23, peft 0.21.2 and safetensors: python tests/golden/make_prefix_golden.py
-Writes prefix_<case> (keys and values, prefix tuning) and prompt_<case> (embeddings, prompt tuning) beside this file, each
-with adapter_config.json, adapter_model.safetensors and expected.safetensors, which holds
+Writes prefix_<case> (keys and values, prefix tuning), cartridge_<case> (the same with a frozen front) and prompt_<case>
+(embeddings, prompt tuning) beside this file, or of the kinds that are named behind it, each with adapter_config.json, adapter_model.safetensors and expected.safetensors, which holds
   ids.<s>, logits64.<s>   as make_model_golden.py has them, of model and adapter in float64, without virtual rows
-  grad.prompt_embeddings  float64 gradient of its loss, of the tensor that the file holds
+  grad.prompt_embeddings  float64 gradient of its loss, of the tensor that the file holds; 0 where it is frozen
 and projected_<case>/expected.safetensors, of a prefix that an MLP makes (prefix_projection), which PEFT's files do not keep:
   ids.<s>, logits64.<s>, weight.<name>, grad.<name> of the MLP's weights, prompt_embeddings: what a file would hold
 """
 import pathlib
+import sys
 
 import torch
 from make_adapter_golden import load
 from make_model_golden import COMMON, loss_of, samples
 from model_golden_common import patch_float64
-from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from peft import CartridgeConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).parent
-KINDS = {"prefix": PrefixTuningConfig, "prompt": PromptTuningConfig}
-CASES = [("prefix", "llama", 5), ("prefix", "qwen2", 1), ("prefix", "qwen3", 3), ("prompt", "llama", 4), ("prompt", "qwen3", 1)]
+KINDS = {"prefix": PrefixTuningConfig, "cartridge": CartridgeConfig, "prompt": PromptTuningConfig}
+FROZEN = 2  # of a cartridge
+CASES = [("prefix", "llama", 5), ("prefix", "qwen2", 1), ("prefix", "qwen3", 3), ("cartridge", "qwen3", 5),
+         ("prompt", "llama", 4), ("prompt", "qwen3", 1)]
 
 
 def wrap(kind, case, tokens, dtype):
-    return get_peft_model(load(case, dtype), KINDS[kind](task_type="CAUSAL_LM", num_virtual_tokens=tokens))
+    extra = {"num_frozen_tokens": FROZEN} if kind == "cartridge" else {}
+    return get_peft_model(load(case, dtype), KINDS[kind](task_type="CAUSAL_LM", num_virtual_tokens=tokens, **extra))
 
 
 class RealRows:
@@ -55,10 +59,12 @@ def make(kind, case, tokens):
     # It trains none that it has read.
     model = patch_float64(wrap(kind, case, tokens, torch.float64).eval())
     with torch.no_grad():
-        model.prompt_encoder.default.embedding.weight.copy_(saved.prompt_encoder.default.embedding.weight)
+        encoder, start = model.prompt_encoder.default, saved.prompt_encoder.default.embedding.weight
+        encoder.load_prompt_embeddings(start) if kind == "cartridge" else encoder.embedding.weight.copy_(start)
     loss_of(RealRows(model), ids).backward()
     trained = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-    (out["grad.prompt_embeddings"],) = trained.values()
+    (gradient,) = trained.values()
+    out["grad.prompt_embeddings"] = torch.cat([gradient.new_zeros(tokens - len(gradient), gradient.shape[1]), gradient])
     save_file({name: tensor.contiguous() for name, tensor in out.items()}, folder / "expected.safetensors",
               metadata={"format": "pt"})
     print(kind, case, len(out), "tensors", (folder / "expected.safetensors").stat().st_size, "bytes")
@@ -85,6 +91,9 @@ def make_projected(case, tokens, hidden):
 
 
 if __name__ == "__main__":
-    make_projected("llama", tokens=3, hidden=7)
+    wanted = sys.argv[1:] or [*KINDS, "projected"]
+    if "projected" in wanted:
+        make_projected("llama", tokens=3, hidden=7)
     for one in CASES:
-        make(*one)
+        if one[0] in wanted:
+            make(*one)

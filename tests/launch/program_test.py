@@ -322,7 +322,7 @@ class ShippedConfigs(Folder):
         rows = list(map(json.loads, pairs.read_text().splitlines()))
         verdicts.write_text("".join(json.dumps({"prompt": row["prompt"], "completion": row[answer], "label": answer == "chosen"}) + "\n"
                                     for row in rows for answer in ("chosen", "rejected")))
-        for method in ("sft", "dpo", "grpo", "lora", "qlora", "prefix", "prompt", "ntk", "mpo", "simpo", "kto"):
+        for method in ("sft", "dpo", "grpo", "lora", "qlora", "prefix", "sources", "prompt", "ntk", "mpo", "simpo", "kto"):
             path = ROOT / f"configs/gsm8k_{method}.yaml"
             head = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
             self.assertTrue(head.startswith("Reads ../shared/data/"), head)
@@ -332,7 +332,7 @@ class ShippedConfigs(Folder):
             count = 1 if method in ("sft", "dpo", "grpo") else 2
             text = self.train(0, path, *arguments, "--train.max_steps", count, "--train.output_dir", self.dir / method)
             self.assertIn("2048 groups" if method == "kto" else "1024 groups", text)
-        for adapter in ("lora", "prefix", "prompt", "ntk"):
+        for adapter in ("lora", "prefix", "sources", "prompt", "ntk"):
             self.assertEqual(sorted(file.name for file in (self.dir / adapter / "final").iterdir()),
                              ["adapter_config.json", "adapter_model.safetensors"])
         self.refused_by_name(verdicts, "dpo", r"missing column 'chosen'.*for method: kto")

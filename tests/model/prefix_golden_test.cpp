@@ -16,10 +16,17 @@ namespace {
 
 using checkpoint::HfDirectory;
 
-class PrefixGolden : public testing::TestWithParam<const char*> {
+struct Prefixed {
+  const char *kind, *family;
+  arch::AdapterOptions options;  ///< of another one that is written
+};
+
+class PrefixGolden : public testing::TestWithParam<Prefixed> {
  protected:
+  /// The model's directory, or that of the prefix.
   static std::string golden(const std::string& what) {
-    return std::string(FPDIST_SOURCE_DIR) + "/tests/golden/" + what + "_" + GetParam();
+    return std::string(FPDIST_SOURCE_DIR) + "/tests/golden/" + (what == "model" ? what : GetParam().kind) + "_" +
+           GetParam().family;
   }
   static arch::Model config_of(const HfDirectory& base, const HfDirectory& prefix) {
     arch::Model config = arch::parse_model_config(base.config_json(), base.config_path());
@@ -123,8 +130,7 @@ TEST_P(PrefixGolden, ComesBackBitForBitFromADirectory) {
   std::filesystem::create_directories(scratch);
   const HfDirectory base(golden("model"));
   for (const Head head : {Head::kLanguageModel, Head::kScore}) {
-    arch::AdapterOptions options;
-    options.type = "prefix_tuning", options.num_virtual_tokens = 4;
+    const arch::AdapterOptions& options = GetParam().options;
     arch::Model config = arch::parse_model_config(base.config_json(), base.config_path());
     config.adapter = arch::adapter_of(config, head, options);
     auto model = test::make_model(config, at::kDouble, head);
@@ -136,7 +142,8 @@ TEST_P(PrefixGolden, ComesBackBitForBitFromADirectory) {
         base.read_into(parameter->name, parameter->value);
     checkpoint::NamedTensors tensors;
     for (const auto& parameter : model.trained()) tensors.emplace_back(parameter->name, parameter->value.detach());
-    const std::string folder = scratch + "/prefix-" + GetParam() + (head == Head::kScore ? "-score" : "");
+    const std::string folder =
+        scratch + "/" + GetParam().kind + "-" + GetParam().family + (head == Head::kScore ? "-score" : "");
     checkpoint::export_hf_directory(
         folder, tensors,
         {.config_json = {}, .adapter_json = arch::adapter_config_json(config, head, options, golden("model"))});
@@ -218,8 +225,14 @@ TEST(ProjectedPrefixGolden, LogitsGradientsAndFilesEqualPeft) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, PrefixGolden, testing::Values("llama", "qwen2", "qwen3"),
-                         [](const auto& info) { return std::string(info.param); });
+const arch::AdapterOptions kPrefix{.type = "prefix_tuning", .num_virtual_tokens = 4},
+    kCartridge{.type = "cartridge", .num_virtual_tokens = 4};
+
+INSTANTIATE_TEST_SUITE_P(Families, PrefixGolden,
+                         testing::Values(Prefixed{"prefix", "llama", kPrefix}, Prefixed{"prefix", "qwen2", kPrefix},
+                                         Prefixed{"prefix", "qwen3", kPrefix},
+                                         Prefixed{"cartridge", "qwen3", kCartridge}),
+                         [](const auto& info) { return std::string(info.param.kind) + "_" + info.param.family; });
 
 }  // namespace
 }  // namespace fpdist::model

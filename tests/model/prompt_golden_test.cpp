@@ -39,10 +39,10 @@ class PromptGolden : public testing::TestWithParam<const char*> {
   }
   int64_t tokens() const { return config_.adapter.prefix.tokens; }
   std::vector<data::Sample> samples() const {
-    std::vector<data::Sample> all = test::golden_samples(expected_);
-    for (data::Sample& sample : all)
-      data::put_behind({.first_id = static_cast<int32_t>(config_.vocab_size), .count = tokens()}, false, sample);
-    return all;
+    const data::Group group{.sample = test::golden_samples(expected_), .margin = std::nullopt};
+    return data::behind({.first_id = static_cast<int32_t>(config_.vocab_size), .count = tokens()}, {&group, 1}, 0)
+        .front()
+        .sample;
   }
   checkpoint::SafetensorsFile expected_{golden("prompt") + "/expected.safetensors"};
   arch::Model config_;

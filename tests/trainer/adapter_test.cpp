@@ -3,10 +3,12 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <map>
 
 #include "fpdist/checkpoint/hf_directory.hpp"
+#include "src/main/export/export_ntk.hpp"
 #include "tests/support/random/random_groups.hpp"
 #include "tests/trainer/run/runs.hpp"
 
@@ -227,8 +229,8 @@ TEST_F(AdapterRuns, RefuseAPrefixThatDoesNotFitInOneLine) {
   expect_words(fault(prefix),
                {"adapter.prefix_projection makes keys and values of its own", "leave adapter.init_text"});
   prefix.adapter.init_text.clear(), prefix.adapter.prefix_projection = false, prefix.adapter.type = "none";
-  expect_words(fault(prefix),
-               {"adapter.num_virtual_tokens is a key of prefix_tuning or prompt_tuning", "adapter.type is none"});
+  expect_words(fault(prefix), {"adapter.num_virtual_tokens is a key of prefix_tuning, cartridge or prompt_tuning",
+                               "adapter.type is none"});
   prefix.adapter.type = "prefix_tuning";
   const std::string folder = saved(prefix, 0, "prefix");
   Config on = test::tiny_config(Method::kDpo);
@@ -244,6 +246,73 @@ TEST_F(AdapterRuns, RefuseAPrefixThatDoesNotFitInOneLine) {
   json.replace(json.find("PREFIX_TUNING"), 13, "P_TUNING");
   test::spill(folder + "/adapter_config.json", json);
   expect_words(fault(on), {"\"peft_type\" is \"P_TUNING\"", "LORA, PREFIX_TUNING"});
+}
+
+/// The file is PEFT's of a cartridge; tokens at its front stay as they began, bit for bit, and so does their size.
+TEST_F(AdapterRuns, OfACartridgeKeepItsFront) {
+  Config config = test::tiny_config(Method::kSft);
+  config.adapter.type = "cartridge", config.adapter.num_virtual_tokens = 5, config.adapter.num_frozen_tokens = 2;
+  config.adapter.init_text = "add up", config.optim.weight_decay = 0.1;
+  std::map<std::string, at::Tensor> began, trained;
+  after(config, 0, [&](Trainer& trainer, const auto&) { began = trainer.gather_weights(); });
+  after(config, 3, [&](Trainer& trainer, const auto&) { trained = trainer.gather_weights(); });
+  for (const auto& [name, weight] : trained) {
+    const at::Tensor& before = began.at(name);
+    EXPECT_TRUE(at::equal(weight.narrow(0, 0, 2), before.narrow(0, 0, 2))) << name;
+    EXPECT_TRUE(weight.narrow(0, 2, 3).ne(before.narrow(0, 2, 3)).all().item<bool>()) << name;
+  }
+  const std::string folder = saved(config, 3, "cartridge");
+  expect_words(test::slurp(folder + "/adapter_config.json"),
+               {"\"peft_type\": \"CARTRIDGE\"", "\"num_virtual_tokens\": 5", "\"num_frozen_tokens\": 2"});
+  Config on = test::tiny_config(Method::kSft);
+  on.adapter.path = folder;
+  after(on, 0, [&](Trainer& trainer, const auto&) {
+    EXPECT_EQ(trainer.settled().config.adapter.num_frozen_tokens, 2);
+    for (const auto& [name, weight] : trainer.gather_weights())
+      EXPECT_TRUE(at::equal(weight, trained.at(name))) << name;
+  });
+  std::string json = test::slurp(folder + "/adapter_config.json");
+  json.replace(json.find("\"num_frozen_tokens\": 2"), 22, "\"num_frozen_tokens\": 9");
+  test::spill(folder + "/adapter_config.json", json);
+  expect_words(fault(on), {"\"num_frozen_tokens\" is 9", "no more than num_virtual_tokens"});
+  config.adapter.num_frozen_tokens = 6;
+  expect_words(fault(config), {"adapter.num_frozen_tokens is 6", "5 tokens: freeze fewer"});
+  config.adapter.type = "prefix_tuning", config.adapter.num_frozen_tokens = 2;
+  expect_words(fault(config), {"adapter.num_frozen_tokens is a key of cartridge"});
+}
+
+/// Sums over the prefix's keys k and values v, each query head with those that it reads.
+TEST_F(AdapterRuns, OfNtkAttentionBeginAsAPrefix) {
+  const std::string golden = FPDIST_SOURCE_DIR "/tests/golden/", folder = scratch_ / "turned";
+  main_program::ExportRequest request{.from = golden + "prefix_llama", .to = folder, .dtype = {}};
+  request.base = golden + "model_llama";
+  main_program::export_ntk(request);
+  Config on = test::tiny_config(Method::kSft);
+  on.model.preset.clear(), on.model.path = request.base, on.adapter.path = folder;
+  const at::Tensor prefix =
+      HfDirectory::of_adapter(request.from).tensor(arch::kPromptEmbeddings).to(at::kDouble);  // [P, 2 layers kv]
+  after(on, 0, [&](Trainer& trainer, const auto&) {
+    EXPECT_EQ(trainer.settled().config.adapter.type, "ntk");
+    const arch::Attention& attention = trainer.settled().model.layers[1].attention;
+    const int64_t dim = attention.head_dim, kv = attention.kv_heads, head = attention.heads - 1;
+    const auto of_last = [&](int64_t part) { return prefix.narrow(1, ((2 + part) * kv + kv - 1) * dim, dim); };
+    at::Tensor z = at::zeros({dim, dim}, at::kDouble), k = at::zeros({dim}, at::kDouble);
+    for (int64_t p = 0; p < prefix.size(0); ++p) {
+      const at::Tensor x = of_last(0)[p] / std::pow(static_cast<double>(dim), 0.25);
+      const at::Tensor phi = at::where(x.gt(0), x + 1, at::exp(x));
+      z += at::outer(phi, of_last(1)[p]), k += phi;
+    }
+    const auto weights = trainer.gather_weights();
+    const at::Tensor got = weights.at(std::string("model.layers.1") + arch::kNtkValues).narrow(0, head * dim, dim);
+    EXPECT_LT((got - z).abs().max().item<double>(), 1e-6 * z.abs().max().item<double>());
+    EXPECT_LT((weights.at(std::string("model.layers.1") + arch::kNtkKeys)[head] - k).abs().max().item<double>(), 1e-5);
+    trainer.step(test::random_groups(Method::kSft, 3, 1));
+  });
+  request.from = folder, request.to = scratch_ / "again";
+  expect_words(refusal<ConfigError>([&] { main_program::export_ntk(request); }),
+               {"is of type ntk", "keys of a prefix"});
+  request.from = golden + "prefix_qwen3", request.base = golden + "model_llama";
+  expect_words(refusal<Error>([&] { main_program::export_ntk(request); }), {"is a prefix of another model"});
 }
 
 TEST_F(AdapterRuns, GoOnFromACheckpointOnAnotherMesh) {

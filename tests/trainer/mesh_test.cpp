@@ -101,7 +101,9 @@ Outcome run(const Config& config, int ranks, int steps, comm::CommOptions option
         Trainer trainer(world, config, log);
         Outcome own;
         for (int s = 0; s < steps; ++s) {
-          const auto groups = test::random_groups(config.method, 7, kSeed + static_cast<uint64_t>(s));
+          auto groups = test::random_groups(config.method, 7, kSeed + static_cast<uint64_t>(s));
+          const auto sources = std::ssize(config.adapter.prefix_values);
+          for (data::Group& group : groups) group.source = sources > 0 ? static_cast<int32_t>(group.id % sources) : -1;
           own.metrics.push_back(trainer.step(groups).values);
           if (s == 0) own.gradients = trainer.gather_gradients();
         }
@@ -265,6 +267,21 @@ TEST(MeshPrefixes, EqualOneRank) {
   law("prompt_tuning", Method::kDpo, 1, {kTp4, kUlyssesSliced, kDp2Tp2Cp2});
   law("prefix_tuning", Method::kDpo, 19, {kTp4, kUlyssesSliced, kDp2Tp2Cp2}, /*is_projected=*/true);
   law("ntk", Method::kDpo, 8, {kTp4, kUlyssesSliced, kZbSliced});
+}
+
+/// By source: keys in rows among others, which travel and are cut as these are, behind none for some groups; and those
+/// at the front of a cartridge, which stay.
+TEST(MeshPrefixes, BySourceAndWithAFrozenFrontEqualOneRank) {
+  Config config = config_of({"prefix", Method::kDpo});
+  config.adapter.type = "prefix_tuning", config.adapter.num_virtual_tokens = 3;
+  config.adapter.prefix_by = "source", config.adapter.prefix_values = {"web", "code", "maths"};
+  config.adapter.prefix_drop = 0.3;
+  expect_equal_on({kTp4, kUlyssesSliced, kDp2Tp2Cp2, kZbSliced, kInterleavedSliced}, config,
+                  run(config, 1, 2, patient()), 2);
+  config.adapter.prefix_projection = true;
+  expect_equal_on({kDp2Tp2Cp2}, config, run(config, 1, 2, patient()), 2);
+  config.adapter = {.type = "cartridge", .num_virtual_tokens = 3};
+  expect_equal_on({kTp4, kZbSliced}, config, run(config, 1, 2, patient()), 2);
 }
 
 TEST(MeshPrefixes, BeginAsATextOnAnyMesh) {

@@ -142,7 +142,7 @@ TEST(RollOut, GeneratesBehindAPrefixOfKeys) {
       Trainer trainer(world, config, log);
       if (std::string_view(type) == "prompt_tuning") {
         test::expect_words(test::refusal<ConfigError>([&] { trainer.roll_out(kPrompts, some_options()); }),
-                           {"adapter.type is prompt_tuning", "prefix_tuning has keys in their place"});
+                           {"adapter.type is prompt_tuning", "behind one prefix of keys they are (prefix_tuning)"});
         return;
       }
       std::vector<data::Group> groups = trainer.roll_out(kPrompts, some_options());

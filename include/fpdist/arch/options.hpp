@@ -14,8 +14,9 @@ namespace fpdist::arch {
 
 struct AdapterOptions {
   /// none: all weights are trained. lora: the model's own weights stay, low-rank products beside its linears are
-  /// trained. prefix_tuning: keys and values of virtual tokens ahead of every sample are. prompt_tuning: their
-  /// embeddings are. ntk: the two weights of NTK-Attention in each layer are.
+  /// trained. prefix_tuning: keys and values of virtual tokens ahead of every sample are. cartridge: the same, begun as
+  /// a text, its first tokens as they began. prompt_tuning: their embeddings are. ntk: the two weights of NTK-Attention
+  /// in each layer are.
   std::string type = "none";
   /// Directory of an adapter, PEFT's or an earlier run's, to go on from; it says what the other keys do.
   std::string path = {};
@@ -48,6 +49,16 @@ struct AdapterOptions {
   std::string init_weights = "normal";
   /// What it begins as instead: keys and values that the model has of this text's first num_virtual_tokens tokens.
   std::string init_text = {};
+  /// Of a cartridge: so many tokens at its front stay as they began.
+  int64_t num_frozen_tokens = 1;
+  /// Which prefix a group stands behind. none: there is one, of all. source: one for each of prefix_values, which the
+  /// column `source` of its row names.
+  std::string prefix_by = "none";
+  std::vector<std::string> prefix_values = {};
+  /// The one of them for rows that name another, or none; empty: such rows are errors.
+  std::string prefix_default = {};
+  /// Part of the groups that stand behind no prefix in a step, drawn by (train.seed, step, group).
+  double prefix_drop = 0.0;
   /// A prefix's keys and values are made of embeddings by an MLP, which is trained in their place, with so many hidden
   /// units; 0: as many as a layer's keys of a token have numbers.
   bool prefix_projection = false;

@@ -84,6 +84,12 @@ struct DataOptions {
   /// text may be made of several: {prompt: instruction + input} puts a line end between those that are not empty.
   std::map<std::string, std::string> columns = {};
 
+  /// No key: adapter.prefix_values, where adapter.prefix_by is source. Their rows say in the column `source` which of
+  /// these they are of (Group::source); of rows that name another, or none, `other_source` is taken. Empty: nobody
+  /// asks.
+  std::vector<std::string> sources = {};
+  std::string other_source = {};
+
   /// How often an epoch goes through `entry` of path, see mixture.
   double times(const std::string& entry) const;
 

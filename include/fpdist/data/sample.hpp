@@ -32,6 +32,7 @@ struct Group {
   std::vector<Sample> sample;         ///< at least one
   std::optional<double> margin;       ///< reward modelling: how much better `chosen` is
   std::optional<double> weight = {};  ///< of a pair: what its loss is multiplied by; nothing: 1
+  int32_t source = -1;                ///< number of the prefix that it stands behind (arch::Prefix::values); -1: none
 };
 
 }  // namespace fpdist::data

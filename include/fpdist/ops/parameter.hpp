@@ -57,8 +57,9 @@ struct Parameter {
   c10::intrusive_ptr<GradientState> state;        ///< null: main_grad is never empty
   c10::intrusive_ptr<WeightGradientQueue> queue;  ///< null: ops::linear never defers its gradients
   bool is_magnitude = false;                      ///< DoRA's, which decays although it is a vector
+  bool keeps_size = false;                        ///< a matrix that does not decay: parts of it stay as they are
   /// Weight decay on matrices, not on norms and biases, as Transformers' Trainer has it.
-  bool decay() const { return value.dim() >= 2 || is_magnitude; }
+  bool decay() const { return (value.dim() >= 2 && !keeps_size) || is_magnitude; }
 };
 
 using ParameterPtr = std::shared_ptr<Parameter>;

@@ -38,7 +38,8 @@ constexpr std::array<std::string_view, kColumns> kNames{"input_ids",
                                                         "uid",
                                                         "weight",
                                                         "label",
-                                                        "rejected_prompt_ids"};
+                                                        "rejected_prompt_ids",
+                                                        "source"};
 constexpr std::string_view kTag = "kto_tag";  // LLaMA-Factory's name of it
 
 /// Columns of text, which several of the file's may make.

@@ -1,6 +1,7 @@
 #include "src/data/rows/dump_rows.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <vector>
@@ -87,13 +88,17 @@ Json rollouts_row(const Group& group) {
 
 }  // namespace
 
-void dump_rows(std::span<const Group> groups, Method method, const std::string& path) {
+void dump_rows(std::span<const Group> groups, Method method, const std::string& path,
+               std::span<const std::string> sources) {
   files::AtomicFile file(path);
-  const auto put = [&](const Json& row) {
+  int32_t source = -1;
+  const auto put = [&](Json row) {
+    if (source >= 0 && source < std::ssize(sources)) row["source"] = sources[static_cast<size_t>(source)];
     const std::string line = row.dump() + "\n";
     file.append(line.data(), line.size());
   };
   for (const Group& group : groups) {
+    source = group.source;
     if (method == Method::kSft) {
       for (const Sample& sample : group.sample) put(sample_row(sample));
     } else if (method == Method::kKto) {

@@ -44,6 +44,10 @@ void join_rows(const std::vector<int64_t>& first, const std::function<Group(int6
       Group other = row(order[at]);
       check<DataError>(group.sample[0].reward.has_value() == other.sample[0].reward.has_value(),
                        "data.group_by: rows of one group have rewards and others advantages: give all of them alike");
+      check<DataError>(
+          group.source == other.source,
+          "data.group_by: rows of one group are of different sources, which adapter.prefix_by tells apart: "
+          "group rows of one source, data.group_by: uid");
       std::move(other.sample.begin(), other.sample.end(), std::back_inserter(group.sample));
     }
     rewards.see(group);

@@ -60,7 +60,8 @@ class UnreadColumns {
     for (const std::string& name : all_) {
       const size_t dot = name.find('.');
       const auto column = names.find(dot == std::string::npos ? name : name.substr(dot + 1));
-      const bool is_ours = column && column->column != Column::kLabel;  // to most it is a name like others
+      // To most these are names like others.
+      const bool is_ours = column && column->column != Column::kLabel && column->column != Column::kSource;
       std::string& list = is_ours ? ours : others;
       list += text(list.empty() ? "" : ", ", name);
     }
@@ -97,7 +98,9 @@ class DatasetReader {
         tokenizer_(tokenizer),
         maker_{.method = method, .names = names_, .options = options},
         near_(names_),
-        units_(options.group_by) {}
+        units_(options.group_by) {
+    if (!options.sources.empty()) wanted_.push_back(Column::kSource);
+  }
 
   /// A file that will be read.
   void expect(const std::string& path) { of_bytes_ += bytes_of(path); }
@@ -181,7 +184,7 @@ class DatasetReader {
     std::vector<WaitingRow> rows = std::exchange(waiting_, {});
     bytes_ = 0;
     std::vector<MadeGroup> made = make_groups(rows, maker_, tokenizer_);
-    for (size_t i = 0; i < rows.size(); ++i) keep(std::move(made[i]), rows[i].row->place);
+    for (size_t i = 0; i < rows.size(); ++i) keep(std::move(made[i]), *rows[i].row);
   }
 
   /// A row cannot be read.
@@ -192,12 +195,39 @@ class DatasetReader {
                      " (and with it more than data.max_skipped ", options_.max_skipped, " rows cannot be read)");
   }
 
-  void keep(MadeGroup made, const LinePlace& place) {
+  /// The number of the prefix that the row stands behind.
+  int32_t source_of(const Row& row) const {
+    const std::string none, &name = row.has(Column::kSource) ? row.get<std::string>(Column::kSource) : none;
+    const std::vector<std::string>& all = options_.sources;
+    const auto number_of = [&](const std::string& one) {
+      return static_cast<int32_t>(std::find(all.begin(), all.end(), one) - all.begin());
+    };
+    const int32_t own = number_of(name);
+    if (own < std::ssize(all)) return own;
+    if (!options_.other_source.empty()) return number_of(options_.other_source);
+    std::string known;
+    for (const std::string& one : all) known += text(known.empty() ? "" : ", ", one);
+    const std::string& column = names_.in_file(Column::kSource);
+    fail_at(row.place, row.has(Column::kSource) ? row.offset(Column::kSource) : 0,
+            text(name.empty() ? text("the row has no '", column, "'") : text(column, " is '", name, "'"),
+                 ", and adapter.prefix_values has prefixes of ", known,
+                 ": add it there, or name one of them for all others, adapter.prefix_default"));
+  }
+
+  void keep(MadeGroup made, const Row& row) {
     if (!made.error.empty()) return refuse(made.error);
+    const LinePlace& place = row.place;
     if (made.prompt_differs && ++dataset_.differing_prompts == 1) first_differing_ = row_name(place.file, place.line);
     if (!made.group) {
       ++dataset_.dropped_rows;
       return;
+    }
+    if (!options_.sources.empty()) {
+      try {
+        made.group->source = source_of(row);
+      } catch (const DataError& error) {
+        return refuse(error.what());
+      }
     }
     alike_.see(*made.group, place);
     dataset_.truncated_samples += made.truncated_samples;

@@ -339,6 +339,13 @@ void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
     case Column::kLabel:
       cell.value = verdict(value);
       break;
+    case Column::kSource:
+      if (take(value.type(), "a value") == json::json_type::null) {
+        take(value.is_null(), "null");
+        cell.value = std::string();
+        break;
+      }
+      [[fallthrough]];
     case Column::kUid:
       cell.value = name(value, text("a text or an integer in '", names.in_file(column), "'"));
       break;

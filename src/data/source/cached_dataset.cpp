@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kEnding = ".tokens", kLockEnding = ".lock", kRowsEnding = ".rows";
-constexpr uint32_t kRules = 3;  ///< raised when the same rows become other groups
+constexpr uint32_t kRules = 4;  ///< raised when the same rows become other groups
 
 /// Keeps what is said, and passes it on.
 class Listener final : public LogSink {
@@ -109,7 +109,8 @@ Digest cache_key(const DataOptions& options, Method method, const Tokenizer& tok
   sum.add(static_cast<int32_t>(options.truncation_mode)).add(options.completion_only_loss);
   sum.add(options.assistant_only_loss).add(options.train_on_all).add(static_cast<int32_t>(options.group_by));
   sum.add(static_cast<int32_t>(options.on_error)).add(options.max_skipped);
-  add(tokenizer.identity(), sum);
+  add(tokenizer.identity(), sum), add(options.other_source, sum);
+  for (const std::string& one : options.sources) add(one, sum);
   for (const auto& [ours, theirs] : options.columns) add(ours, sum), add(theirs, sum);
   for (const std::string& entry : options.path) {
     const std::vector<std::string> files = data_files({entry});

@@ -20,6 +20,8 @@
 #include "src/checkpoint/state/convert.hpp"
 #include "src/config/inputs.hpp"
 #include "src/files/inputs.hpp"
+#include "src/main/export/export_ntk.hpp"
+#include "src/main/export/export_prefix.hpp"
 #include "src/main/export/trainer_words.hpp"
 #include "src/trainer/job.hpp"
 #include "src/trainer/weights/load_adapter.hpp"
@@ -180,12 +182,17 @@ std::string make_checkpoint(const ExportRequest& request, const HfDirectory& fro
 std::string export_model(const ExportRequest& request) {
   check_output(request);
   if (is_checkpoint(request.from)) {
+    check<ConfigError>(request.prefix.empty() && !request.ntk, request.from,
+                       " is a checkpoint: make an adapter of it first, without ", request.ntk ? "--ntk" : "--prefix",
+                       ", and go on with that");
     check<ConfigError>(!request.merge, request.from,
                        " is a checkpoint: make an adapter of it first, without --merge, and merge that");
     check<ConfigError>(!request.to_checkpoint, request.from, " is a checkpoint already: leave out --to-checkpoint");
     return export_checkpoint(request);
   }
   if (request.merge) return merge(request);
+  if (!request.prefix.empty()) return export_prefix(request);
+  if (request.ntk) return export_ntk(request);
   const HfDirectory from(request.from);
   return request.to_checkpoint ? make_checkpoint(request, from) : export_directory(request, from);
 }

@@ -44,7 +44,9 @@ ExportRequest parse_export_request(const std::vector<std::string>& arguments) {
   add("dtype", po::value(&dtype)->default_value("auto"));
   add("max-shard-size", po::value(&shard_size)->default_value("5GB"));
   add("merge", po::bool_switch(&request.merge));
+  add("ntk", po::bool_switch(&request.ntk));
   add("base", po::value(&request.base));
+  add("prefix", po::value(&request.prefix));
   add("to-checkpoint", po::bool_switch(&request.to_checkpoint));
   po::positional_options_description places;
   places.add("from", 1).add("to", 1);
@@ -58,7 +60,13 @@ ExportRequest parse_export_request(const std::vector<std::string>& arguments) {
                        "--to-checkpoint takes neither --dtype nor --max-shard-size: masters are as the optimizer's");
     check<ConfigError>(!request.merge || (values["dtype"].defaulted() && !request.to_checkpoint),
                        "--merge takes neither --dtype nor --to-checkpoint: weights stay as the model has them");
-    check<ConfigError>(request.merge || request.base.empty(), "--base is the model of an adapter: say --merge too");
+    check<ConfigError>(request.merge || request.ntk || request.base.empty(),
+                       "--base is the model of an adapter: say --merge or --ntk too");
+    const bool is_plain = values["dtype"].defaulted() && !request.merge && !request.to_checkpoint;
+    check<ConfigError>((request.prefix.empty() && !request.ntk) || is_plain, request.ntk ? "--ntk" : "--prefix",
+                       " takes neither --dtype nor --merge nor --to-checkpoint: it makes an adapter of an adapter");
+    check<ConfigError>(request.prefix.empty() || !request.ntk,
+                       "--prefix and --ntk are two steps: take the prefix first, and turn what that has written");
   } catch (const po::error& error) {
     throw ConfigError(text(error.what(), "; see fpdist_export --help"));
   }

@@ -14,8 +14,9 @@ struct ExportRequest {
   std::string from, to;
   std::optional<DType> dtype;  ///< none: auto
   int64_t max_shard_bytes = 0;
-  std::string base = {};  ///< of an adapter that is merged; "": the one that it names
-  bool merge = false, to_checkpoint = false, help = false, version = false;
+  std::string base = {};    ///< of an adapter that is merged or turned; "": the one that it names
+  std::string prefix = {};  ///< of an adapter with several, the one that is wanted; "": all
+  bool merge = false, ntk = false, to_checkpoint = false, help = false, version = false;
 };
 
 /// Throws ConfigError for what cannot be understood.

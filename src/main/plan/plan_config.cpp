@@ -72,7 +72,7 @@ std::vector<PlanRequest> read_config(const ConfigRequest& wanted) {
   std::vector<PlanRequest> requests;
   const int64_t steps = std::min(wanted.steps, config::steps_of(config.train, loader.steps_per_epoch()));
   for (int64_t step = 0; step < steps; ++step) {
-    const auto groups = config::computed_groups(data::pick_groups(dataset, loader.step(step)), job);
+    const auto groups = config::computed_groups(data::pick_groups(dataset, loader.step(step)), job, step + 1);
     plan::StepTree tree = plan::make_step_tree(groups, config.pack.share_prefix);
     const plan::StepPlan plan = plan::make_step_plan(tree, atomic, config.parallel, job.costs, config.pack);
     PlanRequest& request = requests.emplace_back();

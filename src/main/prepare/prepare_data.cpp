@@ -89,7 +89,7 @@ void check_outputs(const std::vector<Output>& outputs, const config::CommandLine
     if (one.path) inputs.check_spared(*one.path, text("give ", one.option, " another name"));
 }
 
-void write_outputs(const std::vector<Output>& outputs, const data::Dataset& dataset, Method method,
+void write_outputs(const std::vector<Output>& outputs, const data::Dataset& dataset, const config::Config& config,
                    const DataReport& report, LogSink& log) {
   for (const auto& [option, path] : outputs) {
     if (!path) continue;
@@ -97,7 +97,7 @@ void write_outputs(const std::vector<Output>& outputs, const data::Dataset& data
     std::error_code made;
     if (!parent.empty()) std::filesystem::create_directories(parent, made);
     if (option == "--dump")
-      data::dump_rows(dataset.group, method, *path);
+      data::dump_rows(dataset.group, config.method, *path, config.data.sources);
     else
       files::write(*path, option == "--html" ? report_html(report) : report_json(report));
     log.info(text("wrote ", *path));
@@ -126,7 +126,7 @@ void prepare_data(std::vector<std::string> arguments) {
   std::string words = report_text(report);
   words.pop_back();  // the log ends the line
   log.info(words);
-  write_outputs(outputs, dataset, job.config.method, report, log);
+  write_outputs(outputs, dataset, job.config, report, log);
 }
 
 }  // namespace fpdist::main_program

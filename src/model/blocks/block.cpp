@@ -97,14 +97,28 @@ at::Tensor kept_attention(const ops::AttentionInputs& own, const PackContext& co
   return local_attention(in, context.rows, options, term);
 }
 
+/// Keys or values of a prefix that is projected: [P, Hkv D].
+at::Tensor made_by(const Linear& linear, const PackContext& context) {
+  return ops::linear(context.prefix_hidden, *linear.weight, linear.bias.get());
+}
+
+/// Keys or values [n,Hkv,D] of rows with a prefix's own in the rows that stand for it.
+at::Tensor with_prefix(const at::Tensor& computed, const ops::ParameterPtr& own, const Linear& make,
+                       const PackContext& context) {
+  if (!context.prefix_place.defined()) return computed;
+  const at::Tensor place = context.prefix_place.clamp_min(0);
+  const at::Tensor rows = own ? ops::embedding(place, *own) : made_by(make, context).index_select(0, place);
+  return at::where(context.prefix_place.ge(0).view({-1, 1, 1}), rows.to(computed.scalar_type()).view_as(computed),
+                   computed);
+}
+
 /// What its queries see besides; null: nothing.
 ops::AttentionTermPtr term_of(const BlockWeights& weights, const PackContext& context) {
   if (weights.ntk_values) return ops::ntk_term(weights.ntk_values, weights.ntk_keys);
-  if (context.prefix_hidden.defined()) {
-    const auto made = [&](const Linear& by) { return ops::linear(context.prefix_hidden, *by.weight, by.bias.get()); };
-    return ops::prefix_term(made(weights.make_keys), made(weights.make_values), context.prefix);
-  }
-  return context.prefix ? ops::prefix_term(weights.prefix_keys, weights.prefix_values, context.prefix) : nullptr;
+  if (!context.prefix) return nullptr;
+  if (context.prefix_hidden.defined())
+    return ops::prefix_term(made_by(weights.make_keys, context), made_by(weights.make_values, context), context.prefix);
+  return ops::prefix_term(weights.prefix_keys, weights.prefix_values, context.prefix);
 }
 
 /// Before the output projection: [n, Hq D].
@@ -114,8 +128,10 @@ at::Tensor attention(const at::Tensor& normed, const BlockWeights& weights, cons
   parallel::ResidentKeys* resident = context.keys == nullptr ? nullptr : &(*context.keys)[index];
   const at::Tensor x = context.gathered(normed);
   const at::Tensor q = turned_heads(x, weights.q, weights.q_norm, layer, context, context.rotary[index]);
-  const at::Tensor k = turned_heads(x, weights.k, weights.k_norm, layer, context, context.rotary[index]);
-  const at::Tensor v = heads_of(x, weights.v, head_dim, context);
+  const at::Tensor k = with_prefix(turned_heads(x, weights.k, weights.k_norm, layer, context, context.rotary[index]),
+                                   weights.prefix_keys, weights.make_keys, context);
+  const at::Tensor v =
+      with_prefix(heads_of(x, weights.v, head_dim, context), weights.prefix_values, weights.make_values, context);
   const parallel::RowsHere& rows = context.rows;
   const ops::AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(head_dim)),
                                       .deterministic = rows.deterministic};

@@ -29,6 +29,8 @@ struct PackContext {
   KeptKeys* kept = nullptr;                             ///< of rows before these; null: none are
   std::shared_ptr<const ops::PrefixCalls> prefix = {};  ///< null: there is no trained one
   at::Tensor prefix_hidden = {};  ///< [P, hidden] units that its keys and values are made of; undefined: of none
+  /// [n] of rows that stand for a prefix's keys: which of all prefixes' tokens; below 0 of others. Undefined: none do.
+  at::Tensor prefix_place = {};
 
   /// All rows of the cp rank from the own run of them.
   at::Tensor gathered(const at::Tensor& own) const;

@@ -32,16 +32,17 @@ PlanBy StepPlanner::planner_of(std::span<const data::Group> groups) const {
   return machine_.is_first() ? PlanBy::kFirst : PlanBy::kOther;
 }
 
-StepGroups StepPlanner::prepared(std::span<const data::Group> groups) const {
-  return hooks_.prepare ? hooks_.prepare(groups) : StepGroups{.all = groups};
+StepGroups StepPlanner::prepared(std::span<const data::Group> groups, int64_t number) const {
+  return hooks_.prepare ? hooks_.prepare(groups, number) : StepGroups{.all = groups};
 }
 
-void StepPlanner::ahead(std::shared_ptr<const std::vector<data::Group>> groups) {
-  StepGroups ready = prepared(*groups);
+void StepPlanner::ahead(std::shared_ptr<const std::vector<data::Group>> groups, int64_t number) {
+  StepGroups ready = prepared(*groups, number);
   if (!ready.owner) ready.owner = groups;
   auto plan = [this, ready = std::move(ready), planning = planning_config(job_.config, steps_watched_ + 1),
-               made_with = costs_, version = costs_version_, by = planner_of(ready.all)] {
+               made_with = costs_, version = costs_version_, by = planner_of(ready.all), number] {
     PlannedStep planned = plan_step(ready, planning, made_with, version, by);
+    planned.number = number;
     if (hooks_.lay_out && by != PlanBy::kOther && planned.refusal.empty()) hooks_.lay_out(planned);
     return planned;
   };
@@ -62,8 +63,9 @@ PlannedStep StepPlanner::take(std::span<const data::Group> groups, int64_t numbe
   const auto start = Clock::now();
   const comm::SlowWork slow(job_.mesh.world(), text("planning step ", number));
   std::optional<PlannedStep> made = take_coming(groups);
+  if (made && made->number != number && job_.model.adapter.prefix.drop > 0) made.reset();
   if (!made || made->costs_version != costs_version_) {
-    const StepGroups ready = made ? made->groups : prepared(groups);
+    const StepGroups ready = made ? made->groups : prepared(groups, number);
     made.emplace(
         plan_step(ready, planning_config(job_.config, steps_watched_), costs_, costs_version_, planner_of(ready.all)));
   }

@@ -23,8 +23,9 @@ namespace fpdist::trainer {
 
 /// What others do to a step on its way through the planner.
 struct PlannerHooks {
-  /// Ahead of planning, on the caller's thread: the groups as the step computes them. Empty: as they are given.
-  std::function<StepGroups(std::span<const data::Group>)> prepare = {};
+  /// Ahead of planning, on the caller's thread: the groups as step number so-and-so computes them. Empty: as they are
+  /// given.
+  std::function<StepGroups(std::span<const data::Group>, int64_t)> prepare = {};
   /// Behind the planning of a step ahead, on the planner's thread. Empty: nothing.
   std::function<void(PlannedStep&)> lay_out = {};
 };
@@ -43,8 +44,9 @@ class StepPlanner {
   explicit StepPlanner(const Job& job, PlannerHooks hooks = {}, int64_t shared_from = MachinePlans::kFrom);
 
   /// Not collective. Plans these groups, the step after the next, on a thread of their own with the costs as they are
-  /// now; take() is handed the same vector's elements.
-  void ahead(std::shared_ptr<const std::vector<data::Group>> groups);
+  /// now; take() is handed the same vector's elements. `number`: the step's, 1-based; where it turns out to be another,
+  /// and that makes a difference (adapter.prefix_drop), it is planned again.
+  void ahead(std::shared_ptr<const std::vector<data::Group>> groups, int64_t number);
   /// Collective over the world. The plan of step `number` (1-based): the one made ahead, or one made here where there
   /// is none or costs have changed since. Where it has packs, the current stream waits for them. DataError when the
   /// ranks' groups differ, CommError when only their plans do.
@@ -77,7 +79,7 @@ class StepPlanner {
     std::shared_ptr<const std::vector<data::Group>> given;
     std::future<PlannedStep> planned;
   };
-  StepGroups prepared(std::span<const data::Group> groups) const;
+  StepGroups prepared(std::span<const data::Group> groups, int64_t number) const;
   PlanBy planner_of(std::span<const data::Group> groups) const;
   void check_same_plan(const PlannedStep& planned) const;
   std::optional<PlannedStep> take_coming(std::span<const data::Group> groups);

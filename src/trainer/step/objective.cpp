@@ -22,11 +22,10 @@ Objective::Objective(const Config& config, const data::VirtualTokens& behind)
       loss_(loss::make_loss(config.method, config.loss)),
       look_(loss::make_look(config.method, config.loss)) {}
 
-StepGroups Objective::prepare(std::span<const data::Group> groups) const {
+StepGroups Objective::prepare(std::span<const data::Group> groups, int64_t step) const {
   StepGroups prepared = prepare_for_loss(groups);
   if (behind_.count == 0) return prepared;
-  // The reference has no row ahead of a sample's first token.
-  auto all = std::make_shared<std::vector<data::Group>>(data::behind(behind_, !needs_.reference, prepared.all));
+  auto all = std::make_shared<std::vector<data::Group>>(data::behind(behind_, prepared.all, step));
   prepared.all = *all, prepared.owner = std::move(all);
   return prepared;
 }

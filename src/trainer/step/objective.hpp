@@ -38,9 +38,10 @@ class Objective {
   /// A step's groups as the loss wants them: rollouts get their advantages, and those that were cut lose their targets
   /// where loss.mask_truncated_completions says so; prompts that are learned get targets; the caller's groups stay as
   /// they are.
-  /// Behind virtual tokens, where there are such: their rows are counted as any others.
+  /// Behind virtual tokens, where there are such: their rows are counted as any others; but for groups that `step`
+  /// drops, the number of their step from 1, 0 for none.
   /// Throws DataError for a reward that is not finite.
-  StepGroups prepare(std::span<const data::Group> groups) const;
+  StepGroups prepare(std::span<const data::Group> groups, int64_t step) const;
 
  private:
   StepGroups prepare_for_loss(std::span<const data::Group> groups) const;

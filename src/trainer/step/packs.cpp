@@ -56,11 +56,13 @@ bool hides_virtual_tokens(const Job& job) {
 
 /// The same rows where virtual tokens are seen by nobody else, and the others stand where they would without them.
 prefix::TreeLayout without_virtual_tokens(prefix::TreeLayout layout, const arch::Model& model) {
-  const auto tokens = static_cast<int32_t>(model.adapter.prefix.row_tokens());
+  int32_t ahead = 0;  // virtual tokens of the tree
   for (int32_t row = 0; row < layout.rows(); ++row) {
     int32_t &token = layout.token[index(row)], &depth = layout.depth[index(row)];
-    depth = std::max(0, depth - tokens);
-    if (token >= model.vocab_size) token = 0, layout.subtree_end[index(row)] = row + 1;
+    const bool is_virtual = token >= model.vocab_size;
+    if (depth == 0) ahead = is_virtual ? static_cast<int32_t>(model.adapter.prefix.row_tokens()) : 0;
+    depth = std::max(0, depth - ahead);
+    if (is_virtual) token = 0, layout.subtree_end[index(row)] = row + 1;
   }
   return layout;
 }

@@ -14,6 +14,7 @@
 #include "fpdist/comm/slow_work.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/plan/schedule.hpp"
+#include "src/config/computed_groups.hpp"
 #include "src/core/index.hpp"
 #include "src/parallel/pipeline/executor.hpp"
 #include "src/trainer/step/packs.hpp"
@@ -90,6 +91,12 @@ class LogpRun final : public parallel::StepWork {
   std::optional<comm::SlowWork> first_pass_;
 };
 
+/// The groups behind the rows of virtual tokens that these runs have; none where they have none.
+std::vector<data::Group> behind_rows(const ModelRuns& runs, std::span<const data::Group> groups, const Job& job) {
+  if (runs.front()->config().adapter.prefix.row_tokens() == 0) return {};
+  return data::behind(config::virtual_tokens(job.settled), groups, /*step=*/0);
+}
+
 }  // namespace
 
 std::string reference_warning(std::span<const data::Group> groups, const loss::Needs& needs, const Config& config) {
@@ -135,7 +142,9 @@ void store_logps(const ModelRuns& runs, std::vector<double> data::Sample::*into,
                  size_t per_step, const Job& job, const StepPlanner& planner) {
   const comm::Mesh& mesh = job.mesh;
   for (size_t first = 0; first < groups.size(); first += per_step) {
-    const std::span<data::Group> slice = groups.subspan(first, std::min(per_step, groups.size() - first));
+    const std::span<data::Group> given = groups.subspan(first, std::min(per_step, groups.size() - first));
+    const std::vector<data::Group> behind = behind_rows(runs, given, job);
+    const std::span<const data::Group> slice = behind.empty() ? given : std::span<const data::Group>(behind);
     const plan::StepPlan plan = [&] {
       const comm::SlowWork slow(mesh.world(), "planning a pass for log-probs");
       return planner.plan(slice, job.config.pack.share_prefix);
@@ -147,9 +156,12 @@ void store_logps(const ModelRuns& runs, std::vector<double> data::Sample::*into,
     mesh.world().all_reduce(logp);  // disjoint: every token is computed once
     const at::Tensor all = job.device->download(logp.to(at::kDouble));
     const double* value = all.const_data_ptr<double>();
-    for (data::Group& group : slice)
-      for (data::Sample& sample : group.sample)
-        (sample.*into).assign(value, value + sample.length()), value += sample.length();
+    for (size_t g = 0; g < given.size(); ++g)
+      for (size_t s = 0; s < given[g].sample.size(); ++s) {
+        data::Sample& sample = given[g].sample[s];
+        value += slice[g].sample[s].length();
+        (sample.*into).assign(value - sample.length(), value);
+      }
   }
 }
 

@@ -43,14 +43,17 @@ config::Settled alone(const Job& job, const PlannedStep& planned, int64_t groups
 std::vector<data::Group> as_planned(std::span<const data::Group> groups, const PlannedStep& planned) {
   std::vector<data::Group> rows(groups.begin(), groups.end());
   for (size_t g = 0; g < rows.size(); ++g)
-    for (size_t s = 0; s < rows[g].sample.size(); ++s)
-      rows[g].sample[s].target = planned.groups.all[g].sample[s].target;
+    for (size_t s = 0; s < rows[g].sample.size(); ++s) {
+      data::Sample& row = rows[g].sample[s];
+      const std::vector<int32_t>& target = planned.groups.all[g].sample[s].target;  // behind virtual tokens'
+      row.target.assign(target.end() - row.length(), target.end());
+    }
   return rows;
 }
 
 void write(const Job& job, const PlannedStep& planned, std::span<const data::Group> groups, const std::string& why,
            const std::string& path) {
-  data::dump_rows(as_planned(groups, planned), job.config.method, path + ".rows.jsonl");
+  data::dump_rows(as_planned(groups, planned), job.config.method, path + ".rows.jsonl", job.config.data.sources);
   plan::write_costs(planned.costs, text("what ", planned.name, " was planned with"), path + ".costs.yaml");
   const auto count = static_cast<int64_t>(groups.size());
   files::write(path + ".yaml", config::to_yaml(alone(job, planned, count, path)));

@@ -75,15 +75,20 @@ parallel::RowsHere rows_of(const std::vector<int32_t>& tokens, const comm::Mesh&
   return rows;
 }
 
+/// What one prefix begins as, into all that lie behind each other there.
+void put_in_all(const at::Tensor& one, const ops::Parameter& parameter) {
+  parameter.value.unflatten(0, {-1, one.size(0)}).copy_(one);
+}
+
 /// What `kept` has got, into the prefix of the run, whose parameters stand layer by layer.
 void copy_keys(const model::KeptKeys& kept, const model::Transformer& run) {
   const at::NoGradGuard filling;
   size_t keys = 0, values = 0;
   for (const auto& parameter : run.trained())
     if (parameter->name.ends_with(arch::kPrefixKeys))
-      parameter->value.copy_(kept.keys[keys++].flatten(1));
+      put_in_all(kept.keys[keys++].flatten(1), *parameter);
     else if (parameter->name.ends_with(arch::kPrefixValues))
-      parameter->value.copy_(kept.values[values++].flatten(1));
+      put_in_all(kept.values[values++].flatten(1), *parameter);
 }
 
 void begin_prompt(const config::Config& config, const arch::Model& model, const model::Transformer& run,
@@ -93,14 +98,15 @@ void begin_prompt(const config::Config& config, const arch::Model& model, const 
   const at::NoGradGuard filling;
   const at::Tensor embedded = run.frozen(/*keeps_adapter=*/false)->embeddings(rows);
   for (const auto& parameter : run.trained())
-    if (parameter->name == arch::kPromptWeight) parameter->value.copy_(embedded);
+    if (parameter->name == arch::kPromptWeight) put_in_all(embedded, *parameter);
 }
 
 }  // namespace
 
 void begin_prefix(const config::Config& config, const arch::Model& model, const std::vector<Run>& runs,
                   const comm::Mesh& mesh) {
-  if (model.adapter.prefix.row_tokens() > 0) return begin_prompt(config, model, *runs.front(), mesh);
+  if (model.adapter.prefix.trains == arch::Prefix::Trains::kEmbeddings)
+    return begin_prompt(config, model, *runs.front(), mesh);
   if (config.adapter.init_text.empty()) return;
   const parallel::RowsHere rows = rows_of(tokens_of_keys(config, model), mesh, runs.front()->options().device);
   generate::Stages stages{.runs = {}, .pp = mesh.shape().pp > 1 ? &mesh.pp() : nullptr};

@@ -66,7 +66,7 @@ TEST(MachinePlans, AreWhatEachRankWouldHaveMade) {
       const auto groups = std::make_shared<const std::vector<data::Group>>(test::random_groups(config.method, 12, 7));
       const PlannedStep own = alone.take(*groups, 1);
       expect_same(together.take(*groups, 1), own);
-      together.ahead(groups);
+      together.ahead(groups, 2);
       expect_same(together.take(*groups, 2), own);
       EXPECT_EQ(own.mismatched != nullptr, config.method == Method::kKto);
     });

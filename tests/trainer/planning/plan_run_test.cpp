@@ -246,8 +246,8 @@ TEST_F(PlanRun, APlanMadeAheadIsTakenByTheStepWithItsGroups) {
     StepPlanner planner(job, {.lay_out = [&](PlannedStep&) { ++laid_out; }});
     const auto coming = std::make_shared<const std::vector<data::Group>>(groups_of_step(1));
     const auto left_out = std::make_shared<const std::vector<data::Group>>(groups_of_step(2));
-    planner.ahead(left_out);
-    planner.ahead(coming);
+    planner.ahead(left_out, 2);
+    planner.ahead(coming, 3);
     (void)planner.take(groups_of_step(0), 1);  // of groups that were never announced
     const PlannedStep planned = planner.take(*coming, 2);
     EXPECT_EQ(planned.groups.all.data(), coming->data());
@@ -263,7 +263,7 @@ TEST_F(PlanRun, APlanMadeWithOldCostsIsMadeAgain) {
     const Job job(world, run, log_);
     StepPlanner planner(job);
     const auto groups = std::make_shared<const std::vector<data::Group>>(groups_of_step(0));
-    planner.ahead(groups);
+    planner.ahead(groups, 2);
     learn_step(planner, job, 1, 1.0, log_);
     const PlannedStep planned = planner.take(*groups, 2);
     EXPECT_EQ(planned.costs_version, 1);

@@ -41,6 +41,7 @@ std::vector<Variant> losses_of(Losses which) {
 /// A reference that is not the policy, so that ratios differ: the data's, where `brings_reference`.
 std::vector<data::Group> groups_of(Method method, uint64_t seed, bool brings_reference = true) {
   std::vector<data::Group> groups = test::random_groups(method, 7, seed);
+  for (data::Group& group : groups) group.source = static_cast<int32_t>(group.id % 2);
   Rng rng(seed, 0x1055);
   if (method == Method::kDpo && brings_reference)
     for (data::Group& group : groups)
@@ -134,6 +135,13 @@ INSTANTIATE_TEST_SUITE_P(
                                .target_modules = {"all-linear"},
                                .init_lora_weights = "false"}},
                       Trained{"prefix", Losses::kAll, {.type = "prefix_tuning", .num_virtual_tokens = 3}},
+                      Trained{"prefix_by_source",
+                              Losses::kOneAMethod,
+                              {.type = "prefix_tuning",
+                               .num_virtual_tokens = 2,
+                               .prefix_by = "source",
+                               .prefix_values = {"web", "code"},
+                               .prefix_drop = 0.2}},
                       Trained{"prompt", Losses::kOneAMethod, {.type = "prompt_tuning", .num_virtual_tokens = 2}}),
     [](const auto& info) { return std::string(info.param.name); });
 
