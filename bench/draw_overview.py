@@ -33,8 +33,8 @@ def plan(build):
 
 
 class Drawing:
-    def __init__(self):
-        self.parts = []
+    def __init__(self, width=WIDTH, height=HEIGHT):
+        self.parts, self.width, self.height = [], width, height
 
     def text(self, x, y, words, size=13, colour=INK, weight=400, anchor="start"):
         words = words.replace("&", "&amp;").replace("<", "&lt;")
@@ -51,9 +51,10 @@ class Drawing:
         self.parts.append(f'<polygon points="{path}" fill="{colour}" fill-opacity="{opacity:g}"/>')
 
     def svg(self):
-        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
+        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="{self.width}" '
+                f'height="{self.height}" '
                 'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">'
-                f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" fill="#ffffff"/>' + "\n".join(self.parts) + "</svg>\n")
+                f'<rect width="{self.width}" height="{self.height}" rx="8" fill="#ffffff"/>' + "\n".join(self.parts) + "</svg>\n")
 
 
 def draw_tree(drawing, x, y, width, group, colour):
@@ -161,17 +162,27 @@ def draw(plan_of, trace):
     return drawing.svg()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", default="build/release")
-    parser.add_argument("--out", default="bench/results/overview.svg")
-    parser.add_argument("--check", action="store_true", help="writes nothing; ends with 1 when --out is another picture")
-    options = parser.parse_args()
-    out, picture = pathlib.Path(options.out), draw(*plan(options.build))
-    if options.check:
-        return 0 if out.read_text() == picture else f"{out} is not what {__file__} draws: run it and look at the picture"
+def options_of(words, **defaults):
+    """--check, and options with these defaults."""
+    parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name}", default=value)
+    parser.add_argument("--check", action="store_true", help="writes nothing; ends with 1 when a file is another picture")
+    return parser.parse_args()
+
+
+def put(out, picture, check):
+    """Writes the picture, or says whether it is there: what the program ends with."""
+    out = pathlib.Path(out)
+    if check:
+        return 0 if out.read_text() == picture else f"{out} is not what {sys.argv[0]} draws: run it and look at the picture"
     out.write_text(picture)
     return 0
+
+
+def main():
+    options = options_of(__doc__, build="build/release", out="bench/results/overview.svg")
+    return put(options.out, draw(*plan(options.build)), options.check)
 
 
 if __name__ == "__main__":

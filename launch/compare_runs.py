@@ -12,7 +12,7 @@ import sys
 
 def is_time(name):
     """Whether a metric depends on the clock."""
-    return (name.endswith(("seconds", "bubble", "imbalance", "_per_second", "_runtime"))
+    return (name.endswith(("seconds", "bubble", "imbalance", "_per_second", "_runtime", "tail_fraction"))
             or name in ("mfu", "exposed_communication"))
 
 

@@ -143,6 +143,9 @@ void check_evaluation(const Config& config, Problems& problems) {
                   "both data.eval_path and data.eval_fraction are given; keep one");
   problems.unless(evaluates || train.eval_steps == 0, "train.eval_steps is ", train.eval_steps,
                   ", but there is nothing to evaluate on: give data.eval_path or data.eval_fraction");
+  problems.unless(evaluates || !train.eval_on_start,
+                  "train.eval_on_start is true, but there is nothing to evaluate on: give data.eval_path or "
+                  "data.eval_fraction");
   const auto needs_steps = [&](bool is_asked, std::string_view key) {
     problems.unless(!is_asked || (evaluates && train.eval_steps > 0), key,
                     " needs evaluations on the way: give train.eval_steps, and data.eval_path or data.eval_fraction");

@@ -203,7 +203,7 @@ constexpr std::array kOtherKeys = {
              "a round has so many times train.groups_per_step prompts"},
     OtherKey{"rollout_batch_size", "rollout.steps_per_generation",
              "a round has so many times train.groups_per_step prompts"},
-    OtherKey{"stop_strings", "rollout.stop_token_ids", "token ids; strings are not looked for yet"},
+    OtherKey{"stop_strings", "rollout.stop", ""},
     OtherKey{"ddp_timeout", "train.comm_timeout_seconds", "in seconds"},
     OtherKey{"distributed_timeout_minutes", "train.comm_timeout_seconds", "in seconds"},
     OtherKey{"early_stopping", "train.early_stopping_patience", ""},

@@ -23,12 +23,15 @@ Admission::Admission(Prompts prompts, std::vector<Decoding>& all, const Sampling
     : prompts_(prompts),
       all_(all),
       options_(options),
-      sharing_(options.flex_prefill),
+      sharing_(options.flex_prefill, options.batch_invariant),
       most_rows_(most_rows),
       length_(options.max_completion_length) {}
 
 int64_t Admission::rows_of(const std::vector<int32_t>& prompt, const SamplingOptions& options) {
-  return static_cast<int64_t>(prompt.size()) + options.num_generations * options.max_completion_length + kPadding;
+  const Spacing spacing = spacing_of(options);
+  const int64_t rows = std::ssize(prompt);
+  return places_of_prompt(rows, 0, spacing) + padding_of(spacing) +
+         options.num_generations * places_of_leaf(rows, options.max_completion_length, spacing);
 }
 
 int64_t Admission::foreseen(const Decoding& one) const {
@@ -39,11 +42,14 @@ int64_t Admission::foreseen(const Decoding& one) const {
 }
 
 Admission::Need Admission::need(bool is_foreseen, std::span<Decoding* const> more) const {
-  Need need{.flying = static_cast<int64_t>(more.size()), .rows = kPadding};
+  const Spacing spacing = spacing_of(options_);
+  Need need{.flying = static_cast<int64_t>(more.size()), .rows = padding_of(spacing)};
   std::vector<size_t> prompts;
   const auto take = [&](const Decoding& one) {
     prompts.push_back(one.prompt);
-    need.rows += is_foreseen ? foreseen(one) : std::min(options_.max_completion_length, one.tokens() + kLeastRoom);
+    const int64_t room =
+        is_foreseen ? foreseen(one) : std::min(options_.max_completion_length, one.tokens() + kLeastRoom);
+    need.rows += places_of_leaf(std::ssize(*prompts_[one.prompt]), room, spacing);
   };
   for (const Decoding& one : all_)
     if (one.is_in_flight()) take(one), ++need.flying;
@@ -52,7 +58,8 @@ Admission::Need Admission::need(bool is_foreseen, std::span<Decoding* const> mor
   prompts.erase(std::unique(prompts.begin(), prompts.end()), prompts.end());
   for (size_t i = 0; i < prompts.size(); ++i) {
     const std::vector<int32_t>& prompt = *prompts_[prompts[i]];
-    need.rows += static_cast<int64_t>(prompt.size()) - (i == 0 ? 0 : sharing_.of(*prompts_[prompts[i - 1]], prompt));
+    const int64_t shared = i == 0 ? 0 : sharing_.of(*prompts_[prompts[i - 1]], prompt);
+    need.rows += places_of_prompt(std::ssize(prompt), shared, spacing);
   }
   return need;
 }
@@ -104,11 +111,21 @@ void Admission::foresee() {
 }
 
 void Admission::give_room() {
+  const Spacing spacing = spacing_of(options_);
   const Need now = need(false);
   const int64_t more =
       now.flying == 0 ? 0 : std::clamp<int64_t>((most_rows_ - now.rows) / now.flying, 0, kRoom - kLeastRoom);
-  for (Decoding& one : all_)
-    if (one.is_in_flight()) one.room = std::min(options_.max_completion_length, one.tokens() + kLeastRoom + more);
+  for (Decoding& one : all_) {
+    if (!one.is_in_flight()) continue;
+    int64_t room = one.tokens() + kLeastRoom;
+    if (spacing == Spacing::kAligned) {  // up to the end of the panel, which is its own anyway
+      const int64_t before = std::ssize(*prompts_[one.prompt]) % kPanel;
+      room = places_of_leaf(before, room, spacing) - before;
+    } else {
+      room += more;
+    }
+    one.room = std::min(options_.max_completion_length, room);
+  }
 }
 
 int64_t Admission::change() {

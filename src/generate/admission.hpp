@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "fpdist/generate/generate.hpp"
@@ -20,6 +21,7 @@ struct Decoding {
   uint64_t draw = 0;
   std::vector<int32_t> history;  ///< prompt and completion, for the penalty; empty without
   Completion completion;
+  std::string tail;  ///< of its bytes, in which a stop text may have begun
   Standing standing = Standing::kAhead;
   int64_t room = 0;   ///< rows of its leaf, in flight
   int32_t leaf = -1;  ///< first place of its leaf; -1: it is in no wave

@@ -6,8 +6,10 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
@@ -15,6 +17,7 @@
 #include "src/generate/flex_check.hpp"
 #include "src/generate/generate_part.hpp"
 #include "src/generate/session.hpp"
+#include "src/ops/batch_invariant.hpp"
 
 namespace fpdist::generate {
 namespace {
@@ -68,12 +71,29 @@ std::vector<int64_t> shared_rows(std::span<const std::vector<int32_t>> prompts, 
   return shared;
 }
 
+/// Throws where batch_invariant asks for what is not there.
+void check_invariance(const Stages& stages, const SamplingOptions& options) {
+  const model::TransformerOptions& made = stages.runs.front()->options();
+  const arch::Model& model = stages.runs.front()->config();
+  for (const arch::Layer& layer : model.layers)
+    check<ConfigError>(ops::has_invariant_attention(made.device, made.dtype, layer.attention.head_dim),
+                       "rollout.batch_invariant is for float32 and bfloat16 on a CPU with AVX2, heads of 16 to 256: "
+                       "this model is ",
+                       made.dtype, " on ", made.device, ", heads of ", layer.attention.head_dim);
+  check<ConfigError>(!options.flex_prefill.is_on() && !options.prefix_kv.is_on(),
+                     "rollout.batch_invariant is for all keys: leave it out, or flex_prefill.gamma and eval.kv_budget");
+  check<ConfigError>(!model.adapter.is_there() && !model.quantization,
+                     "rollout.batch_invariant is for models without adapter and quantization: what they add rounds by "
+                     "the batch; leave out one of the two");
+}
+
 }  // namespace
 
 GenerationReport& GenerationReport::operator+=(const GenerationReport& other) {
   prompt_tokens += other.prompt_tokens, computed_tokens += other.computed_tokens;
   completion_tokens += other.completion_tokens, paused += other.paused;
-  most_rows = std::max(most_rows, other.most_rows);
+  most_rows = std::max(most_rows, other.most_rows), kv_gib = std::max(kv_gib, other.kv_gib);
+  truncated_mass += other.truncated_mass, tail_seconds += other.tail_seconds;
   prefill_seconds += other.prefill_seconds, decode_seconds += other.decode_seconds;
   flex += other.flex;
   kept_keys += other.kept_keys, all_keys += other.all_keys;
@@ -89,11 +109,15 @@ FlexReport& FlexReport::operator+=(const FlexReport& other) {
   return *this;
 }
 
-const char* name_of(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : "length"; }
+const char* name_of(FinishReason reason) {
+  constexpr std::array kNames{"stop", "stop_string", "length"};
+  return kNames[static_cast<size_t>(reason)];
+}
 
 int64_t check_prompts(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
                       const SamplingOptions& options) {
   check_options(options);
+  if (options.batch_invariant) check_invariance(stages, options);
   const arch::Model& model = stages.runs.front()->config();
   const int64_t bytes = bytes_per_row(stages), rows = most_rows(bytes, options);
   for (const int64_t stop : options.stop_token_ids)
@@ -134,7 +158,7 @@ std::vector<std::vector<Completion>> generate_part(const Stages& stages,
   const at::NoGradGuard no_grad;
   std::vector<size_t> order(prompts.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  const Sharing sharing(options.flex_prefill);
+  const Sharing sharing(options.flex_prefill, options.batch_invariant);
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return sharing.order(prompts[a], prompts[b]); });
   std::vector<const std::vector<int32_t>*> ordered;
@@ -145,7 +169,8 @@ std::vector<std::vector<Completion>> generate_part(const Stages& stages,
     total.prompt_tokens += static_cast<int64_t>(prompts[at].size());
   }
   std::vector<Decoding> decoding = all_ahead(prompts, order, options, first_prompt);
-  const PackedWeights packed(stages);
+  std::optional<PackedWeights> packed;
+  if (!options.batch_invariant) packed.emplace(stages);  // invariant products have their own way
   std::vector<int64_t> shared;
   if (options.prefix_kv.is_on()) {
     const std::vector<int64_t> of_all = shared_rows(all_prompts, sharing);
@@ -164,6 +189,7 @@ std::vector<std::vector<Completion>> generate_part(const Stages& stages,
     all[order[one.prompt]].push_back(std::move(one.completion));
   }
   total.flex += checked;
+  total.kv_gib = static_cast<double>(total.most_rows * bytes_per_row(stages)) * 0x1p-30;
   if (report) *report = total;
   return all;
 }

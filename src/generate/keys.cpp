@@ -35,13 +35,16 @@ int64_t bytes_per_row(const Stages& stages) {
 Keys::Keys(const Stages& stages, const SamplingOptions& options)
     : stages_(stages), flex_(options.flex_prefill), prefix_kv_(options.prefix_kv) {
   if (prefix_kv_.is_on()) by_layer_.emplace(stages_, prefix_kv_);
-  for (const model::Transformer* run : stages.runs) kept_.push_back(run->make_kept_keys(0));
+  for (const model::Transformer* run : stages.runs) {
+    kept_.push_back(run->make_kept_keys(0));
+    kept_.back().batch_invariant = options.batch_invariant;
+  }
 }
 
 void Keys::move_to(const Wave& wave, const Moves& moves, std::vector<OwnRun> runs) {
   key_row_ = at::arange(wave.places(), at::kInt);
   key_end_ = int32s(wave.end);
-  padding_ = wave.padding(0);
+  padding_ = wave.padding(0), multiple_ = wave.padding_rows;
   if (by_layer_) return by_layer_->move_to(kept_, wave, moves, std::move(runs));
   const at::Device device = stages_.runs.front()->options().device;
   const at::Tensor from = int64s(moves.from, device), to = int64s(moves.to, device);
@@ -56,7 +59,7 @@ void Keys::move_to(const Wave& wave, const Moves& moves, std::vector<OwnRun> run
 
 at::Tensor Keys::compute(QueryRows rows) {
   const auto count = static_cast<int64_t>(rows.size());
-  for (int32_t i = 0; rows.size() % index(kPadding) != 0; ++i) rows.add(padding_ + i, 0, 0);
+  for (int32_t i = 0; rows.size() % index(multiple_) != 0; ++i) rows.add(padding_ + i, 0, 0);
   const model::TransformerOptions& options = stages_.runs.front()->options();
   const at::Tensor place = int64s(rows.place, options.device);
   const auto sparse = sparse_rows(rows.window, rows.place, key_row_, key_end_, flex_);

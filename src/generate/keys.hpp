@@ -57,7 +57,8 @@ class Keys {
   const PrefixKvOptions prefix_kv_;
   std::optional<KeysByLayer> by_layer_;
   ops::FlexArea area_;
-  int32_t padding_ = 0;  // the first place that fills calls up
+  int32_t padding_ = 0;          // the first place that fills calls up
+  int64_t multiple_ = kPadding;  // of rows in a call
   at::Tensor key_row_, key_end_;
   std::vector<model::KeptKeys> kept_;  // of each run of layers
 };

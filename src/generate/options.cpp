@@ -19,6 +19,11 @@ void check_pass_at(const Valid&, const Field& field, Complaints& complaints) {
     if (k < 1) complaints.push_back(text(" has ", k, "; of how many completions one must be right is 1 or more"));
 }
 
+void check_texts(const Valid&, const Field& field, Complaints& complaints) {
+  for (const std::string& one : *std::get<Texts*>(field))
+    if (one.empty()) complaints.push_back(" has an empty text, which ends every completion: leave it out");
+}
+
 }  // namespace
 
 std::span<const Key> RolloutOptions::keys() {
@@ -33,6 +38,8 @@ std::span<const Key> RolloutOptions::keys() {
       FPDIST_KEY(min_p, "only tokens of at least p times the likeliest's probability; 0: off", kPart),
       FPDIST_KEY(repetition_penalty, "of tokens that are there already; 1: off", kAboveZero),
       FPDIST_KEY(stop_token_ids, "tokens that end a completion, beside the model's and the tokenizer's"),
+      FPDIST_KEY(stop, "texts that end a completion, within, across and at the end of tokens",
+                 Valid{.check = check_texts}),
       FPDIST_KEY(steps_per_generation, "optimizer steps that share one round's prompts", kFromOne),
       FPDIST_KEY(num_iterations, "times that a round's steps go through its rollouts", kFromOne),
       FPDIST_KEY(old_logps, "log-probs that ratios compare with: auto is none, or recompute where a round has steps",
@@ -41,6 +48,7 @@ std::span<const Key> RolloutOptions::keys() {
       FPDIST_KEY(max_num_seqs, "completions that are decoded together", kFromOne),
       FPDIST_KEY(max_num_batched_tokens, "rows that are computed together", kFromOne),
       FPDIST_KEY(kv_gib, "GiB of a rank for keys and values; 0: as max_num_seqs alone decides", kFromZero),
+      FPDIST_KEY(batch_invariant, "the same bits whatever else is generated: on the CPU, float32 and bfloat16"),
       FPDIST_KEY(seed, "of the draws")};
   return kKeys;
 }
@@ -105,6 +113,11 @@ void check_options(const SamplingOptions& options) {
   at_least("top_k", options.top_k, 0);
   at_least("max_num_seqs", options.max_num_seqs, 1);
   at_least("max_num_batched_tokens", options.max_num_batched_tokens, 1);
+  for (const std::string& one : options.stop)
+    check<ConfigError>(!one.empty(), "rollout.stop has an empty text, which ends every completion: leave it out");
+  check<ConfigError>(options.stop.empty() || options.token_bytes != nullptr,
+                     "rollout.stop looks for texts, and no bytes of tokens are given: set token_bytes to what the "
+                     "tokenizer's token_bytes() says, or name stop_token_ids");
   between("temperature", options.temperature, options.temperature >= 0, "0 (the likeliest token) or more");
   between("top_p", options.top_p, options.top_p > 0 && options.top_p <= 1, "above 0 and at most 1");
   between("min_p", options.min_p, options.min_p >= 0 && options.min_p <= 1, "between 0 and 1");

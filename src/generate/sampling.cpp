@@ -16,7 +16,7 @@ namespace {
 
 constexpr size_t kBlock = 1024;                   // entries whose weights are added up for themselves
 constexpr uint64_t kStream = 0x67656e6572617465;  // "generate": no other draws have this key
-constexpr size_t kLanes = 8;  // sums side by side: a single one waits for each addition
+constexpr size_t kLanes = 8;                      // sums side by side: a single one waits for each addition
 constexpr float kOut = -std::numeric_limits<float>::infinity();
 
 std::vector<float> penalised(std::span<const float> logits, std::span<const int32_t> history, double penalty) {
@@ -141,7 +141,10 @@ Drawn draw_token(std::span<const float> logits, std::span<const int32_t> history
     const std::vector<float> left = penalised(logits, history, options.repetition_penalty);
     drawn.token = static_cast<int32_t>(std::max_element(left.begin(), left.end()) - left.begin());
   } else {
-    drawn.token = at_share(leaves_all(options) ? weights : kept_weights(logits, history, options), u);
+    const std::vector<double> kept =
+        leaves_all(options) ? std::vector<double>() : kept_weights(logits, history, options);
+    drawn.token = at_share(kept.empty() ? weights : kept, u);
+    for (size_t i = 0; i < kept.size(); ++i) drawn.truncated += kept[i] == 0 ? weights[i] / sum : 0;
   }
   drawn.logp = logits[static_cast<size_t>(drawn.token)] * by - most - std::log(sum);
   drawn.entropy = std::log(sum) - mean / sum;

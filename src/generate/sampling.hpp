@@ -12,6 +12,7 @@ namespace fpdist::generate {
 struct Drawn {
   int32_t token = 0;
   double logp = 0, entropy = 0;  ///< as Completion has them
+  double truncated = 0;          ///< probability, by the same distribution, of what the filters left out
 };
 
 /// exp(logit - greatest) of the tokens that the options leave, 0 for the others; float32 logits as transformers filters

@@ -28,7 +28,7 @@ std::pair<size_t, int64_t> nearest(Session::Prompts prompts, const Sharing& shar
   return best;
 }
 
-constexpr size_t kFound = 3;  // numbers that a draw gives: token, log-prob, entropy
+constexpr size_t kFound = 4;  // numbers that a draw gives: token, log-prob, entropy, truncated probability
 
 QueryRows in_order(const QueryRows& rows) {
   std::vector<size_t> order(rows.size());
@@ -53,10 +53,12 @@ Session::Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& a
     : prompts_(prompts),
       all_(all),
       options_(options),
-      sharing_(options.flex_prefill),
+      sharing_(options.flex_prefill, options.batch_invariant),
       shared_(std::move(shared)),
       admission_(prompts, all, options, most_rows),
-      keys_(stages, options) {}
+      stop_texts_(options),
+      keys_(stages, options),
+      slots_(std::min<int64_t>(options.max_num_seqs, std::ssize(all))) {}
 
 /// What of the next wave's forest was computed for the last one.
 Moves Session::forest_moves(const Wave& next, std::span<const size_t> prompts, std::vector<bool>& is_computed) const {
@@ -105,7 +107,7 @@ void Session::change(GenerationReport& report) {
   }
   std::vector<const std::vector<int32_t>*> tokens;
   for (const size_t prompt : prompts) tokens.push_back(prompts_[prompt]);
-  Wave next = make_wave(tokens, leaves, sharing_);
+  Wave next = make_wave(tokens, leaves, sharing_, spacing_of(options_));
   std::vector<bool> is_computed(index(next.forest.rows()), false);
   Moves moves = forest_moves(next, prompts, is_computed);
   for (size_t i = 0; i < flying_.size(); ++i) {
@@ -195,17 +197,31 @@ bool Session::step(GenerationReport& report) {
           "nobody is in flight, but not all completions are done");
     return false;
   }
-  draw(rows, keys_.compute(rows));
+  const auto flying = std::ranges::count_if(flying_, [](const Decoding* one) { return one->is_in_flight(); });
+  draw(rows, keys_.compute(rows), report);
   report.flex.kept_blocks = keys_.area().kept, report.flex.all_blocks = keys_.area().all;
   if (const KeysByLayer* kept = keys_.by_layer())
     report.kept_keys = kept->kept_keys(), report.all_keys = kept->all_keys();
   let_go();
-  (computed_ > computed ? report.prefill_seconds : report.decode_seconds) += seconds_since(started);
+  const double seconds = seconds_since(started);
+  (computed_ > computed ? report.prefill_seconds : report.decode_seconds) += seconds;
+  if (2 * flying < slots_) report.tail_seconds += seconds;
   return true;
 }
 
+/// Batch invariant: products of exactly so many rows, since they round by their number.
+at::Tensor Session::logits(const at::Tensor& hidden) const {
+  if (!options_.batch_invariant) return keys_.logits(hidden);
+  const int64_t rows = hidden.size(0), whole = (rows + kPanel - 1) / kPanel * kPanel;
+  const at::Tensor filled = at::constant_pad_nd(hidden, {0, 0, 0, whole - rows});
+  std::vector<at::Tensor> parts;
+  for (int64_t begin = 0; begin < whole; begin += kPanel)
+    parts.push_back(keys_.logits(filled.narrow(0, begin, kPanel)));
+  return at::cat(parts);
+}
+
 /// Who draws, from its next row or for its first token from its prompt's last one.
-void Session::draw(const QueryRows& rows, const at::Tensor& hidden) {
+void Session::draw(const QueryRows& rows, const at::Tensor& hidden, GenerationReport& report) {
   std::vector<Decoding*> drawing;
   std::vector<int64_t> row, of;  // rows that logits are made of; the one of each who draws
   size_t p = 0;
@@ -224,10 +240,14 @@ void Session::draw(const QueryRows& rows, const at::Tensor& hidden) {
     // Who enters beside an equal prompt draws from a row ahead of those that are in flight already.
     const bool are_all = static_cast<int64_t>(row.size()) == hidden.size(0) && std::is_sorted(row.begin(), row.end());
     const at::Tensor asked = are_all ? hidden : hidden.index_select(0, at::tensor(row).to(hidden.device()));
-    draw_from(keys_.logits(asked), of, drawing, found);
+    draw_from(logits(asked), of, drawing, found);
   }
   keys_.share(found);
-  for (size_t i = 0; i < drawing.size(); ++i) take(*drawing[i], found.const_data_ptr<double>() + i * kFound);
+  for (size_t i = 0; i < drawing.size(); ++i) {
+    const double* const here = found.const_data_ptr<double>() + i * kFound;
+    report.truncated_mass += here[3];
+    take(*drawing[i], here);
+  }
 }
 
 /// `row`: of logits, of each who draws.
@@ -242,7 +262,7 @@ void Session::draw_from(const at::Tensor& logits, std::span<const int64_t> row, 
       const double u = share_of(options_.seed, one.draw, one.completion.token.size());
       const Drawn drawn = draw_token({all + index(row[index(i)]) * vocabulary, vocabulary}, one.history, options_, u);
       double* const here = to + index(i) * kFound;
-      here[0] = drawn.token, here[1] = drawn.logp, here[2] = drawn.entropy;
+      here[0] = drawn.token, here[1] = drawn.logp, here[2] = drawn.entropy, here[3] = drawn.truncated;
     }
   });
 }
@@ -256,8 +276,11 @@ void Session::take(Decoding& one, const double* found) const {
   if (options_.repetition_penalty != 1) one.history.push_back(token);
   one.waits = false;
   const auto& stops = options_.stop_token_ids;
-  const bool is_stop = std::find(stops.begin(), stops.end(), token) != stops.end();
-  if (is_stop) completion.finish_reason = FinishReason::kStop;
+  if (std::find(stops.begin(), stops.end(), token) != stops.end())
+    completion.finish_reason = FinishReason::kStop;
+  else if (stop_texts_.complete(one.tail, token))
+    completion.finish_reason = FinishReason::kStopString;
+  const bool is_stop = completion.finish_reason != FinishReason::kLength;
   if (is_stop || one.tokens() == options_.max_completion_length) one.standing = Decoding::Standing::kDone;
 }
 

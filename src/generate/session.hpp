@@ -12,6 +12,7 @@
 #include "fpdist/generate/generate.hpp"
 #include "src/generate/admission.hpp"
 #include "src/generate/keys.hpp"
+#include "src/generate/stop_texts.hpp"
 
 namespace fpdist::generate {
 
@@ -37,7 +38,8 @@ class Session {
   void let_go();
   QueryRows next_rows(GenerationReport& report);
   std::span<const PromptWindow> windows_between(size_t begin, size_t end) const;
-  void draw(const QueryRows& rows, const at::Tensor& hidden);
+  at::Tensor logits(const at::Tensor& hidden) const;
+  void draw(const QueryRows& rows, const at::Tensor& hidden, GenerationReport& report);
   void draw_from(const at::Tensor& logits, std::span<const int64_t> row, std::span<Decoding* const> drawing,
                  at::Tensor& found) const;
   void take(Decoding& one, const double* found) const;
@@ -48,10 +50,12 @@ class Session {
   const Sharing sharing_;
   const std::vector<int64_t> shared_;  ///< [prompts], or empty
   Admission admission_;
+  const StopTexts stop_texts_;
   Keys keys_;
   Wave wave_;
   std::vector<size_t> in_wave_;        ///< prompts of the wave, ascending
   std::vector<Decoding*> flying_;      ///< by ascending leaf, as the prompts ascend
+  int64_t slots_;                      ///< completions that may be in flight
   QueryRows ahead_;                    ///< rows of the wave that are to be computed, prompts' and completions' alike
   size_t computed_ = 0;                ///< so many of them are
   std::vector<GrownLeaf> grown_;       ///< by the rows that are computed next

@@ -9,7 +9,8 @@ int64_t Sharing::of(const std::vector<int32_t>& a, const std::vector<int32_t>& b
   if (is_long(a) != is_long(b)) return 0;
   const auto [differs, other] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
   const int64_t common = differs - a.begin();
-  if (!is_long(a) || (differs == a.end() && other == b.end())) return common;
+  if (differs == a.end() && other == b.end()) return common;
+  if (!is_long(a)) return common / whole_ * whole_;
   // A prompt's last row sees all its keys and stands in no window of another.
   const auto shorter = static_cast<int64_t>(std::min(a.size(), b.size()));
   return std::min(common, shorter - 1) / window_ * window_;

@@ -10,6 +10,8 @@
 namespace fpdist::generate {
 namespace {
 
+int64_t rounded_up(int64_t rows) { return (rows + kPanel - 1) / kPanel * kPanel; }
+
 /// A prompt shares its first rows with the one before; from there on it has rows of its own.
 struct Parting {
   size_t prompt = 0, depth = 0;
@@ -38,43 +40,79 @@ prefix::TreeLayout forest_of(std::span<const std::vector<int32_t>* const> prompt
   return prefix::make_layout(members);
 }
 
+/// Puts rows and leaves into their places, in order.
+class Placing {
+ public:
+  Placing(Wave& wave, std::span<const Leaf> leaves, Spacing spacing)
+      : wave_(wave), leaves_(leaves), is_aligned_(spacing == Spacing::kAligned), next_(index(wave.forest.rows())) {}
+
+  void run() {
+    const prefix::TreeLayout& forest = wave_.forest;
+    size_t leaf = 0;
+    for (int64_t r = 0; r < forest.rows(); ++r) {
+      if (is_aligned_ && forest.depth[index(r)] % kPanel == 0) place_ = rounded_up(place_);
+      wave_.row.push_back(static_cast<int32_t>(place_++));
+      for (; leaf < leaves_.size() && wave_.last_row[leaves_[leaf].prompt] == r; ++leaf)
+        put(leaves_[leaf], forest.depth[index(r)] + 1);
+      next_[index(r)] = place_;
+    }
+    check(leaf == leaves_.size(), "leaves stand in the order of their prompts");
+  }
+  int64_t places() const { return place_; }
+
+  void set_ends() {
+    for (size_t i = 0; i < wave_.end.size(); ++i) wave_.end[i] = static_cast<int32_t>(i) + 1;  // nobody's
+    for (size_t r = 0; r < next_.size(); ++r)
+      wave_.end[index(wave_.row[r])] = static_cast<int32_t>(next_[index(wave_.forest.subtree_end[r] - 1)]);
+    for (size_t i = 0; i < leaves_.size(); ++i) {
+      const int32_t end = wave_.leaf[i] + static_cast<int32_t>(leaves_[i].room);
+      std::fill(wave_.end.begin() + wave_.leaf[i], wave_.end.begin() + end, end);
+    }
+  }
+
+ private:
+  void put(const Leaf& leaf, int64_t depth) {
+    if (is_aligned_) place_ = rounded_up(place_) + depth % kPanel;
+    wave_.leaf.push_back(static_cast<int32_t>(place_));
+    place_ += leaf.room;
+  }
+
+  Wave& wave_;
+  std::span<const Leaf> leaves_;
+  bool is_aligned_;
+  std::vector<int64_t> next_;  // [forest rows] the place behind a row and the leaves that hang on it
+  int64_t place_ = 0;
+};
+
 }  // namespace
 
+int64_t places_of_prompt(int64_t rows, int64_t shared, Spacing spacing) {
+  return spacing == Spacing::kAligned ? rounded_up(rows - shared) : rows - shared;
+}
+
+int64_t places_of_leaf(int64_t prompt_rows, int64_t room, Spacing spacing) {
+  return spacing == Spacing::kAligned ? rounded_up(prompt_rows % kPanel + room) : room;
+}
+
 Wave make_wave(std::span<const std::vector<int32_t>* const> prompts, std::span<const Leaf> leaves,
-               const Sharing& sharing) {
+               const Sharing& sharing, Spacing spacing) {
   Wave wave;
   std::vector<Parting> parted;
   wave.forest = forest_of(prompts, sharing, parted);
-  const int64_t rows = wave.forest.rows();
+  wave.padding_rows = padding_of(spacing);
   for (const prefix::SampleRef& sample : wave.forest.sample) wave.last_row.push_back(sample.last_row);
   for (const auto& [prompt, depth] : parted)
     wave.forest.token[index(path_of(wave, prompt)[depth])] = (*prompts[prompt])[depth];
-  int64_t places = rows + kPadding;
-  std::vector<int64_t> hangs(index(rows), 0);  // places of the leaves behind this row
-  for (const Leaf& leaf : leaves) {
-    hangs[index(wave.last_row[leaf.prompt])] += leaf.room;
-    places += leaf.room;
-  }
-  check<DataError>(places <= std::numeric_limits<int32_t>::max(), prompts.size(), " prompts with ", leaves.size(),
-                   " completions are ", places, " rows: lower rollout.max_num_seqs or rollout.max_completion_length");
-  wave.row.resize(index(rows));
-  std::vector<int64_t> next(index(rows));  // the place behind a row and the leaves that hang on it
-  for (int64_t r = 0, place = 0; r < rows; ++r) {
-    wave.row[index(r)] = static_cast<int32_t>(place);
-    place += 1 + hangs[index(r)];
-    next[index(r)] = place;
-  }
-  wave.end.resize(index(places));
-  for (int64_t r = 0; r < rows; ++r)
-    wave.end[index(wave.row[index(r)])] = static_cast<int32_t>(next[index(wave.forest.subtree_end[index(r)] - 1)]);
-  for (const Leaf& leaf : leaves) {
-    const auto last = index(wave.last_row[leaf.prompt]);
-    const int64_t begin = next[last] - hangs[last];
-    hangs[last] -= leaf.room;
-    wave.leaf.push_back(static_cast<int32_t>(begin));
-    std::fill_n(wave.end.begin() + begin, leaf.room, static_cast<int32_t>(begin + leaf.room));
-  }
-  for (int64_t i = 0; i < kPadding; ++i) wave.end[index(wave.padding(i))] = wave.padding(i) + 1;
+  int64_t most = wave.padding_rows;
+  for (const std::vector<int32_t>* prompt : prompts) most += places_of_prompt(std::ssize(*prompt), 0, spacing);
+  for (const Leaf& leaf : leaves) most += places_of_leaf(std::ssize(*prompts[leaf.prompt]), leaf.room, spacing);
+  check<DataError>(most <= std::numeric_limits<int32_t>::max(), prompts.size(), " prompts with ", leaves.size(),
+                   " completions are up to ", most,
+                   " rows: lower rollout.max_num_seqs or rollout.max_completion_length");
+  Placing placing(wave, leaves, spacing);
+  placing.run();
+  wave.end.resize(index(placing.places() + wave.padding_rows));
+  placing.set_ends();
   return wave;
 }
 

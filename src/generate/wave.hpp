@@ -1,19 +1,38 @@
 #pragma once
 // generate, private: the rows of prompts that are decoded together. The prompts' forest in DFS pre-order; behind the
-// last row of each prompt the leaves of its completions, each with room for some rows; at the end kPadding rows that
-// see nobody and that nobody sees, to fill calls up with. Places are row numbers: place r holds row r's keys.
+// last row of each prompt the leaves of its completions, each with room for some rows; at the end padding rows that
+// see nobody and that nobody sees, to fill calls up with. Spacing are row numbers: place r holds row r's keys.
+// Aligned, for batch invariance: a row's place and its depth are the same modulo kPanel, each leaf and each run of
+// prompts' rows begins in a panel of its own, and prompts that are not equal share whole panels alone. What of its path
+// a row sees in which panel is then a matter of its path. Spacing between are nobody's.
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "fpdist/generate/options.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 #include "src/generate/sharing.hpp"
+#include "src/ops/batch_invariant.hpp"
 
 namespace fpdist::generate {
 
 /// Calls have multiples of so many rows: products round otherwise where they have few.
 constexpr int64_t kPadding = 16;
+
+constexpr int64_t kPanel = ops::kInvariantPanel;
+
+enum class Spacing { kDense, kAligned };
+inline Spacing spacing_of(const SamplingOptions& options) {
+  return options.batch_invariant ? Spacing::kAligned : Spacing::kDense;
+}
+/// Of padding rows: calls have multiples of so many.
+inline int64_t padding_of(Spacing spacing) { return spacing == Spacing::kAligned ? kPanel : kPadding; }
+
+/// Spacing that a prompt of so many rows takes, of which `shared` are the one's before it; that a leaf behind it
+/// takes.
+int64_t places_of_prompt(int64_t rows, int64_t shared, Spacing spacing);
+int64_t places_of_leaf(int64_t prompt_rows, int64_t room, Spacing spacing);
 
 /// A completion's rows.
 struct Leaf {
@@ -27,8 +46,9 @@ struct Wave {
   std::vector<int32_t> end;       ///< [places] subtree ends, exclusive
   std::vector<int32_t> last_row;  ///< [prompts] forest row of each prompt's last token
   std::vector<int32_t> leaf;      ///< [leaves] first place of each one's room
+  int64_t padding_rows = kPadding;
   int64_t places() const { return static_cast<int64_t>(end.size()); }
-  int32_t padding(int64_t i) const { return static_cast<int32_t>(places() - kPadding + i); }
+  int32_t padding(int64_t i) const { return static_cast<int32_t>(places() - padding_rows + i); }
 };
 
 /// Places whose keys move from one wave to the next, in any order; each `to` once.
@@ -36,9 +56,9 @@ struct Moves {
   std::vector<int32_t> from, to;
 };
 
-/// Of prompts in sharing's order. Throws DataError for more rows than an int32 counts.
+/// Of prompts in sharing's order, the leaves' likewise. Throws DataError for more rows than an int32 counts.
 Wave make_wave(std::span<const std::vector<int32_t>* const> prompts, std::span<const Leaf> leaves,
-               const Sharing& sharing = Sharing());
+               const Sharing& sharing = Sharing(), Spacing spacing = Spacing::kDense);
 
 /// Forest rows of one of the wave's prompts, by depth.
 std::vector<int32_t> path_of(const Wave& wave, size_t prompt);

@@ -9,7 +9,6 @@
 #include "fpdist/core/error.hpp"
 #include "kernels/linear/linear.hpp"
 #include "kernels/linear/packed_weight.hpp"
-#include "kernels/linear/packed_weight.hpp"
 
 namespace fpdist::ops {
 namespace {

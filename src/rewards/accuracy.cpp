@@ -1,6 +1,7 @@
 #include "fpdist/rewards/accuracy.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "fpdist/core/error.hpp"
@@ -17,17 +18,21 @@ std::vector<bool> right_ones(std::span<const Values> by_name, std::span<const st
 
 std::map<std::string, double> shares_of(const std::vector<bool>& right, int64_t of_prompt,
                                         std::span<const int64_t> pass_at_k) {
-  const auto count_in = [&](int64_t begin, int64_t count) {
-    return std::count(right.begin() + begin, right.begin() + begin + count, true);
+  std::vector<int64_t> count;  // right ones of each prompt
+  for (int64_t begin = 0; begin < std::ssize(right); begin += of_prompt)
+    count.push_back(std::count(right.begin() + begin, right.begin() + begin + of_prompt, true));
+  std::map<std::string, double> shares;
+  const auto add = [&](const std::string& name, const auto& share_of) {
+    double sum = 0, squares = 0;
+    for (const int64_t one : count) sum += share_of(one);
+    const auto prompts = static_cast<double>(count.size());
+    const double mean = prompts > 0 ? sum / prompts : 0;
+    for (const int64_t one : count) squares += (share_of(one) - mean) * (share_of(one) - mean);
+    shares[name] = mean;
+    shares[name + "_stderr"] = prompts > 1 ? std::sqrt(squares / (prompts - 1) / prompts) : 0;
   };
-  const int64_t all = std::ssize(right);
-  const auto mean = [](double sum, int64_t count) { return count > 0 ? sum / static_cast<double>(count) : 0; };
-  std::map<std::string, double> shares{{"accuracy", mean(static_cast<double>(count_in(0, all)), all)}};
-  for (const int64_t k : pass_at_k) {
-    double sum = 0;
-    for (int64_t begin = 0; begin < all; begin += of_prompt) sum += pass_at(k, of_prompt, count_in(begin, of_prompt));
-    shares[text("pass@", k)] = mean(sum, all / of_prompt);
-  }
+  add("accuracy", [&](int64_t one) { return static_cast<double>(one) / static_cast<double>(of_prompt); });
+  for (const int64_t k : pass_at_k) add(text("pass@", k), [&](int64_t one) { return pass_at(k, of_prompt, one); });
   return shares;
 }
 

@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -62,6 +63,7 @@ class Unjudged {
   }
   std::string first_open() const { return text("completion ", open_.begin()->first); }
   Values values() const { return values_; }
+  const SaidByName& said() const { return said_; }
 
   /// One line of the program's.
   void take(const std::string& line) {
@@ -79,15 +81,27 @@ class Unjudged {
     }
     if (!reward.is_number() && !reward.is_null())
       throw Failed{text("wrote a reward that is neither a number nor null: ", shown)};
+    if (answer.contains("metrics")) take_metrics(answer["metrics"], shown);
     if (reward.is_number()) values_[at->second] = reward.get<double>();
     open_.erase(at);
   }
 
  private:
+  void take_metrics(const Json& metrics, const std::string& shown) {
+    const auto is_number = [](const Json& one) { return one.is_number() && std::isfinite(one.get<double>()); };
+    if (!metrics.is_object() || !std::all_of(metrics.begin(), metrics.end(), is_number))
+      throw Failed{text("wrote metrics that are no object of numbers: ", shown)};
+    for (const auto& [name, value] : metrics.items()) {
+      SaidNumbers& all = said_[name];
+      all.sum += value.get<double>(), ++all.count;
+    }
+  }
+
   std::span<const JudgedText> texts_;
   int64_t first_;
   std::map<int64_t, size_t> open_;
   Values values_;
+  SaidByName said_;
 };
 
 class CommandReward {
@@ -110,8 +124,13 @@ class CommandReward {
         start();
       }
     }
+    for (const auto& [name, here] : left.said()) {
+      SaidNumbers& all = said_[name];
+      all.sum += here.sum, all.count += here.count;
+    }
     return left.values();
   }
+  SaidByName take_said() { return std::exchange(said_, {}); }
 
  private:
   void start() {
@@ -162,14 +181,16 @@ class CommandReward {
   std::unique_ptr<files::Process> process_;
   bool errors_open_ = true;
   std::string heard_;  ///< of a line that has not ended
+  SaidByName said_;
   int64_t next_id_ = 0;
 };
 
 }  // namespace
 
-RewardFunction make_command_reward(const RewardOptions& options) {
+CommandJudge make_command_reward(const RewardOptions& options) {
   const auto command = std::make_shared<CommandReward>(words_of(options.command), options.timeout_seconds);
-  return [command](std::span<const JudgedText> texts) { return command->judge(texts); };
+  return {.judge = [command](std::span<const JudgedText> texts) { return command->judge(texts); },
+          .take_said = [command] { return command->take_said(); }};
 }
 
 }  // namespace fpdist::rewards

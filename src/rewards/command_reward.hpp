@@ -1,14 +1,22 @@
 #pragma once
 // rewards (private): a program that judges, started once, spoken to by JSON lines.
 
+#include <functional>
+
 #include "fpdist/rewards/rewards.hpp"
 
 namespace fpdist::rewards {
 
 /// A line a completion on its standard input, {"id", "prompt", "completion", "completion_ids", "finish_reason",
-/// "columns"}; a line {"id", "reward": number or null} each on its standard output, in any order. One that dies, is not
-/// done in time or writes what is no such line is started once more, for those that it has not judged; then DataError
-/// with its last words. Throws DataError where it cannot be started.
-RewardFunction make_command_reward(const RewardOptions& options);
+/// "columns"}; a line {"id", "reward": number or null, "metrics": {name: number, ...}, which may be left out} each on
+/// its standard output, in any order. One that dies, is not done in time or writes what is no such line is started once
+/// more, for those that it has not judged; then DataError with its last words.
+struct CommandJudge {
+  RewardFunction judge;
+  std::function<SaidByName()> take_said;  ///< metrics of all lines since this was called last
+};
+
+/// Throws DataError where it cannot be started.
+CommandJudge make_command_reward(const RewardOptions& options);
 
 }  // namespace fpdist::rewards

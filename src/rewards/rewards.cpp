@@ -18,6 +18,7 @@ struct Rewards::Impl {
   std::vector<std::string> names;
   std::vector<NamedReward> rewards;
   std::string answer_column;
+  std::function<SaidByName()> take_said;  ///< of the program; empty: there is none
 };
 
 std::optional<std::string> answer_of(const data::PromptRow& row, const std::string& column) {
@@ -37,7 +38,10 @@ Rewards::Rewards(const RewardOptions& options, int64_t max_completion_length) : 
   const auto weight = [&] { return weights.empty() ? 1.0 : weights[impl_->names.size()]; };
   for (const std::string& name : options.functions)
     add({name, make_builtin(name, options, max_completion_length), weight()});
-  if (!options.command.empty()) add({"command", make_command_reward(options), weight()});
+  if (options.command.empty()) return;
+  CommandJudge command = make_command_reward(options);
+  add({"command", std::move(command.judge), weight()});
+  impl_->take_said = std::move(command.take_said);
 }
 Rewards::~Rewards() = default;
 Rewards::Rewards(Rewards&&) noexcept = default;
@@ -69,6 +73,8 @@ std::vector<Values> Rewards::judge(std::span<const JudgedText> texts) {
   }
   return all;
 }
+
+SaidByName Rewards::take_said() { return impl_->take_said ? impl_->take_said() : SaidByName(); }
 
 Values Rewards::total(std::span<const Values> by_name) const {
   Values sums(by_name.empty() ? 0 : by_name.front().size());

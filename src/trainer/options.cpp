@@ -42,6 +42,7 @@ std::span<const Key> TrainOptions::keys() {
                  Valid{.must = "give auto, none or a checkpoint's folder", .check = check_filled}),
       FPDIST_KEY(resume_anyway, "go on although data or settings that change results are others"),
       FPDIST_KEY(eval_steps, "evaluate every n-th step and at the end; 0: only at the end", kFromZero),
+      FPDIST_KEY(eval_on_start, "evaluate ahead of the first step too"),
       FPDIST_KEY(load_best_model_at_end, "final/ holds the weights of the best evaluation"),
       FPDIST_KEY(metric_for_best_model, "the number that says which evaluation is best; empty: eval_loss"),
       FPDIST_KEY(greater_is_better, "of metric_for_best_model; auto: false for losses and perplexity",

@@ -1,5 +1,8 @@
 #include "src/trainer/roll_out.hpp"
 
+#include <ATen/ATen.h>
+
+#include <array>
 #include <utility>
 
 #include "fpdist/comm/slow_work.hpp"
@@ -37,7 +40,8 @@ void check_same(std::span<const std::vector<int32_t>> prompts, const generate::S
   for (const std::vector<int32_t>& prompt : prompts) of_prompts.add(std::span(prompt));
   of_options.add(options.num_generations).add(options.max_completion_length).add(options.temperature);
   of_options.add(options.top_k).add(options.top_p).add(options.min_p).add(options.repetition_penalty);
-  of_options.add(std::span(options.stop_token_ids)).add(options.seed);
+  of_options.add(std::span(options.stop_token_ids)).add(options.seed).add(options.batch_invariant);
+  for (const std::string& one : options.stop) of_options.add(std::span<const char>(one));
   const generate::FlexPrefillOptions& flex = options.flex_prefill;
   of_options.add(flex.gamma).add(flex.tau).add(flex.min_budget).add(flex.max_budget).add(flex.block_size);
   of_options.add(flex.window).add(flex.min_tokens).add(flex.check_prompts).add(flex.max_error);
@@ -56,6 +60,29 @@ generate::Stages stages_of(const Job& job, const std::vector<std::unique_ptr<mod
   return stages;
 }
 
+/// Collective: sums of `mine`, the most of what any rank holds.
+generate::GenerationReport of_all(generate::GenerationReport mine, const generate::GenerationReport& held,
+                                  comm::Communicator& world) {
+  const auto fields = [](auto& report) {
+    return std::array{&report.prompt_tokens, &report.computed_tokens, &report.completion_tokens, &report.paused};
+  };
+  const auto seconds = [](auto& report) {
+    return std::array{&report.prefill_seconds, &report.decode_seconds, &report.tail_seconds, &report.truncated_mass};
+  };
+  std::vector<double> numbers;
+  for (const int64_t* one : fields(mine)) numbers.push_back(static_cast<double>(*one));
+  for (const double* one : seconds(mine)) numbers.push_back(*one);
+  at::Tensor sums = at::tensor(numbers, at::kDouble);
+  at::Tensor most = at::tensor({held.kv_gib, static_cast<double>(held.most_rows)}, at::kDouble);
+  world.all_reduce(sums);
+  world.all_reduce(most, comm::ReduceOp::kMax);
+  const double* next = sums.const_data_ptr<double>();
+  for (int64_t* one : fields(mine)) *one = static_cast<int64_t>(*next++);
+  for (double* one : seconds(mine)) *one = *next++;
+  mine.kv_gib = most[0].item<double>(), mine.most_rows = static_cast<int64_t>(most[1].item<double>());
+  return mine;
+}
+
 }  // namespace
 
 void check_rollouts(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
@@ -71,7 +98,8 @@ void check_rollouts(const Job& job, const std::vector<std::unique_ptr<model::Tra
 
 std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
                                   std::span<const std::vector<int32_t>> prompts,
-                                  const generate::SamplingOptions& options, uint64_t first_prompt) {
+                                  const generate::SamplingOptions& options, uint64_t first_prompt,
+                                  generate::GenerationReport* report) {
   check_rollouts(job, runs, prompts, options, first_prompt);
   const generate::Stages stages = stages_of(job, runs);
   const MeshShape& mesh = job.mesh.shape();
@@ -84,15 +112,17 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
   const bool sees_all = !options.flex_prefill.is_on() && !options.prefix_kv.is_on();
   const bool keeps_logps = sees_all && options.temperature == loss_temperature(job.config);
   std::vector<data::Group> groups;
+  generate::GenerationReport here;
   {
     const comm::SlowWork slow(job.mesh.world(), "generating");
-    const auto completions = generate::generate_part(stages, prompts, begin, end, options, first_prompt + begin);
+    const auto completions = generate::generate_part(stages, prompts, begin, end, options, first_prompt + begin, &here);
     for (size_t p = 0; p < own.size() && at.pp == 0 && at.tp == 0; ++p) {  // its other parts have the same
       data::Group& group = groups.emplace_back();
       for (const generate::Completion& one : completions[p])
         group.sample.push_back(sample_of(own[p], one, keeps_logps));
     }
   }
+  if (report) *report = of_all(at.pp == 0 && at.tp == 0 ? here : generate::GenerationReport(), here, job.mesh.world());
   return gather_groups(groups, job.mesh.world());
 }
 

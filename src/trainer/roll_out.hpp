@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "fpdist/data/sample.hpp"
-#include "fpdist/generate/options.hpp"
+#include "fpdist/generate/generate.hpp"
 #include "fpdist/model/transformer.hpp"
 #include "src/trainer/job.hpp"
 
@@ -21,6 +21,7 @@ void check_rollouts(const Job& job, const std::vector<std::unique_ptr<model::Tra
 /// Trainer::roll_out. Collective over the world; `runs`: of this rank.
 std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
                                   std::span<const std::vector<int32_t>> prompts,
-                                  const generate::SamplingOptions& options, uint64_t first_prompt);
+                                  const generate::SamplingOptions& options, uint64_t first_prompt,
+                                  generate::GenerationReport* report = nullptr);
 
 }  // namespace fpdist::trainer

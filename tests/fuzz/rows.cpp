@@ -40,6 +40,7 @@ class Tokens final : public Tokenizer {
   std::vector<RenderedText> decode(std::span<const std::vector<int32_t>> ids) override {
     return std::vector<RenderedText>(ids.size());
   }
+  std::vector<std::string> token_bytes() override { return {}; }
 
  private:
   TokenizerFacts facts_;

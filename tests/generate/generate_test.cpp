@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -223,6 +225,103 @@ TEST(Generate, FewRowsChangeNothingButWhoIsInFlight) {
   }
 }
 
+/// Prompts behind a common text of more than a panel: ragged ones, equal ones, one that is another's beginning, one
+/// that ends where a panel does.
+std::vector<Tokens> long_prompts() {
+  Rng rng(31);
+  const auto token = [&] { return static_cast<int32_t>(rng.below(23)); };
+  Tokens preamble(90);
+  for (int32_t& one : preamble) one = token();
+  std::vector<Tokens> prompts;
+  for (const size_t more : {5, 33, 33, 75, 36, 1}) {
+    prompts.push_back(preamble);
+    for (size_t i = 0; i < more; ++i) prompts.back().push_back(token());
+  }
+  prompts.push_back(prompts[3]);
+  prompts.emplace_back(prompts[3].begin(), prompts[3].begin() + 128);
+  prompts.emplace_back(prompts[3].begin(), prompts[3].begin() + 100);
+  prompts.push_back({7});
+  return prompts;
+}
+
+model::Transformer wide_model(at::ScalarType dtype) {
+  arch::Model config = arch::model_of_shape(
+      "qwen3",
+      {.layers = 2, .hidden = 96, .intermediate = 416, .heads = 6, .kv_heads = 2, .head_dim = 16, .vocab = 64});
+  config.initializer_range = 0.2;
+  auto model = make_model(config, dtype);
+  randomize(model, 9);
+  return model;
+}
+
+bool are_same_bits(const std::vector<Completion>& a, const std::vector<Completion>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Completion& one, const Completion& other) {
+    return one.token == other.token && one.logp == other.logp && one.entropy == other.entropy;
+  });
+}
+
+/// Ways of generating the same that do not give the bits of all together.
+std::string ways_that_differ(model::Transformer& model, SamplingOptions options) {
+  const std::vector<Tokens> prompts = long_prompts();
+  std::string differ;
+  const auto all = generate({{&model}}, prompts, options);
+  const auto compare = [&](const std::string& way, const SamplingOptions& changed) {
+    if (!std::ranges::equal(generate({{&model}}, prompts, changed), all, are_same_bits)) differ += way + "; ";
+  };
+  SamplingOptions changed = options;
+  for (const auto& [seqs, batched] : {std::pair<int64_t, int64_t>{3, 70}, {16, 25}}) {
+    changed.max_num_seqs = seqs, changed.max_num_batched_tokens = batched;
+    compare(text(seqs, " together, ", batched, " rows"), changed);
+  }
+  changed = options, changed.kv_gib = 1e-9;
+  const std::string what = error_of<ConfigError>([&] { generate({{&model}}, prompts, changed); });
+  changed.kv_gib = 1.6 * std::stod(what.substr(what.find("give ") + 5));  // rows for some at a time
+  compare("few rows", changed);
+  for (const size_t p : {0, 3, 8, 9})
+    if (!are_same_bits(generate({{&model}}, {&prompts[p], 1}, options, p)[0], all[p])) differ += text(p, " alone; ");
+  at::set_num_threads(2);
+  if (!are_same_bits(generate({{&model}}, {&prompts[2], 1}, options, 2)[0], all[2])) differ += "two threads; ";
+  at::set_num_threads(1);
+  options.temperature = 0;  // without draws, as who is asked first has the first ones
+  const auto forward = generate({{&model}}, prompts, options);
+  auto backward = generate({{&model}}, std::vector<Tokens>(prompts.rbegin(), prompts.rend()), options);
+  std::ranges::reverse(backward);
+  if (!std::ranges::equal(backward, forward, are_same_bits)) differ += "backward; ";
+  return differ;
+}
+
+TEST(Generate, BatchInvariantIsTheSameBitsWhateverIsBeside) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    auto model = wide_model(dtype);
+    SamplingOptions options = some_options(0.9);
+    options.num_generations = 2, options.max_completion_length = 14, options.batch_invariant = true;
+    options.stop_token_ids = {4};
+    EXPECT_EQ(ways_that_differ(model, options), "") << dtype;
+    options.batch_invariant = false;
+    EXPECT_NE(ways_that_differ(model, options), "") << dtype << ": the test sees none of what rounds by the batch";
+  }
+}
+
+TEST(Generate, BatchInvariantIsWhatTheModelSays) {
+  auto model = wide_model(at::kFloat);
+  SamplingOptions options = some_options(0.9);
+  options.num_generations = 1, options.max_completion_length = 40, options.batch_invariant = true;
+  const std::vector<Tokens> prompts = long_prompts();
+  const auto all = generate({{&model}}, prompts, options);
+  for (size_t p = 0; p < prompts.size(); ++p)
+    for (const Completion& one : all[p]) {
+      Tokens whole = prompts[p];
+      whole.insert(whole.end(), one.token.begin(), one.token.end());
+      const at::Tensor logp = at::log_softmax(logits_alone(model, whole).to(at::kDouble) / 0.9, 1);
+      for (size_t t = 0; t < one.token.size(); ++t)
+        ASSERT_NEAR(one.logp[t], logp[static_cast<int64_t>(prompts[p].size() + t) - 1][one.token[t]].item<double>(),
+                    1e-4);
+    }
+  auto wrong = make_model(small_config("llama"), at::kDouble);
+  expect_words(error_of<ConfigError>([&] { generate({{&wrong}}, kPrompts, options); }),
+               {"rollout.batch_invariant is for float32 and bfloat16", "Double on cpu, heads of 6"});
+}
+
 TEST(Generate, AStopTokenIsTheLastOneAndOthersGoOn) {
   auto model = make_model(small_config("llama"), at::kDouble);
   randomize(model, 7);
@@ -253,6 +352,107 @@ TEST(Generate, AStopTokenIsTheLastOneAndOthersGoOn) {
     for (const Completion& one : of_prompt) EXPECT_EQ(one.token.size(), 1u);
 }
 
+/// Letters, pairs of them, and a character of two bytes in one token and in parts of it.
+std::shared_ptr<const std::vector<std::string>> some_bytes(int64_t vocabulary) {
+  const std::vector<std::string> pieces{"a",
+                                        "b",
+                                        "ab",
+                                        "ba",
+                                        "\xc3\xa9",
+                                        "\xc3",
+                                        "\xa9",
+                                        "a\xc3",
+                                        "\xa9"
+                                        "b",
+                                        ""};
+  std::vector<std::string> all;
+  for (int64_t id = 0; id + 3 < vocabulary; ++id) all.push_back(pieces[index(id) % pieces.size()]);
+  return std::make_shared<const std::vector<std::string>>(
+      std::move(all));  // of a padded vocabulary the last are missing
+}
+
+/// So many tokens until one of `texts` is there, by the whole text; 0: never.
+size_t tokens_until(const Tokens& tokens, const std::vector<std::string>& bytes,
+                    const std::vector<std::string>& texts) {
+  std::string whole;
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    if (index(tokens[t]) < bytes.size()) whole += bytes[index(tokens[t])];
+    for (const std::string& text : texts)
+      if (whole.find(text) != std::string::npos) return t + 1;
+  }
+  return 0;
+}
+
+TEST(Generate, AStopTextEndsACompletionWhereverInTokensItStands) {
+  auto model = make_model(small_config("llama"), at::kDouble);
+  randomize(model, 7);
+  SamplingOptions options = some_options(1.5);
+  options.max_completion_length = 40;
+  const auto free = generate({{&model}}, kPrompts, options);
+  options.token_bytes = some_bytes(model.config().vocab_size);
+  // One letter; inside a token or across two; a character, whole or of two tokens; long ones across several; two.
+  for (const std::vector<std::string>& texts : std::vector<std::vector<std::string>>{{"b"},
+                                                                                     {"ab"},
+                                                                                     {"\xc3\xa9"},
+                                                                                     {"\xa9"},
+                                                                                     {"aba"},
+                                                                                     {"b\xc3\xa9"
+                                                                                      "b"},
+                                                                                     {"abab", "baab"}}) {
+    options.stop = texts;
+    int ended = 0;
+    for (const int64_t seqs : {256, 3}) {
+      options.max_num_seqs = seqs;
+      const auto all = generate({{&model}}, kPrompts, options);
+      for (size_t p = 0; p < kPrompts.size(); ++p)
+        for (size_t i = 0; i < 3; ++i) {
+          const Tokens& whole = free[p][i].token;
+          const size_t until = tokens_until(whole, *options.token_bytes, texts);
+          EXPECT_EQ(all[p][i].token, Tokens(whole.begin(), until == 0 ? whole.end() : whole.begin() + until));
+          EXPECT_EQ(all[p][i].finish_reason, until == 0 ? FinishReason::kLength : FinishReason::kStopString);
+          ended += until > 0;
+        }
+    }
+    EXPECT_GT(ended, 5) << texts.front();
+  }
+}
+
+TEST(Generate, EndsAtTheFirstTokenAtTheLastAndAllAtOnce) {
+  auto model = make_model(small_config("llama"), at::kDouble);
+  randomize(model, 7);
+  SamplingOptions options = some_options(1.5);
+  const auto free = generate({{&model}}, kPrompts, options);
+  options.token_bytes = some_bytes(model.config().vocab_size);
+  // The sixth token of six says why: a stop token, a stop text, or the limit.
+  const Tokens& first = free[0][0].token;
+  const std::string& last = options.token_bytes->at(index(first.back()));
+  ASSERT_EQ(std::count(first.begin(), first.end(), first.back()), 1);
+  options.stop_token_ids = {first.back()};
+  if (!last.empty()) options.stop = {last};
+  EXPECT_EQ(generate({{&model}}, kPrompts, options)[0][0].finish_reason, FinishReason::kStop) << "a token comes first";
+  options = some_options(1.5), options.token_bytes = some_bytes(model.config().vocab_size);
+  options.stop_token_ids.resize(index(model.config().vocab_size));
+  std::iota(options.stop_token_ids.begin(), options.stop_token_ids.end(), 0);
+  GenerationReport report;
+  for (const auto& of_prompt : generate({{&model}}, kPrompts, options, 0, &report))
+    for (const Completion& one : of_prompt) {
+      EXPECT_EQ(one.token.size(), 1u);
+      EXPECT_EQ(one.finish_reason, FinishReason::kStop);
+    }
+  EXPECT_EQ(report.completion_tokens, 21);
+  options.stop_token_ids.clear();
+  for (const int64_t most : {1, 6}) {
+    options.max_completion_length = most;
+    const auto all = generate({{&model}}, kPrompts, options);
+    for (size_t p = 0; p < kPrompts.size(); ++p)
+      for (size_t i = 0; i < 3; ++i) {
+        const Tokens& whole = free[p][i].token;
+        EXPECT_EQ(all[p][i].token, Tokens(whole.begin(), whole.begin() + most)) << "exactly the limit";
+        EXPECT_EQ(all[p][i].finish_reason, FinishReason::kLength);
+      }
+  }
+}
+
 TEST(Generate, RefusesPromptsThatItCannotFollow) {
   auto model = make_model(small_config("llama"), at::kFloat);
   const auto refusal = [&](std::vector<Tokens> prompts) {
@@ -265,6 +465,11 @@ TEST(Generate, RefusesPromptsThatItCannotFollow) {
   SamplingOptions options = some_options(1);
   options.stop_token_ids = {-3};
   expect_words(error_of<ConfigError>([&] { generate({{&model}}, kPrompts, options); }), {"rollout.stop_token_ids: -3"});
+  options = some_options(1), options.stop = {"."};
+  expect_words(error_of<ConfigError>([&] { generate({{&model}}, kPrompts, options); }),
+               {"rollout.stop looks for texts", "token_bytes", "stop_token_ids"});
+  options.stop = {""}, options.token_bytes = some_bytes(9);
+  expect_words(error_of<ConfigError>([&] { generate({{&model}}, kPrompts, options); }), {"rollout.stop has an empty"});
   options = some_options(1);
   options.kv_gib = 1e-6;
   expect_words(

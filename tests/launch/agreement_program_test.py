@@ -72,6 +72,14 @@ class Agreement(Folder):
             self.refusal(3, ["different data to evaluate on", r"first that differs is eval\.jsonl:1", "token of sample 1: ",
                              r"data\.path and data\.eval_path"], "--data.eval_path", "eval.jsonl", *mesh(**degrees))
 
+    def test_other_prompts_are_3(self):
+        for node, last in zip(self.nodes, "=?"):
+            (node / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"{i}{last if i == 2 else '='}"}) + "\n" for i in range(4)))
+            (node / "run.yaml").write_text("method: grpo\nmodel: { preset: tiny }\nrollout: { prompts: [prompts.jsonl] }\n"
+                                           "reward: { functions: [format] }\ntrain: { groups_per_step: 2, max_steps: 1, output_dir: out }\n")
+        self.refusal(3, [r"the ranks have read different prompts: rollout\.prompts: 4 rows, checksum \w+ on rank 0, 4 rows, checksum \w+ on "
+                         r"rank 1; copy the same files to every node"])
+
     def test_an_older_export_is_4_on_every_axis(self):
         both = self.add_model(seed=3)
         shutil.copytree(self.nodes[1] / "model", self.dir / "older")

@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from support import (BIN, ROOT, Folder, children_of, command, end_processes, environment, is_running, main, mesh, steps,
-                     train, wait_until)
+                     steps_without_times, train, wait_until)
 
 # Seconds: train.comm_timeout_seconds, and what ending may take on top. mpirun ends the others by SIGTERM, which a run takes
 # as a wish to stop, and kills them a second later.
@@ -126,6 +126,47 @@ class OneRanksError(Folder):
         self.assertEqual(code, 5, output)
         self.assertRegex(output, r"error: step 2: the loss is \S+ on rank [4-7] in pack \d+, samples")
         self.assertEqual(output.count("error: "), 1, output)
+
+
+class Rollouts(Folder):
+    """Two ranks that make their own rollouts, which a program judges: by the tokens, so that it says the same again."""
+
+    def online(self, out, fault):
+        """Arguments of a run of four rounds; `fault`: what the judge of rank 1 does with its eighth completion, once."""
+        prompts = self.write("prompts.jsonl", "".join(json.dumps({"prompt_ids": [3, 1, i]}) + "\n" for i in range(9)))
+        judge = self.write("judge.py", f"""
+import json, os, pathlib, sys
+once = pathlib.Path({str(self.dir / "once")!r})
+for line in map(json.loads, sys.stdin):
+    if os.environ["OMPI_COMM_WORLD_RANK"] == "1" and line["id"] >= 8 and not once.exists():
+        {fault}
+    print(json.dumps({{"id": line["id"], "reward": sum(line["completion_ids"]) % 7}}), flush=True)
+""")
+        return [self.write("run.yaml", "method: grpo\nmodel: { preset: tiny }\n"
+                           f"rollout: {{ prompts: [{prompts}], num_generations: 3, max_completion_length: 4, log_completions: true }}\n"
+                           f"reward: {{ command: [python3, {judge}] }}\n"
+                           f"train: {{ groups_per_step: 4, max_steps: 4, save_steps: 1, save_async: false, resume_from_checkpoint: auto }}\n"),
+                "--train.output_dir", out]
+
+    def test_a_reward_that_fails_on_one_rank_is_3_and_said_once(self):
+        code, output = train(2, *self.online(self.dir / "out", "sys.exit('out of keys')"))
+        self.assertEqual(code, 3, output)
+        self.assertRegex(output, r"error: reward\.command python3 is gone \(completion 8 has no reward; it ended with exit code 1(.|\n)*"
+                                 r"out of keys(.|\n)*\(on rank 1\)")
+        self.assertEqual(output.count("error: "), 1, output)
+
+    def test_a_rank_that_is_killed_in_a_round_loses_nothing(self):
+        whole, killed = self.dir / "whole", self.dir / "killed"
+        self.train(2, *self.online(whole, "pass"))
+        arguments = self.online(killed, "once.touch(), os.kill(os.getppid(), 9)")
+        self.assertNotEqual(train(2, *arguments)[0], 0)
+        self.assertTrue((self.dir / "once").exists())
+        self.assertEqual(len(steps(killed)), 1, "killed in the second round")
+        self.assertIn("after step 1", self.train(2, *arguments))
+        self.assertEqual(steps_without_times(killed), steps_without_times(whole))
+        for name in ("final/model.safetensors", *(f"completions/step-{step}.jsonl" for step in range(1, 5))):
+            self.assertEqual((killed / name).read_bytes(), (whole / name).read_bytes(), name)
+        self.assertEqual([path for path in killed.rglob("*") if path.suffix in (".tmp", ".replaced")], [])
 
 
 class Slow(Folder):

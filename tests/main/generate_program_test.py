@@ -5,6 +5,7 @@ import json
 import pathlib
 import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -72,7 +73,9 @@ class Generate(unittest.TestCase):
         right = [[any(32 <= id <= 109 for id in one["ids"]) for one in row["completions"]] for row in made]
         self.assertEqual(rewards, [[int(is_right) for is_right in row] for row in right])
         share, any_of = sum(map(sum, right)) / 36, sum(map(any, right)) / 9
-        self.assertIn(f"accuracy {share:.4f}, pass@1 {share:.4f}, pass@4 {any_of:.4f}", self.said)
+        errors = [statistics.stdev(values) / 3 for values in ([sum(row) / 4 for row in right], [any(row) for row in right])]
+        self.assertIn(f"accuracy {share:.4f} +- {errors[0]:.4f}, pass@1 {share:.4f} +- {errors[0]:.4f}, pass@4 {any_of:.4f} +- {errors[1]:.4f}",
+                      self.said)
         said = self.run_program("--method", "grpo", "--model.preset", "tiny", "--data.path", "out.jsonl", "--train.max_steps", 1,
                                 "--train.output_dir", "run", program="fpdist_train")
         self.assertIn("step 1/1", said)
@@ -98,6 +101,19 @@ class Generate(unittest.TestCase):
         self.assertNotEqual(kept[0]["completions"][0]["old_logps"][1], whole[0]["completions"][0]["old_logps"][1])
         self.assertIn("raise flex_prefill.gamma (0.5)", self.run_program(
             "--model.preset", "tiny", "--prompts", "prompts.jsonl", "--output", "x.jsonl", *words[:-1], 1e-9, "--flex_prefill.gamma", 0.5, code=2))
+
+    def test_a_stop_text_stays_and_what_is_judged_ends_ahead_of_it(self):
+        rows = [{"prompt": f"{a}=", "answer": a} for a in range(6)]
+        made = self.generate(rows, "--rollout.num_generations", 4, "--rollout.max_completion_length", 40, "--rollout.stop", "a", "Z",
+                             "--reward.functions", "regex", "--reward.pattern", "[aZ]")
+        ended = 0
+        for one in (one for row in made for one in row["completions"]):
+            stops = [place for place, id in enumerate(one["ids"]) if id in (97, 90)]
+            self.assertEqual(stops, [len(one["ids"]) - 1] if one["finish_reason"] == "stop_string" else [])
+            self.assertEqual(len(stops), sum(one["text"].count(stop) for stop in "aZ"))
+            self.assertEqual(one["reward"], 0)
+            ended += len(stops)
+        self.assertGreater(ended, 1)
 
     @unittest.skipIf(transformers is None, "no transformers")
     def test_greedy_is_what_transformers_says(self):
@@ -161,6 +177,7 @@ class Generate(unittest.TestCase):
                                  ("see fpdist_generate --help", [*tiny, "--rollout.top_k", "many"]),
                                  ("--pass_at has 8, and there are", [*tiny, "--prompts", good, "--rollout.num_generations", 4, "--pass_at", 8]),
                                  ("'nonsense'; built in are", [*tiny[:2], "--prompts", good, "--output", "y.jsonl", "--reward.functions", "nonsense"]),
+                                 ("it is --rollout.stop here", ["--stop", "a"]), ("rollout.stop has an empty text", [*tiny[:2], "--prompts", good, "--output", "y.jsonl", "--rollout.stop", ""]),
                                  ("it is --reward.functions here", ["--reward_funcs", "exact"]),
                                  ("out.jsonl is there already", [*tiny[:2], "--prompts", good, "--output", self.rows([], "out.jsonl")])):
             self.assertIn(words, self.run_program(*arguments, code=2))

@@ -171,9 +171,14 @@ TEST(PassAt, IsTheShareOfDrawsThatHaveARightOne) {
   EXPECT_EQ(right, (std::vector<bool>{true, false, false, false})) << "the first that checks decides";
   EXPECT_EQ(right_ones({}, {}, total), (std::vector<bool>{true, false, true, false}));
   const std::vector<int64_t> ks{1, 2};
-  EXPECT_EQ(shares_of(right, 2, ks),
-            (std::map<std::string, double>{{"accuracy", 0.25}, {"pass@1", 0.25}, {"pass@2", 0.5}}));
-  EXPECT_EQ(shares_of({}, 2, ks), (std::map<std::string, double>{{"accuracy", 0}, {"pass@1", 0}, {"pass@2", 0}}));
+  EXPECT_EQ(shares_of(right, 2, ks), (std::map<std::string, double>{{"accuracy", 0.25},
+                                                                    {"accuracy_stderr", 0.25},  // of 0.5 and 0
+                                                                    {"pass@1", 0.25},
+                                                                    {"pass@1_stderr", 0.25},
+                                                                    {"pass@2", 0.5},
+                                                                    {"pass@2_stderr", 0.5}}));
+  for (const auto& [name, share] : shares_of({}, 2, ks)) EXPECT_EQ(share, 0) << name;
+  EXPECT_EQ(shares_of({true, false}, 2, ks).at("pass@1_stderr"), 0) << "of a single prompt";
 }
 
 }  // namespace

@@ -73,6 +73,25 @@ TEST_F(CommandReward, OneEntryIsCutAtItsBlanks) {
   EXPECT_EQ(judge(options), Values(3, 1.0));
 }
 
+TEST_F(CommandReward, SaysNumbersBesides) {
+  Rewards rewards(program("python3", R"(
+import json, sys
+for text in sys.stdin:
+    id = json.loads(text)['id']
+    print(json.dumps({'id': id, 'reward': 1, 'metrics': {'depth': id, **({'odd': 5} if id % 2 else {})}}), flush=True)
+)"),
+                  10);
+  EXPECT_TRUE(rewards.take_said().empty());
+  rewards.judge(texts_);
+  const SaidByName said = rewards.take_said();
+  ASSERT_EQ(said.size(), 2U);
+  EXPECT_EQ(said.at("depth").sum, 3);  // 0, 1, 2
+  EXPECT_EQ(said.at("depth").count, 3);
+  EXPECT_EQ(said.at("odd").sum, 5);
+  EXPECT_EQ(said.at("odd").count, 1);
+  EXPECT_TRUE(rewards.take_said().empty()) << "once";
+}
+
 TEST_F(CommandReward, IsStartedOnceMore) {
   for (const char* fault : {"exit 4", "sleep 60", "echo junk"}) {
     std::filesystem::remove(scratch_ / "once");
@@ -92,6 +111,8 @@ TEST_F(CommandReward, ThatFailsTwiceIsNamedWithItsLastWords) {
   expect_words(refusal(shell("say $id '\"good\"'")), {"neither a number nor null"});
   expect_words(refusal(shell("say '\"0\"' 1")), {"an id that is no number"});
   expect_words(refusal(shell("say $id NaN")), {"no answer", "NaN"});
+  expect_words(refusal(shell("echo '{\"id\": '$id', \"reward\": 1, \"metrics\": {\"a\": \"b\"}}'")),
+               {"metrics that are no object of numbers: {\"id\": 0"});
   expect_words(refusal({.command = {scratch_ / "none"}}), {"none cannot be started"});
   expect_words(refusal({.command = {"  "}}), {"reward.command is blank"});
 }

@@ -96,6 +96,7 @@ FACES = {
     "model/layerwise_keys.hpp",
     "model/sparse_rows.hpp",
     "loss/score_columns.hpp",
+    "ops/batch_invariant.hpp",
     "ops/flex_prefill.hpp",
     "ops/main_grad.hpp",
     "ops/mean_logits.hpp",

@@ -1,6 +1,7 @@
 #pragma once
-// data: prompts that a model is to complete, from JSON lines (.gz, .zst): {"prompt_ids": [...]} or {"prompt": a string,
-// or a conversation, a list of {role, content}}. All other columns are kept for whoever judges completions.
+// data: prompts that a model is to complete, from JSON lines (.gz, .zst) or tables (.parquet, .arrow): {"prompt_ids":
+// [...]} or {"prompt": a string, or a conversation, a list of {role, content}}. All other columns are kept for whoever
+// judges completions.
 
 #include <cstdint>
 #include <map>

@@ -67,6 +67,9 @@ class Tokenizer {
   /// Conversations as the text that encode would encode.
   virtual std::vector<RenderedText> render(std::span<const TextRequest> chats) = 0;
   virtual std::vector<RenderedText> decode(std::span<const std::vector<int32_t>> ids) = 0;
+  /// [vocab_size] what each token stands for between others, empty for ids that nobody has; of special tokens their
+  /// names. Characters may be cut by tokens. Throws DataError for a vocabulary whose pieces are not understood.
+  virtual std::vector<std::string> token_bytes() = 0;
   /// Why no text may be read with it; empty: it may. Whoever reads a row says so with the row's place.
   virtual std::string refusal() const { return {}; }
   /// Different for tokenizers that encode or render differently; empty where encoding is not worth a cache (bytes).

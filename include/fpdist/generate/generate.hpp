@@ -20,9 +20,11 @@
 namespace fpdist::generate {
 
 enum class FinishReason : uint8_t {
-  kStop,   ///< the last token is one of stop_token_ids
-  kLength  ///< max_completion_length tokens are there
+  kStop,        ///< the last token is one of stop_token_ids
+  kStopString,  ///< the last token completes one of `stop`
+  kLength       ///< max_completion_length tokens are there
 };
+/// stop | stop_string | length
 const char* name_of(FinishReason reason);
 
 struct Completion {
@@ -57,8 +59,13 @@ struct GenerationReport {
   int64_t completion_tokens = 0;
   int64_t paused = 0;     ///< times that a completion left for others' rows, to be computed again
   int64_t most_rows = 0;  ///< keys kept at once, rooms for completions among them
+  double kv_gib = 0;      ///< their keys and values, on the rank that holds most
+  /// Probability that top_k, top_p and min_p took from the draws, added up over tokens.
+  double truncated_mass = 0;
   /// Of steps that computed rows of prompts, perhaps beside completions' next ones; of the others.
   double prefill_seconds = 0, decode_seconds = 0;
+  /// Of either, with fewer than half as many completions in flight as there may be, or as there are in all.
+  double tail_seconds = 0;
   FlexReport flex = {};
   int64_t kept_keys = 0, all_keys = 0;  ///< of what prefix_kv chose from, on this rank: a key a layer
   GenerationReport& operator+=(const GenerationReport& other);

@@ -3,6 +3,7 @@
 // temperature, top-k, top-p, min-p. Defaults are TRL's GRPOConfig's.
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -51,9 +52,16 @@ struct SamplingOptions {
   /// negative; 1: off.
   double repetition_penalty = 1.0;
   std::vector<int64_t> stop_token_ids = {};  ///< each ends a completion, as its last token
-  int64_t max_num_seqs = 256;                ///< completions that are decoded together
-  int64_t max_num_batched_tokens = 8192;     ///< rows that are computed together, of prompts and of completions
-  double kv_gib = 0;                         ///< GiB of a rank for keys and values; 0: max_num_seqs alone decides
+  /// Texts that end a completion with the token that completes one, wherever in tokens they begin and end: vLLM's stop.
+  std::vector<std::string> stop = {};
+  /// With `stop`, [ids] of the tokenizer (data::Tokenizer::token_bytes).
+  std::shared_ptr<const std::vector<std::string>> token_bytes = nullptr;
+  int64_t max_num_seqs = 256;             ///< completions that are decoded together
+  int64_t max_num_batched_tokens = 8192;  ///< rows that are computed together, of prompts and of completions
+  double kv_gib = 0;                      ///< GiB of a rank for keys and values; 0: max_num_seqs alone decides
+  /// The same bits of tokens and log-probs whatever is decoded beside a completion, in which order, how many at once
+  /// and in how many parts prompts are computed. On the CPU, in float32 and bfloat16.
+  bool batch_invariant = false;
   uint64_t seed = 42;
   FlexPrefillOptions flex_prefill = {};
   PrefixKvOptions prefix_kv = {};

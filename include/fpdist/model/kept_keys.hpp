@@ -18,6 +18,7 @@ struct KeptKeys {
   std::vector<at::Tensor> keys, values;      ///< [layers] of [R,Hkv,D] in the model's dtype
   std::shared_ptr<SparseRows> sparse;        ///< which of the rows see a part of their keys only; null: none
   std::shared_ptr<LayerwiseKeys> layerwise;  ///< which places each layer has keys of; null: all R
+  bool batch_invariant = false;              ///< attention and products as src/ops/batch_invariant.hpp has it
 };
 
 }  // namespace fpdist::model

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -31,7 +32,7 @@ namespace fpdist::rewards {
 /// A completion that is judged.
 struct JudgedText {
   const data::PromptRow* row = nullptr;    ///< its prompt
-  std::string text;                        ///< without the stop token
+  std::string text;                        ///< without the stop token, or the stop text and what follows it
   std::vector<int32_t> token;              ///< the stop token among them
   std::string finish_reason;               ///< stop | stop_string | length
   std::optional<std::string> answer = {};  ///< of the row, see answer_of
@@ -41,6 +42,13 @@ struct JudgedText {
 using Values = std::vector<std::optional<double>>;
 /// What judges completions. Called on every rank with that rank's, several times a round perhaps.
 using RewardFunction = std::function<Values(std::span<const JudgedText>)>;
+
+/// Numbers that a program says of completions beside their rewards.
+struct SaidNumbers {
+  double sum = 0;
+  int64_t count = 0;
+};
+using SaidByName = std::map<std::string, SaidNumbers>;
 
 struct NamedReward {
   std::string name;
@@ -76,6 +84,8 @@ class Rewards {
   /// [names()][texts]. Throws DataError, naming the reward and the completion, for values that are not finite, too many
   /// or too few, and for a program that died, was silent for too long or wrote what is no answer, twice in a row.
   std::vector<Values> judge(std::span<const JudgedText> texts);
+  /// What the program has said besides, since this was asked last.
+  SaidByName take_said();
   /// [texts] the weighted sum over those that judge it; nothing where none does.
   Values total(std::span<const Values> by_name) const;
 

@@ -38,6 +38,8 @@ struct TrainOptions {
   bool resume_anyway = false;
   /// Evaluate every n-th step and at the end; 0: only at the end. Without data to evaluate on: never.
   int64_t eval_steps = 0;
+  /// Evaluate ahead of the first step too, of a run that begins.
+  bool eval_on_start = false;
   /// At the end the weights of the best evaluation are loaded; final/ holds them.
   bool load_best_model_at_end = false;
   /// The evaluation's number that says which is best; empty: eval_loss.

@@ -24,6 +24,9 @@
 #include "fpdist/rewards/rewards.hpp"
 #include "fpdist/trainer/run_progress.hpp"
 
+namespace fpdist::generate {
+struct GenerationReport;
+}
 namespace fpdist::trainer {
 
 using config::Config;
@@ -114,10 +117,11 @@ class Trainer {
   /// rewards. Prompts are dealt to those who hold the model, alone or in parts (pp, tp), and who has one changes no
   /// token. `first_prompt`: the number of the first, counted over all calls of a run: a prompt that comes again under
   /// another number gets other draws. old_logp is there where options.temperature is rollout.temperature, which is the
-  /// loss's. truncated: a completion that found no stop token. Throws what generate::generate throws, and ConfigError
-  /// for ranks that differ.
+  /// loss's. truncated: a completion that found no stop token. `report`: of all who generate together, the largest
+  /// kv_gib of a rank. Throws what generate::generate throws, and ConfigError for ranks that differ.
   std::vector<data::Group> roll_out(std::span<const std::vector<int32_t>> prompts,
-                                    const generate::SamplingOptions& options, uint64_t first_prompt = 0);
+                                    const generate::SamplingOptions& options, uint64_t first_prompt = 0,
+                                    generate::GenerationReport* report = nullptr);
   /// Collective. Throws what roll_out would of these, and makes none.
   void check_rollouts(std::span<const std::vector<int32_t>> prompts, const generate::SamplingOptions& options) const;
   /// Collective. Fills in old_logp of every sample by the weights as they are now, at the loss's temperature: what

@@ -11,7 +11,6 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/tree_attention/blocked/blocked_plan.hpp"
 #include "kernels/tree_attention/merge.hpp"
 
 namespace fpdist::kernels {
@@ -238,10 +237,10 @@ const BlockedKernel* best_blocked_kernel(at::ScalarType dtype, int64_t head_size
 }
 
 AttentionOutput blocked_attention(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options,
-                                  const BlockedKernel& kernel) {
+                                  const BlockedKernel& kernel, BlockedCut cut) {
   const AttentionInputs all = contiguous(in);
   const AttentionMask rows = contiguous(mask);
-  const BlockedPlan plan(all, rows, options.scale, kernel.word);
+  const BlockedPlan plan(all, rows, options.scale, kernel.word, cut);
   // One block of rows reads each key once: packing it beforehand would read it twice more.
   std::optional<PackedKeys> packed;
   if (plan.blocks() > 1) packed.emplace(plan, kernel, PackedKeys::For::kForward);

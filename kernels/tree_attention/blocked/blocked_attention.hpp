@@ -5,6 +5,7 @@
 
 #include "fpdist/kernels/attention.hpp"
 #include "kernels/tree_attention/blocked/blocked_kernel.hpp"
+#include "kernels/tree_attention/blocked/blocked_plan.hpp"
 
 namespace fpdist::kernels {
 
@@ -16,7 +17,7 @@ bool can_run(const BlockedKernel* kernel);
 
 /// tree_attention and its backward by `kernel`, the arguments checked: the same bits for any number of threads.
 AttentionOutput blocked_attention(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options,
-                                  const BlockedKernel& kernel);
+                                  const BlockedKernel& kernel, BlockedCut cut = BlockedCut::kByShape);
 AttentionGradients blocked_attention_backward(const at::Tensor& grad_out, const AttentionInputs& in,
                                               const AttentionOutput& merged, const AttentionMask& mask,
                                               const AttentionOptions& options, const BlockedKernel& kernel);

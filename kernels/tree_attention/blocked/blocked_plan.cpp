@@ -29,8 +29,9 @@ KeyPanel panel_of(const int32_t* row, const int32_t* end) {
 
 }  // namespace
 
-BlockedPlan::BlockedPlan(const AttentionInputs& in, const AttentionMask& mask, double scale, int64_t word)
-    : word_(word), problem_{} {
+BlockedPlan::BlockedPlan(const AttentionInputs& in, const AttentionMask& mask, double scale, int64_t word,
+                         BlockedCut cut)
+    : word_(word), cut_(cut), problem_{} {
   const int64_t queries = in.q.size(0), keys = in.k.size(0), group = in.q.size(1) / in.k.size(1);
   const int32_t *q_row = mask.q_row.const_data_ptr<int32_t>(), *k_row = mask.k_row.const_data_ptr<int32_t>();
   const int32_t* k_end = mask.k_end.const_data_ptr<int32_t>();
@@ -58,6 +59,7 @@ BlockedPlan::BlockedPlan(const AttentionInputs& in, const AttentionMask& mask, d
               .panel = panel_.data(),
               .panels = panels,
               .scale = static_cast<float>(scale)};
+  if (cut == BlockedCut::kByPlace) return;   // one way for all panels
   if (problem_.head_size % 16 != 0) return;  // read by whole vectors
   for (int64_t p = 0; p < panels; ++p) {
     const auto [begin, end] = rows_that_see({p, p + 1});
@@ -66,6 +68,7 @@ BlockedPlan::BlockedPlan(const AttentionInputs& in, const AttentionMask& mask, d
 }
 
 std::vector<PanelRun> BlockedPlan::forward_runs() const {
+  if (cut_ == BlockedCut::kByPlace) return {{0, problem_.panels}};
   const int64_t panels = problem_.panels, tasks = std::max<int64_t>(1, problem_.key_heads * blocks());
   const int64_t runs = std::clamp<int64_t>(panels / kLeastPanels, 1, (kTasks + tasks - 1) / tasks);
   std::vector<PanelRun> all;

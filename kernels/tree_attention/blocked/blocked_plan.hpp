@@ -13,6 +13,10 @@
 
 namespace fpdist::kernels {
 
+/// By shape: what is fastest. By place: a row's arithmetic is a function of what it sees and of the keys' places in
+/// their panels, whoever else is asked for.
+enum class BlockedCut { kByShape, kByPlace };
+
 /// Panels [first, second).
 using PanelRun = std::pair<int64_t, int64_t>;
 
@@ -20,7 +24,8 @@ using PanelRun = std::pair<int64_t, int64_t>;
 class BlockedPlan {
  public:
   /// `in` and `mask` are contiguous and must outlive it; `word`: elements of a word.
-  BlockedPlan(const AttentionInputs& in, const AttentionMask& mask, double scale, int64_t word);
+  BlockedPlan(const AttentionInputs& in, const AttentionMask& mask, double scale, int64_t word,
+              BlockedCut cut = BlockedCut::kByShape);
   BlockedPlan(const BlockedPlan&) = delete;
   BlockedPlan& operator=(const BlockedPlan&) = delete;
 
@@ -41,6 +46,7 @@ class BlockedPlan {
   std::vector<int32_t> q_row_, k_row_, k_end_;
   std::vector<KeyPanel> panel_;
   int64_t word_;
+  BlockedCut cut_;
   BlockedProblem problem_;
 };
 

@@ -22,8 +22,8 @@ std::vector<std::string> file_columns(const ColumnNames& names, const std::vecto
 class LineReader {
  public:
   /// .gz and .zst are unpacked by gzip and zstd; rows of a table come as JSON lines from table_rows.py, with `columns`
-  /// of theirs and null in the others. `number`: of the file among others. Throws DataError where the file or the
-  /// program is missing.
+  /// of theirs ("*": all) and null in the others. `number`: of the file among others. Throws DataError where the file
+  /// or the program is missing.
   LineReader(const std::string& path, int32_t number, const std::vector<std::string>& columns);
   ~LineReader();
   /// False at the end. Throws DataError for a file that cannot be read or unpacked, or a line over kMaxLineBytes.

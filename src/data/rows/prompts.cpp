@@ -51,10 +51,9 @@ class PromptReader {
     std::error_code error;
     check<DataError>(std::filesystem::exists(path, error), path, ":1:1: cannot open the file (", std::strerror(ENOENT),
                      looked_in(path), "): check ", files_.key);
-    check<DataError>(!is_table(path), path, ": prompts are JSON lines, and this is a table: write its rows as .jsonl");
-    LineReader reader(path, 0, {});
+    LineReader reader(path, 0, {"*"});
     for (std::string line; reader.next(line);)
-      if (line.find_first_not_of(" \t\r") != std::string::npos) add(line, text(path, ":", reader.place().line));
+      if (line.find_first_not_of(" \t\r") != std::string::npos) add(line, row_name(path, reader.place().line));
   }
 
   std::vector<PromptRow> finish(Tokenizer& tokenizer) {

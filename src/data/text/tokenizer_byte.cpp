@@ -45,6 +45,12 @@ class ByteTokenizer final : public Tokenizer {
     return all;
   }
 
+  std::vector<std::string> token_bytes() override {
+    std::vector<std::string> all(kEnd + 1);
+    for (int32_t id = 0; id < kEnd; ++id) all[static_cast<size_t>(id)] = static_cast<char>(id);
+    return all;
+  }
+
  private:
   TokenizerFacts facts_{.vocab_size = kEnd + 1, .eos_id = kEnd};
 };

@@ -23,6 +23,7 @@ class RefusingTokenizer final : public Tokenizer {
   std::vector<EncodedText> encode(std::span<const TextRequest>) override { throw DataError(refusal_); }
   std::vector<RenderedText> render(std::span<const TextRequest>) override { throw DataError(refusal_); }
   std::vector<RenderedText> decode(std::span<const std::vector<int32_t>>) override { throw DataError(refusal_); }
+  std::vector<std::string> token_bytes() override { throw DataError(refusal_); }
   std::string refusal() const override { return refusal_; }
 
  private:

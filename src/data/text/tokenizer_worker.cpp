@@ -86,6 +86,15 @@ class WorkerTokenizer final : public Tokenizer {
     return ask<RenderedText>(ids, decode_frame,
                              [](std::string_view answer, size_t count) { return read_texts(answer, 'D', count); });
   }
+  std::vector<std::string> token_bytes() override {
+    const auto count = static_cast<size_t>(facts().vocab_size);
+    std::vector<std::string> all;
+    for (RenderedText& piece : read_texts(run({pieces_frame()}, {0, count}).front(), 'P', count)) {
+      check<DataError>(piece.error.empty(), "the tokenizer of ", options_.directory, ": ", piece.error);
+      all.push_back(std::move(piece.text));
+    }
+    return all;
+  }
 
  private:
   TextWorkers& workers() {

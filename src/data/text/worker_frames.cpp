@@ -108,6 +108,8 @@ std::string decode_frame(std::span<const std::vector<int32_t>> ids) {
   return frame;
 }
 
+std::string pieces_frame() { return frame_of('P', 0); }
+
 std::vector<EncodedText> read_encoded(std::string_view answer, size_t count) {
   AnswerReader reader(answer, 'E');
   std::vector<EncodedText> all(count);

@@ -15,6 +15,8 @@ namespace fpdist::data {
 std::string encode_frame(std::span<const TextRequest> requests);
 std::string render_frame(std::span<const TextRequest> chats);
 std::string decode_frame(std::span<const std::vector<int32_t>> ids);
+/// Of the whole vocabulary; its answer is texts, one an id.
+std::string pieces_frame();
 
 /// Answers to a frame of `count` requests. Throw DataError for what is no answer to it: not from our worker, or cut.
 std::vector<EncodedText> read_encoded(std::string_view answer, size_t count);

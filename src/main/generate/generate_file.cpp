@@ -107,7 +107,7 @@ void generate_file(const GenerateRequest& request, LogSink& log) {
   const std::vector<data::PromptRow> prompts =
       data::read_prompts({.path = {request.prompts}, .key = "--prompts"}, *tokenizer);
   generate::SamplingOptions sampling = request.sampling;
-  sampling.stop_token_ids = trainer::stop_tokens(sampling.stop_token_ids, config.model.path, *tokenizer);
+  trainer::complete_stops(sampling, config.model.path, *tokenizer);
   comm::run_threads(1, [&](comm::World& world) {
     const Loaded loaded = load(world, config, log);
     files::AppendFile file(request.output, files::AppendFile::Open::kEmpty);

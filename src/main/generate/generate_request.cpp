@@ -2,6 +2,7 @@
 
 #include <array>
 #include <boost/program_options.hpp>
+#include <memory>
 #include <sstream>
 #include <utility>
 
@@ -46,7 +47,8 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
   add("model.device", value(to.config.model.device), "auto | cpu | cuda");
   add("data.tokenizer", po::value(&to.config.data.tokenizer), "bytes, or a directory; default: the model's own");
   add("prompts", po::value(&to.prompts),
-      "JSON lines: {\"prompt_ids\": [...]} or {\"prompt\": a string or a list of {role, content}}; other columns go "
+      "JSON lines, or a .parquet or .arrow of such rows: {\"prompt_ids\": [...]} or {\"prompt\": a string or a list of "
+      "{role, content}}; other columns go "
       "along into the output");
   add("output", po::value(&to.output),
       "JSON lines, as method grpo reads them once each completion has a reward: {\"prompt_ids\", \"completions\": "
@@ -60,6 +62,11 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
   add("rollout.repetition_penalty", value(sampling.repetition_penalty), "of tokens that are there; 1: off");
   add("rollout.stop_token_ids", po::value(&words.stops)->multitoken(),
       "beside those of generation_config.json, config.json and the tokenizer");
+  add("rollout.stop", po::value(&sampling.stop)->multitoken(),
+      "texts that end a completion, wherever in tokens they begin and end; they stay in ids and text, and what judges "
+      "sees the text ahead of them");
+  add("rollout.batch_invariant", po::value(&sampling.batch_invariant)->default_value(false)->implicit_value(true),
+      "the same bits whatever else is generated; on the CPU, float32 and bfloat16");
   add("rollout.max_num_seqs", value(sampling.max_num_seqs), "completions that are decoded together");
   add("rollout.max_num_batched_tokens", value(sampling.max_num_batched_tokens),
       "rows that are computed together, of prompts and of completions");
@@ -85,7 +92,7 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
 }
 
 /// What others call it.
-constexpr std::array<std::pair<const char*, const char*>, 15> kOtherNames{
+constexpr std::array<std::pair<const char*, const char*>, 17> kOtherNames{
     {{"n", "rollout.num_generations"},
      {"num_return_sequences", "rollout.num_generations"},
      {"max_tokens", "rollout.max_completion_length"},
@@ -96,6 +103,8 @@ constexpr std::array<std::pair<const char*, const char*>, 15> kOtherNames{
      {"min_p", "rollout.min_p"},
      {"eos_token_id", "rollout.stop_token_ids"},
      {"stop_token_ids", "rollout.stop_token_ids"},
+     {"stop", "rollout.stop"},
+     {"stop_strings", "rollout.stop"},
      {"model", "model.path"},
      {"reward_funcs", "reward.functions"},
      {"check", "reward.functions"},
@@ -144,7 +153,9 @@ GenerateRequest parse_generate_request(const std::vector<std::string>& arguments
                      "give --prompts FILE.jsonl and --output FILE");
   request.config.model.dtype = dtype_from_name(words.dtype);
   request.sampling.stop_token_ids = words.stops;
-  generate::check_options(request.sampling);
+  generate::SamplingOptions checked = request.sampling;
+  checked.token_bytes = std::make_shared<const std::vector<std::string>>();  // the tokenizer's come later
+  generate::check_options(checked);
   if (request.pass_at.empty()) request.pass_at = {1};
   for (const int64_t k : request.pass_at)
     check<ConfigError>(k >= 1 && k <= request.sampling.num_generations, "--pass_at has ", k,

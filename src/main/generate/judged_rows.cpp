@@ -10,7 +10,8 @@ namespace fpdist::main_program {
 RowJudge::RowJudge(const GenerateRequest& request)
     : rewards_(request.config.reward, request.sampling.max_completion_length),
       pass_at_(request.pass_at),
-      of_prompt_(request.sampling.num_generations) {}
+      of_prompt_(request.sampling.num_generations),
+      stop_(request.sampling.stop) {}
 
 void RowJudge::judge(const data::PromptRow& prompt, const std::vector<generate::Completion>& completions,
                      data::Tokenizer& tokenizer, nlohmann::json& row) {
@@ -23,7 +24,7 @@ void RowJudge::judge(const data::PromptRow& prompt, const std::vector<generate::
                      .token = one.token,
                      .finish_reason = name_of(one.finish_reason),
                      .answer = answer});
-  rewards::decode_texts(texts, tokenizer);
+  rewards::decode_texts(texts, tokenizer, stop_);
   const std::vector<rewards::Values> values = rewards_.judge(texts);
   const rewards::Values total = rewards_.total(values);
   for (size_t i = 0; i < total.size(); ++i) {
@@ -37,8 +38,10 @@ void RowJudge::judge(const data::PromptRow& prompt, const std::vector<generate::
 std::string RowJudge::summary() const {
   if (rewards_.names().empty()) return "";
   std::string words = text("reward ", number("%.4g", judged_ > 0 ? sum_ / judged_ : 0));
-  for (const auto& [name, share] : rewards::shares_of(right_, of_prompt_, pass_at_))
-    words += text(", ", name, number(" %.4f", share));
+  const auto shares = rewards::shares_of(right_, of_prompt_, pass_at_);
+  for (const auto& [name, share] : shares)
+    if (const auto error = shares.find(name + "_stderr"); error != shares.end())
+      words += text(", ", name, number(" %.4f", share), number(" +- %.4f", error->second));
   return words;
 }
 

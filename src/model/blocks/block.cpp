@@ -11,6 +11,7 @@
 #include "src/core/mix.hpp"
 #include "src/model/layerwise_keys.hpp"
 #include "src/model/sparse_rows.hpp"
+#include "src/ops/batch_invariant.hpp"
 #include "src/parallel/context/context_attention.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
 
@@ -37,6 +38,7 @@ ops::RowDropout dropout_of(const Linear& linear, const PackContext& context) {
 
 at::Tensor project(const at::Tensor& x, const Linear& linear, const PackContext& context, const ops::Parameter* bias,
                    const at::Tensor& residual = {}) {
+  if (context.kept && context.kept->batch_invariant) return ops::invariant_linear(x, *linear.weight, bias, residual);
   if (!linear.a) return ops::linear(x, *linear.weight, bias, residual);
   const ops::LowRankPair pair{*linear.a, *linear.b, linear.scale};
   const ops::RowDropout dropout = dropout_of(linear, context);
@@ -94,6 +96,7 @@ at::Tensor kept_attention(const ops::AttentionInputs& own, const PackContext& co
   const ops::AttentionInputs in{own.q, keys, values};
   if (kept.layerwise) return layerwise_attention(in, options, *kept.layerwise, index);
   if (kept.sparse) return sparse_attention(in, options, *kept.sparse);
+  if (kept.batch_invariant) return ops::invariant_attention(in, context.rows.mask, options);
   return local_attention(in, context.rows, options, term);
 }
 

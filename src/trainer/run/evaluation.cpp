@@ -8,17 +8,21 @@
 namespace fpdist::trainer {
 
 RunEvaluation::RunEvaluation(const TrainOptions& options, Evaluate evaluate, BestEvaluation best)
-    : evaluate_(std::move(evaluate)), every_(options.eval_steps), best_(options, best) {
+    : evaluate_(std::move(evaluate)),
+      every_(options.eval_steps),
+      on_start_(options.eval_on_start),
+      best_(options, best) {
   if (evaluate_) best_.check_names(evaluate_(EvaluationOf::kNothing).values);
 }
 
 bool RunEvaluation::is_due(int64_t step, bool is_last) const {
+  if (step == 0) return evaluate_ && on_start_;
   return evaluate_ && (is_last || (every_ > 0 && step % every_ == 0));
 }
 
 EvaluationRow RunEvaluation::run() {
   EvaluationRow row{.metrics = evaluate_(EvaluationOf::kAll), .verdict = {}};
-  row.verdict = best_.see(row.metrics.step, row.metrics.values);
+  if (row.metrics.step > 0) row.verdict = best_.see(row.metrics.step, row.metrics.values);
   return row;
 }
 

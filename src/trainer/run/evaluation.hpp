@@ -25,15 +25,16 @@ class RunEvaluation {
   /// processes.
   RunEvaluation(const TrainOptions& options, Evaluate evaluate, BestEvaluation best = {});
 
-  /// After the last step, and after every train.eval_steps-th.
+  /// After the last step, and after every train.eval_steps-th; after step 0, ahead of all, with train.eval_on_start.
   bool is_due(int64_t step, bool is_last) const;
-  /// Collective, between two steps.
+  /// Collective, between two steps or ahead of the first, whose weights are nobody's best.
   EvaluationRow run();
   const BestSoFar& best() const { return best_; }
 
  private:
   Evaluate evaluate_;
   int64_t every_;
+  bool on_start_;
   BestSoFar best_;
 };
 

@@ -200,6 +200,7 @@ RunEnd run(Trainer& trainer, RunData& data, const RunHooks& hooks, const ResumeP
   const bool keeps_best = options.load_best_model_at_end;
   if (keeps_best) checkpoints.keep(evaluation.best().state().step);
   record.begin();
+  if (trainer.steps_done() == 0) evaluate_if_due(evaluation, record, notes, 0, false);
   for (int64_t index = trainer.steps_done(); index < steps && !evaluation.best().is_over(); ++index) {
     const SharedGroups groups = data.step(index, record.log());
     if (index + 1 < steps)

@@ -6,6 +6,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/loader.hpp"
+#include "fpdist/generate/generate.hpp"
 #include "fpdist/loss/loss.hpp"
 #include "src/comm/agreement.hpp"
 #include "src/config/read_data.hpp"
@@ -69,7 +70,8 @@ class RolloutData final : public RunData {
         order_(std::ssize(prompts_), 1, job_.config.train.seed, job_.config.data.shuffle),
         sampling_(options_) {
     comm::Communicator& world = trainer.world().communicator();
-    sampling_.stop_token_ids = stop_tokens(options_.stop_token_ids, job_.config.model.path, judge_.tokenizer());
+    complete_stops(sampling_, job_.config.model.path, judge_.tokenizer());
+    judge_.set_stops(sampling_);
     check_same(prompts_, "rollout.prompts", world);
     check_same(evaluated_, "data.eval_path", world);
     check_room(trainer, prompts_, sampling_);
@@ -91,7 +93,12 @@ class RolloutData final : public RunData {
   }
   const DataMark& mark() const override { return mark_; }
   std::vector<std::string> skipped() const override { return {}; }
-  void prepare(LogSink&) override {}
+  void prepare(LogSink& log) override {
+    if (!is_filtered() || trainer_.world().rank() != 0) return;
+    log.warning(
+        "rollout.top_k, top_p, min_p or repetition_penalty change what is drawn, and log-probs are of the whole "
+        "distribution, which is what the loss compares: rollout/truncated_mass says how much of it is never drawn");
+  }
 
   SharedGroups step(int64_t index, LogSink& log) override {
     if (round_of(index) != round_.number) make_round(index, log);
@@ -153,13 +160,15 @@ class RolloutData final : public RunData {
       rows.push_back(&prompts_[fpdist::index(order_.step(place).front())]);
       tokens.push_back(rows.back()->token);
     }
-    round_ = {
-        .number = number, .groups = trainer_.roll_out(tokens, sampling_, static_cast<uint64_t>(first)), .metrics = {}};
+    generate::GenerationReport report;
+    round_ = {.number = number,
+              .groups = trainer_.roll_out(tokens, sampling_, static_cast<uint64_t>(first), &report),
+              .metrics = {}};
     const Judged judged = judge_.judge(round_.groups, rows);
     round_.metrics = reward_metrics(judged, judge_.names());
     round_.metrics.merge(loss::fill_advantages(round_.groups, job_.config.loss));
     round_.metrics.merge(loss::completion_metrics(round_.groups));
-    add_speed(seconds_since(start));
+    add_figures(report, seconds_since(start));
     set_old_logps();
     if (options_.log_completions)
       write_completions(job_.config.train.output_dir, index + 1, judged, judge_.names(), round_.groups,
@@ -167,12 +176,21 @@ class RolloutData final : public RunData {
     warn(log);
   }
 
-  void add_speed(double seconds) {
-    int64_t tokens = 0;
-    for (const data::Group& group : round_.groups)
-      for (const data::Sample& sample : group.sample) tokens += sample.length() - sample.prompt_length;
+  void add_figures(const generate::GenerationReport& all, double seconds) {
+    const auto tokens = static_cast<double>(all.completion_tokens);
+    const double alone = static_cast<double>(all.prompt_tokens * options_.num_generations) + tokens;
     round_.metrics["rollout/seconds"] = seconds;
-    round_.metrics["rollout/tokens_per_second"] = static_cast<double>(tokens) / std::max(seconds, 1e-9);
+    round_.metrics["rollout/tokens_per_second"] = tokens / std::max(seconds, 1e-9);
+    round_.metrics["rollout/kv_gib"] = all.kv_gib;
+    round_.metrics["rollout/sharing_ratio"] = alone / (static_cast<double>(all.computed_tokens) + tokens);
+    round_.metrics["rollout/tail_fraction"] =
+        all.tail_seconds / std::max(all.prefill_seconds + all.decode_seconds, 1e-9);
+    if (is_filtered()) round_.metrics["rollout/truncated_mass"] = all.truncated_mass / tokens;
+  }
+
+  /// Tokens are drawn by another distribution than the one that their log-probs are of.
+  bool is_filtered() const {
+    return options_.top_k > 0 || options_.top_p < 1 || options_.min_p > 0 || options_.repetition_penalty != 1;
   }
 
   /// What ratios compare with, see RolloutOptions::old_logps.

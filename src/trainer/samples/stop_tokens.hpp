@@ -1,17 +1,15 @@
 #pragma once
-// trainer (private): the tokens that end a completion.
+// trainer (private): what ends a completion.
 
-#include <cstdint>
-#include <span>
 #include <string>
-#include <vector>
 
 #include "fpdist/data/tokenizer.hpp"
+#include "fpdist/generate/options.hpp"
 
 namespace fpdist::trainer {
 
-/// The user's, and all that the files of the model's directory (empty: none) and its tokenizer call an end; ascending.
-std::vector<int64_t> stop_tokens(std::span<const int64_t> own, const std::string& directory,
-                                 data::Tokenizer& tokenizer);
+/// To the user's stop tokens all that the files of the model's directory (empty: none) and its tokenizer call an end,
+/// ascending; to stop texts the bytes of tokens. Throws ConfigError for stop texts without a tokenizer.
+void complete_stops(generate::SamplingOptions& sampling, const std::string& directory, data::Tokenizer& tokenizer);
 
 }  // namespace fpdist::trainer

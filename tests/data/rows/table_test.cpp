@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string>
 
+#include "fpdist/data/prompts.hpp"
 #include "src/data/source/cached_dataset.hpp"
 #include "tests/data/rows/reader_fixture.hpp"
 #include "tests/support/words/error_of.hpp"
@@ -52,6 +53,21 @@ class Tables : public test::ReaderTest {
     return what;
   }
 };
+
+TEST_F(Tables, PromptsKeepAllTheirColumns) {
+  const std::string path = write_table("prompts.parquet",
+                                       "{'prompt': ['2+2=', '3+4=', None], 'prompt_ids': [None, None, [5, 6]],"
+                                       " 'answer': [4, 7, None], 'tags': [['a'], [], ['b', 'c']]}");
+  const std::vector<PromptRow> rows = read_prompts({.path = {path}}, *tokenizer_);
+  ASSERT_EQ(rows.size(), 3U);
+  EXPECT_EQ(rows[0].token, (std::vector<int32_t>{'2', '+', '2', '='}));
+  EXPECT_EQ(rows[1].columns, R"({"answer":7,"tags":[]})");
+  EXPECT_EQ(rows[2].token, (std::vector<int32_t>{5, 6}));
+  EXPECT_EQ(rows[2].columns, R"({"tags":["b","c"]})");
+  const std::string bad = write_table("bad.parquet", "{'prompt': ['a', None]}");
+  const std::string what = test::error_of<DataError>([&] { read_prompts({.path = {bad}}, *tokenizer_); });
+  EXPECT_NE(what.find("bad.parquet: row 2: a row has one of prompt_ids and prompt"), std::string::npos) << what;
+}
 
 void expect_same(const Dataset& a, const Dataset& b) {
   ASSERT_EQ(a.group.size(), b.group.size());

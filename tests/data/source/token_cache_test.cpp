@@ -202,6 +202,7 @@ class CachedRead : public Cache {
     }
     std::vector<RenderedText> render(std::span<const TextRequest> chats) override { return bytes_->render(chats); }
     std::vector<RenderedText> decode(std::span<const std::vector<int32_t>> ids) override { return bytes_->decode(ids); }
+    std::vector<std::string> token_bytes() override { return bytes_->token_bytes(); }
     std::string identity() const override { return name; }
     int calls = 0;
     bool slow = false;

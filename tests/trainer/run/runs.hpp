@@ -25,7 +25,7 @@ using trainer::RunEnd, trainer::StepMetrics, trainer::Trainer;
 
 /// Whether a metric depends on the clock; as launch/compare_runs.py has it.
 inline bool is_time(const std::string& name) {
-  for (const char* end : {"seconds", "bubble", "imbalance", "_per_second", "_runtime"})
+  for (const char* end : {"seconds", "bubble", "imbalance", "_per_second", "_runtime", "tail_fraction"})
     if (name.ends_with(end)) return true;
   return name == "mfu" || name == "exposed_communication";
 }

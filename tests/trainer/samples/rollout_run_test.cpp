@@ -73,6 +73,11 @@ TEST_F(RolloutRun, MetricsHaveTrlsNamesAndCompletionsAreWritten) {
         "rewards/length/mean", "completions/mean_length", "completions/min_length", "completions/max_length",
         "completions/clipped_ratio", "completions/mean_terminated_length", "entropy", "clip_ratio/region_mean"})
     EXPECT_TRUE(steps[0].contains(name)) << name;
+  EXPECT_FALSE(steps[0].contains("rollout/truncated_mass"));
+  // Alone each completion computes its prompt, of 4 or 5 tokens, and itself.
+  EXPECT_GT(steps[0]["rollout/sharing_ratio"].get<double>(), 1.2);
+  EXPECT_LT(steps[0]["rollout/sharing_ratio"].get<double>(), 2);
+  EXPECT_GT(steps[0]["rollout/kv_gib"].get<double>(), 0);
   const std::vector<Json> first = rows(config.train.output_dir + "/completions/step-1.jsonl");
   ASSERT_EQ(first.size(), 6U);
   double sum = 0, regex = 0;
@@ -195,12 +200,84 @@ TEST_F(RolloutRun, EvaluatesByGenerating) {
   for (const Json& row : evaluations) {
     EXPECT_NEAR(row["eval_pass@1"].get<double>(), row["eval_accuracy"].get<double>(), 1e-12);
     EXPECT_NEAR(row["eval_rewards/regex/mean"].get<double>(), row["eval_accuracy"].get<double>(), 1e-12);
+    EXPECT_GE(row["eval_accuracy_stderr"].get<double>(), 0);
     EXPECT_GE(row["eval_pass@4"].get<double>(), row["eval_pass@1"].get<double>());
     EXPECT_LE(row["eval_completions/max_length"].get<double>(), 3);
   }
   expect_words(said(), {"the best evaluation: eval_reward"});
   run(plain, 2);
   EXPECT_EQ(metrics(plain), steps) << "an evaluation changes no step";
+}
+
+/// A rank whose reward fails: all end with what was wrong and where, none waits.
+TEST_F(RolloutRun, ARewardThatFailsOnOneRankIsEveryRanksError) {
+  const Config config = in("out", config_);
+  std::mutex mutex;
+  std::vector<std::string> said;
+  comm::run_threads(2, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, config, log);
+    trainer.set_reward("late", [&](std::span<const rewards::JudgedText> texts) {
+      if (world.rank() == 1) throw DataError("the judge is out");
+      return rewards::Values(texts.size(), 1.0);
+    });
+    const std::string error = error_of<DataError>([&] { trainer.train(); });
+    const std::lock_guard lock(mutex);
+    said.push_back(error);
+  });
+  EXPECT_EQ(said, std::vector<std::string>(2, "the judge is out (on rank 1)"));
+}
+
+TEST_F(RolloutRun, WhatFiltersTakeIsSaid) {
+  config_.rollout.top_k = 5, config_.train.max_steps = 1;
+  const Config config = in("out", config_);
+  run(config, 2);
+  expect_words(said(), {"rollout.top_k, top_p, min_p or repetition_penalty change what is drawn"});
+  const double mass = metrics(config)[0]["rollout/truncated_mass"];
+  EXPECT_GT(mass, 0.9) << "five tokens of some hundred that are nearly alike";
+  EXPECT_LT(mass, 1);
+}
+
+TEST_F(RolloutRun, AProgramsNumbersAreMetrics) {
+  const std::string path = scratch_ / "judge.py";
+  test::spill(
+      path,
+      "import json, sys\n"
+      "for text in sys.stdin:\n"
+      "    line = json.loads(text)\n"
+      "    print(json.dumps({'id': line['id'], 'reward': 1, 'metrics': {'length': len(line['completion_ids'])}}),"
+      " flush=True)\n");
+  config_.reward.command = {"python3", path}, config_.reward.weights = {1, 0.25, 0.1}, config_.train.max_steps = 1;
+  const Config config = in("out", config_);
+  run(config, 2);
+  EXPECT_EQ(metrics(config)[0]["rewards/command/length"], metrics(config)[0]["completions/mean_length"]);
+}
+
+TEST_F(RolloutRun, StopTextsEndCompletionsAndWhatIsJudgedEndsAhead) {
+  config_.rollout.max_completion_length = 20, config_.train.max_steps = 1;
+  const std::string letters = "abcdefghijklmnopqrstuvwxyz";
+  for (const char letter : letters) config_.rollout.stop.emplace_back(1, letter);
+  config_.data.eval_path = {prompts(4)}, config_.eval.temperature = 1;
+  config_.train.eval_on_start = true;
+  const Config one = in("one", config_);
+  run(one, 1);
+  Config other = in("other", config_);
+  static_cast<MeshShape&>(other.parallel) = {.dp = 1, .pp = 2};
+  run(other, 2);
+  EXPECT_EQ(sampled(one), sampled(other));
+  std::map<std::string, int> ends;
+  for (const Json& row : rows(one.train.output_dir + "/completions/step-1.jsonl")) {
+    ++ends[row["finish_reason"]];
+    EXPECT_EQ(row["completion"].get<std::string>().find_first_of(letters), std::string::npos);
+  }
+  EXPECT_GT(ends["stop_string"], 0);
+  EXPECT_EQ(ends.count("stop_string") + ends.count("length") + ends.count("stop"), ends.size());
+  const std::vector<Json> all = metrics(one);
+  ASSERT_EQ(all.size(), 3U);
+  EXPECT_EQ(all[0]["step"], 0) << "eval_on_start";
+  EXPECT_TRUE(all[0].contains("eval_accuracy"));
+  EXPECT_LT(all[0]["eval_completions/clipped_ratio"].get<double>(), 1) << "stop texts end evaluations too";
+  EXPECT_EQ(all[2]["step"], 1);
 }
 
 TEST_F(RolloutRun, RefusesWhatCannotBeBeforeAnythingIsWritten) {
@@ -223,6 +300,15 @@ TEST_F(RolloutRun, RefusesWhatCannotBeBeforeAnythingIsWritten) {
                {"nothing says what a completion is worth", "reward.functions", "Trainer::set_reward"});
   expect_words(refused([](Config& c) { c.pack.max_tokens = 8; }), {"pack.max_tokens 8", "holds it"});
   expect_words(refused([](Config& c) { c.rollout.stop_token_ids = {999}; }), {"rollout.stop_token_ids: 999"});
+  const std::string no_tokenizer = scratch_ / "empty", ids = scratch_ / "ids.jsonl";
+  fs::create_directory(no_tokenizer), test::spill(ids, R"({"prompt_ids": [3, 1]})");
+  Config without = in("out", config_);
+  without.data.tokenizer = no_tokenizer, without.rollout.prompts = {ids}, without.rollout.stop = {"."};
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    expect_words(error_of<ConfigError>([&] { Trainer(world, without, log).train(); }),
+                 {"rollout.stop looks for texts", "no tokenizer", "rollout.stop_token_ids"});
+  });
   expect_words(refused([](Config& c) { c.rollout.prompts = {"none.jsonl"}; }), {"none.jsonl", "check rollout.prompts"});
   expect_words(refused([](Config& c) { c.reward.command = {"./none-such"}, c.reward.weights = {}; }),
                {"./none-such cannot be started"});

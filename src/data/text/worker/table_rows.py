@@ -1,7 +1,7 @@
 """Rows of a Parquet or Arrow IPC file as JSON lines on stdout, for one fpdist process, which starts it and reads them.
 Usage: table_rows.py PACKAGES FILE COLUMN...
 
-A row has the COLUMNs that the file has; its other columns are there by name, as null. A table has no absent fields, only
+A row has the COLUMNs that the file has, all for the single COLUMN *; its other columns are there by name, as null. A table has no absent fields, only
 nulls: a null in a COLUMN, or in a field of a struct, is a field that is not there. A null in a list stays one.
 Numbers that are not finite come as Python's json writes them, which whoever reads the line refuses, with the row's number.
 """
@@ -43,6 +43,10 @@ def converter(pa, kind, name):
     return refuse(name, f"values of the type {kind}")
 
 
+def is_wanted(name, wanted):
+    return name in wanted or wanted == {"*"}
+
+
 def batches(pa, path, wanted):
     """(schema, record batches with the wanted columns that there are)"""
     with open(path, "rb") as file:
@@ -51,7 +55,7 @@ def batches(pa, path, wanted):
         import pyarrow.parquet
 
         table = pyarrow.parquet.ParquetFile(path)
-        columns = [name for name in table.schema_arrow.names if name in wanted]
+        columns = [name for name in table.schema_arrow.names if is_wanted(name, wanted)]
         return table.schema_arrow, table.iter_batches(batch_size=BATCH_ROWS, columns=columns)
     source = pa.memory_map(path)
     if head == b"ARROW1":
@@ -66,8 +70,8 @@ def rows(pa, path, wanted):
     twice = {name for name in schema.names if schema.names.count(name) > 1}
     if twice:
         sys.exit(f"column '{min(twice)}' is there twice: rename one")
-    changes = {name: converter(pa, schema.field(name).type, name) for name in schema.names if name in wanted}
-    others = {name: None for name in schema.names if name not in wanted}
+    changes = {name: converter(pa, schema.field(name).type, name) for name in schema.names if is_wanted(name, wanted)}
+    others = {name: None for name in schema.names if name not in changes}
     first = 1
     for whole in all_batches:
         for batch in (whole.slice(at, BATCH_ROWS) for at in range(0, whole.num_rows, BATCH_ROWS)):

@@ -8,6 +8,7 @@ The first frame from here is b"H" and what the tokenizer is, as JSON; or b"!" an
        8 no tokens that the tokenizer adds by itself
   b"R" count, then texts and conversations as in E -> texts
   b"D" count, then uint32 number and int32 ids each -> texts
+  b"P" 0 -> a text for every id of the vocabulary: the bytes that it stands for, which need not be characters
 An answer is the verb, and for each request a status (0, or 1 and then text says why not) and what was asked for.
 Nothing is read ahead: whoever closes stdin ends the process.
 """
@@ -156,10 +157,19 @@ class Worker:
                 answers.append(said(problem))
         return b"".join(answers)
 
+    def pieces(self, request, count):
+        answers = []
+        for at in range(self.tokenizer.vocab_size()):
+            try:
+                answers.append(sized(self.tokenizer.bytes_of(at)))
+            except Exception as problem:
+                answers.append(said(problem))
+        return b"".join(answers)
+
     def answer(self, frame):
         request = Reader(frame)
         verb, count = request.numbers("cI")
-        return verb + {b"E": self.encode, b"R": self.rendered, b"D": self.decoded}[verb](request, count)
+        return verb + {b"E": self.encode, b"R": self.rendered, b"D": self.decoded, b"P": self.pieces}[verb](request, count)
 
 
 def read_exactly(count):

@@ -4,6 +4,8 @@ import pathlib
 import re
 
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+WORD = "\u2581"  # SentencePiece's space
+BYTE = re.compile("<0x([0-9A-F]{2})>")
 WALL = "\ue000"  # a character of nobody's, which no piece grows across
 SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
@@ -66,6 +68,19 @@ class Files:
         return None
 
 
+def byte_letters():
+    """Character -> byte of byte-level vocabularies: printable Latin-1 stands for itself, all others for 256 and on, in order."""
+    own = [*range(0x21, 0x7f), *range(0xa1, 0xad), *range(0xae, 0x100)]
+    others = [byte for byte in range(256) if byte not in own]
+    return {**{chr(byte): byte for byte in own}, **{chr(256 + place): byte for place, byte in enumerate(others)}}
+
+
+def piece_bytes(piece):
+    """Of a piece of SentencePiece's kind."""
+    byte = BYTE.fullmatch(piece)
+    return bytes([int(byte[1], 16)]) if byte else piece.replace(WORD, " ").encode()
+
+
 class JsonTokenizer:
     """tokenizer.json, read by the library that wrote it."""
 
@@ -89,6 +104,27 @@ class JsonTokenizer:
                 missing.append(known[token])
         if missing:
             self.library.add_tokens(missing)
+
+        self.added = {at: token.content for at, token in self.library.get_added_tokens_decoder().items()}
+        self.letters = byte_letters()
+        self.kinds = self.decoders()
+
+    def decoders(self):
+        """Kinds of what pieces become text by."""
+        decoder = json.loads(self.library.to_str()).get("decoder") or {}
+        return {one["type"] for one in decoder.get("decoders", [decoder]) if one}
+
+    def bytes_of(self, at):
+        """What the token stands for between others."""
+        piece = self.library.id_to_token(at)
+        if piece is None or at in self.added:
+            return self.added.get(at, "").encode()
+        if "ByteLevel" in self.kinds:
+            return bytes(self.letters[letter] for letter in piece)
+        if self.kinds & {"ByteFallback", "Metaspace", "Replace"}:
+            return piece_bytes(piece)
+        raise ValueError(f"what its tokens are as text is not known here (decoder: {', '.join(sorted(self.kinds)) or 'none'}): "
+                         "name rollout.stop_token_ids in the place of rollout.stop")
 
     def vocab_size(self):
         return max(self.library.get_vocab(with_added_tokens=True).values(), default=-1) + 1
@@ -168,6 +204,13 @@ class SentencePieceTokenizer:
     def encode_spans(self, text, spans):
         raise ValueError("targets by turn need the offsets of tokenizer.json, this directory has a SentencePiece model alone: "
                          "convert it with transformers, or leave out data.assistant_only_loss")
+
+    def bytes_of(self, at):
+        if at in self.special_of:
+            return self.special_of[at].encode()
+        if at >= self.library.get_piece_size() or self.library.is_control(at) or self.library.is_unknown(at):
+            return b""
+        return piece_bytes(self.library.id_to_piece(at))
 
     def decode(self, ids):
         return self.library.decode(ids)

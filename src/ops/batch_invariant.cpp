@@ -1,0 +1,73 @@
+#include "src/ops/batch_invariant.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "fpdist/core/error.hpp"
+#include "kernels/linear/linear.hpp"
+#include "kernels/tree_attention/blocked/blocked_attention.hpp"
+#include "kernels/tree_attention/tree_attention.hpp"
+
+namespace fpdist::ops {
+
+static_assert(kInvariantPanel == kernels::kPanelKeys);
+
+namespace {
+
+constexpr int64_t kOutputs = 1024;  // of a part, at most
+
+}  // namespace
+
+bool has_invariant_attention(const at::Device& device, at::ScalarType dtype, int64_t head_size) {
+  return device.is_cpu() && kernels::best_blocked_kernel(dtype, head_size) != nullptr;
+}
+
+at::Tensor invariant_attention(const kernels::AttentionInputs& in, const kernels::AttentionMask& mask,
+                               const kernels::AttentionOptions& options) {
+  kernels::check_tree_attention(in, mask);
+  const at::Tensor& q = in.q;
+  check<ConfigError>(has_invariant_attention(q.device(), q.scalar_type(), q.size(2)), "attention of ", q.scalar_type(),
+                     ", heads of ", q.size(2), ", on ", q.device(), " has no way to the same bits for any batch");
+  kernels::AttentionOptions rounded = options;
+  rounded.rounded = true;
+  return kernels::blocked_attention(in, mask, rounded, *kernels::best_blocked_kernel(q.scalar_type(), q.size(2)),
+                                    kernels::BlockedCut::kByPlace)
+      .out.to(q.scalar_type());
+}
+
+void for_output_parts(int64_t outputs, const std::function<void(int64_t begin, int64_t count)>& part) {
+  const int64_t parts = std::max(std::min<int64_t>(outputs, 2), (outputs + kOutputs - 1) / kOutputs);
+  at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
+    const at::AutoDispatchBelowAutograd below;  // a thread has its own
+    for (int64_t p = first; p < last; ++p) {
+      const int64_t begin = outputs * p / parts;
+      part(begin, outputs * (p + 1) / parts - begin);
+    }
+  });
+}
+
+at::Tensor invariant_linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias,
+                            const at::Tensor& residual) {
+  const int64_t outputs = weight.value.size(0), rows = x.size(0);
+  check<ShapeError>(rows % kInvariantPanel == 0, "invariant_linear of ", rows, " rows, no multiple of ",
+                    kInvariantPanel);
+  at::Tensor y = at::empty({rows, outputs}, x.options());
+  for_output_parts(outputs, [&](int64_t begin, int64_t count) {
+    const at::Tensor part = weight.value.narrow(0, begin, count);
+    const auto of_bias = bias ? std::optional<at::Tensor>(bias->value.narrow(0, begin, count)) : std::nullopt;
+    for (int64_t row = 0; row < rows; row += kInvariantPanel) {
+      const auto block = [&](const at::Tensor& whole) { return whole.narrow(0, row, kInvariantPanel); };
+      const auto addend =
+          residual.defined() ? std::optional<at::Tensor>(block(residual).narrow(1, begin, count)) : std::nullopt;
+      block(y)
+          .narrow(1, begin, count)
+          .copy_(kernels::linear(block(x), part, of_bias, std::nullopt, std::nullopt, addend));
+    }
+  });
+  return y;
+}
+
+}  // namespace fpdist::ops

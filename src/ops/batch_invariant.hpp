@@ -1,0 +1,36 @@
+#pragma once
+// ops: attention and products whose bits for a row are that row's alone, for generation that promises so. On the CPU;
+// not differentiable.
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+
+#include "fpdist/kernels/attention.hpp"
+#include "fpdist/ops/parameter.hpp"
+
+namespace fpdist::ops {
+
+inline constexpr int64_t kInvariantPanel = 64;
+
+/// Whether this machine can, of such q.
+bool has_invariant_attention(const at::Device& device, at::ScalarType dtype, int64_t head_size);
+
+/// [Tq,Hq,D] in q's dtype, 0 for a query without keys. A query's bits are a function of the query and of the keys that
+/// it sees, by their places modulo kInvariantPanel among all keys: neither other queries nor how many are asked
+/// together nor threads enter. A path whose keys stand at places congruent to their depths, each run of depths between
+/// two multiples in a panel of its own, so has the same bits whatever lies beside it. Throws ShapeError, and
+/// ConfigError where the machine cannot.
+at::Tensor invariant_attention(const kernels::AttentionInputs& in, const kernels::AttentionMask& mask,
+                               const kernels::AttentionOptions& options);
+
+/// ops::linear of a weight that is not quantised, x [n,I] with n a multiple of kInvariantPanel: by so many rows at a
+/// time, as a product rounds by its number of rows, and cut along the outputs.
+at::Tensor invariant_linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias,
+                            const at::Tensor& residual);
+
+/// part(begin, count) of [0, outputs), cut the same way by any number of threads and each computed by one of them; at
+/// least two where there are two, as a single one would be all threads'.
+void for_output_parts(int64_t outputs, const std::function<void(int64_t begin, int64_t count)>& part);
+
+}  // namespace fpdist::ops
