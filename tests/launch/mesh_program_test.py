@@ -209,5 +209,56 @@ class Plans(Folder):
                 self.assertIn(words, output)
 
 
+class Generates(Folder):
+    """fpdist_generate under mpirun."""
+
+    def setUp(self):
+        super().setUp()
+        texts = ("Add: 3+4=", "Add: 3+5=", "hello", "Add: 3+4=", "Add: 12")
+        self.prompts = self.dir / "prompts.jsonl"
+        self.prompts.write_text("".join(json.dumps({"prompt": words}) + "\n" for words in texts))
+        self.config_file = self.dir / "online.yaml"
+        self.config_file.write_text(f"method: grpo\nmodel: {{ preset: tiny, dtype: float64 }}\nreward: {{ functions: [repetition] }}\n"
+                                    f"rollout: {{ prompts: [{self.prompts}], num_generations: 2, max_completion_length: 6 }}\n")
+
+    def generate(self, ranks, name, *options, code=0, prompts=None):
+        out = self.dir / name
+        line = command(ranks, [self.config_file, "--prompts", prompts or self.prompts, "--output", out, "--rollout.num_generations", 3,
+                               *options], program="fpdist_generate")
+        found, self.said = run(line)
+        self.assertEqual(found, code, self.said)
+        return [json.loads(row) for row in out.read_text().splitlines()] if code == 0 else None
+
+    def test_any_mesh_gives_the_rows_of_one_process(self):
+        alone = self.generate(0, "alone.jsonl")
+        tail = self.said.splitlines()[-2:]
+        self.assertEqual([len(row["completions"]) for row in alone], [3] * 5)
+        self.assertIn("reward", alone[0]["completions"][0])
+        for ranks, mesh_of in ((2, ()), (4, ("--parallel.tp", 2, "--parallel.pp", 2))):
+            rows = self.generate(ranks, f"on{ranks}.jsonl", *mesh_of)
+            self.assertEqual(len(rows), len(alone))
+            for row, one in zip(rows, alone):
+                for here, there in zip(row["completions"], one["completions"]):
+                    for name in ("ids", "finish_reason", "text", "reward"):
+                        self.assertEqual(here[name], there[name])
+                    for own, other in zip(here["old_logps"], there["old_logps"]):
+                        self.assertAlmostEqual(own, other, delta=1e-6)
+            self.assertEqual(self.said.splitlines()[-2], tail[0], "reward and accuracy of all")
+            self.assertEqual(re.findall(r"prompts: (\d+) tokens|completions: (\d+) tokens", self.said.splitlines()[-1]),
+                             re.findall(r"prompts: (\d+) tokens|completions: (\d+) tokens", tail[1]))
+
+    def test_what_is_wrong_is_said_once_and_leaves_no_file(self):
+        self.generate(2, "out.jsonl", "--parallel.tp", 3, code=2)
+        self.assertEqual(self.said.count("error:"), 1, self.said)
+        self.assertIn("parallel", self.said)
+        self.generate(2, "out.jsonl", prompts=self.dir / "none.jsonl", code=3)
+        self.assertIn("none.jsonl", self.said)
+        self.assertFalse((self.dir / "out.jsonl").exists())
+        (self.dir / "out.jsonl").write_text("mine\n")
+        self.generate(2, "out.jsonl", code=2)
+        self.assertIn("is there already", self.said)
+        self.assertEqual((self.dir / "out.jsonl").read_text(), "mine\n")
+
+
 if __name__ == "__main__":
     main()

@@ -7,21 +7,17 @@
 #include <optional>
 #include <utility>
 
-#include "fpdist/checkpoint/hf_directory.hpp"
-#include "fpdist/comm/device.hpp"
-#include "fpdist/comm/mesh.hpp"
-#include "fpdist/config/settled.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/data/prompts.hpp"
 #include "fpdist/generate/generate.hpp"
+#include "src/comm/agreement.hpp"
+#include "src/core/checksum.hpp"
 #include "src/core/index.hpp"
 #include "src/core/words.hpp"
 #include "src/files/files.hpp"
-#include "src/generate/generate_part.hpp"
+#include "src/main/generate/generators.hpp"
 #include "src/main/generate/judged_rows.hpp"
-#include "src/trainer/job.hpp"
 #include "src/trainer/samples/stop_tokens.hpp"
-#include "src/trainer/weights/load_model.hpp"
 
 namespace fpdist::main_program {
 namespace {
@@ -29,25 +25,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kWavesAtOnce = 16;  // prompts that share are looked for among so many
-
-/// The model and what it lies on.
-struct Loaded {
-  std::unique_ptr<comm::Device> device;
-  std::unique_ptr<comm::Mesh> mesh;
-  std::unique_ptr<model::Transformer> model;
-};
-
-Loaded load(comm::World& world, const config::Config& config, LogSink& log) {
-  config::Settled settled = config::settle(config, 1);
-  Loaded loaded;
-  loaded.device = comm::open_device(settled.config.model.device, world, settled.config.comm, log);
-  loaded.mesh = std::make_unique<comm::Mesh>(world, MeshShape{.dp = 1}, loaded.device.get());
-  if (!config.model.path.empty())
-    trainer::fit_to_weights(settled.model, checkpoint::HfDirectory(config.model.path), Head::kLanguageModel, log);
-  auto runs = trainer::load_model(settled.config, settled.model, *loaded.mesh, loaded.device->where());
-  loaded.model = std::move(runs.front());
-  return loaded;
-}
 
 Json row_of(const data::PromptRow& prompt, const std::vector<generate::Completion>& completions,
             const std::vector<data::RenderedText>& texts) {
@@ -94,51 +71,80 @@ std::string flex_summary(const generate::FlexReport& flex) {
                       number("%.2e", flex.greatest_difference));
 }
 
+/// Rows of the output, as they come.
+class Output {
+ public:
+  explicit Output(const GenerateRequest& request) : judge_(request), path_(request.output) {
+    std::error_code unknown;
+    check<ConfigError>(!std::filesystem::exists(path_, unknown), path_,
+                       " is there already: give --output another name, or remove it");
+  }
+  /// Once nothing is wrong with model and prompts.
+  void begin() { file_.emplace(path_, files::AppendFile::Open::kEmpty); }
+  void add(const data::PromptRow& prompt, const std::vector<generate::Completion>& completions,
+           data::Tokenizer& tokenizer) {
+    Json row = row_of(prompt, completions, texts_of(completions, tokenizer));
+    judge_.judge(prompt, completions, tokenizer, row);
+    file_->line(row.dump(-1, ' ', false, Json::error_handler_t::replace));
+  }
+  void close(LogSink& log) {
+    file_->close();
+    if (const std::string judged = judge_.summary(); !judged.empty()) log.info(judged);
+  }
+
+ private:
+  RowJudge judge_;
+  const std::string path_;
+  std::optional<files::AppendFile> file_;
+};
+
+/// Throws ConfigError on all ranks where their files have different prompts.
+void check_same(std::span<const data::PromptRow> prompts, comm::World& world) {
+  Checksum all;
+  for (const data::PromptRow& prompt : prompts) all.add(std::span(prompt.token));
+  const std::vector<comm::Fact> facts{
+      {"--prompts", text(prompts.size(), " prompts, checksum ", to_string(all.value()))}};
+  const auto differences = comm::find_differences(facts, world.communicator());
+  check<ConfigError>(differences.empty(), "the ranks read different prompts: ", comm::to_text(differences),
+                     "; the file must be the same on every host");
+}
+
 }  // namespace
 
-void generate_file(const GenerateRequest& request, LogSink& log) {
-  std::error_code unknown;
-  check<ConfigError>(!std::filesystem::exists(request.output, unknown), request.output,
-                     " is there already: give --output another name, or remove it");
+void generate_file(const GenerateRequest& request, comm::World& world, LogSink& log) {
+  std::optional<Output> output;  // rank 0's
+  if (world.rank() == 0) output.emplace(request);
   config::Config config = request.config;
   config.method = Method::kSft;
   config.data.path = {request.prompts};
   const auto tokenizer = data::make_tokenizer(config.data.tokenizer, {.directory = config.model.path});
   const std::vector<data::PromptRow> prompts =
       data::read_prompts({.path = {request.prompts}, .key = "--prompts"}, *tokenizer);
+  check_same(prompts, world);
   generate::SamplingOptions sampling = request.sampling;
   trainer::complete_stops(sampling, config.model.path, *tokenizer);
-  comm::run_threads(1, [&](comm::World& world) {
-    const Loaded loaded = load(world, config, log);
-    files::AppendFile file(request.output, files::AppendFile::Open::kEmpty);
-    generate::GenerationReport all;
-    RowJudge judge(request);
-    std::vector<std::vector<int32_t>> tokens;
-    for (const data::PromptRow& prompt : prompts) tokens.push_back(prompt.token);
-    const size_t at_once = index(kWavesAtOnce * std::max<int64_t>(1, sampling.max_num_seqs / sampling.num_generations));
-    for (size_t begin = 0; begin < prompts.size(); begin += at_once) {
-      const size_t end = std::min(prompts.size(), begin + at_once);
-      generate::GenerationReport part;
-      const auto completions =
-          generate::generate_part({{loaded.model.get()}}, tokens, begin, end, sampling, begin, &part);
-      for (size_t p = begin; p < end; ++p) {
-        Json row = row_of(prompts[p], completions[p - begin], texts_of(completions[p - begin], *tokenizer));
-        judge.judge(prompts[p], completions[p - begin], *tokenizer, row);
-        file.line(row.dump(-1, ' ', false, Json::error_handler_t::replace));
-      }
-      all += part;
-      sampling.flex_prefill.check_prompts -= part.flex.checked_prompts;
-      log.info(text(end, " of ", prompts.size(), " prompts, ", all.completion_tokens, " tokens"));
-    }
-    file.close();
-    if (const std::string judged = judge.summary(); !judged.empty()) log.info(judged);
-    if (all.flex.all_blocks > 0) log.info(flex_summary(all.flex));
-    if (all.all_keys > 0)
-      log.info(text("eval.kv_budget: layers kept ", all.kept_keys, " of ", all.all_keys, " keys, ",
-                    number("%.1f", 100 * static_cast<double>(all.kept_keys) / static_cast<double>(all.all_keys)),
-                    " %"));
-    log.info(summary(all, request.output));
-  });
+  Generators generators(world, config, log);
+  if (output) output->begin();
+  generate::GenerationReport all;
+  const size_t at_once = index(generators.replicas() * kWavesAtOnce *
+                               std::max<int64_t>(1, sampling.max_num_seqs / sampling.num_generations));
+  std::vector<std::vector<int32_t>> tokens;
+  for (const data::PromptRow& prompt : prompts) tokens.push_back(prompt.token);
+  for (size_t begin = 0; begin < prompts.size(); begin += at_once) {
+    const size_t end = std::min(prompts.size(), begin + at_once);
+    generate::GenerationReport part;
+    const auto completions = generators.complete(tokens, begin, end, sampling, part);
+    for (size_t p = begin; p < end && output; ++p) output->add(prompts[p], completions[p - begin], *tokenizer);
+    all += part;
+    sampling.flex_prefill.check_prompts -= part.flex.checked_prompts;
+    log.info(text(end, " of ", prompts.size(), " prompts, ", all.completion_tokens, " tokens"));
+  }
+  if (output) output->close(log);
+  if (all.flex.all_blocks > 0) log.info(flex_summary(all.flex));
+  if (all.all_keys > 0)
+    log.info(text("eval.kv_budget: layers kept ", all.kept_keys, " of ", all.all_keys, " keys, ",
+                  number("%.1f", 100 * static_cast<double>(all.kept_keys) / static_cast<double>(all.all_keys)), " %"));
+  log.info(summary(all, request.output));
 }
 
 }  // namespace fpdist::main_program

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <utility>
 
+#include "fpdist/config/command_line.hpp"
 #include "fpdist/core/dtype.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/rewards/rewards.hpp"
@@ -41,6 +42,15 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
   auto add = all.add_options();
   add("help,h", po::bool_switch(&to.help), "this text");
   add("version", po::bool_switch(&to.version), "version and commit");
+  add("config", po::value<std::string>(),
+      "a configuration of fpdist_train: model, tokenizer, rollout, reward and parallel as it has them; what else is "
+      "given "
+      "here comes before it");
+  plan::ParallelOptions& mesh = to.config.parallel;
+  add("parallel.dp", value(mesh.dp),
+      "under mpirun: copies of the model, each with its part of the prompts; -1: the rest");
+  add("parallel.tp", value(mesh.tp), "ranks that a layer is cut over");
+  add("parallel.pp", value(mesh.pp), "ranks that the layers are cut over");
   add("model.path", po::value(&to.config.model.path), "Hugging Face directory: config.json, weights, tokenizer");
   add("model.preset", po::value(&to.config.model.preset), "or a preset with seeded weights, to try: tiny");
   add("model.dtype", value(words.dtype), "float32 | bfloat16 | float64");
@@ -111,6 +121,30 @@ constexpr std::array<std::pair<const char*, const char*>, 17> kOtherNames{
      {"reward_weights", "reward.weights"},
      {"input", "prompts"}}};
 
+/// Of --config FILE or --config=FILE; "": there is none.
+std::string config_file(const std::vector<std::string>& arguments) {
+  const std::string name = "--config";
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (arguments[i] == name && i + 1 < arguments.size()) return arguments[i + 1];
+    if (arguments[i].starts_with(name + "=")) return arguments[i].substr(name.size() + 1);
+  }
+  return "";
+}
+
+/// What a run's configuration says of it becomes what options begin with.
+void take_config(const std::string& file, GenerateRequest& request, ListedWords& words) {
+  const config::Config config = config::parse_command_line({"--config", file}).config;
+  request.config.model = config.model;
+  request.config.data.tokenizer = config.data.tokenizer;
+  request.config.reward = config.reward;
+  request.config.parallel = config.parallel;
+  request.config.adapter = config.adapter;
+  request.sampling = config.rollout;
+  request.sampling.flex_prefill = config.flex_prefill;
+  words.dtype = name_of(config.model.dtype);
+  words.stops = config.rollout.stop_token_ids;
+}
+
 std::string answer(const po::unknown_option& error) {
   std::string name = error.get_option_name();
   name.erase(0, name.find_first_not_of('-'));
@@ -126,16 +160,19 @@ std::string generate_help() {
   GenerateRequest request;
   ListedWords words;
   std::ostringstream all;
-  all << "fpdist_generate --model.path DIR --prompts FILE.jsonl --output FILE.jsonl [--rollout.temperature 0 ...]\n"
+  all << "[mpirun -np RANKS] fpdist_generate [[--config] FILE.yaml] --model.path DIR --prompts FILE.jsonl --output "
+         "FILE.jsonl [--rollout.temperature 0 ...]\n"
       << "Completions of prompts that share prefixes, each prefix computed once. Relative paths count from where the "
          "program is started.\n"
       << describe(request, words);
   return all.str();
 }
 
-GenerateRequest parse_generate_request(const std::vector<std::string>& arguments) {
+GenerateRequest parse_generate_request(std::vector<std::string> arguments) {
+  if (!arguments.empty() && !arguments.front().starts_with("-")) arguments.insert(arguments.begin(), "--config");
   GenerateRequest request;
   ListedWords words;
+  if (const std::string file = config_file(arguments); !file.empty()) take_config(file, request, words);
   try {
     po::variables_map values;
     const int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;

@@ -18,8 +18,9 @@ struct GenerateRequest {
   bool help = false, version = false;
 };
 
-/// Throws ConfigError; what vLLM and transformers call an option otherwise is answered with its name here.
-GenerateRequest parse_generate_request(const std::vector<std::string>& arguments);
+/// [[--config] FILE.yaml] [--section.key value ...]. Throws ConfigError; what vLLM and transformers call an option
+/// otherwise is answered with its name here.
+GenerateRequest parse_generate_request(std::vector<std::string> arguments);
 /// For --help: the same options with what they mean and their defaults.
 std::string generate_help();
 

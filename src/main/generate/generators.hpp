@@ -1,0 +1,41 @@
+#pragma once
+// main: a model on the ranks of a world that generates: dp x cp replicas of it, each whole on one rank or in parts over
+// tp and pp.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "fpdist/comm/device.hpp"
+#include "fpdist/comm/mesh.hpp"
+#include "fpdist/comm/world.hpp"
+#include "fpdist/config/config.hpp"
+#include "fpdist/core/log.hpp"
+#include "fpdist/generate/generate.hpp"
+
+namespace fpdist::main_program {
+
+class Generators {
+ public:
+  /// Collective. Throws what is wrong with the model, and ConfigError where the mesh and the ranks do not go together.
+  Generators(comm::World& world, const config::Config& config, LogSink& log);
+
+  int replicas() const { return mesh_->shape().dp * mesh_->shape().cp; }
+
+  /// Collective, with the same arguments on all ranks: each replica completes its part of the prompts [begin, end),
+  /// whose places are their numbers. These prompts' completions on all ranks, without entropies where other replicas
+  /// made them. `report`: tokens of all replicas, seconds of the slowest; what else it has, of this one. Throws as
+  /// generate::generate does.
+  std::vector<std::vector<generate::Completion>> complete(std::span<const std::vector<int32_t>> prompts, size_t begin,
+                                                          size_t end, const generate::SamplingOptions& sampling,
+                                                          generate::GenerationReport& report);
+
+ private:
+  comm::World& world_;
+  std::unique_ptr<comm::Device> device_;
+  std::unique_ptr<comm::Mesh> mesh_;
+  std::vector<std::unique_ptr<model::Transformer>> runs_;
+};
+
+}  // namespace fpdist::main_program
