@@ -72,9 +72,9 @@ std::string flex_summary(const generate::FlexReport& flex) {
 }
 
 /// Rows of the output, as they come.
-class Output {
+class CompletionRows {
  public:
-  explicit Output(const GenerateRequest& request) : judge_(request), path_(request.output) {
+  explicit CompletionRows(const GenerateRequest& request) : judge_(request), path_(request.output) {
     std::error_code unknown;
     check<ConfigError>(!std::filesystem::exists(path_, unknown), path_,
                        " is there already: give --output another name, or remove it");
@@ -112,7 +112,7 @@ void check_same(std::span<const data::PromptRow> prompts, comm::World& world) {
 }  // namespace
 
 void generate_file(const GenerateRequest& request, comm::World& world, LogSink& log) {
-  std::optional<Output> output;  // rank 0's
+  std::optional<CompletionRows> output;  // rank 0's
   if (world.rank() == 0) output.emplace(request);
   config::Config config = request.config;
   config.method = Method::kSft;
