@@ -2,7 +2,7 @@
 """Completions of prompts that share prefixes, on the CPU: fpdist_generate beside vLLM and transformers.
 
   python3 bench/generation_peers.py [--vllm PYTHON] [--rounds 3] [--threads 1] [--dtype float32 bfloat16]
-      [--work shared alone] [--json FILE]
+      [--work shared alone] [--ranks 2] [--json FILE]
 
 The model: a Llama of 57.9 M parameters with random weights (hidden 512, 8 layers, 8:4 heads of 64, vocabulary 32,000).
 Work `shared`: 16 prompts of 1,024 common and 64 own tokens, 8 completions each; `alone`: 16 prompts of 1,088 tokens that
@@ -16,7 +16,8 @@ share nothing, one completion each. Temperature 1, no end token.
 
 Every round runs all arms one after the other. Of each arm: seconds for 1, 17 and 64 new tokens from a cold cache. The
 decode rate is of 16 steps (17 less 1). Prints medians of wall and processor seconds and, of the best other arm, how many
-times our rate it has. Needs a Python with transformers (launch/setup.sh --with-transformers).
+times our rate it has. --ranks N: also ours under mpirun on so many, each with its part of the prompts, against one. Needs a
+Python with transformers (launch/setup.sh --with-transformers).
 """
 import argparse
 import json
@@ -30,6 +31,7 @@ import sys
 import tempfile
 import time
 
+from checkpoint_cost import mpi_environment
 from step_peers import SAME_FOR_ALL
 
 LENGTHS = (1, 17, 64)
@@ -61,29 +63,30 @@ def prompts_of(work, round_number):
     return [preamble + [draw.randrange(CONFIG["vocab_size"]) for _ in range(own)] for _ in range(count)]
 
 
-def run_ours(options, folder, dtype, prompts, each, length):
+def run_ours(options, folder, dtype, prompts, each, length, ranks=1):
     """(wall, processor) seconds; wall by the program's own clocks."""
     with tempfile.TemporaryDirectory() as place:
         rows = pathlib.Path(place) / "prompts.jsonl"
         rows.write_text("".join(json.dumps({"prompt_ids": prompt}) + "\n" for prompt in prompts))
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([f"{options.build}/bin/fpdist_generate", "--model.path", folder, "--model.dtype", dtype,
+        launcher = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+        done = subprocess.run([*launcher, f"{options.build}/bin/fpdist_generate", "--model.path", folder, "--model.dtype", dtype,
                                "--model.device", "cpu", "--prompts", rows, "--output", f"{place}/out.jsonl",
                                "--rollout.num_generations", str(each), "--rollout.max_completion_length", str(length)],
                               check=True, capture_output=True, text=True,
-                              env={**os.environ, **SAME_FOR_ALL, "OMP_NUM_THREADS": str(options.threads)})
+                              env={**mpi_environment(), **SAME_FOR_ALL, "OMP_NUM_THREADS": str(options.threads)})
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     summary = (done.stdout + done.stderr).split("prompts: ")[-1]
     seconds = sum(float(part.split(" s, ")[0]) for part in summary.split(" in ")[1:])
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def ours(options, folder, dtype, work, round_number):
+def ours(options, folder, dtype, work, round_number, ranks=1):
     prompts, each = prompts_of(work, round_number), WORK[work][3]
-    start = run_ours(options, folder, dtype, [prompts[0][:1]], 1, 1)
+    start = run_ours(options, folder, dtype, [prompts[0][:1]], 1, 1, ranks)
     found = {}
     for length in LENGTHS:
-        wall, processor = run_ours(options, folder, dtype, prompts, each, length)
+        wall, processor = run_ours(options, folder, dtype, prompts, each, length, ranks)
         found[length] = (wall, processor - start[1])
     return found
 
@@ -175,6 +178,8 @@ def rates(found, rows):
 
 def compare(options, folder, dtype, work):
     arms = {"ours": lambda *asked: ours(options, folder, dtype, *asked)}
+    if options.ranks > 1:
+        arms[f"ours, {options.ranks} ranks"] = lambda *asked: ours(options, folder, dtype, *asked, options.ranks)
     peers = {"transformers": Peer(sys.executable, "transformers", folder, dtype, options.threads)}
     if options.vllm:
         peers["vllm"] = Peer(options.vllm, "vllm", folder, dtype, options.threads)
@@ -190,7 +195,11 @@ def compare(options, folder, dtype, work):
     rows = WORK[work][0] * WORK[work][3]
     lines = {arm: rates(seconds, rows) for arm, seconds in found.items()}
     for arm, (first, decode, cold) in lines.items():
-        print(f"{dtype:9} {work:7} {arm:13} " + " ".join(f"{a:9.2f} {b:9.2f}" for a, b in (first, decode, cold)), flush=True)
+        print(f"{dtype:9} {work:7} {arm:14} " + " ".join(f"{a:9.2f} {b:9.2f}" for a, b in (first, decode, cold)), flush=True)
+    if options.ranks > 1:
+        more = lines[f"ours, {options.ranks} ranks"]
+        print(f"{dtype:9} {work:7} {options.ranks} ranks / one, wall: decode {more[1][0] / lines['ours'][1][0]:.2f}, "
+              f"64 from cold {more[2][0] / lines['ours'][2][0]:.2f}", flush=True)
     for clock, name in ((0, "wall"), (1, "processor")):
         best = [max(lines[arm][what][clock] for arm in peers) for what in (1, 2)]
         print(f"{dtype:9} {work:7} best / ours, {name}: decode {best[0] / lines['ours'][1][clock]:.2f}, "
@@ -209,6 +218,7 @@ def main():
     parser.add_argument("--vllm", default="", help="a Python that imports vllm")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--work", nargs="+", default=list(WORK))
     parser.add_argument("--json", default="")

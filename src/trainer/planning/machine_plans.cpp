@@ -59,7 +59,8 @@ bool MachinePlans::are_shared(std::span<const data::Group> groups) const {
 }
 
 void MachinePlans::share(PlannedStep& planned) {
-  if (!machine_) machine_ = job_.mesh.world().split("machine", job_.world.first_local(), job_.world.local_rank());
+  if (!machine_)
+    machine_ = job_.world.communicator().split("machine", job_.world.first_local(), job_.world.local_rank());
   std::vector<int64_t> words;
   if (is_first()) words = words_of(planned);
   at::Tensor size = at::full({1}, static_cast<int64_t>(words.size()), at::kLong);
