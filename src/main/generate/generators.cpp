@@ -80,8 +80,7 @@ Completions Generators::complete(std::span<const std::vector<int32_t>> prompts, 
   generate::Stages stages{.runs = {}, .pp = mesh_->shape().pp > 1 ? &mesh_->pp() : nullptr};
   for (const auto& run : runs_) stages.runs.push_back(run.get());
   const comm::SlowWork slow(world_.communicator(), "generating");
-  Completions own =
-      generate::generate(stages, prompts.subspan(begin, end - begin), sampling, first_prompt + begin, &report);
+  Completions own = generate::generate_part(stages, prompts, first, last, sampling, first, &report);
   if (world_.size() == 1) return own;
   const bool tells = at.pp == 0 && at.tp == 0;  // its other parts have the same
   if (!tells) own.clear();
