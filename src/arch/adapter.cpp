@@ -191,7 +191,7 @@ std::vector<NamedShape> trained_parameters(const Model& model, Head head) {
     all.emplace_back(one.module + kLowRankB, std::vector{one.out, one.rank});
     if (model.adapter.has_magnitude) all.emplace_back(one.module + kMagnitude, std::vector{one.out});
   }
-  if (head == Head::kScore) all.emplace_back(kScoreWeight, std::vector{int64_t{1}, model.hidden_size});
+  for (NamedShape& one : score_parameters(model, head)) all.push_back(std::move(one));
   return all;
 }
 

@@ -234,7 +234,7 @@ void check_keys_of_type(const AdapterOptions& options) {
 
 std::string adapter_config_json(const Model& model, Head head, const AdapterOptions& options, const std::string& base) {
   Json json = model.adapter.json.empty() ? Json::object() : Json::parse(model.adapter.json);
-  json["task_type"] = head == Head::kScore ? "SEQ_CLS" : "CAUSAL_LM";
+  json["task_type"] = head == Head::kScore ? "SEQ_CLS" : head == Head::kTokenClass ? "TOKEN_CLS" : "CAUSAL_LM";
   json["base_model_name_or_path"] = base.empty() ? Json() : Json(base);
   json["inference_mode"] = true;
   if (model.adapter.prefix.is_there()) return prefix_config_json(model, head, options, json.dump());
@@ -256,7 +256,7 @@ std::string adapter_config_json(const Model& model, Head head, const AdapterOpti
   json["bias"] = "none";
   json["fan_in_fan_out"] = false;
   json["init_lora_weights"] = true;
-  json["modules_to_save"] = head == Head::kScore ? Json{"classifier", "score"} : Json();
+  json["modules_to_save"] = head == Head::kLanguageModel ? Json() : Json{"classifier", "score"};
   return json.dump(2) + "\n";
 }
 

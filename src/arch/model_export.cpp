@@ -13,8 +13,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;  // fields keep the order of the file
 
-std::string architecture(const Model& model, bool reward_head) {
-  return std::string(family_of(model).classes) + (reward_head ? "ForSequenceClassification" : "ForCausalLM");
+std::string architecture(const Model& model, Head head) {
+  return std::string(family_of(model).classes) + (head == Head::kScore        ? "ForSequenceClassification"
+                                                  : head == Head::kTokenClass ? "ForTokenClassification"
+                                                                              : "ForCausalLM");
 }
 
 /// Old spellings, which every Transformers since 4.31 reads.
@@ -71,15 +73,20 @@ std::optional<int64_t> pad_token_id(const Model& model) {
 
 std::string export_config_json(const Model& model, const ExportConfig& as) {
   Json json = whole_config(model);
-  json["architectures"] = Json::array({architecture(model, as.reward_head)});
+  json["architectures"] = Json::array({architecture(model, as.head)});
   const auto ties = json.find("tie_word_embeddings");
   if ((ties != json.end() && *ties == true) != model.tie_word_embeddings)
     json["tie_word_embeddings"] = model.tie_word_embeddings;
   if (as.pad_token_id) json["pad_token_id"] = *as.pad_token_id;
-  if (as.reward_head) {
+  if (as.head == Head::kScore) {
     json["num_labels"] = 1;
     json["id2label"] = {{"0", "LABEL_0"}};
     json["label2id"] = {{"LABEL_0", 0}};
+  }
+  if (as.head == Head::kTokenClass) {
+    json["num_labels"] = 2;
+    json["id2label"] = {{"0", "LABEL_0"}, {"1", "LABEL_1"}};
+    json["label2id"] = {{"LABEL_0", 0}, {"LABEL_1", 1}};
   }
   return with_dtype(json.dump(), as.dtype, "config.json");
 }

@@ -3,6 +3,7 @@
 #include <functional>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -10,6 +11,8 @@
 
 namespace fpdist::arch {
 namespace {
+
+constexpr int64_t kTokenClasses = 2;
 
 class ParameterNames {
  public:
@@ -45,6 +48,19 @@ void add_layer(const std::string& prefix, const Layer& layer, int64_t hidden, Pa
 
 }  // namespace
 
+bool is_of_score(std::string_view name) { return name == kScoreWeight || name == kScoreBias; }
+
+std::vector<NamedShape> score_parameters(const Model& model, Head head) {
+  if (head == Head::kLanguageModel) return {};
+  if (head == Head::kScore) return {{kScoreWeight, {1, model.hidden_size}}};
+  return {{kScoreWeight, {kTokenClasses, model.hidden_size}}, {kScoreBias, {kTokenClasses}}};
+}
+
+Head head_of(const std::function<bool(const char*)>& has) {
+  if (!has(kScoreWeight)) return Head::kLanguageModel;
+  return has(kScoreBias) ? Head::kTokenClass : Head::kScore;
+}
+
 std::vector<NamedShape> parameters(const Model& model, Head head) {
   const int64_t hidden = model.hidden_size;
   ParameterNames list;
@@ -52,10 +68,8 @@ std::vector<NamedShape> parameters(const Model& model, Head head) {
   for (size_t number = 0; number < model.layers.size(); ++number)
     add_layer("model.layers." + std::to_string(number) + ".", model.layers[number], hidden, list);
   list.add("model.norm.weight", {hidden});
-  if (head == Head::kScore)
-    list.add(kScoreWeight, {1, hidden});
-  else if (!model.tie_word_embeddings)
-    list.add(kHeadWeight, {model.vocab_size, hidden});
+  for (auto& [name, shape] : score_parameters(model, head)) list.add(name, shape);
+  if (head == Head::kLanguageModel && !model.tie_word_embeddings) list.add(kHeadWeight, {model.vocab_size, hidden});
   return list.take();
 }
 

@@ -108,7 +108,7 @@ std::string prefix_config_json(const Model& model, Head head, const AdapterOptio
   } else {
     object["prompt_tuning_init"] = "RANDOM";  // TEXT would ask PEFT for a tokenizer that it has no use for
   }
-  object["modules_to_save"] = head == Head::kScore ? Json{"classifier", "score"} : Json();
+  object["modules_to_save"] = head == Head::kLanguageModel ? Json() : Json{"classifier", "score"};
   return object.dump(2) + "\n";
 }
 

@@ -27,7 +27,7 @@ void check_is_prefix_of(const arch::Model& model, const HfDirectory& adapter) {
   const std::vector<int64_t> there = adapter.shape(name), here = shape_of_prefix(model);
   check<ModelFileError>(there == here, adapter.path(), " is a prefix of another model: ", name, " is ",
                         at::IntArrayRef(there), " there and ", at::IntArrayRef(here), " here");
-  const std::vector<std::string> others = adapter.names_besides({name, arch::kScoreWeight});
+  const std::vector<std::string> others = adapter.names_besides({name, arch::kScoreWeight, arch::kScoreBias});
   check<ModelFileError>(others.empty(), adapter.path(), " is a prefix of another model: there is no place for its ",
                         others.empty() ? "" : others.front(), " here");
 }

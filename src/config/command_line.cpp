@@ -26,6 +26,8 @@ double learning_rate_of(Method method) {
       return 2e-5;
     case Method::kReward:
       return 1e-4;
+    case Method::kPrm:
+      return 1e-5;
     case Method::kDpo:
     case Method::kGrpo:
     case Method::kKto:

@@ -402,6 +402,7 @@ constexpr std::array kOtherValues = {
     OtherValue{"method", "rm", "reward", ""},
     OtherValue{"method", "reward_model", "reward", ""},
     OtherValue{"method", "reward_trainer", "reward", ""},
+    OtherValue{"method", "process_reward", "prm", ""},
     OtherValue{"method", "ipo", "", "method: dpo with loss.loss_type: ipo"},
     OtherValue{"method", "simpo", "", "method: cpo with loss.loss_type: simpo and loss.cpo_alpha: 0"},
     OtherValue{"loss.loss_type", "aot_pair", "aot_unpaired", ""},

@@ -16,6 +16,7 @@ std::unique_ptr<data::Tokenizer> tokenizer_of(const Config& config, const arch::
 Config evaluation_config(Config config) {
   config.data.path = config.data.eval_path;
   config.data.mixture.clear();
+  config.data.train_on_last_step_only = false;  // TRL's: all steps are judged
   return config;
 }
 

@@ -58,7 +58,7 @@ plan::StageCosts for_adapter(plan::StageCosts costs, const arch::Model& model, b
 std::vector<int64_t> run_layers(const Config& config, const arch::Model& model) {
   const plan::StageCosts costs = for_adapter(plan::stage_costs(model.shape()), model, /*are_measured=*/false);
   // Every row is taken to have an edge; a reward model's head is nothing.
-  const bool scores = loss::needs_of(config.method, config.loss).head == Head::kScore;
+  const bool scores = loss::needs_of(config.method, config.loss).head != Head::kLanguageModel;
   const int64_t head = scores ? 0 : costs.per_edge;
   const auto all_passes = [](int64_t forward, int64_t weight) { return plan::part_of(forward, 2000 + weight) / 3; };
   return plan::stage_layers({.layers = model.layer_count(),
@@ -103,7 +103,7 @@ void check_trained_everywhere(const Config& config, const arch::Model& model) {
   for (size_t run = 0; run < layers.size(); first += layers[run++])
     for (const arch::LowRank& one : model.adapter.linear)
       if (one.layer() >= first && one.layer() < first + layers[run]) trains[run % trains.size()] = true;
-  if (loss::needs_of(config.method, config.loss).head == Head::kScore) trains.back() = true;
+  if (loss::needs_of(config.method, config.loss).head != Head::kLanguageModel) trains.back() = true;
   for (size_t stage = 0; stage < trains.size(); ++stage)
     check<ConfigError>(trains[stage], "adapter: stage ", stage, " of parallel.pp ", config.parallel.pp,
                        " has no linear that trains: give the adapter linears in its layers, or fewer stages");

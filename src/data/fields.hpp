@@ -10,7 +10,8 @@ namespace fpdist::data {
 /// is not named here does not compile.
 template <typename SampleOrConst, typename Visit>
 void each_field_of_sample(SampleOrConst& sample, Visit visit) {
-  auto& [token, target, prompt_length, old_logp, ref_logp, reward, advantage, truncated, weight] = sample;
+  auto& [token, target, prompt_length, old_logp, ref_logp, reward, advantage, truncated, weight, prefix_length,
+         prefix_advantage] = sample;
   visit("token", token);
   visit("target", target);
   visit("prompt_length", prompt_length);
@@ -20,6 +21,8 @@ void each_field_of_sample(SampleOrConst& sample, Visit visit) {
   visit("advantage", advantage);
   visit("truncated", truncated);
   visit("weight", weight);
+  visit("prefix_length", prefix_length);
+  visit("prefix_advantage", prefix_advantage);
 }
 
 /// The same for a group, without its id, which says where it stands, and its samples.

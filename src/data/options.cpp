@@ -58,6 +58,8 @@ std::span<const Key> DataOptions::keys() {
       FPDIST_KEY(completion_only_loss, "sft rows with a prompt: learn the completion alone"),
       FPDIST_KEY(assistant_only_loss, "sft conversations: learn what an assistant wrote alone"),
       FPDIST_KEY(train_on_all, "sft rows: learn all tokens, prompts too"),
+      FPDIST_KEY(step_separator, "prm rows of text: what stands behind every step, and its label at the end of"),
+      FPDIST_KEY(train_on_last_step_only, "prm: learn the last step's label of each row alone"),
       FPDIST_KEY(shuffle, "shuffle every epoch by (seed, epoch); false keeps file order"),
       FPDIST_NAMED_KEY(group_by, "rows that are one group: each, or those of one prompt or uid", kGroupBys),
       FPDIST_NAMED_KEY(batching, "groups of a step: any, or those that begin alike", kBatchings),

@@ -3,6 +3,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/loss.hpp"
+#include "src/loss/prefix_advantages.hpp"
 
 namespace fpdist::loss {
 namespace {
@@ -48,12 +49,18 @@ std::map<std::string, double> fill_advantages(std::span<data::Group> groups, con
   }
   if (all.empty()) return {};
   const Spread step = spread_of(all);
+  const bool has_prefixes = !options.prefix_advantage.empty();
+  const bool is_over_step = (has_prefixes ? options.prefix_advantage : options.scale_rewards) == "batch";
   double without_spread = 0;  // samples
   for (data::Group& group : groups) {
     const std::vector<double> rewards = rewards_of(group);
     const Spread own = spread_of(rewards);
-    const double std = options.scale_rewards == "batch" ? step.std : own.std;
+    const double std = is_over_step ? step.std : own.std;
     if (std <= kZeroStd) without_spread += static_cast<double>(rewards.size());
+    if (has_prefixes) {
+      fill_prefix_advantages(group, is_over_step ? std + kStdOffset : 1.0);
+      continue;
+    }
     const double scale = options.scale_rewards == "none" ? 1.0 : std + kStdOffset;
     for (data::Sample& sample : group.sample)
       if (sample.reward && !sample.advantage) sample.advantage = (*sample.reward - own.mean) / scale;

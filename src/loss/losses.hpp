@@ -6,6 +6,7 @@
 #include "src/loss/grpo/grpo.hpp"
 #include "src/loss/kto.hpp"
 #include "src/loss/orpo.hpp"
+#include "src/loss/prm.hpp"
 #include "src/loss/reward.hpp"
 #include "src/loss/sft.hpp"
 
@@ -56,7 +57,8 @@ using Losses = List<
     Loss<kCpoIpo, cpo_loss>,
     Loss<kCpoSimpo, cpo_loss>,
     Loss<kCpoComparative, cpo_loss>,
-    Loss<kOddsRatio, orpo_loss>>;
+    Loss<kOddsRatio, orpo_loss>,
+    Loss<kProcessReward, prm_loss>>;
 // clang-format on
 
 }  // namespace fpdist::loss

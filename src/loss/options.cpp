@@ -53,6 +53,14 @@ std::span<const Key> LossOptions::keys() {
       FPDIST_KEY(off_policy_mask_threshold,
                  "grpo: samples of negative advantage with a larger mean log(old / new) do not count; -1: all do",
                  Valid{.values = ">= 0 or -1"}),
+      FPDIST_KEY(prefix_advantage, "grpo: Prefix-RFT, advantages of completions that begin with a demonstration",
+                 Valid{.values = "dr_grpo | batch, or empty"}),
+      FPDIST_KEY(prefix_entropy_keep,
+                 "grpo, Prefix-RFT: share of demonstrations' tokens, of largest entropy, that are learned",
+                 Valid{.values = "0 ... 1"}),
+      FPDIST_KEY(prefix_entropy_scope, "grpo, Prefix-RFT: of which tokens it is a share",
+                 Valid{.values = "step | sample"}),
+      FPDIST_KEY(clip_prefix, "grpo, Prefix-RFT: clip demonstrations' ratios as all others"),
       FPDIST_KEY(max_completion_length, "dr_grpo: divides by samples times this", Valid{.values = ">= 1"})};
   return kKeys;
 }

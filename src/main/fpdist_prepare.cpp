@@ -2,6 +2,8 @@
 //   fpdist_prepare [--config] FILE.yaml [--section.key value ...] [--show N] [--dump FILE.jsonl] [--report FILE.json]
 //                  [--html FILE.html] [--prune]
 //   fpdist_prepare --generate arithmetic --pairs 1024 --shots 12 --seed 0 --output FILE.jsonl
+//   fpdist_prepare --generate prefixes --input DEMONSTRATIONS.jsonl --step 10 --output PROMPTS.jsonl
+//   fpdist_prepare --generate hybrids --input PLAIN.jsonl --hybrids HYBRIDS.jsonl --output GROUPS.jsonl
 //   fpdist_prepare --generate many-shot --input GROUPS.jsonl --tokens 16384 --questions 4 --seed 0 --output FILE.jsonl
 
 #include <algorithm>
@@ -26,7 +28,9 @@ const char kHelp[] =
     "  --html FILE   and as a page: histograms, the sharing to expect, the largest shared prefixes\n"
     "  --prune       only remove the token caches beside this configuration's\n"
     "  (fpdist_train --help lists the keys)\n"
-    "fpdist_prepare --generate arithmetic | many-shot ...: made-up rows; --generate X --help lists the options\n";
+    "fpdist_prepare --generate arithmetic | many-shot | sums ...: made-up rows; --generate prefixes | hybrids ...: "
+    "rows\n"
+    "  for Prefix-RFT out of demonstrations; --generate X --help lists the options\n";
 
 }  // namespace
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <utility>
 
 #include "fpdist/core/error.hpp"
@@ -71,7 +72,7 @@ struct Transformer::Impl {
         trained_of({weights.prefix_embedding, weights.prefix_hidden.weight, weights.prefix_hidden.bias});
     if (weights.norm) segment_parameters.push_back(trained_of({weights.norm}));
     embedding_parameters = trained_of({weights.embedding, weights.prompt});
-    if (weights.head != weights.embedding) head_parameters = trained_of({weights.head});
+    if (weights.head != weights.embedding) head_parameters = trained_of({weights.head, weights.head_bias});
     if (embeds() && embedding_parameters.empty())
       while (lowest < segments() && segment_parameters[lowest].empty()) ++lowest;
   }
@@ -234,11 +235,27 @@ struct Transformer::Impl {
     const at::Tensor own = pick_rows(hidden, head.row);
     return options.tp == nullptr ? own : parallel::gather_rows(own, *options.tp, head.count);
   }
+  /// Where the head is whole on every tp rank each computes the classes of its own run of rows; the other runs' come as
+  /// numbers, whose gradients are those ranks'.
+  ops::SelectedLogprob class_logprobs(const at::Tensor& hidden, const parallel::HeadRows& head) const {
+    const at::Tensor rows = pick_rows(hidden, head.row);
+    at::Tensor logits = ops::linear(rows.to(weights.head->value.scalar_type()), *weights.head, weights.head_bias.get())
+                            .to(ops::accumulate_dtype(hidden.scalar_type()));
+    if (options.tp != nullptr) {
+      const at::Tensor all = parallel::gather_rows(logits.detach(), *options.tp, head.count);
+      const auto own = head.count.begin() + options.tp->rank();
+      const int64_t before = std::accumulate(head.count.begin(), own, int64_t{0}), behind = before + *own;
+      logits = at::cat({all.narrow(0, 0, before), logits, all.narrow(0, behind, all.size(0) - behind)});
+    }
+    const at::Tensor logp = at::log_softmax(logits, 1);
+    return {.logp = logp.index_select(0, head.score_row).gather(1, head.score_target.unsqueeze(1)).squeeze(1),
+            .entropy = -(logp.exp() * logp).sum(1),
+            .argmax = logits.argmax(1)};
+  }
   /// Ahead of every use of the head.
   void use_head(Head wanted, const char* what) const {
     check(options.layers.head, what, " asked of a run of layers without the head");
-    check(options.head == wanted,
-          wanted == Head::kScore ? "a language model has no score head" : "a reward model has no language model head");
+    check(options.head == wanted, what, " asked of a model with another head");
     use(weights.head == weights.embedding ? embedding_parameters : head_parameters);
   }
 
@@ -379,6 +396,10 @@ void Transformer::discard(int pack) {
 
 ops::SelectedLogprob Transformer::logprobs(const at::Tensor& hidden, const parallel::HeadRows& head,
                                            bool keeps_logits) const {
+  if (impl_->options.head == Head::kTokenClass) {
+    impl_->use_head(Head::kTokenClass, "log-probs");
+    return impl_->class_logprobs(hidden, head);
+  }
   impl_->use_head(Head::kLanguageModel, "log-probs");
   const at::Tensor rows = impl_->head_rows(hidden, head);
   const double temperature = impl_->options.temperature;

@@ -166,7 +166,8 @@ std::vector<ops::ParameterPtr*> fields_of(RunWeights& weights) {
                                       &weights.prefix_hidden.weight,
                                       &weights.prefix_hidden.bias,
                                       &weights.norm,
-                                      &weights.head};
+                                      &weights.head,
+                                      &weights.head_bias};
   for (BlockWeights& block : weights.block)
     for (ops::ParameterPtr* field : parameters_of(block)) all.push_back(field);
   for (ops::ParameterPtr& parameter : weights.all) all.push_back(&parameter);
@@ -245,8 +246,8 @@ RunWeights RunWeights::allocate(const arch::Model& model, at::TensorOptions opti
   }
   if (!layers.head) return weights;
   weights.norm = allocator.whole("model.norm.weight");
-  if (head == Head::kScore) {
-    weights.head = allocator.whole(kScoreWeight);
+  if (head != Head::kLanguageModel) {
+    weights.head = allocator.whole(kScoreWeight), weights.head_bias = allocator.whole(arch::kScoreBias);
   } else if (!model.tie_word_embeddings) {
     weights.head = allocator.cut("lm_head.weight", 0);
   } else if (layers.embedding) {

@@ -58,6 +58,7 @@ struct RunWeights {
   /// lm_head [V,H] or score [1,H]. Tied: the embedding itself, or in another stage than the embedding's a copy by the
   /// embedding's name that is not counted. Null where another stage has the head.
   ops::ParameterPtr head;
+  ops::ParameterPtr head_bias;         ///< [2] of a head of classes, whose score is [2,H]; null otherwise
   std::vector<BlockWeights> block;     ///< of the stage
   std::vector<ops::ParameterPtr> all;  ///< each once, in Hugging Face order
 

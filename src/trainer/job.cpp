@@ -64,7 +64,8 @@ void fit_to_weights(arch::Model& model, const checkpoint::HfDirectory& directory
     log.warning(text(directory.config_path(), " ties the head to the embedding, but the weights hold both with other ",
                      "values: they are trained and exported as two, with tie_word_embeddings: false"));
   }
-  std::vector<std::string> known{arch::kHeadWeight, arch::kScoreWeight};  // of other heads: nobody misses them
+  std::vector<std::string> known{arch::kHeadWeight, arch::kScoreWeight,
+                                 arch::kScoreBias};  // of other heads: nobody misses them
   for (const auto& [name, shape] : arch::parameters(model, head)) {
     known.push_back(name);
     if (arch::is_quantized(model, name))

@@ -64,6 +64,7 @@ TEST(Adapter, TrainedWeightsAreItsOwnAndTheScoreHead) {
                                        {"model.layers.1.self_attn.v_proj.lora_B.weight", {8, 3}}};
   EXPECT_EQ(trained_parameters(model, Head::kLanguageModel), wanted);
   EXPECT_EQ(trained_parameters(model, Head::kScore).back().first, kScoreWeight);
+  EXPECT_EQ(trained_parameters(model, Head::kTokenClass).back().first, kScoreBias);
   EXPECT_TRUE(is_of_adapter(wanted[0].first) && is_of_adapter(wanted[1].first) && !is_of_adapter(kScoreWeight));
 }
 
@@ -107,6 +108,7 @@ TEST(Adapter, ItsFileSaysWhatTheOptionsDo) {
     EXPECT_EQ(back.linear[i].rank, model.adapter.linear[i].rank);
     EXPECT_EQ(back.linear[i].scale, model.adapter.linear[i].scale);
   }
+  expect_words(adapter_config_json(model, Head::kTokenClass, options, ""), {"TOKEN_CLS", "\"score\""});
   options.target_modules = {".*q_proj"}, options.layers_to_transform = {}, options.exclude_modules = {};
   EXPECT_EQ(parse_adapter_config(adapter_config_json(model, Head::kScore, options, ""), "").target_modules,
             options.target_modules);

@@ -195,10 +195,18 @@ TEST(Model, ExportWritesDtypeInTheSpellingOfTheInput) {
 
 TEST(Model, ARewardModelIsASequenceClassifierWithOneLabel) {
   const Json out = Json::parse(
-      arch::export_config_json(parse_model_config(llama().dump(), "c"), {.dtype = "float32", .reward_head = true}));
+      arch::export_config_json(parse_model_config(llama().dump(), "c"), {.dtype = "float32", .head = Head::kScore}));
   EXPECT_EQ(out["architectures"], Json::array({"LlamaForSequenceClassification"}));
   EXPECT_EQ(out["num_labels"], 1);
   EXPECT_EQ(out["id2label"], (Json{{"0", "LABEL_0"}}));
+}
+
+TEST(Model, AProcessRewardModelIsATokenClassifierWithTwo) {
+  const Json out = Json::parse(arch::export_config_json(parse_model_config(llama().dump(), "c"),
+                                                        {.dtype = "float32", .head = Head::kTokenClass}));
+  EXPECT_EQ(out["architectures"], Json::array({"LlamaForTokenClassification"}));
+  EXPECT_EQ(out["num_labels"], 2);
+  EXPECT_EQ(out["id2label"], (Json{{"0", "LABEL_0"}, {"1", "LABEL_1"}}));
 }
 
 TEST(Model, AnExportSaysWhetherTheEmbeddingIsTheHead) {

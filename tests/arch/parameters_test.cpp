@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,17 @@ TEST(Parameters, AreListedInHuggingFaceOrder) {
   model.tie_word_embeddings = true;
   EXPECT_EQ(names(model, Head::kLanguageModel).back(), "model.norm.weight");
   EXPECT_EQ(names(model, Head::kScore).back(), kScoreWeight);
+  EXPECT_EQ(parameters(model, Head::kTokenClass).back(), NamedShape(kScoreBias, {2}));
+  EXPECT_EQ(*(parameters(model, Head::kTokenClass).end() - 2), NamedShape(kScoreWeight, {2, model.hidden_size}));
+}
+
+TEST(Parameters, SayWhatAModelEndsIn) {
+  const Model model = model_of_shape("llama", kShape);
+  for (const Head head : {Head::kLanguageModel, Head::kScore, Head::kTokenClass}) {
+    const std::vector<std::string> all = names(model, head);
+    EXPECT_EQ(head_of([&](const char* name) { return std::count(all.begin(), all.end(), name) > 0; }), head);
+  }
+  EXPECT_TRUE(is_of_score(kScoreWeight) && is_of_score(kScoreBias) && !is_of_score("lm_head.weight"));
 }
 
 TEST(Parameters, EveryFeatureCounts) {

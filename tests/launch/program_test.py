@@ -335,6 +335,20 @@ class ShippedConfigs(Folder):
         for adapter in ("lora", "prefix", "sources", "prompt", "ntk"):
             self.assertEqual(sorted(file.name for file in (self.dir / adapter / "final").iterdir()),
                              ["adapter_config.json", "adapter_model.safetensors"])
+        steps_of = lambda row, answer: row[answer].split(". ")  # as the lines of jq do
+        made = {"prm": [{"prompt": row["prompt"], "completions": steps_of(row, answer), "labels": [answer == "chosen"] * len(steps_of(row, answer))}
+                        for row in rows for answer in ("chosen", "rejected")],
+                "prefix_rft": [{"prompt_ids": list(row["prompt"].encode()), "completions": [
+                    {"ids": list(row["rejected"].encode()), "reward": 0},
+                    {"ids": list(row["chosen"].encode()), "reward": 1, "prefix_length": len(row["chosen"]) // 2}]} for row in rows]}
+        for name, of in made.items():
+            path = self.dir / f"runs/{name}.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in of))
+            self.train(0, ROOT / f"configs/{name}.yaml", "--data.path", path, "--train.max_steps", 2, "--train.output_dir", self.dir / name)
+        config = json.loads((self.dir / "prm/final/config.json").read_text())
+        self.assertEqual((config["architectures"], config["num_labels"]), (["LlamaForTokenClassification"], 2))
+        kept = steps(self.dir / "prefix_rft")[0]["prefix/kept"]  # more than was asked for where tokens are copies
+        self.assertTrue(0.19 < kept < 0.7, kept)
         self.refused_by_name(verdicts, "dpo", r"missing column 'chosen'.*for method: kto")
         self.refused_by_name(pairs, "kto", r"missing column 'completion'.*for method: dpo")
 
@@ -361,7 +375,7 @@ class ShippedConfigs(Folder):
         self.assertRegex(text, words)
 
     def test_recipes_say_what_makes_their_data(self):
-        for name in ("quickstart", "long_context_cp8"):
+        for name in ("quickstart", "long_context_cp8", "prm", "prefix_rft"):
             first = (ROOT / f"configs/{name}.yaml").read_text().splitlines()[0]
             self.assertIn("fpdist_prepare --generate ", first)
 

@@ -100,6 +100,24 @@ TEST(LossOptions, PolicyGradientsRefuseWhatIsOutOfRange) {
   test::expect_words(refusal(Method::kGrpo, {.entropy_coef = -0.1}), {"loss.entropy_coef is -0.1"});
 }
 
+TEST(LossOptions, PrefixRftRefusesWhatItCannotBe) {
+  const auto refused = [](LossOptions options, const std::vector<std::string>& words) {
+    if (options.prefix_advantage.empty()) options.prefix_advantage = "dr_grpo";
+    test::expect_words(refusal(Method::kGrpo, options), words);
+  };
+  refused({.prefix_advantage = "grpo"}, {"loss.prefix_advantage 'grpo' is unknown", "dr_grpo | batch"});
+  refused({.prefix_entropy_scope = "pack"}, {"loss.prefix_entropy_scope 'pack'", "step | sample"});
+  refused({.prefix_entropy_keep = 20}, {"loss.prefix_entropy_keep is 20: use 0 to 1"});
+  refused({.loss_type = {"cispo"}}, {"loss_type cispo has none: use dapo"});
+  refused({.loss_type = {"sapo"}}, {"loss_type sapo has none"});
+  refused({.importance_sampling_level = "sequence"}, {"loss.importance_sampling_level: token"});
+  refused({.top_entropy_quantile = 0.5}, {"loss.top_entropy_quantile both choose"});
+  const LossOptions known = resolved(Method::kGrpo, {.prefix_advantage = "batch"});
+  EXPECT_EQ(known.delta, 3) << "the dual clip";
+  EXPECT_EQ(resolved(Method::kGrpo, known).delta, 3);
+  EXPECT_EQ(resolved(Method::kGrpo, {.delta = 5, .prefix_advantage = "batch"}).delta, 5);
+}
+
 TEST(LossOptions, WhatCouplesAStepSaysSo) {
   const auto step = [](Method method, const LossOptions& options) { return needs_of(method, options).step; };
   EXPECT_EQ(step(Method::kDpo, {}), StepView::kNone);
@@ -107,6 +125,9 @@ TEST(LossOptions, WhatCouplesAStepSaysSo) {
   EXPECT_EQ(step(Method::kKto, {}), StepView::kMismatched);
   EXPECT_EQ(step(Method::kKto, {.loss_type = {"apo_zero_unpaired"}}), StepView::kNone);
   EXPECT_EQ(step(Method::kGrpo, {.top_entropy_quantile = 0.2}), StepView::kSamples);
+  EXPECT_EQ(step(Method::kGrpo, {.prefix_advantage = "dr_grpo"}), StepView::kSamples);
+  EXPECT_EQ(step(Method::kGrpo, {.prefix_advantage = "dr_grpo", .prefix_entropy_keep = 1}), StepView::kNone);
+  EXPECT_EQ(step(Method::kGrpo, {.prefix_advantage = "dr_grpo", .prefix_entropy_scope = "sample"}), StepView::kNone);
   for (const LossSpec& spec : specs())
     EXPECT_EQ(make_look(spec.method, options_of(spec)) == nullptr,
               needs_of(spec.method, options_of(spec)).step == StepView::kNone)

@@ -47,16 +47,24 @@ inline std::vector<Variant> grpo_variants(const std::string& type) {
 /// Options that change what the losses of a method are.
 inline std::vector<Variant> optional_variants() {
   using Options = loss::LossOptions;
-  return {{"dpo/list", Method::kDpo, Options{.loss_type = {"sigmoid", "aot", "sft"}, .loss_weights = {0.8, 0.3, 1.0}}},
-          {"dpo/ld", Method::kDpo, Options{.loss_type = {"aot_unpaired"}, .label_smoothing = 0.1, .ld_alpha = 0.3}},
-          {"dpo/wpo", Method::kDpo, Options{.use_weighting = true}},
-          {"dpo/forward_kl", Method::kDpo, Options{.f_divergence_type = "forward_kl"}},
-          {"dpo/js", Method::kDpo, Options{.f_divergence_type = "js_divergence"}},
-          {"dpo/alpha", Method::kDpo, Options{.f_divergence_type = "alpha_divergence"}},
-          {"cpo/alpha", Method::kCpo, Options{.loss_type = {"simpo"}, .label_smoothing = 0.1, .alpha = 0.3}},
-          {"grpo/top", Method::kGrpo, Options{.beta = 0.1, .top_entropy_quantile = 0.4, .entropy_coef = 0.05}},
-          {"grpo/delta", Method::kGrpo, Options{.epsilon_high = 0.28, .delta = 1.4, .entropy_coef = 0.05}},
-          {"grpo/opsm", Method::kGrpo, Options{.off_policy_mask_threshold = 0.1}}};
+  return {
+      {"dpo/list", Method::kDpo, Options{.loss_type = {"sigmoid", "aot", "sft"}, .loss_weights = {0.8, 0.3, 1.0}}},
+      {"dpo/ld", Method::kDpo, Options{.loss_type = {"aot_unpaired"}, .label_smoothing = 0.1, .ld_alpha = 0.3}},
+      {"dpo/wpo", Method::kDpo, Options{.use_weighting = true}},
+      {"dpo/forward_kl", Method::kDpo, Options{.f_divergence_type = "forward_kl"}},
+      {"dpo/js", Method::kDpo, Options{.f_divergence_type = "js_divergence"}},
+      {"dpo/alpha", Method::kDpo, Options{.f_divergence_type = "alpha_divergence"}},
+      {"cpo/alpha", Method::kCpo, Options{.loss_type = {"simpo"}, .label_smoothing = 0.1, .alpha = 0.3}},
+      {"grpo/top", Method::kGrpo, Options{.beta = 0.1, .top_entropy_quantile = 0.4, .entropy_coef = 0.05}},
+      {"grpo/delta", Method::kGrpo, Options{.epsilon_high = 0.28, .delta = 1.4, .entropy_coef = 0.05}},
+      {"grpo/prefix", Method::kGrpo, Options{.beta = 0.1, .prefix_advantage = "dr_grpo", .prefix_entropy_keep = 0.4}},
+      {"grpo/prefix_of_sample", Method::kGrpo,
+       Options{.loss_type = {"dr_grpo"},
+               .prefix_advantage = "batch",
+               .prefix_entropy_keep = 0.5,
+               .prefix_entropy_scope = "sample",
+               .clip_prefix = true}},
+      {"grpo/opsm", Method::kGrpo, Options{.off_policy_mask_threshold = 0.1}}};
 }
 
 /// Every loss that is registered, and some with options.
@@ -81,6 +89,7 @@ struct RandomStep {
   at::Tensor entropy, correct, mean_logit, ref_logp, old_logp;  // [E]
   at::Tensor log_sum_sq, position;                              // [E], the first of a pair's first sample is -1
   at::Tensor advantage, margin, wanted;                         // [B], [B/2], [B]
+  at::Tensor in_prefix, prefix_advantage;                       // [E], [B]
   std::vector<std::vector<int64_t>> edge_of;                    // edges of each sample
   plan::StepTotals totals;
 
@@ -112,6 +121,8 @@ struct RandomStep {
     edges.log_sum_sq = log_sum_sq.index_select(0, e);
     edges.position = position.index_select(0, e);
     edges.wanted = wanted.index_select(0, b);
+    edges.in_prefix = in_prefix.index_select(0, e);
+    edges.prefix_advantage = prefix_advantage.index_select(0, b);
     edges.place = b;
     edges.first_edge = 0;
     return edges;
@@ -175,6 +186,13 @@ inline RandomStep random_step(uint64_t seed, int64_t pairs = 4, at::ScalarType d
   step.log_sum_sq = normal(edges, -1.0, 0.3);
   step.wanted = normal(2 * pairs, 0.2, 1.0).gt(0).to(dtype);
   step.totals.wanted = step.wanted.sum().item<int64_t>();
+  step.prefix_advantage = normal(2 * pairs, 0.0, 1.0);
+  std::vector<double> in_prefix;
+  for (const std::vector<int64_t>& own : step.edge_of) {
+    const uint64_t first = rng.below(own.size() + 1);
+    for (size_t e = 0; e < own.size(); ++e) in_prefix.push_back(e < first ? 1 : 0);
+  }
+  step.in_prefix = at::tensor(in_prefix, at::kDouble).to(dtype);
   return step;
 }
 

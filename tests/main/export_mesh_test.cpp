@@ -32,8 +32,7 @@ class ExportFrom : public test::Runs, public ::testing::WithParamInterface<Place
     for (const auto& parameter : model.parameters()) tensors.emplace_back(parameter->name, parameter->value.detach());
     checkpoint::export_hf_directory(
         path, tensors,
-        {.config_json = arch::export_config_json(shape, {.dtype = "float32", .reward_head = head == Head::kScore}),
-         .copy_from = ""});
+        {.config_json = arch::export_config_json(shape, {.dtype = "float32", .head = head}), .copy_from = ""});
   }
   /// Two steps from the model, and what is exported from the checkpoint behind them.
   void train_and_export(const std::string& model, const std::string& exported, Head head) {

@@ -25,10 +25,10 @@ std::string_view dtype_name(at::ScalarType dtype) {
 void export_model(const Transformer& model, at::ScalarType dtype, const std::string& folder, const std::string& from) {
   checkpoint::NamedTensors tensors;
   for (const auto& parameter : model.parameters()) tensors.emplace_back(parameter->name, parameter->value.detach());
-  const bool reward = tensors.back().first == kScoreWeight;
+  const Head head = model.options().head;
   checkpoint::export_hf_directory(
       folder, tensors,
-      {.config_json = arch::export_config_json(model.config(), {.dtype = dtype_name(dtype), .reward_head = reward}),
+      {.config_json = arch::export_config_json(model.config(), {.dtype = dtype_name(dtype), .head = head}),
        .copy_from = from,
        .max_shard_bytes = 40000});
 }
@@ -71,6 +71,18 @@ TEST(ModelExport, APresetIsAWholeDirectory) {
   export_model(model, at::kFloat, folder, "");
   expect_round_trip(model, at::kFloat, Head::kLanguageModel, folder);
   write_logits(model, Head::kLanguageModel, folder);
+}
+
+TEST(ModelExport, AProcessRewardModelComesBackAsOne) {
+  auto model = make_model(small_config("qwen3"), at::kFloat, Head::kTokenClass);
+  randomize(model, 2);
+  const std::string folder = (scratch() / "classes").string();
+  fs::remove_all(folder);
+  fs::create_directories(scratch());
+  export_model(model, at::kFloat, folder, "");
+  expect_round_trip(model, at::kFloat, Head::kTokenClass, folder);
+  const checkpoint::HfDirectory directory(folder);
+  EXPECT_EQ(arch::head_of([&](const char* name) { return directory.contains(name); }), Head::kTokenClass);
 }
 
 TEST(ModelExport, ATiedModelIgnoresAHeadInTheFile) {

@@ -192,6 +192,19 @@ TEST(Transformer, MeanLogitsAndLogprobsAgreeWithAllLogits) {
   EXPECT_TRUE(at::equal(out.argmax, logits.argmax(1)));
 }
 
+TEST(Transformer, ClassesHaveAHeadOfTheirOwn) {
+  auto model = make_model(small_config("llama"), at::kDouble, Head::kTokenClass);
+  EXPECT_EQ(model.parameters().back()->name, "score.bias");
+  EXPECT_EQ(model.parameters().back()->value.sizes(), at::IntArrayRef({2}));
+  model.initialize(3);
+  EXPECT_EQ(model.parameters().back()->value.abs().max().item<double>(), 0);
+  const auto slice = some_pack();
+  const at::Tensor hidden = model.forward(0, slice.rows, {});
+  EXPECT_THROW(model.scores(hidden, slice.head), ShapeError);
+  EXPECT_THROW(model.logits(hidden), ShapeError);
+  EXPECT_THROW(model.mean_head_row(), ShapeError);
+}
+
 TEST(Transformer, ScoresReadEachSamplesLastRow) {
   auto model = make_model(small_config("llama"), at::kDouble, Head::kScore);
   randomize(model, 2);

@@ -3,6 +3,7 @@
 // nowhere else: whoever computes reads features. Fields that are not understood are kept and written back.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -81,13 +82,13 @@ Model preset_config(std::string_view name);
 /// What a config.json says of an export.
 struct ExportConfig {
   std::string_view dtype;
-  bool reward_head = false;
+  Head head = Head::kLanguageModel;
   std::optional<int64_t> pad_token_id = std::nullopt;  ///< none: the input's
 };
 
 /// config.json for an export: the input's own fields, with architectures, dtype (in the spelling the input used),
 /// tie_word_embeddings where the model's is another and, for a reward model, num_labels 1 and the
-/// sequence-classification architecture.
+/// sequence-classification architecture, for a process reward model 2 and that of token classification.
 std::string export_config_json(const Model& model, const ExportConfig& as);
 
 /// The config.json's pad_token_id; none where it has none or one outside the vocabulary.
@@ -97,12 +98,21 @@ std::optional<int64_t> pad_token_id(const Model& model);
 /// with both values. "" where they do. Ties of the embedding may differ.
 std::string difference(const Model& model, const Model& other);
 
-/// Name of a reward model's score head [1,H]; a base model's directory lacks it.
+/// Names of a reward model's score head [1,H], and of a process reward model's [2,H] with its bias [2]; a base model's
+/// directory lacks them.
 inline constexpr const char* kScoreWeight = "score.weight";
+inline constexpr const char* kScoreBias = "score.bias";
+/// Whether it is one of the two.
+bool is_of_score(std::string_view name);
 /// Name of the embedding, and of its copy where it serves as the head on another stage.
 inline constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";
 /// Name of the language model's head where it is not the embedding.
 inline constexpr const char* kHeadWeight = "lm_head.weight";
+
+/// Those two where the head has them.
+std::vector<NamedShape> score_parameters(const Model& model, Head head);
+/// The head of weights of which `has` says by a name whether they are there.
+Head head_of(const std::function<bool(const char*)>& has);
 
 /// Every weight of the whole model but its adapter's, in Hugging Face order: embedding, layers, norm, head (absent when
 /// tied).

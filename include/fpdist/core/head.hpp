@@ -3,7 +3,8 @@
 
 namespace fpdist {
 
-/// What a model ends in: log-probs of tokens over the vocabulary, or one score a sample (reward models).
-enum class Head { kLanguageModel, kScore };
+/// What a model ends in: log-probs of tokens over the vocabulary, one score a sample (reward models), or log-probs of
+/// two classes at any token (process reward models).
+enum class Head { kLanguageModel, kScore, kTokenClass };
 
 }  // namespace fpdist

@@ -61,6 +61,10 @@ struct DataOptions {
   /// sft rows of every kind: all tokens are learned, prompts too, whatever the other two and labels say. Weights of
   /// rows and turns still count.
   bool train_on_all = false;
+  /// prm rows of text: what stands behind every step, at whose last token the step's label is.
+  std::string step_separator = "\n";
+  /// prm: only the last step's label of each row is learned.
+  bool train_on_last_step_only = false;
   /// Shuffle every epoch by (seed, epoch); false keeps file order.
   bool shuffle = true;
   /// row: each row is a group. prompt: rows with the same prompt tokens are one, uid: rows with the same `uid`; pairs

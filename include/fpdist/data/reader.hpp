@@ -4,11 +4,15 @@
 //   DPO, CPO, ORPO, RM
 //            prompt_ids + chosen_ids + rejected_ids [+ margin, rejected_prompt_ids: where that answer has its own]
 //            | [prompt +] chosen + rejected [+ margin]. DPO: [+ ref_chosen_logps + ref_rejected_logps], sums or lists
-//   GRPO     prompt_ids + completions:[{ids, reward|advantage, old_logps?, ref_logps?, mask?, truncated?}]
+//   GRPO     prompt_ids + completions:[{ids, reward|advantage, old_logps?, ref_logps?, mask?, truncated?,
+//            prefix_length?}]
 //            | prompt + completions:[text] + rewards:[number] (or advantages:[number])
 //            flat, with data.group_by: prompt_ids + completion_ids | prompt + completion, + reward (or advantage)
-//            [+ uid, old_logps, ref_logps, mask of token rows] | messages + reward: learned where an assistant speaks
-//   KTO      prompt_ids + completion_ids + label         | prompt + completion + label: whether it is wanted
+//            [+ uid, old_logps, ref_logps, mask, prefix_length of token rows] | messages + reward: learned where an
+//            assistant speaks
+//   PRM      input_ids + labels: 0 or 1 at the last token of what is judged | prompt + completions:[text] +
+//   labels:[bool] KTO      prompt_ids + completion_ids + label         | prompt + completion + label: whether it is
+//   wanted
 // Rows (but KTO's) may have a weight of their loss, and say which completions were cut, by truncated: true
 // or finish_reason: "length" ("abort" is a cut too), a list where there are several (chosen first); inside the objects
 // of GRPO's as well. Pre-tokenised rows are used exactly as they are. In rows of text prompt, completion, chosen,

@@ -23,6 +23,8 @@ struct Sample {
   std::optional<double> advantage;  ///< GRPO: given, or filled in from rewards by loss::fill_advantages
   bool truncated = false;           ///< the completion was cut before its end: by its sampler or by data.max_length
   std::vector<double> weight = {};  ///< empty: 1 each; or [L]: what the loss of target t is multiplied by (sft)
+  int32_t prefix_length = 0;        ///< GRPO: tokens of the completion, its first, that a demonstration gave
+  std::optional<double> prefix_advantage = {};  ///< of these, where it is another than the completion's
   int64_t length() const { return static_cast<int64_t>(token.size()); }
 };
 

@@ -49,9 +49,11 @@ struct Edges {
   at::Tensor log_sum_sq = {};  ///< [E] log of the sum of squared probabilities at the source row, detached
   at::Tensor position = {};    ///< [E] int64, the target's place in its completion; below 0 in the prompt
   at::Tensor wanted = {};      ///< [B] 1 for an answer that is wanted, 0 for one that is not
-  View step = {};              ///< of the whole step
-  at::Tensor place = {};       ///< [B] int64, the samples' rows in step.sample
-  int64_t first_edge = 0;      ///< place in step.edge of the pack's first edge
+  at::Tensor in_prefix = {};   ///< [E] 1 where the target is a demonstration's (data::Sample::prefix_length), else 0
+  at::Tensor prefix_advantage = {};  ///< [B] of these
+  View step = {};                    ///< of the whole step
+  at::Tensor place = {};             ///< [B] int64, the samples' rows in step.sample
+  int64_t first_edge = 0;            ///< place in step.edge of the pack's first edge
   // Preference packs hold pairs: sample 2i is chosen, 2i+1 rejected.
 };
 
@@ -91,7 +93,8 @@ std::vector<data::Group> mismatched(std::span<const data::Group> groups, int64_t
 
 /// Fills `advantage` of every sample of a step that has a reward and no advantage of its own, as TRL 1.16: (reward -
 /// mean of its group) / (std + 1e-4), std with n - 1 over the group or over the whole step by scale_rewards; a group of
-/// one gets 0. A sample with neither stays without (counts as 0). Hand in a copy where the samples outlive the step:
+/// one gets 0. With options.prefix_advantage as prefix_advantages.hpp says, prefix_advantage too. A sample with neither
+/// stays without (counts as 0). Hand in a copy where the samples outlive the step:
 /// with scale_rewards batch an advantage belongs to the step. Throws DataError on a reward that is not finite. Returns
 /// reward, reward_std and frac_reward_zero_std of the step's rewards; empty when no sample has one.
 std::map<std::string, double> fill_advantages(std::span<data::Group> groups, const LossOptions& options);

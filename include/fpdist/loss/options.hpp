@@ -66,6 +66,15 @@ struct LossOptions {
   double entropy_coef = 0.0;
   /// GRPO: samples of negative advantage whose mean log(old / new) is above it do not count (-1: all do).
   double off_policy_mask_threshold = -1.0;
+  /// GRPO, Prefix-RFT: dr_grpo | batch, what completions that begin with a demonstration (data::Sample::prefix_length)
+  /// are worth. Empty: there are no such.
+  std::string prefix_advantage = "";
+  /// GRPO, Prefix-RFT: the share of demonstrations' tokens, those of largest entropy, that is learned, out of all of
+  /// the step's or of each sample's (step | sample).
+  double prefix_entropy_keep = 0.2;
+  std::string prefix_entropy_scope = "step";
+  /// GRPO, Prefix-RFT: ratios of demonstrations' tokens are clipped as all others are.
+  bool clip_prefix = false;
   /// dr_grpo: divides by samples * max_completion_length; of rollouts that are made here rollout's own.
   int64_t max_completion_length = 512;
 

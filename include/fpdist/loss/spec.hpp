@@ -32,6 +32,7 @@ struct Needs {
   bool old_logp = false;          ///< where the data have them
   bool advantage = false;         ///< fill_advantages goes ahead of the step
   bool position = false;
+  bool prefix = false;         ///< in_prefix and prefix_advantage: samples may begin with a demonstration
   bool wanted = false;         ///< from each sample's reward, 1 or 0
   bool learns_prompt = false;  ///< of a group's first sample, whose prompt gets targets ahead of the step
   StepView step = StepView::kNone;

@@ -118,7 +118,8 @@ class Transformer final : public parallel::Stage {
 
   // Last run only. `hidden` [n_t,H]: the own run of rows that forward returned.
   /// Log-prob [S_c], entropy and argmax [R] of the scores of this cp rank (only rows with a score reach the head); the
-  /// same on all tp ranks. `keeps_logits` as ops::selected_logprob has it.
+  /// same on all tp ranks. Of a head of classes these are the two classes in the place of tokens. `keeps_logits` as
+  /// ops::selected_logprob has it.
   ops::SelectedLogprob logprobs(const at::Tensor& hidden, const parallel::HeadRows& head,
                                 bool keeps_logits = false) const;
   /// [H] the mean of the head's weight rows over the vocabulary, as they are now: what mean_logits() needs of them. A

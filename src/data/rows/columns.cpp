@@ -39,6 +39,7 @@ constexpr std::array<std::string_view, kColumns> kNames{"input_ids",
                                                         "weight",
                                                         "label",
                                                         "rejected_prompt_ids",
+                                                        "prefix_length",
                                                         "source"};
 constexpr std::string_view kTag = "kto_tag";  // LLaMA-Factory's name of it
 

@@ -45,9 +45,10 @@ enum class Column {
   kWeight,  // beside completions or inside completions:[{...}]
   kLabel,   // of KTO's rows: whether the completion is wanted
   kRejectedPromptIds,
+  kPrefixLength,  // beside a flat row's completion or inside completions:[{...}]
   kSource,
 };
-inline constexpr size_t kColumns = 33;
+inline constexpr size_t kColumns = 34;
 std::string_view name_of(Column column);
 
 /// A column of the file: one of ours, or a piece of it where the file has its text in several.

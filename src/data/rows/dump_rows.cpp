@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "src/data/rows/step_row.hpp"
 #include "src/files/files.hpp"
 
 namespace fpdist::data {
@@ -69,6 +70,7 @@ Json completion_of(const Sample& sample) {
     one["mask"] = mask;
   }
   if (sample.truncated) one["truncated"] = true;
+  if (sample.prefix_length > 0) one["prefix_length"] = sample.prefix_length;
   return one;
 }
 
@@ -101,6 +103,8 @@ void dump_rows(std::span<const Group> groups, Method method, const std::string& 
     source = group.source;
     if (method == Method::kSft) {
       for (const Sample& sample : group.sample) put(sample_row(sample));
+    } else if (method == Method::kPrm) {
+      for (const Sample& sample : group.sample) put(sample_row(to_labels(sample)));
     } else if (method == Method::kKto) {
       for (const Sample& sample : group.sample) put(verdict_row(sample));
     } else {

@@ -13,6 +13,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/core/edit_distance.hpp"
 #include "src/data/rows/row_values.hpp"
+#include "src/data/rows/step_row.hpp"
 
 namespace fpdist::data {
 namespace {
@@ -50,7 +51,7 @@ const MethodFormats kRewardFormats{
 const MethodFormats kGrpoFormats{
     .tokens = {{{kPromptIds, kCompletions}, kName},
                {{kPromptIds, kCompletionIds},
-                ColumnList{kReward, kAdvantage, kOldLogps, kRefLogps, kMask} + kEnds + kName,
+                ColumnList{kReward, kAdvantage, kOldLogps, kRefLogps, kMask, kPrefixLength} + kEnds + kName,
                 /*is_flat=*/true}},
     .text = {{{kPrompt, kCompletions}, ColumnList{kRewards, kAdvantages} + kExtras},
              {{kPrompt, kCompletion}, ColumnList{kReward, kAdvantage} + kExtras, /*is_flat=*/true},
@@ -62,6 +63,11 @@ const MethodFormats kKtoFormats{
     .text = {{{kPrompt, kCompletion, kLabel}, kEnds + ColumnList{kUid, kTools, kChatTemplateKwargs}}},
     .group = RowGroup::kRollouts,
     .has_verdicts = true};
+
+const MethodFormats kPrmFormats{.tokens = {{{kInputIds, kLabels}, kName}},
+                                .text = {{{kPrompt, kCompletions, kLabels}, kName}},
+                                .group = RowGroup::kSample,
+                                .judges_steps = true};
 
 bool contains(const ColumnList& columns, Column column) {
   return std::find(columns.begin(), columns.end(), column) != columns.end();
@@ -94,6 +100,8 @@ class TokenRow {
     if (row_.has(kMargin)) group_.margin = row_.get<double>(kMargin);
     set_reference_logps(row_, maker_, 0, group_);
     for (const Sample& sample : group_.sample) check_sample(sample);
+    if (formats_.judges_steps)
+      for (Sample& sample : group_.sample) to_targets(sample);
     const bool has_empty_answer = std::any_of(group_.sample.begin(), group_.sample.end(), [&](const Sample& sample) {
       return formats_.group == RowGroup::kSample
                  ? std::all_of(sample.target.begin(), sample.target.end(), [](int32_t id) { return id == kIgnore; })
@@ -130,7 +138,14 @@ void TokenRow::add_samples() {
     sample.token = row_.get<Ids>(kInputIds);
     sample.target = row_.get<Ids>(kLabels);
     same_length(row_.offset(kLabels), sample.target.size(), in_file(kLabels), sample.token.size(), in_file(kInputIds));
-    if (maker_.options.train_on_all) sample.target = sample.token;
+    if (formats_.judges_steps)
+      check_classes(row_, maker_, /*may_ignore=*/true);
+    else if (row_.has_verdicts)
+      fail(row_.offset(kLabels),
+           text("'", in_file(kLabels), "' are true and false, as of steps that are right or not, ",
+                "and no token ids: method: prm"));
+    else if (maker_.options.train_on_all)
+      sample.target = sample.token;
     sample.truncated = cuts_of(row_, maker_, 1).front() != 0;
     return;
   }
@@ -174,6 +189,7 @@ TokenCompletion TokenRow::flat_completion() const {
   given(kReward, one.reward), given(kAdvantage, one.advantage);
   given(kOldLogps, one.old_logps), given(kRefLogps, one.ref_logps), given(kMask, one.mask);
   one.truncated = cuts_of(row_, maker_, 1).front() != 0;
+  if (row_.has(kPrefixLength)) one.prefix_length = static_cast<int32_t>(row_.get<double>(kPrefixLength));
   return one;
 }
 
@@ -212,6 +228,10 @@ Sample TokenRow::rollout(const std::vector<int32_t>& prompt, const TokenCompleti
   sample.advantage = completion.advantage;
   sample.truncated = completion.truncated.value_or(false);
   const size_t length = completion.ids.size();
+  if (static_cast<size_t>(completion.prefix_length) > length)
+    fail(completion.offset, text(in_file(kPrefixLength), " is ", completion.prefix_length, ", the completion has ",
+                                 length, " tokens: it counts those of them that a demonstration gave"));
+  sample.prefix_length = completion.prefix_length;
   if (completion.old_logps) {
     same_length(completion.offset, completion.old_logps->size(), in_file(kOldLogps), length, in_file(kIds));
     sample.old_logp = behind_prompt(prompt.size(), *completion.old_logps);
@@ -318,6 +338,8 @@ const MethodFormats& formats_of(Method method) {
       return kDpoFormats;
     case Method::kKto:
       return kKtoFormats;
+    case Method::kPrm:
+      return kPrmFormats;
     case Method::kReward:
       return kRewardFormats;
     case Method::kGrpo:

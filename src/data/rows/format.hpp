@@ -32,6 +32,7 @@ struct MethodFormats {
   RowGroup group;
   bool has_verdicts = false;    ///< rows say whether their completion is wanted: a reward of 1 or 0
   bool scores_samples = false;  ///< every sample needs a token to be scored at; what is too long is dropped, never cut
+  bool judges_steps = false;    ///< labels are 0 or 1 at the tokens that are judged
   std::vector<Column> all() const;
 };
 const MethodFormats& formats_of(Method method);
@@ -52,6 +53,7 @@ struct GroupMaker {
   const ColumnNames& names;
   const DataOptions& options;
   bool marks_generation = false;  ///< the tokenizer's chat template does
+  int32_t bos_id = -1;            ///< the tokenizer's; -1: none
 
   /// Throws DataError for a row of no format or of several.
   const RowFormat& recognise(const Row& row) const;

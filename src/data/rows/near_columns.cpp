@@ -33,6 +33,7 @@ constexpr std::array kOthers{OtherName{"logps", kOldLogps},
                              OtherName{"loss_mask", kMask},
                              OtherName{"response_mask", kMask},
                              OtherName{"completion_mask", kMask},
+                             OtherName{"prefix_len", kPrefixLength},
                              OtherName{"weights", kWeight},
                              OtherName{"sample_weight", kWeight},
                              OtherName{"loss_weight", kWeight},
@@ -40,8 +41,8 @@ constexpr std::array kOthers{OtherName{"logps", kOldLogps},
                              OtherName{"reference_rejected_logps", kRefRejectedLogps}};
 
 /// What an object in `completions` may have.
-const std::vector<Column> kOfCompletion{kReward, kAdvantage, kOldLogps,     kRefLogps,
-                                        kMask,   kTruncated, kFinishReason, kWeight};
+const std::vector<Column> kOfCompletion{kReward,    kAdvantage,    kOldLogps, kRefLogps,    kMask,
+                                        kTruncated, kFinishReason, kWeight,   kPrefixLength};
 
 /// Letters that may be wrong: words of other beginnings, and short ones, are too often other words.
 size_t most_wrong(std::string_view name) { return name.size() < 4 ? 0 : name.size() < 6 ? 1 : 2; }
@@ -60,6 +61,8 @@ bool completion_has(const TokenCompletion& one, Column column) {
     case kTruncated:
     case kFinishReason:
       return one.truncated.has_value();
+    case kPrefixLength:
+      return one.prefix_length > 0;
     default:
       return false;
   }

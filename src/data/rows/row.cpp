@@ -48,6 +48,7 @@ struct RowParser::Impl : JsonLine {
   explicit Impl(const ColumnNames& column_names) : names(column_names) {}
 
   const ColumnNames& names;
+  bool has_verdicts = false;                                        ///< of the line so far, see Row
   std::vector<std::string> names_read, unread;                      ///< of the line so far, see Row
   std::map<Column, std::vector<std::optional<std::string>>> piece;  ///< of columns that several of the file's make
 
@@ -60,6 +61,7 @@ struct RowParser::Impl : JsonLine {
   /// One or a list of them.
   std::vector<int32_t> cuts(json::value value, Column column);
   std::vector<int32_t> mask(json::value value, Column column);
+  int32_t prefix_length(json::value value, Column column);
   /// One or a list of them.
   std::variant<double, std::vector<double>> weight(json::value value, Column column);
   /// Whether a value says yes (1) or no (0): -1 where it says neither.
@@ -78,6 +80,10 @@ struct RowParser::Impl : JsonLine {
 };
 
 int32_t RowParser::Impl::token_id(json::value value, Column column) {
+  if (column == Column::kLabels && take(value.type(), "a label") == json::json_type::boolean) {
+    has_verdicts = true;
+    return take(value.get_bool(), "true or false") ? 1 : 0;
+  }
   const int32_t id = integer(value, "an integer token id");
   if (id >= 0 || (column == Column::kLabels && id == kIgnore)) return id;
   fail(text(names.in_file(column), " holds ", id, ": token ids are 0 or more",
@@ -135,6 +141,12 @@ std::vector<int32_t> RowParser::Impl::mask(json::value value, Column column) {
   });
 }
 
+int32_t RowParser::Impl::prefix_length(json::value value, Column column) {
+  const int32_t read = integer(value, "a number of tokens");
+  if (read < 0) fail(text(names.in_file(column), " is ", read, ": it is 0 or more"));
+  return read;
+}
+
 std::variant<double, std::vector<double>> RowParser::Impl::weight(json::value value, Column column) {
   const auto one = [&](json::value given) {
     const double read = number(given, "a weight");
@@ -187,9 +199,9 @@ void RowParser::Impl::join_pieces(Row& row) {
 }
 
 TokenCompletion RowParser::Impl::token_completion(json::value value) {
-  static const std::vector<Column> kWanted{Column::kIds,       Column::kReward,       Column::kAdvantage,
-                                           Column::kOldLogps,  Column::kRefLogps,     Column::kMask,
-                                           Column::kTruncated, Column::kFinishReason, Column::kWeight};
+  static const std::vector<Column> kWanted{
+      Column::kIds,  Column::kReward,    Column::kAdvantage,    Column::kOldLogps, Column::kRefLogps,
+      Column::kMask, Column::kTruncated, Column::kFinishReason, Column::kWeight,   Column::kPrefixLength};
   start_value(value);
   TokenCompletion one;
   one.offset = value_offset;
@@ -207,6 +219,7 @@ TokenCompletion RowParser::Impl::token_completion(json::value value) {
                  one.truncated = is_cut(v, column);
                }
                if (column == Column::kMask) one.mask = mask(v, column);
+               if (column == Column::kPrefixLength) one.prefix_length = prefix_length(v, column);
                if (column == Column::kWeight) one.weight = weight(v, column);
              });
   if (!has_ids) fail_at(place, one.offset, text("a completion has no '", names.in_file(Column::kIds), "'"));
@@ -336,6 +349,9 @@ void RowParser::Impl::read_cell(Column column, json::value value, Cell& cell) {
     case Column::kWeight:
       std::visit([&](auto&& given) { cell.value = std::move(given); }, weight(value, column));
       break;
+    case Column::kPrefixLength:
+      cell.value = static_cast<double>(prefix_length(value, column));
+      break;
     case Column::kLabel:
       cell.value = verdict(value);
       break;
@@ -391,13 +407,13 @@ Row RowParser::parse(std::string& line, const LinePlace& place, const std::vecto
   json::object object;
   if (const auto error = impl.document.get_object().get(object))
     impl.fail_json(error, "a row {\"column\": value, ...}");
-  impl.names_read.clear(), impl.unread.clear(), impl.piece.clear();
+  impl.has_verdicts = false, impl.names_read.clear(), impl.unread.clear(), impl.piece.clear();
   impl.each_field(object, wanted, "", [&](FileColumn column, json::value value) {
     if (impl.names.pieces(column.column).size() > 1) return impl.read_piece(column, value, row);
     impl.read_cell(column.column, value, row.cell[static_cast<size_t>(column.column)].emplace());
   });
   impl.join_pieces(row);
-  row.names = std::move(impl.names_read), row.unread = std::move(impl.unread);
+  row.has_verdicts = impl.has_verdicts, row.names = std::move(impl.names_read), row.unread = std::move(impl.unread);
   const char* rest = nullptr;
   if (impl.document.current_location().get(rest) == simdjson::SUCCESS)  // an error here means: at the end
     fail_at(place, static_cast<size_t>(rest - line.data()),

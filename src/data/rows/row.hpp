@@ -37,6 +37,7 @@ struct TokenCompletion {
   std::variant<double, std::vector<double>> weight = 1.0;
   std::optional<std::vector<int32_t>> mask;
   std::optional<bool> truncated;
+  int32_t prefix_length = 0;
 };
 
 /// JSON as the line has it.
@@ -53,6 +54,7 @@ struct Cell {
 
 struct Row {
   LinePlace place;
+  bool has_verdicts = false;  ///< `labels` holds true or false, which are 1 and 0 in its cell
   std::array<std::optional<Cell>, kColumns> cell;
   std::vector<std::string> names;  ///< every column of the line, as the file spells it
   /// Those of them that were not wanted, and `completions.NAME` for fields inside completions; may repeat.

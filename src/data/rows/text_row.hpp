@@ -1,7 +1,7 @@
 #pragma once
 // data: rows of text and conversations, by TRL's rules. The prompt is encoded alone, a conversation's with what opens
 // the assistant's turn, and together with each answer; an answer is what follows the tokens that both agree on. So a
-// row asks the tokenizer first and is made into samples from the answers: whoever reads rows asks for many at once.
+// row asks the tokenizer first and is made into samples from the answers.
 
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +12,7 @@
 
 #include "fpdist/data/sample.hpp"
 #include "fpdist/data/tokenizer.hpp"
+#include "src/data/rows/encoded_row.hpp"
 #include "src/data/rows/format.hpp"
 #include "src/data/rows/messages.hpp"
 #include "src/data/rows/row.hpp"
@@ -24,17 +25,16 @@ struct TextOrChat {
   ChatMessages chat;
 };
 
-class TextRow {
+class TextRow final : public EncodedRow {
  public:
   /// `row`, of `maker`'s `format`, and `maker` outlive it. Throws DataError for a row that mixes text and
   /// conversations.
   TextRow(const Row& row, const RowFormat& format, const GroupMaker& maker);
 
   /// What has to be rendered for requests(): nothing, or what shows which part of a conversation an assistant wrote.
-  std::vector<TextRequest> renderings() const;
-  std::vector<TextRequest> requests(std::span<const RenderedText> rendered) const;
-  /// The group, from the answers to requests(). Throws DataError for what the tokenizer could not do.
-  MadeGroup make(std::span<const EncodedText> encoded) const;
+  std::vector<TextRequest> renderings() const override;
+  std::vector<TextRequest> requests(std::span<const RenderedText> rendered) const override;
+  MadeGroup make(std::span<const EncodedText> encoded) const override;
 
  private:
   [[noreturn]] void fail(std::string_view reason) const { fail_at(row_.place, row_.offset(at_), reason); }

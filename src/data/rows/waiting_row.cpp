@@ -8,6 +8,8 @@
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
 #include "src/data/rows/data_files.hpp"
+#include "src/data/rows/step_row.hpp"
+#include "src/data/rows/text_row.hpp"
 
 namespace fpdist::data {
 namespace {
@@ -75,10 +77,12 @@ void drop_second_begin(const Batch& batch, int32_t begin, std::vector<EncodedTex
 
 WaitingRow::WaitingRow(Row&& of, const RowFormat& format, const GroupMaker& maker)
     : row(std::make_unique<const Row>(std::move(of))) {
-  if (maker.is_text(format))
-    text.emplace(*row, format, maker);
-  else
+  if (!maker.is_text(format))
     made = maker.make_tokens(*row);
+  else if (formats_of(maker.method).judges_steps)
+    text = std::make_unique<StepRow>(*row, maker);
+  else
+    text = std::make_unique<TextRow>(*row, format, maker);
 }
 
 std::vector<MadeGroup> make_groups(std::span<WaitingRow> rows, GroupMaker& maker, Tokenizer& tokenizer) {
@@ -87,7 +91,7 @@ std::vector<MadeGroup> make_groups(std::span<WaitingRow> rows, GroupMaker& maker
     if (row.text) texts.push_back(&row);
   if (!texts.empty()) {
     const TokenizerFacts& facts = facts_of(tokenizer, *texts.front());
-    maker.marks_generation = facts.marks_generation;
+    maker.marks_generation = facts.marks_generation, maker.bos_id = facts.bos_id;
     Batch shown, asked;
     for (const WaitingRow* row : texts) shown.add(row->text->renderings());
     std::vector<RenderedText> rendered;

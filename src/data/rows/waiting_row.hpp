@@ -2,14 +2,13 @@
 // data: rows that wait for their text to be encoded, and become groups together.
 
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
 #include "fpdist/data/tokenizer.hpp"
+#include "src/data/rows/encoded_row.hpp"
 #include "src/data/rows/format.hpp"
 #include "src/data/rows/row.hpp"
-#include "src/data/rows/text_row.hpp"
 
 namespace fpdist::data {
 
@@ -17,8 +16,8 @@ namespace fpdist::data {
 struct WaitingRow {
   /// `format` is what `maker` recognised; `maker` outlives it. Throws DataError.
   WaitingRow(Row&& of, const RowFormat& format, const GroupMaker& maker);
-  std::unique_ptr<const Row> row;  ///< where `text` looks
-  std::optional<TextRow> text;
+  std::unique_ptr<const Row> row;    ///< where `text` looks
+  std::unique_ptr<EncodedRow> text;  ///< null: of token ids
   MadeGroup made;
 };
 

@@ -107,6 +107,8 @@ Digest cache_key(const DataOptions& options, Method method, const Tokenizer& tok
   Checksum sum;
   sum.add(kRules).add(static_cast<int32_t>(method)).add(options.max_length);
   sum.add(static_cast<int32_t>(options.truncation_mode)).add(options.completion_only_loss);
+  sum.add(options.train_on_last_step_only);
+  add(options.step_separator, sum);
   sum.add(options.assistant_only_loss).add(options.train_on_all).add(static_cast<int32_t>(options.group_by));
   sum.add(static_cast<int32_t>(options.on_error)).add(options.max_skipped);
   add(tokenizer.identity(), sum), add(options.other_source, sum);

@@ -16,6 +16,11 @@ struct EntropyMask {
   at::Tensor of_pack, count;
 };
 
+/// What rounding may add to one of equal entropies: equal prefixes have such, however they are computed.
+inline double entropy_rounding(const at::Tensor& entropy) {
+  return 1024 * (entropy.scalar_type() == at::kDouble ? 0x1p-52 : 0x1p-23);
+}
+
 /// `share` of the step's edges, those of largest entropy; the threshold is interpolated between neighbours, and edges
 /// that are on it up to rounding count.
 inline EntropyMask entropy_mask(const Edges& edges, double share) {
@@ -26,10 +31,8 @@ inline EntropyMask entropy_mask(const Edges& edges, double share) {
   const double place = (1 - share) * static_cast<double>(sorted.size(0) - 1);
   const auto low = static_cast<int64_t>(std::floor(place));
   const int64_t high = std::min(low + 1, sorted.size(0) - 1);
-  // Equal prefixes have equal entropies but for rounding: all of them count, however they are computed.
-  const double rounding = 1024 * (all.scalar_type() == at::kDouble ? 0x1p-52 : 0x1p-23);
   const at::Tensor quantile = at::lerp(sorted[low], sorted[high], place - std::floor(place));
-  const at::Tensor threshold = quantile - rounding * quantile.abs().clamp_min(1);
+  const at::Tensor threshold = quantile - entropy_rounding(all) * quantile.abs().clamp_min(1);
   const auto as_float = [&](const at::Tensor& mask) { return mask.to(edges.length.dtype()); };
   return {as_float(all.narrow(0, edges.first_edge, own).ge(threshold)), as_float(sorted.ge(threshold)).sum()};
 }

@@ -9,6 +9,7 @@
 #include "src/loss/grpo/cispo.hpp"
 #include "src/loss/grpo/clipped.hpp"
 #include "src/loss/grpo/entropy_mask.hpp"
+#include "src/loss/grpo/prefix_rft.hpp"
 #include "src/loss/grpo/sapo.hpp"
 #include "src/loss/segments.hpp"
 
@@ -22,6 +23,9 @@ void check_edges(const Edges& edges, const LossOptions& options) {
   require(edges.advantage, edges.length.size(0), "advantage", "grpo");
   if (edges.old_logp.defined()) require(edges.old_logp, count, "old_logp", "grpo");
   if (options.beta != 0) require(edges.ref_logp, count, "ref_logp", "grpo");
+  if (options.prefix_advantage.empty()) return;
+  require(edges.in_prefix, count, "in_prefix", "grpo");
+  require(edges.prefix_advantage, edges.length.size(0), "prefix_advantage", "grpo");
 }
 
 /// What an edge's policy term is, and its size for pack.verify_steps.
@@ -40,7 +44,9 @@ Ratios ratios_of(const Edges& edges, const LossOptions& options) {
   return {(segment_sum(log_ratio, edges) / length_or_one(edges)).exp(), edges.advantage, /*by_sequence=*/true};
 }
 
-GainFunction& gain_of(const std::string& type) {
+GainFunction& gain_of(const LossOptions& options) {
+  const std::string& type = options.loss_type.front();
+  if (!options.prefix_advantage.empty()) return prefix_gain;
   return type == "cispo" ? cispo_gain : type == "sapo" ? sapo_gain : clipped_gain;
 }
 
@@ -99,7 +105,7 @@ LossOutput grpo_loss(const Edges& edges, const plan::StepTotals& totals, const L
   check_edges(edges, options);
   const Ratios ratios = ratios_of(edges, options);
   // By sequence a term counts once for each of its tokens, so that every normaliser means the same at both levels.
-  Gain gain = gain_of(options.loss_type.front())(ratios, edges, options);
+  Gain gain = gain_of(options)(ratios, edges, options);
   at::Tensor policy = -gain.per_edge;
   if (options.off_policy_mask_threshold >= 0)
     policy = policy * off_policy_mask(edges, options.off_policy_mask_threshold);
@@ -123,6 +129,8 @@ LossOutput grpo_loss(const Edges& edges, const plan::StepTotals& totals, const L
   return output;
 }
 
-View grpo_look(const Edges& edges, const LossOptions&) { return {.edge = edges.entropy.detach()}; }
+View grpo_look(const Edges& edges, const LossOptions& options) {
+  return {.edge = options.prefix_advantage.empty() ? edges.entropy.detach() : prefix_entropy(edges)};
+}
 
 }  // namespace fpdist::loss

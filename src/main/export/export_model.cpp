@@ -102,7 +102,7 @@ std::string merge(const ExportRequest& request) {
   arch::Model model = arch::parse_model_config(base.config_json(), base.config_path());
   check<ConfigError>(!model.quantization, from, " holds weights of 4 bits, and merging would round each of them anew: ",
                      "merge into the model that it was quantised from, --base MODEL");
-  const Head head = adapter.contains(arch::kScoreWeight) ? Head::kScore : Head::kLanguageModel;
+  const Head head = arch::head_of([&](const char* name) { return adapter.contains(name); });
   check<ConfigError>(head == Head::kLanguageModel, request.from,
                      " holds a score head beside the adapter: load it with PEFT, only language models are merged here");
   model.adapter =
@@ -124,12 +124,12 @@ std::string export_checkpoint(const ExportRequest& request) {
   const std::string where = arch::config_json_path(request.from);
   arch::Model model = arch::parse_model_config(state.config_json(), where);
   const auto has = [&](const char* weight) { return state.contains(std::string(weight) + checkpoint::kMaster); };
-  const Head head = has(arch::kScoreWeight) ? Head::kScore : Head::kLanguageModel;
+  const Head head = arch::head_of(has);
   if (head == Head::kLanguageModel) model.tie_word_embeddings = !has(arch::kHeadWeight);
   if (has_adapter(state)) return export_adapter(request, state, std::move(model), head);
   const DType dtype = request.dtype ? *request.dtype : dtype_of(state.config_json(), where);
-  arch::ExportConfig as{.dtype = name_of(dtype), .reward_head = head == Head::kScore};
-  if (as.reward_head) as.pad_token_id = pad_token_of(state, model);
+  arch::ExportConfig as{.dtype = name_of(dtype), .head = head};
+  if (head == Head::kScore) as.pad_token_id = pad_token_of(state, model);
   checkpoint::export_masters(state, specs_of(model, head, dtype), request.to,
                              {.config_json = arch::export_config_json(model, as),
                               .copy_from = request.from,
@@ -160,15 +160,14 @@ std::string export_directory(const ExportRequest& request, const HfDirectory& fr
 std::string make_checkpoint(const ExportRequest& request, const HfDirectory& from) {
   refuse_quantized(from, "--to-checkpoint");
   arch::Model model = arch::parse_model_config(from.config_json(), from.config_path());
-  const Head head = from.contains(arch::kScoreWeight) ? Head::kScore : Head::kLanguageModel;
+  const Head head = arch::head_of([&](const char* name) { return from.contains(name); });
   if (head == Head::kLanguageModel) model.tie_word_embeddings = checkpoint::ties_embedding(from, model);
   const DType dtype = dtype_of(from.config_json(), from.config_path());
   try {
-    checkpoint::begin_state(
-        from, specs_of(model, head, master_dtype(dtype)), request.to,
-        {.state_json = first_state(model, head),
-         .config_json = arch::export_config_json(model, {.dtype = name_of(dtype), .reward_head = head == Head::kScore}),
-         .companions_from = request.from});
+    checkpoint::begin_state(from, specs_of(model, head, master_dtype(dtype)), request.to,
+                            {.state_json = first_state(model, head),
+                             .config_json = arch::export_config_json(model, {.dtype = name_of(dtype), .head = head}),
+                             .companions_from = request.from});
   } catch (const Error&) {
     checkpoint::discard_state(request.to);
     throw;

@@ -31,8 +31,7 @@ void refuse_inputs(const std::string& directory, const files::Inputs& inputs, co
 
 checkpoint::StateTexts texts_of(const TrainerState& state, const Job& job, Head head) {
   return {.state_json = to_json(state),
-          .config_json = arch::export_config_json(
-              job.model, {.dtype = name_of(job.config.model.dtype), .reward_head = head == Head::kScore}),
+          .config_json = arch::export_config_json(job.model, {.dtype = name_of(job.config.model.dtype), .head = head}),
           .settings_yaml = config::to_yaml(job.settled),
           .companions_from = job.config.model.path};
 }

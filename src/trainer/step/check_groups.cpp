@@ -30,6 +30,8 @@ class SampleCheck {
            "holds what is negative or no number: weights are 0 or more");
     unless(of_.prompt_length >= 0 && static_cast<size_t>(of_.prompt_length) <= length, "prompt_length",
            text("is ", of_.prompt_length, " of ", length, " tokens"));
+    unless(of_.prefix_length >= 0 && int64_t{of_.prefix_length} + of_.prompt_length <= of_.length(), "prefix_length",
+           text("is ", of_.prefix_length, " of ", of_.length() - of_.prompt_length, " tokens behind the prompt"));
     const int64_t positions = model_.positions();
     unless(of_.length() <= positions, "token",
            text("has ", length, " entries, the model has positions for ", positions, " (max_position_embeddings)"));
@@ -71,6 +73,16 @@ void check_groups(std::span<const data::Group> groups, const arch::Model& model,
       const double verdict = samples[s].reward.value_or(-1);
       check<DataError>(!needs.wanted || verdict == 0 || verdict == 1, "group ", g, " of the step, sample ", s,
                        ": this loss needs a reward of 1 (wanted) or 0 (unwanted)");
+      check<DataError>(needs.prefix || samples[s].prefix_length == 0, "group ", g, " of the step, sample ", s,
+                       ": its first ", samples[s].prefix_length, " tokens are a demonstration's (prefix_length), and ",
+                       "this loss takes them for its own: loss.prefix_advantage: dr_grpo, or leave prefix_length out");
+      const std::vector<int32_t>& target = samples[s].target;
+      check<DataError>(
+          needs.head != Head::kTokenClass ||
+              std::all_of(target.begin(), target.end(),
+                          [](int32_t label) { return label == data::kIgnore || label == 0 || label == 1; }),
+          "group ", g, " of the step, sample ", s, ": targets are classes here, 0 or 1, ", data::kIgnore,
+          " where nothing is judged");
       const bool compares = shape == loss::GroupShape::kPair || needs.wanted;
       check<DataError>(!compares || samples[s].weight.empty(), "group ", g, " of the step, sample ", s,
                        ": weight is of tokens, and this loss compares whole answers",

@@ -141,6 +141,19 @@ at::Tensor from_integers(const std::vector<int64_t>& values, const Job& job) {
   return job.device->upload(at::tensor(values, at::kLong));
 }
 
+/// Which targets demonstrations gave, and what these are worth.
+void add_prefixes(const Pack& pack, const Job& job, loss::Edges& edges) {
+  std::vector<double> in_prefix, advantage;
+  for (size_t e = 0; e < pack.layout.edge_index.size(); ++e) {
+    const data::Sample& sample = *pack.sample[index(pack.layout.edge_sample[e])];
+    const int32_t place = pack.layout.edge_index[e] - sample.prompt_length;
+    in_prefix.push_back(place >= 0 && place < sample.prefix_length ? 1 : 0);
+  }
+  for (const data::Sample* sample : pack.sample)
+    advantage.push_back(sample->prefix_advantage.value_or(sample->advantage.value_or(0.0)));
+  edges.in_prefix = from_doubles(in_prefix, job), edges.prefix_advantage = from_doubles(advantage, job);
+}
+
 /// Of the pack's edges and samples, where the loss reads it.
 void add_places(const Pack& pack, const loss::Needs& needs, const Job& job, loss::Edges& edges) {
   if (needs.position) {
@@ -179,8 +192,10 @@ loss::Edges data_edges(const Pack& pack, const loss::Needs& needs, const Job& jo
   edges.weight = edge_weights(pack, job);
   if (needs.old_logp) edges.old_logp = per_edge(pack, &data::Sample::old_logp, "old_logps", job);
   edges.ref_logp = per_edge(pack, &data::Sample::ref_logp, "ref_logps", job);
-  std::vector<at::Tensor*> given{&edges.length,   &edges.advantage, &edges.margin,      &edges.old_logp,
-                                 &edges.ref_logp, &edges.weight,    &edges.pair_weight, &edges.wanted};
+  if (needs.prefix) add_prefixes(pack, job, edges);
+  std::vector<at::Tensor*> given{&edges.length,    &edges.advantage,       &edges.margin,      &edges.old_logp,
+                                 &edges.ref_logp,  &edges.weight,          &edges.pair_weight, &edges.wanted,
+                                 &edges.in_prefix, &edges.prefix_advantage};
   std::erase_if(given, [](const at::Tensor* tensor) { return !tensor->defined(); });
   job.device->upload_all(given);
   add_places(pack, needs, job, edges);
@@ -205,6 +220,8 @@ loss::Edges empty_edges(const Job& job) {
           .log_sum_sq = none,
           .position = none.to(at::kLong),
           .wanted = none,
+          .in_prefix = none,
+          .prefix_advantage = none,
           .place = none.to(at::kLong)};
 }
 

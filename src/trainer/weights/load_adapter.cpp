@@ -14,7 +14,7 @@ void check_is_adapter_of(const arch::Model& model, Head head, const checkpoint::
   std::vector<std::string> names;
   for (const auto& [name, shape] : arch::trained_parameters(model, head)) {
     names.push_back(name);
-    if (name == arch::kScoreWeight && !adapter.contains(name)) continue;
+    if (arch::is_of_score(name) && !adapter.contains(name)) continue;
     check<ModelFileError>(adapter.contains(name), adapter.path(), " is an adapter of another model: it lacks ", name,
                           ", which its adapter_config.json means here");
     const std::vector<int64_t> there = adapter.shape(name);

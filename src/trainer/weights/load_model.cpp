@@ -82,7 +82,7 @@ std::string read_weights(const Source& from, model::Transformer& run) {
       read_quantized(from, *parameter, run.config().quantization->nested);
     else if (name)
       read_slice(from, *name, *parameter, parameter->value);
-    else if (parameter->name == model::kScoreWeight || arch::is_of_adapter(parameter->name))
+    else if (arch::is_of_score(parameter->name) || arch::is_of_adapter(parameter->name))
       run.initialize(from.seed, parameter->name);  // a base model has none yet
     else
       missing += (missing.empty() ? "" : ", ") + parameter->name;

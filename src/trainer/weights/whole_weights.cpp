@@ -82,8 +82,7 @@ void save_directory(const Job& job, Weights& weights, const std::string& directo
           arch::adapter_config_json(job.model, weights.head(), job.config.adapter, job.config.model.path);
     else
       options.config_json = arch::export_config_json(
-          job.model,
-          {.dtype = name_of(as.dtype), .reward_head = weights.head() == Head::kScore, .pad_token_id = as.pad_token_id});
+          job.model, {.dtype = name_of(as.dtype), .head = weights.head(), .pad_token_id = as.pad_token_id});
     checkpoint::export_hf_directory(
         directory, specs, [&](size_t tensor) { return gatherer.fetch(tensor).to(specs[tensor].dtype); }, options);
   } else {

@@ -84,6 +84,24 @@ TEST_F(Columns, TokenRowsSayItToo) {
   EXPECT_FALSE(pair.at(1).truncated);
 }
 
+TEST_F(Columns, RolloutsSayHowManyOfTheirTokensADemonstrationGave) {
+  const auto rollouts = samples(Method::kGrpo, R"({"prompt_ids":[5],"completions":[{"ids":[7,8],"reward":1},)"
+                                               R"({"ids":[7,9,3],"reward":0,"prefix_length":2}]})");
+  EXPECT_EQ(rollouts.at(0).prefix_length, 0);
+  EXPECT_EQ(rollouts.at(1).prefix_length, 2);
+  EXPECT_EQ(rollouts.at(1).target, (Ids{kIgnore, 7, 9, 3})) << "they are learned";
+  DataOptions by_prompt;
+  by_prompt.group_by = GroupBy::kPrompt;
+  const std::string flat = R"({"prompt_ids":[5],"completion_ids":[7,9],"reward":1,"prefix_length":)";
+  EXPECT_EQ(samples(Method::kGrpo, flat + "1}", by_prompt).at(0).prefix_length, 1);
+  test::expect_words(error(Method::kGrpo, flat + "3}", by_prompt),
+                     {"prefix_length is 3, the completion has 2 tokens: it counts those"});
+  test::expect_words(error(Method::kGrpo, flat + "-1}", by_prompt), {"prefix_length is -1: it is 0 or more"});
+  test::expect_words(error(Method::kGrpo, flat + "0.5}", by_prompt), {"wrong type: expected a number of tokens"});
+  test::expect_words(error(Method::kGrpo, R"({"prompt":"a","completions":["x"],"rewards":[0],"prefix_length":1})"),
+                     {"'prefix_length' is of pre-tokenised rows, 'prompt' of text rows"});
+}
+
 TEST_F(Columns, WhatMaxLengthCutsIsCut) {
   const auto pair = samples(Method::kDpo, R"({"prompt":"ab","chosen":"xyz","rejected":"u"})", up_to(4));
   EXPECT_EQ(pair.at(0).token, (Ids{'a', 'b', 'x', 'y'}));
@@ -176,6 +194,7 @@ TEST_F(Columns, AColumnThatIsNearlyAnOptionalOneIsRefused) {
       {Method::kDpo, pair + R"("reference_chosen_logps":-1})", "reference_chosen_logps", "ref_chosen_logps"},
       {Method::kSft, R"({"text":"a","truncate":true})", "truncate", "truncated"},
       {Method::kGrpo, rollout + R"("logprobs":[-1]}]})", "completions.logprobs", "old_logps"},
+      {Method::kGrpo, rollout + R"("prefix_len":1}]})", "completions.prefix_len", "prefix_length"},
       {Method::kGrpo, rollout + R"("old_logp":[-1]}]})", "completions.old_logp", "old_logps"},
       {Method::kGrpo, rollout + R"("response_mask":[1]}]})", "completions.response_mask", "mask"}};
   for (const Near& near : all) {

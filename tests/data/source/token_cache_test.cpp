@@ -75,7 +75,8 @@ void expect_same(const Group& a, const Group& b) {
   EXPECT_EQ(a.weight, b.weight);
   ASSERT_EQ(a.sample.size(), b.sample.size());
   for (size_t s = 0; s < a.sample.size(); ++s) {
-    const auto& [token, target, prompt, old, ref, reward, advantage, truncated, weight] = a.sample[s];
+    const auto& [token, target, prompt, old, ref, reward, advantage, truncated, weight, prefix, prefix_advantage] =
+        a.sample[s];
     EXPECT_EQ(token, b.sample[s].token);
     EXPECT_EQ(target, b.sample[s].target);
     EXPECT_EQ(prompt, b.sample[s].prompt_length);
@@ -85,6 +86,8 @@ void expect_same(const Group& a, const Group& b) {
     EXPECT_EQ(advantage, b.sample[s].advantage);
     EXPECT_EQ(truncated, b.sample[s].truncated);
     EXPECT_EQ(weight, b.sample[s].weight);
+    EXPECT_EQ(prefix, b.sample[s].prefix_length);
+    EXPECT_EQ(prefix_advantage, b.sample[s].prefix_advantage);
   }
 }
 

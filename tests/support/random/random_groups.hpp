@@ -50,6 +50,9 @@ inline std::vector<data::Group> random_groups(Method method, int count, uint64_t
       for (size_t t = static_cast<size_t>(sample.prompt_length); t < sample.token.size(); ++t)
         if (is_pair || rng.below(8)) sample.target[t] = sample.token[t];
       if (method == Method::kSft && rng.below(4) == 0) sample.target = sample.token;  // loss on the prompt too
+      if (method == Method::kPrm)
+        for (int32_t& target : sample.target)
+          if (target != data::kIgnore) target %= 2;
       if (method == Method::kKto) sample.reward = static_cast<double>(rng.below(2));
       if (method == Method::kGrpo) {
         sample.reward = static_cast<double>(rng.below(3));

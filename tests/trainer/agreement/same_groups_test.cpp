@@ -32,7 +32,7 @@ Groups full_groups() {
     for (data::Sample& sample : group.sample) {
       sample.weight.assign(sample.token.size(), 0.5);
       sample.ref_logp.assign(sample.token.size(), -1.5);
-      sample.advantage = 0.25;
+      sample.advantage = 0.25, sample.prefix_advantage = 0.75;
     }
   }
   return groups;
@@ -95,7 +95,8 @@ TEST(SameGroups, EveryFieldOfEverySampleThatDiffersIsFoundAndNamed) {
       const size_t of_group = names.size();
       data::each_field_of_sample(groups[g].sample[0], note);
       EXPECT_EQ(names, (std::vector<std::string>{"margin", "weight", "token", "target", "prompt_length", "old_logp",
-                                                 "ref_logp", "reward", "advantage", "truncated", "weight"}));
+                                                 "ref_logp", "reward", "advantage", "truncated", "weight",
+                                                 "prefix_length", "prefix_advantage"}));
       for (size_t n = 0; n < names.size(); ++n) {
         Groups other = groups;
         const auto change_field = [&](const char* name, auto& field) {

@@ -57,6 +57,8 @@ TEST(CheckGroups, WhatIsNoSampleIsNamedBeforeTheStep) {
          {"weight has ", "or none"});
   expect([](data::Sample& sample) { sample.weight.assign(sample.token.size(), -1); },
          {"weight holds what is negative"});
+  expect([](data::Sample& sample) { sample.prefix_length = 1; },
+         {"its first 1 tokens are a demonstration's (prefix_length)", "loss.prefix_advantage: dr_grpo"});
   EXPECT_EQ(refusal(Method::kGrpo, [](data::Sample& sample) { sample.target[0] = data::kIgnore; }), "accepted");
   const auto weigh_tokens = [](data::Sample& sample) { sample.weight.assign(sample.token.size(), 1); };
   test::expect_words(refusal(Method::kDpo, weigh_tokens), {"sample 1: weight is of tokens", "give the group a weight"});

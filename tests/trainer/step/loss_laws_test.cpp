@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <string>
@@ -38,15 +39,26 @@ std::vector<Variant> losses_of(Losses which) {
   return all;
 }
 
-/// A reference that is not the policy, so that ratios differ: the data's, where `brings_reference`.
-std::vector<data::Group> groups_of(Method method, uint64_t seed, bool brings_reference = true) {
+/// Completions that begin with a demonstration, many of them with the same as others of their group.
+void add_prefixes(std::vector<data::Group>& groups, Rng& rng) {
+  for (data::Group& group : groups)
+    for (data::Sample& sample : group.sample)
+      if (rng.below(4) > 0)
+        sample.prefix_length = static_cast<int32_t>(
+            std::min(sample.length() - sample.prompt_length, static_cast<int64_t>(1 + rng.below(4))));
+}
+
+/// A reference that is not the policy, so that ratios differ: the data's, unless an adapter makes the two differ.
+std::vector<data::Group> groups_of(const Config& config, uint64_t seed) {
+  const Method method = config.method;
   std::vector<data::Group> groups = test::random_groups(method, 7, seed);
   for (data::Group& group : groups) group.source = static_cast<int32_t>(group.id % 2);
   Rng rng(seed, 0x1055);
-  if (method == Method::kDpo && brings_reference)
+  if (method == Method::kDpo && !config.adapter.is_on())
     for (data::Group& group : groups)
       for (data::Sample& sample : group.sample)
         for (int64_t t = 0; t < sample.length(); ++t) sample.ref_logp.push_back(-4.2 + 0.3 * rng.normal());
+  if (!config.loss.prefix_advantage.empty()) add_prefixes(groups, rng);
   return groups;
 }
 
@@ -71,11 +83,8 @@ Outcome run(const Config& config, int ranks, int steps) {
     NullLog log;
     Trainer trainer(world, config, log);
     Outcome own;
-    const bool brings_reference = !config.adapter.is_on();  // the model without its adapter is another one
-    for (int s = 0; s < steps; ++s) {
-      const auto groups = groups_of(config.method, 31 + static_cast<uint64_t>(s), brings_reference);
-      own.metrics.push_back(trainer.step(groups).values);
-    }
+    for (int s = 0; s < steps; ++s)
+      own.metrics.push_back(trainer.step(groups_of(config, 31 + static_cast<uint64_t>(s))).values);
     own.gradients = trainer.gather_gradients();
     const std::lock_guard lock(mutex);
     if (world.rank() == 0) outcome = std::move(own);
@@ -145,29 +154,57 @@ INSTANTIATE_TEST_SUITE_P(
                       Trained{"prompt", Losses::kOneAMethod, {.type = "prompt_tuning", .num_virtual_tokens = 2}}),
     [](const auto& info) { return std::string(info.param.name); });
 
+void expect_same_anywhere(const Config& config, int steps) {
+  const Outcome one = run(config, 1, steps);
+  const auto check = [&](const std::string& name, int ranks, auto change) {
+    SCOPED_TRACE(name);
+    Config changed = config;
+    change(changed);
+    expect_same(run(changed, ranks, steps), one, 1e-12);
+  };
+  check("small packs", 1, [](Config& c) { c.pack.max_tokens = 56; });
+  check("one pack", 1, [](Config& c) { c.pack.max_tokens = 4096; });
+  check("dp2", 2, [](Config&) {});
+  check("dp4", 4, [](Config& c) { c.pack.max_tokens = 56; });
+  check("tp2cp2pp2", 8,
+        [](Config& c) { c.parallel.tp = 2, c.parallel.cp = 2, c.parallel.pp = 2, c.parallel.cp_chunk = 4; });
+}
+
 TEST(CoupledLosses, AreTheSameOnAnyMeshAndForPacksCutAnywhere) {
   const std::vector<Variant> coupled{
       {"aot", Method::kDpo, {.loss_type = {"aot", "sigmoid"}}},
       {"aot_unpaired", Method::kDpo, {.loss_type = {"aot_unpaired"}, .label_smoothing = 0.1, .ld_alpha = 0.3}},
       {"kto", Method::kKto, {}},
+      {"prefix_rft", Method::kGrpo, {.prefix_advantage = "dr_grpo", .prefix_entropy_keep = 0.3}},
       {"top_entropy", Method::kGrpo, {.beta = 0.1, .top_entropy_quantile = 0.4, .entropy_coef = 0.05}}};
   for (const Variant& variant : coupled) {
-    const Config config = config_of(variant);
+    SCOPED_TRACE(variant.name);
     const int steps = variant.method == Method::kKto ? 2 : 1;  // in the first step its KL is 0
-    const Outcome one = run(config, 1, steps);
-    const auto check = [&](const std::string& name, int ranks, auto change) {
-      SCOPED_TRACE(variant.name + ", " + name);
-      Config changed = config;
-      change(changed);
-      expect_same(run(changed, ranks, steps), one, 1e-12);
-    };
-    check("small packs", 1, [](Config& c) { c.pack.max_tokens = 56; });
-    check("one pack", 1, [](Config& c) { c.pack.max_tokens = 4096; });
-    check("dp2", 2, [](Config&) {});
-    check("dp4", 4, [](Config& c) { c.pack.max_tokens = 56; });
-    check("tp2cp2pp2", 8,
-          [](Config& c) { c.parallel.tp = 2, c.parallel.cp = 2, c.parallel.pp = 2, c.parallel.cp_chunk = 4; });
+    expect_same_anywhere(config_of(variant), steps);
   }
+}
+
+/// Its head is whole on every tp rank, and each sees its own rows.
+TEST(ProcessReward, IsTheSameOnAnyMeshAndForPacksCutAnywhere) {
+  Config config = config_of({"prm", Method::kPrm, {}});
+  expect_same_anywhere(config, 1);
+  config.adapter.type = "lora", config.adapter.init_lora_weights = "false";
+  const Outcome one = run(config, 1, 1);
+  EXPECT_TRUE(one.gradients.contains("score.weight") && one.gradients.contains("score.bias"));
+  config.parallel.tp = 4, config.parallel.pp = 2;
+  expect_same(run(config, 8, 1), one, 1e-12);
+}
+
+TEST(ProcessReward, AsksForClasses) {
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    const Config config = config_of({"prm", Method::kPrm, {}});
+    Trainer trainer(world, config, log);
+    auto groups = groups_of(config, 3);
+    groups[2].sample[0].target.back() = 2;
+    EXPECT_EQ(test::refusal<DataError>([&] { trainer.step(groups); }),
+              "group 2 of the step, sample 0: targets are classes here, 0 or 1, -100 where nothing is judged");
+  });
 }
 
 TEST(CoupledLosses, AreVerifiedAndEvaluated) {
@@ -180,7 +217,7 @@ TEST(CoupledLosses, AreVerifiedAndEvaluated) {
     comm::run_threads(2, [&](comm::World& world) {
       NullLog log;
       Trainer trainer(world, config, log);
-      const auto groups = groups_of(config.method, 3);
+      const auto groups = groups_of(config, 3);
       const double evaluated = trainer.evaluate(groups).values.at("eval_loss");
       EXPECT_NEAR(trainer.step(groups).values.at("loss"), evaluated, 1e-12);
       EXPECT_EQ(trainer.evaluate({}).values.at("eval_loss"), 0);
@@ -205,17 +242,33 @@ TEST(SumsOfSquares, LieWhereTheirDistributionsPutThem) {
         seen += value.numel();
         return loss::LossOutput{.loss = edges.logp.sum(), .metrics = {}};
       });
-      trainer.step(groups_of(Method::kDpo, 3));
+      trainer.step(groups_of(config, 3));
       EXPECT_GT(seen, 20);
     });
   }
 }
 
+TEST(Demonstrations, AreNoLongerThanTheirCompletions) {
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    const Config config = config_of({"prefix", Method::kGrpo, {.prefix_advantage = "dr_grpo"}});
+    Trainer trainer(world, config, log);
+    auto groups = groups_of(config, 3);
+    data::Sample& sample = groups[1].sample[0];
+    const auto behind = sample.length() - sample.prompt_length;
+    sample.prefix_length = static_cast<int32_t>(behind) + 1;
+    EXPECT_EQ(test::refusal<DataError>([&] { trainer.step(groups); }),
+              text("group 1 of the step, sample 0: prefix_length is ", behind + 1, " of ", behind,
+                   " tokens behind the prompt"));
+  });
+}
+
 TEST(Verdicts, OfSamplesAreAskedFor) {
   comm::run_threads(1, [&](comm::World& world) {
     NullLog log;
-    Trainer trainer(world, config_of({"kto", Method::kKto, {}}), log);
-    auto groups = groups_of(Method::kKto, 3);
+    const Config config = config_of({"kto", Method::kKto, {}});
+    Trainer trainer(world, config, log);
+    auto groups = groups_of(config, 3);
     groups[1].sample[0].reward = 0.5;
     EXPECT_EQ(test::refusal<DataError>([&] { trainer.step(groups); }),
               "group 1 of the step, sample 0: this loss needs a reward of 1 (wanted) or 0 (unwanted)");
