@@ -104,7 +104,7 @@ TEST(Yaml, WrongTypesNameTheExpectedType) {
       {"optim: { learning_rate: fast }", "expected a number, got 'fast'"},
       {"optim: { learning_rate: .inf }", "expected a number"},
       {"optim: { learning_rate: nan }", "expected a number"},
-      {"method: ppo", "expected sft, dpo, reward, grpo, kto, cpo or orpo, got 'ppo'"},
+      {"method: ppo", "expected sft, dpo, reward, grpo, kto, cpo, orpo or prm, got 'ppo'"},
       {"loss: { loss_type: { a: b } }", "expected one text or a list of them, got a map"},
       {"parallel: { dp: 3000000000 }", "expected an integer"},
       {"train: 3", "section 'train' must hold keys"},

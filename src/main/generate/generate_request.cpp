@@ -35,6 +35,19 @@ void add_flex_prefill(generate::FlexPrefillOptions& options, po::options_descrip
   }
 }
 
+/// The section reward.
+void add_reward(rewards::RewardOptions& reward, po::options_description& all) {
+  auto add = all.add_options();
+  const auto several = [](auto& field) { return po::value(&field)->multitoken(); };
+  add("reward.functions", several(reward.functions),
+      text("judge completions, which get a reward each: ", rewards::builtin_names()).c_str());
+  add("reward.weights", several(reward.weights), "what each is multiplied by, the command's behind them; default: 1");
+  add("reward.command", several(reward.command), "or a program that judges, as fpdist_train has it");
+  add("reward.answer_column", po::value(&reward.answer_column)->default_value(reward.answer_column),
+      "the prompts' column with the right answer");
+  add("reward.pattern", po::value(&reward.pattern), "regex: an extended POSIX expression");
+}
+
 po::options_description describe(GenerateRequest& to, ListedWords& words) {
   generate::SamplingOptions& sampling = to.sampling;
   const auto value = [](auto& field) { return po::value(&field)->default_value(field); };
@@ -82,15 +95,8 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
       "rows that are computed together, of prompts and of completions");
   add("rollout.kv_gib", value(sampling.kv_gib),
       "GiB for keys and values; completions enter as it allows; 0: as max_num_seqs alone does");
-  const auto several = [](auto& field) { return po::value(&field)->multitoken(); };
-  rewards::RewardOptions& reward = to.config.reward;
-  add("reward.functions", several(reward.functions),
-      text("judge completions, which get a reward each: ", rewards::builtin_names()).c_str());
-  add("reward.weights", several(reward.weights), "what each is multiplied by, the command's behind them; default: 1");
-  add("reward.command", several(reward.command), "or a program that judges, as fpdist_train has it");
-  add("reward.answer_column", value(reward.answer_column), "the prompts' column with the right answer");
-  add("reward.pattern", po::value(&reward.pattern), "regex: an extended POSIX expression");
-  add("pass_at", several(to.pass_at), "k of pass@k, said at the end; default: 1");
+  add_reward(to.config.reward, all);
+  add("pass_at", po::value(&to.pass_at)->multitoken(), "k of pass@k, said at the end; default: 1");
   add("rollout.seed", value(sampling.seed), "of the draws");
   add_flex_prefill(sampling.flex_prefill, all);
   add("eval.kv_budget", value(sampling.prefix_kv.budget),

@@ -94,8 +94,8 @@ TEST(SameGroups, EveryFieldOfEverySampleThatDiffersIsFoundAndNamed) {
       data::each_field_of_group(groups[g], note);
       const size_t of_group = names.size();
       data::each_field_of_sample(groups[g].sample[0], note);
-      EXPECT_EQ(names, (std::vector<std::string>{"margin", "weight", "token", "target", "prompt_length", "old_logp",
-                                                 "ref_logp", "reward", "advantage", "truncated", "weight",
+      EXPECT_EQ(names, (std::vector<std::string>{"margin", "weight", "source", "token", "target", "prompt_length",
+                                                 "old_logp", "ref_logp", "reward", "advantage", "truncated", "weight",
                                                  "prefix_length", "prefix_advantage"}));
       for (size_t n = 0; n < names.size(); ++n) {
         Groups other = groups;
