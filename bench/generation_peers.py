@@ -2,7 +2,7 @@
 """Completions of prompts that share prefixes, on the CPU: fpdist_generate beside vLLM and transformers.
 
   python3 bench/generation_peers.py [--vllm PYTHON] [--rounds 3] [--threads 1] [--dtype float32 bfloat16]
-      [--work shared alone] [--ranks 2] [--json FILE]
+      [--work shared alone] [--peers vllm transformers] [--ranks 2] [--json FILE]
 
 The model: a Llama of 57.9 M parameters with random weights (hidden 512, 8 layers, 8:4 heads of 64, vocabulary 32,000).
 Work `shared`: 16 prompts of 1,024 common and 64 own tokens, 8 completions each; `alone`: 16 prompts of 1,088 tokens that
@@ -180,8 +180,10 @@ def compare(options, folder, dtype, work):
     arms = {"ours": lambda *asked: ours(options, folder, dtype, *asked)}
     if options.ranks > 1:
         arms[f"ours, {options.ranks} ranks"] = lambda *asked: ours(options, folder, dtype, *asked, options.ranks)
-    peers = {"transformers": Peer(sys.executable, "transformers", folder, dtype, options.threads)}
-    if options.vllm:
+    peers = {}
+    if "transformers" in options.peers:
+        peers["transformers"] = Peer(sys.executable, "transformers", folder, dtype, options.threads)
+    if "vllm" in options.peers and options.vllm:
         peers["vllm"] = Peer(options.vllm, "vllm", folder, dtype, options.threads)
     arms.update(peers)
     found = {arm: [] for arm in arms}
@@ -218,6 +220,7 @@ def main():
     parser.add_argument("--vllm", default="", help="a Python that imports vllm")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peers", nargs="+", default=["vllm", "transformers"], choices=["vllm", "transformers"])
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--work", nargs="+", default=list(WORK))

@@ -9,6 +9,7 @@
 
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "src/main/export/export_ntk.hpp"
+#include "tests/model/small_model.hpp"
 #include "tests/support/random/random_groups.hpp"
 #include "tests/trainer/run/runs.hpp"
 
@@ -106,6 +107,26 @@ TEST_F(AdapterRuns, DropTheSameOfAPrefixSharedOrNotAndNothingElsewhere) {
     after(none, 0, [&](Trainer& trainer, const auto&) { whole = trainer.evaluate(groups).values; });
     EXPECT_EQ(dropping.at("eval_loss"), whole.at("eval_loss"));
   }
+}
+
+/// Two rows of one depth behind different tokens must not share a mask: what decides is the path's key.
+TEST_F(AdapterRuns, DropByThePathAndNotByTheDepth) {
+  Config config = config_;
+  config.adapter.lora_dropout = 0.5, config.adapter.init_lora_weights = "false";
+  model::Transformer model(config::settle(config, 1).model, {.dtype = at::kDouble});
+  model.initialize(3);
+  model.set_masks(7);
+  const at::NoGradGuard no_grad;
+  const std::vector<data::Sample> samples{test::sample_of({3, 1, 4, 1, 5})};
+  parallel::RowsHere rows = parallel::make_pack_tensors(test::layout_of(samples, true)).slice.front().rows;
+  const auto with_last = [&](int64_t key) {
+    rows.key = at::tensor(std::vector<int64_t>{11, 12, 13, 14, key}, at::kLong);
+    return model.forward(0, rows, {}).clone();
+  };
+  const at::Tensor one = with_last(15), other = with_last(16);
+  EXPECT_TRUE(at::equal(one, with_last(15)));
+  EXPECT_TRUE(at::equal(one.narrow(0, 0, 4), other.narrow(0, 0, 4)));
+  EXPECT_FALSE(at::equal(one[4], other[4]));
 }
 
 TEST_F(AdapterRuns, WritePeftsFilesAndGoOnFromThem) {
