@@ -98,8 +98,7 @@ void write_rows(std::ostream& out, const ClusterReport& report) {
 }
 
 /// Of a mesh that was planned, the best one or another.
-template <typename Mesh>
-nlohmann::json mesh_json(const Mesh& at) {
+nlohmann::json mesh_json(const PlannedMesh& at) {
   nlohmann::json one{{"dp", at.mesh.dp},
                      {"pp", at.mesh.pp},
                      {"cp", at.mesh.cp},
@@ -151,7 +150,7 @@ nlohmann::json to_json(const ClusterReport& report) {
                 {"mfu", point.mfu},
                 {"binds", plan::largest_loss(point.seconds)},
                 {"sharing_kept", point.sharing_kept}});
-    for (const FittingMesh& other : point.fitted) one["fitting"].push_back(mesh_json(other));
+    for (const PlannedMesh& other : point.fitted) one["fitting"].push_back(mesh_json(other));
     worlds.push_back(std::move(one));
   }
   return {{"source", report.source}, {"sharing_bound", report.sharing_bound}, {"worlds", worlds}};

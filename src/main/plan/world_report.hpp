@@ -13,7 +13,7 @@
 namespace fpdist::main_program {
 
 /// A mesh that was planned and fits, with its schedule and packs.
-struct FittingMesh {
+struct PlannedMesh {
   MeshShape mesh;
   plan::Schedule schedule = plan::Schedule::k1F1B;
   bool recompute = false;
@@ -23,20 +23,14 @@ struct FittingMesh {
 };
 
 /// A step on `ranks` GPUs, on the best mesh of those that fit.
-struct WorldPoint {
+struct WorldPoint : PlannedMesh {
   int64_t ranks = 0;
-  std::string refusal;  ///< why there is none; what follows is then not filled
-  MeshShape mesh;
-  plan::Schedule schedule = plan::Schedule::k1F1B;
-  bool recompute = false;
-  int64_t max_tokens = 0;  ///< of a pack
-  plan::ClusterSeconds seconds;
-  double memory = 0;  ///< bytes of the rank that holds most
+  std::string refusal;  ///< why there is none; what else there is is then not filled
   double tokens_per_second = 0, mfu = 0;
   double efficiency = 0;                           ///< tokens a second and GPU over those of the first size
   double sharing_kept = 0;                         ///< tokens of all samples for a computed one
   int64_t meshes = 0, planned = 0, too_large = 0;  ///< with schedules: there were, were tried, do not fit
-  std::vector<FittingMesh> fitted;                 ///< of those that were tried
+  std::vector<PlannedMesh> fitted;                 ///< of those that were tried
 };
 
 /// All about one cluster.

@@ -98,7 +98,7 @@ WorldPoint best_mesh(const PlanRequest& request, const plan::ModelBytes& bytes, 
   double least_memory = 0;
   std::string refusal;
   int64_t planned = 0, too_large = 0;
-  std::vector<FittingMesh> fitted;
+  std::vector<PlannedMesh> fitted;
   const bool is_large = request.tree.sample.size() > kManySamples;
   const std::vector<MeshChoice> all = meshes_of(request, bytes, cluster, ranks, is_large);
   for (const MeshChoice& choice : all) {
@@ -110,8 +110,7 @@ WorldPoint best_mesh(const PlanRequest& request, const plan::ModelBytes& bytes, 
       ++planned;
       if (!point.refusal.empty()) refusal = point.refusal;
       const double seconds = point.seconds.all();
-      if (seconds > 0)
-        fitted.push_back({point.mesh, point.schedule, point.recompute, point.max_tokens, point.seconds, point.memory});
+      if (seconds > 0) fitted.push_back(point);
       if (seconds > 0 && (best.seconds.all() == 0 || seconds < best.seconds.all())) best = std::move(point);
       if (seconds > 0) continue;
       needed = point.memory;
