@@ -9,6 +9,7 @@
 #include <limits>
 #include <numeric>
 
+#include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 
 namespace fpdist::generate {
@@ -135,6 +136,7 @@ Drawn draw_token(std::span<const float> logits, std::span<const int32_t> history
     for (size_t lane = 0; lane < kLanes; ++lane) add(whole + lane, lane);
   for (size_t i = whole; i < logits.size(); ++i) add(i, i - whole);
   const double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
+  check(std::isfinite(sum), "logits of the model are not finite: its weights are not, or its activations overflow");
   const double mean = std::accumulate(means.begin(), means.end(), 0.0);
   Drawn drawn;
   if (is_greedy) {

@@ -167,6 +167,7 @@ TEST(Generate, AnyForestUnderAnyLimitsGivesWhatEachPromptAloneGives) {
 /// A prefix stays while somebody has it, and is there for who enters when its last one has just ended.
 TEST(Generate, PromptsEnterAsOthersEndAndShareWhatIsThere) {
   auto model = make_model(small_config("llama"), at::kDouble);
+  randomize(model, 4);
   SamplingOptions options = some_options(1);
   options.max_num_seqs = 3;  // one prompt's
   GenerationReport report;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <set>
 #include <vector>
@@ -154,6 +155,15 @@ TEST(Sampling, OptionsThatMakeNoSenseAreNamed) {
   expect_words(refusal([](Options& o) { o.max_num_seqs = 0; }), {"rollout.max_num_seqs is 0"});
   expect_words(refusal([](Options& o) { o.max_num_batched_tokens = 0; }), {"rollout.max_num_batched_tokens is 0"});
   check_options({});
+}
+
+TEST(Sampling, LogitsThatAreNotFiniteAreAnError) {
+  std::vector<float> logits(40, 0.5f);
+  for (const float none : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+    for (const double temperature : {0.0, 1.0}) {
+      logits[17] = none;
+      EXPECT_THROW(draw_token(logits, {}, {.temperature = temperature}, 0.5), Error);
+    }
 }
 
 }  // namespace

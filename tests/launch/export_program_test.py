@@ -108,7 +108,7 @@ class ExportCheckpoints(ExportFolder):
         self.assertEqual(sorted(files_of(self.dir / "merged")), sorted(files_of(model)))
         self.refuse(2, ["make an adapter of it first"], checkpoint, self.dir / "out", "--merge")
         self.refuse(2, ["--merge takes neither"], run_dir / "final", self.dir / "out", "--merge", "--dtype", "float32")
-        self.refuse(2, ["say --merge too"], run_dir / "final", self.dir / "out", "--base", model)
+        self.refuse(2, ["say --merge or --ntk too"], run_dir / "final", self.dir / "out", "--base", model)
         self.refuse(4, ["this is an adapter", "adapter.path"], run_dir / "final", self.dir / "out")
 
     def test_weights_of_4_bits_are_copied_alone(self):
