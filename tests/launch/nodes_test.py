@@ -21,10 +21,7 @@ def can_name_hosts():
     return done.stdout.strip() == "nodea"
 
 
-class Messages(unittest.TestCase):
-    def ranks(self, launcher):
-        return self.lines_of(command(RANKS, [], launcher, program="mesh_bits_program"), RANKS)
-
+class Lines(unittest.TestCase):
     def lines_of(self, line, ranks):
         """By rank: its bits, host, local rank and number of local ranks."""
         code, output = run(line)
@@ -33,6 +30,11 @@ class Messages(unittest.TestCase):
         lines = {int(rank): (bits, host, int(local), int(size)) for rank, bits, host, local, size in found}
         self.assertEqual(sorted(lines), list(range(ranks)), output)
         return [lines[rank] for rank in range(ranks)]
+
+
+class Messages(Lines):
+    def ranks(self, launcher):
+        return self.lines_of(command(RANKS, [], launcher, program="mesh_bits_program"), RANKS)
 
     def test_the_bits_are_those_of_one_node(self):
         one = self.ranks(())
@@ -47,6 +49,8 @@ class Messages(unittest.TestCase):
         for other in (by_block, in_turn):
             self.assertEqual([line[0] for line in other], [line[0] for line in one])
 
+
+class Sixteen(Lines):
     def test_sixteen_nodes_of_two_have_the_bits_of_threads(self):
         names = [f"node{number}" for number in range(16)]
         far = self.lines_of(command(32, [], nodes(names, 2), program="mesh_bits_program"), 32)
