@@ -13,6 +13,7 @@
 #include "src/core/index.hpp"
 #include "src/generate/generate_part.hpp"
 #include "src/trainer/gather_groups.hpp"
+#include "src/trainer/replica.hpp"
 #include "src/trainer/weights/load_model.hpp"
 
 namespace fpdist::trainer {
@@ -54,12 +55,6 @@ void check_same(std::span<const std::vector<int32_t>> prompts, const generate::S
                      "; every rank gives the same prompts, and gets all completions");
 }
 
-generate::Stages stages_of(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs) {
-  generate::Stages stages{.runs = {}, .pp = job.mesh.shape().pp > 1 ? &job.mesh.pp() : nullptr};
-  for (const auto& run : runs) stages.runs.push_back(run.get());
-  return stages;
-}
-
 /// Collective: sums of `mine`, the most of what any rank holds.
 generate::GenerationReport of_all(generate::GenerationReport mine, const generate::GenerationReport& held,
                                   comm::Communicator& world) {
@@ -93,7 +88,7 @@ void check_rollouts(const Job& job, const std::vector<std::unique_ptr<model::Tra
                      ": rollouts behind rows of virtual tokens are not there yet; behind one prefix of keys they are "
                      "(prefix_tuning)");
   check_same(prompts, options, first_prompt, job.mesh.world());
-  generate::check_prompts(stages_of(job, runs), prompts, options);
+  generate::check_prompts(stages_of(job.mesh, runs), prompts, options);
 }
 
 std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
@@ -101,12 +96,10 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
                                   const generate::SamplingOptions& options, uint64_t first_prompt,
                                   generate::GenerationReport* report) {
   check_rollouts(job, runs, prompts, options, first_prompt);
-  const generate::Stages stages = stages_of(job, runs);
-  const MeshShape& mesh = job.mesh.shape();
-  const Coordinates& at = job.mesh.at();
-  // A run of the prompts for each that holds the model, alone or in parts: which, no token depends on.
-  const auto replicas = index(mesh.dp * mesh.cp), replica = index(at.dp * mesh.cp + at.cp);
-  const size_t begin = prompts.size() * replica / replicas, end = prompts.size() * (replica + 1) / replicas;
+  const generate::Stages stages = stages_of(job.mesh, runs);
+  // A run of the prompts for each that holds the model: which, no token depends on.
+  const auto [begin, end] = part_of_replica(job.mesh, prompts.size());
+  const bool speaks = speaks_for_replica(job.mesh);
   const auto own = prompts.subspan(begin, end - begin);
   // Behind a part of the keys is no policy that a loss could compare with.
   const bool sees_all = !options.flex_prefill.is_on() && !options.prefix_kv.is_on();
@@ -116,13 +109,13 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
   {
     const comm::SlowWork slow(job.mesh.world(), "generating");
     const auto completions = generate::generate_part(stages, prompts, begin, end, options, first_prompt + begin, &here);
-    for (size_t p = 0; p < own.size() && at.pp == 0 && at.tp == 0; ++p) {  // its other parts have the same
+    for (size_t p = 0; p < own.size() && speaks; ++p) {
       data::Group& group = groups.emplace_back();
       for (const generate::Completion& one : completions[p])
         group.sample.push_back(sample_of(own[p], one, keeps_logps));
     }
   }
-  if (report) *report = of_all(at.pp == 0 && at.tp == 0 ? here : generate::GenerationReport(), here, job.mesh.world());
+  if (report) *report = of_all(speaks ? here : generate::GenerationReport(), here, job.mesh.world());
   return gather_groups(groups, job.mesh.world());
 }
 

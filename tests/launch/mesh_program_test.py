@@ -251,6 +251,11 @@ class Generates(Folder):
         self.generate(2, "out.jsonl", "--parallel.tp", 3, code=2)
         self.assertEqual(self.said.count("error:"), 1, self.said)
         self.assertIn("parallel", self.said)
+        of_the_last = self.write("odd.jsonl", self.prompts.read_text() + '{"prompt_ids": [99999]}\n')
+        self.generate(2, "out.jsonl", prompts=of_the_last, code=3)  # only one replica would complete it
+        self.assertEqual(self.said.count("error:"), 1, self.said)
+        self.assertIn("99999 is no token", self.said)
+        (self.dir / "out.jsonl").unlink(missing_ok=True)
         self.generate(2, "out.jsonl", prompts=self.dir / "none.jsonl", code=3)
         self.assertIn("none.jsonl", self.said)
         self.assertFalse((self.dir / "out.jsonl").exists())

@@ -8,9 +8,9 @@
 #include "fpdist/comm/slow_work.hpp"
 #include "fpdist/config/settled.hpp"
 #include "src/comm/gather_parts.hpp"
-#include "src/core/index.hpp"
 #include "src/generate/generate_part.hpp"
 #include "src/trainer/job.hpp"
+#include "src/trainer/replica.hpp"
 #include "src/trainer/weights/load_model.hpp"
 
 namespace fpdist::main_program {
@@ -74,15 +74,15 @@ Generators::Generators(comm::World& world, const config::Config& config, LogSink
 
 Completions Generators::complete(std::span<const std::vector<int32_t>> prompts, size_t begin, size_t end,
                                  const generate::SamplingOptions& sampling, generate::GenerationReport& report) {
-  const Coordinates& at = mesh_->at();
-  const auto replica = index(at.dp * mesh_->shape().cp + at.cp), all = index(replicas());
-  const size_t first = begin + (end - begin) * replica / all, last = begin + (end - begin) * (replica + 1) / all;
-  generate::Stages stages{.runs = {}, .pp = mesh_->shape().pp > 1 ? &mesh_->pp() : nullptr};
-  for (const auto& run : runs_) stages.runs.push_back(run.get());
+  const generate::Stages stages = trainer::stages_of(*mesh_, runs_);
+  const auto asked = prompts.subspan(begin, end - begin);
+  const trainer::ReplicaPart own_part = trainer::part_of_replica(*mesh_, asked.size());
+  const size_t first = begin + own_part.begin, last = begin + own_part.end;
+  generate::check_prompts(stages, asked, sampling);  // of others' prompts, too: all ranks end with the same error
   const comm::SlowWork slow(world_.communicator(), "generating");
   Completions own = generate::generate_part(stages, prompts, first, last, sampling, first, &report);
   if (world_.size() == 1) return own;
-  const bool tells = at.pp == 0 && at.tp == 0;  // its other parts have the same
+  const bool tells = trainer::speaks_for_replica(*mesh_);
   if (!tells) own.clear();
   add_up(report, tells, world_.communicator());
   return gathered(own, sampling.num_generations, world_.communicator());
