@@ -105,7 +105,7 @@ FlexReport& FlexReport::operator+=(const FlexReport& other) {
   checked_prompts += other.checked_prompts, checked_tokens += other.checked_tokens;
   sum_difference += other.sum_difference;
   greatest_difference = std::max(greatest_difference, other.greatest_difference);
-  all_seconds += other.all_seconds, kept_seconds += other.kept_seconds;
+  all_seconds += other.all_seconds, kept_seconds += other.kept_seconds, search_seconds += other.search_seconds;
   return *this;
 }
 

@@ -76,7 +76,7 @@ at::Tensor Keys::compute(QueryRows rows) {
   if (by_layer_) by_layer_->begin(kept_, rows.place);
   const at::Tensor hidden = pass(stages_, here, kept_);
   if (by_layer_) by_layer_->end(kept_, rows.grown);
-  if (sparse) area_.kept += sparse->area.kept, area_.all += sparse->area.all;
+  if (sparse) area_ += sparse->area;
   return has_logits() ? hidden.narrow(0, 0, count) : at::Tensor();
 }
 

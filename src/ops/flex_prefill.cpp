@@ -1,6 +1,7 @@
 #include "src/ops/flex_prefill.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -9,6 +10,8 @@
 #include <numeric>
 
 #include "fpdist/core/error.hpp"
+#include "kernels/tree_attention/blocked/blocked_attention.hpp"
+#include "src/core/clock.hpp"
 #include "src/core/index.hpp"
 #include "src/ops/partial_attention.hpp"
 
@@ -44,14 +47,18 @@ Lines lines_of(const at::Tensor& q, const at::Tensor& k, double scale, int64_t b
   at::Tensor scores = at::matmul(q.narrow(0, q.size(0) - block, block), k.t()).mul_(scale);
   const at::Tensor later = at::ones({block, block}, at::kBool).triu_(1);
   scores.narrow(1, first, block).masked_fill_(later, -std::numeric_limits<double>::infinity());
-  const at::Tensor attention = at::softmax(scores, 1).to(at::kDouble).contiguous();
+  const at::Tensor attention = at::softmax(scores, 1).contiguous();
   Lines lines{Numbers(index(keys), 0.0), Numbers(index(keys), 0.0)};
-  for (int64_t i = 0; i < block; ++i) {
-    const double* const row = attention.const_data_ptr<double>() + i * keys;
-    const int64_t self = first + i;
-    for (int64_t j = 0; j <= self; ++j) lines.vertical[index(j)] += row[j];
-    for (int64_t d = 0; d <= self; ++d) lines.slash[index(d)] += row[self - d];
-  }
+  AT_DISPATCH_FLOATING_TYPES(attention.scalar_type(), "lines_of", [&] {
+    for (int64_t i = 0; i < block; ++i) {
+      const scalar_t* const row = attention.const_data_ptr<scalar_t>() + i * keys;
+      double* const to = lines.vertical.data();
+      double* const by_distance = lines.slash.data() + (block - 1 - i);  // the far end first
+      for (int64_t j = 0; j <= first + i; ++j) to[j] += static_cast<double>(row[j]);
+      for (int64_t j = 0; j <= first + i; ++j) by_distance[j] += static_cast<double>(row[j]);
+    }
+  });
+  std::reverse(lines.slash.begin(), lines.slash.end());
   for (Numbers* const line : {&lines.vertical, &lines.slash})
     for (double& x : *line) x /= static_cast<double>(block);
   return lines;
@@ -154,7 +161,7 @@ bool keeps_all(int64_t queries, int64_t keys, const FlexSearch& search) {
          keys <= std::max(2 * block, block * blocks_of(search.min_budget, block));
 }
 
-/// A head's queries of one block over the keys that they see, into `out` [rows,1,D].
+/// A head's queries of one block over the keys that they see, gathered, into `out` [rows,1,D].
 void attend(const kernels::AttentionInputs& head, int64_t first_depth, const std::vector<int32_t>& seen, int64_t block,
             double scale, at::Tensor out) {
   const int64_t keys = head.k.size(0);
@@ -170,6 +177,38 @@ void attend(const kernels::AttentionInputs& head, int64_t first_depth, const std
                            at::full_like(k_row, keys)};
   const AttentionOptions options{.scale = scale, .rounded = true};
   out.copy_(partial_attention({head.q, at::cat(k), at::cat(v)}, mask, options).out);
+}
+
+/// The same as attend, block after block of every head.
+void attend_to_blocks(const kernels::AttentionInputs& in, const std::vector<KeyBlocks>& chosen, int64_t block,
+                      double scale, at::Tensor& out) {
+  const auto& [q, k, v] = in;
+  const int64_t rows = q.size(0), heads = q.size(1), group = heads / k.size(1), first = k.size(0) - rows;
+  const int64_t blocks = blocks_of(rows, block);
+  at::parallel_for(0, heads * blocks, 1, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard on_this_thread;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t h = task / blocks, r = task % blocks, at = r * block;
+      const int64_t count = std::min(block, rows - at);
+      const auto of_head = [](const at::Tensor& x, int64_t head) { return x.narrow(1, head, 1); };
+      attend({of_head(q, h).narrow(0, at, count), of_head(k, h / group), of_head(v, h / group)}, first + at,
+             chosen[index(h)].seen[index(r)], block, scale, of_head(out, h).narrow(0, at, count));
+    }
+  });
+}
+
+/// Blocks as panels of the blocked kernels, of which each is a whole number.
+kernels::KeptPanels panels_of(const std::vector<KeyBlocks>& chosen, int64_t keys, int64_t block) {
+  kernels::KeptPanels kept{.block = block, .panel = {}};
+  const int64_t all = blocks_of(keys, kernels::kPanelKeys), of_block = block / kernels::kPanelKeys;
+  for (const KeyBlocks& head : chosen)
+    for (const std::vector<int32_t>& seen : head.seen) {
+      std::vector<int32_t>& panels = kept.panel.emplace_back();
+      for (const int32_t c : seen)
+        for (int64_t p = c * of_block; p < std::min((c + 1) * of_block, all); ++p)
+          panels.push_back(static_cast<int32_t>(p));
+    }
+  return kept;
 }
 
 }  // namespace
@@ -206,28 +245,28 @@ at::Tensor flex_prefill(const kernels::AttentionInputs& in, double scale, const 
   const auto& [q, k, v] = in;
   check(q.is_cpu(), "flex_prefill computes on the CPU only");
   const at::NoGradGuard no_grad;
+  const auto start = Clock::now();
   const int64_t rows = q.size(0), heads = q.size(1), group = heads / k.size(1), first = k.size(0) - rows;
-  const int64_t blocks = blocks_of(rows, search.block);
   std::vector<KeyBlocks> chosen(index(heads));
   at::parallel_for(0, heads, 1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard on_this_thread;
     for (int64_t h = begin; h < end; ++h)
       chosen[index(h)] = find_key_blocks(q.select(1, h), k.select(1, h / group), scale, search);
   });
-  at::Tensor out = at::empty_like(q);
-  at::parallel_for(0, heads * blocks, 1, [&](int64_t begin, int64_t end) {
-    const at::NoGradGuard on_this_thread;
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t h = task / blocks, r = task % blocks, at = r * search.block;
-      const int64_t count = std::min(search.block, rows - at);
-      const auto of_head = [](const at::Tensor& x, int64_t head) { return x.narrow(1, head, 1); };
-      attend({of_head(q, h).narrow(0, at, count), of_head(k, h / group), of_head(v, h / group)}, first + at,
-             chosen[index(h)].seen[index(r)], search.block, scale, of_head(out, h).narrow(0, at, count));
-    }
-  });
   for (const KeyBlocks& head : chosen)
     for (const auto& seen : head.seen) area.kept += static_cast<int64_t>(seen.size());
-  for (int64_t r = 0; r < blocks; ++r) area.all += heads * (first / search.block + r + 1);
+  for (int64_t r = 0; r < blocks_of(rows, search.block); ++r) area.all += heads * (first / search.block + r + 1);
+  area.search_seconds += seconds_since(start);
+
+  const kernels::BlockedKernel* kernel = kernels::best_blocked_kernel(q.scalar_type(), q.size(2));
+  if (kernel != nullptr && search.block % kernels::kPanelKeys == 0) {
+    const AttentionMask causal{at::arange(first, first + rows, at::kInt), at::arange(first + rows, at::kInt),
+                               at::full({first + rows}, first + rows, at::kInt)};
+    return kernels::blocked_attention_of_panels(in, causal, panels_of(chosen, first + rows, search.block), scale,
+                                                *kernel);
+  }
+  at::Tensor out = at::empty_like(q);
+  attend_to_blocks(in, chosen, search.block, scale, out);
   return out;
 }
 

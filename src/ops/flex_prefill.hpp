@@ -42,13 +42,20 @@ struct KeyBlocks {
 /// Pairs of blocks, one of queries and one of keys that they might see, over all heads.
 struct FlexArea {
   int64_t kept = 0, all = 0;
+  double search_seconds = 0;  ///< of choosing them
+  FlexArea& operator+=(const FlexArea& other) {
+    kept += other.kept, all += other.all, search_seconds += other.search_seconds;
+    return *this;
+  }
 };
 
 /// q [n,D], k [N,D]. Throws ShapeError unless block divides N - n.
 KeyBlocks find_key_blocks(const at::Tensor& q, const at::Tensor& k, double scale, const FlexSearch& search);
 
 /// [n,Hq,D] in q's dtype: attention over the kept blocks, a query seeing itself and what is above it. in: q [n,Hq,D], k
-/// and v [N,Hkv,D] of the whole path. Adds to `area`. Throws ShapeError as find_key_blocks, and off the CPU.
+/// and v [N,Hkv,D] of the whole path. Adds to `area`. In float32 and bfloat16, where the CPU has blocked kernels and
+/// block is a multiple of 64, they skip the other keys; elsewhere the kept ones are gathered. Throws ShapeError as
+/// find_key_blocks, and off the CPU.
 at::Tensor flex_prefill(const kernels::AttentionInputs& in, double scale, const FlexSearch& search, FlexArea& area);
 
 }  // namespace fpdist::ops

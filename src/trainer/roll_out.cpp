@@ -55,26 +55,37 @@ void check_same(std::span<const std::vector<int32_t>> prompts, const generate::S
                      "; every rank gives the same prompts, and gets all completions");
 }
 
-/// Collective: sums of `mine`, the most of what any rank holds.
-generate::GenerationReport of_all(generate::GenerationReport mine, const generate::GenerationReport& held,
+/// Collective: sums of what a rank that speaks for its replica has counted (the replica's others have counted the
+/// same) and of what each has of its layers and heads, the most of what any rank holds.
+generate::GenerationReport of_all(const generate::GenerationReport& held, bool speaks, bool has_first_heads,
                                   comm::Communicator& world) {
-  const auto fields = [](auto& report) {
-    return std::array{&report.prompt_tokens, &report.computed_tokens, &report.completion_tokens, &report.paused};
+  generate::GenerationReport mine = speaks ? held : generate::GenerationReport();
+  mine.flex.kept_blocks = held.flex.kept_blocks, mine.flex.all_blocks = held.flex.all_blocks;
+  mine.kept_keys = has_first_heads ? held.kept_keys : 0;  // a key of a layer is kept for all heads
+  mine.all_keys = has_first_heads ? held.all_keys : 0;
+  const auto fields = [](auto& all) {
+    return std::array{&all.prompt_tokens,    &all.computed_tokens, &all.completion_tokens,    &all.paused,
+                      &all.flex.kept_blocks, &all.flex.all_blocks, &all.flex.checked_prompts, &all.flex.checked_tokens,
+                      &all.kept_keys,        &all.all_keys};
   };
-  const auto seconds = [](auto& report) {
-    return std::array{&report.prefill_seconds, &report.decode_seconds, &report.tail_seconds, &report.truncated_mass};
+  const auto seconds = [](auto& all) {
+    return std::array{&all.prefill_seconds,     &all.decode_seconds,     &all.tail_seconds,
+                      &all.truncated_mass,      &all.flex.all_seconds,   &all.flex.kept_seconds,
+                      &all.flex.search_seconds, &all.flex.sum_difference};
   };
   std::vector<double> numbers;
   for (const int64_t* one : fields(mine)) numbers.push_back(static_cast<double>(*one));
   for (const double* one : seconds(mine)) numbers.push_back(*one);
   at::Tensor sums = at::tensor(numbers, at::kDouble);
-  at::Tensor most = at::tensor({held.kv_gib, static_cast<double>(held.most_rows)}, at::kDouble);
+  at::Tensor most =
+      at::tensor({held.kv_gib, static_cast<double>(held.most_rows), held.flex.greatest_difference}, at::kDouble);
   world.all_reduce(sums);
   world.all_reduce(most, comm::ReduceOp::kMax);
   const double* next = sums.const_data_ptr<double>();
   for (int64_t* one : fields(mine)) *one = static_cast<int64_t>(*next++);
   for (double* one : seconds(mine)) *one = *next++;
   mine.kv_gib = most[0].item<double>(), mine.most_rows = static_cast<int64_t>(most[1].item<double>());
+  mine.flex.greatest_difference = most[2].item<double>();
   return mine;
 }
 
@@ -115,7 +126,7 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
         group.sample.push_back(sample_of(own[p], one, keeps_logps));
     }
   }
-  if (report) *report = of_all(speaks ? here : generate::GenerationReport(), here, job.mesh.world());
+  if (report) *report = of_all(here, speaks, job.mesh.at().tp == 0, job.mesh.world());
   return gather_groups(groups, job.mesh.world());
 }
 

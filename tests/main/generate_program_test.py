@@ -86,7 +86,7 @@ class Generate(unittest.TestCase):
         words = ["--rollout.num_generations", 1, "--rollout.max_completion_length", 3, "--rollout.temperature", 0, "--flex_prefill.min_tokens", 100,
                  "--flex_prefill.window", 64, "--flex_prefill.block_size", 16, "--flex_prefill.min_budget", 16, "--flex_prefill.max_error", 5]
         part = self.generate(prompts, *words, "--flex_prefill.gamma", 0.5)
-        said = re.search(r"flex_prefill: ([\d.]+) % of (\d+) pairs of blocks kept; 1 prompt of 500 tokens with all keys .* s, so .* s; "
+        said = re.search(r"flex_prefill: ([\d.]+) % of (\d+) pairs of blocks kept; 1 prompt of 500 tokens with all keys .* s, so .* s, .* s of them to choose keys; "
                          r"\|delta log-prob\| mean ([\d.e+-]+), max ([\d.e+-]+)", self.said)
         self.assertTrue(said, self.said)
         self.assertTrue(5 < float(said[1]) < 95 and 0 < float(said[3]) < float(said[4]), said[0])

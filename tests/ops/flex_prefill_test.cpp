@@ -75,10 +75,10 @@ TEST(FlexPrefill, KeepsTheBlocksThatTheAlgorithmKeeps) {
   EXPECT_GT(part, 40);
 }
 
-/// Attention over the keys of the kept blocks by its definition.
+/// Attention over the keys of the kept blocks by its definition, in float64.
 at::Tensor masked(const kernels::AttentionInputs& in, double scale, const FlexSearch& search) {
   const int64_t rows = in.q.size(0), keys = in.k.size(0), first = keys - rows, group = in.q.size(1) / in.k.size(1);
-  at::Tensor out = at::empty_like(in.q);
+  at::Tensor out = at::empty(in.q.sizes(), at::kDouble);
   for (int64_t h = 0; h < in.q.size(1); ++h) {
     const at::Tensor q = in.q.select(1, h), k = in.k.select(1, h / group);
     const KeyBlocks blocks = find_key_blocks(q, k, scale, search);
@@ -88,8 +88,9 @@ at::Tensor masked(const kernels::AttentionInputs& in, double scale, const FlexSe
         const int64_t from = c * search.block, to = std::min(first + i + 1, from + search.block);
         if (to > from) hidden[i].slice(0, from, to).fill_(false);
       }
-    const at::Tensor scores = (at::matmul(q, k.t()) * scale).masked_fill(hidden, -INFINITY);
-    out.select(1, h).copy_(at::matmul(at::softmax(scores, 1), in.v.select(1, h / group)));
+    const auto exact = [](const at::Tensor& x) { return x.to(at::kDouble); };
+    const at::Tensor scores = (at::matmul(exact(q), exact(k).t()) * scale).masked_fill(hidden, -INFINITY);
+    out.select(1, h).copy_(at::matmul(at::softmax(scores, 1), exact(in.v.select(1, h / group))));
   }
   return out;
 }
@@ -117,6 +118,33 @@ TEST(FlexPrefill, AttendsToTheKeptBlocksAndToNothingElse) {
       EXPECT_LT((all.select(1, h) - dense).abs().max().item<double>(), dtype == at::kDouble ? 1e-12 : 1e-5);
     }
   }
+}
+
+/// Blocks of whole panels, which the blocked kernels skip; windows that end anywhere in a block.
+TEST(FlexPrefill, SkipsTheOtherBlocksWithoutGathering) {
+  int part = 0;
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    SCOPED_TRACE(seed);
+    Rng rng(seed);
+    at::manual_seed(seed);
+    const auto dtype = seed % 3 == 0 ? at::kBFloat16 : at::kFloat;
+    const int64_t block = seed % 4 == 0 ? 128 : 64, before = block * static_cast<int64_t>(rng.below(4));
+    const int64_t rows = seed == 1 ? 1 : 1 + static_cast<int64_t>(rng.below(600)), keys = before + rows;
+    const int64_t key_heads = 1 + static_cast<int64_t>(rng.below(2)), group = 1 + static_cast<int64_t>(rng.below(3));
+    const kernels::AttentionInputs in{test::random({rows, key_heads * group, 16}).to(dtype) * 3,
+                                      test::random({keys, key_heads, 16}).to(dtype),
+                                      test::random({keys, key_heads, 16}).to(dtype)};
+    const FlexSearch search{.gamma = seed % 5 == 0 ? 1 : 0.2 + 0.5 * rng.uniform(),
+                            .tau = seed % 2 == 0 ? 0.4 : 0,
+                            .min_budget = static_cast<int64_t>(rng.below(100)),
+                            .block = block};
+    FlexArea area;
+    const at::Tensor out = flex_prefill(in, 0.25, search, area);
+    ASSERT_EQ(out.scalar_type(), dtype);
+    EXPECT_LT((out - masked(in, 0.25, search)).abs().max().item<double>(), dtype == at::kFloat ? 1e-5 : 2e-2);
+    part += area.kept < area.all;
+  }
+  EXPECT_GT(part, 4);
 }
 
 TEST(FlexPrefill, RefusesAWindowThatBeginsInsideABlock) {

@@ -52,6 +52,7 @@ void give_rewards(std::vector<data::Group>& groups) {
 /// Two rounds, a step on each: what was rolled out, and the metrics of the steps.
 struct Rounds {
   std::vector<data::Group> first, second, behind_blocks, behind_kept;
+  generate::GenerationReport of_blocks, of_kept;
   StepMetrics metrics;
 };
 
@@ -65,9 +66,9 @@ Rounds two_rounds(comm::World& world, const MeshShape& shape, int virtual_stages
   rounds.second = trainer.roll_out(kPrompts, some_options(), kPrompts.size());
   generate::SamplingOptions part = some_options();
   part.flex_prefill = {.gamma = 0.5, .min_budget = 4, .block_size = 4, .window = 16, .min_tokens = 20, .max_error = 10};
-  rounds.behind_blocks = trainer.roll_out(long_prompts(), part);
+  rounds.behind_blocks = trainer.roll_out(long_prompts(), part, 0, &rounds.of_blocks);
   part.flex_prefill = {}, part.prefix_kv = {.budget = 0.5, .distance = 2};
-  rounds.behind_kept = trainer.roll_out(long_prompts(), part);
+  rounds.behind_kept = trainer.roll_out(long_prompts(), part, 0, &rounds.of_kept);
   return rounds;
 }
 
@@ -83,6 +84,24 @@ void expect_same(const std::vector<data::Group>& got, const std::vector<data::Gr
   }
 }
 
+/// Of all ranks together; replicas compute what their prompts share each for itself, and check a prompt each.
+void expect_same_report(const Rounds& got, const Rounds& wanted, const MeshShape& shape) {
+  const generate::FlexReport &flex = got.of_blocks.flex, &one = wanted.of_blocks.flex;
+  EXPECT_LT(flex.kept_share(), 1);
+  EXPECT_LE(flex.mean_difference(), flex.greatest_difference);
+  EXPECT_GE(flex.checked_prompts, one.checked_prompts);
+  EXPECT_NEAR(got.of_kept.kept_key_share(), 0.5, 0.1);
+  if (shape.dp * shape.cp > 1) return;
+  EXPECT_EQ(flex.all_blocks, one.all_blocks);
+  EXPECT_EQ(flex.checked_tokens, one.checked_tokens);
+  // A share of gamma that rounding carries over a block's edge is a block more or less.
+  EXPECT_NEAR(flex.kept_share(), one.kept_share(), 0.005);
+  EXPECT_NEAR(flex.sum_difference, one.sum_difference, 0.05 * one.sum_difference);
+  EXPECT_NEAR(flex.greatest_difference, one.greatest_difference, 0.1 * one.greatest_difference);
+  EXPECT_EQ(got.of_kept.kept_keys, wanted.of_kept.kept_keys);
+  EXPECT_EQ(got.of_kept.all_keys, wanted.of_kept.all_keys);
+}
+
 TEST(RollOut, AnyRanksRollOutTheSameAndLearnFromIt) {
   Rounds one;
   comm::run_threads(1, [&](comm::World& world) { one = two_rounds(world, {.dp = 1}); });
@@ -96,6 +115,7 @@ TEST(RollOut, AnyRanksRollOutTheSameAndLearnFromIt) {
       EXPECT_EQ(sample.target[0], data::kIgnore);
       EXPECT_EQ(sample.target.back(), sample.token.back());
     }
+  EXPECT_GT(one.of_blocks.flex.greatest_difference, 0);
   EXPECT_NE(one.first[0].sample[0].token, one.second[0].sample[0].token);
   for (const auto* groups : {&one.behind_blocks, &one.behind_kept})
     EXPECT_TRUE(groups->front().sample[0].old_logp.empty()) << "no policy to compare with";
@@ -118,6 +138,7 @@ TEST(RollOut, AnyRanksRollOutTheSameAndLearnFromIt) {
       expect_same(here.second, one.second);  // by the weights that the step has left, of ZeRO's ranks too
       expect_same(here.behind_blocks, one.behind_blocks);
       expect_same(here.behind_kept, one.behind_kept);
+      expect_same_report(here, one, shape);
     });
   }
 }

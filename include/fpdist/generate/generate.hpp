@@ -43,6 +43,7 @@ struct FlexReport {
   int64_t checked_prompts = 0, checked_tokens = 0;
   double sum_difference = 0, greatest_difference = 0;  ///< |log-prob with all keys - without|, in nats
   double all_seconds = 0, kept_seconds = 0;
+  double search_seconds = 0;  ///< of kept_seconds, those that the choice of keys took
   double kept_share() const {
     return all_blocks == 0 ? 1 : static_cast<double>(kept_blocks) / static_cast<double>(all_blocks);
   }
@@ -68,6 +69,9 @@ struct GenerationReport {
   double tail_seconds = 0;
   FlexReport flex = {};
   int64_t kept_keys = 0, all_keys = 0;  ///< of what prefix_kv chose from, on this rank: a key a layer
+  double kept_key_share() const {
+    return all_keys == 0 ? 1 : static_cast<double>(kept_keys) / static_cast<double>(all_keys);
+  }
   GenerationReport& operator+=(const GenerationReport& other);
 };
 

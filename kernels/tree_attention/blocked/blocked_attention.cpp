@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "fpdist/core/error.hpp"
 #include "kernels/tree_attention/merge.hpp"
 
 namespace fpdist::kernels {
@@ -204,6 +205,7 @@ std::vector<AttentionOutput> run_forward(const BlockedPlan& plan, const std::vec
                              .row_end = std::min(begin + kBlockRows, problem.rows()),
                              .panel_begin = runs[run].first,
                              .panel_end = runs[run].second,
+                             .kept = nullptr,
                              .packed = packed ? packed->of(head) : PackedPanels{},
                              .rounds = rounds,
                              .out = outputs[run].out.mutable_data_ptr(),
@@ -251,6 +253,40 @@ AttentionOutput blocked_attention(const AttentionInputs& in, const AttentionMask
   for (size_t run = 1; run < parts.size(); ++run) merge_attention(parts.front(), parts[run]);
   if (rounds) parts.front().out = parts.front().out.to(at::kBFloat16);
   return std::move(parts.front());
+}
+
+at::Tensor blocked_attention_of_panels(const AttentionInputs& in, const AttentionMask& mask, const KeptPanels& kept,
+                                       double scale, const BlockedKernel& kernel) {
+  const AttentionInputs all = contiguous(in);
+  const AttentionMask rows = contiguous(mask);
+  const BlockedPlan plan(all, rows, scale, kernel.word, BlockedCut::kByPlace);
+  const BlockedProblem problem = plan.by_query_head();
+  const PackedKeys packed(plan, kernel, PackedKeys::For::kForward);
+  const int64_t heads = problem.key_heads, group = plan.problem().group, block = kept.block;
+  const int64_t blocks = (problem.queries + block - 1) / block, parts = (block + kBlockRows - 1) / kBlockRows;
+  check(std::ssize(kept.panel) == heads * blocks, "panels of ", kept.panel.size(), " blocks, and ", heads,
+        " heads have ", blocks, " each");
+  at::Tensor out = at::empty_like(all.q), lse = at::empty({problem.queries, heads}, at::kFloat);
+  for_tasks(heads * blocks * parts, kernel.scratch_bytes(problem), [&](int64_t task, void* scratch) {
+    const int64_t of_block = task / parts, head = of_block % heads;
+    const int64_t at = blocks - 1 - of_block / heads;  // the last see most keys
+    const int64_t begin = at * block + task % parts * kBlockRows;
+    const int64_t end = std::min({begin + kBlockRows, (at + 1) * block, problem.queries});
+    if (begin >= end) return;
+    const std::vector<int32_t>& panel = kept.panel[static_cast<size_t>(head * blocks + at)];
+    kernel.forward(problem, {.head = head,
+                             .row_begin = begin,
+                             .row_end = end,
+                             .panel_begin = 0,
+                             .panel_end = std::ssize(panel),
+                             .kept = panel.data(),
+                             .packed = packed.of(head / group),
+                             .rounds = all.q.scalar_type() == at::kBFloat16,
+                             .out = out.mutable_data_ptr(),
+                             .lse = lse.mutable_data_ptr<float>(),
+                             .scratch = scratch});
+  });
+  return out;
 }
 
 AttentionGradients blocked_attention_backward(const at::Tensor& grad_out, const AttentionInputs& in,

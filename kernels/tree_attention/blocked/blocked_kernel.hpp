@@ -54,6 +54,8 @@ struct PackedPanels {
 /// Rows [row_begin, row_end) of key head `head`, a block at most, against panels [panel_begin, panel_end).
 struct ForwardTask {
   int64_t head, row_begin, row_end, panel_begin, panel_end;
+  const int32_t*
+      kept;  ///< null, or numbers of panels, ascending: kept[panel_begin] to kept[panel_end - 1] in their place
   PackedPanels packed;  ///< of the head; k_across null: packed on the way, for who reads them once
   bool rounds;          ///< out, to bfloat16
   void* out;            ///< [queries, key_heads * group, head_size]

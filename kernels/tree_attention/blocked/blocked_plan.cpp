@@ -35,6 +35,7 @@ BlockedPlan::BlockedPlan(const AttentionInputs& in, const AttentionMask& mask, d
   const int64_t queries = in.q.size(0), keys = in.k.size(0), group = in.q.size(1) / in.k.size(1);
   const int32_t *q_row = mask.q_row.const_data_ptr<int32_t>(), *k_row = mask.k_row.const_data_ptr<int32_t>();
   const int32_t* k_end = mask.k_end.const_data_ptr<int32_t>();
+  query_row_ = q_row;
   check_rows({q_row, static_cast<size_t>(queries)}, {k_row, static_cast<size_t>(keys)},
              {k_end, static_cast<size_t>(keys)});
   for (int64_t i = 0; i < queries; ++i) q_row_.insert(q_row_.end(), static_cast<size_t>(group), q_row[i]);
@@ -65,6 +66,14 @@ BlockedPlan::BlockedPlan(const AttentionInputs& in, const AttentionMask& mask, d
     const auto [begin, end] = rows_that_see({p, p + 1});
     panel_[p].is_direct = end - begin < kPackedFor;
   }
+}
+
+BlockedProblem BlockedPlan::by_query_head() const {
+  BlockedProblem problem = problem_;
+  problem.key_heads *= problem.group, problem.group = 1;
+  problem.q_row = query_row_;
+  problem.k = problem.v = nullptr;
+  return problem;
 }
 
 std::vector<PanelRun> BlockedPlan::forward_runs() const {

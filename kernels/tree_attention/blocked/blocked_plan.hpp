@@ -30,6 +30,9 @@ class BlockedPlan {
   BlockedPlan& operator=(const BlockedPlan&) = delete;
 
   const BlockedProblem& problem() const { return problem_; }
+  /// The same with query heads in the place of key heads, a row a query. It has no keys: whoever takes it has them
+  /// packed.
+  BlockedProblem by_query_head() const;
   int64_t blocks() const { return (problem_.rows() + kBlockRows - 1) / kBlockRows; }
   int64_t words() const { return problem_.padded / word_; }
   int64_t panel_words() const { return words() * kPanelKeys; }
@@ -44,6 +47,7 @@ class BlockedPlan {
 
  private:
   std::vector<int32_t> q_row_, k_row_, k_end_;
+  const int32_t* query_row_;
   std::vector<KeyPanel> panel_;
   int64_t word_;
   BlockedCut cut_;

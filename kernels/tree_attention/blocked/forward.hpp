@@ -50,7 +50,8 @@ class Forward {
       I::store(total_ + r * I::kLanes, I::zero());
     }
     for (int64_t i = 0; i < rows_ * problem_.padded; i += I::kLanes) I::store(sum_ + i, I::zero());
-    for (int64_t p = task_.panel_begin; p < task_.panel_end; ++p) {
+    for (int64_t i = task_.panel_begin; i < task_.panel_end; ++i) {
+      const int64_t p = task_.kept ? task_.kept[i] : i;
       if (problem_.panel[p].first_row > problem_.q_row[task_.row_end - 1]) break;
       const TileCut cut = T::cut(problem_, task_.row_begin, task_.row_end, p);
       if (cut.row_begin < cut.row_end) take_panel(p, cut);

@@ -66,9 +66,9 @@ std::string flex_summary(const generate::FlexReport& flex) {
   if (flex.checked_prompts == 0) return words;
   return words + text("; ", flex.checked_prompts, flex.checked_prompts == 1 ? " prompt" : " prompts", " of ",
                       flex.checked_tokens + flex.checked_prompts, " tokens with all keys ",
-                      number("%.2f", flex.all_seconds), " s, so ", number("%.2f", flex.kept_seconds),
-                      " s; |delta log-prob| mean ", number("%.2e", flex.mean_difference()), ", max ",
-                      number("%.2e", flex.greatest_difference));
+                      number("%.2f", flex.all_seconds), " s, so ", number("%.2f", flex.kept_seconds), " s, ",
+                      number("%.2f", flex.search_seconds), " s of them to choose keys; |delta log-prob| mean ",
+                      number("%.2e", flex.mean_difference()), ", max ", number("%.2e", flex.greatest_difference));
 }
 
 /// Rows of the output, as they come.
@@ -143,7 +143,7 @@ void generate_file(const GenerateRequest& request, comm::World& world, LogSink& 
   if (all.flex.all_blocks > 0) log.info(flex_summary(all.flex));
   if (all.all_keys > 0)
     log.info(text("eval.kv_budget: layers kept ", all.kept_keys, " of ", all.all_keys, " keys, ",
-                  number("%.1f", 100 * static_cast<double>(all.kept_keys) / static_cast<double>(all.all_keys)), " %"));
+                  number("%.1f", 100 * all.kept_key_share()), " %"));
   log.info(summary(all, request.output));
 }
 

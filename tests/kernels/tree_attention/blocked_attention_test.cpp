@@ -251,6 +251,56 @@ TEST(BlockedAttention, WhatIsNoNumberShowsInEveryRowThatSeesIt) {
   }
 }
 
+/// Of each block of queries of each head some of the panels: none, all, or any.
+kernels::KeptPanels some_panels(Rng& rng, int64_t block, int64_t lists, int64_t panels) {
+  kernels::KeptPanels kept{.block = block, .panel = {}};
+  for (int64_t i = 0; i < lists; ++i) {
+    const double keep = rng.below(4) == 0 ? 0 : rng.below(4) == 0 ? 1 : rng.uniform();
+    kept.panel.push_back(some_of(rng, static_cast<size_t>(panels), keep));
+  }
+  return kept;
+}
+
+TEST(BlockedAttention, OfPanelsHasTheBitsOfAttentionAmongTheirKeysAlone) {
+  for (const BlockedKernel* kernel : kernels_here()) {
+    for (uint64_t seed = 0; seed < 12; ++seed) {
+      SCOPED_TRACE(testing::Message() << kernel->name << ", seed " << seed);
+      at::manual_seed(seed);
+      Rng rng(seed, 3);
+      const auto end = test::random_subtree_ends(rng, static_cast<int32_t>(1 + rng.below(500)), 200);
+      const Shape shape{1 + static_cast<int64_t>(seed % 2), 1 + static_cast<int64_t>(seed % 3), seed % 4 ? 64 : 40};
+      const auto dtype = seed % 2 ? at::kFloat : at::kBFloat16;
+      Case c = make_case(end, some_of(rng, end.size(), 0.8), some_of(rng, end.size(), 0.9), shape, dtype);
+      c.options.rounded = true;
+      const int64_t queries = c.in.q.size(0), keys = c.in.k.size(0), heads = c.in.q.size(1);
+      const int64_t block = static_cast<int64_t>(std::vector<int>{64, 128, 50, 7}[seed % 4]);
+      const int64_t blocks = (queries + block - 1) / block, panel = kernels::kPanelKeys;
+      const auto kept = some_panels(rng, block, heads * blocks, (keys + panel - 1) / panel);
+      const at::Tensor out = kernels::blocked_attention_of_panels(c.in, c.mask, kept, c.options.scale, *kernel);
+      ASSERT_EQ(out.scalar_type(), dtype);
+      for (int64_t h = 0; h < heads; ++h)
+        for (int64_t b = 0; b < blocks; ++b) {
+          const at::Tensor here = out.slice(0, b * block, (b + 1) * block).narrow(1, h, 1);
+          std::vector<int64_t> seen;
+          for (const int32_t p : kept.panel[static_cast<size_t>(h * blocks + b)])
+            for (int64_t key = p * panel; key < std::min(keys, (p + 1) * panel); ++key) seen.push_back(key);
+          if (seen.empty()) {
+            EXPECT_EQ(here.abs().sum().item<double>(), 0);
+            continue;
+          }
+          const at::Tensor at = at::tensor(seen, at::kLong);
+          const auto of_keys = [&](const at::Tensor& x) { return x.narrow(1, h / shape.group, 1).index_select(0, at); };
+          const AttentionInputs in{c.in.q.slice(0, b * block, (b + 1) * block).narrow(1, h, 1), of_keys(c.in.k),
+                                   of_keys(c.in.v)};
+          const AttentionMask mask{c.mask.q_row.slice(0, b * block, (b + 1) * block), c.mask.k_row.index_select(0, at),
+                                   c.mask.k_end.index_select(0, at)};
+          const auto alone = kernels::blocked_attention(in, mask, c.options, *kernel, kernels::BlockedCut::kByPlace);
+          EXPECT_TRUE(at::equal(here, alone.out)) << "head " << h << ", block " << b;
+        }
+    }
+  }
+}
+
 TEST(BlockedAttention, IsChosenForWhatItIsWrittenFor) {
   EXPECT_EQ(kernels::best_blocked_kernel(at::kDouble, 64), nullptr);
   EXPECT_EQ(kernels::best_blocked_kernel(at::kFloat, 8), nullptr);

@@ -209,6 +209,38 @@ TEST_F(RolloutRun, EvaluatesByGenerating) {
   EXPECT_EQ(metrics(plain), steps) << "an evaluation changes no step";
 }
 
+TEST_F(RolloutRun, EvaluationsSayWhatTheyHaveLeftOut) {
+  const std::string path = scratch_ / "long.jsonl";
+  std::string lines;
+  for (int p = 0; p < 4; ++p) {
+    Json ids = Json::array();
+    for (int t = 0; t < 36 + p; ++t) ids.push_back((t * t + p * 5) % 23);
+    lines += Json{{"prompt_ids", ids}}.dump() + "\n";
+  }
+  test::spill(path, lines);
+  config_.data.eval_path = {path}, config_.train.max_steps = 1;
+  config_.train.metric_for_best_model = "eval_flex_prefill/kept_share";
+  config_.flex_prefill = {
+      .gamma = 0.5, .min_budget = 4, .block_size = 4, .window = 16, .min_tokens = 20, .max_error = 10};
+  const auto evaluated = [&](const Config& config) {
+    run(config, 2);
+    return metrics(config).back();
+  };
+  const Json blocks = evaluated(in("blocks", config_));
+  EXPECT_GT(blocks["eval_flex_prefill/kept_share"].get<double>(), 0.2);
+  EXPECT_LT(blocks["eval_flex_prefill/kept_share"].get<double>(), 0.98);
+  EXPECT_GT(blocks["eval_flex_prefill/logp_difference/mean"].get<double>(), 0);
+  EXPECT_GT(blocks["eval_flex_prefill/logp_difference/max"], blocks["eval_flex_prefill/logp_difference/mean"]);
+  EXPECT_FALSE(blocks.contains("eval_prefix_kv/kept_share"));
+  config_.flex_prefill.check_prompts = 0;
+  EXPECT_FALSE(evaluated(in("unchecked", config_)).contains("eval_flex_prefill/logp_difference/max"));
+  config_.flex_prefill = {}, config_.eval.kv_budget = 0.5;
+  config_.train.metric_for_best_model = "eval_prefix_kv/kept_share";
+  const Json keys = evaluated(in("keys", config_));
+  EXPECT_NEAR(keys["eval_prefix_kv/kept_share"].get<double>(), 0.5, 0.1);
+  EXPECT_FALSE(keys.contains("eval_flex_prefill/kept_share"));
+}
+
 /// A rank whose reward fails: all end with what was wrong and where, none waits.
 TEST_F(RolloutRun, ARewardThatFailsOnOneRankIsEveryRanksError) {
   const Config config = in("out", config_);
