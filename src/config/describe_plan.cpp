@@ -3,6 +3,9 @@
 #include "src/config/describe_plan.hpp"
 
 #include <algorithm>
+#include <functional>
+#include <memory>
+#include <vector>
 
 #include "fpdist/config/settled.hpp"
 #include "fpdist/core/error.hpp"
@@ -12,6 +15,7 @@
 #include "src/config/check_data.hpp"
 #include "src/config/computed_groups.hpp"
 #include "src/config/model_size.hpp"
+#include "src/config/planned_rollouts.hpp"
 #include "src/config/read_data.hpp"
 #include "src/config/remarks.hpp"
 #include "src/config/run_length.hpp"
@@ -63,63 +67,131 @@ std::string adapter_line(const Settled& job, const plan::ModelBytes& bytes) {
               "), the rest is frozen\n");
 }
 
+/// What is planned.
+struct Subject {
+  std::string data, besides;  ///< in words; whole lines
+  int64_t steps_per_epoch = 0;
+  std::function<std::vector<data::Group>(int64_t step)> groups;
+  std::function<RolloutMemory(int64_t weights)> rollouts = {};  ///< empty: none are made
+};
+
+Subject of_data(const Settled& job, LogSink& log) {
+  const Config& config = job.config;
+  const auto data =
+      std::make_shared<const JobData>(read_job_data(config, job.model, MayWrite::kNo, Keep::kInMemory, log));
+  check_packs(data->train, job);
+  if (data->eval) check_evaluation_packs(*data->eval, job);
+  const auto loader = std::make_shared<const data::Loader>(
+      data::make_loader(data->train, config.data, config.train.groups_per_step, config.train.seed));
+  remark(job, data->train, *loader, log);
+  return {.data = text(data->train.group.size(), " groups"),
+          .besides = data->eval ? text("evaluation         ", data->eval->size(), " groups\n") : "",
+          .steps_per_epoch = loader->steps_per_epoch(),
+          .groups = [data, loader](int64_t step) { return data::pick_groups(data->train, loader->step(step)); }};
+}
+
+/// Of prompts that are there and completions that are not.
+Subject of_rollouts(const Settled& job) {
+  const Config& config = job.config;
+  const generate::RolloutOptions& rollout = config.rollout;
+  const std::unique_ptr<data::Tokenizer> tokenizer = tokenizer_of(config, job.model);
+  const auto prompts = std::make_shared<const std::vector<data::PromptRow>>(data::read_prompts(
+      {.path = rollout.prompts, .columns = config.data.columns, .key = "rollout.prompts"}, *tokenizer));
+  check_rollout_packs(*prompts, config);
+  const auto rounds = std::make_shared<const RolloutRounds>(config, std::ssize(*prompts));
+  return {
+      .data = text(prompts->size(), " prompts, ", rollout.num_generations, " completions of each, ",
+                   rounds->prompts_in_round(), " prompts a round"),
+      .besides = text("lengths            prompts as they are, every completion of ", rollout.max_completion_length,
+                      " tokens: at most what rollouts come to\n"),
+      .steps_per_epoch = rounds->steps_per_epoch(),
+      .groups = [&config, prompts, rounds](int64_t step) { return longest_rollouts(*prompts, *rounds, config, step); },
+      .rollouts = [&job, prompts, rounds](int64_t weights) { return rollout_memory(*prompts, *rounds, job, weights); }};
+}
+
+/// What the planned steps come to.
+struct Volume {
+  int64_t logical = 0, computed = 0, packs = 0, most_packs = 0, largest = 0, busiest = 0, cost = 0;
+};
+
+Volume volume_of(const Settled& job, int64_t steps,
+                 const std::function<std::vector<data::Group>(int64_t step)>& groups_of) {
+  const Config& config = job.config;
+  Volume volume;
+  for (int64_t step = 0; step < steps; ++step) {
+    const auto groups = computed_groups(groups_of(step), job, step + 1);
+    const plan::StepPlan plan = plan::make_step_plan(groups, loss::spec_of(config.method, config.loss).atomic(),
+                                                     config.parallel, job.costs, config.pack);
+    volume.logical += plan.totals.tokens_logical, volume.computed += plan.totals.tokens_computed;
+    int64_t busiest_now = 0;
+    for (const auto& replica : plan.replica) {
+      int64_t of_replica = 0;
+      for (const plan::PackPlan& pack : replica)
+        of_replica += pack.cost, volume.largest = std::max(volume.largest, pack.rows);
+      volume.packs += std::ssize(replica), volume.most_packs = std::max(volume.most_packs, std::ssize(replica));
+      volume.cost += of_replica, busiest_now = std::max(busiest_now, of_replica);
+    }
+    volume.busiest += busiest_now;
+  }
+  return volume;
+}
+
+std::string rollout_lines(const RolloutMemory& rollouts, const Config& config) {
+  if (rollouts.total() == 0) return "";
+  return text("  keys and values  ", bytes_text(rollouts.keys), " (", rollouts.completions, " completions of ",
+              config.rollout.max_completion_length, " tokens behind ", rollouts.prompt_rows,
+              " rows of prompts; ahead of a round's activations, not beside them)\n",
+              rollouts.packed_weights > 0
+                  ? text("  packed weights   ", bytes_text(rollouts.packed_weights), " (on the CPU, beside these)\n")
+                  : "");
+}
+
+/// Of a rank, and what it consists of.
+std::string memory_lines(const Settled& job, const Volume& volume, const Subject& subject) {
+  const plan::ParallelOptions& mesh = job.config.parallel;
+  const loss::Needs needs = loss::needs_of(job.config.method, job.config.loss);
+  const int64_t weights = arch::parameter_count(job.model, needs.head);
+  const int64_t quantized = arch::quantized_count(job.model);
+  plan::ModelBytes bytes = model_bytes(job);
+  bytes.has_reference = copies_reference(job);  // there for a while, if it is precomputed
+  // A stage holds 1/pp of the layers of up to pp packs, if there are so many.
+  const int64_t held =
+      std::min<int64_t>(mesh.pp, volume.most_packs) * ((job.model.layer_count() + mesh.pp - 1) / mesh.pp);
+  const plan::StageMemory memory = plan::rank_memory(
+      bytes, mesh, {.all = weights / (mesh.pp * mesh.tp), .quantized = quantized / (mesh.pp * mesh.tp)},
+      {.row_layers = volume.largest * held, .unit_rows = volume.largest});
+  const int64_t policy = memory.weights / (bytes.has_reference ? 2 : 1);
+  const RolloutMemory rollouts = subject.rollouts ? subject.rollouts(policy) : RolloutMemory();
+  const int64_t total = memory.total() + std::max<int64_t>(0, rollouts.total() - memory.activations);
+  return text("memory a rank      ", bytes_text(total), "\n", "  weights          ", bytes_text(policy), " (",
+              mesh.pp * mesh.tp > 1 ? "its share of " : "", weights, " parameters",
+              quantized > 0 ? text(", ", quantized, " of them in ", 8 * bytes.linear, " bits") : "", ")\n",
+              bytes.has_reference ? text("  reference        ", bytes_text(policy), "\n") : "",
+              adapter_line(job, bytes), "  main grads       ", bytes_text(memory.gradients), "\n",
+              "  optimizer shard  ", bytes_text(memory.optimizer), "\n", rollout_lines(rollouts, job.config),
+              "  activations      ", bytes_text(memory.activations), " (estimate, largest pack)");
+}
+
 }  // namespace
 
 std::string describe_plan(const Config& given, int ranks, LogSink& log, const FitModel& fit) {
   Settled job = settle(given, ranks);
   check_trained(job);
   if (fit) fit(job.model);
-  const Config& config = job.config;
-  const plan::ParallelOptions& mesh = config.parallel;
-  const auto [dataset, eval] = read_job_data(config, job.model, MayWrite::kNo, Keep::kInMemory, log);
-  check_packs(dataset, job);
-  if (eval) check_evaluation_packs(*eval, job);
-  const data::Loader loader = data::make_loader(dataset, config.data, config.train.groups_per_step, config.train.seed);
-  remark(job, dataset, loader, log);
-  const int64_t length = steps_of(config.train, loader.steps_per_epoch());
-  const int64_t steps = std::min({length, loader.steps_per_epoch(), int64_t{16}});
-
-  int64_t logical = 0, computed = 0, packs = 0, most_packs = 0, largest = 0, busiest = 0, cost = 0;
-  for (int64_t step = 0; step < steps; ++step) {
-    const auto groups = computed_groups(data::pick_groups(dataset, loader.step(step)), job, step + 1);
-    const plan::StepPlan plan =
-        plan::make_step_plan(groups, loss::spec_of(config.method, config.loss).atomic(), mesh, job.costs, config.pack);
-    logical += plan.totals.tokens_logical, computed += plan.totals.tokens_computed;
-    int64_t busiest_now = 0;
-    for (const auto& replica : plan.replica) {
-      int64_t of_replica = 0;
-      for (const plan::PackPlan& pack : replica) of_replica += pack.cost, largest = std::max(largest, pack.rows);
-      packs += std::ssize(replica), most_packs = std::max(most_packs, std::ssize(replica));
-      cost += of_replica, busiest_now = std::max(busiest_now, of_replica);
-    }
-    busiest += busiest_now;
-  }
-  const loss::Needs needs = loss::needs_of(config.method, config.loss);
-  const int64_t weights = arch::parameter_count(job.model, needs.head);
-  const int64_t quantized = arch::quantized_count(job.model);
-  plan::ModelBytes bytes = model_bytes(job);
-  bytes.has_reference = copies_reference(job);  // there for a while, if it is precomputed
-  // A stage holds 1/pp of the layers of up to pp packs, if there are so many.
-  const int64_t held = std::min<int64_t>(mesh.pp, most_packs) * ((job.model.layer_count() + mesh.pp - 1) / mesh.pp);
-  const plan::StageMemory memory = plan::rank_memory(
-      bytes, mesh, {.all = weights / (mesh.pp * mesh.tp), .quantized = quantized / (mesh.pp * mesh.tp)},
-      {.row_layers = largest * held, .unit_rows = largest});
-  const int64_t policy = memory.weights / (bytes.has_reference ? 2 : 1);
-  return text(
-      "mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
-      "data               ", dataset.group.size(), " groups, ", loader.steps_per_epoch(), " steps an epoch, ", length,
-      " in all; the first ", steps, " planned\n", eval ? text("evaluation         ", eval->size(), " groups\n") : "",
-      "tokens             ", logical, " logical, ", computed, " computed\n", "sharing ratio      ",
-      static_cast<double>(logical) / static_cast<double>(computed), "\n", "packs              ",
-      static_cast<double>(packs) / static_cast<double>(steps), " a step, largest ", largest, " of ",
-      config.pack.max_tokens, " rows\n", "balance            busiest replica ",
-      static_cast<double>(busiest) * mesh.dp / static_cast<double>(cost), " x the mean\n", "memory a rank      ",
-      bytes_text(memory.total()), "\n", "  weights          ", bytes_text(policy), " (",
-      mesh.pp * mesh.tp > 1 ? "its share of " : "", weights, " parameters",
-      quantized > 0 ? text(", ", quantized, " of them in ", 8 * bytes.linear, " bits") : "", ")\n",
-      bytes.has_reference ? text("  reference        ", bytes_text(policy), "\n") : "", adapter_line(job, bytes),
-      "  main grads       ", bytes_text(memory.gradients), "\n", "  optimizer shard  ", bytes_text(memory.optimizer),
-      "\n", "  activations      ", bytes_text(memory.activations), " (estimate, largest pack)");
+  const Subject subject = job.config.rollout.prompts.empty() ? of_data(job, log) : of_rollouts(job);
+  const int64_t length = steps_of(job.config.train, subject.steps_per_epoch);
+  const int64_t steps = std::min({length, subject.steps_per_epoch, int64_t{16}});
+  const Volume volume = volume_of(job, steps, subject.groups);
+  const plan::ParallelOptions& mesh = job.config.parallel;
+  const auto shown = [](auto part, auto of) { return static_cast<double>(part) / static_cast<double>(of); };
+  return text("mesh               ", to_string(mesh), " (", ranks, " ranks)\n", rank_map(mesh), layer_map(mesh),
+              "data               ", subject.data, ", ", subject.steps_per_epoch, " steps an epoch, ", length,
+              " in all; the first ", steps, " planned\n", subject.besides, "tokens             ", volume.logical,
+              " logical, ", volume.computed, " computed\n", "sharing ratio      ",
+              shown(volume.logical, volume.computed), "\n", "packs              ", shown(volume.packs, steps),
+              " a step, largest ", volume.largest, " of ", job.config.pack.max_tokens, " rows\n",
+              "balance            busiest replica ", shown(volume.busiest * mesh.dp, volume.cost), " x the mean\n",
+              memory_lines(job, volume, subject));
 }
 
 }  // namespace fpdist::config

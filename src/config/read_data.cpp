@@ -38,9 +38,11 @@ namespace {
 
 data::Dataset read(const Config& config, const arch::Model& model, data::Tokenizer& tokenizer,
                    const data::CacheUse& use, LogSink& log, const data::ReadWatch& watch = {}) {
-  check<ConfigError>(config.rollout.prompts.empty(),
-                     "rollout.prompts: rollouts that the run makes are not there to be planned or looked at; to plan "
-                     "for ones like them, give data.path rows of fpdist_generate with rewards, and no rollout.prompts");
+  check<ConfigError>(
+      config.rollout.prompts.empty(),
+      "rollout.prompts: rollouts that the run makes are not there to be looked at (fpdist_train --plan plans "
+      "for them as long as they may get); give data.path rows of fpdist_generate with rewards, and no "
+      "rollout.prompts");
   data::Dataset dataset = data::read_cached(config.data, config.method, tokenizer, use, log, watch);
   check_tokens(dataset, model);
   return dataset;

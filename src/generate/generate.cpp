@@ -43,6 +43,34 @@ std::vector<Decoding> all_ahead(std::span<const std::vector<int32_t>> prompts, s
   return all;
 }
 
+/// Tells of prompts as their last completions are done.
+class Telling {
+ public:
+  /// `all`: num_generations completions of each prompt, in order; prompt p of them has the number number[p].
+  Telling(std::span<const Decoding> all, std::vector<size_t> number, const Finished& finished)
+      : all_(all), number_(std::move(number)), is_told_(number_.size()), finished_(finished) {}
+
+  void look() {
+    if (!finished_) return;
+    const size_t each = number_.empty() ? 0 : all_.size() / number_.size();
+    for (size_t p = 0; p < number_.size(); ++p) {
+      const auto completions = all_.subspan(p * each, each);
+      const auto is_done = [](const Decoding& one) { return one.standing == Decoding::Standing::kDone; };
+      if (is_told_[p] || !std::all_of(completions.begin(), completions.end(), is_done)) continue;
+      is_told_[p] = true;
+      std::vector<const Completion*> told;
+      for (const Decoding& one : completions) told.push_back(&one.completion);
+      finished_(number_[p], told);
+    }
+  }
+
+ private:
+  std::span<const Decoding> all_;
+  std::vector<size_t> number_;
+  std::vector<bool> is_told_;
+  const Finished& finished_;
+};
+
 /// The model's weights, packed while it generates: steps have few rows.
 class PackedWeights {
  public:
@@ -87,6 +115,40 @@ void check_invariance(const Stages& stages, const SamplingOptions& options) {
                      "the batch; leave out one of the two");
 }
 
+/// For keys and values of a rank.
+struct Room {
+  int64_t bytes_per_row = 0, rows = 0;
+};
+
+/// check_prompts. Collective over pp.
+Room checked_room(const Stages& stages, std::span<const std::vector<int32_t>> prompts, const SamplingOptions& options) {
+  check_options(options);
+  if (options.batch_invariant) check_invariance(stages, options);
+  const arch::Model& model = stages.runs.front()->config();
+  const int64_t bytes = bytes_per_row(stages), rows = most_rows(bytes, options);
+  for (const int64_t stop : options.stop_token_ids)
+    check<ConfigError>(stop >= 0 && stop < model.vocab_size, "rollout.stop_token_ids: ", stop,
+                       " is no token of a vocabulary of ", model.vocab_size);
+  if (options.flex_prefill.is_on()) check_plain_model(stages, "flex_prefill.gamma", "0");
+  if (options.prefix_kv.is_on()) check_plain_model(stages, "eval.kv_budget", "1");
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    check<DataError>(!prompts[p].empty(), "prompt ", p + 1, " is empty: a completion needs a token to follow");
+    for (const int32_t token : prompts[p])
+      check<DataError>(token >= 0 && token < model.vocab_size, "prompt ", p + 1, ": ", token,
+                       " is no token of a vocabulary of ", model.vocab_size);
+    const int64_t most = static_cast<int64_t>(prompts[p].size()) + options.max_completion_length;
+    check<DataError>(most <= model.max_position_embeddings, "prompt ", p + 1, " has ", prompts[p].size(),
+                     " tokens; with rollout.max_completion_length ", options.max_completion_length,
+                     " more it goes beyond the model's max_position_embeddings ", model.max_position_embeddings);
+    const int64_t needed = Admission::rows_of(prompts[p], options);
+    check<ConfigError>(needed <= rows, "prompt ", p + 1, " with its ", options.num_generations,
+                       " completions of up to ", options.max_completion_length, " tokens needs ", needed,
+                       " rows of keys and values; rollout.kv_gib ", options.kv_gib, " holds ", rows, ": give ",
+                       static_cast<double>(needed * bytes) * 0x1p-30, " or more, or fewer completions");
+  }
+  return {bytes, rows};
+}
+
 }  // namespace
 
 GenerationReport& GenerationReport::operator+=(const GenerationReport& other) {
@@ -116,31 +178,7 @@ const char* name_of(FinishReason reason) {
 
 int64_t check_prompts(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
                       const SamplingOptions& options) {
-  check_options(options);
-  if (options.batch_invariant) check_invariance(stages, options);
-  const arch::Model& model = stages.runs.front()->config();
-  const int64_t bytes = bytes_per_row(stages), rows = most_rows(bytes, options);
-  for (const int64_t stop : options.stop_token_ids)
-    check<ConfigError>(stop >= 0 && stop < model.vocab_size, "rollout.stop_token_ids: ", stop,
-                       " is no token of a vocabulary of ", model.vocab_size);
-  if (options.flex_prefill.is_on()) check_plain_model(stages, "flex_prefill.gamma", "0");
-  if (options.prefix_kv.is_on()) check_plain_model(stages, "eval.kv_budget", "1");
-  for (size_t p = 0; p < prompts.size(); ++p) {
-    check<DataError>(!prompts[p].empty(), "prompt ", p + 1, " is empty: a completion needs a token to follow");
-    for (const int32_t token : prompts[p])
-      check<DataError>(token >= 0 && token < model.vocab_size, "prompt ", p + 1, ": ", token,
-                       " is no token of a vocabulary of ", model.vocab_size);
-    const int64_t most = static_cast<int64_t>(prompts[p].size()) + options.max_completion_length;
-    check<DataError>(most <= model.max_position_embeddings, "prompt ", p + 1, " has ", prompts[p].size(),
-                     " tokens; with rollout.max_completion_length ", options.max_completion_length,
-                     " more it goes beyond the model's max_position_embeddings ", model.max_position_embeddings);
-    const int64_t needed = Admission::rows_of(prompts[p], options);
-    check<ConfigError>(needed <= rows, "prompt ", p + 1, " with its ", options.num_generations,
-                       " completions of up to ", options.max_completion_length, " tokens needs ", needed,
-                       " rows of keys and values; rollout.kv_gib ", options.kv_gib, " holds ", rows, ": give ",
-                       static_cast<double>(needed * bytes) * 0x1p-30, " or more, or fewer completions");
-  }
-  return rows;
+  return checked_room(stages, prompts, options).rows;
 }
 
 std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
@@ -152,9 +190,10 @@ std::vector<std::vector<Completion>> generate(const Stages& stages, std::span<co
 std::vector<std::vector<Completion>> generate_part(const Stages& stages,
                                                    std::span<const std::vector<int32_t>> all_prompts, size_t begin,
                                                    size_t end, const SamplingOptions& options, uint64_t first_prompt,
-                                                   GenerationReport* report, const Progress& progress) {
+                                                   GenerationReport* report, const Progress& progress,
+                                                   const Finished& finished) {
   const auto prompts = all_prompts.subspan(begin, end - begin);
-  const int64_t rows = check_prompts(stages, prompts, options);
+  const Room room = checked_room(stages, prompts, options);
   const at::NoGradGuard no_grad;
   std::vector<size_t> order(prompts.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -176,8 +215,12 @@ std::vector<std::vector<Completion>> generate_part(const Stages& stages,
     const std::vector<int64_t> of_all = shared_rows(all_prompts, sharing);
     for (const size_t at : order) shared.push_back(of_all[begin + at]);
   }
-  Session session(stages, ordered, decoding, options, rows, std::move(shared));
+  Session session(stages, ordered, decoding, options, room.rows, std::move(shared));
+  std::vector<size_t> number;
+  for (const size_t at : order) number.push_back(begin + at);
+  Telling telling(decoding, std::move(number), finished);
   while (session.step(total)) {
+    telling.look();
     if (!progress) continue;
     int64_t done = 0, tokens = 0;
     for (const Decoding& one : decoding) done += one.standing == Decoding::Standing::kDone, tokens += one.tokens();
@@ -189,7 +232,7 @@ std::vector<std::vector<Completion>> generate_part(const Stages& stages,
     all[order[one.prompt]].push_back(std::move(one.completion));
   }
   total.flex += checked;
-  total.kv_gib = static_cast<double>(total.most_rows * bytes_per_row(stages)) * 0x1p-30;
+  total.kv_gib = static_cast<double>(total.most_rows * room.bytes_per_row) * 0x1p-30;
   if (report) *report = total;
   return all;
 }

@@ -113,15 +113,16 @@ class CommandReward {
   Values judge(std::span<const JudgedText> texts) {
     Unjudged left(texts, next_id_);
     next_id_ += std::ssize(texts);
-    for (int tries = 1; !left.done(); ++tries) {
+    while (!left.done()) {
       try {
         run(left);
       } catch (const Failed& failed) {
         const std::string end = process_->end(std::chrono::milliseconds(200));
-        check<DataError>(tries < 2, "reward.command ", command_.front(), " ", failed.what, " (", left.first_open(),
-                         " has no reward; it ended with ", end,
+        check<DataError>(!std::exchange(was_restarted_, true), "reward.command ", command_.front(), " ", failed.what,
+                         " (", left.first_open(), " has no reward; it ended with ", end,
                          "); it was started once more before this: run it by hand on such a line");
         start();
+        spent_ = 0;
       }
     }
     for (const auto& [name, here] : left.said()) {
@@ -130,7 +131,10 @@ class CommandReward {
     }
     return left.values();
   }
-  SaidByName take_said() { return std::exchange(said_, {}); }
+  SaidByName end_round() {
+    spent_ = 0, was_restarted_ = false;
+    return std::exchange(said_, {});
+  }
 
  private:
   void start() {
@@ -142,7 +146,7 @@ class CommandReward {
     const auto begun = Clock::now();
     const std::string lines = left.lines();
     for (size_t sent = 0; !left.done();) {
-      const double seconds = timeout_ - seconds_since(begun);
+      const double seconds = timeout_ - spent_ - seconds_since(begun);
       if (seconds <= 0) throw Failed{text("was not done after reward.timeout_seconds ", timeout_)};
       const short wanted = sent < lines.size() ? POLLIN | POLLOUT : POLLIN;
       std::array<pollfd, 2> polled{{{process_->socket(), wanted, 0}, {process_->errors(), POLLIN, 0}}};
@@ -153,6 +157,7 @@ class CommandReward {
       if (sent < lines.size()) send(lines, sent);
       receive(left);
     }
+    spent_ += seconds_since(begun);
   }
 
   void send(const std::string& lines, size_t& sent) {
@@ -182,6 +187,9 @@ class CommandReward {
   bool errors_open_ = true;
   std::string heard_;  ///< of a line that has not ended
   SaidByName said_;
+  // Of this round.
+  double spent_ = 0;
+  bool was_restarted_ = false;
   int64_t next_id_ = 0;
 };
 
@@ -190,7 +198,7 @@ class CommandReward {
 CommandJudge make_command_reward(const RewardOptions& options) {
   const auto command = std::make_shared<CommandReward>(words_of(options.command), options.timeout_seconds);
   return {.judge = [command](std::span<const JudgedText> texts) { return command->judge(texts); },
-          .take_said = [command] { return command->take_said(); }};
+          .end_round = [command] { return command->end_round(); }};
 }
 
 }  // namespace fpdist::rewards

@@ -10,10 +10,11 @@ namespace fpdist::rewards {
 /// A line a completion on its standard input, {"id", "prompt", "completion", "completion_ids", "finish_reason",
 /// "columns"}; a line {"id", "reward": number or null, "metrics": {name: number, ...}, which may be left out} each on
 /// its standard output, in any order. One that dies, is not done in time or writes what is no such line is started once
-/// more, for those that it has not judged; then DataError with its last words.
+/// more in a round, for those that it has not judged; then DataError with its last words. Time counts over a round's
+/// calls, while they wait for it.
 struct CommandJudge {
   RewardFunction judge;
-  std::function<SaidByName()> take_said;  ///< metrics of all lines since this was called last
+  std::function<SaidByName()> end_round;  ///< metrics of all lines since this was called last
 };
 
 /// Throws DataError where it cannot be started.

@@ -18,7 +18,7 @@ struct Rewards::Impl {
   std::vector<std::string> names;
   std::vector<NamedReward> rewards;
   std::string answer_column;
-  std::function<SaidByName()> take_said;  ///< of the program; empty: there is none
+  std::function<SaidByName()> end_round;  ///< of the program; empty: there is none
 };
 
 std::optional<std::string> answer_of(const data::PromptRow& row, const std::string& column) {
@@ -41,7 +41,7 @@ Rewards::Rewards(const RewardOptions& options, int64_t max_completion_length) : 
   if (options.command.empty()) return;
   CommandJudge command = make_command_reward(options);
   add({"command", std::move(command.judge), weight()});
-  impl_->take_said = std::move(command.take_said);
+  impl_->end_round = std::move(command.end_round);
 }
 Rewards::~Rewards() = default;
 Rewards::Rewards(Rewards&&) noexcept = default;
@@ -74,7 +74,7 @@ std::vector<Values> Rewards::judge(std::span<const JudgedText> texts) {
   return all;
 }
 
-SaidByName Rewards::take_said() { return impl_->take_said ? impl_->take_said() : SaidByName(); }
+SaidByName Rewards::end_round() { return impl_->end_round ? impl_->end_round() : SaidByName(); }
 
 Values Rewards::total(std::span<const Values> by_name) const {
   Values sums(by_name.empty() ? 0 : by_name.front().size());

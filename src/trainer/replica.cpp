@@ -16,6 +16,11 @@ ReplicaPart part_of_replica(const comm::Mesh& mesh, size_t count) {
   return {count * replica / replicas, count * (replica + 1) / replicas};
 }
 
+bool takes_in_replica(const comm::Mesh& mesh, size_t number) {
+  const MeshShape& shape = mesh.shape();
+  return number % index(shape.pp * shape.tp) == index(mesh.at().pp * shape.tp + mesh.at().tp);
+}
+
 bool speaks_for_replica(const comm::Mesh& mesh) { return mesh.at().pp == 0 && mesh.at().tp == 0; }
 
 }  // namespace fpdist::trainer

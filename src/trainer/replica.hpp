@@ -20,6 +20,9 @@ struct ReplicaPart {
 };
 ReplicaPart part_of_replica(const comm::Mesh& mesh, size_t count);
 
+/// Whether of the ranks of its replica, which all have it, it is this one that goes on with the thing of this number.
+bool takes_in_replica(const comm::Mesh& mesh, size_t number);
+
 /// Whether this rank tells the others what its replica has found; its other parts have found the same.
 bool speaks_for_replica(const comm::Mesh& mesh);
 

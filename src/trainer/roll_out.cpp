@@ -105,7 +105,7 @@ void check_rollouts(const Job& job, const std::vector<std::unique_ptr<model::Tra
 std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
                                   std::span<const std::vector<int32_t>> prompts,
                                   const generate::SamplingOptions& options, uint64_t first_prompt,
-                                  generate::GenerationReport* report) {
+                                  generate::GenerationReport* report, const RolledOut& finished) {
   check_rollouts(job, runs, prompts, options, first_prompt);
   const generate::Stages stages = stages_of(job.mesh, runs);
   // A run of the prompts for each that holds the model: which, no token depends on.
@@ -119,7 +119,15 @@ std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_
   generate::GenerationReport here;
   {
     const comm::SlowWork slow(job.mesh.world(), "generating");
-    const auto completions = generate::generate_part(stages, prompts, begin, end, options, first_prompt + begin, &here);
+    const auto is_told = [&](size_t prompt, std::span<const generate::Completion* const> completions) {
+      if (!takes_in_replica(job.mesh, prompt)) return;
+      data::Group group;
+      for (const generate::Completion* one : completions)
+        group.sample.push_back(sample_of(prompts[prompt], *one, keeps_logps));
+      finished(prompt, group);
+    };
+    const auto completions = generate::generate_part(stages, prompts, begin, end, options, first_prompt + begin, &here,
+                                                     {}, finished ? generate::Finished(is_told) : generate::Finished());
     for (size_t p = 0; p < own.size() && speaks; ++p) {
       data::Group& group = groups.emplace_back();
       for (const generate::Completion& one : completions[p])

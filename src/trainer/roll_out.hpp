@@ -9,6 +9,7 @@
 #include "fpdist/data/sample.hpp"
 #include "fpdist/generate/generate.hpp"
 #include "fpdist/model/transformer.hpp"
+#include "fpdist/trainer/trainer.hpp"
 #include "src/trainer/job.hpp"
 
 namespace fpdist::trainer {
@@ -22,6 +23,6 @@ void check_rollouts(const Job& job, const std::vector<std::unique_ptr<model::Tra
 std::vector<data::Group> roll_out(const Job& job, const std::vector<std::unique_ptr<model::Transformer>>& runs,
                                   std::span<const std::vector<int32_t>> prompts,
                                   const generate::SamplingOptions& options, uint64_t first_prompt,
-                                  generate::GenerationReport* report = nullptr);
+                                  generate::GenerationReport* report = nullptr, const RolledOut& finished = {});
 
 }  // namespace fpdist::trainer

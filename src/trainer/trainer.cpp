@@ -278,8 +278,8 @@ std::vector<data::Group> Trainer::gather_groups(std::span<const data::Group> own
 
 std::vector<data::Group> Trainer::roll_out(std::span<const std::vector<int32_t>> prompts,
                                            const generate::SamplingOptions& options, uint64_t first_prompt,
-                                           generate::GenerationReport* report) {
-  return trainer::roll_out(impl_->job, impl_->weights.runs(), prompts, options, first_prompt, report);
+                                           generate::GenerationReport* report, const RolledOut& finished) {
+  return trainer::roll_out(impl_->job, impl_->weights.runs(), prompts, options, first_prompt, report, finished);
 }
 
 void Trainer::check_rollouts(std::span<const std::vector<int32_t>> prompts,

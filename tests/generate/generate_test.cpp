@@ -245,10 +245,10 @@ std::vector<Tokens> long_prompts() {
   return prompts;
 }
 
-model::Transformer wide_model(at::ScalarType dtype) {
+model::Transformer wide_model(at::ScalarType dtype, int64_t vocabulary = 64) {
   arch::Model config = arch::model_of_shape(
       "qwen3",
-      {.layers = 2, .hidden = 96, .intermediate = 416, .heads = 6, .kv_heads = 2, .head_dim = 16, .vocab = 64});
+      {.layers = 2, .hidden = 96, .intermediate = 416, .heads = 6, .kv_heads = 2, .head_dim = 16, .vocab = vocabulary});
   config.initializer_range = 0.2;
   auto model = make_model(config, dtype);
   randomize(model, 9);
@@ -301,6 +301,27 @@ TEST(Generate, BatchInvariantIsTheSameBitsWhateverIsBeside) {
     options.batch_invariant = false;
     EXPECT_NE(ways_that_differ(model, options), "") << dtype << ": the test sees none of what rounds by the batch";
   }
+}
+
+/// A vocabulary that is cut into unequal parts, none of them a multiple of what a product goes by.
+TEST(Generate, BatchInvariantHoldsForAnyVocabularyAndThreads) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16})
+    for (const int64_t vocabulary : {67, 1031}) {
+      auto model = wide_model(dtype, vocabulary);
+      SamplingOptions options = some_options(0.9);
+      options.num_generations = 2, options.max_completion_length = 4, options.batch_invariant = true;
+      const std::vector<Tokens> prompts = long_prompts();
+      const auto all = generate({{&model}}, prompts, options);
+      for (const int threads : {1, 2, 3}) {
+        at::set_num_threads(threads);
+        EXPECT_TRUE(std::ranges::equal(generate({{&model}}, prompts, options), all, are_same_bits))
+            << dtype << ", " << vocabulary << " tokens, " << threads << " threads";
+        for (const size_t p : {2, 9})
+          EXPECT_TRUE(are_same_bits(generate({{&model}}, {&prompts[p], 1}, options, p)[0], all[p]))
+              << dtype << ", " << vocabulary << " tokens, " << threads << " threads, prompt " << p << " alone";
+      }
+      at::set_num_threads(1);
+    }
 }
 
 TEST(Generate, BatchInvariantIsWhatTheModelSays) {

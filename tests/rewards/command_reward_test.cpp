@@ -81,15 +81,15 @@ for text in sys.stdin:
     print(json.dumps({'id': id, 'reward': 1, 'metrics': {'depth': id, **({'odd': 5} if id % 2 else {})}}), flush=True)
 )"),
                   10);
-  EXPECT_TRUE(rewards.take_said().empty());
+  EXPECT_TRUE(rewards.end_round().empty());
   rewards.judge(texts_);
-  const SaidByName said = rewards.take_said();
+  const SaidByName said = rewards.end_round();
   ASSERT_EQ(said.size(), 2U);
   EXPECT_EQ(said.at("depth").sum, 3);  // 0, 1, 2
   EXPECT_EQ(said.at("depth").count, 3);
   EXPECT_EQ(said.at("odd").sum, 5);
   EXPECT_EQ(said.at("odd").count, 1);
-  EXPECT_TRUE(rewards.take_said().empty()) << "once";
+  EXPECT_TRUE(rewards.end_round().empty()) << "once";
 }
 
 TEST_F(CommandReward, IsStartedOnceMore) {
@@ -99,6 +99,20 @@ TEST_F(CommandReward, IsStartedOnceMore) {
         text("if [ -e $once ]; then say $id 1; elif [ $id = 1 ]; then touch $once; ", fault, "; else say $id 5; fi");
     EXPECT_EQ(judge(shell(faulty, 2)), (Values{5, 1, 1})) << fault;
   }
+}
+
+/// A round of several calls: together they have the time, and one more start.
+TEST_F(CommandReward, TimeAndTheOneRestartAreARounds) {
+  const std::string counts = "n=$(cat $once 2>/dev/null); n=$((${n:-0} + 1)); echo $n > $once; ";
+  Rewards slow(shell("sleep 0.1; say $id $$", 0.5), 10);  // who answers
+  const Values first = slow.judge(texts_).front();        // 0.3 s of 0.5
+  slow.end_round();
+  EXPECT_EQ(slow.judge(texts_).front(), first) << "the next round has all the time";
+  EXPECT_NE(slow.judge(texts_).front().back(), first.back()) << "its time ends on the way";
+  Rewards dies(shell(counts + "[ $n != 2 ] && [ $n != 4 ] || exit 4; say $id $n"), 10);
+  EXPECT_EQ(dies.judge({texts_.data(), 1}).front(), Values(1, 1.0));
+  EXPECT_EQ(dies.judge({texts_.data(), 1}).front(), Values(1, 3.0)) << "started once more";
+  expect_words(error_of<DataError>([&] { dies.judge({texts_.data(), 1}); }), {"ended with exit code 4"});
 }
 
 TEST_F(CommandReward, ThatFailsTwiceIsNamedWithItsLastWords) {

@@ -11,6 +11,7 @@
 #include "tests/support/device/device_waits.hpp"
 #include "tests/support/device/emulated_counts.hpp"
 #include "tests/support/files/scratch.hpp"
+#include "tests/support/words/error_of.hpp"
 #include "tests/trainer/gpu_runs.hpp"
 
 namespace fpdist::trainer {
@@ -37,6 +38,27 @@ TEST_P(TrainerOnGpu, Float32StepsAreTheCpus) {
   const GpuRun gpu = run(config_of(GetParam(), DType::kFloat32, "cuda"));
   expect_same(gpu, cpu);
   EXPECT_GT(gpu.peak_bytes, 0);
+}
+
+/// What generation has on the CPU alone is one line ahead of any step.
+TEST(RolloutsOnGpu, RefuseWhatIsForTheCpu) {
+  comm::run_threads(1, [&](comm::World& world) {
+    if (const std::string why_not = why_no_gpu(world); !why_not.empty()) GTEST_SKIP() << "NOT RUN: " << why_not;
+    NullLog log;
+    Trainer trainer(world, config_of(Method::kGrpo, DType::kFloat32, "cuda"), log);
+    const std::vector<std::vector<int32_t>> prompts{{1, 2, 3}};
+    const auto refusal = [&](auto change) {
+      generate::SamplingOptions options{.num_generations = 2, .max_completion_length = 3};
+      change(options);
+      return test::error_of<ConfigError>([&] { trainer.check_rollouts(prompts, options); });
+    };
+    test::expect_words(refusal([](auto& options) { options.flex_prefill.gamma = 0.9; }),
+                       {"flex_prefill.gamma is there on the CPU only: set flex_prefill.gamma: 0 or model.device: cpu"});
+    test::expect_words(refusal([](auto& options) { options.prefix_kv.budget = 0.5; }),
+                       {"eval.kv_budget is there on the CPU only: set eval.kv_budget: 1 or model.device: cpu"});
+    test::expect_words(refusal([](auto& options) { options.batch_invariant = true; }),
+                       {"rollout.batch_invariant is for float32 and bfloat16 on a CPU", "Float on cuda"});
+  });
 }
 
 TEST_P(TrainerOnGpu, TheSameRunTwiceGivesTheSameBits) {

@@ -16,6 +16,7 @@
 #include "tests/support/files/scratch.hpp"
 #include "tests/support/random/random_groups.hpp"
 #include "tests/support/ranks/error_on_ranks.hpp"
+#include "tests/support/words/error_of.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -211,6 +212,30 @@ TEST_F(TrainerTest, ThePlanIsDescribedWithoutTraining) {
   EXPECT_FALSE(fs::exists(dir_ / "out"));
   run.parallel.dp = 3;
   EXPECT_THROW(config::describe_plan(run, 4, log_), ConfigError);
+}
+
+TEST_F(TrainerTest, ThePlanOfRolloutsIsOfTheirPromptsAndLongestCompletions) {
+  const std::string path = dir_ / "prompts.jsonl";
+  std::string lines;
+  for (int i = 0; i < 8; ++i) lines += text(R"({"prompt_ids": [3, 1, 4, 1, )", i, "]}\n");
+  test::spill(path, lines);
+  Config run = config(Method::kGrpo, "");
+  run.data.path.clear(), run.data.shuffle = false;
+  run.model.dtype = DType::kFloat32, run.model.device = "cpu";
+  run.train.groups_per_step = 4, run.train.max_steps = 2, run.pack.max_tokens = 64;
+  run.rollout.prompts = {path}, run.rollout.num_generations = 3, run.rollout.max_completion_length = 10;
+  run.rollout.max_num_seqs = 6;
+  const std::string plan = config::describe_plan(run, 2, log_);
+  // A replica has two prompts, 4 of whose 5 tokens are the same.
+  test::expect_words(
+      plan, {"8 prompts, 3 completions of each, 4 prompts a round, 2 steps an epoch, 2 in all",
+             "every completion of 10 tokens: at most", "tokens             360 logical, ",
+             "(6 completions of 10 tokens behind 6 rows of prompts; ahead of a round's activations", "packed weights"});
+  run.rollout.kv_gib = 1e-6;
+  test::expect_words(config::describe_plan(run, 2, log_), {"keys and values  0.0 MiB (6 completions"});
+  run.pack.max_tokens = 14;
+  test::expect_words(test::error_of<ConfigError>([&] { config::describe_plan(run, 2, log_); }),
+                     {"the longest prompt has 5 tokens", "pack.max_tokens: 15 holds it"});
 }
 
 TEST_F(TrainerTest, TheMemoryEstimateCountsTheWeightsExactly) {

@@ -40,7 +40,7 @@ struct JudgedText {
 
 /// One for each text; nothing: it does not judge this one.
 using Values = std::vector<std::optional<double>>;
-/// What judges completions. Called on every rank with that rank's, several times a round perhaps.
+/// What judges completions. Called on every rank with that rank's, several times a round perhaps, never twice at once.
 using RewardFunction = std::function<Values(std::span<const JudgedText>)>;
 
 /// Numbers that a program says of completions beside their rewards.
@@ -84,8 +84,9 @@ class Rewards {
   /// [names()][texts]. Throws DataError, naming the reward and the completion, for values that are not finite, too many
   /// or too few, and for a program that died, was silent for too long or wrote what is no answer, twice in a row.
   std::vector<Values> judge(std::span<const JudgedText> texts);
-  /// What the program has said besides, since this was asked last.
-  SaidByName take_said();
+  /// A round is over: what the program has said besides in it. It has all of timeout_seconds for the next one, and may
+  /// be started once more in it.
+  SaidByName end_round();
   /// [texts] the weighted sum over those that judge it; nothing where none does.
   Values total(std::span<const Values> by_name) const;
 

@@ -56,6 +56,9 @@ struct SaveSeconds {
   double written = 0, waited = 0;
 };
 
+/// Told of one prompt's completions.
+using RolledOut = std::function<void(size_t prompt, const data::Group& group)>;
+
 /// How a run ended: all its steps done, or asked to stop, with a checkpoint to go on from.
 enum class RunEnd { kDone, kStopped };
 
@@ -118,10 +121,12 @@ class Trainer {
   /// token. `first_prompt`: the number of the first, counted over all calls of a run: a prompt that comes again under
   /// another number gets other draws. old_logp is there where options.temperature is rollout.temperature, which is the
   /// loss's. truncated: a completion that found no stop token. `report`: of all who generate together, the largest
-  /// kv_gib of a rank. Throws what generate::generate throws, and ConfigError for ranks that differ.
+  /// kv_gib of a rank, blocks and keys of all ranks' layers and heads. `finished`: told on the rank's own thread of
+  /// each prompt's group when its last completion is there, while others go on being decoded; each on one of the ranks.
+  /// Throws what generate::generate throws, and ConfigError for ranks that differ.
   std::vector<data::Group> roll_out(std::span<const std::vector<int32_t>> prompts,
                                     const generate::SamplingOptions& options, uint64_t first_prompt = 0,
-                                    generate::GenerationReport* report = nullptr);
+                                    generate::GenerationReport* report = nullptr, const RolledOut& finished = {});
   /// Collective. Throws what roll_out would of these, and makes none.
   void check_rollouts(std::span<const std::vector<int32_t>> prompts, const generate::SamplingOptions& options) const;
   /// Collective. Fills in old_logp of every sample by the weights as they are now, at the loss's temperature: what
@@ -129,7 +134,8 @@ class Trainer {
   void compute_old_logps(std::span<data::Group> groups);
   /// Ahead of train(), the same on every rank: where the run makes its rollouts (rollout.prompts), their completions
   /// are judged by this function as well, behind those of the configuration; its metrics are rewards/NAME/mean and std.
-  /// Each rank calls it, on its own thread, with completions of its own.
+  /// Each rank calls it with completions of its own, as they come, on a thread beside the one
+  /// that decodes others: several times a round, one call after the other.
   void set_reward(const std::string& name, rewards::RewardFunction reward, double weight = 1.0);
   /// Collective. Reads the data, or makes them where rollout.prompts says so, trains max_steps steps (or
   /// num_train_epochs of the data), writes config.resolved.yaml (from which as many ranks repeat the run),

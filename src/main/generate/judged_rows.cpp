@@ -26,6 +26,7 @@ void RowJudge::judge(const data::PromptRow& prompt, const std::vector<generate::
                      .answer = answer});
   rewards::decode_texts(texts, tokenizer, stop_);
   const std::vector<rewards::Values> values = rewards_.judge(texts);
+  rewards_.end_round();
   const rewards::Values total = rewards_.total(values);
   for (size_t i = 0; i < total.size(); ++i) {
     if (!total[i]) continue;

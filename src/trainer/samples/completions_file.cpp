@@ -1,7 +1,9 @@
 #include "src/trainer/samples/completions_file.hpp"
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -20,25 +22,33 @@ void write_completions(const std::string& output_dir, int64_t step, const Judged
   std::vector<const data::Sample*> samples;
   for (const data::Group& group : groups)
     for (const data::Sample& sample : group.sample) samples.push_back(&sample);
-  std::string lines;
+  std::string lines;  // each behind its sample's number
   for (size_t i = 0; i < judged.own.size(); ++i) {
     const rewards::JudgedText& one = judged.own[i];
-    const data::Sample& sample = *samples[judged.first_own + i];
+    const size_t number = judged.own_sample[i];
+    const data::Sample& sample = *samples[number];
     Json line{{"step", step},
               {"prompt", Json::parse(one.row->prompt)},
               {"completion", one.text},
               {"finish_reason", one.finish_reason}};
     for (size_t f = 0; f < names.size(); ++f) {
-      const std::optional<double>& value = judged.value[f][judged.first_own + i];
+      const std::optional<double>& value = judged.value[f][number];
       line[names[f]] = value ? Json(*value) : Json(nullptr);
     }
     line["reward"] = sample.reward ? Json(*sample.reward) : Json(nullptr);
     line["advantage"] = sample.advantage.value_or(0);
-    lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    lines += text(number, " ", line.dump(-1, ' ', false, Json::error_handler_t::replace), "\n");
+  }
+  const std::vector<std::string> parts = comm::gather_texts(lines, world.communicator());
+  if (world.rank() != 0) return;
+  std::map<size_t, std::string> in_order;
+  for (const std::string& part : parts) {
+    std::istringstream numbered(part);
+    size_t number = 0;
+    for (std::string line; numbered >> number && std::getline(numbered.ignore(), line);) in_order[number] = line;
   }
   std::string all;
-  for (const std::string& part : comm::gather_texts(lines, world.communicator())) all += part;
-  if (world.rank() != 0) return;
+  for (const auto& [number, line] : in_order) all += line + "\n";
   const comm::SlowWork slow(world.communicator(), "writing completions");
   const std::string folder = output_dir + "/completions";
   files::make_folder(folder);

@@ -50,8 +50,9 @@ StepMetrics evaluate_generated(Trainer& trainer, Judge& judge, const std::vector
   PromptRows rows;
   for (const data::PromptRow& row : prompts) tokens.push_back(row.token), rows.push_back(&row);
   generate::GenerationReport report;
-  std::vector<data::Group> groups = trainer.roll_out(tokens, sampling, 0, &report);
-  const Judged judged = judge.judge(groups, rows);
+  judge.begin(std::move(rows));
+  std::vector<data::Group> groups = trainer.roll_out(tokens, sampling, 0, &report, judge.taking());
+  const Judged judged = judge.finish(groups);
   std::map<std::string, double> metrics = reward_metrics(judged, judge.names());
   double sum = 0, count = 0;
   for (const std::optional<double>& reward : judged.total)

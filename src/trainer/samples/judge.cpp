@@ -1,12 +1,16 @@
 #include "src/trainer/samples/judge.hpp"
 
-#include <ATen/ops/empty.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>
+#include <condition_variable>
 #include <exception>
+#include <iterator>
 #include <limits>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <utility>
 
 #include "fpdist/comm/slow_work.hpp"
@@ -14,18 +18,12 @@
 #include "fpdist/rewards/texts.hpp"
 #include "src/comm/agreement.hpp"
 #include "src/comm/gather_parts.hpp"
-#include "src/core/index.hpp"
+#include "src/core/clock.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
 constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
-
-size_t samples_in(std::span<const data::Group> groups) {
-  size_t count = 0;
-  for (const data::Group& group : groups) count += group.sample.size();
-  return count;
-}
 
 /// Collective: the sums of all ranks, or what was wrong on some.
 rewards::SaidByName said_by_all(const std::string& failure, const rewards::SaidByName& mine,
@@ -52,8 +50,43 @@ rewards::SaidByName said_by_all(const std::string& failure, const rewards::SaidB
 
 }  // namespace
 
+struct Judge::Round {
+  explicit Round(PromptRows rows) : prompts(std::move(rows)) {}
+  Round(const Round&) = delete;
+  Round& operator=(const Round&) = delete;
+  ~Round() {
+    {
+      const std::lock_guard lock(mutex);
+      waiting.clear();
+    }
+    end();
+  }
+  /// Waits for what has been taken.
+  void end() {
+    {
+      const std::lock_guard lock(mutex);
+      is_over = true;
+    }
+    changed.notify_all();
+    if (thread.joinable()) thread.join();
+  }
+
+  const PromptRows prompts;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::pair<size_t, data::Group>> waiting;
+  bool is_over = false;
+  // The thread's own, until it has ended.
+  std::exception_ptr failure;
+  std::vector<std::pair<size_t, size_t>> own;  // prompt and place in its group, of each text
+  std::vector<rewards::JudgedText> texts;
+  std::vector<rewards::Values> value;  // [names][texts]
+  std::thread thread;
+};
+
 Judge::Judge(rewards::Rewards rewards, std::unique_ptr<data::Tokenizer> tokenizer, comm::World& world)
     : rewards_(std::move(rewards)), tokenizer_(std::move(tokenizer)), world_(world) {}
+Judge::~Judge() = default;
 
 void Judge::set_stops(const generate::SamplingOptions& sampling) {
   stop_token_ids_ = sampling.stop_token_ids, stop_ = sampling.stop;
@@ -70,51 +103,91 @@ rewards::JudgedText Judge::text_of(const data::Sample& sample, const data::Promp
                                             : "stop_string"};
 }
 
-std::vector<rewards::JudgedText> Judge::texts_of(std::span<const data::Group> groups, const PromptRows& prompts) {
+void Judge::begin(PromptRows prompts) { round_ = std::make_unique<Round>(std::move(prompts)); }
+
+void Judge::take(size_t prompt, const data::Group& group) {
+  Round& round = *round_;
+  {
+    const std::lock_guard lock(round.mutex);
+    round.waiting.emplace_back(prompt, group);
+  }
+  round.changed.notify_all();
+  if (!round.thread.joinable()) round.thread = std::thread([this, &round] { judge_what_comes(round); });
+}
+
+/// On the round's thread, until the round is over or a reward has failed: what comes then nobody judges.
+void Judge::judge_what_comes(Round& round) {
+  try {
+    for (;;) {
+      std::vector<std::pair<size_t, data::Group>> taken;
+      {
+        std::unique_lock lock(round.mutex);
+        round.changed.wait(lock, [&] { return round.is_over || !round.waiting.empty(); });
+        taken = std::exchange(round.waiting, {});
+      }
+      if (taken.empty()) return;
+      judge_some(taken, round);
+    }
+  } catch (...) {
+    round.failure = std::current_exception();
+  }
+}
+
+void Judge::judge_some(const std::vector<std::pair<size_t, data::Group>>& taken, Round& round) {
   std::vector<rewards::JudgedText> texts;
-  for (size_t g = 0; g < groups.size(); ++g) {
-    const auto answer = rewards::answer_of(*prompts[g], rewards_.answer_column());
-    for (const data::Sample& sample : groups[g].sample) {
-      texts.push_back(text_of(sample, *prompts[g]));
+  for (const auto& [prompt, group] : taken) {
+    const data::PromptRow& row = *round.prompts[prompt];
+    const auto answer = rewards::answer_of(row, rewards_.answer_column());
+    for (size_t i = 0; i < group.sample.size(); ++i) {
+      texts.push_back(text_of(group.sample[i], row));
       texts.back().answer = answer;
+      round.own.emplace_back(prompt, i);
     }
   }
   rewards::decode_texts(texts, *tokenizer_, stop_);
-  return texts;
+  const std::vector<rewards::Values> values = rewards_.judge(texts);
+  round.value.resize(values.size());
+  for (size_t f = 0; f < values.size(); ++f)
+    round.value[f].insert(round.value[f].end(), values[f].begin(), values[f].end());
+  std::ranges::move(texts, std::back_inserter(round.texts));
 }
 
-/// What this rank's completions are worth, a number each reward, completion after completion.
-at::Tensor Judge::judge_own(std::span<const data::Group> groups, const PromptRows& prompts, Judged& judged) {
-  judged.own = texts_of(groups, prompts);
-  const std::vector<rewards::Values> values = rewards_.judge(judged.own);
-  at::Tensor mine = at::empty({static_cast<int64_t>(judged.own.size() * values.size())}, at::kDouble);
-  double* next = mine.mutable_data_ptr<double>();
-  for (size_t i = 0; i < judged.own.size(); ++i)
-    for (const rewards::Values& of_one : values) *next++ = of_one[i].value_or(kNothing);
-  return mine;
-}
-
-Judged Judge::judge(std::span<data::Group> groups, const PromptRows& prompts) {
-  const auto ranks = index(world_.size()), rank = index(world_.rank());
-  const size_t begin = groups.size() * rank / ranks, end = groups.size() * (rank + 1) / ranks;
-  Judged judged{.value = {}, .total = {}, .first_own = samples_in(groups.first(begin)), .own = {}};
-  const size_t count = rewards_.names().size();
-  at::Tensor mine = at::empty({0}, at::kDouble);
+Judged Judge::finish(std::span<data::Group> groups) {
+  const std::unique_ptr<Round> round = std::move(round_);
+  comm::Communicator& world = world_.communicator();
+  const auto start = Clock::now();
   std::string failure;
   try {
-    const comm::SlowWork slow(world_.communicator(), "judging completions");
-    const PromptRows own(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
-                         prompts.begin() + static_cast<std::ptrdiff_t>(end));
-    mine = judge_own(groups.subspan(begin, end - begin), own, judged);
+    const comm::SlowWork slow(world, "judging completions");
+    round->end();
+    if (round->failure) std::rethrow_exception(round->failure);
   } catch (const std::exception& error) {
     failure = error.what();
   }
-  judged.said = said_by_all(failure, rewards_.take_said(), world_.communicator());
-  const at::Tensor all = comm::gather_parts(mine, world_.communicator()).all;
+  at::Tensor waited = at::full({1}, seconds_since(start), at::kDouble);
+  Judged judged{.value = {}, .total = {}, .own_sample = {}, .own = {}};
+  judged.said = said_by_all(failure, rewards_.end_round(), world);
+  world.all_reduce(waited, comm::ReduceOp::kMax);
+  judged.waited_seconds = waited.item<double>();
+
+  std::vector<size_t> first{0};  // sample of each group
+  for (const data::Group& group : groups) first.push_back(first.back() + group.sample.size());
+  const size_t samples = first.back(), names = rewards_.names().size(), a_sample = 1 + names;
+  for (const auto& [prompt, place] : round->own) judged.own_sample.push_back(first[prompt] + place);
+  judged.own = std::move(round->texts);
+  std::vector<double> mine;  // of each sample its number and its values
+  for (size_t i = 0; i < judged.own.size(); ++i) {
+    mine.push_back(static_cast<double>(judged.own_sample[i]));
+    for (const rewards::Values& of_one : round->value) mine.push_back(of_one[i].value_or(kNothing));
+  }
+  const at::Tensor all = comm::gather_parts(at::tensor(mine, at::kDouble), world).all;
+  check(all.numel() == static_cast<int64_t>(samples * a_sample), "ranks have judged ", all.numel(), " numbers of ",
+        samples, " completions, each of them once and by ", names, " rewards");
+  judged.value.assign(names, rewards::Values(samples));
   const double* next = all.const_data_ptr<double>();
-  judged.value.resize(count);
-  for (int64_t i = 0; i < all.numel(); ++i)
-    judged.value[index(i) % count].push_back(std::isnan(next[i]) ? std::nullopt : std::optional<double>(next[i]));
+  for (size_t i = 0; i < samples; ++i, next += a_sample)
+    for (size_t f = 0; f < names; ++f)
+      if (!std::isnan(next[1 + f])) judged.value[f][static_cast<size_t>(next[0])] = next[1 + f];
   judged.total = rewards_.total(judged.value);
   size_t at = 0;
   for (data::Group& group : groups)

@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "fpdist/core/error.hpp"
-#include "fpdist/data/loader.hpp"
 #include "fpdist/generate/generate.hpp"
 #include "fpdist/loss/loss.hpp"
 #include "src/comm/agreement.hpp"
+#include "src/config/planned_rollouts.hpp"
 #include "src/config/read_data.hpp"
 #include "src/core/checksum.hpp"
 #include "src/core/clock.hpp"
@@ -47,17 +47,6 @@ void check_room(const Trainer& trainer, const Prompts& prompts, const generate::
   trainer.check_rollouts(tokens, sampling);
 }
 
-/// Throws where a sample would have no place in a pack.
-void check_packs(const Prompts& prompts, const config::Settled& job, const generate::SamplingOptions& sampling) {
-  int64_t longest = 0;
-  for (const data::PromptRow& row : prompts) longest = std::max<int64_t>(longest, std::ssize(row.token));
-  const int64_t most = longest + sampling.max_completion_length;
-  check<ConfigError>(most <= job.config.pack.max_tokens, "the longest prompt has ", longest,
-                     " tokens; with rollout.max_completion_length ", sampling.max_completion_length,
-                     " more a sample does not fit into pack.max_tokens ", job.config.pack.max_tokens,
-                     ": pack.max_tokens: ", most, " holds it");
-}
-
 class RolloutData final : public RunData {
  public:
   RolloutData(Trainer& trainer, std::span<const rewards::NamedReward> rewards)
@@ -67,7 +56,7 @@ class RolloutData final : public RunData {
         judge_(make_rewards(rewards), config::tokenizer_of(job_.config, job_.model), trainer.world()),
         prompts_(read(options_.prompts, "rollout.prompts")),
         evaluated_(read(job_.config.data.eval_path, "data.eval_path")),
-        order_(std::ssize(prompts_), 1, job_.config.train.seed, job_.config.data.shuffle),
+        rounds_(job_.config, std::ssize(prompts_)),
         sampling_(options_) {
     comm::Communicator& world = trainer.world().communicator();
     complete_stops(sampling_, job_.config.model.path, judge_.tokenizer());
@@ -76,7 +65,7 @@ class RolloutData final : public RunData {
     check_same(evaluated_, "data.eval_path", world);
     check_room(trainer, prompts_, sampling_);
     check_room(trainer, evaluated_, evaluation_sampling(job_.config, sampling_));
-    check_packs(prompts_, job_, sampling_);
+    config::check_rollout_packs(prompts_, job_.config);
     mark_ = {.groups = std::ssize(prompts_),
              .samples = to_string(fpdist::trainer::digest_of(prompts_)),
              .order = text("seed ", job_.config.train.seed, job_.config.data.shuffle ? ", shuffled" : ""),
@@ -84,13 +73,10 @@ class RolloutData final : public RunData {
   }
 
   std::string size() const override {
-    return text(prompts_.size(), " prompts, ", options_.num_generations, " completions of each, ", in_round(),
-                " prompts a round");
+    return text(prompts_.size(), " prompts, ", options_.num_generations, " completions of each, ",
+                rounds_.prompts_in_round(), " prompts a round");
   }
-  int64_t steps_per_epoch() const override {
-    const int64_t a_step = job_.config.train.groups_per_step;
-    return (std::ssize(prompts_) * options_.num_iterations + a_step - 1) / a_step;
-  }
+  int64_t steps_per_epoch() const override { return rounds_.steps_per_epoch(); }
   const DataMark& mark() const override { return mark_; }
   std::vector<std::string> skipped() const override { return {}; }
   void prepare(LogSink& log) override {
@@ -101,18 +87,19 @@ class RolloutData final : public RunData {
   }
 
   SharedGroups step(int64_t index, LogSink& log) override {
-    if (round_of(index) != round_.number) make_round(index, log);
-    is_first_ = index % in_steps() == 0;
+    if (rounds_.round_of(index) != round_.number) make_round(index, log);
+    is_first_ = index % rounds_.steps_in_round() == 0;
     return coming_index_ == index ? coming_ : slice(index);
   }
   SharedGroups ahead(int64_t index) override {
-    if (round_of(index) != round_.number) return nullptr;
+    if (rounds_.round_of(index) != round_.number) return nullptr;
     coming_ = slice(index), coming_index_ = index;
     return coming_;
   }
   void add_metrics(StepMetrics& metrics) const override {
     for (const auto& [name, value] : round_.metrics) metrics.values[name] = value;
-    if (!is_first_) metrics.values["rollout/seconds"] = 0;  // this step has waited for none
+    if (is_first_) return;
+    for (const char* waited : {"rollout/seconds", "rollout/judge_wait_seconds"}) metrics.values[waited] = 0;
   }
 
   Evaluate evaluation() override {
@@ -123,7 +110,7 @@ class RolloutData final : public RunData {
     };
   }
   std::string state(int64_t done) const override {
-    return done % in_steps() == 0 ? "{}" : to_json(round_);  // the next step makes a round of its own
+    return done % rounds_.steps_in_round() == 0 ? "{}" : to_json(round_);  // the next step makes a round of its own
   }
   void go_on_from(const std::string& state, const std::string& where) override { round_ = parse_round(state, where); }
 
@@ -141,31 +128,29 @@ class RolloutData final : public RunData {
     return data::read_prompts({.path = path, .columns = job_.config.data.columns, .key = key}, judge_.tokenizer());
   }
 
-  int64_t in_round() const { return job_.config.train.groups_per_step * options_.steps_per_generation; }
-  int64_t in_steps() const { return options_.steps_per_generation * options_.num_iterations; }
-  int64_t round_of(int64_t index) const { return index / in_steps(); }
-
   SharedGroups slice(int64_t step) const {
-    const int64_t part = step % options_.steps_per_generation, a_step = job_.config.train.groups_per_step;
-    const auto begin = round_.groups.begin() + part * a_step;
-    return std::make_shared<const std::vector<data::Group>>(begin, begin + a_step);
+    const auto begin = round_.groups.begin() + rounds_.place_of(step);
+    return std::make_shared<const std::vector<data::Group>>(begin, begin + job_.config.train.groups_per_step);
   }
 
   void make_round(int64_t index, LogSink& log) {
     const auto start = Clock::now();
-    const int64_t number = round_of(index), first = number * in_round();
+    const int64_t number = rounds_.round_of(index);
     PromptRows rows;
     std::vector<std::vector<int32_t>> tokens;
-    for (int64_t place = first; place < first + in_round(); ++place) {
-      rows.push_back(&prompts_[fpdist::index(order_.step(place).front())]);
+    for (const int64_t place : rounds_.prompts_of(number)) {
+      rows.push_back(&prompts_[fpdist::index(place)]);
       tokens.push_back(rows.back()->token);
     }
     generate::GenerationReport report;
+    judge_.begin(rows);
     round_ = {.number = number,
-              .groups = trainer_.roll_out(tokens, sampling_, static_cast<uint64_t>(first), &report),
+              .groups = trainer_.roll_out(tokens, sampling_, static_cast<uint64_t>(rounds_.first_of(number)), &report,
+                                          judge_.taking()),
               .metrics = {}};
-    const Judged judged = judge_.judge(round_.groups, rows);
+    const Judged judged = judge_.finish(round_.groups);
     round_.metrics = reward_metrics(judged, judge_.names());
+    round_.metrics["rollout/judge_wait_seconds"] = judged.waited_seconds;
     round_.metrics.merge(loss::fill_advantages(round_.groups, job_.config.loss));
     round_.metrics.merge(loss::completion_metrics(round_.groups));
     add_figures(report, seconds_since(start));
@@ -197,7 +182,7 @@ class RolloutData final : public RunData {
   void set_old_logps() {
     if (options_.old_logps == "sampled") return;
     const std::vector<data::Group> sampled = round_.groups;
-    if (options_.old_logps == "auto" && in_steps() == 1) {
+    if (options_.old_logps == "auto" && rounds_.steps_in_round() == 1) {
       for (data::Group& group : round_.groups)
         for (data::Sample& sample : group.sample) sample.old_logp.clear();
       return;
@@ -232,7 +217,7 @@ class RolloutData final : public RunData {
   const generate::RolloutOptions& options_;
   Judge judge_;
   Prompts prompts_, evaluated_;
-  data::Loader order_;  ///< of single prompts
+  config::RolloutRounds rounds_;
   generate::SamplingOptions sampling_;
   DataMark mark_;
   RolloutRound round_;

@@ -1,9 +1,8 @@
 #pragma once
-// trainer (private): groups that the model makes itself, round by round: Shao et al., "DeepSeekMath" (2024), GRPO.
-// Round r completes prompts r * n ... (r + 1) * n - 1 of an endless row of shuffled epochs, n = train.groups_per_step *
-// rollout.steps_per_generation, by the weights that the steps before it have left; the completions are judged, their
-// advantages taken over the round, and steps_per_generation * num_iterations steps learn from it. Which prompts and
-// which draws a round has depends on its number and seeds alone.
+// trainer (private): groups that the model makes itself, round by round (config::RolloutRounds): Shao et al.,
+// "DeepSeekMath" (2024), GRPO. A round's prompts are completed by the weights that the steps before it have left; the
+// completions are judged while others are decoded, their advantages taken over the round, and steps_per_generation *
+// num_iterations steps learn from it. Which prompts and which draws a round has depends on its number and seeds alone.
 
 #include <memory>
 #include <span>

@@ -29,6 +29,7 @@ constexpr std::pair<std::string_view, std::string_view> kMeanings[] = {
     {"completions/mean_length", "mean tokens of a completion"},
     {"completions/clipped_ratio", "share of completions that were cut"},
     {"rollout/seconds", "seconds of making and judging a round of rollouts"},
+    {"rollout/judge_wait_seconds", "seconds that a round waited for judges when all was decoded"},
     {"rollout/tokens_per_second", "tokens a second of a round of rollouts"},
     {"flex_prefill/kept_share", "share of the pairs of blocks that FlexPrefill kept"},
     {"flex_prefill/logp_difference/mean", "mean change of log-probs by FlexPrefill, in nats"},
