@@ -67,7 +67,8 @@ std::vector<data::Group> longest_rollouts(const std::vector<data::PromptRow>& pr
     for (int64_t i = 0; i < config.rollout.num_generations; ++i) {
       data::Sample& sample = group.sample.emplace_back();
       sample.token = prompt;
-      sample.token.resize(prompt.size() + length, -1 - static_cast<int32_t>(i));  // no token, and no other's
+      // No token, and no other's: of a prompt that comes twice neither.
+      sample.token.resize(prompt.size() + length, -1 - static_cast<int32_t>(at * config.rollout.num_generations + i));
       sample.prompt_length = static_cast<int32_t>(prompt.size());
       sample.target.assign(prompt.size(), data::kIgnore);
       sample.target.resize(sample.token.size(), 0);

@@ -231,6 +231,9 @@ TEST_F(TrainerTest, ThePlanOfRolloutsIsOfTheirPromptsAndLongestCompletions) {
       plan, {"8 prompts, 3 completions of each, 4 prompts a round, 2 steps an epoch, 2 in all",
              "every completion of 10 tokens: at most", "tokens             360 logical, ",
              "(6 completions of 10 tokens behind 6 rows of prompts; ahead of a round's activations", "packed weights"});
+  Config often = run;  // each prompt twice in a step: their completions share nothing
+  often.train.groups_per_step = 16, often.pack.max_tokens = 4096;
+  test::expect_words(config::describe_plan(often, 1, log_), {text("720 logical, ", 16 * 3 * 10 + 4 + 8, " computed")});
   run.rollout.kv_gib = 1e-6;
   test::expect_words(config::describe_plan(run, 2, log_), {"keys and values  0.0 MiB (6 completions"});
   run.pack.max_tokens = 14;
