@@ -14,6 +14,7 @@ import time
 
 TIMEOUT_S, GRACE_S = 2.0, 2.0
 GPU_TIMEOUT_S, GPU_GRACE_S = 20.0, 10.0  # connecting NCCL has to fit in the first
+EMULATED_TIMEOUT_S = 6.0  # where nothing is to be connected
 EIGHT = 8  # fpdist::ExitCode::kPeer
 # fault: (exit code or None for any but 0, words that the output must hold, position in the flight records or None
 # where no rank lives to write one)
@@ -77,8 +78,10 @@ GPU_FAULTS = {
 def provoke(fault, program, mpirun, ranks, folder, wrapper=()):
     """Returns a list of complaints."""
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                       OMPI_MCA_rmaps_base_oversubscribe="1")
+                       OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_pml="ob1")
     timeout, grace = (GPU_TIMEOUT_S, GPU_GRACE_S) if wrapper else (TIMEOUT_S, GRACE_S)
+    if any("emulated_gpu" in word for word in wrapper):
+        timeout = EMULATED_TIMEOUT_S
     command = [mpirun, "-np", str(ranks), *wrapper, program, fault, str(folder), str(int(timeout * 1000))] + ["cuda"] * bool(wrapper)
     with open(folder / "output", "w+") as output:
         job = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)

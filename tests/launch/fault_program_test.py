@@ -253,4 +253,4 @@ class SlowGpu(Slow):
 
 
 if __name__ == "__main__":
-    main()
+    main(waiting=["SlowRanks"])
