@@ -158,7 +158,9 @@ GenerationReport& GenerationReport::operator+=(const GenerationReport& other) {
   truncated_mass += other.truncated_mass, tail_seconds += other.tail_seconds;
   prefill_seconds += other.prefill_seconds, decode_seconds += other.decode_seconds;
   flex += other.flex;
-  kept_keys += other.kept_keys, all_keys += other.all_keys;
+  kept_keys += other.kept_keys, all_keys += other.all_keys, chosen_prompts += other.chosen_prompts;
+  dropped.resize(std::max(dropped.size(), other.dropped.size()));
+  for (size_t layer = 0; layer < other.dropped.size(); ++layer) dropped[layer] += other.dropped[layer];
   return *this;
 }
 
@@ -191,7 +193,7 @@ std::vector<std::vector<Completion>> generate_part(const Stages& stages,
                                                    std::span<const std::vector<int32_t>> all_prompts, size_t begin,
                                                    size_t end, const SamplingOptions& options, uint64_t first_prompt,
                                                    GenerationReport* report, const Progress& progress,
-                                                   const Finished& finished) {
+                                                   const Finished& finished, std::span<const double> dropped) {
   const auto prompts = all_prompts.subspan(begin, end - begin);
   const Room room = checked_room(stages, prompts, options);
   const at::NoGradGuard no_grad;
@@ -214,8 +216,12 @@ std::vector<std::vector<Completion>> generate_part(const Stages& stages,
   if (options.prefix_kv.is_on()) {
     const std::vector<int64_t> of_all = shared_rows(all_prompts, sharing);
     for (const size_t at : order) shared.push_back(of_all[begin + at]);
+    const int64_t layers = stages.runs.front()->config().layer_count();
+    check<ConfigError>(dropped.empty() || std::ssize(dropped) == layers, "the profile of keys that layers drop has ",
+                       dropped.size(), " layers, and the model ", layers, ": make one with this model");
+    total.dropped.resize(index(layers));
   }
-  Session session(stages, ordered, decoding, options, room.rows, std::move(shared));
+  Session session(stages, ordered, decoding, options, room.rows, std::move(shared), dropped);
   std::vector<size_t> number;
   for (const size_t at : order) number.push_back(begin + at);
   Telling telling(decoding, std::move(number), finished);

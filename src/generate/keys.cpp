@@ -32,9 +32,9 @@ int64_t bytes_per_row(const Stages& stages) {
   return most.item<int64_t>();
 }
 
-Keys::Keys(const Stages& stages, const SamplingOptions& options)
+Keys::Keys(const Stages& stages, const SamplingOptions& options, std::span<const double> dropped)
     : stages_(stages), flex_(options.flex_prefill), prefix_kv_(options.prefix_kv) {
-  if (prefix_kv_.is_on()) by_layer_.emplace(stages_, prefix_kv_);
+  if (prefix_kv_.is_on()) by_layer_.emplace(stages_, prefix_kv_, dropped);
   for (const model::Transformer* run : stages.runs) {
     kept_.push_back(run->make_kept_keys(0));
     kept_.back().batch_invariant = options.batch_invariant;

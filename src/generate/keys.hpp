@@ -29,7 +29,8 @@ struct QueryRows {
 /// are collective over the model's ranks.
 class Keys {
  public:
-  explicit Keys(const Stages& stages, const SamplingOptions& options = {});
+  /// `dropped`: as generate_part has it; must outlive it.
+  explicit Keys(const Stages& stages, const SamplingOptions& options = {}, std::span<const double> dropped = {});
   Keys(const Keys&) = delete;
   Keys& operator=(const Keys&) = delete;
 

@@ -34,11 +34,18 @@ size_t KeysByLayer::HeldLayer::at(int32_t sought) const {
   return index(std::lower_bound(place.begin(), place.end(), sought) - place.begin());
 }
 
-KeysByLayer::KeysByLayer(const Stages& stages, const PrefixKvOptions& options) : stages_(stages), options_(options) {
+KeysByLayer::KeysByLayer(const Stages& stages, const PrefixKvOptions& options, std::span<const double> dropped)
+    : stages_(stages), options_(options), given_(dropped) {
   for (const model::Transformer* run : stages.runs)
     for (size_t i = 0; i < run->make_kept_keys(0).keys.size(); ++i)
       number_.push_back(run->options().layers.first + static_cast<int64_t>(i));
   layer_.resize(number_.size());
+  dropped_.resize(index(stages.runs.front()->config().layer_count()));
+}
+
+void KeysByLayer::set_kept(GenerationReport& report) const {
+  report.kept_keys = kept_keys_, report.all_keys = all_keys_;
+  report.chosen_prompts = chosen_, report.dropped = dropped_;
 }
 
 void KeysByLayer::move_to(std::vector<model::KeptKeys>& kept, const Wave& wave, const Moves& moves,
@@ -132,12 +139,21 @@ std::vector<std::vector<double>> KeysByLayer::importance(const Counting& countin
   return lists;
 }
 
+/// How many of a run's keys each layer of the model drops.
+std::vector<int64_t> KeysByLayer::dropped(std::span<const std::vector<double>> importance, int64_t first) const {
+  if (given_.empty()) return dropped_by_layer(importance, options_.budget, first);
+  return dropped_by_shares(given_, std::ssize(importance.front()), first);
+}
+
 /// Which keys of its run go, in each layer.
 void KeysByLayer::choose(const Counting& counting, std::vector<std::vector<bool>>& goes) {
   const OwnRun& run = counting.run;
   const int64_t first = std::max<int64_t>(0, options_.start_size - run.depth);
   const std::vector<std::vector<double>> important = importance(counting);
-  const std::vector<int64_t> dropped = dropped_by_layer(important, options_.budget, first);
+  const std::vector<int64_t> dropped = this->dropped(important, first);
+  ++chosen_;
+  for (size_t layer = 0; layer < dropped.size(); ++layer)
+    dropped_[layer] += static_cast<double>(dropped[layer]) / run.rows;
   for (size_t at = 0; at < layer_.size(); ++at) {
     const auto number = index(number_[at]);
     const std::vector<int32_t> kept = chosen_keys(important[number], dropped[number], first);

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "fpdist/generate/options.hpp"
+#include "fpdist/generate/generate.hpp"
 #include "fpdist/generate/stages.hpp"
 #include "src/generate/wave.hpp"
 #include "src/model/layerwise_keys.hpp"
@@ -35,8 +35,8 @@ struct GrownLeaf {
 /// Of this rank's runs of layers.
 class KeysByLayer {
  public:
-  /// `stages` and the options must outlive it.
-  KeysByLayer(const Stages& stages, const PrefixKvOptions& options);
+  /// All of these must outlive it. `dropped`: as generate_part has it.
+  KeysByLayer(const Stages& stages, const PrefixKvOptions& options, std::span<const double> dropped = {});
 
   /// As Keys::move_to; `runs`: those of the wave whose rows will be computed.
   void move_to(std::vector<model::KeptKeys>& kept, const Wave& wave, const Moves& moves, std::vector<OwnRun> runs);
@@ -49,8 +49,8 @@ class KeysByLayer {
 
   /// Those that a layer of this rank has keys of, ascending.
   const std::vector<int32_t>& places(size_t layer) const { return layer_[layer].place; }
-  int64_t kept_keys() const { return kept_keys_; }
-  int64_t all_keys() const { return all_keys_; }
+  /// What has been kept and dropped so far, in the place of what stood there.
+  void set_kept(GenerationReport& report) const;
 
  private:
   struct HeldLayer {
@@ -66,16 +66,19 @@ class KeysByLayer {
   };
 
   std::vector<std::vector<double>> importance(const Counting& counting) const;
+  std::vector<int64_t> dropped(std::span<const std::vector<double>> importance, int64_t first) const;
   void choose(const Counting& counting, std::vector<std::vector<bool>>& goes);
   void drop(std::vector<model::KeptKeys>& kept, const std::vector<std::vector<bool>>& goes);
   void shorten(const GrownLeaf& leaf);
 
   const Stages& stages_;
   const PrefixKvOptions& options_;
-  std::vector<int64_t> number_;   ///< of the model's layers, those that are here
-  std::vector<HeldLayer> layer_;  ///< the same
+  std::span<const double> given_;  ///< shares that layers drop; empty: found for each prompt
+  std::vector<int64_t> number_;    ///< of the model's layers, those that are here
+  std::vector<HeldLayer> layer_;   ///< the same
   std::vector<Counting> counting_;
-  int64_t kept_keys_ = 0, all_keys_ = 0;
+  int64_t kept_keys_ = 0, all_keys_ = 0, chosen_ = 0;
+  std::vector<double> dropped_;  ///< [layers of the model] sums of shares
 };
 
 }  // namespace fpdist::generate

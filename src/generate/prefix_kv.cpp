@@ -78,6 +78,14 @@ std::vector<int64_t> dropped_by_layer(std::span<const std::vector<double>> impor
   return scaled(dropped, target, most);
 }
 
+std::vector<int64_t> dropped_by_shares(std::span<const double> shares, int64_t keys, int64_t first) {
+  const int64_t most = std::max<int64_t>(0, keys - first - 1);
+  Counts dropped;
+  for (const double share : shares)
+    dropped.push_back(std::min<int64_t>(most, std::llround(share * static_cast<double>(keys))));
+  return dropped;
+}
+
 std::vector<int32_t> chosen_keys(const std::vector<double>& importance, int64_t dropped, int64_t first) {
   const auto keys = static_cast<int64_t>(importance.size());
   std::vector<int32_t> order(importance.size());

@@ -49,7 +49,7 @@ int32_t next_place(const Decoding& one) { return one.leaf + static_cast<int32_t>
 }  // namespace
 
 Session::Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options,
-                 int64_t most_rows, std::vector<int64_t> shared)
+                 int64_t most_rows, std::vector<int64_t> shared, std::span<const double> dropped)
     : prompts_(prompts),
       all_(all),
       options_(options),
@@ -57,7 +57,7 @@ Session::Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& a
       shared_(std::move(shared)),
       admission_(prompts, all, options, most_rows),
       stop_texts_(options),
-      keys_(stages, options),
+      keys_(stages, options, dropped),
       slots_(std::min<int64_t>(options.max_num_seqs, std::ssize(all))) {}
 
 /// What of the next wave's forest was computed for the last one.
@@ -200,8 +200,7 @@ bool Session::step(GenerationReport& report) {
   const auto flying = std::ranges::count_if(flying_, [](const Decoding* one) { return one->is_in_flight(); });
   draw(rows, keys_.compute(rows), report);
   report.flex.kept_blocks = keys_.area().kept, report.flex.all_blocks = keys_.area().all;
-  if (const KeysByLayer* kept = keys_.by_layer())
-    report.kept_keys = kept->kept_keys(), report.all_keys = kept->all_keys();
+  if (const KeysByLayer* kept = keys_.by_layer()) kept->set_kept(report);
   let_go();
   const double seconds = seconds_since(started);
   (computed_ > computed ? report.prefill_seconds : report.decode_seconds) += seconds;

@@ -23,7 +23,7 @@ class Session {
   /// `all` as Admission has them, `most_rows` too; `shared`: with prefix_kv, how many rows of each prompt any other one
   /// has, be it here or not.
   Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options,
-          int64_t most_rows, std::vector<int64_t> shared = {});
+          int64_t most_rows, std::vector<int64_t> shared = {}, std::span<const double> dropped = {});
 
   /// A token of each completion that can have one. False: all are done. Collective over the model's ranks.
   bool step(GenerationReport& report);

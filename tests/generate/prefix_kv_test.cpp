@@ -109,6 +109,12 @@ TEST(PrefixKv, ABudgetOfOneDropsNothingAndAFlatLayerKeepsMore) {
   EXPECT_EQ(kept_of_completion(60, 0.5, 25), 30);
 }
 
+TEST(PrefixKv, SharesDropTheSameOfAnyPromptAndSpareItsEnds) {
+  const std::vector<double> shares{0, 0.25, 0.999, 1};
+  EXPECT_EQ(dropped_by_shares(shares, 100, 1), (std::vector<int64_t>{0, 25, 98, 98}));
+  EXPECT_EQ(dropped_by_shares(shares, 2, 3), (std::vector<int64_t>{0, 0, 0, 0}));
+}
+
 Tokens drawn(uint64_t seed, size_t count) {
   Rng rng(seed);
   Tokens tokens;

@@ -97,10 +97,30 @@ class Generate(unittest.TestCase):
         self.assertEqual(first[0][2], first[1][2])  # too short for it
         kept = self.generate(prompts, *words[:6], "--eval.kv_budget", 0.5, "--eval.kv_distance", 1, output="kept.jsonl")
         self.assertIn("eval.kv_budget: layers kept 1680 of 3360 keys, 50.0 %", self.said)
+        self.keys_by_profile(prompts, words[:6], kept)
         self.assertEqual(kept[0]["completions"][0]["old_logps"][0], whole[0]["completions"][0]["old_logps"][0])
         self.assertNotEqual(kept[0]["completions"][0]["old_logps"][1], whole[0]["completions"][0]["old_logps"][1])
         self.assertIn("raise flex_prefill.gamma (0.5)", self.run_program(
             "--model.preset", "tiny", "--prompts", "prompts.jsonl", "--output", "x.jsonl", *words[:-1], 1e-9, "--flex_prefill.gamma", 0.5, code=2))
+
+    def keys_by_profile(self, prompts, words, kept):
+        """Of one prompt its own shares are the means: what they drop is what was dropped."""
+        self.generate(prompts[:1], *words, "--eval.kv_budget", 0.5, "--eval.kv_distance", 1, "--write_kv_profile", "kv.json", output="one.jsonl")
+        self.assertIn("means of 1 prompts written to kv.json", self.said)
+        profile = json.loads((self.dir / "kv.json").read_text())
+        self.assertEqual((profile["budget"], profile["start_size"], profile["prompts"]), (0.5, 1, 1))
+        self.assertAlmostEqual(sum(profile["dropped"]) / len(profile["dropped"]), 0.5, 3)
+        again = self.generate(prompts, *words, "--eval.kv_distance", 1, "--kv_profile", "kv.json", output="profiled.jsonl")
+        (ours,), (theirs,) = again[0]["completions"], kept[0]["completions"]
+        self.assertEqual(ours["ids"], theirs["ids"])
+        for one, other in zip(ours["old_logps"], theirs["old_logps"], strict=True):
+            self.assertAlmostEqual(one, other, 5)  # other prompts' keys lie otherwise
+        self.assertRegex(self.said, "layers kept 16[78][0-9] of 3360 keys")
+        other = self.rows([{"budget": 0.5, "start_size": 1, "dropped": [0.5]}], "other.json")
+        for said, options in (("give --eval.kv_budget below 1", ["--write_kv_profile", "new.json"]),
+                              ("kv.json is there already", ["--write_kv_profile", "kv.json", "--eval.kv_budget", 0.4]),
+                              ("has 1 layers, and the model", ["--kv_profile", other])):
+            self.assertIn(said, self.run_program("--model.preset", "tiny", "--prompts", "prompts.jsonl", "--output", "y.jsonl", *options, code=2))
 
     def test_a_stop_text_stays_and_what_is_judged_ends_ahead_of_it(self):
         rows = [{"prompt": f"{a}=", "answer": a} for a in range(6)]

@@ -69,6 +69,9 @@ struct GenerationReport {
   double tail_seconds = 0;
   FlexReport flex = {};
   int64_t kept_keys = 0, all_keys = 0;  ///< of what prefix_kv chose from, on this rank: a key a layer
+  /// Prompts that it chose keys of, and of each layer of the model the sum of the shares that it dropped of them.
+  int64_t chosen_prompts = 0;
+  std::vector<double> dropped = {};
   double kept_key_share() const {
     return all_keys == 0 ? 1 : static_cast<double>(kept_keys) / static_cast<double>(all_keys);
   }

@@ -17,6 +17,7 @@
 #include "src/files/files.hpp"
 #include "src/main/generate/generators.hpp"
 #include "src/main/generate/judged_rows.hpp"
+#include "src/main/generate/kv_profile.hpp"
 #include "src/trainer/samples/stop_tokens.hpp"
 
 namespace fpdist::main_program {
@@ -78,6 +79,9 @@ class CompletionRows {
     std::error_code unknown;
     check<ConfigError>(!std::filesystem::exists(path_, unknown), path_,
                        " is there already: give --output another name, or remove it");
+    const std::string& profile = request.write_kv_profile;
+    check<ConfigError>(profile.empty() || !std::filesystem::exists(profile, unknown), profile,
+                       " is there already: give --write_kv_profile another name, or remove it");
   }
   /// Once nothing is wrong with model and prompts.
   void begin() { file_.emplace(path_, files::AppendFile::Open::kEmpty); }
@@ -133,13 +137,17 @@ void generate_file(const GenerateRequest& request, comm::World& world, LogSink& 
   for (size_t begin = 0; begin < prompts.size(); begin += at_once) {
     const size_t end = std::min(prompts.size(), begin + at_once);
     generate::GenerationReport part;
-    const auto completions = generators.complete(tokens, begin, end, sampling, part);
+    const auto completions = generators.complete(tokens, begin, end, sampling, part, request.dropped);
     for (size_t p = begin; p < end && output; ++p) output->add(prompts[p], completions[p - begin], *tokenizer);
     all += part;
     sampling.flex_prefill.check_prompts -= part.flex.checked_prompts;
     log.info(text(end, " of ", prompts.size(), " prompts, ", all.completion_tokens, " tokens"));
   }
   if (output) output->close(log);
+  if (output && !request.write_kv_profile.empty()) {
+    write_kv_profile(request.write_kv_profile, sampling.prefix_kv, all);
+    log.info(text("means of ", all.chosen_prompts, " prompts written to ", request.write_kv_profile));
+  }
   if (all.flex.all_blocks > 0) log.info(flex_summary(all.flex));
   if (all.all_keys > 0)
     log.info(text("eval.kv_budget: layers kept ", all.kept_keys, " of ", all.all_keys, " keys, ",

@@ -11,6 +11,7 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/rewards/rewards.hpp"
 #include "src/core/key.hpp"
+#include "src/main/generate/kv_profile.hpp"
 
 namespace fpdist::main_program {
 namespace {
@@ -33,6 +34,22 @@ void add_flex_prefill(generate::FlexPrefillOptions& options, po::options_descrip
     if (auto* const* number = std::get_if<double*>(&field)) add(**number);
     if (auto* const* count = std::get_if<int64_t*>(&field)) add(**count);
   }
+}
+
+/// What eval has of it, and its calibration.
+void add_prefix_kv(GenerateRequest& to, po::options_description& all) {
+  generate::PrefixKvOptions& options = to.sampling.prefix_kv;
+  const auto value = [](auto& field) { return po::value(&field)->default_value(field); };
+  auto add = all.add_options();
+  add("eval.kv_budget", value(options.budget),
+      "share of a prompt's keys that layers keep behind it (PrefixKV); 1: all");
+  add("eval.kv_start_size", value(options.start_size), "its first keys that stay in any case");
+  add("eval.kv_distance", value(options.distance), "so many before its last one a completion's keys go as it grows");
+  add("write_kv_profile", po::value(&to.write_kv_profile),
+      "calibrate: what share of its keys each layer dropped by eval.kv_budget, in the mean over these prompts, as "
+      "JSON");
+  add("kv_profile", po::value(&to.kv_profile),
+      "such a file: layers drop these shares of every prompt's keys, by its budget and start size");
 }
 
 /// The section reward.
@@ -99,11 +116,7 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
   add("pass_at", po::value(&to.pass_at)->multitoken(), "k of pass@k, said at the end; default: 1");
   add("rollout.seed", value(sampling.seed), "of the draws");
   add_flex_prefill(sampling.flex_prefill, all);
-  add("eval.kv_budget", value(sampling.prefix_kv.budget),
-      "share of a prompt's keys that layers keep behind it (PrefixKV); 1: all");
-  add("eval.kv_start_size", value(sampling.prefix_kv.start_size), "its first keys that stay in any case");
-  add("eval.kv_distance", value(sampling.prefix_kv.distance),
-      "so many before its last one a completion's keys go as it grows");
+  add_prefix_kv(to, all);
   return all;
 }
 
@@ -196,6 +209,11 @@ GenerateRequest parse_generate_request(std::vector<std::string> arguments) {
                      "give --prompts FILE.jsonl and --output FILE");
   request.config.model.dtype = dtype_from_name(words.dtype);
   request.sampling.stop_token_ids = words.stops;
+  if (!request.kv_profile.empty()) request.dropped = read_kv_profile(request.kv_profile, request.sampling.prefix_kv);
+  check<ConfigError>(
+      request.write_kv_profile.empty() || (request.sampling.prefix_kv.is_on() && request.kv_profile.empty()),
+      "--write_kv_profile says what layers drop by a budget: give --eval.kv_budget below 1, and no "
+      "--kv_profile");
   generate::SamplingOptions checked = request.sampling;
   checked.token_bytes = std::make_shared<const std::vector<std::string>>();  // the tokenizer's come later
   generate::check_options(checked);

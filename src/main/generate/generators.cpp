@@ -51,13 +51,17 @@ Completions gathered(const Completions& own, int64_t each, comm::Communicator& w
 void add_up(generate::GenerationReport& report, bool counts, comm::Communicator& world) {
   const int64_t once = counts ? 1 : 0;
   at::Tensor tokens = at::tensor({once * report.prompt_tokens, once * report.computed_tokens,
-                                  once * report.completion_tokens, once * report.paused},
+                                  once * report.completion_tokens, once * report.paused, once * report.chosen_prompts},
                                  at::kLong);
   at::Tensor seconds = at::tensor({report.prefill_seconds, report.decode_seconds}, at::kDouble);
   world.all_reduce(tokens, comm::ReduceOp::kSum);
   world.all_reduce(seconds, comm::ReduceOp::kMax);
   report.prompt_tokens = tokens[0].item<int64_t>(), report.computed_tokens = tokens[1].item<int64_t>();
   report.completion_tokens = tokens[2].item<int64_t>(), report.paused = tokens[3].item<int64_t>();
+  report.chosen_prompts = tokens[4].item<int64_t>();
+  at::Tensor dropped = at::tensor(report.dropped, at::kDouble).mul_(once);
+  if (dropped.numel() > 0) world.all_reduce(dropped, comm::ReduceOp::kSum);
+  report.dropped.assign(dropped.const_data_ptr<double>(), dropped.const_data_ptr<double>() + dropped.numel());
   report.prefill_seconds = seconds[0].item<double>(), report.decode_seconds = seconds[1].item<double>();
 }
 
@@ -73,14 +77,15 @@ Generators::Generators(comm::World& world, const config::Config& config, LogSink
 }
 
 Completions Generators::complete(std::span<const std::vector<int32_t>> prompts, size_t begin, size_t end,
-                                 const generate::SamplingOptions& sampling, generate::GenerationReport& report) {
+                                 const generate::SamplingOptions& sampling, generate::GenerationReport& report,
+                                 std::span<const double> dropped) {
   const generate::Stages stages = trainer::stages_of(*mesh_, runs_);
   const auto asked = prompts.subspan(begin, end - begin);
   const trainer::ReplicaPart own_part = trainer::part_of_replica(*mesh_, asked.size());
   const size_t first = begin + own_part.begin, last = begin + own_part.end;
   generate::check_prompts(stages, asked, sampling);  // of others' prompts, too: all ranks end with the same error
   const comm::SlowWork slow(world_.communicator(), "generating");
-  Completions own = generate::generate_part(stages, prompts, first, last, sampling, first, &report);
+  Completions own = generate::generate_part(stages, prompts, first, last, sampling, first, &report, {}, {}, dropped);
   if (world_.size() == 1) return own;
   const bool tells = trainer::speaks_for_replica(*mesh_);
   if (!tells) own.clear();

@@ -25,11 +25,12 @@ class Generators {
 
   /// Collective, with the same arguments on all ranks: each replica completes its part of the prompts [begin, end),
   /// whose places are their numbers. These prompts' completions on all ranks, without entropies where other replicas
-  /// made them. `report`: tokens of all replicas, seconds of the slowest; what else it has, of this one. Throws as
-  /// generate::generate does.
+  /// made them. `report`: tokens of all replicas, seconds of the slowest; what else it has, of this one; what prefix_kv
+  /// dropped, of all. `dropped` and errors: as generate::generate_part has them.
   std::vector<std::vector<generate::Completion>> complete(std::span<const std::vector<int32_t>> prompts, size_t begin,
                                                           size_t end, const generate::SamplingOptions& sampling,
-                                                          generate::GenerationReport& report);
+                                                          generate::GenerationReport& report,
+                                                          std::span<const double> dropped = {});
 
  private:
   comm::World& world_;
