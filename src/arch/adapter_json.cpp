@@ -77,7 +77,8 @@ class AdapterFields {
 void refuse_other_kinds(const Json& json, const AdapterFields& fields) {
   fields.require(json.value("peft_type", Json()) == "LORA", "peft_type",
                  "adapters of type LORA, PREFIX_TUNING, CARTRIDGE, PROMPT_TUNING and, of our own, NTK_ATTENTION, "
-                 "PREFIX_TUNING_BY_SOURCE and PROMPT_TUNING_BY_SOURCE are read here");
+                 "PREFIX_TUNING_BY_SOURCE, PROMPT_TUNING_BY_SOURCE, PREFIX_TUNING_BY_CONTEXT and "
+                 "PROMPT_TUNING_BY_CONTEXT are read here");
   fields.require(!is_set(json, "bias") || json.at("bias") == "none", "bias", "the model's biases stay frozen here");
   for (const char* field : {"fan_in_fan_out", "lora_bias", "layer_replication", "alora_invocation_tokens",
                             "target_parameters", "trainable_token_indices"})
@@ -111,8 +112,9 @@ std::string_view type_of(std::string_view key) {
   if (key == "num_virtual_tokens") return "prefix_tuning, cartridge or prompt_tuning";
   if (key == "num_frozen_tokens") return "cartridge";
   if (key == "init_weights" || key == "init_text") return "prefix_tuning or cartridge";
-  if (key == "prefix_projection" || key == "encoder_hidden_size") return "prefix_tuning";
-  return key.starts_with("prefix_") ? "prefix_tuning or prompt_tuning" : "lora";
+  if (key == "prefix_projection") return "prefix_tuning";
+  const bool is_of_mapper = key == "encoder_hidden_size" || key == "context_dim";
+  return is_of_mapper || key.starts_with("prefix_") ? "prefix_tuning or prompt_tuning" : "lora";
 }
 
 bool are_same(const Field& one, const Field& other) {

@@ -37,15 +37,20 @@ std::span<const Key> AdapterOptions::keys() {
       FPDIST_KEY(init_text, "text whose first num_virtual_tokens tokens a prefix begins as"),
       FPDIST_KEY(num_frozen_tokens, "tokens at a cartridge's front that stay as they began", kFromZero),
       FPDIST_KEY(prefix_by,
-                 "none: one prefix for all rows; source: one for each of prefix_values, by the column source",
-                 Valid{.values = "none | source", .check = check_one_of}),
+                 "none: one prefix for all rows; source: one for each of prefix_values, by the column source; context: "
+                 "one made of each row's column context, by an MLP",
+                 Valid{.values = "none | source | context", .check = check_one_of}),
       FPDIST_KEY(prefix_values, "values of the column source that have a prefix each"),
       FPDIST_KEY(prefix_default, "the one of them for rows that name another, or none; empty: such rows are errors"),
       FPDIST_KEY(
           prefix_drop, "part of the groups that stand behind no prefix in a step",
           Valid{.values = "0 <= p <= 1", .must = "0 to 1", .accepts = [](double x) { return x >= 0 && x <= 1; }}),
+      FPDIST_KEY(context_dim, "numbers in the column context", kFromZero),
       FPDIST_KEY(prefix_projection, "a prefix is made of embeddings by an MLP, which is trained in its place"),
-      FPDIST_KEY(encoder_hidden_size, "hidden units of that MLP; 0: as wide as a layer's keys", kFromZero),
+      FPDIST_KEY(encoder_hidden_size,
+                 "hidden units of that MLP; 0: as wide as a layer's keys, of contexts' half as wide as all virtual "
+                 "tokens' embeddings",
+                 kFromZero),
       FPDIST_KEY(prompt_tuning_init, "how embeddings of virtual tokens begin",
                  Valid{.values = "RANDOM | SAMPLE_VOCAB | TEXT", .check = check_one_of}),
       FPDIST_KEY(prompt_tuning_init_text, "text that they begin as, cut or repeated to num_virtual_tokens")};

@@ -9,15 +9,32 @@ namespace fpdist::arch {
 
 bool is_of_prefix(std::string_view parameter) {
   return parameter == kPromptWeight || parameter == kPrefixEmbedding || parameter.starts_with(kPrefixHidden) ||
-         parameter.find(kPrefixKeys) != std::string_view::npos ||
+         parameter.starts_with(kPrefixMade) || parameter.find(kPrefixKeys) != std::string_view::npos ||
          parameter.find(kPrefixValues) != std::string_view::npos;
 }
 
 namespace {
 
-/// What the keys prefix_by, prefix_values, prefix_default and prefix_drop say of each other.
+/// What makes prefixes of contexts.
+void check_mapper(const AdapterOptions& options) {
+  check<ConfigError>(options.context_dim > 0, "adapter.prefix_by is context: say how many numbers the column context ",
+                     "has, context_dim: 512");
+  check<ConfigError>(options.prefix_values.empty() && options.prefix_default.empty(),
+                     "adapter.prefix_values and prefix_default are of prefixes by source, and adapter.prefix_by is "
+                     "context: leave them out");
+  check<ConfigError>(
+      !options.prefix_projection && options.init_text.empty() && options.prompt_tuning_init == "RANDOM",
+      "adapter.prefix_by: context makes prefixes by an MLP of its own, which begins as linears do: leave "
+      "adapter.prefix_projection, init_text and prompt_tuning_init out");
+}
+
+/// What the keys prefix_by, prefix_values, prefix_default, prefix_drop and context_dim say of each other.
 void check_choice(const AdapterOptions& options) {
   const std::vector<std::string>& values = options.prefix_values;
+  if (options.prefix_by == "context") return check_mapper(options);
+  check<ConfigError>(options.context_dim == 0,
+                     "adapter.context_dim is of prefixes by context, and adapter.prefix_by is ", options.prefix_by,
+                     ": say prefix_by: context, or leave it out");
   const auto names = [&](const std::string& value) { return std::count(values.begin(), values.end(), value); };
   if (options.prefix_by == "none") {
     check<ConfigError>(values.empty() && options.prefix_default.empty() && options.prefix_drop == 0,
@@ -39,6 +56,9 @@ Prefix embeddings_of(const AdapterOptions& options) {
   check<ConfigError>(has_text == wants_text, "adapter.prompt_tuning_init is ", options.prompt_tuning_init,
                      wants_text ? ": say which, prompt_tuning_init_text: ..."
                                 : ", and there is a prompt_tuning_init_text: say prompt_tuning_init: TEXT");
+  check<ConfigError>(options.encoder_hidden_size == 0 || options.prefix_by == "context",
+                     "adapter.encoder_hidden_size is of an MLP, and embeddings have one with prefix_by: context alone: "
+                     "leave it out");
   return {.trains = Prefix::Trains::kEmbeddings};
 }
 
@@ -73,28 +93,39 @@ Prefix prefix_of(const Model& model, const AdapterOptions& options) {
   Prefix prefix = options.type == "prompt_tuning" ? embeddings_of(options) : keys_of(model, options);
   prefix.tokens = options.num_virtual_tokens;
   prefix.values = options.prefix_values, prefix.drop = options.prefix_drop;
+  if (options.prefix_by != "context") return prefix;
+  const int64_t half = (prefix.tokens * model.hidden_size + 1) / 2;
+  prefix.context_dim = options.context_dim;
+  prefix.hidden = options.encoder_hidden_size > 0 ? options.encoder_hidden_size : half;
   return prefix;
 }
 
 std::vector<std::pair<std::string, std::vector<int64_t>>> prefix_parameters(const Model& model) {
   const Prefix& prefix = model.adapter.prefix;
   const int64_t tokens = prefix.all_tokens(), hidden = prefix.hidden;
-  if (prefix.trains == Prefix::Trains::kEmbeddings) return {{kPromptWeight, {tokens, model.hidden_size}}};
+  const bool of_contexts = prefix.context_dim > 0, of_rows = prefix.trains == Prefix::Trains::kEmbeddings;
+  if (of_rows && !of_contexts) return {{kPromptWeight, {tokens, model.hidden_size}}};
   std::vector<std::pair<std::string, std::vector<int64_t>>> all;
+  const auto add_linear = [&](const std::string& name, int64_t out, int64_t in) {
+    all.emplace_back(name + ".weight", std::vector{out, in});
+    all.emplace_back(name + ".bias", std::vector{out});
+  };
   const auto width_of = [](const Layer& layer) { return layer.attention.kv_heads * layer.attention.head_dim; };
-  if (hidden > 0) {
-    const int64_t width = width_of(model.layers.front());
-    all.emplace_back(kPrefixEmbedding, std::vector{tokens, width});
-    all.emplace_back(kPrefixHidden + std::string(".weight"), std::vector{hidden, width});
-    all.emplace_back(kPrefixHidden + std::string(".bias"), std::vector{hidden});
+  const int64_t width = width_of(model.layers.front());
+  if (hidden > 0 && !of_contexts) all.emplace_back(kPrefixEmbedding, std::vector{tokens, width});
+  if (hidden > 0) add_linear(kPrefixHidden, hidden, of_contexts ? prefix.context_dim : width);
+  if (of_rows) {
+    add_linear(kPrefixMade, tokens * model.hidden_size, hidden);
+    return all;
   }
   for (size_t layer = 0; layer < model.layers.size(); ++layer)
     for (const char* which : {kPrefixKeys, kPrefixValues}) {
       const std::string name = "model.layers." + std::to_string(layer) + which;
-      const int64_t width = width_of(model.layers[layer]);
-      if (hidden == 0) all.emplace_back(name, std::vector{tokens, width});
-      if (hidden > 0) all.emplace_back(name + ".weight", std::vector{width, hidden});
-      if (hidden > 0) all.emplace_back(name + ".bias", std::vector{width});
+      const int64_t of_token = width_of(model.layers[layer]);
+      if (hidden == 0)
+        all.emplace_back(name, std::vector{tokens, of_token});
+      else
+        add_linear(name, of_contexts ? tokens * of_token : of_token, hidden);
     }
   return all;
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <utility>
 
 #include "fpdist/core/error.hpp"
 #include "src/arch/adapter_json.hpp"
@@ -13,15 +14,18 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// A peft_type that is read here; PEFT knows no prefixes by source.
+/// A peft_type that is read here; PEFT knows no prefixes by source or context.
 struct PrefixType {
   const char *peft, *ours;
-  bool is_by_source = false;
+  std::string_view by = "none";  ///< AdapterOptions::prefix_by
 };
-constexpr std::array kTypes{PrefixType{"PREFIX_TUNING", "prefix_tuning"}, PrefixType{"CARTRIDGE", "cartridge"},
+constexpr std::array kTypes{PrefixType{"PREFIX_TUNING", "prefix_tuning"},
+                            PrefixType{"CARTRIDGE", "cartridge"},
                             PrefixType{"PROMPT_TUNING", "prompt_tuning"},
-                            PrefixType{"PREFIX_TUNING_BY_SOURCE", "prefix_tuning", true},
-                            PrefixType{"PROMPT_TUNING_BY_SOURCE", "prompt_tuning", true}};
+                            PrefixType{"PREFIX_TUNING_BY_SOURCE", "prefix_tuning", "source"},
+                            PrefixType{"PROMPT_TUNING_BY_SOURCE", "prompt_tuning", "source"},
+                            PrefixType{"PREFIX_TUNING_BY_CONTEXT", "prefix_tuning", "context"},
+                            PrefixType{"PROMPT_TUNING_BY_CONTEXT", "prompt_tuning", "context"}};
 
 /// Null: none of ours.
 const PrefixType* type_of(const Json& object) {
@@ -34,16 +38,14 @@ const char* peft_type(const Prefix& prefix) {
   const char* ours = prefix.is_cartridge                            ? "cartridge"
                      : prefix.trains == Prefix::Trains::kEmbeddings ? "prompt_tuning"
                                                                     : "prefix_tuning";
+  const std::string_view by = prefix.context_dim > 0 ? "context" : prefix.values.empty() ? "none" : "source";
   return std::find_if(kTypes.begin(), kTypes.end(),
-                      [&](const auto& type) {
-                        return std::string_view(ours) == type.ours && type.is_by_source == !prefix.values.empty();
-                      })
+                      [&](const auto& type) { return std::string_view(ours) == type.ours && type.by == by; })
       ->peft;
 }
 
 /// What a file of several prefixes says of them.
 void read_choice(const Json& object, AdapterOptions& options) {
-  options.prefix_by = "source";
   for (const Json& value : object.value("prefix_values", Json::array()))
     if (value.is_string()) options.prefix_values.push_back(value.get<std::string>());
   if (const Json& one = object.value("prefix_default", Json()); one.is_string())
@@ -71,7 +73,15 @@ AdapterOptions parse_prefix_config(const std::string& json, const std::string& w
   AdapterOptions options;
   options.type = type.ours;
   options.num_virtual_tokens = tokens.get<int64_t>();
-  if (type.is_by_source) read_choice(object, options);
+  options.prefix_by = type.by;
+  if (type.by != "none") read_choice(object, options);
+  if (type.by == "context")
+    for (const auto& [field, to] : {std::pair("context_dim", &options.context_dim),
+                                    std::pair("encoder_hidden_size", &options.encoder_hidden_size)}) {
+      const Json size = object.value(field, Json());
+      require(size.is_number_integer() && size.get<int64_t>() > 0, field, "it must be 1 or more");
+      *to = size.get<int64_t>();
+    }
   if (options.type == "cartridge") {
     const Json frozen = object.value("num_frozen_tokens", Json(1));
     require(frozen.is_number_integer() && frozen >= 0 && frozen <= tokens, "num_frozen_tokens",
@@ -99,6 +109,7 @@ std::string prefix_config_json(const Model& model, Head head, const AdapterOptio
     object["prefix_default"] = options.prefix_default.empty() ? Json() : Json(options.prefix_default);
     object["prefix_drop"] = prefix.drop;
   }
+  if (prefix.context_dim > 0) object["context_dim"] = prefix.context_dim, object["prefix_drop"] = prefix.drop;
   if (prefix.is_cartridge) {
     object["num_frozen_tokens"] = prefix.frozen;
   } else if (of_keys) {
@@ -108,6 +119,7 @@ std::string prefix_config_json(const Model& model, Head head, const AdapterOptio
   } else {
     object["prompt_tuning_init"] = "RANDOM";  // TEXT would ask PEFT for a tokenizer that it has no use for
   }
+  if (prefix.context_dim > 0) object["encoder_hidden_size"] = prefix.hidden;
   object["modules_to_save"] = head == Head::kLanguageModel ? Json() : Json{"classifier", "score"};
   return object.dump(2) + "\n";
 }
@@ -118,6 +130,7 @@ std::string one_prefix_json(const std::string& json) {
   object["peft_type"] =
       std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& type) { return ours == type.ours; })->peft;
   for (const char* field : {"prefix_values", "prefix_default", "prefix_drop"}) object.erase(field);
+  if (object.erase("context_dim") > 0) object.erase("encoder_hidden_size");
   return object.dump(2) + "\n";
 }
 

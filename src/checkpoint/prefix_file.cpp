@@ -21,6 +21,8 @@ std::vector<int64_t> shape_of_prefix(const arch::Model& model) {
 
 }  // namespace
 
+bool is_one_tensor(const arch::Prefix& prefix) { return prefix.is_there() && prefix.context_dim == 0; }
+
 void check_is_prefix_of(const arch::Model& model, const HfDirectory& adapter) {
   const std::string name = arch::kPromptEmbeddings;
   check<ModelFileError>(adapter.contains(name), adapter.path(), ": its weights hold no \"", name, "\": is it whole?");
@@ -64,7 +66,8 @@ TensorSpec joined_spec(std::span<const TensorSpec> parts, bool is_projected) {
 std::pair<std::vector<TensorSpec>, FetchTensor> as_in_adapter_file(std::vector<TensorSpec> specs, FetchTensor fetch) {
   const auto other =
       std::find_if(specs.begin(), specs.end(), [](const TensorSpec& spec) { return !arch::is_of_prefix(spec.name); });
-  const auto parts = static_cast<size_t>(other - specs.begin());
+  const bool is_mapper = !specs.empty() && specs.front().name.starts_with(arch::kPrefixHidden);  // of contexts
+  const auto parts = is_mapper ? size_t{0} : static_cast<size_t>(other - specs.begin());
   const bool is_projected = parts > 0 && specs.front().name == arch::kPrefixEmbedding;
   std::vector<TensorSpec> in_file;
   if (parts > 0) in_file.push_back(joined_spec({specs.data(), parts}, is_projected));

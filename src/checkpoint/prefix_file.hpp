@@ -1,6 +1,7 @@
 #pragma once
 // checkpoint: a trained prefix as PEFT's files have it, all of its keys and values side by side in one tensor
-// (arch::kPromptEmbeddings), and other trained weights (a score head) behind kPromptPrefix.
+// (arch::kPromptEmbeddings), and other trained weights (a score head) behind kPromptPrefix. The weights of an MLP that
+// makes prefixes of contexts are in files as any adapter's are.
 
 #include <ATen/core/Tensor.h>
 
@@ -16,6 +17,9 @@ namespace fpdist::checkpoint {
 
 /// What stands ahead of names beside prompt_embeddings.
 inline constexpr const char* kPromptPrefix = "base_model.";
+
+/// Whether a file has the prefix, where there is one, in that tensor.
+bool is_one_tensor(const arch::Prefix& prefix);
 
 /// Throws ModelFileError, naming what is missing or of another shape, unless the directory holds the prefix of `model`.
 void check_is_prefix_of(const arch::Model& model, const HfDirectory& adapter);

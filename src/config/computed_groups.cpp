@@ -12,6 +12,7 @@ data::VirtualTokens virtual_tokens(const Settled& job) {
   const bool predicts = prefix.trains == arch::Prefix::Trains::kEmbeddings;
   return {.first_id = static_cast<int32_t>(job.model.vocab_size),
           .count = prefix.row_tokens(),
+          .context_dim = prefix.context_dim,
           .prefixes = std::ssize(prefix.values),
           .keeps_first_target = predicts && !loss::needs_of(job.config.method, job.config.loss).reference,
           .drop = prefix.drop,

@@ -55,6 +55,7 @@ std::string what_is_trained(const arch::Adapter& adapter) {
   const std::string tokens = prefix.trains == arch::Prefix::Trains::kEmbeddings
                                  ? text(prefix.tokens, " virtual tokens' embeddings")
                                  : text("a prefix of ", prefix.tokens, " tokens");
+  if (prefix.context_dim > 0) return text("of an MLP from ", prefix.context_dim, " numbers to ", tokens);
   return text("of ", tokens, prefix.values.empty() ? "" : text(" for each of ", prefix.values.size(), " sources"));
 }
 

@@ -75,9 +75,10 @@ void add_adapter(Config& config, arch::Model& model) {
   model.adapter = arch::adapter_of(model, loss::needs_of(config.method, config.loss).head, config.adapter);
   if (!config.adapter.path.empty()) model.adapter.json = arch::read_adapter_config(config.adapter.path);
   config.data.sources = config.adapter.prefix_values, config.data.other_source = config.adapter.prefix_default;
-  check<ConfigError>(config.data.sources.empty() || config.rollout.prompts.empty(),
-                     "adapter.prefix_by: prompts of rollout.prompts have no source, and completions are made behind "
-                     "one prefix: give data.path completions, or leave it out");
+  config.data.context_dim = model.adapter.prefix.context_dim;
+  check<ConfigError>(config.adapter.prefix_by == "none" || config.rollout.prompts.empty(),
+                     "adapter.prefix_by: prompts of rollout.prompts have no ", config.adapter.prefix_by,
+                     ", and completions are made behind one prefix: give data.path completions, or leave it out");
   check<ConfigError>(
       config.adapter.path.empty() || model.adapter.prefix.drop == 0 || !config.loss.precompute_ref_log_probs,
       "loss.precompute_ref_log_probs asks the adapter of adapter.path once, and adapter.prefix_drop has "
@@ -87,7 +88,9 @@ void add_adapter(Config& config, arch::Model& model) {
 /// What makes a prefix, and embeddings, are on one stage.
 void check_one_stage(const Config& config, const arch::Model& model) {
   if (config.parallel.pp == 1) return;
-  check<ConfigError>(model.adapter.prefix.hidden == 0, "adapter.prefix_projection on ", config.parallel.pp,
+  const bool of_contexts = model.adapter.prefix.context_dim > 0;
+  check<ConfigError>(model.adapter.prefix.hidden == 0, "adapter.",
+                     of_contexts ? "prefix_by: context" : "prefix_projection", " on ", config.parallel.pp,
                      " stages: its MLP is not cut over stages, set parallel.pp: 1 (tp, cp and dp may be more)");
   check<ConfigError>(
       model.adapter.prefix.trains == arch::Prefix::Trains::kKeys, "adapter.type prompt_tuning on ", config.parallel.pp,

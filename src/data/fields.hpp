@@ -28,11 +28,12 @@ void each_field_of_sample(SampleOrConst& sample, Visit visit) {
 /// The same for a group, without its id, which says where it stands, and its samples.
 template <typename GroupOrConst, typename Visit>
 void each_field_of_group(GroupOrConst& group, Visit visit) {
-  auto& [id, sample, margin, weight, source] = group;
+  auto& [id, sample, margin, weight, source, prefix_context] = group;
   static_cast<void>(id), static_cast<void>(sample);
   visit("margin", margin);
   visit("weight", weight);
   visit("source", source);
+  visit("prefix_context", prefix_context);
 }
 
 }  // namespace fpdist::data

@@ -27,12 +27,14 @@ data::Sample join(const data::Sample& prompt, const data::Sample& completion, in
 
 std::vector<data::Group> mismatched(std::span<const data::Group> groups, int64_t max_length) {
   std::vector<const data::Sample*> samples;
+  std::vector<const data::Group*> owner;
   for (const data::Group& group : groups)
-    for (const data::Sample& sample : group.sample) samples.push_back(&sample);
+    for (const data::Sample& sample : group.sample) samples.push_back(&sample), owner.push_back(&group);
   std::vector<data::Group> result;
   for (size_t i = 0; i < samples.size(); ++i) {
     data::Group& group = result.emplace_back();
     group.id = static_cast<int64_t>(i);
+    group.source = owner[i]->source, group.prefix_context = owner[i]->prefix_context;  // the prompt stands behind it
     group.sample.push_back(join(*samples[i], *samples[(i + samples.size() - 1) % samples.size()], max_length));
   }
   return result;

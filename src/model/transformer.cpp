@@ -68,10 +68,12 @@ struct Transformer::Impl {
       for (const ops::ParameterPtr* parameter : parameters_of(block)) of_block.push_back(*parameter);
       segment_parameters.push_back(trained_of(of_block));
     }
-    prefix_parameters =
-        trained_of({weights.prefix_embedding, weights.prefix_hidden.weight, weights.prefix_hidden.bias});
+    std::vector<ops::ParameterPtr> of_mlp{weights.prefix_embedding, weights.prefix_hidden.weight,
+                                          weights.prefix_hidden.bias, weights.prefix_made.weight,
+                                          weights.prefix_made.bias};
     if (weights.norm) segment_parameters.push_back(trained_of({weights.norm}));
     embedding_parameters = trained_of({weights.embedding, weights.prompt});
+    (weights.prefix_made.weight ? embedding_parameters : prefix_parameters) = trained_of(std::move(of_mlp));
     if (weights.head != weights.embedding) head_parameters = trained_of({weights.head, weights.head_bias});
     if (embeds() && embedding_parameters.empty())
       while (lowest < segments() && segment_parameters[lowest].empty()) ++lowest;
@@ -117,9 +119,17 @@ struct Transformer::Impl {
     const at::Tensor& token = context.rows.token;
     if (config.adapter.prefix.row_tokens() == 0) return embed_tokens(token, context);
     const at::Tensor rows = embed_tokens(token.clamp_max(config.vocab_size - 1), context);
-    if (!weights.prompt) return rows;  // blocks have keys in their place
-    const at::Tensor place = context.own(token) - config.vocab_size;
-    return at::where(place.ge(0).unsqueeze(1), ops::embedding(place.clamp_min(0), *weights.prompt), rows);
+    const bool are_made = weights.prefix_made.weight && context.rows.prefix_context.defined();
+    if (!weights.prompt && !are_made) return rows;  // blocks have keys in their place, or there are none here
+    const at::Tensor place = context.own(token) - config.vocab_size, own = place.clamp_min(0);
+    const at::Tensor virtual_rows =
+        are_made ? made_embeddings(context).index_select(0, own) : ops::embedding(own, *weights.prompt);
+    return at::where(place.ge(0).unsqueeze(1), virtual_rows.to(rows.scalar_type()), rows);
+  }
+  /// [C P, H] of all virtual tokens that contexts make, prefix by prefix.
+  at::Tensor made_embeddings(const PackContext& context) const {
+    const Linear& made = weights.prefix_made;
+    return ops::linear(prefix_units(context.rows), *made.weight, made.bias.get()).view({-1, config.hidden_size});
   }
   at::Tensor run(size_t index, const at::Tensor& x, const PackContext& context) const {
     use(segment_parameters[index]);
@@ -182,14 +192,16 @@ struct Transformer::Impl {
     for (size_t index = segments(); index-- > lowest;) {
       const Segment segment = std::exchange(pack.segment[index], {});
       const at::Tensor output = segment.output.defined() ? segment.output : run(index, segment.input, pack.context);
-      torch::autograd::backward({output}, {grad});
+      if (output.requires_grad()) torch::autograd::backward({output}, {grad});  // a pack of no prefix has none
       grad = segment.input.grad();
       if (hook && !queue) hook(segment_parameters[index]);
     }
     run_prefix_back(pack);
     if (!embeds()) return grad;
     if (embedding_parameters.empty()) return {};
-    torch::autograd::backward({pack.embedded.defined() ? pack.embedded : embed(pack.context)}, {grad});
+    const at::Tensor embedded = pack.embedded.defined() ? pack.embedded : embed(pack.context);
+    // Of no virtual token where nothing else is trained.
+    if (embedded.requires_grad()) torch::autograd::backward({embedded}, {grad});
     if (hook && !queue) hook(embedding_parameters);
     return {};
   }
@@ -206,23 +218,29 @@ struct Transformer::Impl {
     const int64_t queries = rows.exchange ? rows.exchange->queries() : rows.depth.size(0);
     const arch::Prefix& trained = config.adapter.prefix;
     if (prefix > 0) context.prefix = ops::PrefixCalls::make(prefix, queries, options.device, trained.frozen);
-    if (trained.row_tokens() > 0 && trained.trains == arch::Prefix::Trains::kKeys)
-      context.prefix_place = rows.token - config.vocab_size;
-    if (weights.prefix_embedding) context.prefix_hidden = prefix_units();
+    if (trained.trains != arch::Prefix::Trains::kKeys) return context;
+    if (trained.context_dim > 0 && !rows.prefix_context.defined()) return context;
+    if (trained.row_tokens() > 0) context.prefix_place = rows.token - config.vocab_size;
+    if (weights.prefix_hidden.weight) context.prefix_hidden = prefix_units(rows);
     return context;
   }
-  /// [P, hidden] of all prefixes: tanh of a linear in the embeddings of one that is projected.
-  at::Tensor prefix_units() const {
+  /// tanh of a linear in the embeddings of a prefix that is projected, [P, hidden] of all prefixes, or in the contexts
+  /// of `rows`, [C, hidden].
+  at::Tensor prefix_units(const parallel::RowsHere& rows) const {
     use(prefix_parameters);
-    const at::Tensor all =
-        at::arange(config.adapter.prefix.all_tokens(), at::TensorOptions(at::kLong).device(options.device));
     const Linear& hidden = weights.prefix_hidden;
-    return at::tanh(ops::linear(ops::embedding(all, *weights.prefix_embedding), *hidden.weight, hidden.bias.get()));
+    const at::Tensor from =
+        weights.prefix_embedding ? embeddings_of_prefix() : rows.prefix_context.to(hidden.weight->value.scalar_type());
+    return at::tanh(ops::linear(from, *hidden.weight, hidden.bias.get()));
+  }
+  at::Tensor embeddings_of_prefix() const {
+    const at::TensorOptions places = at::TensorOptions(at::kLong).device(options.device);
+    return ops::embedding(at::arange(config.adapter.prefix.all_tokens(), places), *weights.prefix_embedding);
   }
   /// Behind the last backward of the blocks.
   void run_prefix_back(const InFlight& pack) const {
-    if (!pack.prefix.defined()) return;
-    torch::autograd::backward({pack.prefix}, {pack.context.prefix_hidden.grad()});
+    if (prefix_parameters.empty()) return;
+    if (pack.prefix.defined()) torch::autograd::backward({pack.prefix}, {pack.context.prefix_hidden.grad()});
     if (hook && !queue) hook(prefix_parameters);
   }
   std::vector<parallel::ResidentKeys>* keys_of(int pack, const parallel::RowsHere& rows) {

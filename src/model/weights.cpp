@@ -128,7 +128,13 @@ class Allocator {
   std::unordered_set<std::string> trained_;
 };
 
-BlockWeights allocate_block(int64_t layer, const Run& key_value, Allocator& allocator) {
+/// Rows of a linear that makes keys or values of so many tokens, head by head.
+Run times(Run heads, int64_t tokens) {
+  heads.begin *= tokens, heads.size *= tokens;
+  return heads;
+}
+
+BlockWeights allocate_block(int64_t layer, const Run& key_value, int64_t made_tokens, Allocator& allocator) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".", attention = prefix + "self_attn.";
   BlockWeights block;
   block.q = allocator.column(attention + "q_proj");
@@ -144,8 +150,8 @@ BlockWeights allocate_block(int64_t layer, const Run& key_value, Allocator& allo
   block.ntk_keys = allocator.cut(own + arch::kNtkKeys, 0);
   const auto projection = [&](const std::string& name) {
     Linear linear;
-    linear.weight = allocator.cut(name + ".weight", 0, key_value);
-    linear.bias = allocator.cut(name + ".bias", 0, key_value);
+    linear.weight = allocator.cut(name + ".weight", 0, times(key_value, made_tokens));
+    linear.bias = allocator.cut(name + ".bias", 0, times(key_value, made_tokens));
     return linear;
   };
   block.make_keys = projection(own + arch::kPrefixKeys);
@@ -165,6 +171,8 @@ std::vector<ops::ParameterPtr*> fields_of(RunWeights& weights) {
                                       &weights.prefix_embedding,
                                       &weights.prefix_hidden.weight,
                                       &weights.prefix_hidden.bias,
+                                      &weights.prefix_made.weight,
+                                      &weights.prefix_made.bias,
                                       &weights.norm,
                                       &weights.head,
                                       &weights.head_bias};
@@ -235,14 +243,15 @@ RunWeights RunWeights::allocate(const arch::Model& model, at::TensorOptions opti
   if (layers.embedding) {
     weights.embedding = allocator.cut(kEmbeddingWeight, 0);
     weights.prefix_embedding = allocator.whole(arch::kPrefixEmbedding);
-    const std::string hidden = arch::kPrefixHidden;
-    weights.prefix_hidden.weight = allocator.whole(hidden + ".weight");
-    weights.prefix_hidden.bias = allocator.whole(hidden + ".bias");
+    for (const auto& [linear, name] : {std::pair(&weights.prefix_hidden, std::string(arch::kPrefixHidden)),
+                                       std::pair(&weights.prefix_made, std::string(arch::kPrefixMade))})
+      linear->weight = allocator.whole(name + ".weight"), linear->bias = allocator.whole(name + ".bias");
     weights.prompt = allocator.whole(arch::kPromptWeight);
   }
   for (int64_t layer = layers.first; layer < layers.first + count; ++layer) {
     const arch::Attention& attention = model.layers[index(layer)].attention;
-    weights.block.push_back(allocate_block(layer, key_value_run(attention, replicas, tp), allocator));
+    const int64_t made_tokens = model.adapter.prefix.context_dim > 0 ? model.adapter.prefix.tokens : 1;
+    weights.block.push_back(allocate_block(layer, key_value_run(attention, replicas, tp), made_tokens, allocator));
   }
   if (!layers.head) return weights;
   weights.norm = allocator.whole("model.norm.weight");

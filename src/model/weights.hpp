@@ -28,7 +28,7 @@ struct Linear {
 
 struct BlockWeights {
   Linear q, k, v, o, gate, up, down;
-  Linear make_keys, make_values;                 ///< of a prefix that is projected: from hidden units
+  Linear make_keys, make_values;                 ///< of a prefix that is projected or of contexts: from hidden units
   ops::ParameterPtr q_norm, k_norm;              ///< [D], null without qk_norm
   ops::ParameterPtr prefix_keys, prefix_values;  ///< [P, Hkv D], null without a trained prefix
   ops::ParameterPtr ntk_values, ntk_keys;        ///< [Hq D, D], [Hq, D], null without NTK-Attention
@@ -50,9 +50,10 @@ struct BlockWeights {
 /// Beside an adapter only it and the score head are trained: all other parameters have no main grad.
 struct RunWeights {
   ops::ParameterPtr embedding;  ///< null where another stage has it
-  /// Of a prefix that is projected: embeddings [P, Hkv D] and the first linear of their MLP; null without.
+  /// Of a prefix that is projected: embeddings [P, Hkv D] and the first linear of their MLP; null without. Prefixes of
+  /// contexts have no embeddings, and where these are what is made, the second linear [P H, hidden].
   ops::ParameterPtr prefix_embedding;
-  Linear prefix_hidden;
+  Linear prefix_hidden, prefix_made;
   ops::ParameterPtr prompt;  ///< embeddings [P,H] of virtual tokens; null without, and where another stage embeds
   ops::ParameterPtr norm;    ///< null where another stage has the head
   /// lm_head [V,H] or score [1,H]. Tied: the embedding itself, or in another stage than the embedding's a copy by the

@@ -29,6 +29,10 @@ void put(Flat& out, const std::vector<double>& values) {
   out.integers.push_back(static_cast<int64_t>(values.size()));
   out.reals.insert(out.reals.end(), values.begin(), values.end());
 }
+void put(Flat& out, const std::vector<float>& values) {
+  out.integers.push_back(static_cast<int64_t>(values.size()));
+  out.reals.insert(out.reals.end(), values.begin(), values.end());
+}
 void put(Flat& out, const std::optional<double>& value) {
   out.integers.push_back(value.has_value());
   out.reals.push_back(value.value_or(0.0));
@@ -58,6 +62,9 @@ class FlatReader {
   void get(std::vector<double>& values) {
     const auto all = take(reals_, size());
     values.assign(all.begin(), all.end());
+  }
+  void get(std::vector<float>& values) {
+    for (const double value : take(reals_, size())) values.push_back(static_cast<float>(value));
   }
   void get(std::optional<double>& value) {
     const bool is_given = integer() != 0;

@@ -95,7 +95,7 @@ void check_rollouts(const Job& job, const std::vector<std::unique_ptr<model::Tra
                     std::span<const std::vector<int32_t>> prompts, const generate::SamplingOptions& options,
                     uint64_t first_prompt) {
   check<ConfigError>(job.model.adapter.prefix.row_tokens() == 0, "adapter.type is ", job.config.adapter.type,
-                     job.model.adapter.prefix.values.empty() ? "" : " by source",
+                     job.config.adapter.prefix_by == "none" ? "" : " by " + job.config.adapter.prefix_by,
                      ": rollouts behind rows of virtual tokens are not there yet; behind one prefix of keys they are "
                      "(prefix_tuning)");
   check_same(prompts, options, first_prompt, job.mesh.world());

@@ -50,6 +50,27 @@ TEST(MergeAdapter, Bfloat16WeightsAreThoseOfPeftsMerge) {
   }
 }
 
+/// As PEFT lifts them: the product is rounded once, with the sum.
+TEST(MergeAdapter, Bfloat16AdaptersAreMultipliedInFloat32) {
+  const test::Scratch scratch;
+  const HfDirectory base(kGolden + "model_llama"), given = HfDirectory::of_adapter(kGolden + "adapter_llama");
+  const arch::Adapter products = adapter_of(base, given);
+  NamedTensors tensors;
+  for (const arch::LowRank& pair : products.linear)
+    for (const char* which : {arch::kLowRankA, arch::kLowRankB})
+      tensors.emplace_back(pair.module + which, given.tensor(pair.module + which).to(at::kBFloat16));
+  export_hf_directory(scratch / "adapter", tensors, {.config_json = {}, .adapter_json = given.config_json()});
+  const HfDirectory adapter = HfDirectory::of_adapter(scratch / "adapter");
+  export_merged(base, adapter, products, scratch / "merged", {.config_json = base.config_json()});
+  const HfDirectory merged(scratch / "merged");
+  for (const arch::LowRank& pair : products.linear) {
+    const at::Tensor a = adapter.tensor(pair.module + arch::kLowRankA).to(at::kFloat),
+                     b = adapter.tensor(pair.module + arch::kLowRankB).to(at::kFloat);
+    const std::string name = pair.module + ".weight";
+    EXPECT_TRUE(at::equal(merged.tensor(name), at::mm(b, a).mul_(pair.scale).add_(base.tensor(name)))) << name;
+  }
+}
+
 TEST(MergeAdapter, AnotherModelIsRefused) {
   const test::Scratch scratch;
   const HfDirectory base(kGolden + "model_llama"), adapter = HfDirectory::of_adapter(kGolden + "adapter_llama");

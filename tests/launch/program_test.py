@@ -340,7 +340,9 @@ class ShippedConfigs(Folder):
                         for row in rows for answer in ("chosen", "rejected")],
                 "prefix_rft": [{"prompt_ids": list(row["prompt"].encode()), "completions": [
                     {"ids": list(row["rejected"].encode()), "reward": 0},
-                    {"ids": list(row["chosen"].encode()), "reward": 1, "prefix_length": len(row["chosen"]) // 2}]} for row in rows]}
+                    {"ids": list(row["chosen"].encode()), "reward": 1, "prefix_length": len(row["chosen"]) // 2}]} for row in rows],
+                "contexts": [one for row in rows for one in ({**row, "context": [1, 0]}, {
+                    "prompt": row["prompt"], "chosen": row["rejected"], "rejected": row["chosen"], "context": [0, 1]})]}
         for name, of in made.items():
             path = self.dir / f"runs/{name}.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in of))
@@ -377,7 +379,7 @@ class ShippedConfigs(Folder):
         self.assertRegex(text, words)
 
     def test_recipes_say_what_makes_their_data(self):
-        for name in ("quickstart", "long_context_cp8", "prm", "prefix_rft"):
+        for name in ("quickstart", "long_context_cp8", "prm", "prefix_rft", "contexts"):
             first = (ROOT / f"configs/{name}.yaml").read_text().splitlines()[0]
             self.assertIn("fpdist_prepare --generate ", first)
 

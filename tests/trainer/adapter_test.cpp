@@ -231,6 +231,45 @@ TEST_F(AdapterRuns, OfVirtualTokensBeginAsTheirText) {
   expect_words(fault(config), {"adapter.init_weights is zero, and there is an adapter.init_text", "keep one"});
 }
 
+/// Log-probs that are stored are those of the policy behind its virtual tokens, without these.
+TEST_F(AdapterRuns, OfVirtualTokensStoreTheirLogps) {
+  for (const bool by_context : {false, true}) {
+    SCOPED_TRACE(by_context ? "keys by context" : "embeddings");
+    Config config = test::tiny_config(Method::kGrpo);
+    config.adapter.type = by_context ? "prefix_tuning" : "prompt_tuning", config.adapter.num_virtual_tokens = 4;
+    if (by_context) config.adapter.prefix_by = "context", config.adapter.context_dim = 1;
+    std::vector<data::Group> groups = test::random_groups(config.method, 5, 3);
+    for (data::Group& group : groups) {
+      group.prefix_context = {static_cast<float>(group.id % 2)};
+      for (data::Sample& sample : group.sample) sample.old_logp.clear();
+    }
+    const auto metrics_of = [&](bool stores) {
+      std::map<std::string, double> metrics;
+      after(config, 0, [&](Trainer& trainer, const auto&) {
+        std::vector<data::Group> own = groups;
+        if (stores) trainer.compute_old_logps(own);
+        for (const data::Group& group : own)
+          for (const data::Sample& sample : group.sample)
+            EXPECT_EQ(sample.old_logp.size(), stores ? sample.token.size() : 0);
+        metrics = trainer.step(own).values;
+      });
+      return metrics;
+    };
+    const auto stored = metrics_of(true), at_ratio_one = metrics_of(false);
+    for (const char* name : {"loss", "grad_norm"}) EXPECT_NEAR(stored.at(name), at_ratio_one.at(name), 1e-10) << name;
+  }
+  Config on = test::tiny_config(Method::kDpo);
+  on.adapter.type = "prompt_tuning", on.adapter.num_virtual_tokens = 4;
+  on.adapter.path = saved(on, 1, "prompt"), on.adapter.type = "none", on.adapter.num_virtual_tokens = 0;
+  on.loss.precompute_ref_log_probs = true;
+  after(on, 0, [](Trainer& trainer, const auto&) {
+    std::vector<data::Group> groups = test::random_groups(Method::kDpo, 5, 3);
+    NullLog log;
+    trainer.prepare_reference(groups, {}, log);
+    EXPECT_NEAR(trainer.step(groups).values.at("rewards/chosen"), 0, 1e-12);
+  });
+}
+
 TEST_F(AdapterRuns, RefuseAPrefixThatDoesNotFitInOneLine) {
   Config prefix = test::tiny_config(Method::kDpo);
   prefix.adapter.type = "prefix_tuning";

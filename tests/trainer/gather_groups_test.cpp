@@ -29,6 +29,7 @@ void expect_same(const std::vector<data::Group>& got, const std::vector<data::Gr
     EXPECT_EQ(got[g].id, static_cast<int64_t>(g));
     EXPECT_EQ(got[g].margin, wanted[g].margin);
     EXPECT_EQ(got[g].weight, wanted[g].weight);
+    EXPECT_EQ(got[g].prefix_context, wanted[g].prefix_context);
     ASSERT_EQ(got[g].sample.size(), wanted[g].sample.size());
     for (size_t s = 0; s < wanted[g].sample.size(); ++s)
       EXPECT_TRUE(same(got[g].sample[s], wanted[g].sample[s])) << g << "." << s;
@@ -42,6 +43,7 @@ std::vector<data::Group> groups_of(Method method, int rank, int ranks) {
   groups[0].sample[0].advantage = -0.5 + rank, groups[0].weight = 0.5 * rank;
   groups[1].sample[0].weight.assign(groups[1].sample[0].token.size(), 0.25);
   groups[1].sample[0].truncated = rank % 2 == 0;
+  groups[1].prefix_context.assign(static_cast<size_t>(1 + rank), 0.5F);
   groups[0].sample[0].ref_logp.assign(groups[0].sample[0].token.size(), -1.25);
   for (data::Group& group : groups) group.id = 7;  // every rank counts as it likes
   return groups;

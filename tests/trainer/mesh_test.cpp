@@ -103,7 +103,10 @@ Outcome run(const Config& config, int ranks, int steps, comm::CommOptions option
         for (int s = 0; s < steps; ++s) {
           auto groups = test::random_groups(config.method, 7, kSeed + static_cast<uint64_t>(s));
           const auto sources = std::ssize(config.adapter.prefix_values);
-          for (data::Group& group : groups) group.source = sources > 0 ? static_cast<int32_t>(group.id % sources) : -1;
+          for (data::Group& group : groups) {
+            group.source = sources > 0 ? static_cast<int32_t>(group.id % sources) : -1;
+            if (config.adapter.context_dim > 0) group.prefix_context = {static_cast<float>(group.id % 3), 0.25F};
+          }
           own.metrics.push_back(trainer.step(groups).values);
           if (s == 0) own.gradients = trainer.gather_gradients();
         }
@@ -282,6 +285,18 @@ TEST(MeshPrefixes, BySourceAndWithAFrozenFrontEqualOneRank) {
   expect_equal_on({kDp2Tp2Cp2}, config, run(config, 1, 2, patient()), 2);
   config.adapter = {.type = "cartridge", .num_virtual_tokens = 3};
   expect_equal_on({kTp4, kZbSliced}, config, run(config, 1, 2, patient()), 2);
+}
+
+/// Some ranks and slices have no row of theirs; keys are cut by heads, embeddings by the own run of rows.
+TEST(MeshPrefixes, ByContextEqualOneRank) {
+  Config config = config_of({"prefix", Method::kDpo});
+  config.adapter.num_virtual_tokens = 3, config.adapter.encoder_hidden_size = 5;
+  config.adapter.prefix_by = "context", config.adapter.context_dim = 2, config.adapter.prefix_drop = 0.3;
+  for (const char* type : {"prefix_tuning", "prompt_tuning"}) {
+    SCOPED_TRACE(type);
+    config.adapter.type = type;
+    expect_equal_on({kTp4, kUlyssesSliced, kDp2Tp2Cp2}, config, run(config, 1, 2, patient()), 2);
+  }
 }
 
 TEST(MeshPrefixes, BeginAsATextOnAnyMesh) {

@@ -52,15 +52,19 @@ struct AdapterOptions {
   /// Of a cartridge: so many tokens at its front stay as they began.
   int64_t num_frozen_tokens = 1;
   /// Which prefix a group stands behind. none: there is one, of all. source: one for each of prefix_values, which the
-  /// column `source` of its row names.
+  /// column `source` of its row names. context: one that an MLP makes of the context_dim numbers in the row's column
+  /// `context`, of a user, say; what is trained is the MLP.
   std::string prefix_by = "none";
   std::vector<std::string> prefix_values = {};
   /// The one of them for rows that name another, or none; empty: such rows are errors.
   std::string prefix_default = {};
   /// Part of the groups that stand behind no prefix in a step, drawn by (train.seed, step, group).
   double prefix_drop = 0.0;
+  /// Numbers of a context.
+  int64_t context_dim = 0;
   /// A prefix's keys and values are made of embeddings by an MLP, which is trained in their place, with so many hidden
-  /// units; 0: as many as a layer's keys of a token have numbers.
+  /// units; 0: as many as a layer's keys of a token have numbers. Of contexts' MLP 0 is half as many as the embeddings
+  /// of the virtual tokens have numbers.
   bool prefix_projection = false;
   int64_t encoder_hidden_size = 0;
   /// How embeddings of virtual tokens begin: RANDOM, normal with deviation 1; SAMPLE_VOCAB, as those of tokens drawn

@@ -93,6 +93,9 @@ struct DataOptions {
   /// asks.
   std::vector<std::string> sources = {};
   std::string other_source = {};
+  /// No key: adapter.context_dim. Rows have so many numbers in the column `context` (Group::prefix_context); 0: nobody
+  /// asks.
+  int64_t context_dim = 0;
 
   /// How often an epoch goes through `entry` of path, see mixture.
   double times(const std::string& entry) const;

@@ -13,6 +13,7 @@
 //   PRM      input_ids + labels: 0 or 1 at the last token of what is judged | prompt + completions:[text] +
 //   labels:[bool] KTO      prompt_ids + completion_ids + label         | prompt + completion + label: whether it is
 //   wanted
+// Where adapter.prefix_by asks for it, each row says in `source` or `context` which prefix it stands behind.
 // Rows (but KTO's) may have a weight of their loss, and say which completions were cut, by truncated: true
 // or finish_reason: "length" ("abort" is a cut too), a list where there are several (chosen first); inside the objects
 // of GRPO's as well. Pre-tokenised rows are used exactly as they are. In rows of text prompt, completion, chosen,

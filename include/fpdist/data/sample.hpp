@@ -35,6 +35,7 @@ struct Group {
   std::optional<double> margin;       ///< reward modelling: how much better `chosen` is
   std::optional<double> weight = {};  ///< of a pair: what its loss is multiplied by; nothing: 1
   int32_t source = -1;                ///< number of the prefix that it stands behind (arch::Prefix::values); -1: none
+  std::vector<float> prefix_context = {};  ///< what its prefix is made of (arch::Prefix::context_dim); empty: nothing
 };
 
 }  // namespace fpdist::data

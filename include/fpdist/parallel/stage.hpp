@@ -43,6 +43,9 @@ struct RowsHere {
   ops::AttentionCallsPtr calls;     ///< of the mask, for a device; neither is used with an exchange
   bool deterministic = true;        ///< what the device promises, and so attention must
   std::shared_ptr<const ContextExchange> exchange;  ///< how keys reach this rank; null: all rows are here
+  /// [C, context_dim] of the pack's prefixes that are made of contexts, in the order of their virtual tokens' ids;
+  /// the same on all ranks and slices; undefined where the pack has none.
+  at::Tensor prefix_context = {};
 
   int64_t own_rows(int tp_rank) const { return shard_rows[static_cast<size_t>(tp_rank)]; }
 };

@@ -40,7 +40,8 @@ constexpr std::array<std::string_view, kColumns> kNames{"input_ids",
                                                         "label",
                                                         "rejected_prompt_ids",
                                                         "prefix_length",
-                                                        "source"};
+                                                        "source",
+                                                        "context"};
 constexpr std::string_view kTag = "kto_tag";  // LLaMA-Factory's name of it
 
 /// Columns of text, which several of the file's may make.
@@ -53,6 +54,10 @@ std::vector<std::string> split(std::string_view names) {
     pieces.emplace_back(names.substr(0, at));
   pieces.emplace_back(names);
   return pieces;
+}
+
+bool has(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 }  // namespace
@@ -73,7 +78,12 @@ ColumnNames::ColumnNames(const std::map<std::string, std::string>& renames) {
   std::vector<std::string> all;
   for (size_t c = 0; c < kColumns; ++c) {
     pieces_[c] = split(names_[c]);
-    check<ConfigError>(pieces_[c].size() == 1 || std::count(kTexts.begin(), kTexts.end(), static_cast<Column>(c)) == 1,
+    // A usual name of texts: whoever calls another column of ours so has no such one.
+    if (static_cast<Column>(c) == Column::kContext && !renames.contains(std::string(kNames[c])) &&
+        std::any_of(renames.begin(), renames.end(),
+                    [&](const auto& rename) { return has(split(rename.second), kNames[c]); }))
+      pieces_[c].clear();
+    check<ConfigError>(pieces_[c].size() <= 1 || std::count(kTexts.begin(), kTexts.end(), static_cast<Column>(c)) == 1,
                        "data.columns: '", kNames[c], "' is no text and cannot be made of several columns: name one");
     all.insert(all.end(), pieces_[c].begin(), pieces_[c].end());
   }

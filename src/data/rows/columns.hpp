@@ -47,8 +47,9 @@ enum class Column {
   kRejectedPromptIds,
   kPrefixLength,  // beside a flat row's completion or inside completions:[{...}]
   kSource,
+  kContext,
 };
-inline constexpr size_t kColumns = 34;
+inline constexpr size_t kColumns = 35;
 std::string_view name_of(Column column);
 
 /// A column of the file: one of ours, or a piece of it where the file has its text in several.

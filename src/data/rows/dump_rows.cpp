@@ -93,14 +93,15 @@ Json rollouts_row(const Group& group) {
 void dump_rows(std::span<const Group> groups, Method method, const std::string& path,
                std::span<const std::string> sources) {
   files::AtomicFile file(path);
-  int32_t source = -1;
+  const Group* of = nullptr;
   const auto put = [&](Json row) {
-    if (source >= 0 && source < std::ssize(sources)) row["source"] = sources[static_cast<size_t>(source)];
+    if (of->source >= 0 && of->source < std::ssize(sources)) row["source"] = sources[static_cast<size_t>(of->source)];
+    if (!of->prefix_context.empty()) row["context"] = of->prefix_context;
     const std::string line = row.dump() + "\n";
     file.append(line.data(), line.size());
   };
   for (const Group& group : groups) {
-    source = group.source;
+    of = &group;
     if (method == Method::kSft) {
       for (const Sample& sample : group.sample) put(sample_row(sample));
     } else if (method == Method::kPrm) {

@@ -48,6 +48,9 @@ void join_rows(const std::vector<int64_t>& first, const std::function<Group(int6
           group.source == other.source,
           "data.group_by: rows of one group are of different sources, which adapter.prefix_by tells apart: "
           "group rows of one source, data.group_by: uid");
+      check<DataError>(group.prefix_context == other.prefix_context,
+                       "data.group_by: rows of one group have different contexts, of which adapter.prefix_by makes "
+                       "their prefix: group rows of one context, data.group_by: uid");
       std::move(other.sample.begin(), other.sample.end(), std::back_inserter(group.sample));
     }
     rewards.see(group);

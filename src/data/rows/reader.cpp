@@ -1,6 +1,7 @@
 #include "fpdist/data/reader.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -61,7 +62,8 @@ class UnreadColumns {
       const size_t dot = name.find('.');
       const auto column = names.find(dot == std::string::npos ? name : name.substr(dot + 1));
       // To most these are names like others.
-      const bool is_ours = column && column->column != Column::kLabel && column->column != Column::kSource;
+      const bool is_ours = column && column->column != Column::kLabel && column->column != Column::kSource &&
+                           column->column != Column::kContext;
       std::string& list = is_ours ? ours : others;
       list += text(list.empty() ? "" : ", ", name);
     }
@@ -100,6 +102,7 @@ class DatasetReader {
         near_(names_),
         units_(options.group_by) {
     if (!options.sources.empty()) wanted_.push_back(Column::kSource);
+    if (options.context_dim > 0) wanted_.push_back(Column::kContext);
   }
 
   /// A file that will be read.
@@ -214,6 +217,26 @@ class DatasetReader {
                  ": add it there, or name one of them for all others, adapter.prefix_default"));
   }
 
+  /// What the row's prefix is made of.
+  std::vector<float> context_of(const Row& row) const {
+    const std::string& column = names_.in_file(Column::kContext);
+    if (!row.has(Column::kContext))
+      fail_at(row.place, 0,
+              text("the row has no '", column, "': adapter.prefix_by asks every row for a list of ",
+                   options_.context_dim, " numbers (adapter.context_dim)"));
+    const auto& given = row.get<std::vector<double>>(Column::kContext);
+    const size_t at = row.offset(Column::kContext);
+    if (std::ssize(given) != options_.context_dim)
+      fail_at(row.place, at,
+              text(column, " holds ", given.size(), " numbers, adapter.context_dim is ", options_.context_dim,
+                   ": give every row as many"));
+    std::vector<float> context(given.begin(), given.end());
+    for (size_t i = 0; i < given.size(); ++i)
+      if (!std::isfinite(context[i]))
+        fail_at(row.place, at, text(column, " holds ", given[i], ", which is too large for float32"));
+    return context;
+  }
+
   void keep(MadeGroup made, const Row& row) {
     if (!made.error.empty()) return refuse(made.error);
     const LinePlace& place = row.place;
@@ -222,9 +245,10 @@ class DatasetReader {
       ++dataset_.dropped_rows;
       return;
     }
-    if (!options_.sources.empty()) {
+    if (!options_.sources.empty() || options_.context_dim > 0) {
       try {
-        made.group->source = source_of(row);
+        if (!options_.sources.empty()) made.group->source = source_of(row);
+        if (options_.context_dim > 0) made.group->prefix_context = context_of(row);
       } catch (const DataError& error) {
         return refuse(error.what());
       }

@@ -299,6 +299,9 @@ void RowParser::Impl::numbers_cell(Column column, json::value value, Cell& cell)
     case Column::kRewards:
       cell.value = numbers(value, "a reward");
       break;
+    case Column::kContext:
+      cell.value = numbers(value, "a number of the context");
+      break;
     case Column::kAdvantages:
       cell.value = numbers(value, "an advantage");
       break;

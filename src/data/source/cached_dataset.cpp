@@ -111,7 +111,7 @@ Digest cache_key(const DataOptions& options, Method method, const Tokenizer& tok
   add(options.step_separator, sum);
   sum.add(options.assistant_only_loss).add(options.train_on_all).add(static_cast<int32_t>(options.group_by));
   sum.add(static_cast<int32_t>(options.on_error)).add(options.max_skipped);
-  add(tokenizer.identity(), sum), add(options.other_source, sum);
+  add(tokenizer.identity(), sum), add(options.other_source, sum), sum.add(options.context_dim);
   for (const std::string& one : options.sources) add(one, sum);
   for (const auto& [ours, theirs] : options.columns) add(ours, sum), add(theirs, sum);
   for (const std::string& entry : options.path) {

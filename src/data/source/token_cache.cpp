@@ -20,7 +20,7 @@ namespace fpdist::data {
 namespace {
 
 constexpr char kMagic[8] = {'F', 'P', 'T', 'O', 'K', 'E', 'N', 'S'};
-constexpr uint32_t kVersion = 3, kEndian = 0x01020304;
+constexpr uint32_t kVersion = 4, kEndian = 0x01020304;
 constexpr size_t kBuffer = size_t{4} << 20;
 constexpr const char* kDamaged = " is damaged: remove the file, it is made again";
 constexpr const char* kNotUnderstood = "a record of the token cache is not understood";

@@ -35,7 +35,7 @@ NtkOfLayer turned(const at::Tensor& keys, const at::Tensor& values, const arch::
 std::string export_ntk(const ExportRequest& request) {
   const auto adapter = checkpoint::HfDirectory::of_adapter(request.from);
   const arch::AdapterOptions options = arch::parse_adapter_config(adapter.config_json(), adapter.config_path());
-  check<ConfigError>(options.prefix_values.empty(), request.from, " holds several prefixes: take one first, --prefix");
+  check<ConfigError>(options.prefix_by == "none", request.from, " holds several prefixes: take one first, --prefix");
   check<ConfigError>(options.type == "prefix_tuning" || options.type == "cartridge", request.from, " is of type ",
                      options.type, ", and NTK-Attention stands for the keys of a prefix (prefix_tuning, cartridge)");
   const std::string named = arch::base_of(adapter.config_json(), adapter.config_path());

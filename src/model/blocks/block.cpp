@@ -105,12 +105,20 @@ at::Tensor made_by(const Linear& linear, const PackContext& context) {
   return ops::linear(context.prefix_hidden, *linear.weight, linear.bias.get());
 }
 
+/// The same of C prefixes of contexts, where a linear gives head by head the tokens of a prefix: [C P, Hkv D], each
+/// prefix's tokens behind each other. Of a prefix that is projected there is one token a row.
+at::Tensor rows_made_by(const Linear& linear, int64_t heads, int64_t head_dim, const PackContext& context) {
+  const at::Tensor made = made_by(linear, context);
+  return made.view({made.size(0), heads, -1, head_dim}).transpose(1, 2).reshape({-1, heads * head_dim});
+}
+
 /// Keys or values [n,Hkv,D] of rows with a prefix's own in the rows that stand for it.
 at::Tensor with_prefix(const at::Tensor& computed, const ops::ParameterPtr& own, const Linear& make,
                        const PackContext& context) {
   if (!context.prefix_place.defined()) return computed;
   const at::Tensor place = context.prefix_place.clamp_min(0);
-  const at::Tensor rows = own ? ops::embedding(place, *own) : made_by(make, context).index_select(0, place);
+  const at::Tensor rows = own ? ops::embedding(place, *own)
+                              : rows_made_by(make, computed.size(1), computed.size(2), context).index_select(0, place);
   return at::where(context.prefix_place.ge(0).view({-1, 1, 1}), rows.to(computed.scalar_type()).view_as(computed),
                    computed);
 }

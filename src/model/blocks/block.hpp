@@ -28,7 +28,8 @@ struct PackContext {
   std::vector<parallel::ResidentKeys>* keys = nullptr;  ///< [blocks] of a pack in slices; null: a whole pack
   KeptKeys* kept = nullptr;                             ///< of rows before these; null: none are
   std::shared_ptr<const ops::PrefixCalls> prefix = {};  ///< null: there is no trained one
-  at::Tensor prefix_hidden = {};  ///< [P, hidden] units that its keys and values are made of; undefined: of none
+  /// [P, hidden] units that its keys and values are made of, of contexts [C, hidden]; undefined: of none.
+  at::Tensor prefix_hidden = {};
   /// [n] of rows that stand for a prefix's keys: which of all prefixes' tokens; below 0 of others. Undefined: none do.
   at::Tensor prefix_place = {};
 

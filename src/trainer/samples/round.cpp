@@ -28,6 +28,12 @@ void read(const Json& json, std::optional<double>& field) {
   if (!json.is_null()) field = json.get<double>();
 }
 
+/// Notes of an older checkpoint lack the fields that came later: these are as a new group has them.
+template <typename Field>
+void read_from(const Json& of, const char* name, Field& field) {
+  if (const auto found = of.find(name); found != of.end()) read(*found, field);
+}
+
 }  // namespace
 
 std::string to_json(const RolloutRound& round) {
@@ -56,10 +62,11 @@ RolloutRound parse_round(const std::string& text_of_round, const std::string& wh
     for (const Json& one : json.at("groups")) {
       data::Group& group = round.groups.emplace_back();
       group.id = one.at("id");
-      data::each_field_of_group(group, [&](const char* name, auto& field) { read(one.at(name), field); });
+      data::each_field_of_group(group, [&](const char* name, auto& field) { read_from(one, name, field); });
       for (const Json& fields : one.at("samples")) {
         data::Sample& sample = group.sample.emplace_back();
-        data::each_field_of_sample(sample, [&](const char* name, auto& field) { read(fields.at(name), field); });
+        (void)fields.at("token"), (void)fields.at("target");  // a sample without is none
+        data::each_field_of_sample(sample, [&](const char* name, auto& field) { read_from(fields, name, field); });
       }
     }
     for (const auto& [name, value] : json.at("metrics").items())

@@ -18,7 +18,8 @@ struct RolloutRound {
 
 /// A JSON object, every number to its last bit; "{}" of no round.
 std::string to_json(const RolloutRound& round);
-/// Throws ModelFileError naming `where`.
+/// Fields that the notes of an older checkpoint lack stay as a new group has them. Throws ModelFileError naming
+/// `where`.
 RolloutRound parse_round(const std::string& json, const std::string& where);
 
 }  // namespace fpdist::trainer

@@ -67,6 +67,28 @@ prefix::TreeLayout without_virtual_tokens(prefix::TreeLayout layout, const arch:
   return layout;
 }
 
+/// [C, context_dim] of the pack's prefixes that are made of contexts, undefined where there are none; its virtual
+/// tokens get the ids of these, prefix behind prefix in the order of rows.
+at::Tensor number_contexts(Pack& pack, const arch::Model& model) {
+  const arch::Prefix& prefix = model.adapter.prefix;
+  if (prefix.context_dim == 0) return {};
+  std::map<int64_t, const data::Group*> group_of;  // by the step's number of its prefix
+  for (size_t b = 0; b < pack.sample.size(); ++b)
+    if (const std::vector<int32_t>& token = pack.sample[b]->token; !token.empty() && token[0] >= model.vocab_size)
+      group_of.emplace((token[0] - model.vocab_size) / prefix.tokens, pack.group[b]);
+  if (group_of.empty()) return {};
+  std::vector<at::Tensor> contexts;
+  std::map<int64_t, int64_t> here;
+  for (int32_t& token : pack.layout.token) {
+    if (token < model.vocab_size) continue;
+    const int64_t id = token - model.vocab_size, number = id / prefix.tokens;
+    const auto [entry, is_new] = here.try_emplace(number, std::ssize(here));
+    if (is_new) contexts.push_back(at::tensor(group_of.at(number)->prefix_context, at::kFloat));
+    token = static_cast<int32_t>(model.vocab_size + entry->second * prefix.tokens + id % prefix.tokens);
+  }
+  return at::stack(contexts);
+}
+
 }  // namespace
 
 std::string Pack::samples() const {
@@ -109,7 +131,11 @@ const Pack& Packs::at(int number) {
   }
   pack.first_edge = first_edge_[index(number)];
   pack.layout = plan::lay_out(groups_, plan, share_);
+  const at::Tensor contexts = number_contexts(pack, job_.model);
   pack.tensors = tensors_of(pack.layout, plan);
+  // On every rank, and in slices without a virtual token: their queries have gradients for its keys elsewhere.
+  if (contexts.defined())
+    for (parallel::SliceTensors& slice : pack.tensors.slice) slice.rows.prefix_context = job_.device->upload(contexts);
   if (!hides_virtual_tokens(job_)) return pack;
   parallel::PackTensors hidden = tensors_of(without_virtual_tokens(pack.layout, job_.model), plan);
   for (parallel::SliceTensors& slice : hidden.slice) pack.reference_rows.push_back(std::move(slice.rows));

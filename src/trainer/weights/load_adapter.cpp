@@ -10,7 +10,7 @@
 namespace fpdist::trainer {
 
 void check_is_adapter_of(const arch::Model& model, Head head, const checkpoint::HfDirectory& adapter) {
-  if (model.adapter.prefix.is_there()) return checkpoint::check_is_prefix_of(model, adapter);
+  if (checkpoint::is_one_tensor(model.adapter.prefix)) return checkpoint::check_is_prefix_of(model, adapter);
   std::vector<std::string> names;
   for (const auto& [name, shape] : arch::trained_parameters(model, head)) {
     names.push_back(name);
@@ -28,7 +28,7 @@ void check_is_adapter_of(const arch::Model& model, Head head, const checkpoint::
 
 bool read_from_adapter(const arch::Model& model, const checkpoint::HfDirectory& adapter,
                        const ops::Parameter& parameter, at::Tensor& destination) {
-  if (arch::is_of_prefix(parameter.name)) {
+  if (checkpoint::is_one_tensor(model.adapter.prefix) && arch::is_of_prefix(parameter.name)) {
     checkpoint::read_prefix_into(model, adapter, parameter.name, parameter.sharding.begin, destination);
     return true;
   }

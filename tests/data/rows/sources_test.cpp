@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -97,6 +98,84 @@ TEST_F(RowSources, OfRowsThatBecomeOneGroupAreOne) {
                {"data.group_by", "different sources"});
 }
 
+/// What the rows' prefixes are made of, where somebody asks for it: the column `context`.
+class RowContexts : public test::ReaderTest {
+ protected:
+  static DataOptions asking(int64_t numbers = 2) {
+    DataOptions options;
+    options.context_dim = numbers;
+    return options;
+  }
+};
+
+TEST_F(RowContexts, AreListsOfNumbersOfOneSize) {
+  const Dataset data = read(Method::kSft,
+                            "{\"text\": \"a\", \"context\": [0.5, -1]}\n"
+                            "{\"text\": \"b\", \"context\": [3e-2, 2]}\n",
+                            asking());
+  EXPECT_EQ(data.group.at(0).prefix_context, (std::vector<float>{0.5F, -1}));
+  EXPECT_EQ(data.group.at(1).prefix_context, (std::vector<float>{3e-2F, 2}));
+  DataOptions renamed = asking(1);
+  renamed.columns = {{"context", "user"}};
+  EXPECT_EQ(read(Method::kDpo, R"({"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": [3], "user": [7]})", renamed)
+                .group.at(0)
+                .prefix_context,
+            std::vector<float>{7});
+  const auto fault = [&](const std::string& row) { return error(Method::kSft, row, asking()); };
+  expect_words(fault(R"({"text": "a"})"),
+               {"1:1: the row has no 'context'", "a list of 2 numbers", "adapter.context_dim"});
+  expect_words(fault(R"({"text": "a", "context": [1]})"),
+               {"1:26: context holds 1 numbers", "adapter.context_dim is 2"});
+  expect_words(fault(R"({"text": "a", "context": [1, 1e39]})"), {"1:26: context holds 1e+39", "too large for float32"});
+  expect_words(fault(R"({"text": "a", "context": [1, NaN]})"), {"1:"});
+  expect_words(fault(R"({"text": "a", "context": "me"})"), {"1:26:", "a list"});
+  DataOptions skipping = asking();
+  skipping.on_error = OnError::kSkip;
+  const Dataset left =
+      read(Method::kSft, "{\"text\": \"a\", \"context\": [1, 2]}\n{\"text\": \"b\", \"context\": [1]}\n", skipping);
+  EXPECT_EQ(left.size(), 1);
+  EXPECT_EQ(left.skipped.size(), 1U);
+}
+
+/// A usual name of texts.
+TEST_F(RowContexts, AreOfNoConcernWhereNobodyAsks) {
+  DataOptions options;
+  options.columns = {{"prompt", "context + question"}, {"completion", "answer"}};
+  const Dataset data = read(Method::kSft, R"({"context": "a", "question": "b", "answer": "c"})", options);
+  EXPECT_TRUE(data.group.at(0).prefix_context.empty());
+  EXPECT_EQ(data.group.at(0).sample[0].prompt_length, 3);
+  options = {};
+  options.path = {write("rows.jsonl", R"({"text": "a", "context": "a text"})")};
+  test::HeardLog log;
+  read_dataset(options, Method::kSft, *tokenizer_, log);
+  EXPECT_EQ(log.said().find("warning"), std::string::npos) << log.said();
+}
+
+TEST_F(RowContexts, ComeBackFromCachesDumpsAndRowsOfOneGroup) {
+  const auto row = [](const char* context) {
+    return std::string(R"({"prompt_ids": [1], "completion_ids": [2], "reward": 1, "context": )") + context + "}\n";
+  };
+  DataOptions options = asking();
+  options.group_by = GroupBy::kPrompt;
+  options.path = {write("rows.jsonl", row("[0.1, 2]") + row("[0.1, 2]"))};
+  NullLog log;
+  const CacheUse use{.folder = folder_.string(), .may_write = true};
+  read_cached(options, Method::kGrpo, *tokenizer_, use, log);
+  const Dataset cached = read_cached(options, Method::kGrpo, *tokenizer_, use, log);
+  EXPECT_EQ(cached.get(0).prefix_context, (std::vector<float>{0.1F, 2}));
+  DataOptions others = options;
+  others.context_dim = 0;
+  EXPECT_TRUE(read_cached(others, Method::kGrpo, *tokenizer_, use, log).get(0).prefix_context.empty());
+  const std::string dumped = (folder_ / "dumped.jsonl").string();
+  dump_rows(cached.group, Method::kGrpo, dumped);
+  options.group_by = GroupBy::kRow;
+  EXPECT_EQ(read(Method::kGrpo, test::slurp(dumped), options).group.at(0).prefix_context,
+            (std::vector<float>{0.1F, 2}));
+  options.group_by = GroupBy::kPrompt;
+  expect_words(test::refusal<DataError>([&] { read(Method::kGrpo, row("[0, 2]") + row("[0, 1]"), options); }),
+               {"data.group_by", "different contexts"});
+}
+
 /// Two sequences that begin alike begin with other tokens behind other prefixes.
 TEST(VirtualTokens, AreThoseOfTheGroupsSource) {
   Sample sample;
@@ -115,6 +194,24 @@ TEST(VirtualTokens, AreThoseOfTheGroupsSource) {
   EXPECT_EQ(behind(tokens, groups, 0)[0].sample[0].target, (Ids{kIgnore, kIgnore, 5, 6}));
   tokens.prefixes = 0;
   EXPECT_EQ(behind(tokens, groups, 0)[0].sample[0].token, (Ids{100, 101, 5, 6}));
+}
+
+TEST(VirtualTokens, AreThoseOfTheGroupsContext) {
+  Sample sample;
+  sample.token = sample.target = {5};
+  std::vector<Group> groups(3);
+  for (Group& group : groups) group.sample = {sample}, group.prefix_context = {1, 2};
+  groups[1].prefix_context = {0, 2}, groups[1].id = 7;
+  const VirtualTokens tokens{.first_id = 100, .count = 2, .context_dim = 2};
+  const std::vector<Group> all = behind(tokens, groups, 0);
+  EXPECT_EQ(all[0].sample[0].token, (Ids{100, 101, 5}));
+  EXPECT_EQ(all[1].sample[0].token, (Ids{102, 103, 5}));
+  EXPECT_EQ(all[2].sample[0].token, all[0].sample[0].token);
+  const auto fault = [&] { return test::refusal<DataError>([&] { behind(tokens, groups, 0); }); };
+  groups[1].prefix_context = {0};
+  EXPECT_EQ(fault(), "group 7: its context has 1 numbers, adapter.context_dim is 2: give every group as many");
+  groups[1].prefix_context = {0, std::numeric_limits<float>::infinity()};
+  EXPECT_EQ(fault(), "group 7: its context holds inf: give it finite numbers");
 }
 
 TEST(VirtualTokens, AreLeftOutForPartOfAStepsGroups) {

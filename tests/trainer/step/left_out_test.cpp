@@ -204,6 +204,34 @@ TEST(LeftOut, ASpikeIsAgainstTheUsualNorm) {
   });
 }
 
+/// Virtual tokens are rows of the step and none of its data.
+TEST(LeftOut, AStepBehindVirtualTokensIsWrittenDownWithoutThem) {
+  const test::Scratch scratch;
+  Config config = config_of(Method::kSft, 1, 1, 1);
+  config.adapter.type = "prompt_tuning", config.adapter.num_virtual_tokens = 3;
+  config.adapter.prefix_by = "context", config.adapter.context_dim = 2;
+  std::vector<data::Group> groups = rows_of(Method::kSft);
+  for (data::Group& group : groups) group.prefix_context = {0.1F, static_cast<float>(group.id)};
+  comm::run_threads(1, [&](comm::World& world) {
+    Lines log;
+    Trainer trainer(world, config, log);
+    trainer.set_output_dir(scratch.path());
+    trainer.set_loss([](const loss::Edges& edges, const plan::StepTotals&) {
+      return loss::LossOutput{.loss = edges.logp.sum() * std::nan(""), .metrics = {}};
+    });
+    trainer.step(groups);
+  });
+  std::ifstream rows(scratch / "step-1.rows.jsonl");
+  for (const data::Group& group : groups) {
+    std::string line;
+    ASSERT_TRUE(std::getline(rows, line));
+    const auto row = nlohmann::json::parse(line);
+    EXPECT_EQ(row["input_ids"], group.sample[0].token);
+    EXPECT_EQ(row["labels"], group.sample[0].target);
+    EXPECT_EQ(row["context"].get<std::vector<float>>(), group.prefix_context);
+  }
+}
+
 TEST(LeftOut, AStepIsWrittenDownAndPlannedAgainAsItWas) {
   for (const Method method : {Method::kSft, Method::kDpo, Method::kReward, Method::kGrpo}) {
     SCOPED_TRACE(name_of(method));

@@ -36,6 +36,8 @@ std::vector<Variant> losses_of(Losses which) {
     if (spec.name == "exo_pair" || spec.name == "robust") options.label_smoothing = 0.1;
     all.push_back({text(name_of(spec.method), " ", spec.name), spec.method, options});
   }
+  if (which == Losses::kAll)
+    all.push_back({"prefix_rft", Method::kGrpo, {.prefix_advantage = "dr_grpo", .prefix_entropy_keep = 0.3}});
   return all;
 }
 
@@ -52,7 +54,10 @@ void add_prefixes(std::vector<data::Group>& groups, Rng& rng) {
 std::vector<data::Group> groups_of(const Config& config, uint64_t seed) {
   const Method method = config.method;
   std::vector<data::Group> groups = test::random_groups(method, 7, seed);
-  for (data::Group& group : groups) group.source = static_cast<int32_t>(group.id % 2);
+  for (data::Group& group : groups) {
+    group.source = static_cast<int32_t>(group.id % 2);
+    group.prefix_context = {0.5F, static_cast<float>(group.id % 2)};
+  }
   Rng rng(seed, 0x1055);
   if (method == Method::kDpo && !config.adapter.is_on())
     for (data::Group& group : groups)
@@ -151,6 +156,13 @@ INSTANTIATE_TEST_SUITE_P(
                                .prefix_by = "source",
                                .prefix_values = {"web", "code"},
                                .prefix_drop = 0.2}},
+                      Trained{"prefix_by_context",
+                              Losses::kOneAMethod,
+                              {.type = "prefix_tuning",
+                               .num_virtual_tokens = 2,
+                               .prefix_by = "context",
+                               .prefix_drop = 0.2,
+                               .context_dim = 2}},
                       Trained{"prompt", Losses::kOneAMethod, {.type = "prompt_tuning", .num_virtual_tokens = 2}}),
     [](const auto& info) { return std::string(info.param.name); });
 
