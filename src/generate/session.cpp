@@ -208,14 +208,14 @@ bool Session::step(GenerationReport& report) {
   return true;
 }
 
-/// Batch invariant: products of exactly so many rows, since they round by their number.
+/// Batch invariant: products of a panel of rows or more, since those of a few round by their number.
 at::Tensor Session::logits(const at::Tensor& hidden) const {
   if (!options_.batch_invariant) return keys_.logits(hidden);
   const int64_t rows = hidden.size(0), whole = (rows + kPanel - 1) / kPanel * kPanel;
   const at::Tensor filled = at::constant_pad_nd(hidden, {0, 0, 0, whole - rows});
   std::vector<at::Tensor> parts;
-  for (int64_t begin = 0; begin < whole; begin += kPanel)
-    parts.push_back(keys_.logits(filled.narrow(0, begin, kPanel)));
+  for (int64_t begin = 0; begin < whole; begin += ops::kInvariantRows)
+    parts.push_back(keys_.logits(filled.slice(0, begin, std::min(whole, begin + ops::kInvariantRows))));
   return at::cat(parts);
 }
 

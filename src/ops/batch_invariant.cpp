@@ -58,8 +58,9 @@ at::Tensor invariant_linear(const at::Tensor& x, const Parameter& weight, const 
   for_output_parts(outputs, [&](int64_t begin, int64_t count) {
     const at::Tensor part = weight.value.narrow(0, begin, count);
     const auto of_bias = bias ? std::optional<at::Tensor>(bias->value.narrow(0, begin, count)) : std::nullopt;
-    for (int64_t row = 0; row < rows; row += kInvariantPanel) {
-      const auto block = [&](const at::Tensor& whole) { return whole.narrow(0, row, kInvariantPanel); };
+    for (int64_t row = 0, count_here = 0; row < rows; row += count_here) {
+      count_here = std::min(rows - row, kInvariantRows);
+      const auto block = [&](const at::Tensor& whole) { return whole.narrow(0, row, count_here); };
       const auto addend =
           residual.defined() ? std::optional<at::Tensor>(block(residual).narrow(1, begin, count)) : std::nullopt;
       block(y)

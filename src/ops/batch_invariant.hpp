@@ -12,6 +12,9 @@
 namespace fpdist::ops {
 
 inline constexpr int64_t kInvariantPanel = 64;
+/// Rows that go through a weight together: so many or a panel of them round alike (a handful would not), and a product
+/// brings the weight into its order once for each.
+inline constexpr int64_t kInvariantRows = 128;
 
 /// Whether this machine can, of such q.
 bool has_invariant_attention(const at::Device& device, at::ScalarType dtype, int64_t head_size);
@@ -24,8 +27,8 @@ bool has_invariant_attention(const at::Device& device, at::ScalarType dtype, int
 at::Tensor invariant_attention(const kernels::AttentionInputs& in, const kernels::AttentionMask& mask,
                                const kernels::AttentionOptions& options);
 
-/// ops::linear of a weight that is not quantised, x [n,I] with n a multiple of kInvariantPanel: by so many rows at a
-/// time, as a product rounds by its number of rows, and cut along the outputs.
+/// ops::linear of a weight that is not quantised, x [n,I] with n a multiple of kInvariantPanel: by kInvariantRows
+/// rows at a time, as a product rounds by its number of rows where these are few, and cut along the outputs.
 at::Tensor invariant_linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias,
                             const at::Tensor& residual);
 
