@@ -112,6 +112,9 @@ TEST(Adapter, ItsFileSaysWhatTheOptionsDo) {
   options.target_modules = {".*q_proj"}, options.layers_to_transform = {}, options.exclude_modules = {};
   EXPECT_EQ(parse_adapter_config(adapter_config_json(model, Head::kScore, options, ""), "").target_modules,
             options.target_modules);
+  options.target_modules = {"q_proj", "o_proj"}, options.exclude_modules = {"layers.1.self_attn.o_proj"};
+  EXPECT_EQ(parse_adapter_config(adapter_config_json(model, Head::kScore, options, ""), "").exclude_modules,
+            options.exclude_modules);
 }
 
 TEST(Adapter, FilesOfOtherKindsAreRefusedByName) {
