@@ -1,12 +1,16 @@
-// The forest by insertion: walk down while tokens match, split where they part, hang the rest as a new leaf.
+// The forest by insertion: walk down while tokens match, split where they part, hang the rest as a new leaf. Samples by
+// the million are cut into runs, each made into a forest by a thread of its own, whose nodes are then inserted in the
+// order of the runs: a forest depends on its samples alone.
 
 #include "src/prefix/forest.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <future>
 #include <limits>
 #include <span>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -30,36 +34,52 @@ class Builder {
 
   /// Adds the next sample, sharing what earlier ones already hold.
   void insert_shared() {
-    const TokenSpan tokens = next_sample();
-    int32_t above = kAboveRoots;
-    size_t done = 0;
-    while (done < tokens.size()) {
-      const int32_t below = child_.at(above, tokens[done]);
-      if (below < 0) {
-        const int32_t leaf = append(above, static_cast<int64_t>(done));
-        child_.at(above, tokens[done]) = leaf;
-        above = leaf;
-        break;
-      }
-      const size_t common = matching(below, tokens.subspan(done));
-      done += common;
-      above = static_cast<int64_t>(common) < node_[index(below)].length ? split(below, static_cast<int64_t>(common))
-                                                                        : below;
-    }
-    last_node_.push_back(above == kAboveRoots ? -1 : above);
+    const auto sample = static_cast<int32_t>(last_node_.size());
+    const int32_t last = insert({kAboveRoots, sample, 0, static_cast<int64_t>(samples_[index(sample)].size())});
+    last_node_.push_back(last == kAboveRoots ? -1 : last);
   }
 
   /// Adds the next sample as a chain of its own.
-  void insert_alone() { last_node_.push_back(next_sample().empty() ? -1 : append(kAboveRoots, 0)); }
+  void insert_alone() {
+    const auto sample = static_cast<int32_t>(last_node_.size());
+    const auto length = static_cast<int64_t>(samples_[index(sample)].size());
+    last_node_.push_back(length == 0 ? -1 : append({kAboveRoots, sample, 0, length}));
+  }
+
+  /// Adds the next samples, whose forest this is.
+  void insert_forest(const Forest& forest) {
+    const auto first = static_cast<int32_t>(last_node_.size());
+    std::vector<int32_t> last(forest.node.size());  // where the tokens of its nodes end
+    for (size_t n = 0; n < last.size(); ++n) {
+      const ForestNode& node = forest.node[n];
+      const int32_t above = node.parent < 0 ? kAboveRoots : last[index(node.parent)];
+      last[n] = insert({above, first + node.sample, node.depth, node.length});
+    }
+    for (const int32_t node : forest.last_node) last_node_.push_back(node < 0 ? -1 : last[index(node)]);
+  }
 
   Forest finish() &&;
 
  private:
-  TokenSpan next_sample() const { return samples_[last_node_.size()]; }
+  /// Adds a run of tokens below a node that ends where it begins; returns the node that ends with it.
+  int32_t insert(ForestNode run) {
+    const TokenSpan tokens = samples_[index(run.sample)];
+    while (run.length > 0) {
+      const int32_t token = tokens[index(run.depth)], below = child_.at(run.parent, token);
+      if (below < 0) {
+        const int32_t leaf = append(run);
+        child_.at(run.parent, token) = leaf;
+        return leaf;
+      }
+      const auto common = static_cast<int64_t>(matching(below, tokens.subspan(index(run.depth), index(run.length))));
+      run.depth += common, run.length -= common;
+      run.parent = common < node_[index(below)].length ? split(below, common) : below;
+    }
+    return run.parent;
+  }
 
-  int32_t append(int32_t parent, int64_t depth) {
-    const auto sample = static_cast<int32_t>(last_node_.size());
-    node_.push_back({parent, sample, depth, static_cast<int64_t>(next_sample().size()) - depth});
+  int32_t append(const ForestNode& leaf) {
+    node_.push_back(leaf);
     return static_cast<int32_t>(node_.size()) - 1;
   }
 
@@ -139,11 +159,31 @@ int64_t Forest::visible_pairs() const {
   return sum;
 }
 
-Forest make_forest(std::span<const TokenSpan> samples, bool share) {
-  check<ConfigError>(samples.size() < index(std::numeric_limits<int32_t>::max() / 2), "a forest of ", samples.size(),
-                     " samples is too large: lower train.groups_per_step");
+namespace {
+
+Forest forest_of(std::span<const TokenSpan> samples, bool share) {
   Builder builder(samples);
   for (size_t sample = 0; sample < samples.size(); ++sample) share ? builder.insert_shared() : builder.insert_alone();
+  return std::move(builder).finish();
+}
+
+}  // namespace
+
+Forest make_forest(std::span<const TokenSpan> samples, bool share, int threads) {
+  check<ConfigError>(samples.size() < index(std::numeric_limits<int32_t>::max() / 2), "a forest of ", samples.size(),
+                     " samples is too large: lower train.groups_per_step");
+  constexpr size_t kSamplesAThread = 32768;  // some 30 ms
+  const size_t runs = threads > 0
+                          ? index(threads)
+                          : std::min<size_t>(std::thread::hardware_concurrency(), samples.size() / kSamplesAThread);
+  if (!share || runs <= 1) return forest_of(samples, share);
+  std::vector<std::future<Forest>> parts;
+  for (size_t run = 0; run < runs; ++run) {
+    const size_t begin = samples.size() * run / runs, end = samples.size() * (run + 1) / runs;
+    parts.push_back(std::async(std::launch::async, forest_of, samples.subspan(begin, end - begin), true));
+  }
+  Builder builder(samples);
+  for (std::future<Forest>& part : parts) builder.insert_forest(part.get());
   return std::move(builder).finish();
 }
 

@@ -34,7 +34,9 @@ struct Forest {
 using TokenSpan = std::span<const int32_t>;
 
 /// Builds the forest over `samples`. With `share` false every sample is a chain of its own (one root each).
-/// The spans must stay alive during the call only. Throws ConfigError for 2^30 samples or more.
-Forest make_forest(std::span<const TokenSpan> samples, bool share = true);
+/// The spans must stay alive during the call only. The result does not depend on `threads`; 0: one for some ten
+/// thousands of samples, at most as many as there are processors for this process. Throws ConfigError for 2^30 samples
+/// or more.
+Forest make_forest(std::span<const TokenSpan> samples, bool share = true, int threads = 0);
 
 }  // namespace fpdist::prefix

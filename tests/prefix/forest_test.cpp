@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include "fpdist/core/rng.hpp"
@@ -113,6 +114,32 @@ TEST(Forest, NodesAreInPreOrderWithChildrenByFirstSample) {
       it->second = node.sample;
     }
   }
+}
+
+void expect_same(const Forest& one, const Forest& other) {
+  EXPECT_EQ(one.last_node, other.last_node);
+  ASSERT_EQ(one.node.size(), other.node.size());
+  for (size_t n = 0; n < one.node.size(); ++n) {
+    const ForestNode &a = one.node[n], &b = other.node[n];
+    ASSERT_EQ(std::tie(a.parent, a.sample, a.depth, a.length), std::tie(b.parent, b.sample, b.depth, b.length)) << n;
+  }
+}
+
+TEST(Forest, DependsOnItsSamplesAloneHoweverManyThreadsMakeIt) {
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    SCOPED_TRACE(seed);
+    const std::vector<Tokens> samples = random_sequences(seed);
+    const std::vector<TokenSpan> spans(samples.begin(), samples.end());
+    const Forest one = make_forest(spans, true, 1);
+    for (const int threads : {2, 3, 7}) expect_same(make_forest(spans, true, threads), one);
+  }
+  Rng rng(11);
+  std::vector<Tokens> many(80'000);  // enough for threads that nobody asked for
+  for (Tokens& sample : many)
+    for (uint64_t length = rng.below(12); length > 0; --length)
+      sample.push_back(static_cast<int32_t>(rng.below(3)));
+  const std::vector<TokenSpan> spans(many.begin(), many.end());
+  expect_same(make_forest(spans), make_forest(spans, true, 1));
 }
 
 TEST(Forest, WithoutSharingEverySampleIsAChain) {

@@ -25,7 +25,8 @@ constexpr std::array<std::pair<const char*, SecondsField>, 7> kParts{{{"compute"
 
 std::string mesh_text(const WorldPoint& point) {
   const MeshShape& mesh = point.mesh;
-  return text("dp ", mesh.dp, " x pp ", mesh.pp, " x cp ", mesh.cp, " x tp ", mesh.tp,
+  return text("dp ", mesh.dp, " x pp ", mesh.pp, " x cp ", mesh.cp,
+              point.ulysses > 1 ? text(" (ulysses ", point.ulysses, ")") : "", " x tp ", mesh.tp,
               mesh.pp > 1 ? text(", ", plan::name_of(point.schedule)) : "", point.recompute ? ", recompute" : "",
               ", packs of at most ", point.max_tokens);
 }
@@ -102,6 +103,7 @@ nlohmann::json mesh_json(const PlannedMesh& at) {
   nlohmann::json one{{"dp", at.mesh.dp},
                      {"pp", at.mesh.pp},
                      {"cp", at.mesh.cp},
+                     {"ulysses", at.ulysses},
                      {"tp", at.mesh.tp},
                      {"schedule", plan::name_of(at.schedule)},
                      {"recompute", at.recompute},

@@ -18,6 +18,7 @@ struct PlannedMesh {
   plan::Schedule schedule = plan::Schedule::k1F1B;
   bool recompute = false;
   int64_t max_tokens = 0;  ///< of a pack
+  int ulysses = 1;         ///< ranks of cp that exchange heads
   plan::ClusterSeconds seconds;
   double memory = 0;  ///< bytes of the rank that holds most
 };

@@ -45,8 +45,9 @@ std::vector<MeshChoice> meshes_of(const PlanRequest& request, const plan::ModelB
                                   const plan::Cluster& cluster, int64_t ranks, bool is_large) {
   std::vector<MeshChoice> all;
   const arch::ModelShape& shape = bytes.shape;
+  const int64_t rows = request.tree.unique().rows;
   for (const int tp : {1, 2, 4, 8})
-    for (const int cp : {1, 2, 4, 8})
+    for (const int cp : {1, 2, 4, 8, 16, 32, 64})
       for (const int pp : {1, 2, 4, 8, 16}) {
         const int64_t inner = int64_t{tp} * cp * pp;
         if (tp > cluster.gpus_per_node || shape.heads % tp != 0 || shape.kv_heads % tp != 0) continue;
@@ -59,9 +60,10 @@ std::vector<MeshChoice> meshes_of(const PlanRequest& request, const plan::ModelB
           for (const bool recompute : {false, true}) {
             MeshChoice choice{{cluster, bytes, mesh}, schedule};
             choice.job.model.recompute = recompute;
-            choice.least = plan::least_seconds(choice.job, request.tree, request.costs.overhead_rows);
             for (const int64_t parts : {1, 2, 4}) {
               choice.max_tokens = request.options.max_tokens / parts;
+              choice.job.pack_rows = std::min(choice.max_tokens, rows);
+              choice.least = plan::least_seconds(choice.job, request.tree, request.costs.overhead_rows);
               if (parts == 1 || (!is_large && choice.max_tokens > 0)) all.push_back(choice);
             }
           }
@@ -76,6 +78,7 @@ WorldPoint try_mesh(const PlanRequest& request, const MeshChoice& choice) {
   WorldPoint point;
   point.mesh = choice.job.mesh, point.schedule = choice.schedule;
   point.recompute = choice.job.model.recompute, point.max_tokens = choice.max_tokens;
+  point.ulysses = plan::head_exchange(choice.job, request.tree);
   PlanRequest other = request;
   other.costs = plan::cluster_costs(choice.job, request.tree, request.costs.overhead_rows);
   other.options = options_of(request, choice);

@@ -43,21 +43,44 @@ double bytes_seconds(Cluster cluster, const AxisPlace& place, double bytes) {
 
 double units(const ClusterJob& job, double seconds) { return seconds / unit_seconds(job); }
 
-/// Seconds a row and layer of keys that travel longer than attention on what is there takes, both ways. Their
-/// gradients, in the sums' type, travel besides on the way back.
-double exposed_context(const ClusterJob& job, const StepPlaces& places, const StageCosts& flops, const Amount& all) {
+struct ContextWay {
+  int ulysses = 1;
+  double seconds = 0;  ///< a row and layer that nothing hides
+};
+
+/// Keys that travel longer than attention on what is there takes, and heads that are exchanged ahead of it and behind
+/// it, both ways; keys' gradients, in the sums' type, travel besides on the way back. `ulysses` ranks side by side
+/// exchange heads, teams of so many keys.
+double exposed_context(const ClusterJob& job, const StageCosts& flops, const Amount& all, int ulysses) {
   const arch::ModelShape& shape = job.model.shape;
+  const Cluster& cluster = job.cluster;
   const double ranks = job.mesh.cp * job.mesh.tp,
                pairs = static_cast<double>(all.pairs) / static_cast<double>(all.rows);
-  const double key_elements = 2.0 * std::max<double>(1, static_cast<double>(shape.kv_heads) / job.mesh.tp) *
-                              static_cast<double>(shape.head_dim);
-  const auto value = static_cast<double>(job.model.value), sum = static_cast<double>(job.model.sum);
+  const auto head = static_cast<double>(shape.head_dim), value = static_cast<double>(job.model.value),
+             sum = static_cast<double>(job.model.sum);
+  const double keys = 2.0 * std::max<double>(1, static_cast<double>(shape.kv_heads) / job.mesh.tp) * head,
+               queries = 2.0 * static_cast<double>(shape.heads) / job.mesh.tp * head;  // and what comes of them
+  const AxisPlace teams = place_of(cluster, int64_t{job.mesh.tp} * ulysses, job.mesh.cp / ulysses),
+                  members = place_of(cluster, job.mesh.tp, ulysses);
+  const double travel = job.pack_rows > 0 ? std::min(1.0, 2 * pairs / static_cast<double>(job.pack_rows)) : 1;
   const auto exposed = [&](double bytes, double pair_flops, double rate) {
-    return std::max(0.0,
-                    bytes_seconds(job.cluster, places.cp, key_elements * bytes) - pair_flops * pairs / (rate * ranks));
+    return std::max(
+        0.0, bytes_seconds(cluster, teams, travel * keys / ulysses * bytes) - pair_flops * pairs / (rate * ranks));
   };
-  return exposed(value, static_cast<double>(flops.forward_pair), job.cluster.attention_forward_flops) +
-         exposed(value + sum, static_cast<double>(flops.backward_pair), job.cluster.attention_backward_flops);
+  // Each member sends every other one its own rows of that one's heads: a gather's time, of what it has in the end.
+  const double exchanged = bytes_seconds(cluster, members, (keys + queries) * value / job.mesh.cp);
+  return exposed(value, static_cast<double>(flops.forward_pair), cluster.attention_forward_flops) +
+         exposed(value + sum, static_cast<double>(flops.backward_pair), cluster.attention_backward_flops) +
+         2 * exchanged;
+}
+
+ContextWay context_way(const ClusterJob& job, const StageCosts& flops, const Amount& all) {
+  ContextWay best{1, exposed_context(job, flops, all, 1)};
+  for (int ulysses = 2; job.mesh.cp % ulysses == 0 && job.model.shape.kv_heads / job.mesh.tp % ulysses == 0;
+       ulysses *= 2)
+    if (const double seconds = exposed_context(job, flops, all, ulysses); seconds < best.seconds)
+      best = {ulysses, seconds};
+  return best;
 }
 
 StageCosts costs_with(const ClusterJob& job, const LengthTree& tree, int64_t overhead_rows, const Messages& messages) {
@@ -80,7 +103,7 @@ StageCosts costs_with(const ClusterJob& job, const LengthTree& tree, int64_t ove
     overhead = (overhead * own + units(job, exchanges * latency) / 3) / per_row;
   }
   if (messages.context && job.mesh.cp > 1) {
-    per_row += units(job, exposed_context(job, places, flops, tree.unique())) / passes;
+    per_row += units(job, context_way(job, flops, tree.unique()).seconds) / passes;
     overhead += units(job, message_seconds(cluster, places.cp, 0)) / per_row;  // keys, keys again, their gradients
   }
   StageCosts costs = flops;
@@ -145,6 +168,10 @@ std::string largest_loss(const ClusterSeconds& seconds) {
 
 double unit_seconds(const ClusterJob& job) {
   return kUnitFlops / (job.cluster.linear_flops * job.mesh.tp * job.mesh.cp);
+}
+
+int head_exchange(const ClusterJob& job, const LengthTree& tree) {
+  return context_way(job, stage_costs(job.model.shape, job.model.recompute), tree.unique()).ulysses;
 }
 
 StageCosts cluster_costs(const ClusterJob& job, const LengthTree& tree, int64_t overhead_rows) {

@@ -19,7 +19,7 @@ struct ClusterSeconds {
   double compute = 0;
   double bubble = 0;    ///< that stage waits for others to compute
   double tensor = 0;    ///< gathers and sums of rows over tp: nothing hides them
-  double context = 0;   ///< keys and their gradients, where attention is too short to hide them
+  double context = 0;   ///< keys and their gradients, where attention is too short to hide them, and heads
   double pipeline = 0;  ///< messages between stages
   double data = 0;      ///< gradients to their owners and weights back, beyond the backward and forward beside them
   double update = 0;    ///< the optimizer, bound by memory
@@ -34,11 +34,17 @@ struct ClusterJob {
   Cluster cluster;
   ModelBytes model;  ///< its recompute counts
   MeshShape mesh;
+  /// Of a pack, at most, where that is known: a rank is sent the keys of about twice as many rows as the mean row sees
+  /// (a sequence of that length over all ranks: all), not of all.
+  int64_t pack_rows = 0;
 };
 
 /// Costs for the planner, of all ranks of a stage together, tensor and context messages among them; `tree` says how
 /// long attention is for each row. `overhead_rows` as StageCosts has it.
 StageCosts cluster_costs(const ClusterJob& job, const LengthTree& tree, int64_t overhead_rows);
+/// Ranks of the cp axis side by side that these costs let exchange heads (Ulysses) instead of keys: whichever of 1, 2, 4,
+/// ... that divide cp and the KV heads of a tp rank leaves the least that attention does not hide.
+int head_exchange(const ClusterJob& job, const LengthTree& tree);
 /// Seconds of a unit of these costs.
 double unit_seconds(const ClusterJob& job);
 

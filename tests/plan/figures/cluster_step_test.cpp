@@ -109,6 +109,39 @@ TEST(ClusterStep, MessagesCostWhatTheirLinksDo) {
   EXPECT_GT(seconds_on({1, 8, 1, 2}, 370e9, 1e9).pipeline, seconds_on({1, 8, 1, 2}, 370e9, 48e9).pipeline);
 }
 
+TEST(ClusterStep, HeadsAreExchangedWhereKeysWouldNotHide) {
+  ClusterJob job{read_cluster(kFile), kModel, {1, 1, 16, 1}};
+  const LengthTree brief = parse_lengths("{\"prefix\": 0, \"completions\": [2000]}", "f");
+  const LengthTree long_one = parse_lengths("{\"prefix\": 0, \"completions\": [2000000]}", "f");
+  EXPECT_EQ(head_exchange(job, long_one), 1);
+  ClusterJob alone = job;
+  alone.mesh.cp = 1;
+  EXPECT_EQ(cluster_costs(job, long_one, 0).per_row, cluster_costs(alone, long_one, 0).per_row);
+  EXPECT_EQ(head_exchange(job, brief), 8);  // all key heads, inside a node
+  job.cluster.node_bandwidth = 1e9;         // inside nodes nothing is faster than between them
+  EXPECT_EQ(head_exchange(job, long_one), 1);
+  job.model.shape.kv_heads = 2;
+  EXPECT_LE(head_exchange(job, brief), 2);
+  job.model.shape.heads = job.model.shape.kv_heads = 16, job.mesh = {1, 1, 4, 1};
+  // By hand, a node's four ranks: keys and gradients of 3/4 of the rows, or a quarter of all that a row has, both ways.
+  const double pairs = 2001.0 / 2, row = 16 * 64;
+  const auto keys = [&](double bytes, double flops, double rate) {
+    return 3.0 / 4 * 2 * row * bytes / 1e9 - flops * row * pairs / (rate * 4);
+  };
+  const double by_keys =
+      keys(2, 4, job.cluster.attention_forward_flops) + keys(2 + 4, 10, job.cluster.attention_backward_flops);
+  const double by_heads = 2 * 3.0 / 4 * 4 * row * 2 / 4 / 1e9;
+  EXPECT_LT(by_heads, by_keys);
+  EXPECT_EQ(head_exchange(job, brief), 4);
+  ClusterJob free = job;
+  free.cluster.node_bandwidth = 1e30;
+  const auto more = static_cast<double>(cluster_costs(job, brief, 0).per_row - cluster_costs(free, brief, 0).per_row);
+  EXPECT_NEAR(more * unit_seconds(job) * 3, by_heads, 0.01 * by_heads);
+  job.pack_rows = 64 * 2000;  // 64 of them in a pack: hardly any keys travel
+  EXPECT_EQ(head_exchange(job, brief), 1);
+  EXPECT_LT(cluster_costs(job, brief, 0).per_row - cluster_costs(free, brief, 0).per_row, more / 10);
+}
+
 /// G completions R on one prefix P: the table of what sharing can be worth at most, to its three digits.
 TEST(ClusterStep, SharingIsWorthWhatTheFormulasSay) {
   const ModelBytes qwen{.shape = {.layers = 28,
