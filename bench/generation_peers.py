@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Completions of prompts that share prefixes, on the CPU: fpdist_generate beside vLLM and transformers.
+"""Completions of prompts that share prefixes: fpdist_generate beside vLLM and transformers.
 
   python3 bench/generation_peers.py [--vllm PYTHON] [--rounds 3] [--threads 1] [--dtype float32 bfloat16]
       [--work shared alone] [--peers vllm transformers] [--ranks 2] [--json FILE]
+  python3 bench/generation_peers.py --device cuda --dtype bfloat16 --peers transformers
 
-The model: a Llama of 57.9 M parameters with random weights (hidden 512, 8 layers, 8:4 heads of 64, vocabulary 32,000).
+The model: a Llama of 57.9 M parameters with random weights (hidden 512, 8 layers, 8:4 heads of 64, vocabulary 32,000); on
+a GPU the shape of Llama 3.2 1B (1.24 G parameters), and beside our step what it takes at least: the bytes of the weights
+and of the tree's keys and values, once, at the rate of a copy on that GPU.
 Work `shared`: 16 prompts of 1,024 common and 64 own tokens, 8 completions each; `alone`: 16 prompts of 1,088 tokens that
 share nothing, one completion each. Temperature 1, no end token.
 
@@ -36,31 +39,38 @@ from step_peers import SAME_FOR_ALL
 
 LENGTHS = (1, 17, 64)
 WORK = {"shared": (16, 1024, 64, 8), "alone": (16, 0, 1088, 1)}  # prompts, common tokens, own tokens, completions each
-CONFIG = dict(architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=32000, hidden_size=512, intermediate_size=1536,
-              num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=4, head_dim=64, max_position_embeddings=4096,
-              rms_norm_eps=1e-6, rope_theta=10000.0, hidden_act="silu", attention_bias=False, mlp_bias=False,
-              tie_word_embeddings=False, bos_token_id=None, eos_token_id=None, pad_token_id=None)
+FAMILY = dict(architectures=["LlamaForCausalLM"], model_type="llama", max_position_embeddings=4096, rms_norm_eps=1e-6,
+              rope_theta=10000.0, hidden_act="silu", attention_bias=False, mlp_bias=False, bos_token_id=None,
+              eos_token_id=None, pad_token_id=None, head_dim=64)
+CONFIGS = {"cpu": dict(FAMILY, vocab_size=32000, hidden_size=512, intermediate_size=1536, num_hidden_layers=8,
+                       num_attention_heads=8, num_key_value_heads=4, tie_word_embeddings=False),
+           "cuda": dict(FAMILY, vocab_size=128256, hidden_size=2048, intermediate_size=8192, num_hidden_layers=16,
+                        num_attention_heads=32, num_key_value_heads=8, tie_word_embeddings=True)}
+VOCABULARY = 32000  # of the prompts: tokens of both models
 
 
-def make_model(folder, dtype):
+def make_model(folder, dtype, device):
     import torch
     from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**CONFIG)).to(getattr(torch, dtype))
+    config = CONFIGS[device]
+    with torch.device(device):
+        model = LlamaForCausalLM(LlamaConfig(**config)).to(getattr(torch, dtype))
     folder.mkdir()
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors",
-              metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps({**CONFIG, "torch_dtype": dtype}))
+    tied = "lm_head.weight" if config["tie_word_embeddings"] else ""
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items() if name != tied}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps({**config, "torch_dtype": dtype}))
 
 
 def prompts_of(work, round_number):
     """New ones in every round: a cache that remembers the last round's has nothing of these."""
     count, common, own, _ = WORK[work]
     draw = random.Random(f"{work} {round_number}")
-    preamble = [draw.randrange(CONFIG["vocab_size"]) for _ in range(common)]
-    return [preamble + [draw.randrange(CONFIG["vocab_size"]) for _ in range(own)] for _ in range(count)]
+    preamble = [draw.randrange(VOCABULARY) for _ in range(common)]
+    return [preamble + [draw.randrange(VOCABULARY) for _ in range(own)] for _ in range(count)]
 
 
 def run_ours(options, folder, dtype, prompts, each, length, ranks=1):
@@ -71,7 +81,7 @@ def run_ours(options, folder, dtype, prompts, each, length, ranks=1):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         launcher = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
         done = subprocess.run([*launcher, f"{options.build}/bin/fpdist_generate", "--model.path", folder, "--model.dtype", dtype,
-                               "--model.device", "cpu", "--prompts", rows, "--output", f"{place}/out.jsonl",
+                               "--model.device", options.device, "--prompts", rows, "--output", f"{place}/out.jsonl",
                                "--rollout.num_generations", str(each), "--rollout.max_completion_length", str(length)],
                               check=True, capture_output=True, text=True,
                               env={**mpi_environment(), **SAME_FOR_ALL, "OMP_NUM_THREADS": str(options.threads)})
@@ -91,9 +101,10 @@ def ours(options, folder, dtype, work, round_number, ranks=1):
     return found
 
 
-def timed(call):
+def timed(call, finish=lambda: None):
     wall, processor = time.perf_counter(), time.process_time()
     call()
+    finish()
     return time.perf_counter() - wall, time.process_time() - processor
 
 
@@ -105,7 +116,8 @@ def serve(answer, channel):
         print(json.dumps(answer(prompts_of(work, round_number), WORK[work])), file=channel, flush=True)
 
 
-def serve_vllm(folder, dtype, threads, channel):
+def serve_vllm(folder, dtype, threads, device, channel):
+    assert device == "cpu"
     os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_CPU_KVCACHE_SPACE="4", OMP_NUM_THREADS=str(threads),
                       VLLM_CPU_OMP_THREADS_BIND="nobind")
     from vllm import LLM, SamplingParams
@@ -125,17 +137,18 @@ def serve_vllm(folder, dtype, threads, channel):
     serve(answer, channel)
 
 
-def serve_transformers(folder, dtype, threads, channel):
+def serve_transformers(folder, dtype, threads, device, channel):
     import torch
     from transformers import DynamicCache, LlamaForCausalLM
 
     torch.set_num_threads(threads)
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval().to(device)
+    finish = torch.cuda.synchronize if device == "cuda" else lambda: None
 
     @torch.no_grad()
     def complete(prompts, work, length):
         count, common, _, each = work
-        ids, cache = torch.tensor(prompts), DynamicCache(config=model.config)
+        ids, cache = torch.tensor(prompts, device=device), DynamicCache(config=model.config)
         if common > 0:
             model(ids[:1, :common], past_key_values=cache, logits_to_keep=1)
             cache.batch_repeat_interleave(count)
@@ -147,16 +160,16 @@ def serve_transformers(folder, dtype, threads, channel):
             if step + 1 < length:
                 logits = model(drawn, past_key_values=cache).logits
 
-    serve(lambda prompts, work: {length: timed(lambda: complete(prompts, work, length)) for length in LENGTHS}, channel)
+    serve(lambda prompts, work: {length: timed(lambda: complete(prompts, work, length), finish) for length in LENGTHS}, channel)
 
 
 class Peer:
-    def __init__(self, python, arm, folder, dtype, threads):
+    def __init__(self, python, arm, folder, dtype, options):
         environment = {**os.environ, **SAME_FOR_ALL}
         if python != sys.executable:
             environment.pop("PYTHONPATH", None)  # that Python has its own torch
-        self.process = subprocess.Popen([python, __file__, "--serve", arm, str(folder), dtype, str(threads)], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self.process = subprocess.Popen([python, __file__, "--serve", arm, str(folder), dtype, str(options.threads),
+                                         options.device], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         if self.process.stdout.readline() != "ready\n":
             raise SystemExit(f"{arm} did not start: see above")
 
@@ -176,15 +189,39 @@ def rates(found, rows):
     return of(1), [16 * rows / max(step, 1e-9) for step in steps], [64 * rows / seconds for seconds in of(64)]
 
 
+def least_bytes(folder, dtype, work, device):
+    """Of one of the steps that `rates` times: the weights and the keys and values of the tree, each read once."""
+    count, common, own, each = WORK[work]
+    config, size = CONFIGS[device], {"float32": 4, "bfloat16": 2}[dtype]
+    tokens = common + count * own + count * each * (LENGTHS[0] + LENGTHS[1]) // 2
+    row = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * config["head_dim"] * size
+    return (folder / "model.safetensors").stat().st_size + tokens * row
+
+
+def copy_rate():
+    """Bytes a second that a GPU reads and writes while it copies 1 GiB."""
+    import torch
+
+    one = torch.zeros(1 << 30, dtype=torch.uint8, device="cuda")
+    other, begin, end = torch.empty_like(one), torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    other.copy_(one)
+    begin.record()
+    for _ in range(10):
+        other.copy_(one)
+    end.record()
+    end.synchronize()
+    return 10 * 2 * one.numel() / (begin.elapsed_time(end) / 1e3)
+
+
 def compare(options, folder, dtype, work):
     arms = {"ours": lambda *asked: ours(options, folder, dtype, *asked)}
     if options.ranks > 1:
         arms[f"ours, {options.ranks} ranks"] = lambda *asked: ours(options, folder, dtype, *asked, options.ranks)
     peers = {}
     if "transformers" in options.peers:
-        peers["transformers"] = Peer(sys.executable, "transformers", folder, dtype, options.threads)
+        peers["transformers"] = Peer(sys.executable, "transformers", folder, dtype, options)
     if "vllm" in options.peers and options.vllm:
-        peers["vllm"] = Peer(options.vllm, "vllm", folder, dtype, options.threads)
+        peers["vllm"] = Peer(options.vllm, "vllm", folder, dtype, options)
     arms.update(peers)
     found = {arm: [] for arm in arms}
     for round_number in range(-1, options.rounds):  # the first one warms up
@@ -198,6 +235,10 @@ def compare(options, folder, dtype, work):
     lines = {arm: rates(seconds, rows) for arm, seconds in found.items()}
     for arm, (first, decode, cold) in lines.items():
         print(f"{dtype:9} {work:7} {arm:14} " + " ".join(f"{a:9.2f} {b:9.2f}" for a, b in (first, decode, cold)), flush=True)
+    if options.device == "cuda":
+        least, ours_step = least_bytes(folder, dtype, work, "cuda") / copy_rate(), rows / lines["ours"][1][0]
+        print(f"{dtype:9} {work:7} a step {1e3 * ours_step:.2f} ms, its bytes at the rate of a copy {1e3 * least:.2f} ms: "
+              f"{least / ours_step:.2f}", flush=True)
     if options.ranks > 1:
         more = lines[f"ours, {options.ranks} ranks"]
         print(f"{dtype:9} {work:7} {options.ranks} ranks / one, wall: decode {more[1][0] / lines['ours'][1][0]:.2f}, "
@@ -211,10 +252,10 @@ def compare(options, folder, dtype, work):
 
 def main():
     if sys.argv[1:2] == ["--serve"]:
-        arm, folder, dtype, threads = sys.argv[2:]
+        arm, folder, dtype, threads, device = sys.argv[2:]
         channel = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)  # libraries print
-        return {"vllm": serve_vllm, "transformers": serve_transformers}[arm](folder, dtype, int(threads), channel)
+        return {"vllm": serve_vllm, "transformers": serve_transformers}[arm](folder, dtype, int(threads), device, channel)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--vllm", default="", help="a Python that imports vllm")
@@ -225,13 +266,16 @@ def main():
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--work", nargs="+", default=list(WORK))
     parser.add_argument("--json", default="")
+    parser.add_argument("--device", default="cpu", choices=list(CONFIGS))
     options = parser.parse_args()
+    if options.device == "cuda" and "vllm" in options.peers:
+        parser.error("--device cuda has one peer: add --peers transformers")
     print(f"{'':31} first token, s      step, tokens/s      64 from cold, tokens/s (each: wall, processor)")
     results = []
     with tempfile.TemporaryDirectory() as place:
         for dtype in options.dtype:
             folder = pathlib.Path(place) / dtype
-            make_model(folder, dtype)
+            make_model(folder, dtype, options.device)
             results += [compare(options, folder, dtype, work) for work in options.work]
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(results, indent=1) + "\n")

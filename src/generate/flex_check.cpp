@@ -23,7 +23,7 @@ void take_logprobs(const Keys& keys, const at::Tensor& hidden, const std::vector
     const int64_t rows = std::min({kLogitRows, hidden.size(0) - at, static_cast<int64_t>(prompt.size()) - 1 - first});
     if (rows <= 0) return;
     const at::Tensor next = at::tensor(at::ArrayRef<int32_t>(prompt).slice(index(first + 1), index(rows)), at::kLong);
-    const at::Tensor logp = at::log_softmax(keys.logits(hidden.narrow(0, at, rows)).to(at::kDouble), 1);
+    const at::Tensor logp = at::log_softmax(keys.logits(hidden.narrow(0, at, rows)).to(at::kCPU, at::kDouble), 1);
     all.narrow(0, first, rows).copy_(logp.gather(1, next.unsqueeze(1)).squeeze(1));
   }
 }

@@ -83,7 +83,7 @@ at::Tensor Keys::compute(QueryRows rows) {
 bool Keys::has_logits() const { return stages_.pp == nullptr || stages_.pp->rank() + 1 == stages_.pp->size(); }
 
 at::Tensor Keys::logits(const at::Tensor& hidden) const {
-  return stages_.runs.back()->logits(hidden).to(at::kCPU, at::kFloat).contiguous();
+  return stages_.runs.back()->logits(hidden).to(at::kFloat).contiguous();
 }
 
 void Keys::share(at::Tensor& found) const {

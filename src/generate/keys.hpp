@@ -45,7 +45,7 @@ class Keys {
   /// What prefix_kv has; null: it is off.
   const KeysByLayer* by_layer() const { return by_layer_ ? &*by_layer_ : nullptr; }
 
-  /// The last stage's ranks have them: [rows,V], float32 on the CPU.
+  /// The last stage's ranks have them: [rows,V], float32 on the model's device.
   bool has_logits() const;
   at::Tensor logits(const at::Tensor& hidden) const;
 

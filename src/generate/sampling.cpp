@@ -15,7 +15,7 @@
 namespace fpdist::generate {
 namespace {
 
-constexpr size_t kBlock = 1024;                   // entries whose weights are added up for themselves
+constexpr size_t kBlock = kShareBlock;            // entries whose weights are added up for themselves
 constexpr uint64_t kStream = 0x67656e6572617465;  // "generate": no other draws have this key
 constexpr size_t kLanes = 8;                      // sums side by side: a single one waits for each addition
 constexpr float kOut = -std::numeric_limits<float>::infinity();
@@ -40,11 +40,6 @@ void keep_top_k(std::vector<float>& logits, int64_t k) {
   const float least = *kth;
   for (float& logit : logits)
     if (logit < least) logit = kOut;
-}
-
-/// No filter is on.
-bool leaves_all(const SamplingOptions& options) {
-  return options.top_k == 0 && options.top_p >= 1 && options.min_p == 0 && options.repetition_penalty == 1;
 }
 
 /// Of all.
@@ -85,6 +80,10 @@ void keep_top_p(std::vector<float>& logits, double p) {
 
 }  // namespace
 
+bool leaves_all(const SamplingOptions& options) {
+  return options.top_k == 0 && options.top_p >= 1 && options.min_p == 0 && options.repetition_penalty == 1;
+}
+
 std::vector<double> kept_weights(std::span<const float> logits, std::span<const int32_t> history,
                                  const SamplingOptions& options) {
   std::vector<float> left = penalised(logits, history, options.repetition_penalty);
@@ -98,18 +97,26 @@ std::vector<double> kept_weights(std::span<const float> logits, std::span<const 
   return weights;
 }
 
+ShareBlock block_at_share(std::span<const double> sums, double u) {
+  ShareBlock share{0, u * std::accumulate(sums.begin(), sums.end(), 0.0)};
+  while (share.block + 1 < sums.size() && share.left >= sums[share.block]) share.left -= sums[share.block++];
+  return share;
+}
+
+int64_t place_in_block(std::span<const double> weights, double left) {
+  size_t i = 0;
+  while (i + 1 < weights.size() && left >= weights[i]) left -= weights[i++];
+  return static_cast<int64_t>(i);
+}
+
 int32_t at_share(std::span<const double> weights, double u) {
-  std::vector<double> block((weights.size() + kBlock - 1) / kBlock);
-  for (size_t b = 0; b < block.size(); ++b) {
-    const auto part = weights.subspan(b * kBlock, std::min(kBlock, weights.size() - b * kBlock));
-    block[b] = std::accumulate(part.begin(), part.end(), 0.0);
-  }
-  double left = u * std::accumulate(block.begin(), block.end(), 0.0);
-  size_t b = 0;
-  while (b + 1 < block.size() && left >= block[b]) left -= block[b++];
-  size_t i = b * kBlock;
-  const size_t end = std::min(weights.size(), i + kBlock);
-  while (i + 1 < end && left >= weights[i]) left -= weights[i++];
+  std::vector<double> sums((weights.size() + kBlock - 1) / kBlock);
+  const auto block = [&](size_t b) {
+    return weights.subspan(b * kBlock, std::min(kBlock, weights.size() - b * kBlock));
+  };
+  for (size_t b = 0; b < sums.size(); ++b) sums[b] = std::accumulate(block(b).begin(), block(b).end(), 0.0);
+  const ShareBlock share = block_at_share(sums, u);
+  size_t i = share.block * kBlock + static_cast<size_t>(place_in_block(block(share.block), share.left));
   while (weights[i] == 0) --i;  // rounding may leave something behind the last one: then it is that
   return static_cast<int32_t>(i);
 }
@@ -136,7 +143,7 @@ Drawn draw_token(std::span<const float> logits, std::span<const int32_t> history
     for (size_t lane = 0; lane < kLanes; ++lane) add(whole + lane, lane);
   for (size_t i = whole; i < logits.size(); ++i) add(i, i - whole);
   const double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
-  check(std::isfinite(sum), "logits of the model are not finite: its weights are not, or its activations overflow");
+  check(std::isfinite(sum), kNotFinite);
   const double mean = std::accumulate(means.begin(), means.end(), 0.0);
   Drawn drawn;
   if (is_greedy) {

@@ -20,8 +20,22 @@ struct Drawn {
 std::vector<double> kept_weights(std::span<const float> logits, std::span<const int32_t> history,
                                  const SamplingOptions& options);
 
+/// No filter is on.
+bool leaves_all(const SamplingOptions& options);
+
+inline constexpr const char* kNotFinite =
+    "logits of the model are not finite: its weights are not, or its activations overflow";
+
 /// The token at `u` in [0, 1) of the sum of the weights, added up in blocks of 1024 in ascending order.
 int32_t at_share(std::span<const double> weights, double u);
+/// In two steps: the block, by the blocks' sums, and what is left of the share there; the place in a block's weights.
+inline constexpr int64_t kShareBlock = 1024;
+struct ShareBlock {
+  size_t block = 0;
+  double left = 0;
+};
+ShareBlock block_at_share(std::span<const double> sums, double u);
+int64_t place_in_block(std::span<const double> weights, double left);
 
 /// The number in [0, 1) of a draw's position: Philox4x32-10 under the seed.
 double share_of(uint64_t seed, uint64_t draw, uint64_t position);

@@ -10,6 +10,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/index.hpp"
+#include "src/generate/draw_rows.hpp"
 #include "src/generate/sampling.hpp"
 
 namespace fpdist::generate {
@@ -249,20 +250,30 @@ void Session::draw(const QueryRows& rows, const at::Tensor& hidden, GenerationRe
   }
 }
 
-/// `row`: of logits, of each who draws.
+/// `row`: of logits, of each who draws. A GPU's logits stay there.
 void Session::draw_from(const at::Tensor& logits, std::span<const int64_t> row, std::span<Decoding* const> drawing,
                         at::Tensor& found) const {
-  const auto vocabulary = index(logits.size(1));
-  const float* const all = logits.const_data_ptr<float>();
+  std::vector<RowDraw> draws;
+  for (size_t i = 0; i < drawing.size(); ++i) {
+    const Decoding& one = *drawing[i];
+    draws.push_back({row[i], one.history, share_of(options_.seed, one.draw, one.completion.token.size())});
+  }
   auto* const to = found.mutable_data_ptr<double>();
+  const auto put = [&](size_t i, const Drawn& drawn) {
+    double* const here = to + i * kFound;
+    here[0] = drawn.token, here[1] = drawn.logp, here[2] = drawn.entropy, here[3] = drawn.truncated;
+  };
+  if (!logits.is_cpu()) {
+    const std::vector<Drawn> drawn = draw_rows(logits, draws, options_);
+    for (size_t i = 0; i < drawn.size(); ++i) put(i, drawn[i]);
+    return;
+  }
+  const at::Tensor rows = logits.contiguous();
+  const auto vocabulary = index(rows.size(1));
+  const float* const all = rows.const_data_ptr<float>();
   at::parallel_for(0, static_cast<int64_t>(drawing.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Decoding& one = *drawing[index(i)];
-      const double u = share_of(options_.seed, one.draw, one.completion.token.size());
-      const Drawn drawn = draw_token({all + index(row[index(i)]) * vocabulary, vocabulary}, one.history, options_, u);
-      double* const here = to + index(i) * kFound;
-      here[0] = drawn.token, here[1] = drawn.logp, here[2] = drawn.entropy, here[3] = drawn.truncated;
-    }
+    for (size_t i = index(begin); i < index(end); ++i)
+      put(i, draw_token({all + index(draws[i].row) * vocabulary, vocabulary}, draws[i].history, options_, draws[i].u));
   });
 }
 

@@ -1,6 +1,7 @@
 // One token from one row: who is left by the filters, who is drawn how often, and what the log-probs are of.
 #include "src/generate/sampling.hpp"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "src/generate/draw_rows.hpp"
 #include "tests/support/words/error_of.hpp"
 
 namespace fpdist::generate {
@@ -138,6 +140,51 @@ TEST(Sampling, LogProbsAreOfAllTokensAtTheTemperature) {
               1e-12);
 }
 
+/// Rows at once, as a GPU draws them, are draw_token's.
+void expect_rows_as_alone(const std::vector<std::vector<float>>& logits, const SamplingOptions& options,
+                          uint64_t seed) {
+  std::vector<float> flat;
+  for (const auto& row : logits) flat.insert(flat.end(), row.begin(), row.end());
+  const int64_t rows = std::ssize(logits), vocabulary = std::ssize(logits[0]);
+  const at::Tensor all = at::from_blob(flat.data(), {rows, vocabulary}, at::kFloat);
+  const std::vector<int32_t> history{3, 0, 3, 5};
+  std::vector<RowDraw> draws;
+  for (int64_t i = 0; i < 2 * rows; ++i)  // two from each row
+    draws.push_back({i % rows, i % 3 == 0 ? std::span<const int32_t>() : history,
+                     i == 0 ? 1 - 0x1p-53 : share_of(seed, static_cast<uint64_t>(i), 1)});
+  const std::vector<Drawn> found = draw_rows(all, draws, options);
+  ASSERT_EQ(found.size(), draws.size());
+  for (size_t i = 0; i < draws.size(); ++i) {
+    const Drawn alone = draw_token(logits[static_cast<size_t>(draws[i].row)], draws[i].history, options, draws[i].u);
+    EXPECT_EQ(found[i].token, alone.token) << "draw " << i;
+    EXPECT_NEAR(found[i].logp, alone.logp, 1e-12);
+    EXPECT_NEAR(found[i].entropy, alone.entropy, 1e-12);
+    EXPECT_NEAR(found[i].truncated, alone.truncated, 1e-12);
+  }
+}
+
+TEST(Sampling, RowsAtOnceAreDrawnAsAlone) {
+  for (uint64_t seed = 0; seed < 8; ++seed)
+    for (const size_t size : {7, 1024, 2100})
+      for (const bool with_ties : {false, true})
+        for (const SamplingOptions& options :
+             {SamplingOptions{}, SamplingOptions{.temperature = 0}, SamplingOptions{.temperature = 0.7, .top_k = 3},
+              SamplingOptions{.top_p = 0.6}, SamplingOptions{.temperature = 2, .min_p = 0.2},
+              SamplingOptions{.temperature = 0, .repetition_penalty = 1.7},
+              SamplingOptions{
+                  .temperature = 1.3, .top_k = 5, .top_p = 0.9, .min_p = 0.01, .repetition_penalty = 0.6}}) {
+          SCOPED_TRACE(testing::Message() << "seed " << seed << ", " << size << " logits, top_k " << options.top_k
+                                          << ", top_p " << options.top_p << ", temperature " << options.temperature);
+          expect_rows_as_alone({some_logits(size, seed, with_ties), some_logits(size, seed + 99, with_ties)}, options,
+                               seed);
+        }
+  std::vector<std::vector<float>> large{3, some_logits(3 << 20, 1, false)};  // more than goes through at once
+  expect_rows_as_alone(large, {}, 1);
+  std::vector<float> last(2048, -200.0f);  // one weight that is not 0, far ahead of the last block
+  last[5] = 900;
+  expect_rows_as_alone({last}, {.min_p = 0.1}, 2);
+}
+
 TEST(Sampling, OptionsThatMakeNoSenseAreNamed) {
   const auto refusal = [](auto change) {
     SamplingOptions options;
@@ -163,6 +210,10 @@ TEST(Sampling, LogitsThatAreNotFiniteAreAnError) {
     for (const double temperature : {0.0, 1.0}) {
       logits[17] = none;
       EXPECT_THROW(draw_token(logits, {}, {.temperature = temperature}, 0.5), Error);
+      const RowDraw draw{0, {}, 0.5};
+      EXPECT_THROW(
+          draw_rows(at::from_blob(logits.data(), {1, 40}, at::kFloat), {&draw, 1}, {.temperature = temperature}),
+          Error);
     }
 }
 
