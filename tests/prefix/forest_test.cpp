@@ -136,8 +136,7 @@ TEST(Forest, DependsOnItsSamplesAloneHoweverManyThreadsMakeIt) {
   Rng rng(11);
   std::vector<Tokens> many(80'000);  // enough for threads that nobody asked for
   for (Tokens& sample : many)
-    for (uint64_t length = rng.below(12); length > 0; --length)
-      sample.push_back(static_cast<int32_t>(rng.below(3)));
+    for (uint64_t length = rng.below(12); length > 0; --length) sample.push_back(static_cast<int32_t>(rng.below(3)));
   const std::vector<TokenSpan> spans(many.begin(), many.end());
   expect_same(make_forest(spans), make_forest(spans, true, 1));
 }
