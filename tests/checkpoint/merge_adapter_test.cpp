@@ -5,6 +5,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "fpdist/arch/model.hpp"
 #include "fpdist/core/error.hpp"
 #include "src/arch/adapter_json.hpp"
@@ -47,6 +49,16 @@ TEST(MergeAdapter, Bfloat16WeightsAreThoseOfPeftsMerge) {
           << family << " " << name;
     }
     EXPECT_EQ(changed, products.linear.size());
+    if (products.has_magnitude) continue;
+    double largest = 0;
+    for (const arch::LowRank& pair : products.linear) {
+      const at::Tensor a = adapter.tensor(pair.module + arch::kLowRankA).to(at::kFloat),
+                       b = adapter.tensor(pair.module + arch::kLowRankB).to(at::kFloat);
+      const std::string name = pair.module + ".weight";
+      const at::Tensor sum = at::mm(b, a).mul_(pair.scale).add_(base.tensor(name));
+      largest = std::max(largest, (merged.tensor(name).to(at::kFloat) - sum).abs().max().item<double>());
+    }
+    EXPECT_EQ(loss.largest, largest);
   }
 }
 

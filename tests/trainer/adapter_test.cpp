@@ -58,6 +58,9 @@ TEST_F(AdapterRuns, BeginAtTheModelAndTrainNothingElse) {
     const auto one = step_of(config), other = step_of(whole);
     EXPECT_EQ(one.at("loss"), other.at("loss")) << name_of(method);
     EXPECT_NE(step_of(config, 2).at("loss"), step_of(whole, 2).at("loss"));
+    Config dropping = config;  // of magnitudes too: what is dropped passes the model's own weight all the same
+    dropping.adapter.use_dora = true, dropping.adapter.lora_dropout = 0.5;
+    EXPECT_NEAR(step_of(dropping).at("loss"), other.at("loss"), 1e-10) << name_of(method);
     after(config, 2, [](Trainer& trainer, const auto&) {
       const auto& parameters = trainer.parameters().parameters();
       EXPECT_EQ(parameters.size(), 2 * trainer.settled().model.adapter.linear.size());

@@ -28,7 +28,7 @@ using Groups = std::vector<data::Group>;
 Groups full_groups() {
   Groups groups = test::random_groups(Method::kGrpo, 6, 3);
   for (data::Group& group : groups) {
-    group.margin = 0.5, group.weight = 2.0;
+    group.margin = 0.5, group.weight = 2.0, group.prefix_context = {0.5, 0};
     for (data::Sample& sample : group.sample) {
       sample.weight.assign(sample.token.size(), 0.5);
       sample.ref_logp.assign(sample.token.size(), -1.5);
@@ -94,9 +94,9 @@ TEST(SameGroups, EveryFieldOfEverySampleThatDiffersIsFoundAndNamed) {
       data::each_field_of_group(groups[g], note);
       const size_t of_group = names.size();
       data::each_field_of_sample(groups[g].sample[0], note);
-      EXPECT_EQ(names, (std::vector<std::string>{"margin", "weight", "source", "token", "target", "prompt_length",
-                                                 "old_logp", "ref_logp", "reward", "advantage", "truncated", "weight",
-                                                 "prefix_length", "prefix_advantage"}));
+      EXPECT_EQ(names, (std::vector<std::string>{"margin", "weight", "source", "prefix_context", "token", "target",
+                                                 "prompt_length", "old_logp", "ref_logp", "reward", "advantage",
+                                                 "truncated", "weight", "prefix_length", "prefix_advantage"}));
       for (size_t n = 0; n < names.size(); ++n) {
         Groups other = groups;
         const auto change_field = [&](const char* name, auto& field) {
