@@ -107,13 +107,12 @@ void draw_part(const at::Tensor& logits, std::span<const RowDraw> draws, const S
   const at::Tensor weights = shifted.exp(), sum = weights.sum(1), mean = (weights * shifted).sum(1);
   check(at::isfinite(sum).all().item<bool>(), kNotFinite);
   at::Tensor truncated = at::zeros_like(sum), token;
+  penalise(own, draws, options.repetition_penalty);
   if (is_greedy) {
-    penalise(own, draws, options.repetition_penalty);
     token = own.argmax(1);
   } else if (leaves_all(options)) {
     token = numbers(at_shares(weights, draws), logits.device());
   } else {
-    penalise(own, draws, options.repetition_penalty);
     const at::Tensor kept = kept_rows(own, options);
     truncated = weights.masked_fill(kept != 0, 0).sum(1) / sum;
     token = numbers(at_shares(kept, draws), logits.device());

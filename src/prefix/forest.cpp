@@ -34,16 +34,14 @@ class Builder {
 
   /// Adds the next sample, sharing what earlier ones already hold.
   void insert_shared() {
-    const auto sample = static_cast<int32_t>(last_node_.size());
-    const int32_t last = insert({kAboveRoots, sample, 0, static_cast<int64_t>(samples_[index(sample)].size())});
+    const int32_t last = insert(next());
     last_node_.push_back(last == kAboveRoots ? -1 : last);
   }
 
   /// Adds the next sample as a chain of its own.
   void insert_alone() {
-    const auto sample = static_cast<int32_t>(last_node_.size());
-    const auto length = static_cast<int64_t>(samples_[index(sample)].size());
-    last_node_.push_back(length == 0 ? -1 : append({kAboveRoots, sample, 0, length}));
+    const ForestNode chain = next();
+    last_node_.push_back(chain.length == 0 ? -1 : append(chain));
   }
 
   /// Adds the next samples, whose forest this is.
@@ -61,6 +59,12 @@ class Builder {
   Forest finish() &&;
 
  private:
+  /// The next sample, whole.
+  ForestNode next() const {
+    const size_t sample = last_node_.size();
+    return {kAboveRoots, static_cast<int32_t>(sample), 0, static_cast<int64_t>(samples_[sample].size())};
+  }
+
   /// Adds a run of tokens below a node that ends where it begins; returns the node that ends with it.
   int32_t insert(ForestNode run) {
     const TokenSpan tokens = samples_[index(run.sample)];

@@ -13,13 +13,12 @@
 #include "src/main/export/export_ntk.hpp"
 #include "src/main/export/export_prefix.hpp"
 #include "tests/support/random/random_groups.hpp"
-#include "tests/trainer/run/runs.hpp"
+#include "tests/trainer/prefix_runs.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
-using test::expect_words, test::refusal;
-using Tensors = std::map<std::string, at::Tensor>;
+using test::expect_close, test::expect_words, test::refusal, test::Outcome, test::Tensors;
 
 constexpr int64_t kTokens = 3, kUnits = 5;
 const std::vector<std::vector<float>> kContexts{{0.5F, -1, 0.25F}, {-0.75F, 0, 2}};
@@ -33,12 +32,7 @@ std::vector<data::Group> groups_of(Method method, int only = -1, uint64_t seed =
   return groups;
 }
 
-struct Outcome {
-  std::map<std::string, double> metrics;
-  Tensors gradients;
-};
-
-class PrefixesByContext : public test::Runs {
+class PrefixesByContext : public test::PrefixRuns {
  protected:
   static Config by_context(const std::string& type, Method method = Method::kDpo) {
     Config config = test::tiny_config(method);
@@ -46,31 +40,7 @@ class PrefixesByContext : public test::Runs {
     config.adapter.prefix_by = "context", config.adapter.context_dim = 3, config.adapter.encoder_hidden_size = kUnits;
     return config;
   }
-  /// `look` at a trainer of one rank.
-  template <typename Look>
-  void with(const Config& config, Look look) {
-    comm::run_threads(1, [&](comm::World& world) {
-      NullLog log;
-      Trainer trainer(world, config, log);
-      look(trainer);
-    });
-  }
-  Outcome step_of(const Config& config, const std::vector<data::Group>& groups) {
-    Outcome outcome;
-    with(config, [&](Trainer& trainer) {
-      outcome.metrics = trainer.step(groups).values;
-      outcome.gradients = trainer.gather_gradients();
-    });
-    return outcome;
-  }
-  std::string fault(const Config& config, const std::vector<data::Group>& groups) {
-    return refusal<Error>([&] { step_of(config, groups); });
-  }
 };
-
-void expect_close(const at::Tensor& got, const at::Tensor& wanted, const std::string& what) {
-  EXPECT_LT((got - wanted).norm().item<double>(), 1e-10 * wanted.norm().item<double>()) << what;
-}
 
 /// What the MLP makes of a context, in plain torch: parts by the names that a prefix of its own has them by.
 Tensors made_of(const Tensors& weight, const std::vector<float>& context, int64_t heads) {

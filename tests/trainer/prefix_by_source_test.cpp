@@ -11,13 +11,12 @@
 #include "fpdist/checkpoint/hf_directory.hpp"
 #include "src/main/export/export_prefix.hpp"
 #include "tests/support/random/random_groups.hpp"
-#include "tests/trainer/run/runs.hpp"
+#include "tests/trainer/prefix_runs.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
-using test::expect_words, test::refusal;
-using Tensors = std::map<std::string, at::Tensor>;
+using test::expect_close, test::expect_words, test::refusal, test::Outcome, test::Tensors;
 
 constexpr int64_t kTokens = 3;
 
@@ -28,12 +27,7 @@ std::vector<data::Group> groups_of(Method method, int32_t source, uint64_t seed 
   return groups;
 }
 
-struct Outcome {
-  std::map<std::string, double> metrics;
-  Tensors gradients;
-};
-
-class PrefixesBySource : public test::Runs {
+class PrefixesBySource : public test::PrefixRuns {
  protected:
   static Config by_source(const std::string& type, Method method = Method::kDpo, double drop = 0) {
     Config config = test::tiny_config(method);
@@ -42,34 +36,10 @@ class PrefixesBySource : public test::Runs {
     config.adapter.prefix_drop = drop;
     return config;
   }
-  /// `look` at a trainer of one rank.
-  template <typename Look>
-  void with(const Config& config, Look look) {
-    comm::run_threads(1, [&](comm::World& world) {
-      NullLog log;
-      Trainer trainer(world, config, log);
-      look(trainer);
-    });
-  }
-  Outcome step_of(const Config& config, const std::vector<data::Group>& groups) {
-    Outcome outcome;
-    with(config, [&](Trainer& trainer) {
-      outcome.metrics = trainer.step(groups).values;
-      outcome.gradients = trainer.gather_gradients();
-    });
-    return outcome;
-  }
-  std::string fault(const Config& config, const std::vector<data::Group>& groups) {
-    return refusal<Error>([&] { step_of(config, groups); });
-  }
 };
 
 /// Rows of the prefix `number`, of a tensor that holds all behind each other.
 at::Tensor of_prefix(const at::Tensor& all, int64_t number) { return all.narrow(0, number * kTokens, kTokens); }
-
-void expect_close(const at::Tensor& got, const at::Tensor& wanted, const std::string& what) {
-  EXPECT_LT((got - wanted).norm().item<double>(), 1e-10 * wanted.norm().item<double>()) << what;
-}
 
 /// The first of them begins as a prefix alone does, which stands beside the rows instead of among them.
 TEST_F(PrefixesBySource, OfOneSourceAreThePrefixOfAll) {

@@ -43,8 +43,7 @@ struct ClusterJob {
 /// long attention is for each row. `overhead_rows` as StageCosts has it.
 StageCosts cluster_costs(const ClusterJob& job, const LengthTree& tree, int64_t overhead_rows);
 /// Ranks of the cp axis side by side that these costs let exchange heads (Ulysses) instead of keys: whichever of 1, 2,
-/// 4,
-/// ... that divide cp and the KV heads of a tp rank leaves the least that attention does not hide.
+/// 4, ... that divide cp and the KV heads of a tp rank leaves the least that attention does not hide.
 int head_exchange(const ClusterJob& job, const LengthTree& tree);
 /// Seconds of a unit of these costs.
 double unit_seconds(const ClusterJob& job);
