@@ -52,5 +52,6 @@ else()
   file(GLOB fpdist_nvidia_lib_dirs "${fpdist_nvidia_dir}/*/lib")
   set_target_properties(fpdist_cuda PROPERTIES
     BUILD_RPATH "$ORIGIN;${FPDIST_TORCH_DIR}/lib;${fpdist_nvidia_lib_dirs};${CUDAToolkit_LIBRARY_DIR}")
-  target_precompile_headers(fpdist_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${PROJECT_SOURCE_DIR}/cmake/pch.hpp>")
+  target_compile_options(fpdist_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${OpenMP_CXX_FLAGS}>")  # as the header that it takes was compiled
+  target_precompile_headers(fpdist_cuda REUSE_FROM fpdist_operator_objects)
 endif()

@@ -1,5 +1,6 @@
 // Legend: H heads, n queries, d head size; everything in A, heads first.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 #include <utility>

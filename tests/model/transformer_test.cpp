@@ -1,5 +1,6 @@
 #include "fpdist/model/transformer.hpp"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/record_function.h>
 #include <gtest/gtest.h>
 

@@ -1,6 +1,7 @@
 // Runs that train an adapter beside frozen weights: where they begin, what they write, how they go on.
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <cmath>

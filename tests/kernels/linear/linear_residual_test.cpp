@@ -1,6 +1,7 @@
 // y = x W^T + b + residual in one product: the sum it replaces, its gradients, its one rounding, what it refuses, and
 // the cuBLASLt call behind it. The rounding is compared bit for bit, on the CPU and on a GPU.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
