@@ -13,6 +13,15 @@
 namespace fpdist::main_program {
 namespace {
 
+/// What is searched for, and what all meshes ask of it.
+struct Search {
+  const PlanRequest& request;
+  const plan::ModelBytes& bytes;
+  const plan::Cluster& cluster;
+  plan::Amount all;  ///< request.tree.unique()
+  bool is_large = false;
+};
+
 struct MeshChoice {
   plan::ClusterJob job;
   plan::Schedule schedule;
@@ -36,16 +45,15 @@ plan::PlannerOptions options_of(const PlanRequest& request, const MeshChoice& ch
 }
 
 /// Layers of the stages by cost, before any plan.
-std::vector<int64_t> first_layers(const PlanRequest& request, const MeshChoice& choice) {
-  const plan::StageCosts costs = plan::cluster_costs(choice.job, request.tree, request.costs.overhead_rows);
-  return plan::stage_layers(plan::layer_work(costs, request.tree.unique()), options_of(request, choice).parallel);
+std::vector<int64_t> first_layers(const Search& search, const MeshChoice& choice) {
+  const plan::StageCosts costs = plan::cluster_costs(choice.job, search.all, search.request.costs.overhead_rows);
+  return plan::stage_layers(plan::layer_work(costs, search.all), options_of(search.request, choice).parallel);
 }
 
-std::vector<MeshChoice> meshes_of(const PlanRequest& request, const plan::ModelBytes& bytes,
-                                  const plan::Cluster& cluster, int64_t ranks, bool is_large) {
+std::vector<MeshChoice> meshes_of(const Search& search, int64_t ranks) {
   std::vector<MeshChoice> all;
+  const auto& [request, bytes, cluster, work, is_large] = search;
   const arch::ModelShape& shape = bytes.shape;
-  const int64_t rows = request.tree.unique().rows;
   for (const int tp : {1, 2, 4, 8})
     for (const int cp : {1, 2, 4, 8, 16, 32, 64})
       for (const int pp : {1, 2, 4, 8, 16}) {
@@ -62,8 +70,8 @@ std::vector<MeshChoice> meshes_of(const PlanRequest& request, const plan::ModelB
             choice.job.model.recompute = recompute;
             for (const int64_t parts : {1, 2, 4}) {
               choice.max_tokens = request.options.max_tokens / parts;
-              choice.job.pack_rows = std::min(choice.max_tokens, rows);
-              choice.least = plan::least_seconds(choice.job, request.tree, request.costs.overhead_rows);
+              choice.job.pack_rows = std::min(choice.max_tokens, work.rows);
+              choice.least = plan::least_seconds(choice.job, work, request.costs.overhead_rows);
               if (parts == 1 || (!is_large && choice.max_tokens > 0)) all.push_back(choice);
             }
           }
@@ -74,13 +82,14 @@ std::vector<MeshChoice> meshes_of(const PlanRequest& request, const plan::ModelB
 }
 
 /// The step on this mesh; `seconds` is 0 where it does not fit or nothing can be planned.
-WorldPoint try_mesh(const PlanRequest& request, const MeshChoice& choice) {
+WorldPoint try_mesh(const Search& search, const MeshChoice& choice) {
+  const PlanRequest& request = search.request;
   WorldPoint point;
   point.mesh = choice.job.mesh, point.schedule = choice.schedule;
   point.recompute = choice.job.model.recompute, point.max_tokens = choice.max_tokens;
-  point.ulysses = plan::head_exchange(choice.job, request.tree);
+  point.ulysses = plan::head_exchange(choice.job, search.all);
   PlanRequest other = request;
-  other.costs = plan::cluster_costs(choice.job, request.tree, request.costs.overhead_rows);
+  other.costs = plan::cluster_costs(choice.job, search.all, request.costs.overhead_rows);
   other.options = options_of(request, choice);
   try {
     const PricedStep step = plan_step(other);
@@ -88,28 +97,28 @@ WorldPoint try_mesh(const PlanRequest& request, const MeshChoice& choice) {
     if (point.memory > choice.job.cluster.memory_bytes) return point;
     point.sharing_kept = step.figures.sharing_kept;
     point.seconds =
-        plan::cluster_seconds(choice.job, request.tree, request.costs.overhead_rows, other.options, step.plan);
+        plan::cluster_seconds(choice.job, search.all, request.costs.overhead_rows, other.options, step.plan);
   } catch (const ConfigError& error) {  // rows that do not fit, too few units for the schedule
     point.refusal = error.what();
   }
   return point;
 }
 
-WorldPoint best_mesh(const PlanRequest& request, const plan::ModelBytes& bytes, const plan::Cluster& cluster,
-                     int64_t ranks) {
+WorldPoint best_mesh(const Search& search, int64_t ranks) {
+  const bool complete = search.request.complete;
+  const plan::Cluster& cluster = search.cluster;
   WorldPoint best;
   double least_memory = 0;
   std::string refusal;
   int64_t planned = 0, too_large = 0;
   std::vector<PlannedMesh> fitted;
-  const bool is_large = request.tree.sample.size() > kManySamples;
-  const std::vector<MeshChoice> all = meshes_of(request, bytes, cluster, ranks, is_large);
+  const std::vector<MeshChoice> all = meshes_of(search, ranks);
   for (const MeshChoice& choice : all) {
-    if (!request.complete && best.seconds.all() > 0 && choice.least >= best.seconds.all()) break;
-    if (!request.complete && is_large && fitted.size() >= kMostMeshes) break;
-    double needed = plan::least_memory(choice.job, first_layers(request, choice));
+    if (!complete && best.seconds.all() > 0 && choice.least >= best.seconds.all()) break;
+    if (!complete && search.is_large && fitted.size() >= kMostMeshes) break;
+    double needed = plan::least_memory(choice.job, first_layers(search, choice));
     if (needed <= cluster.memory_bytes) {
-      WorldPoint point = try_mesh(request, choice);
+      WorldPoint point = try_mesh(search, choice);
       ++planned;
       if (!point.refusal.empty()) refusal = point.refusal;
       const double seconds = point.seconds.all();
@@ -151,15 +160,16 @@ plan::ModelBytes llama3_8b() {
 
 std::vector<WorldPoint> search_worlds(const PlanRequest& request, const plan::ModelBytes& bytes,
                                       const plan::Cluster& cluster, std::span<const int64_t> world_sizes) {
+  const Search search{request, bytes, cluster, request.tree.unique(), request.tree.sample.size() > kManySamples};
   std::vector<WorldPoint> all;
   double first = 0;  // tokens a second and GPU
   for (const int64_t ranks : world_sizes) {
     check<ConfigError>(ranks >= 1, "--world-sizes ", ranks, " is no number of GPUs");
-    WorldPoint point = best_mesh(request, bytes, cluster, ranks);
+    WorldPoint point = best_mesh(search, ranks);
     if (point.refusal.empty()) {
       const auto tokens = static_cast<double>(request.tree.tokens_logical());
       point.tokens_per_second = tokens / point.seconds.all();
-      point.mfu = plan::model_flops(bytes, request.tree) /
+      point.mfu = plan::model_flops(bytes, search.all) /
                   (static_cast<double>(ranks) * cluster.peak_flops * point.seconds.all());
       const double each = point.tokens_per_second / static_cast<double>(ranks);
       if (first == 0) first = each;

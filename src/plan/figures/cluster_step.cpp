@@ -83,7 +83,7 @@ ContextWay context_way(const ClusterJob& job, const StageCosts& flops, const Amo
   return best;
 }
 
-StageCosts costs_with(const ClusterJob& job, const LengthTree& tree, int64_t overhead_rows, const Messages& messages) {
+StageCosts costs_with(const ClusterJob& job, const Amount& all, int64_t overhead_rows, const Messages& messages) {
   const StageCosts flops = stage_costs(job.model.shape, job.model.recompute);
   const StepPlaces places = places_of(job);
   const Cluster& cluster = job.cluster;
@@ -103,7 +103,7 @@ StageCosts costs_with(const ClusterJob& job, const LengthTree& tree, int64_t ove
     overhead = (overhead * own + units(job, exchanges * latency) / 3) / per_row;
   }
   if (messages.context && job.mesh.cp > 1) {
-    per_row += units(job, context_way(job, flops, tree.unique()).seconds) / passes;
+    per_row += units(job, context_way(job, flops, all).seconds) / passes;
     overhead += units(job, message_seconds(cluster, places.cp, 0)) / per_row;  // keys, keys again, their gradients
   }
   StageCosts costs = flops;
@@ -170,20 +170,20 @@ double unit_seconds(const ClusterJob& job) {
   return kUnitFlops / (job.cluster.linear_flops * job.mesh.tp * job.mesh.cp);
 }
 
-int head_exchange(const ClusterJob& job, const LengthTree& tree) {
-  return context_way(job, stage_costs(job.model.shape, job.model.recompute), tree.unique()).ulysses;
+int head_exchange(const ClusterJob& job, const Amount& all) {
+  return context_way(job, stage_costs(job.model.shape, job.model.recompute), all).ulysses;
 }
 
-StageCosts cluster_costs(const ClusterJob& job, const LengthTree& tree, int64_t overhead_rows) {
-  return costs_with(job, tree, overhead_rows, {});
+StageCosts cluster_costs(const ClusterJob& job, const Amount& all, int64_t overhead_rows) {
+  return costs_with(job, all, overhead_rows, {});
 }
 
-ClusterSeconds cluster_seconds(const ClusterJob& job, const LengthTree& tree, int64_t overhead_rows,
+ClusterSeconds cluster_seconds(const ClusterJob& job, const Amount& all, int64_t overhead_rows,
                                const PlannerOptions& options, const PipelinePlan& plan) {
   const auto slowest = std::ranges::max_element(plan.replica, {}, &PlannedReplica::makespan);
   Program program(shape_of(options, *slowest));
   const auto run = [&](const Messages& messages) {
-    const StageCosts costs = costs_with(job, tree, overhead_rows, messages);
+    const StageCosts costs = costs_with(job, all, overhead_rows, messages);
     return program.simulate(unit_costs(costs, *slowest), plan.layers, false);
   };
   const Simulation whole = run({}), unlinked = run({.pipeline = false});
@@ -202,14 +202,13 @@ ClusterSeconds cluster_seconds(const ClusterJob& job, const LengthTree& tree, in
           .update = update_seconds(job, weights)};
 }
 
-double least_seconds(const ClusterJob& job, const LengthTree& tree, int64_t overhead_rows) {
-  const StageCosts costs = cluster_costs(job, tree, overhead_rows);
-  const double work = static_cast<double>(total_work(costs, tree.unique())) * unit_seconds(job);
+double least_seconds(const ClusterJob& job, const Amount& all, int64_t overhead_rows) {
+  const StageCosts costs = cluster_costs(job, all, overhead_rows);
+  const double work = static_cast<double>(total_work(costs, all)) * unit_seconds(job);
   return work / (job.mesh.dp * job.mesh.pp);
 }
 
-double model_flops(const ModelBytes& model, const LengthTree& tree) {
-  const Amount all = tree.unique();
+double model_flops(const ModelBytes& model, const Amount& all) {
   const double head = static_cast<double>(stage_costs(model.shape).per_edge) * static_cast<double>(all.edges);
   return 3 * (flops_of(model, static_cast<double>(all.rows), static_cast<double>(all.pairs)) + head);
 }

@@ -39,24 +39,25 @@ struct ClusterJob {
   int64_t pack_rows = 0;
 };
 
-/// Costs for the planner, of all ranks of a stage together, tensor and context messages among them; `tree` says how
-/// long attention is for each row. `overhead_rows` as StageCosts has it.
-StageCosts cluster_costs(const ClusterJob& job, const LengthTree& tree, int64_t overhead_rows);
+/// Costs for the planner, of all ranks of a stage together, tensor and context messages among them. `all`, here and
+/// below: LengthTree::unique() of the step, asked for once where many meshes are compared. `overhead_rows` as
+/// StageCosts has it.
+StageCosts cluster_costs(const ClusterJob& job, const Amount& all, int64_t overhead_rows);
 /// Ranks of the cp axis side by side that these costs let exchange heads (Ulysses) instead of keys: whichever of 1, 2,
 /// 4, ... that divide cp and the KV heads of a tp rank leaves the least that attention does not hide.
-int head_exchange(const ClusterJob& job, const LengthTree& tree);
+int head_exchange(const ClusterJob& job, const Amount& all);
 /// Seconds of a unit of these costs.
 double unit_seconds(const ClusterJob& job);
 
 /// Of a plan that was made with cluster_costs.
-ClusterSeconds cluster_seconds(const ClusterJob& job, const LengthTree& tree, int64_t overhead_rows,
+ClusterSeconds cluster_seconds(const ClusterJob& job, const Amount& all, int64_t overhead_rows,
                                const PlannerOptions& options, const PipelinePlan& plan);
 
 /// No plan on this mesh is faster: everything once, evenly spread, with its messages, and the update.
-double least_seconds(const ClusterJob& job, const LengthTree& tree, int64_t overhead_rows);
+double least_seconds(const ClusterJob& job, const Amount& all, int64_t overhead_rows);
 
 /// Operations that a step needs, without what is computed again: forward and twice that backward.
-double model_flops(const ModelBytes& model, const LengthTree& tree);
+double model_flops(const ModelBytes& model, const Amount& all);
 
 /// The longest that sharing can make the same step without it: everything of every sample over every node once (the
 /// bound of G completions of one prefix in figures).

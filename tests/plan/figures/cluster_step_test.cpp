@@ -73,17 +73,17 @@ TEST(ClusterStep, PartsAreTheSimulatedStepAndWhatFollowsIt) {
     PlannerOptions options;
     options.replicas = 2, options.max_tokens = 16384, options.parallel.pp = 4;
     options.parallel.schedule = seed % 3 == 0 ? Schedule::kZeroBubble : Schedule::k1F1B;
-    const PipelinePlan plan = plan_pipeline(tree, cluster_costs(job, tree, 256), options);
-    const ClusterSeconds seconds = cluster_seconds(job, tree, 256, options, plan);
+    const PipelinePlan plan = plan_pipeline(tree, cluster_costs(job, tree.unique(), 256), options);
+    const ClusterSeconds seconds = cluster_seconds(job, tree.unique(), 256, options, plan);
     const double simulated = static_cast<double>(plan.step) * unit_seconds(job);
     EXPECT_NEAR(seconds.all() - seconds.data - seconds.update, simulated, 1e-9 * simulated);
     EXPECT_GT(seconds.tensor, 0);
     EXPECT_GT(seconds.pipeline, 0);
     EXPECT_GE(seconds.bubble, 0);
     EXPECT_GE(seconds.context, 0);
-    EXPECT_GE(seconds.all(), least_seconds(job, tree, 256));
-    EXPECT_GE(seconds.compute, model_flops(job.model, tree) / (32 * job.cluster.peak_flops));
-    const PlanFigures figures = figures_of(tree, cluster_costs(job, tree, 256), options, plan);
+    EXPECT_GE(seconds.all(), least_seconds(job, tree.unique(), 256));
+    EXPECT_GE(seconds.compute, model_flops(job.model, tree.unique()) / (32 * job.cluster.peak_flops));
+    const PlanFigures figures = figures_of(tree, cluster_costs(job, tree.unique(), 256), options, plan);
     EXPECT_GT(cluster_memory(job, plan, figures), least_memory(job, plan.layers));
   }
 }
@@ -96,8 +96,8 @@ TEST(ClusterStep, MessagesCostWhatTheirLinksDo) {
     job.cluster.node_bandwidth = node_bandwidth, job.cluster.network_bandwidth = network_bandwidth;
     PlannerOptions options;
     options.replicas = mesh.dp, options.max_tokens = 32768, options.parallel.pp = mesh.pp;
-    const PipelinePlan plan = plan_pipeline(tree, cluster_costs(job, tree, 256), options);
-    return cluster_seconds(job, tree, 256, options, plan);
+    const PipelinePlan plan = plan_pipeline(tree, cluster_costs(job, tree.unique(), 256), options);
+    return cluster_seconds(job, tree.unique(), 256, options, plan);
   };
   const ClusterSeconds fast = seconds_on({2, 1, 1, 4}, 370e9, 48e9), slow = seconds_on({2, 1, 1, 4}, 37e9, 48e9);
   EXPECT_NEAR(slow.tensor / fast.tensor, 10, 2);  // all but its latency
@@ -113,15 +113,15 @@ TEST(ClusterStep, HeadsAreExchangedWhereKeysWouldNotHide) {
   ClusterJob job{read_cluster(kFile), kModel, {1, 1, 16, 1}};
   const LengthTree brief = parse_lengths("{\"prefix\": 0, \"completions\": [2000]}", "f");
   const LengthTree long_one = parse_lengths("{\"prefix\": 0, \"completions\": [2000000]}", "f");
-  EXPECT_EQ(head_exchange(job, long_one), 1);
+  EXPECT_EQ(head_exchange(job, long_one.unique()), 1);
   ClusterJob alone = job;
   alone.mesh.cp = 1;
-  EXPECT_EQ(cluster_costs(job, long_one, 0).per_row, cluster_costs(alone, long_one, 0).per_row);
-  EXPECT_EQ(head_exchange(job, brief), 8);  // all key heads, inside a node
-  job.cluster.node_bandwidth = 1e9;         // inside nodes nothing is faster than between them
-  EXPECT_EQ(head_exchange(job, long_one), 1);
+  EXPECT_EQ(cluster_costs(job, long_one.unique(), 0).per_row, cluster_costs(alone, long_one.unique(), 0).per_row);
+  EXPECT_EQ(head_exchange(job, brief.unique()), 8);  // all key heads, inside a node
+  job.cluster.node_bandwidth = 1e9;                  // inside nodes nothing is faster than between them
+  EXPECT_EQ(head_exchange(job, long_one.unique()), 1);
   job.model.shape.kv_heads = 2;
-  EXPECT_LE(head_exchange(job, brief), 2);
+  EXPECT_LE(head_exchange(job, brief.unique()), 2);
   job.model.shape.heads = job.model.shape.kv_heads = 16, job.mesh = {1, 1, 4, 1};
   // By hand, a node's four ranks: keys and gradients of 3/4 of the rows, or a quarter of all that a row has, both ways.
   const double pairs = 2001.0 / 2, row = 16 * 64;
@@ -132,14 +132,15 @@ TEST(ClusterStep, HeadsAreExchangedWhereKeysWouldNotHide) {
       keys(2, 4, job.cluster.attention_forward_flops) + keys(2 + 4, 10, job.cluster.attention_backward_flops);
   const double by_heads = 2 * 3.0 / 4 * 4 * row * 2 / 4 / 1e9;
   EXPECT_LT(by_heads, by_keys);
-  EXPECT_EQ(head_exchange(job, brief), 4);
+  EXPECT_EQ(head_exchange(job, brief.unique()), 4);
   ClusterJob free = job;
   free.cluster.node_bandwidth = 1e30;
-  const auto more = static_cast<double>(cluster_costs(job, brief, 0).per_row - cluster_costs(free, brief, 0).per_row);
+  const auto more = static_cast<double>(cluster_costs(job, brief.unique(), 0).per_row -
+                                        cluster_costs(free, brief.unique(), 0).per_row);
   EXPECT_NEAR(more * unit_seconds(job) * 3, by_heads, 0.01 * by_heads);
   job.pack_rows = 64 * 2000;  // 64 of them in a pack: hardly any keys travel
-  EXPECT_EQ(head_exchange(job, brief), 1);
-  EXPECT_LT(cluster_costs(job, brief, 0).per_row - cluster_costs(free, brief, 0).per_row, more / 10);
+  EXPECT_EQ(head_exchange(job, brief.unique()), 1);
+  EXPECT_LT(cluster_costs(job, brief.unique(), 0).per_row - cluster_costs(free, brief.unique(), 0).per_row, more / 10);
 }
 
 /// G completions R on one prefix P: the table of what sharing can be worth at most, to its three digits.
