@@ -19,7 +19,7 @@ constexpr int64_t kShareFree = 8;
 
 }  // namespace
 
-Admission::Admission(Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options, int64_t most_rows)
+Admission::Admission(Prompts prompts, std::span<Decoding> all, const SamplingOptions& options, int64_t most_rows)
     : prompts_(prompts),
       all_(all),
       options_(options),

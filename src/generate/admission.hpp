@@ -36,7 +36,7 @@ class Admission {
   using Prompts = std::span<const std::vector<int32_t>* const>;
 
   /// `prompts` in sharing's order; `all`: num_generations of each, in order, kAhead. `most_rows`: of a wave.
-  Admission(Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options, int64_t most_rows);
+  Admission(Prompts prompts, std::span<Decoding> all, const SamplingOptions& options, int64_t most_rows);
 
   /// Somebody in flight is out of room, or others may enter.
   bool wants_change() const;
@@ -62,7 +62,7 @@ class Admission {
   void give_room();
 
   const Prompts prompts_;
-  std::vector<Decoding>& all_;
+  const std::span<Decoding> all_;
   const SamplingOptions& options_;
   const Sharing sharing_;
   const int64_t most_rows_;

@@ -48,8 +48,9 @@ at::Tensor logprobs(const Stages& stages, const std::vector<int32_t>& prompt, co
     seconds += seconds_since(start);
     if (keys.has_logits()) take_logprobs(keys, hidden, prompt, window.place, all);
   }
-  report.search_seconds += keys.area().search_seconds;
-  keys.share(all);
+  report.search_seconds += keys.take_area().search_seconds;
+  keys.begin_sharing(all);
+  keys.end_sharing();
   return all;
 }
 

@@ -1,6 +1,7 @@
 // The way through generate: prompts in order, so that those which share most stand together (here); who of their
 // completions is in flight (admission.cpp); their rows (wave.cpp), computed behind kept keys (keys.cpp, by
-// model::Transformer::extend), step by step (session.cpp); tokens drawn (sampling.cpp).
+// model::Transformer::extend), step by step (session.cpp), side by side on the stages of a pipeline
+// (lanes.cpp); tokens drawn (sampling.cpp).
 #include "fpdist/generate/generate.hpp"
 
 #include <ATen/core/grad_mode.h>
@@ -16,7 +17,7 @@
 #include "src/core/index.hpp"
 #include "src/generate/flex_check.hpp"
 #include "src/generate/generate_part.hpp"
-#include "src/generate/session.hpp"
+#include "src/generate/lanes.hpp"
 #include "src/ops/batch_invariant.hpp"
 
 namespace fpdist::generate {
@@ -115,17 +116,13 @@ void check_invariance(const Stages& stages, const SamplingOptions& options) {
                      "the batch; leave out one of the two");
 }
 
-/// For keys and values of a rank.
-struct Room {
-  int64_t bytes_per_row = 0, rows = 0;
-};
-
 /// check_prompts. Collective over pp.
 Room checked_room(const Stages& stages, std::span<const std::vector<int32_t>> prompts, const SamplingOptions& options) {
   check_options(options);
   if (options.batch_invariant) check_invariance(stages, options);
   const arch::Model& model = stages.runs.front()->config();
   const int64_t bytes = bytes_per_row(stages), rows = most_rows(bytes, options);
+  Room room{.bytes_per_row = bytes, .rows = rows};
   for (const int64_t stop : options.stop_token_ids)
     check<ConfigError>(stop >= 0 && stop < model.vocab_size, "rollout.stop_token_ids: ", stop,
                        " is no token of a vocabulary of ", model.vocab_size);
@@ -145,8 +142,9 @@ Room checked_room(const Stages& stages, std::span<const std::vector<int32_t>> pr
                        " completions of up to ", options.max_completion_length, " tokens needs ", needed,
                        " rows of keys and values; rollout.kv_gib ", options.kv_gib, " holds ", rows, ": give ",
                        static_cast<double>(needed * bytes) * 0x1p-30, " or more, or fewer completions");
+    room.most_needed = std::max(room.most_needed, needed);
   }
-  return {bytes, rows};
+  return room;
 }
 
 }  // namespace
@@ -221,11 +219,12 @@ std::vector<std::vector<Completion>> generate_part(const Stages& stages,
                        dropped.size(), " layers, and the model ", layers, ": make one with this model");
     total.dropped.resize(index(layers));
   }
-  Session session(stages, ordered, decoding, options, room.rows, std::move(shared), dropped);
+  Lanes lanes(stages, ordered, decoding, options, room, shared, dropped);
   std::vector<size_t> number;
   for (const size_t at : order) number.push_back(begin + at);
   Telling telling(decoding, std::move(number), finished);
-  while (session.step(total)) {
+  for (bool goes_on = true; goes_on;) {
+    goes_on = lanes.step(total);
     telling.look();
     if (!progress) continue;
     int64_t done = 0, tokens = 0;

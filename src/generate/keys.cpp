@@ -6,7 +6,6 @@
 
 #include "fpdist/ops/attention_calls.hpp"
 #include "src/core/index.hpp"
-#include "src/generate/pass.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
 
 namespace fpdist::generate {
@@ -74,7 +73,7 @@ at::Tensor Keys::compute(QueryRows rows) {
                           .exchange = {}};
   here.calls = ops::prepare_attention(here.mask, options.device);
   if (by_layer_) by_layer_->begin(kept_, rows.place);
-  const at::Tensor hidden = pass(stages_, here, kept_);
+  const at::Tensor hidden = pass(stages_, here, kept_, sent_);
   if (by_layer_) by_layer_->end(kept_, rows.grown);
   if (sparse) area_ += sparse->area;
   return has_logits() ? hidden.narrow(0, 0, count) : at::Tensor();
@@ -86,8 +85,18 @@ at::Tensor Keys::logits(const at::Tensor& hidden) const {
   return stages_.runs.back()->logits(hidden).to(at::kFloat).contiguous();
 }
 
-void Keys::share(at::Tensor& found) const {
-  if (stages_.pp != nullptr) stages_.pp->broadcast(found, stages_.pp->size() - 1);
+void Keys::begin_sharing(at::Tensor& found) {
+  if (stages_.pp == nullptr) return;
+  comm::Communicator& pp = *stages_.pp;
+  const int last = pp.size() - 1;
+  pp.group_begin();
+  if (pp.rank() == last)
+    for (int other = 0; other < last; ++other) pp.send(found, other);
+  else
+    pp.receive(found, last);
+  sent_.push_back(pp.group_start());
 }
+
+void Keys::end_sharing() { wait_for(sent_); }
 
 }  // namespace fpdist::generate

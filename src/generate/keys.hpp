@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "fpdist/generate/stages.hpp"
 #include "fpdist/model/kept_keys.hpp"
 #include "src/generate/keys_by_layer.hpp"
+#include "src/generate/pass.hpp"
 #include "src/generate/wave.hpp"
 #include "src/generate/windows.hpp"
 
@@ -25,8 +27,8 @@ struct QueryRows {
   void add(int32_t at, int32_t id, int32_t deep) { place.push_back(at), token.push_back(id), depth.push_back(deep); }
 };
 
-/// Of this rank's layers and heads; belongs to one version of the weights. Not for gradients. compute, logits and share
-/// are collective over the model's ranks.
+/// Of this rank's layers and heads; belongs to one version of the weights. Not for gradients. compute, logits and what
+/// begins or ends a sharing are collective over the model's ranks.
 class Keys {
  public:
   /// `dropped`: as generate_part has it; must outlive it.
@@ -40,8 +42,8 @@ class Keys {
 
   /// [rows,H] on ranks of the last stage, undefined on others; the rows' ancestors are computed or among them.
   at::Tensor compute(QueryRows rows);
-  /// What flex_prefill has kept of this rank's layers and heads so far.
-  const ops::FlexArea& area() const { return area_; }
+  /// What flex_prefill has kept of this rank's layers and heads since this was asked for.
+  ops::FlexArea take_area() { return std::exchange(area_, {}); }
   /// What prefix_kv has; null: it is off.
   const KeysByLayer* by_layer() const { return by_layer_ ? &*by_layer_ : nullptr; }
 
@@ -49,8 +51,11 @@ class Keys {
   bool has_logits() const;
   at::Tensor logits(const at::Tensor& hidden) const;
 
-  /// What the last stage has found, on the CPU, to the others.
-  void share(at::Tensor& found) const;
+  /// What the last stage has found, on the CPU, to the others: it is theirs when end_sharing has returned. Between the
+  /// two a rank may compute with other Keys of these stages (all ranks with the same ones, in the same order), so that
+  /// no stage waits for another. Once behind one or more calls of compute, whose messages end with it.
+  void begin_sharing(at::Tensor& found);
+  void end_sharing();
 
  private:
   const Stages stages_;
@@ -62,6 +67,7 @@ class Keys {
   int64_t multiple_ = kPadding;  // of rows in a call
   at::Tensor key_row_, key_end_;
   std::vector<model::KeptKeys> kept_;  // of each run of layers
+  Sent sent_;
 };
 
 /// Bytes of one row's keys and values on the rank that has most. Collective over pp.

@@ -5,10 +5,10 @@
 namespace fpdist::generate {
 namespace {
 
-void send(const at::Tensor& rows, comm::Communicator& pp, int to) {
+std::unique_ptr<comm::Work> send(const at::Tensor& rows, comm::Communicator& pp, int to) {
   pp.group_begin();
   pp.send(rows, to);
-  pp.group_end();
+  return pp.group_start();
 }
 
 at::Tensor received(const Stages& stages, const parallel::RowsHere& rows, int from) {
@@ -24,7 +24,12 @@ at::Tensor received(const Stages& stages, const parallel::RowsHere& rows, int fr
 
 }  // namespace
 
-at::Tensor pass(const Stages& stages, const parallel::RowsHere& rows, std::span<model::KeptKeys> kept) {
+void wait_for(Sent& sent) {
+  for (const auto& work : sent) work->wait();
+  sent.clear();
+}
+
+at::Tensor pass(const Stages& stages, const parallel::RowsHere& rows, std::span<model::KeptKeys> kept, Sent& sent) {
   const int stage = stages.pp == nullptr ? 0 : stages.pp->rank(), count = stages.pp == nullptr ? 1 : stages.pp->size();
   at::Tensor x;
   for (size_t run = 0; run < kept.size(); ++run) {
@@ -32,7 +37,7 @@ at::Tensor pass(const Stages& stages, const parallel::RowsHere& rows, std::span<
     if (count > 1 && !is_first) x = received(stages, rows, (stage + count - 1) % count);
     x = stages.runs[run]->extend(rows, kept[run], x);
     if (count > 1 && !is_last) {
-      send(x, *stages.pp, (stage + 1) % count);
+      sent.push_back(send(x, *stages.pp, (stage + 1) % count));
       x = at::Tensor();
     }
   }

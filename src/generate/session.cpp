@@ -49,7 +49,7 @@ int32_t next_place(const Decoding& one) { return one.leaf + static_cast<int32_t>
 
 }  // namespace
 
-Session::Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options,
+Session::Session(const Stages& stages, Prompts prompts, std::span<Decoding> all, const SamplingOptions& options,
                  int64_t most_rows, std::vector<int64_t> shared, std::span<const double> dropped)
     : prompts_(prompts),
       all_(all),
@@ -184,11 +184,8 @@ std::span<const PromptWindow> Session::windows_between(size_t begin, size_t end)
   return {first, std::lower_bound(first, windows_.end(), ahead_.place[end - 1], is_ahead)};
 }
 
-bool Session::step(GenerationReport& report) {
-  if (computed_ == ahead_.size() && admission_.wants_change()) {
-    change(report);
-    report.most_rows = std::max(report.most_rows, wave_.places());
-  }
+bool Session::begin(GenerationReport& report) {
+  if (computed_ == ahead_.size() && admission_.wants_change()) change(report);
   const auto started = Clock::now();
   const size_t computed = computed_;
   const QueryRows rows = next_rows(report);
@@ -198,15 +195,31 @@ bool Session::step(GenerationReport& report) {
           "nobody is in flight, but not all completions are done");
     return false;
   }
-  const auto flying = std::ranges::count_if(flying_, [](const Decoding* one) { return one->is_in_flight(); });
-  draw(rows, keys_.compute(rows), report);
-  report.flex.kept_blocks = keys_.area().kept, report.flex.all_blocks = keys_.area().all;
+  is_prefill_ = computed_ > computed;
+  draw(rows, keys_.compute(rows));
+  const ops::FlexArea area = keys_.take_area();
+  report.flex.kept_blocks += area.kept, report.flex.all_blocks += area.all;
   if (const KeysByLayer* kept = keys_.by_layer()) kept->set_kept(report);
-  let_go();
-  const double seconds = seconds_since(started);
-  (computed_ > computed ? report.prefill_seconds : report.decode_seconds) += seconds;
-  if (2 * flying < slots_) report.tail_seconds += seconds;
+  count(seconds_since(started), report);
   return true;
+}
+
+void Session::end(GenerationReport& report) {
+  const auto started = Clock::now();
+  keys_.end_sharing();
+  for (size_t i = 0; i < drawing_.size(); ++i) {
+    const double* const here = found_.const_data_ptr<double>() + i * kFound;
+    report.truncated_mass += here[3];
+    take(*drawing_[i], here);
+  }
+  let_go();
+  count(seconds_since(started), report);
+}
+
+void Session::count(double seconds, GenerationReport& report) const {
+  (is_prefill_ ? report.prefill_seconds : report.decode_seconds) += seconds;
+  const auto flying = std::ranges::count_if(flying_, [](const Decoding* one) { return one->is_in_flight(); });
+  if (2 * flying < slots_) report.tail_seconds += seconds;
 }
 
 /// Batch invariant: products of a panel of rows or more, since those of a few round by their number.
@@ -221,8 +234,8 @@ at::Tensor Session::logits(const at::Tensor& hidden) const {
 }
 
 /// Who draws, from its next row or for its first token from its prompt's last one.
-void Session::draw(const QueryRows& rows, const at::Tensor& hidden, GenerationReport& report) {
-  std::vector<Decoding*> drawing;
+void Session::draw(const QueryRows& rows, const at::Tensor& hidden) {
+  drawing_.clear();
   std::vector<int64_t> row, of;  // rows that logits are made of; the one of each who draws
   size_t p = 0;
   for (Decoding* one : flying_) {
@@ -232,33 +245,26 @@ void Session::draw(const QueryRows& rows, const at::Tensor& hidden, GenerationRe
     if ((one->tokens() > 0 && !can_go_on(*one)) || at == rows.place.end() || *at != place) continue;
     const int64_t here = at - rows.place.begin();
     if (row.empty() || row.back() != here) row.push_back(here);
-    drawing.push_back(one), of.push_back(static_cast<int64_t>(row.size()) - 1);
+    drawing_.push_back(one), of.push_back(static_cast<int64_t>(row.size()) - 1);
   }
-  if (drawing.empty()) return;
-  at::Tensor found = at::empty({static_cast<int64_t>(drawing.size()), kFound}, at::kDouble);
-  if (keys_.has_logits()) {
+  found_ = at::empty({static_cast<int64_t>(drawing_.size()), kFound}, at::kDouble);
+  if (keys_.has_logits() && !drawing_.empty()) {
     // Who enters beside an equal prompt draws from a row ahead of those that are in flight already.
     const bool are_all = static_cast<int64_t>(row.size()) == hidden.size(0) && std::is_sorted(row.begin(), row.end());
     const at::Tensor asked = are_all ? hidden : hidden.index_select(0, at::tensor(row).to(hidden.device()));
-    draw_from(logits(asked), of, drawing, found);
+    draw_from(logits(asked), of);
   }
-  keys_.share(found);
-  for (size_t i = 0; i < drawing.size(); ++i) {
-    const double* const here = found.const_data_ptr<double>() + i * kFound;
-    report.truncated_mass += here[3];
-    take(*drawing[i], here);
-  }
+  keys_.begin_sharing(found_);
 }
 
 /// `row`: of logits, of each who draws. A GPU's logits stay there.
-void Session::draw_from(const at::Tensor& logits, std::span<const int64_t> row, std::span<Decoding* const> drawing,
-                        at::Tensor& found) const {
+void Session::draw_from(const at::Tensor& logits, std::span<const int64_t> row) {
   std::vector<RowDraw> draws;
-  for (size_t i = 0; i < drawing.size(); ++i) {
-    const Decoding& one = *drawing[i];
+  for (size_t i = 0; i < drawing_.size(); ++i) {
+    const Decoding& one = *drawing_[i];
     draws.push_back({row[i], one.history, share_of(options_.seed, one.draw, one.completion.token.size())});
   }
-  auto* const to = found.mutable_data_ptr<double>();
+  auto* const to = found_.mutable_data_ptr<double>();
   const auto put = [&](size_t i, const Drawn& drawn) {
     double* const here = to + i * kFound;
     here[0] = drawn.token, here[1] = drawn.logp, here[2] = drawn.entropy, here[3] = drawn.truncated;
@@ -271,7 +277,7 @@ void Session::draw_from(const at::Tensor& logits, std::span<const int64_t> row, 
   const at::Tensor rows = logits.contiguous();
   const auto vocabulary = index(rows.size(1));
   const float* const all = rows.const_data_ptr<float>();
-  at::parallel_for(0, static_cast<int64_t>(drawing.size()), 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, static_cast<int64_t>(drawing_.size()), 1, [&](int64_t begin, int64_t end) {
     for (size_t i = index(begin); i < index(end); ++i)
       put(i, draw_token({all + index(draws[i].row) * vocabulary, vocabulary}, draws[i].history, options_, draws[i].u));
   });

@@ -22,11 +22,18 @@ class Session {
 
   /// `all` as Admission has them, `most_rows` too; `shared`: with prefix_kv, how many rows of each prompt any other one
   /// has, be it here or not.
-  Session(const Stages& stages, Prompts prompts, std::vector<Decoding>& all, const SamplingOptions& options,
+  Session(const Stages& stages, Prompts prompts, std::span<Decoding> all, const SamplingOptions& options,
           int64_t most_rows, std::vector<int64_t> shared = {}, std::span<const double> dropped = {});
 
-  /// A token of each completion that can have one. False: all are done. Collective over the model's ranks.
-  bool step(GenerationReport& report);
+  /// A step is a token of each completion that can have one. begin() computes what this rank has of it and, on the last
+  /// stage, draws; end(), once behind each begin that was true, takes what is drawn. In between other sessions of the
+  /// same stages may begin and end, on all ranks the same ones in the same order: while this one is on a later stage,
+  /// they are on this one. begin() is false when all are done. Both are collective over the model's ranks.
+  bool begin(GenerationReport& report);
+  void end(GenerationReport& report);
+
+  /// Rows whose keys and values are held.
+  int64_t places() const { return wave_.places(); }
 
  private:
   void change(GenerationReport& report);
@@ -39,13 +46,13 @@ class Session {
   QueryRows next_rows(GenerationReport& report);
   std::span<const PromptWindow> windows_between(size_t begin, size_t end) const;
   at::Tensor logits(const at::Tensor& hidden) const;
-  void draw(const QueryRows& rows, const at::Tensor& hidden, GenerationReport& report);
-  void draw_from(const at::Tensor& logits, std::span<const int64_t> row, std::span<Decoding* const> drawing,
-                 at::Tensor& found) const;
+  void draw(const QueryRows& rows, const at::Tensor& hidden);
+  void draw_from(const at::Tensor& logits, std::span<const int64_t> row);
+  void count(double seconds, GenerationReport& report) const;
   void take(Decoding& one, const double* found) const;
 
   const Prompts prompts_;
-  std::vector<Decoding>& all_;
+  const std::span<Decoding> all_;
   const SamplingOptions& options_;
   const Sharing sharing_;
   const std::vector<int64_t> shared_;  ///< [prompts], or empty
@@ -60,6 +67,9 @@ class Session {
   size_t computed_ = 0;                ///< so many of them are
   std::vector<GrownLeaf> grown_;       ///< by the rows that are computed next
   std::vector<PromptWindow> windows_;  ///< of these
+  std::vector<Decoding*> drawing_;     ///< who draws in the step that is begun
+  at::Tensor found_;                   ///< [drawing_, kFound]
+  bool is_prefill_ = false;            ///< that step has rows of prompts
 };
 
 }  // namespace fpdist::generate

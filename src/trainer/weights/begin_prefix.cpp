@@ -118,7 +118,9 @@ void begin_prefix(const config::Config& config, const arch::Model& model, const 
     kept.push_back(alone.back()->make_kept_keys(rows.depth.size(0)));
     kept.back().row = at::arange(rows.depth.size(0), rows.depth.options());
   }
-  generate::pass(stages, rows, kept);
+  generate::Sent sent;
+  generate::pass(stages, rows, kept, sent);
+  generate::wait_for(sent);
   for (size_t run = 0; run < runs.size(); ++run) copy_keys(kept[run], *runs[run]);
 }
 
