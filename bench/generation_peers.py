@@ -7,7 +7,8 @@
 
 The model: a Llama of 57.9 M parameters with random weights (hidden 512, 8 layers, 8:4 heads of 64, vocabulary 32,000); on
 a GPU the shape of Llama 3.2 1B (1.24 G parameters), and beside our step what it takes at least: the bytes of the weights
-and of the tree's keys and values, once, at the rate of a copy on that GPU.
+and of the tree's keys and values, once, at the rate of a copy on that GPU; and attention's share of the step, by
+`fpdist_bench decode` on the same tree in the same run. `--peers` without a name: ours alone.
 Work `shared`: 16 prompts of 1,024 common and 64 own tokens, 8 completions each; `alone`: 16 prompts of 1,088 tokens that
 share nothing, one completion each. Temperature 1, no end token.
 
@@ -213,6 +214,20 @@ def copy_rate():
     return 10 * 2 * one.numel() / (begin.elapsed_time(end) / 1e3)
 
 
+def attention_seconds(options, dtype, work):
+    """Of all layers in the middle of the steps that `rates` times, and of the plan that they share (the host's)."""
+    count, common, own, each = WORK[work]
+    config = CONFIGS["cuda"]
+    shape = [max(common, 1), count, own - (common == 0), each, (LENGTHS[0] + LENGTHS[1]) // 2, 64]
+    heads = [config["num_attention_heads"], config["num_key_value_heads"], config["head_dim"]]
+    with tempfile.TemporaryDirectory() as place:
+        subprocess.run([f"{options.build}/bin/fpdist_bench", "decode", "--device", "cuda", "--dtype", dtype, "--shapes",
+                        ",".join(map(str, shape)), "--heads", ",".join(map(str, heads)), "--json", f"{place}/decode.jsonl"],
+                       check=True, capture_output=True)
+        line = json.loads(pathlib.Path(f"{place}/decode.jsonl").read_text())
+    return config["num_hidden_layers"] * line["ours_ms"] * 1e-3, line["plan_us"] * 1e-6
+
+
 def compare(options, folder, dtype, work):
     arms = {"ours": lambda *asked: ours(options, folder, dtype, *asked)}
     if options.ranks > 1:
@@ -239,11 +254,14 @@ def compare(options, folder, dtype, work):
         least, ours_step = least_bytes(folder, dtype, work, "cuda") / copy_rate(), rows / lines["ours"][1][0]
         print(f"{dtype:9} {work:7} a step {1e3 * ours_step:.2f} ms, its bytes at the rate of a copy {1e3 * least:.2f} ms: "
               f"{least / ours_step:.2f}", flush=True)
+        attention, plan = attention_seconds(options, dtype, work)
+        print(f"{dtype:9} {work:7} attention {1e3 * attention:.2f} ms of it: {attention / ours_step:.2f}; its plan {1e3 * plan:.2f} ms of "
+              "the host", flush=True)
     if options.ranks > 1:
         more = lines[f"ours, {options.ranks} ranks"]
         print(f"{dtype:9} {work:7} {options.ranks} ranks / one, wall: decode {more[1][0] / lines['ours'][1][0]:.2f}, "
               f"64 from cold {more[2][0] / lines['ours'][2][0]:.2f}", flush=True)
-    for clock, name in ((0, "wall"), (1, "processor")):
+    for clock, name in ((0, "wall"), (1, "processor")) if peers else ():
         best = [max(lines[arm][what][clock] for arm in peers) for what in (1, 2)]
         print(f"{dtype:9} {work:7} best / ours, {name}: decode {best[0] / lines['ours'][1][clock]:.2f}, "
               f"64 from cold {best[1] / lines['ours'][2][clock]:.2f}", flush=True)
@@ -261,7 +279,7 @@ def main():
     parser.add_argument("--vllm", default="", help="a Python that imports vllm")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--peers", nargs="+", default=["vllm", "transformers"], choices=["vllm", "transformers"])
+    parser.add_argument("--peers", nargs="*", default=["vllm", "transformers"], choices=["vllm", "transformers"])
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--work", nargs="+", default=list(WORK))

@@ -7,7 +7,7 @@
 #   --limit  seconds for each part (600; tests: 1800, ranks that share a card take turns);  --tests  only tests of such names
 #   --emulated build/release/emulated_gpu/libcuda.so.1  on a GPU that the CPU emulates, with tiny sizes: no GPU is needed
 #            and none is measured, but everything here takes the way that it takes on one
-# Parts: tests sanitizer same_bits curve gemm pointwise attention step comm peers. One that fails or takes too long does not stop the others.
+# Parts: tests sanitizer same_bits curve gemm pointwise attention decode step comm peers. One that fails or takes too long does not stop the others.
 # Writes gpu-<date>.json and .md into bench/results (a bundle: results). Exit code: 0 all well, 1 a part failed, 2 no GPU.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -68,7 +68,7 @@ fi
 export FPDIST_NCCL_VERSION
 
 failed=0
-for part in tests sanitizer same_bits curve gemm pointwise attention step comm peers; do
+for part in tests sanitizer same_bits curve gemm pointwise attention decode step comm peers; do
   if [[ -n $only && $only != *,$part,* ]]; then continue; fi
   begin=$(date +%s.%N)
   code=0

@@ -90,6 +90,11 @@ part_attention() {
   if [[ -z ${check_emulated:-} ]]; then sizes=(--shapes 8192 '4096,8,1024' --heads '32,8,64' '32,8,96' '32,8,128' '16,8,256'); fi
   program fpdist_bench attention --device cuda --sm 80 "${sizes[@]}" --json "$check_work/attention.jsonl"
 }
+part_decode() {
+  local sizes=()
+  if [[ -n ${check_emulated:-} ]]; then sizes=(--shapes '8,2,3,2,4,6' --heads '4,2,64' --rounds 1 --calls 1); fi
+  program fpdist_bench decode --device cuda "${sizes[@]}" --json "$check_work/decode.jsonl"
+}
 part_step() {
   local sizes=(--layers 4 --gradient-checkpointing) # as the peers' decoder layers
   if [[ -n ${check_emulated:-} ]]; then sizes=(--model small --layers 1 --grid '32,8,2' --rounds 1); fi
@@ -118,6 +123,7 @@ case $1 in
   gemm) part_gemm ;;
   pointwise) part_pointwise ;;
   attention) part_attention ;;
+  decode) part_decode ;;
   step) part_step ;;
   comm) part_comm ;;
   peers) part_peers ;;

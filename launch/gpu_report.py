@@ -25,7 +25,7 @@ def parts_of(work):
 
 def bench_lines(work):
     lines = []
-    for file in filter(pathlib.Path.exists, (work / f"{bench}.jsonl" for bench in ("gemm", "pointwise", "attention", "step", "comm"))):
+    for file in filter(pathlib.Path.exists, (work / f"{bench}.jsonl" for bench in ("gemm", "pointwise", "attention", "decode", "step", "comm"))):
         lines += [json.loads(line) for line in file.read_text().splitlines() if line]
     return lines
 
@@ -69,6 +69,9 @@ def report(found):
     lines += table("Attention, ours against the levels' calls",
                    by_key("sm", "shape", "heads", "pass", "ours_ms", "levels_ms", "tflops", "levels_tflops", "ratio", "difference",
                           "same_bits"), of("attention"))
+    lines += table("Attention of a step that decodes, against the tree's bytes at the rate of a copy",
+                   by_key("shape", "heads", "dtype", "queries", "keys", "plan_us", "ours_ms", "tiles_ms", "ratio", "bound_ms", "of_bound",
+                          "copy_gb_s"), of("decode"))
     step = [dict(line, arm=f"fpdist {arm}", cell=f"P{line['prompt']} R{line['completion']} G{line['group']}",
                  ms=line[f"{arm}_seconds"] * 1e3, shown=line["speedup"] if arm == "shared" else None,
                  limit=line["bound"] if arm == "shared" else None) for line in of("step") for arm in ("shared", "unshared")]

@@ -18,7 +18,7 @@ struct RowDraw {
 };
 
 /// What draw_token finds for each, with sums that may round otherwise; `logits` [R,V], float32. The same bits for the
-/// same call. The device is waited for; beside the logits some 64 MiB a temporary lie there, however many rows there
+/// same call. The device is waited for; beside the logits some 128 MiB a temporary lie there, however many rows there
 /// are. Throws Error for logits that are not finite.
 std::vector<Drawn> draw_rows(const at::Tensor& logits, std::span<const RowDraw> draws, const SamplingOptions& options);
 

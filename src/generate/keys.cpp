@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "fpdist/ops/attention_calls.hpp"
 #include "src/core/index.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
 
@@ -13,8 +12,15 @@ namespace {
 
 at::Tensor int32s(const std::vector<int32_t>& numbers) { return at::tensor(at::ArrayRef<int32_t>(numbers), at::kInt); }
 
+/// On the device, without waiting for it.
+at::Tensor int64s(const std::vector<const std::vector<int32_t>*>& parts, at::Device device) {
+  std::vector<at::Tensor> all;
+  for (const std::vector<int32_t>* part : parts) all.push_back(int32s(*part));
+  const at::Tensor host = at::cat(all).to(at::kLong);
+  return device.is_cuda() ? host.pin_memory().to(device, /*non_blocking=*/true) : host;
+}
 at::Tensor int64s(const std::vector<int32_t>& numbers, at::Device device) {
-  return int32s(numbers).to(at::kLong).to(device);
+  return int64s(std::vector{&numbers}, device);
 }
 
 }  // namespace
@@ -43,6 +49,7 @@ Keys::Keys(const Stages& stages, const SamplingOptions& options, std::span<const
 void Keys::move_to(const Wave& wave, const Moves& moves, std::vector<OwnRun> runs) {
   key_row_ = at::arange(wave.places(), at::kInt);
   key_end_ = int32s(wave.end);
+  key_runs_ = ops::runs_of_keys(key_row_, key_end_);
   padding_ = wave.padding(0), multiple_ = wave.padding_rows;
   if (by_layer_) return by_layer_->move_to(kept_, wave, moves, std::move(runs));
   const at::Device device = stages_.runs.front()->options().device;
@@ -60,18 +67,20 @@ at::Tensor Keys::compute(QueryRows rows) {
   const auto count = static_cast<int64_t>(rows.size());
   for (int32_t i = 0; rows.size() % index(multiple_) != 0; ++i) rows.add(padding_ + i, 0, 0);
   const model::TransformerOptions& options = stages_.runs.front()->options();
-  const at::Tensor place = int64s(rows.place, options.device);
+  const auto all = static_cast<int64_t>(rows.size());
+  const at::Tensor own = int64s({&rows.place, &rows.token, &rows.depth}, options.device);
+  const at::Tensor place = own.narrow(0, 0, all);
   const auto sparse = sparse_rows(rows.window, rows.place, key_row_, key_end_, flex_);
   for (model::KeptKeys& kept : kept_) kept.row = place, kept.sparse = sparse;
   const int parts = options.tp == nullptr ? 1 : options.tp->size();
-  parallel::RowsHere here{.token = int64s(rows.token, options.device),
-                          .depth = int64s(rows.depth, options.device),
+  parallel::RowsHere here{.token = own.narrow(0, all, all),
+                          .depth = own.narrow(0, 2 * all, all),
                           .key = {},
-                          .shard_rows = parallel::split_evenly(static_cast<int64_t>(rows.size()), parts),
+                          .shard_rows = parallel::split_evenly(all, parts),
                           .mask = {int32s(rows.place), key_row_, key_end_},
                           .calls = {},
                           .exchange = {}};
-  here.calls = ops::prepare_attention(here.mask, options.device);
+  here.calls = ops::prepare_decoding(here.mask, *key_runs_, options.device);
   if (by_layer_) by_layer_->begin(kept_, rows.place);
   const at::Tensor hidden = pass(stages_, here, kept_, sent_);
   if (by_layer_) by_layer_->end(kept_, rows.grown);

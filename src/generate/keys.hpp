@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "src/generate/pass.hpp"
 #include "src/generate/wave.hpp"
 #include "src/generate/windows.hpp"
+#include "src/ops/decoding.hpp"
 
 namespace fpdist::generate {
 
@@ -66,7 +68,8 @@ class Keys {
   int32_t padding_ = 0;          // the first place that fills calls up
   int64_t multiple_ = kPadding;  // of rows in a call
   at::Tensor key_row_, key_end_;
-  std::vector<model::KeptKeys> kept_;  // of each run of layers
+  std::shared_ptr<const ops::KeyRuns> key_runs_;  // of both
+  std::vector<model::KeptKeys> kept_;             // of each run of layers
   Sent sent_;
 };
 

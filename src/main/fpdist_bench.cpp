@@ -3,6 +3,7 @@
 //   fpdist_bench gemm                                        linear layers against ATen's GEMM
 //   fpdist_bench pointwise                                   the kernels between them against ATen's operations
 //   fpdist_bench attention                                   our attention kernels against the levels' calls
+//   fpdist_bench decode                                      attention of a step that decodes against the tree's bytes
 //   fpdist_bench step --layers 4                             forward and backward, shared against unshared
 //   mpirun -np 8 fpdist_bench scaling run.yaml --parallel.dp 8 --json FILE      one point of a scaling curve
 //   fpdist_bench scaling --report FILE --html PAGE           the curve
@@ -20,10 +21,12 @@ namespace {
 using namespace fpdist;
 
 constexpr const char* kUsage =
-    "fpdist_bench attention | comm | gemm | pointwise | step | scaling [options]; fpdist_bench SUBCOMMAND --help lists "
+    "fpdist_bench attention | comm | decode | gemm | pointwise | step | scaling [options]; fpdist_bench SUBCOMMAND "
+    "--help lists "
     "them\n"
     "  attention  tree_attention both ways, our kernels against FlashAttention 2 by levels; on Hopper\n"
     "  comm       collectives: bandwidth by size and whether the results are right; under mpirun\n"
+    "  decode     attention of a step that decodes: our kernels for it, our tiles, the tree's bytes; on a GPU\n"
     "  gemm       linear forward, input gradient and weight gradient against ATen's GEMM\n"
     "  pointwise  swiglu, rms_norm and rotary both ways against ATen's operations\n"
     "  step       forward and backward of a model shape, shared against unshared\n"
@@ -31,8 +34,10 @@ constexpr const char* kUsage =
 
 bench::Body prepare(const bench::Arguments& arguments) {
   const std::map<std::string, bench::Body (*)(const bench::Arguments&)> subcommands = {
-      {"attention", bench::prepare_attention}, {"comm", bench::prepare_comm}, {"gemm", bench::prepare_gemm},
-      {"pointwise", bench::prepare_pointwise}, {"step", bench::prepare_step}, {"scaling", bench::prepare_scaling}};
+      {"attention", bench::prepare_attention}, {"comm", bench::prepare_comm},
+      {"decode", bench::prepare_decode},       {"gemm", bench::prepare_gemm},
+      {"pointwise", bench::prepare_pointwise}, {"step", bench::prepare_step},
+      {"scaling", bench::prepare_scaling}};
   if (!arguments.empty() && arguments[0] == "--version") {
     if (main_program::launched_rank() == 0) std::cout << main_program::version_text();
     return {};

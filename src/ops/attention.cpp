@@ -4,13 +4,16 @@
 #include <torch/library.h>
 
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "fpdist/ops/functional.hpp"
 #include "kernels/common/dispatch.hpp"
 #include "kernels/tree_attention/library/run_calls.hpp"
+#include "kernels/tree_attention/mask/pieces.hpp"
 #include "kernels/tree_attention/schema.hpp"
 #include "kernels/tree_attention/tree_attention.hpp"
+#include "src/ops/decoding.hpp"
 
 namespace fpdist::ops {
 namespace {
@@ -66,20 +69,40 @@ AttentionOutput tree_attention_autograd(const AttentionInputs& in, const Attenti
   return differentiable(in, mask, options, nullptr);
 }
 
+int64_t capability_of(at::Device device) {
+  static const auto ask = kernels::find_operator<int64_t(int64_t)>("fpdist::compute_capability");
+  return ask.call(device.index());
+}
+
 }  // namespace
 
 AttentionOutput tree_attention(const AttentionInputs& in, const AttentionMask& mask, const AttentionOptions& options,
                                const AttentionCallsPtr& calls) {
   AttentionOptions own = options;
   own.rounded = true;
+  if (calls && !at::GradMode::is_enabled()) {
+    const at::AutoDispatchBelowAutograd below;
+    return kernels::run_calls(in, *calls, own);
+  }
   // The operator's schema knows tensors only, so calls go round it.
   return calls ? differentiable(in, mask, own, calls) : kernels::tree_attention(in, mask, own);
 }
 
 AttentionCallsPtr prepare_attention(const AttentionMask& mask, at::Device device) {
   if (!device.is_cuda()) return nullptr;
-  const auto capability = kernels::find_operator<int64_t(int64_t)>("fpdist::compute_capability").call(device.index());
-  return std::make_shared<const kernels::AttentionCalls>(mask, device, capability);
+  return std::make_shared<const kernels::AttentionCalls>(mask, device, capability_of(device));
+}
+
+std::shared_ptr<const KeyRuns> runs_of_keys(const at::Tensor& k_row, const at::Tensor& k_end) {
+  const auto numbers = [](const at::Tensor& rows) {
+    return std::span(rows.const_data_ptr<int32_t>(), static_cast<size_t>(rows.numel()));
+  };
+  return std::make_shared<const KeyRuns>(kernels::find_runs(numbers(k_row), numbers(k_end)));
+}
+
+AttentionCallsPtr prepare_decoding(const AttentionMask& mask, const KeyRuns& runs, at::Device device) {
+  if (!device.is_cuda()) return nullptr;
+  return std::make_shared<const kernels::AttentionCalls>(mask, runs, device, capability_of(device));
 }
 
 }  // namespace fpdist::ops

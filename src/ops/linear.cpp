@@ -100,6 +100,11 @@ at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter*
     return kernels::packed_linear(x, *weight.packed, of_row,
                                   residual.defined() ? OptionalTensor(residual) : std::nullopt);
   }
+  if (!at::GradMode::is_enabled()) {  // nor a node of a graph to make
+    const at::AutoDispatchBelowAutograd below;
+    return kernels::linear(x, weight.value, bias ? OptionalTensor(bias->value) : std::nullopt, std::nullopt,
+                           std::nullopt, residual.defined() ? OptionalTensor(residual) : std::nullopt);
+  }
   const at::Tensor value = trained_value(weight);
   const OptionalTensor bias_value = bias ? OptionalTensor(trained_value(*bias)) : std::nullopt;
   const OptionalTensor addend = residual.defined() ? OptionalTensor(residual) : std::nullopt;

@@ -42,6 +42,10 @@ at::Tensor rms_norm_autograd(const at::Tensor& x, const at::Tensor& weight, doub
 at::Tensor rms_norm(const at::Tensor& x, const Parameter& weight, double eps) {
   check(weight.value.defined() && weight.value.dim() == 1 && x.dim() >= 1 && x.size(-1) == weight.value.size(0),
         "rms_norm: x has shape ", x.sizes(), ", its last dim must be the length of ", weight.name);
+  if (!at::GradMode::is_enabled()) {
+    const at::AutoDispatchBelowAutograd below;
+    return kernels::rms_norm(x.reshape({-1, x.size(-1)}), weight.value, eps, std::nullopt).view(x.sizes());
+  }
   const at::Tensor y = RmsNorm::apply(x.reshape({-1, x.size(-1)}), weight.value, eps, MainGrad(weight));
   return y.view(x.sizes());
 }

@@ -83,6 +83,12 @@ class Kernels(Bench):
             with self.subTest(arguments=arguments):
                 self.assertIn(words, self.bench(0, "attention", "--device", "cpu", *arguments, code=USAGE))
 
+    def test_decoding_is_measured_on_a_gpu_only(self):
+        for arguments, words in (([], "on a GPU: --device cuda"), (["--shapes", "8,2,3,2,4"], "'8,2,3,2,4': 6 numbers"),
+                                 (["--shapes", "8,2,3,2,5,4"], "5 rows of a completion, but room for 4"), (["--calls", "0"], "--calls")):
+            with self.subTest(arguments=arguments):
+                self.assertIn(words, self.bench(0, "decode", "--device", "cpu", *arguments, code=USAGE))
+
     def test_gemm_reports_three_products_a_shape(self):
         file = self.dir / "gemm.jsonl"
         self.bench(0, "gemm", "--device", "cpu", "--shapes", "64,96", "48,32", "--rows", 128, "--rounds", 2, "--calls", 1,

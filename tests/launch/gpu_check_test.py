@@ -16,7 +16,7 @@ sys.path.insert(0, str(LAUNCH))
 from gpu_report import report
 from gpu_tests import describe
 
-PARTS = ["tests", "sanitizer", "same_bits", "curve", "gemm", "pointwise", "attention", "step", "comm", "peers"]
+PARTS = ["tests", "sanitizer", "same_bits", "curve", "gemm", "pointwise", "attention", "decode", "step", "comm", "peers"]
 
 
 def run(*words, **settings):
@@ -38,13 +38,13 @@ class DryRun(Folder):
         self.assertEqual([part["part"] for part in found["parts"]], PARTS)
         for part in found["parts"]:
             self.assertEqual(part["state"], "skipped" if part["part"] in ("sanitizer", "peers") else "passed", output)
-        self.assertEqual({line["bench"] for line in found["bench"]}, {"gemm", "pointwise", "attention", "step", "comm"})
+        self.assertEqual({line["bench"] for line in found["bench"]}, {"gemm", "pointwise", "attention", "decode", "step", "comm"})
         kernels = {line["kernel"]: line for line in found["bench"] if line["bench"] == "pointwise"}
         self.assertLessEqual({"swiglu", "rms_norm_back", "rotary_q", "logprob", "logprob_back"}, set(kernels))
         for name, line in kernels.items():  # bfloat16: a rounding of the largest element
             self.assertLess(line["difference"], 1e-2, name)
         table = (self.dir / "results/gpu-emulated.md").read_text()
-        for heading in ("Parts", "Linear layers", "Forward and backward", "Collectives"):
+        for heading in ("Parts", "Linear layers", "Attention of a step that decodes", "Forward and backward", "Collectives"):
             self.assertIn(f"## {heading}", table)
         self.assertIn("no --peers", table)
 

@@ -98,6 +98,7 @@ FACES = {
     "model/sparse_rows.hpp",
     "loss/score_columns.hpp",
     "ops/batch_invariant.hpp",
+    "ops/decoding.hpp",
     "ops/flex_prefill.hpp",
     "ops/main_grad.hpp",
     "ops/mean_logits.hpp",

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/common/checks.hpp"
+#include "kernels/tree_attention/decode/decode_attention.hpp"
 #include "kernels/tree_attention/library/varlen.hpp"
 #include "kernels/tree_attention/merge.hpp"
 #include "kernels/tree_attention/tiled/tiled_attention.hpp"
@@ -80,6 +81,8 @@ void fold(AttentionOutput& whole, const VarlenCall& call, const AttentionOutput&
 
 AttentionOutput run_calls(const AttentionInputs& in, const AttentionCalls& calls, const AttentionOptions& options) {
   check_calls(in, calls);
+  if (const DecodeTables* const tables = decode_tables(in, calls, options))
+    return decode_attention(in, *tables, options);
   return is_tiled(in, calls, options) ? tiled_attention(in, *calls.tiles(), options) : run_levels(in, calls, options);
 }
 

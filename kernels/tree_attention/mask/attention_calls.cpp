@@ -78,15 +78,41 @@ AttentionCalls::AttentionCalls(const AttentionMask& mask, at::Device device, int
   queries_ = mask_.q_row.numel(), keys_ = mask_.k_row.numel();
   check(keys_ == mask_.k_end.numel(), "tree_attention: ", keys_, " key rows, but ", mask_.k_end.numel(), " ends");
   check_rows(as_span(mask_.q_row), as_span(mask_.k_row), as_span(mask_.k_end));
-  if (device.is_cuda() && capability >= kTiledCapability)
-    tiles_ = make_tiles(mask_, device, capability);
-  else
-    list();
+  has_tiles() ? void(tiles()) : void(list());
 }
 
+AttentionCalls::AttentionCalls(const AttentionMask& mask, std::span<const KeyRun> runs, at::Device device,
+                               int64_t capability)
+    : mask_{checked(mask.q_row, "q_row"), checked(mask.k_row, "k_row"), checked(mask.k_end, "k_end")},
+      pieces_(find_pieces(as_span(mask_.q_row), runs)),
+      device_(at::empty({0}, at::TensorOptions(device)).device()),
+      capability_(capability) {
+  queries_ = mask_.q_row.numel(), keys_ = mask_.k_row.numel();
+  check(keys_ == (runs.empty() ? 0 : runs.back().k_end), "tree_attention: ", keys_,
+        " key rows, but runs of another number of them");
+}
+
+bool AttentionCalls::has_tiles() const { return device_.is_cuda() && capability_ >= kTiledCapability; }
+
 const std::vector<VarlenCall>& AttentionCalls::list() const {
-  std::call_once(*laid_out_, [&] { calls_ = lay_out(); });
+  std::call_once(later_->calls, [&] { calls_ = lay_out(); });
   return calls_;
+}
+
+const std::optional<AttentionTiles>& AttentionCalls::tiles() const {
+  std::call_once(later_->tiles, [&] {
+    if (has_tiles()) tiles_ = make_tiles(mask_, device_, capability_);
+  });
+  return tiles_;
+}
+
+const DecodeTables* AttentionCalls::decoding(const DecodeShape& shape) const {
+  const auto is_causal = [](const Piece& piece) { return piece.is_causal; };
+  if (pieces_.empty() || !has_tiles() || std::ranges::any_of(pieces_, is_causal)) return nullptr;
+  const std::lock_guard lock(later_->mutex);
+  const auto [found, is_new] = later_->decoding.try_emplace(shape);
+  if (is_new) found->second = make_decode_tables(pieces_, queries_, shape, device_);
+  return &found->second;
 }
 
 std::vector<VarlenCall> AttentionCalls::lay_out() const {

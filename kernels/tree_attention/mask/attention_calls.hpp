@@ -7,12 +7,15 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "fpdist/kernels/attention.hpp"
+#include "kernels/tree_attention/decode/decode_tables.hpp"
 #include "kernels/tree_attention/mask/attention_tiles.hpp"
 #include "kernels/tree_attention/mask/levels.hpp"
 
@@ -45,6 +48,9 @@ class AttentionCalls {
   /// `capability`: of the device, 10 * major + minor, or a lower one, whose kernels are to run; 0 for none, which
   /// leaves plain matrix products. Throws ShapeError.
   AttentionCalls(const AttentionMask& mask, at::Device device, int64_t capability);
+  /// Of a step that decodes: the forward alone, of queries each of which sees its own key or none of the others'.
+  /// `runs`: of the mask's keys (find_runs). Tiles are made when first asked for.
+  AttentionCalls(const AttentionMask& mask, std::span<const KeyRun> runs, at::Device device, int64_t capability);
   /// In the order in which they run. Laid out with the rest where our kernels do not run, else when first asked for: q
   /// is then of a dtype or a head size that they do not take.
   const std::vector<VarlenCall>& list() const;
@@ -53,17 +59,28 @@ class AttentionCalls {
   at::Device device() const { return device_; }
   int64_t capability() const { return capability_; }
   /// For our own kernels, on a GPU that they run on: compute capability 8.0.
-  const std::optional<AttentionTiles>& tiles() const { return tiles_; }
+  const std::optional<AttentionTiles>& tiles() const;
+  /// Of a step that decodes, on such a GPU: for q of that shape, laid out once each; null where queries see one
+  /// another.
+  const DecodeTables* decoding(const DecodeShape& shape) const;
 
  private:
+  /// What is laid out when it is first asked for.
+  struct Later {
+    std::once_flag calls, tiles;
+    std::mutex mutex;
+    std::map<DecodeShape, DecodeTables> decoding;
+  };
+  bool has_tiles() const;
   std::vector<VarlenCall> lay_out() const;
   AttentionMask mask_;
-  std::unique_ptr<std::once_flag> laid_out_ = std::make_unique<std::once_flag>();
+  std::vector<Piece> pieces_;  ///< of a step that decodes
+  std::unique_ptr<Later> later_ = std::make_unique<Later>();
   mutable std::vector<VarlenCall> calls_;
   int64_t queries_ = 0, keys_ = 0;
   at::Device device_;
   int64_t capability_;
-  std::optional<AttentionTiles> tiles_;
+  mutable std::optional<AttentionTiles> tiles_;
 };
 
 }  // namespace fpdist::kernels

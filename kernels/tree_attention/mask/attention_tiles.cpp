@@ -12,28 +12,9 @@
 namespace fpdist::kernels {
 namespace {
 
-constexpr size_t kAligned = 16;  // int32: every part begins where 64 bytes do, for the kernels' 16-byte loads
-
-/// Everything side by side, to go up at once.
-class Arena {
- public:
-  void add(std::span<const int32_t> part) {
-    begin_.push_back(static_cast<int64_t>(values_.size())), count_.push_back(static_cast<int64_t>(part.size()));
-    values_.insert(values_.end(), part.begin(), part.end());
-    values_.resize((values_.size() + kAligned - 1) / kAligned * kAligned);
-  }
-  void add(const TileTable& table) { add(table.order), add(table.offset), add(table.tile); }
-  std::vector<at::Tensor> on(at::Device device) const {
-    const at::Tensor whole = upload(values_, at::kInt, device);
-    std::vector<at::Tensor> parts;
-    for (size_t i = 0; i < begin_.size(); ++i) parts.push_back(whole.narrow(0, begin_[i], count_[i]));
-    return parts;
-  }
-
- private:
-  std::vector<int32_t> values_;
-  std::vector<int64_t> begin_, count_;
-};
+void add(UploadArena& arena, const TileTable& table) {
+  arena.add(table.order), arena.add(table.offset), arena.add(table.tile);
+}
 
 std::span<const int32_t> rows_of(const at::Tensor& rows) {
   return {rows.const_data_ptr<int32_t>(), static_cast<size_t>(rows.numel())};
@@ -74,14 +55,14 @@ AttentionTiles AttentionTiles::of(at::TensorList flat, int64_t capability) {
 AttentionTiles make_tiles(const AttentionMask& mask, at::Device device, int64_t capability, int processors) {
   const at::Tensor q_row = mask.q_row.contiguous(), k_row = mask.k_row.contiguous(), k_end = mask.k_end.contiguous();
   const MaskRows rows = mask_rows(rows_of(q_row), rows_of(k_row), rows_of(k_end), kPaddedRows);
-  Arena arena;
+  UploadArena arena;
   arena.add(rows.q_row);
   static_assert(sizeof(VisibleRows) == 2 * sizeof(int32_t));
   arena.add({reinterpret_cast<const int32_t*>(rows.key.data()), 2 * rows.key.size()});
-  arena.add(tiles_by_query(rows, kQueryBlock, kKeysOfTile));
+  add(arena, tiles_by_query(rows, kQueryBlock, kKeysOfTile));
   const TileTable by_query = tiles_by_query(rows, kQueryBlock, kKeysOfBackwardTile);
   const TileTable by_key = tiles_by_key(rows, kQueriesOfTile, kKeyBlock);
-  arena.add(by_query), arena.add(by_key);
+  add(arena, by_query), add(arena, by_key);
   AttentionTiles tiles = AttentionTiles::of(arena.on(device), capability);
   tiles.lengths_by_query = lengths_of(by_query), tiles.lengths_by_key = lengths_of(by_key);
   tiles.processors = processors;

@@ -34,28 +34,46 @@ void check_ascending(const char* name, std::span<const int32_t> row) {
           ": rows must ascend; sort the rows together with their tensors");
 }
 
-}  // namespace
-
-void check_rows(std::span<const int32_t> q_row, std::span<const int32_t> k_row, std::span<const int32_t> row_end) {
-  check_ascending("q_row", q_row);
+void check_keys(std::span<const int32_t> k_row, std::span<const int32_t> row_end) {
   check_ascending("k_row", k_row);
   for (size_t i = 0; i < k_row.size(); ++i)
     check(row_end[i] > k_row[i], "tree_attention: k_end ", row_end[i], " is not above its row ", k_row[i],
           ": pass subtree ends, exclusive");
 }
 
-std::vector<Piece> find_pieces(std::span<const int32_t> q_row, std::span<const int32_t> k_row,
-                               std::span<const int32_t> row_end) {
-  check_rows(q_row, k_row, row_end);
-  std::vector<Piece> pieces;
+}  // namespace
+
+void check_rows(std::span<const int32_t> q_row, std::span<const int32_t> k_row, std::span<const int32_t> row_end) {
+  check_ascending("q_row", q_row);
+  check_keys(k_row, row_end);
+}
+
+std::vector<KeyRun> find_runs(std::span<const int32_t> k_row, std::span<const int32_t> row_end) {
+  check_keys(k_row, row_end);
+  std::vector<KeyRun> runs;
   const auto keys = static_cast<int64_t>(k_row.size());
   for (int64_t begin = 0, end = 0; begin < keys; begin = end) {
     end = begin + 1;
     while (end < keys && k_row[end] == k_row[end - 1] + 1 && row_end[end] == row_end[begin]) ++end;
-    const int64_t inside = first_at_least(q_row, k_row[begin]), below = first_at_least(q_row, k_row[end - 1] + 1),
-                  after = first_at_least(q_row, row_end[begin]);
-    add_inside(q_row, inside, below, begin, k_row[begin], pieces);
-    if (below < after) pieces.push_back({below, after, begin, end, false});
+    runs.push_back({begin, end, k_row[begin], row_end[begin]});
+  }
+  return runs;
+}
+
+std::vector<Piece> find_pieces(std::span<const int32_t> q_row, std::span<const int32_t> k_row,
+                               std::span<const int32_t> row_end) {
+  return find_pieces(q_row, find_runs(k_row, row_end));
+}
+
+std::vector<Piece> find_pieces(std::span<const int32_t> q_row, std::span<const KeyRun> runs) {
+  check_ascending("q_row", q_row);
+  std::vector<Piece> pieces;
+  for (const KeyRun& run : runs) {
+    const auto rows = static_cast<int32_t>(run.k_end - run.k_begin);
+    const int64_t inside = first_at_least(q_row, run.row), below = first_at_least(q_row, run.row + rows),
+                  after = first_at_least(q_row, run.row_end);
+    add_inside(q_row, inside, below, run.k_begin, run.row, pieces);
+    if (below < after) pieces.push_back({below, after, run.k_begin, run.k_end, false});
   }
   return pieces;
 }

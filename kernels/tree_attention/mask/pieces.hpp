@@ -17,10 +17,21 @@ struct Piece {
   bool operator==(const Piece&) const = default;
 };
 
+/// Keys [k_begin, k_end), positions, with the rows from `row` on and one subtree end.
+struct KeyRun {
+  int64_t k_begin, k_end;
+  int32_t row, row_end;
+};
+
+/// The runs of these keys, ascending. Rows as find_pieces has them.
+std::vector<KeyRun> find_runs(std::span<const int32_t> k_row, std::span<const int32_t> row_end);
+
 /// Pieces in ascending order of their keys. Rows strictly ascending, row_end[j] > k_row[j]; throws ShapeError
 /// otherwise.
 std::vector<Piece> find_pieces(std::span<const int32_t> q_row, std::span<const int32_t> k_row,
                                std::span<const int32_t> row_end);
+/// The same of runs that were found before: what other queries cost that see the same keys.
+std::vector<Piece> find_pieces(std::span<const int32_t> q_row, std::span<const KeyRun> runs);
 
 /// Throws ShapeError unless rows ascend strictly and each key's end is above its row.
 void check_rows(std::span<const int32_t> q_row, std::span<const int32_t> k_row, std::span<const int32_t> row_end);

@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "kernels/common/checks.hpp"
-#include "kernels/cuda/tensors.hpp"
+#include "kernels/cuda/heads.hpp"
 #include "kernels/tree_attention/cuda/tree_attention_kernel.hpp"
 #include "kernels/tree_attention/portable/portable_attention.hpp"
 #include "kernels/tree_attention/tiled/tiled_attention.hpp"
@@ -17,23 +17,10 @@
 namespace fpdist::kernels {
 namespace {
 
-HeadsTensor heads_of(const at::Tensor& x) {
-  // torch lets a dimension of one element have any stride.
-  return {.data = x.const_data_ptr(),
-          .rows = x.size(0),
-          .row_stride = x.size(0) == 1 ? x.size(1) * x.size(2) : x.stride(0),
-          .head_stride = x.size(1) == 1 ? x.size(2) : x.stride(1),
-          .heads = static_cast<int>(x.size(1)),
-          .size = static_cast<int>(x.size(2))};
-}
-
 /// x, or a copy whose strides the kernels take: TMA's, or rows of heads at whole 16-byte chunks.
 at::Tensor with_strides(const at::Tensor& x, TiledKernels kernels) {
-  const HeadsTensor heads = heads_of(x);
-  const bool fits = kernels == TiledKernels::kHopper ? fits_tensor_map(heads)
-                                                     : fits_vectors(heads.data, heads.row_stride, element_of(x)) &&
-                                                           heads.head_stride % elements_in_vector(element_of(x)) == 0;
-  return x.stride(2) == 1 && fits ? x : x.contiguous().clone();
+  if (kernels != TiledKernels::kHopper) return with_vectors(x);
+  return x.stride(2) == 1 && fits_tensor_map(heads_of(x)) ? x : x.contiguous().clone();
 }
 
 TileLists lists_of(const AttentionTiles::Lists& lists) {

@@ -24,6 +24,7 @@ using Body = std::function<void(comm::World&)>;
 /// Throw ConfigError for arguments that make no sense.
 Body prepare_attention(const Arguments& arguments);
 Body prepare_comm(const Arguments& arguments);
+Body prepare_decode(const Arguments& arguments);
 Body prepare_gemm(const Arguments& arguments);
 Body prepare_pointwise(const Arguments& arguments);
 Body prepare_step(const Arguments& arguments);

@@ -12,7 +12,7 @@
 #include "kernels/rotary/cuda/rotary_kernel.hpp"
 #include "kernels/selected_logprob/cuda/selected_logprob_kernel.hpp"
 #include "kernels/swiglu/cuda/swiglu_kernel.hpp"
-#include "tests/kernels/cuda/attention_case.hpp"
+#include "tests/kernels/cuda/decode_case.hpp"
 
 namespace fpdist::kernels {
 namespace {
@@ -144,11 +144,30 @@ void portable_in_parts() {
   both_ways(one);
 }
 
+/// Leaves, and nodes in several chunks of several steps each.
+test::DecodeCase decode_case(Element element) {
+  return {test::decoding_forest(2, 5, 400, 70), {4, 1, 64}, element, element, 2};
+}
+void decode() { decode_case(Element::kBFloat16).run(); }
+void decode_plain() { decode_case(Element::kFloat32).run(); }
+
 struct Planted {
   std::string fault;
   std::function<void()> run;
   std::string report;
 };
+
+void expect_reports(const std::vector<Planted>& all) {
+  for (const Planted& planted : all) {
+    SCOPED_TRACE(planted.fault);
+    fresh_launches();
+    EXPECT_EQ(report_of(planted.run), "nothing was reported");
+    plant(planted.fault);
+    const std::string report = report_of(planted.run);
+    EXPECT_THAT(report, testing::HasSubstr(planted.report));
+    EXPECT_THAT(report, testing::HasSubstr(".cu:"));
+  }
+}
 
 TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
   const std::vector<Planted> all = {
@@ -197,15 +216,16 @@ TEST(Faults, EveryOneIsReportedAndNothingElseIs) {
       {"portable_slot", portable_both_ways, "while a copy into it is under way"},
       {"portable_meet", portable_both_ways, "races: "},
       {"queries_registers", attention_both_ways, "touches a register of a wgmma that was not waited for"}};
-  for (const Planted& planted : all) {
-    SCOPED_TRACE(planted.fault);
-    fresh_launches();
-    EXPECT_EQ(report_of(planted.run), "nothing was reported");
-    plant(planted.fault);
-    const std::string report = report_of(planted.run);
-    EXPECT_THAT(report, testing::HasSubstr(planted.report));
-    EXPECT_THAT(report, testing::HasSubstr(".cu:"));
-  }
+  expect_reports(all);
+}
+
+TEST(Faults, OfDecodingAreReportedToo) {
+  expect_reports({{"decode_barrier", decode, "races: reads shared"},
+                  {"decode_reuse", decode, "races: "},
+                  {"decode_wait", decode, "while a copy into it is under way"},
+                  {"decode_weights", decode_plain, "races: "},
+                  {"decode_end", decode, "which nobody has written"},
+                  {"decode_row", decode, "races: writes"}});
 }
 
 TEST(Faults, ThatOnlyTheReferenceSees) {
@@ -217,6 +237,14 @@ TEST(Faults, ThatOnlyTheReferenceSees) {
   test::AttentionCase other = attention_case({test::Cores::kPortable});
   other.run();
   EXPECT_GT(other.out_error(), 0.05);
+  for (const auto& [fault, element] : {std::pair{"decode_tail", Element::kBFloat16},
+                                       {"decode_plain_tail", Element::kFloat32},
+                                       {"decode_merge", Element::kFloat32}}) {
+    plant(fault);
+    test::DecodeCase decoding = decode_case(element);
+    decoding.run();
+    EXPECT_GT(decoding.errors().out, element == Element::kFloat32 ? 1e-3 : 0.02) << fault;
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@ import sys
 
 FORWARD, KEYS, QUERIES = "tree_attention_forward.cu", "backward_keys.cu", "backward_queries.cu"
 PORTABLE, PORTABLE_BACKWARD = "portable_attention_forward.cu", "portable_attention_backward.cu"
+DECODE = "decode_attention.cu"
 # Name: the file, what stands in it once, and what a mistaken author would have written.
 FAULTS = {
     "selected_logprob_tail": ("selected_logprob.cu", "if (column + kVector <= vocabulary) {\n      expand", "if (column < vocabulary) {\n      expand"),
@@ -58,6 +59,15 @@ FAULTS = {
     "portable_mask": (PORTABLE, "{__ldg(own), __ldg(own + 8)};", "{__ldg(own) + 1, __ldg(own + 8) + 1};"),
     "portable_slot": (PORTABLE_BACKWARD, "send(step + 1, (step + 1) % kSlots);", "send(step + 1, step % kSlots);"),
     "portable_meet": (PORTABLE_BACKWARD, "    __syncthreads();  // it is there", "    // it is there"),
+    "decode_barrier": (DECODE, "    __syncthreads();  // the step is there for all threads\n", ""),
+    "decode_reuse": (DECODE, "    __syncthreads();  // nobody reads it any longer\n", ""),
+    "decode_wait": (DECODE, "    wait_copies<1>();\n", "    wait_copies<2>();\n"),
+    "decode_weights": (DECODE, "    __syncwarp();  // the row's weights are there\n", ""),
+    "decode_end": (DECODE, "k.rows = v.rows = work.key + work.keys;", "(void)k.rows;"),
+    "decode_row": (DECODE, "const bool is_there = own < work.rows();\n      const int64_t part", "const bool is_there = true;\n      const int64_t part"),
+    "decode_tail": (DECODE, "if (left < kColumns) {", "if (left < 0) {"),
+    "decode_plain_tail": (DECODE, "if (own + kShare * i >= left)", "if (own + kShare * i > left)"),
+    "decode_merge": (DECODE, "exp2_fast((__ldg(lse_of + part) - top) * kLog2E)", "exp2_fast(__ldg(lse_of + part) - top)"),
     "queries_registers": (QUERIES, "    wait_products<1>();\n    differentiate();\n", "    differentiate();\n"),
     "queries_key": (QUERIES, "work.head / (a.q.heads / a.k.heads)", "work.head"),
 }

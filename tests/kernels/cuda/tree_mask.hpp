@@ -59,4 +59,33 @@ TreeMask part_of(const TreeMask& mask, const IsQuery& is_query, const IsKey& is_
   return part;
 }
 
+/// A step that decodes: a random forest whose leaves have room for `room` rows, of which some are there; the query is
+/// the last of these, one a leaf, and there are `alone` more that see themselves only.
+inline TreeMask decoding_forest(uint64_t seed, int32_t leaves, int32_t longest, int32_t room, int32_t alone = 0) {
+  std::mt19937_64 random(seed);
+  const auto up_to = [&](int32_t most) { return static_cast<int32_t>(1 + random() % static_cast<uint64_t>(most)); };
+  TreeMask mask;
+  std::vector<int32_t>& end = mask.k_end;
+  const auto grow = [&](const auto& self, int32_t below, int depth) -> void {
+    const auto begin = static_cast<int32_t>(end.size());
+    const int32_t own = below == 1 ? room : up_to(longest);
+    if (below == 1) mask.q_row.push_back(begin + up_to(room) - 1);
+    end.resize(end.size() + static_cast<size_t>(own));
+    for (int32_t left = below == 1 ? 0 : below; left > 0;) {
+      const int32_t part = depth >= 4 ? 1 : up_to(left);
+      self(self, part == below && depth > 0 ? 1 : part, depth + 1), left -= part == below && depth > 0 ? 1 : part;
+    }
+    for (int32_t row = begin; row < begin + own; ++row)
+      end[static_cast<size_t>(row)] = static_cast<int32_t>(end.size());
+  };
+  while (static_cast<int32_t>(mask.q_row.size()) < leaves)
+    grow(grow, up_to(leaves - static_cast<int32_t>(mask.q_row.size())), 0);
+  for (int32_t i = 0; i < alone; ++i) {
+    mask.q_row.push_back(static_cast<int32_t>(end.size()));
+    end.push_back(static_cast<int32_t>(end.size()) + 1);
+  }
+  for (size_t row = 0; row < end.size(); ++row) mask.k_row.push_back(static_cast<int32_t>(row));
+  return mask;
+}
+
 }  // namespace fpdist::test
