@@ -2,7 +2,7 @@
 """Completions of prompts that share prefixes: fpdist_generate beside vLLM and transformers.
 
   python3 bench/generation_peers.py [--vllm PYTHON] [--rounds 3] [--threads 1] [--dtype float32 bfloat16]
-      [--work shared alone] [--peers vllm transformers] [--ranks 2] [--json FILE]
+      [--work shared alone] [--peers vllm transformers] [--ranks 2 [--axis dp]] [--json FILE]
   python3 bench/generation_peers.py --device cuda --dtype bfloat16 --peers transformers
 
 The model: a Llama of 57.9 M parameters with random weights (hidden 512, 8 layers, 8:4 heads of 64, vocabulary 32,000); on
@@ -20,8 +20,8 @@ share nothing, one completion each. Temperature 1, no end token.
 
 Every round runs all arms one after the other. Of each arm: seconds for 1, 17 and 64 new tokens from a cold cache. The
 decode rate is of 16 steps (17 less 1). Prints medians of wall and processor seconds and, of the best other arm, how many
-times our rate it has. --ranks N: also ours under mpirun on so many, each with its part of the prompts, against one. Needs a
-Python with transformers (launch/setup.sh --with-transformers).
+times our rate it has. --ranks N: also ours under mpirun on so many against one, each with its part of the prompts or,
+with --axis tp or pp, of the model. Needs a Python with transformers (launch/setup.sh --with-transformers).
 """
 import argparse
 import json
@@ -80,10 +80,10 @@ def run_ours(options, folder, dtype, prompts, each, length, ranks=1):
         rows = pathlib.Path(place) / "prompts.jsonl"
         rows.write_text("".join(json.dumps({"prompt_ids": prompt}) + "\n" for prompt in prompts))
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        launcher = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+        launcher, mesh = (["mpirun", "-np", str(ranks)], [f"--parallel.{options.axis}", str(ranks)]) if ranks > 1 else ([], [])
         done = subprocess.run([*launcher, f"{options.build}/bin/fpdist_generate", "--model.path", folder, "--model.dtype", dtype,
                                "--model.device", options.device, "--prompts", rows, "--output", f"{place}/out.jsonl",
-                               "--rollout.num_generations", str(each), "--rollout.max_completion_length", str(length)],
+                               "--rollout.num_generations", str(each), "--rollout.max_completion_length", str(length), *mesh],
                               check=True, capture_output=True, text=True,
                               env={**mpi_environment(), **SAME_FOR_ALL, "OMP_NUM_THREADS": str(options.threads)})
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -259,7 +259,7 @@ def compare(options, folder, dtype, work):
               "the host", flush=True)
     if options.ranks > 1:
         more = lines[f"ours, {options.ranks} ranks"]
-        print(f"{dtype:9} {work:7} {options.ranks} ranks / one, wall: decode {more[1][0] / lines['ours'][1][0]:.2f}, "
+        print(f"{dtype:9} {work:7} {options.axis} {options.ranks} / one rank, wall: decode {more[1][0] / lines['ours'][1][0]:.2f}, "
               f"64 from cold {more[2][0] / lines['ours'][2][0]:.2f}", flush=True)
     for clock, name in ((0, "wall"), (1, "processor")) if peers else ():
         best = [max(lines[arm][what][clock] for arm in peers) for what in (1, 2)]
@@ -281,6 +281,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peers", nargs="*", default=["vllm", "transformers"], choices=["vllm", "transformers"])
     parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--axis", default="dp", choices=["dp", "tp", "pp"])
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--work", nargs="+", default=list(WORK))
     parser.add_argument("--json", default="")
