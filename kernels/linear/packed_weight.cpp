@@ -31,16 +31,30 @@ bool can_pack(const at::Tensor& weight) {
 
 }  // namespace
 
-std::shared_ptr<const PackedWeight> pack_weight(const at::Tensor& weight) {
+std::shared_ptr<const PackedWeight> pack_weight(const at::Tensor& weight, std::span<const int64_t> begins) {
   if (!can_pack(weight)) return nullptr;
   const at::Tensor from = weight.contiguous();
-  const int out = static_cast<int>(from.size(0)), in = static_cast<int>(from.size(1));
-  const auto bytes = static_cast<int64_t>(cblas_sgemm_pack_get_size(kIsB, kRows, out, in));
+  const int in = static_cast<int>(from.size(1));
   auto packed = std::make_shared<PackedWeight>();
-  packed->words = at::empty({(bytes + 3) / 4}, from.options()), packed->out = out, packed->in = in;
-  cblas_sgemm_pack(kRowMajor, kIsB, kTransposed, kRows, out, in, 1.0f, from.const_data_ptr<float>(), in,
-                   packed->words.mutable_data_ptr<float>());
+  packed->out = from.size(0), packed->in = in;
+  for (size_t p = 0; p < begins.size(); ++p) {
+    const int64_t begin = begins[p], end = p + 1 < begins.size() ? begins[p + 1] : packed->out;
+    const int count = static_cast<int>(end - begin);
+    const auto bytes = static_cast<int64_t>(cblas_sgemm_pack_get_size(kIsB, kRows, count, in));
+    PackedPart& part = packed->part.emplace_back();
+    part.words = at::empty({(bytes + 3) / 4}, from.options()), part.begin = begin, part.count = count;
+    cblas_sgemm_pack(kRowMajor, kIsB, kTransposed, kRows, count, in, 1.0f, from.const_data_ptr<float>() + begin * in,
+                     in, part.words.mutable_data_ptr<float>());
+  }
   return packed;
+}
+
+void part_product(const at::Tensor& x, const PackedWeight& weight, const PackedPart& part, at::Tensor& y,
+                  bool accumulates) {
+  cblas_sgemm_compute(kRowMajor, kPlain, kPacked, static_cast<int>(x.size(0)), static_cast<int>(part.count),
+                      static_cast<int>(weight.in), x.const_data_ptr<float>(), static_cast<int>(x.stride(0)),
+                      part.words.const_data_ptr<float>(), static_cast<int>(part.count), accumulates ? 1.0f : 0.0f,
+                      y.mutable_data_ptr<float>() + part.begin, static_cast<int>(y.stride(0)));
 }
 
 at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight, const std::optional<at::Tensor>& bias,
@@ -56,11 +70,8 @@ at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight, const 
   at::Tensor y = at::empty({x.size(0), weight.out}, x.options());
   if (residual) y.copy_(*residual);
   if (bias) residual ? y.add_(*bias) : y.copy_(bias->expand_as(y));
-  if (y.numel() > 0)
-    cblas_sgemm_compute(kRowMajor, kPlain, kPacked, static_cast<int>(x.size(0)), static_cast<int>(weight.out),
-                        static_cast<int>(weight.in), rows.const_data_ptr<float>(), static_cast<int>(weight.in),
-                        weight.words.const_data_ptr<float>(), static_cast<int>(weight.out),
-                        bias || residual ? 1.0f : 0.0f, y.mutable_data_ptr<float>(), static_cast<int>(weight.out));
+  for (const PackedPart& part : weight.part)
+    if (y.numel() > 0) part_product(rows, weight, part, y, bias || residual);
   return y;
 }
 

@@ -124,6 +124,13 @@ void check_left_out(const Config& config, Problems& problems) {
                   "leave it out; what is trained sees all keys");
   problems.ask([&] { generate::check_together(options); });
   const double kv_budget = config.eval.kv_budget;
+  const std::string& kv_profile = config.eval.kv_profile;
+  problems.unless(
+      kv_profile.empty() || generates, "eval.kv_profile is ", kv_profile,
+      ", and nothing is evaluated by generating: give rollout.prompts and data.eval_path, or leave it out; ",
+      "rollouts keep all keys");
+  problems.unless(kv_profile.empty() || !options.is_on(), "eval.kv_profile is ", kv_profile, " and flex_prefill.gamma ",
+                  options.gamma, ": leave out one of the two");
   problems.unless(kv_budget >= 1 || generates, "eval.kv_budget is ", kv_budget, ", and nothing is evaluated by ",
                   "generating: give rollout.prompts and data.eval_path, or leave it out; rollouts keep all keys");
   problems.unless(kv_budget >= 1 || !options.is_on(), "eval.kv_budget is ", kv_budget, " and flex_prefill.gamma ",

@@ -18,6 +18,7 @@
 #include "src/config/planned_rollouts.hpp"
 #include "src/config/read_data.hpp"
 #include "src/config/remarks.hpp"
+#include "src/config/rollout_inputs.hpp"
 #include "src/config/run_length.hpp"
 #include "src/core/words.hpp"
 #include "src/plan/figures/step_volume.hpp"
@@ -91,23 +92,34 @@ Subject of_data(const Settled& job, LogSink& log) {
           .groups = [data, loader](int64_t step) { return data::pick_groups(data->train, loader->step(step)); }};
 }
 
+std::string evaluation_line(const RolloutInputs& inputs) {
+  if (inputs.evaluated.empty()) return "";
+  const generate::SamplingOptions& sampling = inputs.evaluation;
+  std::string line = text("evaluation         ", inputs.evaluated.size(), " prompts, ", sampling.num_generations,
+                          " completions of each, of ", sampling.max_completion_length, " tokens at most");
+  if (sampling.prefix_kv.is_on()) line += text("; layers keep ", percent(sampling.prefix_kv.budget), " of the keys");
+  return line + "\n";
+}
+
 /// Of prompts that are there and completions that are not.
 Subject of_rollouts(const Settled& job) {
   const Config& config = job.config;
   const generate::RolloutOptions& rollout = config.rollout;
+  check_rewards(config);
   const std::unique_ptr<data::Tokenizer> tokenizer = tokenizer_of(config, job.model);
-  const auto prompts = std::make_shared<const std::vector<data::PromptRow>>(data::read_prompts(
-      {.path = rollout.prompts, .columns = config.data.columns, .key = "rollout.prompts"}, *tokenizer));
-  check_rollout_packs(*prompts, config);
-  const auto rounds = std::make_shared<const RolloutRounds>(config, std::ssize(*prompts));
+  const auto inputs = std::make_shared<const RolloutInputs>(read_rollout_inputs(job, *tokenizer));
+  check_rollouts(job, *inputs);
+  const std::vector<data::PromptRow>& prompts = inputs->prompts;
+  const auto rounds = std::make_shared<const RolloutRounds>(config, std::ssize(prompts));
   return {
-      .data = text(prompts->size(), " prompts, ", rollout.num_generations, " completions of each, ",
+      .data = text(prompts.size(), " prompts, ", rollout.num_generations, " completions of each, ",
                    rounds->prompts_in_round(), " prompts a round"),
       .besides = text("lengths            prompts as they are, every completion of ", rollout.max_completion_length,
-                      " tokens: at most what rollouts come to\n"),
+                      " tokens: at most what rollouts come to\n", evaluation_line(*inputs)),
       .steps_per_epoch = rounds->steps_per_epoch(),
-      .groups = [&config, prompts, rounds](int64_t step) { return longest_rollouts(*prompts, *rounds, config, step); },
-      .rollouts = [&job, prompts, rounds](int64_t weights) { return rollout_memory(*prompts, *rounds, job, weights); }};
+      .groups = [&config, inputs,
+                 rounds](int64_t step) { return longest_rollouts(inputs->prompts, *rounds, config, step); },
+      .rollouts = [&job, inputs, rounds](int64_t weights) { return rollout_memory(*inputs, *rounds, job, weights); }};
 }
 
 /// What the planned steps come to.
@@ -137,10 +149,10 @@ Volume volume_of(const Settled& job, int64_t steps,
   return volume;
 }
 
-std::string rollout_lines(const RolloutMemory& rollouts, const Config& config) {
+std::string rollout_lines(const RolloutMemory& rollouts) {
   if (rollouts.total() == 0) return "";
   return text("  keys and values  ", bytes_text(rollouts.keys), " (", rollouts.completions, " completions of ",
-              config.rollout.max_completion_length, " tokens behind ", rollouts.prompt_rows,
+              rollouts.length, " tokens behind ", rollouts.prompt_rows,
               " rows of prompts; ahead of a round's activations, not beside them)\n",
               rollouts.packed_weights > 0
                   ? text("  packed weights   ", bytes_text(rollouts.packed_weights), " (on the CPU, beside these)\n")
@@ -169,8 +181,8 @@ std::string memory_lines(const Settled& job, const Volume& volume, const Subject
               quantized > 0 ? text(", ", quantized, " of them in ", 8 * bytes.linear, " bits") : "", ")\n",
               bytes.has_reference ? text("  reference        ", bytes_text(policy), "\n") : "",
               adapter_line(job, bytes), "  main grads       ", bytes_text(memory.gradients), "\n",
-              "  optimizer shard  ", bytes_text(memory.optimizer), "\n", rollout_lines(rollouts, job.config),
-              "  activations      ", bytes_text(memory.activations), " (estimate, largest pack)");
+              "  optimizer shard  ", bytes_text(memory.optimizer), "\n", rollout_lines(rollouts), "  activations      ",
+              bytes_text(memory.activations), " (estimate, largest pack)");
 }
 
 }  // namespace

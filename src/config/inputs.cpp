@@ -28,6 +28,7 @@ files::Inputs inputs_of(const Config& config) {
   for (const std::string& path : config.data.eval_path) add_data("data.eval_path", path, inputs);
   for (const std::string& path : config.rollout.prompts) add_data("rollout.prompts", path, inputs);
   inputs.add("plan.costs", config.plan.costs);
+  inputs.add("eval.kv_profile", config.eval.kv_profile);
   add_model_folder("model.path", config.model.path, inputs);
   add_model_folder("model.ref_path", config.model.ref_path, inputs);
   add_model_folder("adapter.path", config.adapter.path, inputs);

@@ -9,8 +9,8 @@
 
 namespace fpdist::config {
 
-/// What data.path and data.eval_path name, plan.costs, and what lies in model.path, model.ref_path, data.tokenizer and
-/// the folder of token caches.
+/// What data.path and data.eval_path name, plan.costs, eval.kv_profile, and what lies in model.path, model.ref_path,
+/// data.tokenizer and the folder of token caches.
 files::Inputs inputs_of(const Config& config);
 
 /// Adds the files of a model's directory, its named chat templates among them; `what` reads them.

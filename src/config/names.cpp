@@ -55,6 +55,8 @@ constexpr std::array kOtherKeys = {
     OtherKey{"use_lora", "adapter.type", kLora},
     OtherKey{"rollout.flex_prefill", "", kRolloutsSeeAll},
     OtherKey{"rollout.kv_budget", "", kRolloutsSeeAll},
+    OtherKey{"rollout.kv_profile", "", kRolloutsSeeAll},
+    OtherKey{"kv_profile", "eval.kv_profile", ""},
     OtherKey{"mask_history", "data.assistant_only_loss", ""},
     OtherKey{"group_by_length", "data.batching",
              "the planner packs by length; data.batching: prefix brings what begins alike into one step"},

@@ -1,9 +1,8 @@
 #include "src/config/planned_rollouts.hpp"
 
 #include <algorithm>
+#include <span>
 
-#include "fpdist/core/error.hpp"
-#include "src/config/model_size.hpp"
 #include "src/core/index.hpp"
 
 namespace fpdist::config {
@@ -20,12 +19,27 @@ int64_t distinct_rows(std::vector<const std::vector<int32_t>*> prompts) {
   return rows;
 }
 
-/// Bytes of one row's keys and values on a rank of the stage that has most layers.
-int64_t bytes_per_row(const Settled& job) {
-  const arch::ModelShape shape = job.model.shape();
-  const plan::ParallelOptions& parallel = job.config.parallel;
-  const int64_t layers = (shape.layers + parallel.pp - 1) / parallel.pp;
-  return 2 * layers * context_heads(job.model, parallel.tp).key * shape.head_dim * bytes_of(job.config.model.dtype);
+using Tokens = std::vector<const std::vector<int32_t>*>;
+
+/// Keys and values of the replica that has most of them, each having its part of the prompts, in order.
+RolloutMemory most_keys(const Tokens& prompts, const generate::SamplingOptions& sampling, const Settled& job) {
+  const size_t replicas = index(job.config.parallel.dp * job.config.parallel.cp), count = prompts.size();
+  RolloutMemory most{.length = sampling.max_completion_length};
+  for (size_t replica = 0; replica < replicas; ++replica) {
+    const std::span<const std::vector<int32_t>* const> all(prompts);
+    const auto own =
+        all.subspan(count * replica / replicas, count * (replica + 1) / replicas - count * replica / replicas);
+    int64_t longest = 0;
+    for (const std::vector<int32_t>* prompt : own) longest = std::max(longest, std::ssize(*prompt));
+    const int64_t each = sampling.num_generations, of_all = std::ssize(own) * each;
+    // Prompts enter whole.
+    const int64_t completions = std::min(of_all, std::max(sampling.max_num_seqs, each));
+    const int64_t rows = std::min(distinct_rows({own.begin(), own.end()}), (completions + each - 1) / each * longest);
+    const int64_t bytes = (rows + completions * most.length) * bytes_per_row(job);
+    if (bytes > most.keys) most.completions = completions, most.prompt_rows = rows, most.keys = bytes;
+  }
+  if (sampling.kv_gib > 0) most.keys = std::min(most.keys, static_cast<int64_t>(sampling.kv_gib * 0x1p30));
+  return most;
 }
 
 }  // namespace
@@ -43,16 +57,6 @@ std::vector<int64_t> RolloutRounds::prompts_of(int64_t round) const {
   std::vector<int64_t> places;
   for (int64_t at = first_of(round); at < first_of(round + 1); ++at) places.push_back(order_.step(at).front());
   return places;
-}
-
-void check_rollout_packs(const std::vector<data::PromptRow>& prompts, const Config& config) {
-  int64_t longest = 0;
-  for (const data::PromptRow& row : prompts) longest = std::max<int64_t>(longest, std::ssize(row.token));
-  const int64_t most = longest + config.rollout.max_completion_length;
-  check<ConfigError>(most <= config.pack.max_tokens, "the longest prompt has ", longest,
-                     " tokens; with rollout.max_completion_length ", config.rollout.max_completion_length,
-                     " more a sample does not fit into pack.max_tokens ", config.pack.max_tokens,
-                     ": pack.max_tokens: ", most, " holds it");
 }
 
 std::vector<data::Group> longest_rollouts(const std::vector<data::PromptRow>& prompts, const RolloutRounds& rounds,
@@ -77,30 +81,15 @@ std::vector<data::Group> longest_rollouts(const std::vector<data::PromptRow>& pr
   return groups;
 }
 
-RolloutMemory rollout_memory(const std::vector<data::PromptRow>& prompts, const RolloutRounds& rounds,
-                             const Settled& job, int64_t weights) {
-  const generate::RolloutOptions& rollout = job.config.rollout;
-  const std::vector<int64_t> round = rounds.prompts_of(0);
-  const size_t replicas = index(job.config.parallel.dp * job.config.parallel.cp);
-  RolloutMemory most;
-  for (size_t replica = 0; replica < replicas; ++replica) {
-    std::vector<const std::vector<int32_t>*> own;
-    int64_t longest = 0;
-    for (size_t at = round.size() * replica / replicas; at < round.size() * (replica + 1) / replicas; ++at) {
-      own.push_back(&prompts[index(round[at])].token);
-      longest = std::max(longest, std::ssize(*own.back()));
-    }
-    const int64_t all = std::ssize(own) * rollout.num_generations;
-    // Prompts enter whole.
-    const int64_t completions = std::min(all, std::max(rollout.max_num_seqs, rollout.num_generations));
-    const int64_t at_once = (completions + rollout.num_generations - 1) / rollout.num_generations;
-    const int64_t rows = std::min(distinct_rows(own), at_once * longest);
-    const int64_t bytes = (rows + completions * rollout.max_completion_length) * bytes_per_row(job);
-    if (bytes > most.keys) most = {.completions = completions, .prompt_rows = rows, .keys = bytes};
-  }
-  if (rollout.kv_gib > 0) most.keys = std::min(most.keys, static_cast<int64_t>(rollout.kv_gib * 0x1p30));
-  const bool packs = job.config.model.device != "cuda" && job.config.model.dtype == DType::kFloat32;
-  if (packs && !rollout.batch_invariant) most.packed_weights = weights;
+RolloutMemory rollout_memory(const RolloutInputs& inputs, const RolloutRounds& rounds, const Settled& job,
+                             int64_t weights) {
+  Tokens round, evaluated;
+  for (const int64_t place : rounds.prompts_of(0)) round.push_back(&inputs.prompts[index(place)].token);
+  for (const data::PromptRow& row : inputs.evaluated) evaluated.push_back(&row.token);
+  RolloutMemory most = most_keys(round, inputs.sampling, job);
+  const RolloutMemory of_evaluation = most_keys(evaluated, inputs.evaluation, job);
+  if (of_evaluation.keys > most.keys) most = of_evaluation;
+  if (job.config.model.device != "cuda" && job.config.model.dtype == DType::kFloat32) most.packed_weights = weights;
   return most;
 }
 

@@ -9,6 +9,7 @@
 #include "fpdist/data/loader.hpp"
 #include "fpdist/data/prompts.hpp"
 #include "fpdist/data/sample.hpp"
+#include "src/config/rollout_inputs.hpp"
 
 namespace fpdist::config {
 
@@ -33,9 +34,6 @@ class RolloutRounds {
   data::Loader order_;  // of single prompts
 };
 
-/// Throws ConfigError where a sample of some prompt might have no place in a pack.
-void check_rollout_packs(const std::vector<data::PromptRow>& prompts, const Config& config);
-
 /// A step's groups as they are at most: completions of max_completion_length tokens that share none.
 std::vector<data::Group> longest_rollouts(const std::vector<data::PromptRow>& prompts, const RolloutRounds& rounds,
                                           const Config& config, int64_t step);
@@ -44,12 +42,13 @@ std::vector<data::Group> longest_rollouts(const std::vector<data::PromptRow>& pr
 /// a replica share count once.
 struct RolloutMemory {
   int64_t completions = 0, prompt_rows = 0;  ///< decoded together, behind these, in a replica
+  int64_t length = 0;                        ///< of a completion
   int64_t keys = 0;                          ///< bytes of keys and values; rollout.kv_gib is the most
   int64_t packed_weights = 0;                ///< bytes of a float32 model's weights once more, on the CPU
   int64_t total() const { return keys + packed_weights; }
 };
-/// Of the first round; `weights`: bytes of the model on a rank.
-RolloutMemory rollout_memory(const std::vector<data::PromptRow>& prompts, const RolloutRounds& rounds,
-                             const Settled& job, int64_t weights);
+/// Of the first round, or of an evaluation where that takes more; `weights`: bytes of the model on a rank.
+RolloutMemory rollout_memory(const RolloutInputs& inputs, const RolloutRounds& rounds, const Settled& job,
+                             int64_t weights);
 
 }  // namespace fpdist::config

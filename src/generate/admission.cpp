@@ -27,13 +27,6 @@ Admission::Admission(Prompts prompts, std::span<Decoding> all, const SamplingOpt
       most_rows_(most_rows),
       length_(options.max_completion_length) {}
 
-int64_t Admission::rows_of(const std::vector<int32_t>& prompt, const SamplingOptions& options) {
-  const Spacing spacing = spacing_of(options);
-  const int64_t rows = std::ssize(prompt);
-  return places_of_prompt(rows, 0, spacing) + padding_of(spacing) +
-         options.num_generations * places_of_leaf(rows, options.max_completion_length, spacing);
-}
-
 int64_t Admission::foreseen(const Decoding& one) const {
   // Who leaves is computed again with all keys, which is not what it has seen: nobody does.
   if (options_.prefix_kv.is_on()) return options_.max_completion_length;

@@ -44,9 +44,6 @@ class Admission {
   /// Sets standing and room of each; whoever leaves has no leaf. How many had to leave.
   int64_t change();
 
-  /// Rows that `generations` completions of the prompt need when all of them reach max_completion_length.
-  static int64_t rows_of(const std::vector<int32_t>& prompt, const SamplingOptions& options);
-
  private:
   struct Need {
     int64_t flying = 0, rows = 0;

@@ -56,17 +56,6 @@ at::Tensor logprobs(const Stages& stages, const std::vector<int32_t>& prompt, co
 
 }  // namespace
 
-void check_plain_model(const Stages& stages, const std::string& key, const char* off) {
-  const model::Transformer& model = *stages.runs.front();
-  check<ConfigError>(model.options().device.is_cpu(), key, " is there on the CPU only: set ", key, ": ", off,
-                     " or model.device: cpu");
-  const arch::Adapter& adapter = model.config().adapter;
-  check<ConfigError>(!adapter.prefix.is_there() && !adapter.has_ntk, key,
-                     " looks at the keys of tokens only, and this model's adapter adds to them (a trained prefix, "
-                     "NTK-Attention): set ",
-                     key, ": ", off);
-}
-
 FlexReport check_flex_prefill(const Stages& stages, std::span<const std::vector<int32_t>> prompts,
                               const FlexPrefillOptions& options) {
   FlexReport report;

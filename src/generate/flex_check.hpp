@@ -3,16 +3,11 @@
 
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "fpdist/generate/generate.hpp"
 
 namespace fpdist::generate {
-
-/// Throws ConfigError for a model whose keys are not those of its tokens alone, or not on the CPU, for which `key` is
-/// not: `off` is its value then.
-void check_plain_model(const Stages& stages, const std::string& key, const char* off);
 
 /// The log-probs of the first long prompts' own tokens, check_prompts of them, with all keys and without: in a report
 /// that has nothing else. Collective over the model's ranks. Throws ConfigError where they differ by more than

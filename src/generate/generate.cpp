@@ -15,20 +15,15 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
+#include "src/generate/asked.hpp"
 #include "src/generate/flex_check.hpp"
 #include "src/generate/generate_part.hpp"
 #include "src/generate/lanes.hpp"
+#include "src/generate/spacing.hpp"
 #include "src/ops/batch_invariant.hpp"
 
 namespace fpdist::generate {
 namespace {
-
-/// Rows that rollout.kv_gib has room for.
-int64_t most_rows(int64_t bytes_per_row, const SamplingOptions& options) {
-  constexpr double kMost = std::numeric_limits<int32_t>::max();
-  if (options.kv_gib == 0) return static_cast<int64_t>(kMost);
-  return static_cast<int64_t>(std::min(options.kv_gib * 0x1p30 / static_cast<double>(bytes_per_row), kMost));
-}
 
 /// All completions of the prompts `order`, ahead.
 std::vector<Decoding> all_ahead(std::span<const std::vector<int32_t>> prompts, std::span<const size_t> order,
@@ -75,14 +70,14 @@ class Telling {
 /// The model's weights, packed while it generates: steps have few rows.
 class PackedWeights {
  public:
-  explicit PackedWeights(const Stages& stages) : stages_(stages) { set(true); }
+  PackedWeights(const Stages& stages, bool by_parts) : stages_(stages) { set(true, by_parts); }
   PackedWeights(const PackedWeights&) = delete;
   PackedWeights& operator=(const PackedWeights&) = delete;
-  ~PackedWeights() { set(false); }
+  ~PackedWeights() { set(false, false); }
 
  private:
-  void set(bool packed) const {
-    for (const model::Transformer* run : stages_.runs) run->set_packed(packed);
+  void set(bool packed, bool by_parts) const {
+    for (const model::Transformer* run : stages_.runs) run->set_packed(packed, by_parts);
   }
   const Stages& stages_;
 };
@@ -100,50 +95,26 @@ std::vector<int64_t> shared_rows(std::span<const std::vector<int32_t>> prompts, 
   return shared;
 }
 
-/// Throws where batch_invariant asks for what is not there.
-void check_invariance(const Stages& stages, const SamplingOptions& options) {
+/// Throws where batch_invariant asks for what this machine has not.
+void check_invariance(const Stages& stages) {
   const model::TransformerOptions& made = stages.runs.front()->options();
-  const arch::Model& model = stages.runs.front()->config();
-  for (const arch::Layer& layer : model.layers)
+  for (const arch::Layer& layer : stages.runs.front()->config().layers)
     check<ConfigError>(ops::has_invariant_attention(made.device, made.dtype, layer.attention.head_dim),
                        "rollout.batch_invariant is for float32 and bfloat16 on a CPU with AVX2, heads of 16 to 256: "
                        "this model is ",
                        made.dtype, " on ", made.device, ", heads of ", layer.attention.head_dim);
-  check<ConfigError>(!options.flex_prefill.is_on() && !options.prefix_kv.is_on(),
-                     "rollout.batch_invariant is for all keys: leave it out, or flex_prefill.gamma and eval.kv_budget");
-  check<ConfigError>(!model.adapter.is_there() && !model.quantization,
-                     "rollout.batch_invariant is for models without adapter and quantization: what they add rounds by "
-                     "the batch; leave out one of the two");
 }
 
 /// check_prompts. Collective over pp.
 Room checked_room(const Stages& stages, std::span<const std::vector<int32_t>> prompts, const SamplingOptions& options) {
-  check_options(options);
-  if (options.batch_invariant) check_invariance(stages, options);
-  const arch::Model& model = stages.runs.front()->config();
-  const int64_t bytes = bytes_per_row(stages), rows = most_rows(bytes, options);
-  Room room{.bytes_per_row = bytes, .rows = rows};
-  for (const int64_t stop : options.stop_token_ids)
-    check<ConfigError>(stop >= 0 && stop < model.vocab_size, "rollout.stop_token_ids: ", stop,
-                       " is no token of a vocabulary of ", model.vocab_size);
-  if (options.flex_prefill.is_on()) check_plain_model(stages, "flex_prefill.gamma", "0");
-  if (options.prefix_kv.is_on()) check_plain_model(stages, "eval.kv_budget", "1");
-  for (size_t p = 0; p < prompts.size(); ++p) {
-    check<DataError>(!prompts[p].empty(), "prompt ", p + 1, " is empty: a completion needs a token to follow");
-    for (const int32_t token : prompts[p])
-      check<DataError>(token >= 0 && token < model.vocab_size, "prompt ", p + 1, ": ", token,
-                       " is no token of a vocabulary of ", model.vocab_size);
-    const int64_t most = static_cast<int64_t>(prompts[p].size()) + options.max_completion_length;
-    check<DataError>(most <= model.max_position_embeddings, "prompt ", p + 1, " has ", prompts[p].size(),
-                     " tokens; with rollout.max_completion_length ", options.max_completion_length,
-                     " more it goes beyond the model's max_position_embeddings ", model.max_position_embeddings);
-    const int64_t needed = Admission::rows_of(prompts[p], options);
-    check<ConfigError>(needed <= rows, "prompt ", p + 1, " with its ", options.num_generations,
-                       " completions of up to ", options.max_completion_length, " tokens needs ", needed,
-                       " rows of keys and values; rollout.kv_gib ", options.kv_gib, " holds ", rows, ": give ",
-                       static_cast<double>(needed * bytes) * 0x1p-30, " or more, or fewer completions");
-    room.most_needed = std::max(room.most_needed, needed);
-  }
+  const model::Transformer& model = *stages.runs.front();
+  check_model(model.config(), model.options().device.is_cpu(), options);
+  if (options.batch_invariant) check_invariance(stages);
+  const int64_t bytes = bytes_per_row(stages);
+  check_prompts(model.config(), prompts, options, bytes);
+  Room room{.bytes_per_row = bytes, .rows = most_rows(bytes, options)};
+  for (const std::vector<int32_t>& prompt : prompts)
+    room.most_needed = std::max(room.most_needed, places_alone(prompt, options));
   return room;
 }
 
@@ -191,7 +162,7 @@ std::vector<std::vector<Completion>> generate_part(const Stages& stages,
                                                    std::span<const std::vector<int32_t>> all_prompts, size_t begin,
                                                    size_t end, const SamplingOptions& options, uint64_t first_prompt,
                                                    GenerationReport* report, const Progress& progress,
-                                                   const Finished& finished, std::span<const double> dropped) {
+                                                   const Finished& finished) {
   const auto prompts = all_prompts.subspan(begin, end - begin);
   const Room room = checked_room(stages, prompts, options);
   const at::NoGradGuard no_grad;
@@ -208,18 +179,14 @@ std::vector<std::vector<Completion>> generate_part(const Stages& stages,
     total.prompt_tokens += static_cast<int64_t>(prompts[at].size());
   }
   std::vector<Decoding> decoding = all_ahead(prompts, order, options, first_prompt);
-  std::optional<PackedWeights> packed;
-  if (!options.batch_invariant) packed.emplace(stages);  // invariant products have their own way
+  const PackedWeights packed(stages, /*by_parts=*/options.batch_invariant);
   std::vector<int64_t> shared;
   if (options.prefix_kv.is_on()) {
     const std::vector<int64_t> of_all = shared_rows(all_prompts, sharing);
     for (const size_t at : order) shared.push_back(of_all[begin + at]);
-    const int64_t layers = stages.runs.front()->config().layer_count();
-    check<ConfigError>(dropped.empty() || std::ssize(dropped) == layers, "the profile of keys that layers drop has ",
-                       dropped.size(), " layers, and the model ", layers, ": make one with this model");
-    total.dropped.resize(index(layers));
+    total.dropped.resize(stages.runs.front()->config().layers.size());
   }
-  Lanes lanes(stages, ordered, decoding, options, room, shared, dropped);
+  Lanes lanes(stages, ordered, decoding, options, room, shared);
   std::vector<size_t> number;
   for (const size_t at : order) number.push_back(begin + at);
   Telling telling(decoding, std::move(number), finished);

@@ -14,13 +14,10 @@ namespace fpdist::generate {
 using Finished = std::function<void(size_t prompt, std::span<const Completion* const> completions)>;
 
 /// generate() for the prompts [begin, end) of `all`; `first_prompt`: the number of the first of these. What prefix_kv
-/// keeps of a prompt's own rows is decided among all, so that who completes which changes nothing. `dropped`, with
-/// prefix_kv: [layers of the model] the share of a prompt's own keys that each drops, in the place of those that are
-/// found for each prompt; ConfigError for another number of them.
+/// keeps of a prompt's own rows is decided among all, so that who completes which changes nothing.
 std::vector<std::vector<Completion>> generate_part(const Stages& stages, std::span<const std::vector<int32_t>> all,
                                                    size_t begin, size_t end, const SamplingOptions& options,
                                                    uint64_t first_prompt, GenerationReport* report = nullptr,
-                                                   const Progress& progress = {}, const Finished& finished = {},
-                                                   std::span<const double> dropped = {});
+                                                   const Progress& progress = {}, const Finished& finished = {});
 
 }  // namespace fpdist::generate

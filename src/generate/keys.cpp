@@ -37,9 +37,9 @@ int64_t bytes_per_row(const Stages& stages) {
   return most.item<int64_t>();
 }
 
-Keys::Keys(const Stages& stages, const SamplingOptions& options, std::span<const double> dropped)
+Keys::Keys(const Stages& stages, const SamplingOptions& options)
     : stages_(stages), flex_(options.flex_prefill), prefix_kv_(options.prefix_kv) {
-  if (prefix_kv_.is_on()) by_layer_.emplace(stages_, prefix_kv_, dropped);
+  if (prefix_kv_.is_on()) by_layer_.emplace(stages_, prefix_kv_);
   for (const model::Transformer* run : stages.runs) {
     kept_.push_back(run->make_kept_keys(0));
     kept_.back().batch_invariant = options.batch_invariant;
@@ -93,6 +93,17 @@ bool Keys::has_logits() const { return stages_.pp == nullptr || stages_.pp->rank
 at::Tensor Keys::logits(const at::Tensor& hidden) const {
   return stages_.runs.back()->logits(hidden).to(at::kFloat).contiguous();
 }
+
+at::Tensor Keys::own_logits(const at::Tensor& hidden) const {
+  return stages_.runs.back()->own_logits(hidden).to(at::kFloat).contiguous();
+}
+
+comm::Communicator* Keys::tp() const {
+  comm::Communicator* const tp = stages_.runs.back()->options().tp;
+  return tp != nullptr && tp->size() > 1 ? tp : nullptr;
+}
+
+int64_t Keys::vocabulary() const { return stages_.runs.back()->config().vocab_size; }
 
 void Keys::begin_sharing(at::Tensor& found) {
   if (stages_.pp == nullptr) return;

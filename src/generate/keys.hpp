@@ -33,8 +33,7 @@ struct QueryRows {
 /// begins or ends a sharing are collective over the model's ranks.
 class Keys {
  public:
-  /// `dropped`: as generate_part has it; must outlive it.
-  explicit Keys(const Stages& stages, const SamplingOptions& options = {}, std::span<const double> dropped = {});
+  explicit Keys(const Stages& stages, const SamplingOptions& options = {});
   Keys(const Keys&) = delete;
   Keys& operator=(const Keys&) = delete;
 
@@ -49,9 +48,14 @@ class Keys {
   /// What prefix_kv has; null: it is off.
   const KeysByLayer* by_layer() const { return by_layer_ ? &*by_layer_ : nullptr; }
 
-  /// The last stage's ranks have them: [rows,V], float32 on the model's device.
+  /// The last stage's ranks have them: [rows,V], float32 on the model's device; of own_logits, each a part of the
+  /// vocabulary (model::Transformer::own_logits).
   bool has_logits() const;
   at::Tensor logits(const at::Tensor& hidden) const;
+  at::Tensor own_logits(const at::Tensor& hidden) const;
+  /// Null: one rank has the whole vocabulary.
+  comm::Communicator* tp() const;
+  int64_t vocabulary() const;
 
   /// What the last stage has found, on the CPU, to the others: it is theirs when end_sharing has returned. Between the
   /// two a rank may compute with other Keys of these stages (all ranks with the same ones, in the same order), so that

@@ -34,8 +34,7 @@ size_t KeysByLayer::HeldLayer::at(int32_t sought) const {
   return index(std::lower_bound(place.begin(), place.end(), sought) - place.begin());
 }
 
-KeysByLayer::KeysByLayer(const Stages& stages, const PrefixKvOptions& options, std::span<const double> dropped)
-    : stages_(stages), options_(options), given_(dropped) {
+KeysByLayer::KeysByLayer(const Stages& stages, const PrefixKvOptions& options) : stages_(stages), options_(options) {
   for (const model::Transformer* run : stages.runs)
     for (size_t i = 0; i < run->make_kept_keys(0).keys.size(); ++i)
       number_.push_back(run->options().layers.first + static_cast<int64_t>(i));
@@ -141,8 +140,8 @@ std::vector<std::vector<double>> KeysByLayer::importance(const Counting& countin
 
 /// How many of a run's keys each layer of the model drops.
 std::vector<int64_t> KeysByLayer::dropped(std::span<const std::vector<double>> importance, int64_t first) const {
-  if (given_.empty()) return dropped_by_layer(importance, options_.budget, first);
-  return dropped_by_shares(given_, std::ssize(importance.front()), first);
+  if (options_.dropped.empty()) return dropped_by_layer(importance, options_.budget, first);
+  return dropped_by_shares(options_.dropped, std::ssize(importance.front()), first);
 }
 
 /// Which keys of its run go, in each layer.

@@ -35,8 +35,8 @@ struct GrownLeaf {
 /// Of this rank's runs of layers.
 class KeysByLayer {
  public:
-  /// All of these must outlive it. `dropped`: as generate_part has it.
-  KeysByLayer(const Stages& stages, const PrefixKvOptions& options, std::span<const double> dropped = {});
+  /// Both must outlive it.
+  KeysByLayer(const Stages& stages, const PrefixKvOptions& options);
 
   /// As Keys::move_to; `runs`: those of the wave whose rows will be computed.
   void move_to(std::vector<model::KeptKeys>& kept, const Wave& wave, const Moves& moves, std::vector<OwnRun> runs);
@@ -73,9 +73,8 @@ class KeysByLayer {
 
   const Stages& stages_;
   const PrefixKvOptions& options_;
-  std::span<const double> given_;  ///< shares that layers drop; empty: found for each prompt
-  std::vector<int64_t> number_;    ///< of the model's layers, those that are here
-  std::vector<HeldLayer> layer_;   ///< the same
+  std::vector<int64_t> number_;   ///< of the model's layers, those that are here
+  std::vector<HeldLayer> layer_;  ///< the same
   std::vector<Counting> counting_;
   int64_t kept_keys_ = 0, all_keys_ = 0, chosen_ = 0;
   std::vector<double> dropped_;  ///< [layers of the model] sums of shares

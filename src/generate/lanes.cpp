@@ -19,8 +19,8 @@ SamplingOptions share_of(const SamplingOptions& options, int64_t lanes) {
 
 struct Lanes::Lane {
   Lane(const Stages& stages, Session::Prompts prompts, std::span<Decoding> all, const SamplingOptions& share,
-       int64_t most_rows, const std::vector<int64_t>& shared, std::span<const double> dropped)
-      : options(share), session(stages, prompts, all, options, most_rows, shared, dropped) {}
+       int64_t most_rows, const std::vector<int64_t>& shared)
+      : options(share), session(stages, prompts, all, options, most_rows, shared) {}
 
   const SamplingOptions options;
   Session session;
@@ -36,14 +36,13 @@ int64_t lanes_of(const Stages& stages, int64_t prompts, const SamplingOptions& o
 }
 
 Lanes::Lanes(const Stages& stages, Session::Prompts prompts, std::span<Decoding> all, const SamplingOptions& options,
-             const Room& room, const std::vector<int64_t>& shared, std::span<const double> dropped) {
+             const Room& room, const std::vector<int64_t>& shared) {
   const int64_t lanes = lanes_of(stages, std::ssize(prompts), options, room);
   const size_t each = prompts.empty() ? 0 : all.size() / prompts.size();
   size_t begin = 0;
   for (const int64_t count : parallel::split_evenly(std::ssize(prompts), static_cast<int>(lanes))) {
     const std::span<Decoding> own = all.subspan(begin * each, index(count) * each);
-    lanes_.push_back(
-        std::make_unique<Lane>(stages, prompts, own, share_of(options, lanes), room.rows / lanes, shared, dropped));
+    lanes_.push_back(std::make_unique<Lane>(stages, prompts, own, share_of(options, lanes), room.rows / lanes, shared));
     begin += index(count);
   }
 }

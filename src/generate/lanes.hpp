@@ -28,7 +28,7 @@ class Lanes {
  public:
   /// As Session has them; max_num_seqs, max_num_batched_tokens and rows are those of all lanes together.
   Lanes(const Stages& stages, Session::Prompts prompts, std::span<Decoding> all, const SamplingOptions& options,
-        const Room& room, const std::vector<int64_t>& shared, std::span<const double> dropped);
+        const Room& room, const std::vector<int64_t>& shared);
   ~Lanes();
 
   /// The step that is begun, if any, and the beginning of the next one, of each lane. False: all are done. Collective

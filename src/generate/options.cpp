@@ -77,7 +77,8 @@ std::span<const Key> EvalOptions::keys() {
       FPDIST_KEY(max_completion_length, "tokens of a completion; 0: as rollout.max_completion_length", kFromZero),
       FPDIST_KEY(kv_budget, "share of a prompt's keys that layers keep behind it; 1: all", kShare),
       FPDIST_KEY(kv_start_size, "its first keys that stay in any case", kFromZero),
-      FPDIST_KEY(kv_distance, "so many before its last one a completion's keys go as it grows", kFromOne)};
+      FPDIST_KEY(kv_distance, "so many before its last one a completion's keys go as it grows", kFromOne),
+      FPDIST_KEY(kv_profile, "file of shares that layers drop of every prompt's keys (fpdist_generate makes one)")};
   return kKeys;
 }
 

@@ -20,17 +20,6 @@ constexpr uint64_t kStream = 0x67656e6572617465;  // "generate": no other draws 
 constexpr size_t kLanes = 8;                      // sums side by side: a single one waits for each addition
 constexpr float kOut = -std::numeric_limits<float>::infinity();
 
-std::vector<float> penalised(std::span<const float> logits, std::span<const int32_t> history, double penalty) {
-  std::vector<float> all(logits.begin(), logits.end());
-  if (penalty == 1) return all;
-  const auto by = static_cast<float>(penalty);
-  for (const int32_t token : history) {  // once a token, however often it comes
-    const auto at = static_cast<size_t>(token);
-    all[at] = logits[at] < 0 ? logits[at] * by : logits[at] / by;
-  }
-  return all;
-}
-
 /// Everything below the k-th goes; what equals it stays.
 void keep_top_k(std::vector<float>& logits, int64_t k) {
   if (k == 0 || k >= static_cast<int64_t>(logits.size())) return;
@@ -62,15 +51,16 @@ std::vector<double> weights_of(std::span<const float> logits, double by, double 
 }
 std::vector<double> weights_of(std::span<const float> logits) { return weights_of(logits, 1, greatest(logits)); }
 
-/// From the smallest up all go that together have no more than 1 - p of the sum; one stays.
-void keep_top_p(std::vector<float>& logits, double p) {
+/// From the smallest up all go that together have no more than 1 - p of the sum; one stays. `rest`: of smaller ones
+/// that are not here and have gone already.
+void keep_top_p(std::vector<float>& logits, double p, double rest) {
   if (p >= 1) return;
   const std::vector<double> weights = weights_of(logits);
   std::vector<size_t> order(logits.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] < logits[b]; });
-  const double limit = (1 - p) * std::accumulate(weights.begin(), weights.end(), 0.0);
-  double sum = 0;
+  const double limit = (1 - p) * std::accumulate(weights.begin(), weights.end(), rest);
+  double sum = rest;
   for (size_t i = 0; i + 1 < order.size(); ++i) {
     sum += weights[order[i]];
     if (sum > limit) break;
@@ -86,11 +76,31 @@ bool leaves_all(const SamplingOptions& options) {
 
 std::vector<double> kept_weights(std::span<const float> logits, std::span<const int32_t> history,
                                  const SamplingOptions& options) {
-  std::vector<float> left = penalised(logits, history, options.repetition_penalty);
+  return filtered_weights(at_temperature(logits, history, options), options);
+}
+
+std::vector<float> penalised(std::span<const float> logits, std::span<const int32_t> history, double penalty) {
+  std::vector<float> all(logits.begin(), logits.end());
+  if (penalty == 1) return all;
+  const auto by = static_cast<float>(penalty);
+  for (const int32_t token : history) {  // once a token, however often it comes
+    const auto at = static_cast<size_t>(token);
+    all[at] = logits[at] < 0 ? logits[at] * by : logits[at] / by;
+  }
+  return all;
+}
+
+std::vector<float> at_temperature(std::span<const float> logits, std::span<const int32_t> history,
+                                  const SamplingOptions& options) {
+  std::vector<float> all = penalised(logits, history, options.repetition_penalty);
   const auto temperature = static_cast<float>(options.temperature);
-  for (float& logit : left) logit /= temperature;
+  for (float& logit : all) logit /= temperature;
+  return all;
+}
+
+std::vector<double> filtered_weights(std::vector<float> left, const SamplingOptions& options, double rest) {
   keep_top_k(left, options.top_k);
-  keep_top_p(left, options.top_p);
+  keep_top_p(left, options.top_p, rest);
   std::vector<double> weights = weights_of(left);  // the likeliest's is 1
   for (double& weight : weights)
     if (weight < options.min_p) weight = 0;

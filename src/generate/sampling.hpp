@@ -20,6 +20,13 @@ struct Drawn {
 std::vector<double> kept_weights(std::span<const float> logits, std::span<const int32_t> history,
                                  const SamplingOptions& options);
 
+/// What it does of it, step by step. Logits as the penalty leaves them; these over the temperature; the weights of
+/// such, of which smaller ones that are not here have `rest` in all, by the weights of kept_weights.
+std::vector<float> penalised(std::span<const float> logits, std::span<const int32_t> history, double penalty);
+std::vector<float> at_temperature(std::span<const float> logits, std::span<const int32_t> history,
+                                  const SamplingOptions& options);
+std::vector<double> filtered_weights(std::vector<float> left, const SamplingOptions& options, double rest = 0);
+
 /// No filter is on.
 bool leaves_all(const SamplingOptions& options);
 

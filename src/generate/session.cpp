@@ -10,6 +10,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/index.hpp"
+#include "src/generate/draw_over_ranks.hpp"
 #include "src/generate/draw_rows.hpp"
 #include "src/generate/sampling.hpp"
 
@@ -50,7 +51,7 @@ int32_t next_place(const Decoding& one) { return one.leaf + static_cast<int32_t>
 }  // namespace
 
 Session::Session(const Stages& stages, Prompts prompts, std::span<Decoding> all, const SamplingOptions& options,
-                 int64_t most_rows, std::vector<int64_t> shared, std::span<const double> dropped)
+                 int64_t most_rows, std::vector<int64_t> shared)
     : prompts_(prompts),
       all_(all),
       options_(options),
@@ -58,7 +59,7 @@ Session::Session(const Stages& stages, Prompts prompts, std::span<Decoding> all,
       shared_(std::move(shared)),
       admission_(prompts, all, options, most_rows),
       stop_texts_(options),
-      keys_(stages, options, dropped),
+      keys_(stages, options),
       slots_(std::min<int64_t>(options.max_num_seqs, std::ssize(all))) {}
 
 /// What of the next wave's forest was computed for the last one.
@@ -224,12 +225,12 @@ void Session::count(double seconds, GenerationReport& report) const {
 
 /// Batch invariant: products of a panel of rows or more, since those of a few round by their number.
 at::Tensor Session::logits(const at::Tensor& hidden) const {
-  if (!options_.batch_invariant) return keys_.logits(hidden);
+  if (!options_.batch_invariant) return keys_.own_logits(hidden);
   const int64_t rows = hidden.size(0), whole = (rows + kPanel - 1) / kPanel * kPanel;
   const at::Tensor filled = at::constant_pad_nd(hidden, {0, 0, 0, whole - rows});
   std::vector<at::Tensor> parts;
   for (int64_t begin = 0; begin < whole; begin += ops::kInvariantRows)
-    parts.push_back(keys_.logits(filled.slice(0, begin, std::min(whole, begin + ops::kInvariantRows))));
+    parts.push_back(keys_.own_logits(filled.slice(0, begin, std::min(whole, begin + ops::kInvariantRows))));
   return at::cat(parts);
 }
 
@@ -257,7 +258,7 @@ void Session::draw(const QueryRows& rows, const at::Tensor& hidden) {
   keys_.begin_sharing(found_);
 }
 
-/// `row`: of logits, of each who draws. A GPU's logits stay there.
+/// `row`: of logits, of each who draws. A GPU's logits stay there, and parts of them on their ranks.
 void Session::draw_from(const at::Tensor& logits, std::span<const int64_t> row) {
   std::vector<RowDraw> draws;
   for (size_t i = 0; i < drawing_.size(); ++i) {
@@ -269,8 +270,10 @@ void Session::draw_from(const at::Tensor& logits, std::span<const int64_t> row) 
     double* const here = to + i * kFound;
     here[0] = drawn.token, here[1] = drawn.logp, here[2] = drawn.entropy, here[3] = drawn.truncated;
   };
-  if (!logits.is_cpu()) {
-    const std::vector<Drawn> drawn = draw_rows(logits, draws, options_);
+  comm::Communicator* const tp = keys_.tp();
+  if (tp != nullptr || !logits.is_cpu()) {
+    const std::vector<Drawn> drawn = tp != nullptr ? draw_over_ranks(logits, draws, options_, keys_.vocabulary(), *tp)
+                                                   : draw_rows(logits, draws, options_);
     for (size_t i = 0; i < drawn.size(); ++i) put(i, drawn[i]);
     return;
   }

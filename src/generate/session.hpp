@@ -23,7 +23,7 @@ class Session {
   /// `all` as Admission has them, `most_rows` too; `shared`: with prefix_kv, how many rows of each prompt any other one
   /// has, be it here or not.
   Session(const Stages& stages, Prompts prompts, std::span<Decoding> all, const SamplingOptions& options,
-          int64_t most_rows, std::vector<int64_t> shared = {}, std::span<const double> dropped = {});
+          int64_t most_rows, std::vector<int64_t> shared = {});
 
   /// A step is a token of each completion that can have one. begin() computes what this rank has of it and, on the last
   /// stage, draws; end(), once behind each begin that was true, takes what is drawn. In between other sessions of the

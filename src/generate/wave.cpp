@@ -6,8 +6,12 @@
 
 #include "fpdist/core/error.hpp"
 #include "src/core/index.hpp"
+#include "src/ops/batch_invariant.hpp"
 
 namespace fpdist::generate {
+
+static_assert(kPanel == ops::kInvariantPanel);
+
 namespace {
 
 int64_t rounded_up(int64_t rows) { return (rows + kPanel - 1) / kPanel * kPanel; }
@@ -85,14 +89,6 @@ class Placing {
 };
 
 }  // namespace
-
-int64_t places_of_prompt(int64_t rows, int64_t shared, Spacing spacing) {
-  return spacing == Spacing::kAligned ? rounded_up(rows - shared) : rows - shared;
-}
-
-int64_t places_of_leaf(int64_t prompt_rows, int64_t room, Spacing spacing) {
-  return spacing == Spacing::kAligned ? rounded_up(prompt_rows % kPanel + room) : room;
-}
 
 Wave make_wave(std::span<const std::vector<int32_t>* const> prompts, std::span<const Leaf> leaves,
                const Sharing& sharing, Spacing spacing) {

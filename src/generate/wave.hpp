@@ -13,26 +13,9 @@
 #include "fpdist/generate/options.hpp"
 #include "fpdist/prefix/tree_layout.hpp"
 #include "src/generate/sharing.hpp"
-#include "src/ops/batch_invariant.hpp"
+#include "src/generate/spacing.hpp"
 
 namespace fpdist::generate {
-
-/// Calls have multiples of so many rows: products round otherwise where they have few.
-constexpr int64_t kPadding = 16;
-
-constexpr int64_t kPanel = ops::kInvariantPanel;
-
-enum class Spacing { kDense, kAligned };
-inline Spacing spacing_of(const SamplingOptions& options) {
-  return options.batch_invariant ? Spacing::kAligned : Spacing::kDense;
-}
-/// Of padding rows: calls have multiples of so many.
-inline int64_t padding_of(Spacing spacing) { return spacing == Spacing::kAligned ? kPanel : kPadding; }
-
-/// Spacing that a prompt of so many rows takes, of which `shared` are the one's before it; that a leaf behind it
-/// takes.
-int64_t places_of_prompt(int64_t rows, int64_t shared, Spacing spacing);
-int64_t places_of_leaf(int64_t prompt_rows, int64_t room, Spacing spacing);
 
 /// A completion's rows.
 struct Leaf {

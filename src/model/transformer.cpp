@@ -15,6 +15,7 @@
 #include "src/model/blocks/block.hpp"
 #include "src/model/blocks/rotary_table.hpp"
 #include "src/model/weights.hpp"
+#include "src/ops/batch_invariant.hpp"
 #include "src/ops/mean_logits.hpp"
 #include "src/parallel/tensor/tensor_parallel.hpp"
 
@@ -454,24 +455,33 @@ at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::HeadRow
       .to(ops::accumulate_dtype(hidden.scalar_type()));
 }
 
+at::Tensor Transformer::own_logits(const at::Tensor& hidden) const {
+  impl_->use_head(Head::kLanguageModel, "logits");
+  const at::NoGradGuard no_grad;
+  return ops::logits(hidden, *impl_->weights.head);
+}
+
 at::Tensor Transformer::logits(const at::Tensor& hidden) const {
+  comm::Communicator* const tp = impl_->options.tp;
+  if (tp == nullptr || tp->size() == 1) return own_logits(hidden);
   impl_->use_head(Head::kLanguageModel, "logits");
   const at::NoGradGuard no_grad;
   const ops::Parameter& head = *impl_->weights.head;
-  comm::Communicator* const tp = impl_->options.tp;
-  if (tp == nullptr || tp->size() == 1) return ops::logits(hidden, head);
   const auto counts = parallel::split_evenly(impl_->config.vocab_size, tp->size());
   return parallel::gather_rows(ops::transposed_logits(hidden, head), *tp, counts).t().contiguous();  // by vocabulary
 }
 
-void Transformer::set_packed(bool packed) const {
+void Transformer::set_packed(bool packed, bool by_parts) const {
+  const auto set = [&](ops::Parameter& weight) {
+    packed&& by_parts ? ops::pack_by_parts(weight) : ops::set_packed(weight, packed);
+  };
   for (size_t i = 0; i < impl_->weights.block.size(); ++i) {
     if (packed) impl_->use(impl_->segment_parameters[i]);
-    for (const Linear* linear : linears_of(impl_->weights.block[i])) ops::set_packed(*linear->weight, packed);
+    for (const Linear* linear : linears_of(impl_->weights.block[i])) set(*linear->weight);
   }
   if (!impl_->weights.head) return;
   if (packed) impl_->use_head(Head::kLanguageModel, "packed weights");
-  ops::set_packed(*impl_->weights.head, packed);
+  set(*impl_->weights.head);
 }
 
 }  // namespace fpdist::model

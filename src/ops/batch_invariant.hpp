@@ -4,7 +4,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "fpdist/kernels/attention.hpp"
 #include "fpdist/ops/parameter.hpp"
@@ -28,12 +30,19 @@ at::Tensor invariant_attention(const kernels::AttentionInputs& in, const kernels
                                const kernels::AttentionOptions& options);
 
 /// ops::linear of a weight that is not quantised, x [n,I] with n a multiple of kInvariantPanel: by kInvariantRows
-/// rows at a time, as a product rounds by its number of rows where these are few, and cut along the outputs.
+/// rows at a time, as a product rounds by its number of rows where these are few, and cut along the outputs. Packed
+/// weights round otherwise than others do, so that rows are alike among calls between which that does not change.
 at::Tensor invariant_linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias,
                             const at::Tensor& residual);
 
-/// part(begin, count) of [0, outputs), cut the same way by any number of threads and each computed by one of them; at
-/// least two where there are two, as a single one would be all threads'.
+/// Sets `packed` as ops::set_packed does, in the parts that these products and ops::logits cut the outputs into.
+void pack_by_parts(Parameter& parameter);
+/// y [n,O] (+)= x of a weight so packed, n any number: rows at a time and threads as invariant_linear has them.
+void packed_products(const at::Tensor& x, const kernels::PackedWeight& weight, at::Tensor& y, bool accumulates);
+
+/// Where the parts of so many outputs begin: at least two where there are two, as a single one would be all threads'.
+std::vector<int64_t> output_parts(int64_t outputs);
+/// part(begin, count) of each, by any number of threads and each computed by one of them.
 void for_output_parts(int64_t outputs, const std::function<void(int64_t begin, int64_t count)>& part);
 
 }  // namespace fpdist::ops

@@ -23,7 +23,12 @@ at::Tensor mean_logits(const at::Tensor& hidden, const at::Tensor& mean_row) {
 
 at::Tensor logits(const at::Tensor& hidden, const Parameter& head) {
   const at::NoGradGuard no_grad;
-  if (head.packed) return kernels::packed_linear(hidden, *head.packed);
+  if (head.packed && head.packed->part.size() == 1) return kernels::packed_linear(hidden, *head.packed);
+  if (head.packed) {
+    at::Tensor all = at::empty({hidden.size(0), head.packed->out}, hidden.options());
+    packed_products(hidden, *head.packed, all, /*accumulates=*/false);
+    return all;
+  }
   if (!hidden.is_cpu()) return kernels::wide_linear(hidden, head.value);
   const int64_t vocabulary = head.value.size(0);
   at::Tensor all =

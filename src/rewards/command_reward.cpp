@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -28,6 +29,8 @@ using Json = nlohmann::json;
 struct Failed {
   std::string what;
 };
+
+constexpr double kLookMs = 100;  // how long nobody sees that the round was given up
 
 std::vector<std::string> words_of(const std::vector<std::string>& command) {
   if (command.size() != 1) return command;
@@ -111,6 +114,7 @@ class CommandReward {
   }
 
   Values judge(std::span<const JudgedText> texts) {
+    if (process_ == nullptr) start();
     Unjudged left(texts, next_id_);
     next_id_ += std::ssize(texts);
     while (!left.done()) {
@@ -131,8 +135,9 @@ class CommandReward {
     }
     return left.values();
   }
+  void give_up() { is_given_up_ = true; }
   SaidByName end_round() {
-    spent_ = 0, was_restarted_ = false;
+    spent_ = 0, was_restarted_ = false, is_given_up_ = false;
     return std::exchange(said_, {});
   }
 
@@ -148,10 +153,15 @@ class CommandReward {
     for (size_t sent = 0; !left.done();) {
       const double seconds = timeout_ - spent_ - seconds_since(begun);
       if (seconds <= 0) throw Failed{text("was not done after reward.timeout_seconds ", timeout_)};
+      if (is_given_up_) {
+        (void)process_->end(std::chrono::milliseconds(0));
+        process_ = nullptr;
+        throw DataError(text("reward.command ", command_.front(), ": the round was given up"));
+      }
       const short wanted = sent < lines.size() ? POLLIN | POLLOUT : POLLIN;
       std::array<pollfd, 2> polled{{{process_->socket(), wanted, 0}, {process_->errors(), POLLIN, 0}}};
       const nfds_t count = errors_open_ ? 2 : 1;
-      ::poll(polled.data(), count, static_cast<int>(std::min(seconds * 1000, 1e6)) + 1);
+      ::poll(polled.data(), count, static_cast<int>(std::min(seconds * 1000, kLookMs)) + 1);
       process_->drain_errors();
       errors_open_ = count == 2 && (polled[1].revents & POLLHUP) == 0;
       if (sent < lines.size()) send(lines, sent);
@@ -188,6 +198,7 @@ class CommandReward {
   std::string heard_;  ///< of a line that has not ended
   SaidByName said_;
   // Of this round.
+  std::atomic<bool> is_given_up_ = false;
   double spent_ = 0;
   bool was_restarted_ = false;
   int64_t next_id_ = 0;
@@ -198,7 +209,8 @@ class CommandReward {
 CommandJudge make_command_reward(const RewardOptions& options) {
   const auto command = std::make_shared<CommandReward>(words_of(options.command), options.timeout_seconds);
   return {.judge = [command](std::span<const JudgedText> texts) { return command->judge(texts); },
-          .end_round = [command] { return command->end_round(); }};
+          .end_round = [command] { return command->end_round(); },
+          .give_up = [command] { command->give_up(); }};
 }
 
 }  // namespace fpdist::rewards

@@ -15,6 +15,9 @@ namespace fpdist::rewards {
 struct CommandJudge {
   RewardFunction judge;
   std::function<SaidByName()> end_round;  ///< metrics of all lines since this was called last
+  /// From any thread: who waits in judge, or comes until the round ends, gets a DataError at once; what the program was
+  /// at is ended with it, and it is started anew when there is something to judge again.
+  std::function<void()> give_up;
 };
 
 /// Throws DataError where it cannot be started.

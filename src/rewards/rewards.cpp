@@ -18,7 +18,9 @@ struct Rewards::Impl {
   std::vector<std::string> names;
   std::vector<NamedReward> rewards;
   std::string answer_column;
-  std::function<SaidByName()> end_round;  ///< of the program; empty: there is none
+  // Of the program; empty: there is none.
+  std::function<SaidByName()> end_round;
+  std::function<void()> give_up;
 };
 
 std::optional<std::string> answer_of(const data::PromptRow& row, const std::string& column) {
@@ -28,12 +30,18 @@ std::optional<std::string> answer_of(const data::PromptRow& row, const std::stri
   return found->is_string() ? found->get<std::string>() : found->dump();
 }
 
-Rewards::Rewards(const RewardOptions& options, int64_t max_completion_length) : impl_(std::make_unique<Impl>()) {
+void check_rewards(const RewardOptions& options, int64_t max_completion_length) {
   const size_t count = options.functions.size() + (options.command.empty() ? 0 : 1);
-  const std::vector<double>& weights = options.weights;
-  check<ConfigError>(weights.empty() || weights.size() == count, "reward.weights has ", weights.size(),
-                     " numbers, and there are ", count, " rewards: one for each of reward.functions",
+  check<ConfigError>(options.weights.empty() || options.weights.size() == count, "reward.weights has ",
+                     options.weights.size(), " numbers, and there are ", count,
+                     " rewards: one for each of reward.functions",
                      options.command.empty() ? "" : " and one for reward.command");
+  for (const std::string& name : options.functions) (void)make_builtin(name, options, max_completion_length);
+}
+
+Rewards::Rewards(const RewardOptions& options, int64_t max_completion_length) : impl_(std::make_unique<Impl>()) {
+  check_rewards(options, max_completion_length);
+  const std::vector<double>& weights = options.weights;
   impl_->answer_column = options.answer_column;
   const auto weight = [&] { return weights.empty() ? 1.0 : weights[impl_->names.size()]; };
   for (const std::string& name : options.functions)
@@ -41,7 +49,7 @@ Rewards::Rewards(const RewardOptions& options, int64_t max_completion_length) : 
   if (options.command.empty()) return;
   CommandJudge command = make_command_reward(options);
   add({"command", std::move(command.judge), weight()});
-  impl_->end_round = std::move(command.end_round);
+  impl_->end_round = std::move(command.end_round), impl_->give_up = std::move(command.give_up);
 }
 Rewards::~Rewards() = default;
 Rewards::Rewards(Rewards&&) noexcept = default;
@@ -75,6 +83,10 @@ std::vector<Values> Rewards::judge(std::span<const JudgedText> texts) {
 }
 
 SaidByName Rewards::end_round() { return impl_->end_round ? impl_->end_round() : SaidByName(); }
+
+void Rewards::give_up() {
+  if (impl_->give_up) impl_->give_up();
+}
 
 Values Rewards::total(std::span<const Values> by_name) const {
   Values sums(by_name.empty() ? 0 : by_name.front().size());

@@ -47,6 +47,7 @@ void check_same(std::span<const std::vector<int32_t>> prompts, const generate::S
   of_options.add(flex.gamma).add(flex.tau).add(flex.min_budget).add(flex.max_budget).add(flex.block_size);
   of_options.add(flex.window).add(flex.min_tokens).add(flex.check_prompts).add(flex.max_error);
   of_options.add(options.prefix_kv.budget).add(options.prefix_kv.start_size).add(options.prefix_kv.distance);
+  of_options.add(std::span(options.prefix_kv.dropped));
   const std::vector<comm::Fact> facts{{"prompts", text(prompts.size(), ", checksum ", to_string(of_prompts.value()))},
                                       {"options", "checksum " + to_string(of_options.value())},
                                       {"first_prompt", text(first_prompt)}};

@@ -156,6 +156,8 @@ TEST_F(CommandLineTest, NamesOfOtherTrainersLeadToKeysThatAreThere) {
   expect_words(unknown_key("parallelism.tensor_parallel_degree"), {"it is parallel.tp here"});
   expect_words(unknown_key("packing"), {"not needed: packs replace it"});
   expect_words(unknown_key("rollout.flex_prefill"), {"not for rollouts"});
+  expect_words(unknown_key("rollout.kv_profile"), {"not for rollouts"});
+  expect_words(unknown_key("kv_profile"), {"it is eval.kv_profile here"});
   expect_words(unknown_key("rollout.kv_budget"), {"flex_prefill and eval.kv_budget are for evaluations"});
   expect_words(unknown_key("lora_dropout"), {"it is adapter.lora_dropout here"});
   expect_words(unknown_key("lora_r"), {"it is adapter.r here"});

@@ -19,7 +19,7 @@ TEST(ConfigInputs, AreAllFilesThatARunReads) {
   Config config;
   config.data.path = {put("rows.jsonl"), scratch / "folder", scratch / "part-*", scratch / "none", scratch / "no*ne"};
   config.data.eval_path = {put("eval.jsonl")};
-  config.plan.costs = put("costs.yaml");
+  config.plan.costs = put("costs.yaml"), config.eval.kv_profile = put("kv.json");
   config.model.path = scratch / "model", config.model.ref_path = scratch / "reference";
   config.data.tokenizer = scratch / "tokenizer";
   config.train.output_dir = scratch / "run/";
@@ -36,6 +36,7 @@ TEST(ConfigInputs, AreAllFilesThatARunReads) {
     EXPECT_EQ(what(name), "data.path") << name;
   EXPECT_EQ(what("eval.jsonl"), "data.eval_path");
   EXPECT_EQ(what("costs.yaml"), "plan.costs");
+  EXPECT_EQ(what("kv.json"), "eval.kv_profile");
   EXPECT_EQ(what("model/config.json"), "model.path");
   EXPECT_EQ(what("model/additional_chat_templates/rag.jinja"), "model.path");
   EXPECT_EQ(what("reference/model.safetensors"), "model.ref_path");

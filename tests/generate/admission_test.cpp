@@ -8,6 +8,7 @@
 
 #include "fpdist/core/rng.hpp"
 #include "src/core/index.hpp"
+#include "src/generate/spacing.hpp"
 #include "src/generate/wave.hpp"
 
 namespace fpdist::generate {
@@ -35,7 +36,7 @@ struct Job {
     for (Tokens& prompt : prompts) {
       for (uint64_t i = 0, many = 1 + rng.below(options.batch_invariant ? 200 : 30); i < many; ++i)
         prompt.push_back(static_cast<int32_t>(rng.below(2)));
-      least = std::max(least, Admission::rows_of(prompt, options));
+      least = std::max(least, places_alone(prompt, options));
     }
     std::sort(prompts.begin(), prompts.end());
     most_rows = least + static_cast<int64_t>(rng.below(static_cast<uint64_t>(2 * least)));

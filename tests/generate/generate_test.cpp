@@ -484,7 +484,7 @@ TEST(Generate, RefusesPromptsThatItCannotFollow) {
   expect_words(refusal({{1}, {}}), {"prompt 2 is empty"});
   expect_words(refusal({{1, 99999}}), {"prompt 1: 99999 is no token of a vocabulary of "});
   expect_words(refusal({Tokens(static_cast<size_t>(model.config().max_position_embeddings), 1)}),
-               {"prompt 1 has ", "max_completion_length 6", "max_position_embeddings "});
+               {"prompt 1 has ", "max_completion_length 6", "has positions for "});
   SamplingOptions options = some_options(1);
   options.stop_token_ids = {-3};
   expect_words(error_of<ConfigError>([&] { generate({{&model}}, kPrompts, options); }), {"rollout.stop_token_ids: -3"});

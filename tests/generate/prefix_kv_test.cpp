@@ -16,6 +16,7 @@
 #include "src/core/index.hpp"
 #include "src/generate/admission.hpp"
 #include "src/generate/keys.hpp"
+#include "src/generate/spacing.hpp"
 #include "tests/model/small_model.hpp"
 #include "tests/support/words/error_of.hpp"
 
@@ -246,7 +247,7 @@ int64_t leaving(double budget) {
   std::vector<Decoding> all(60);
   for (size_t i = 0; i < all.size(); ++i) all[i].prompt = i / 2;
   for (const Tokens& prompt : all_prompts) pointers.push_back(&prompt);
-  Admission admission(pointers, all, few, 2 * Admission::rows_of(all_prompts[0], few));
+  Admission admission(pointers, all, few, 2 * places_alone(all_prompts[0], few));
   int64_t left = 0;
   for (size_t done = 0; done < all.size();) {
     if (admission.wants_change()) left += admission.change();

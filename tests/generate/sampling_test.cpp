@@ -6,14 +6,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iostream>
 #include <limits>
 #include <numeric>
 #include <set>
 #include <vector>
 
+#include "fpdist/comm/world.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
+#include "src/generate/draw_over_ranks.hpp"
 #include "src/generate/draw_rows.hpp"
+#include "src/parallel/tensor/tensor_parallel.hpp"
 #include "tests/support/words/error_of.hpp"
 
 namespace fpdist::generate {
@@ -183,6 +187,96 @@ TEST(Sampling, RowsAtOnceAreDrawnAsAlone) {
   std::vector<float> last(2048, -200.0f);  // one weight that is not 0, far ahead of the last block
   last[5] = 900;
   expect_rows_as_alone({last}, {.min_p = 0.1}, 2);
+}
+
+/// This rank's part of the vocabulary.
+at::Tensor own_part(const at::Tensor& logits, const comm::Communicator& tp) {
+  const auto counts = parallel::split_evenly(logits.size(1), tp.size());
+  const int64_t begin = std::accumulate(counts.begin(), counts.begin() + tp.rank(), int64_t{0});
+  return logits.narrow(1, begin, counts[static_cast<size_t>(tp.rank())]).contiguous();
+}
+
+void expect_ranks_as_one(const at::Tensor& logits, const SamplingOptions& options, uint64_t seed,
+                         comm::Communicator& tp) {
+  const int64_t rows = logits.size(0), vocabulary = logits.size(1);
+  const std::vector<int32_t> history{3, 0, 3, 5, static_cast<int32_t>(vocabulary) - 1};
+  std::vector<RowDraw> draws;
+  for (int64_t i = 0; i < 2 * rows; ++i)
+    draws.push_back({i % rows, i % 2 == 0 ? std::span<const int32_t>() : history,
+                     i == 0 ? 1 - 0x1p-53 : share_of(seed, static_cast<uint64_t>(i), 1)});
+  const std::vector<Drawn> found = draw_over_ranks(own_part(logits, tp), draws, options, vocabulary, tp);
+  ASSERT_EQ(found.size(), draws.size());
+  for (size_t i = 0; i < draws.size(); ++i) {
+    const float* const row = logits.const_data_ptr<float>() + draws[i].row * vocabulary;
+    const Drawn alone = draw_token({row, static_cast<size_t>(vocabulary)}, draws[i].history, options, draws[i].u);
+    EXPECT_EQ(found[i].token, alone.token) << "draw " << i;
+    EXPECT_NEAR(found[i].logp, alone.logp, 1e-12);
+    EXPECT_NEAR(found[i].entropy, alone.entropy, 1e-12);
+    EXPECT_NEAR(found[i].truncated, alone.truncated, 1e-12);
+  }
+}
+
+at::Tensor some_rows(int64_t rows, int64_t vocabulary, uint64_t seed, bool with_ties) {
+  at::Tensor all = at::empty({rows, vocabulary}, at::kFloat);
+  for (int64_t r = 0; r < rows; ++r)
+    std::ranges::copy(some_logits(static_cast<size_t>(vocabulary), seed + 50 * static_cast<uint64_t>(r), with_ties),
+                      all.mutable_data_ptr<float>() + r * vocabulary);
+  return all;
+}
+
+TEST(Sampling, RanksOfAVocabularyDrawAsOne) {
+  const std::vector<SamplingOptions> all_options{
+      {},
+      {.temperature = 0.7},
+      {.temperature = 0},
+      {.temperature = 0, .repetition_penalty = 1.7},
+      {.temperature = 0.7, .top_k = 3},
+      {.top_p = 0.6},
+      {.temperature = 2, .min_p = 0.2},
+      {.repetition_penalty = 1.4},
+      {.temperature = 1.3, .top_k = 5, .top_p = 0.9, .min_p = 0.01, .repetition_penalty = 0.6},
+      {.temperature = 0.5, .top_p = 0.95, .min_p = 0.001, .repetition_penalty = 1.2}};
+  for (const int ranks : {2, 3})
+    comm::run_threads(ranks, [&](comm::World& world) {
+      for (uint64_t seed = 0; seed < 8; ++seed)
+        for (const int64_t vocabulary : {7, 2500})
+          for (const bool with_ties : {false, true})
+            for (const SamplingOptions& options : all_options) {
+              SCOPED_TRACE(testing::Message() << ranks << " ranks, seed " << seed << ", " << vocabulary
+                                              << " logits, top_k " << options.top_k << ", top_p " << options.top_p
+                                              << ", temperature " << options.temperature << ", ties " << with_ties);
+              expect_ranks_as_one(some_rows(3, vocabulary, seed, with_ties), options, seed, world.communicator());
+            }
+    });
+}
+
+TEST(Sampling, RanksOfAVocabularyTellEachOtherLessThanTheirLogits) {
+  const at::Tensor logits = some_rows(2, 150000, 3, false);
+  comm::run_threads(2, [&](comm::World& world) {
+    comm::Communicator& tp = world.communicator();
+    for (const SamplingOptions& options :
+         {SamplingOptions{}, SamplingOptions{.temperature = 0}, SamplingOptions{.temperature = 0.7, .top_k = 50}}) {
+      const int64_t before = tp.traffic().bytes;
+      const std::vector<RowDraw> draws{{0, {}, 0.3}, {1, {}, 0.8}};
+      (void)draw_over_ranks(own_part(logits, tp), draws, options, 150000, tp);
+      const int64_t sent = (tp.traffic().bytes - before) / 2;
+      EXPECT_LT(sent, 3000) << "bytes a row, of 300,000 of a rank's logits";
+      if (world.rank() == 0)
+        std::cout << "top_k " << options.top_k << ", temperature " << options.temperature << ": " << sent
+                  << " bytes a row" << std::endl;
+    }
+  });
+}
+
+TEST(Sampling, LogitsThatAreNotFiniteEndADrawOnAllRanks) {
+  comm::run_threads(2, [&](comm::World& world) {
+    at::Tensor own = at::zeros({1, 20});
+    if (world.rank() == 1) own[0][3] = NAN;
+    const std::vector<RowDraw> draws{{0, {}, 0.3}};
+    for (const SamplingOptions& options :
+         {SamplingOptions{}, SamplingOptions{.top_p = 0.5}, SamplingOptions{.temperature = 0}})
+      EXPECT_THROW((void)draw_over_ranks(own, draws, options, 40, world.communicator()), Error);
+  });
 }
 
 TEST(Sampling, OptionsThatMakeNoSenseAreNamed) {

@@ -110,17 +110,28 @@ class Generate(unittest.TestCase):
         profile = json.loads((self.dir / "kv.json").read_text())
         self.assertEqual((profile["budget"], profile["start_size"], profile["prompts"]), (0.5, 1, 1))
         self.assertAlmostEqual(sum(profile["dropped"]) / len(profile["dropped"]), 0.5, 3)
-        again = self.generate(prompts, *words, "--eval.kv_distance", 1, "--kv_profile", "kv.json", output="profiled.jsonl")
+        again = self.generate(prompts, *words, "--eval.kv_distance", 1, "--eval.kv_profile", "kv.json", output="profiled.jsonl")
         (ours,), (theirs,) = again[0]["completions"], kept[0]["completions"]
         self.assertEqual(ours["ids"], theirs["ids"])
         for one, other in zip(ours["old_logps"], theirs["old_logps"], strict=True):
             self.assertAlmostEqual(one, other, 5)  # other prompts' keys lie otherwise
         self.assertRegex(self.said, "layers kept 16[78][0-9] of 3360 keys")
-        other = self.rows([{"budget": 0.5, "start_size": 1, "dropped": [0.5]}], "other.json")
+        self.assertEqual(profile["model"], "llama of 4 layers, hidden size 128, 4 heads on 2 of keys")
+        other = self.rows([{**profile, "dropped": [0.5]}], "other.json")
         for said, options in (("give --eval.kv_budget below 1", ["--write_kv_profile", "new.json"]),
                               ("kv.json is there already", ["--write_kv_profile", "kv.json", "--eval.kv_budget", 0.4]),
-                              ("has 1 layers, and the model", ["--kv_profile", other])):
+                              ("with shares of 1 layers, and this model is llama of 4", ["--eval.kv_profile", other])):
             self.assertIn(said, self.run_program("--model.preset", "tiny", "--prompts", "prompts.jsonl", "--output", "y.jsonl", *options, code=2))
+            self.assertFalse((self.dir / "y.jsonl").exists(), said)
+        # A folder that is not there is known ahead of the work.
+        self.run_program("--model.preset", "tiny", "--prompts", "prompts.jsonl", "--output", "y.jsonl", "--eval.kv_budget", 0.5,
+                         "--write_kv_profile", "none/kv.json", code=7)
+        self.assertFalse((self.dir / "y.jsonl").exists())
+        # A run's configuration says it as well.
+        (self.dir / "run.yaml").write_text("method: grpo\nmodel: {preset: tiny}\nrollout: {prompts: [prompts.jsonl]}\n"
+                                           "data: {eval_path: [prompts.jsonl]}\neval: {kv_profile: kv.json, kv_distance: 1}\n")
+        by_config = self.generate(prompts, "--config", "run.yaml", *words, output="by_config.jsonl", model=())
+        self.assertEqual(by_config, again)
 
     def test_a_stop_text_stays_and_what_is_judged_ends_ahead_of_it(self):
         rows = [{"prompt": f"{a}=", "answer": a} for a in range(6)]
@@ -188,7 +199,10 @@ class Generate(unittest.TestCase):
                            ("prompt 1 is empty", {"prompt_ids": []}),
                            ("the file has no rows", "")):
             self.assertIn(words, self.run_program(*tiny, "--prompts", self.rows([row]), code=3))
-            (self.dir / "out.jsonl").unlink(missing_ok=True)
+            self.assertFalse((self.dir / "out.jsonl").exists(), words)
+        long = self.rows([*[{"prompt": "a"}] * 200, {"prompt": "a" * 131000}])  # not one wave after the other
+        self.assertIn("prompt 201 has 131000 tokens", self.run_program(*tiny, "--prompts", long, "--rollout.max_num_seqs", 1, code=3))
+        self.assertFalse((self.dir / "out.jsonl").exists())
         self.assertIn("check --prompts", self.run_program(*tiny, "--prompts", "none.jsonl", code=3))
         good = self.rows([{"prompt": "a"}])
         for words, arguments in (("it is --rollout.num_generations here", ["--n", 3]), ("it is --rollout.max_completion_length here", ["--rollout.max_tokens", 3]),
@@ -197,7 +211,7 @@ class Generate(unittest.TestCase):
                                  ("see fpdist_generate --help", [*tiny, "--rollout.top_k", "many"]),
                                  ("--pass_at has 8, and there are", [*tiny, "--prompts", good, "--rollout.num_generations", 4, "--pass_at", 8]),
                                  ("'nonsense'; built in are", [*tiny[:2], "--prompts", good, "--output", "y.jsonl", "--reward.functions", "nonsense"]),
-                                 ("it is --rollout.stop here", ["--stop", "a"]), ("rollout.stop has an empty text", [*tiny[:2], "--prompts", good, "--output", "y.jsonl", "--rollout.stop", ""]),
+                                 ("it is --rollout.stop here", ["--stop", "a"]), ("it is --eval.kv_profile here", ["--kv_profile", "a"]), ("rollout.stop has an empty text", [*tiny[:2], "--prompts", good, "--output", "y.jsonl", "--rollout.stop", ""]),
                                  ("it is --reward.functions here", ["--reward_funcs", "exact"]),
                                  ("out.jsonl is there already", [*tiny[:2], "--prompts", good, "--output", self.rows([], "out.jsonl")])):
             self.assertIn(words, self.run_program(*arguments, code=2))

@@ -1,8 +1,10 @@
 // A program that judges: what it is told, what it may answer, and what becomes of one that does not.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
@@ -65,6 +67,22 @@ for text in sys.stdin:
                   10);
   for (int round = 0; round < 2; ++round)  // one process for both: ids go on
     EXPECT_EQ(rewards.judge(texts_).front(), (Values{7, std::nullopt, 9}));
+}
+
+/// What waits for a program is let go at once, and the next round has one again.
+TEST_F(CommandReward, ARoundThatIsGivenUpEndsItsProgram) {
+  Rewards rewards(shell("[ -e $once ] || { touch $once; sleep 60; }; say $id 1", 60), 10);
+  const auto start = std::chrono::steady_clock::now();
+  std::string said;
+  std::thread waits([&] { said = error_of<DataError>([&] { (void)rewards.judge(texts_); }); });
+  while (!std::filesystem::exists(scratch_ / "once")) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  rewards.give_up();
+  waits.join();
+  expect_words(said, {"the round was given up"});
+  expect_words(error_of<DataError>([&] { (void)rewards.judge(texts_); }), {"the round was given up"});
+  EXPECT_TRUE(rewards.end_round().empty());
+  EXPECT_EQ(rewards.judge(texts_).front(), Values(3, 1.0));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
 }
 
 TEST_F(CommandReward, OneEntryIsCutAtItsBlanks) {

@@ -32,12 +32,12 @@ ROOMS = {
     "parallel": {"core", "comm", "ops"} | PLAN_TYPES,
     "checkpoint": {"core", "files", "arch", "comm", "ops"},
     "model": {"core", "arch", "ops", "parallel"} | PLAN_TYPES,
-    "generate": {"core", "arch", "comm", "ops", "parallel", "model"} | PLAN_TYPES,
+    "generate": {"core", "files", "arch", "comm", "ops", "parallel", "model"} | PLAN_TYPES,
     "loss": {"core", "ops"} | PLAN_TYPES,
     "optim": {"core", "comm", "ops"},
 }
 OPTIONS = {f"{room}/options.hpp" for room in (*ROOMS, "trainer")}
-ROOMS["config"] = {"core", "files", "arch", "data", "prefix", "plan", "loss/spec.hpp", "optim/peak_rates.hpp", "optim/schedule.hpp"} | OPTIONS
+ROOMS["config"] = {"core", "files", "arch", "data", "prefix", "plan", "loss/spec.hpp", "optim/peak_rates.hpp", "optim/schedule.hpp", "generate/asked.hpp", "generate/kv_profile.hpp", "rewards/rewards.hpp"} | OPTIONS
 ROOMS["trainer"] = set(ROOMS)
 PLANNING = {"core", "files", "arch", "data", "rewards", "prefix", "plan", "config"}
 # A room's face towards other rooms of the house: seams that no user of the library needs.
@@ -77,7 +77,9 @@ FACES = {
     "config/planned_rollouts.hpp",
     "config/read_data.hpp",
     "config/remarks.hpp",
+    "config/rollout_inputs.hpp",
     "config/run_length.hpp",
+    "config/stop_tokens.hpp",
     "core/key.hpp",
     "data/fields.hpp",
     "data/made/generate.hpp",
@@ -92,7 +94,9 @@ FACES = {
     "files/mapped_file.hpp",
     "files/process.hpp",
     "files/strict_json.hpp",
+    "generate/asked.hpp",
     "generate/generate_part.hpp",
+    "generate/kv_profile.hpp",
     "generate/pass.hpp",
     "model/layerwise_keys.hpp",
     "model/sparse_rows.hpp",

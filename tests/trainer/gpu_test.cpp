@@ -56,6 +56,10 @@ TEST(RolloutsOnGpu, RefuseWhatIsForTheCpu) {
                        {"flex_prefill.gamma is there on the CPU only: set flex_prefill.gamma: 0 or model.device: cpu"});
     test::expect_words(refusal([](auto& options) { options.prefix_kv.budget = 0.5; }),
                        {"eval.kv_budget is there on the CPU only: set eval.kv_budget: 1 or model.device: cpu"});
+    test::expect_words(refusal([](auto& options) {
+                         options.prefix_kv.budget = 0.5, options.prefix_kv.dropped = {0.5, 0.5, 0.5, 0.5};
+                       }),
+                       {"eval.kv_profile is there on the CPU only: set eval.kv_profile: \"\" or model.device: cpu"});
     test::expect_words(refusal([](auto& options) { options.batch_invariant = true; }),
                        {"rollout.batch_invariant is for float32 and bfloat16 on a CPU", "Float on cuda"});
   });

@@ -224,7 +224,7 @@ TEST_F(TrainerTest, ThePlanOfRolloutsIsOfTheirPromptsAndLongestCompletions) {
   run.model.dtype = DType::kFloat32, run.model.device = "cpu";
   run.train.groups_per_step = 4, run.train.max_steps = 2, run.pack.max_tokens = 64;
   run.rollout.prompts = {path}, run.rollout.num_generations = 3, run.rollout.max_completion_length = 10;
-  run.rollout.max_num_seqs = 6;
+  run.rollout.max_num_seqs = 6, run.reward.functions = {"exact"};
   const std::string plan = config::describe_plan(run, 2, log_);
   // A replica has two prompts, 4 of whose 5 tokens are the same.
   test::expect_words(

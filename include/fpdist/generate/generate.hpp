@@ -90,7 +90,7 @@ int64_t check_prompts(const Stages& stages, std::span<const std::vector<int32_t>
 /// Completion i of prompt p is draw (first_prompt + p) * num_generations + i. A language model on the CPU or on GPUs.
 /// Throws ConfigError for options that make no sense, a stop token that the vocabulary has not, or a kv_gib that one
 /// prompt's completions do not fit; DataError for an empty prompt, a token that the model has not, or a prompt with
-/// which max_completion_length tokens exceed max_position_embeddings. With flex_prefill or prefix_kv also ConfigError
+/// which max_completion_length tokens exceed the positions that it has. With flex_prefill or prefix_kv also ConfigError
 /// for both at once and for a model that is not on the CPU or sees more than its tokens (prefix tuning, NTK-Attention);
 /// with flex_prefill for a prompt whose log-probs it changes by more than max_error. With batch_invariant for a GPU,
 /// other dtypes, adapters, 4 bits and either of the two.

@@ -38,6 +38,9 @@ struct PrefixKvOptions {
   double budget = 1;       ///< share of the keys that stay, over all layers; 1: off
   int64_t start_size = 1;  ///< a prompt's first keys that stay whatever was attended to
   int64_t distance = 25;   ///< a completion's keys from which on the one so many before its last one goes
+  /// [layers of the model] the share of a prompt's own keys that each drops, in the place of those that are found for
+  /// each prompt (src/generate/kv_profile.hpp); empty: these are.
+  std::vector<double> dropped = {};
   bool is_on() const { return budget < 1; }
 };
 
@@ -97,6 +100,7 @@ struct EvalOptions {
   double kv_budget = 1.0;              ///< PrefixKvOptions::budget
   int64_t kv_start_size = 1;           ///< and its others
   int64_t kv_distance = 25;
+  std::string kv_profile = {};  ///< file of PrefixKvOptions::dropped, budget and start size; empty: none
 
   static std::span<const Key> keys();
 };

@@ -110,8 +110,9 @@ class Transformer final : public parallel::Stage {
 
   /// Until it is called with false, products without gradients read the weights of layers and head packed, as they are
   /// now (ops::Parameter::packed): for many passes of few rows between two changes of them. A second copy of float32
-  /// weights on the CPU, nothing elsewhere. Not collective.
-  void set_packed(bool packed) const;
+  /// weights on the CPU, nothing elsewhere. `by_parts`: as products need them whose bits for a row are that row's alone
+  /// (KeptKeys::batch_invariant). Not collective.
+  void set_packed(bool packed, bool by_parts = false) const;
 
   /// First run only: embeddings [n,H] of all rows, without a backward to come. Collective over tp.
   at::Tensor embeddings(const parallel::RowsHere& rows) const;
@@ -133,6 +134,9 @@ class Transformer final : public parallel::Stage {
   /// All logits [n,V] of rows [n,H], the same rows on all tp ranks and so the logits; in the accumulation dtype, not
   /// differentiable.
   at::Tensor logits(const at::Tensor& hidden) const;
+  /// The part of them that this tp rank's slice of the vocabulary gives, [n,V_t] (parallel::split_evenly); all of them
+  /// without tp. Not collective.
+  at::Tensor own_logits(const at::Tensor& hidden) const;
 
  private:
   struct Impl;

@@ -65,11 +65,14 @@ bool is_check(std::string_view name);
 /// The row's answer as text: a string as it is, a number as it is written; nothing where the column is not there.
 std::optional<std::string> answer_of(const data::PromptRow& row, const std::string& column);
 
+/// Throws ConfigError for options that make no sense; of their program nothing is known yet.
+void check_rewards(const RewardOptions& options, int64_t max_completion_length);
+
 /// The rewards of a run, on one rank.
 class Rewards {
  public:
-  /// Those that the options name; their program is started. `max_completion_length`: of rollouts. Throws ConfigError
-  /// for options that make no sense, DataError for a program that cannot be started.
+  /// Those that the options name; their program is started. `max_completion_length`: of rollouts. Throws as
+  /// check_rewards does, and DataError for a program that cannot be started.
   Rewards(const RewardOptions& options, int64_t max_completion_length);
   ~Rewards();
   Rewards(Rewards&&) noexcept;
@@ -87,6 +90,9 @@ class Rewards {
   /// A round is over: what the program has said besides in it. It has all of timeout_seconds for the next one, and may
   /// be started once more in it.
   SaidByName end_round();
+  /// Nobody wants the rest of this round, until end_round: a judge() that waits for the program, on whatever thread,
+  /// throws DataError soon and not after timeout_seconds; functions go on to their end.
+  void give_up();
   /// [texts] the weighted sum over those that judge it; nothing where none does.
   Values total(std::span<const Values> by_name) const;
 

@@ -11,7 +11,6 @@
 #include "fpdist/core/error.hpp"
 #include "fpdist/rewards/rewards.hpp"
 #include "src/core/key.hpp"
-#include "src/main/generate/kv_profile.hpp"
 
 namespace fpdist::main_program {
 namespace {
@@ -48,7 +47,7 @@ void add_prefix_kv(GenerateRequest& to, po::options_description& all) {
   add("write_kv_profile", po::value(&to.write_kv_profile),
       "calibrate: what share of its keys each layer dropped by eval.kv_budget, in the mean over these prompts, as "
       "JSON");
-  add("kv_profile", po::value(&to.kv_profile),
+  add("eval.kv_profile", po::value(&to.config.eval.kv_profile),
       "such a file: layers drop these shares of every prompt's keys, by its budget and start size");
 }
 
@@ -73,7 +72,8 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
   add("help,h", po::bool_switch(&to.help), "this text");
   add("version", po::bool_switch(&to.version), "version and commit");
   add("config", po::value<std::string>(),
-      "a configuration of fpdist_train: model, tokenizer, rollout, reward and parallel as it has them; what else is "
+      "a configuration of fpdist_train: model, tokenizer, rollout, reward, parallel, flex_prefill and eval.kv_* as it "
+      "has them; what else is "
       "given "
       "here comes before it");
   plan::ParallelOptions& mesh = to.config.parallel;
@@ -121,7 +121,7 @@ po::options_description describe(GenerateRequest& to, ListedWords& words) {
 }
 
 /// What others call it.
-constexpr std::array<std::pair<const char*, const char*>, 17> kOtherNames{
+constexpr std::array<std::pair<const char*, const char*>, 18> kOtherNames{
     {{"n", "rollout.num_generations"},
      {"num_return_sequences", "rollout.num_generations"},
      {"max_tokens", "rollout.max_completion_length"},
@@ -138,6 +138,7 @@ constexpr std::array<std::pair<const char*, const char*>, 17> kOtherNames{
      {"reward_funcs", "reward.functions"},
      {"check", "reward.functions"},
      {"reward_weights", "reward.weights"},
+     {"kv_profile", "eval.kv_profile"},
      {"input", "prompts"}}};
 
 /// Of --config FILE or --config=FILE; "": there is none.
@@ -160,6 +161,9 @@ void take_config(const std::string& file, GenerateRequest& request, ListedWords&
   request.config.adapter = config.adapter;
   request.sampling = config.rollout;
   request.sampling.flex_prefill = config.flex_prefill;
+  request.sampling.prefix_kv = {
+      .budget = config.eval.kv_budget, .start_size = config.eval.kv_start_size, .distance = config.eval.kv_distance};
+  request.config.eval.kv_profile = config.eval.kv_profile;
   words.dtype = name_of(config.model.dtype);
   words.stops = config.rollout.stop_token_ids;
 }
@@ -209,11 +213,12 @@ GenerateRequest parse_generate_request(std::vector<std::string> arguments) {
                      "give --prompts FILE.jsonl and --output FILE");
   request.config.model.dtype = dtype_from_name(words.dtype);
   request.sampling.stop_token_ids = words.stops;
-  if (!request.kv_profile.empty()) request.dropped = read_kv_profile(request.kv_profile, request.sampling.prefix_kv);
-  check<ConfigError>(
-      request.write_kv_profile.empty() || (request.sampling.prefix_kv.is_on() && request.kv_profile.empty()),
-      "--write_kv_profile says what layers drop by a budget: give --eval.kv_budget below 1, and no "
-      "--kv_profile");
+  const std::string& profile = request.config.eval.kv_profile;
+  check<ConfigError>(request.write_kv_profile.empty() || (request.sampling.prefix_kv.is_on() && profile.empty()),
+                     "--write_kv_profile says what layers drop by a budget: give --eval.kv_budget below 1, and no "
+                     "--eval.kv_profile");
+  check<ConfigError>(profile.empty() || !request.sampling.flex_prefill.is_on(), "eval.kv_profile ", profile,
+                     " and flex_prefill.gamma ", request.sampling.flex_prefill.gamma, ": leave out one of the two");
   generate::SamplingOptions checked = request.sampling;
   checked.token_bytes = std::make_shared<const std::vector<std::string>>();  // the tokenizer's come later
   generate::check_options(checked);

@@ -14,9 +14,8 @@ struct GenerateRequest {
   config::Config config;  ///< model and data.tokenizer
   generate::SamplingOptions sampling;
   std::string prompts, output;
-  std::string kv_profile, write_kv_profile;  ///< files; "": none
-  std::vector<double> dropped;               ///< shares of the first one
-  std::vector<int64_t> pass_at;              ///< of completions that are judged
+  std::string write_kv_profile;  ///< a file; "": none. Of the other one config.eval knows
+  std::vector<int64_t> pass_at;  ///< of completions that are judged
   bool help = false, version = false;
 };
 

@@ -67,8 +67,8 @@ void add_up(generate::GenerationReport& report, bool counts, comm::Communicator&
 
 }  // namespace
 
-Generators::Generators(comm::World& world, const config::Config& config, LogSink& log) : world_(world) {
-  config::Settled settled = config::settle(config, world.size());
+Generators::Generators(comm::World& world, config::Settled settled, LogSink& log) : world_(world) {
+  const config::Config& config = settled.config;
   device_ = comm::open_device(settled.config.model.device, world, settled.config.comm, log);
   mesh_ = std::make_unique<comm::Mesh>(world, settled.config.parallel, device_.get());
   if (!config.model.path.empty())
@@ -76,16 +76,19 @@ Generators::Generators(comm::World& world, const config::Config& config, LogSink
   runs_ = trainer::load_model(settled.config, settled.model, *mesh_, device_->where());
 }
 
+void Generators::check_prompts(std::span<const std::vector<int32_t>> prompts,
+                               const generate::SamplingOptions& sampling) const {
+  generate::check_prompts(trainer::stages_of(*mesh_, runs_), prompts, sampling);
+}
+
 Completions Generators::complete(std::span<const std::vector<int32_t>> prompts, size_t begin, size_t end,
-                                 const generate::SamplingOptions& sampling, generate::GenerationReport& report,
-                                 std::span<const double> dropped) {
+                                 const generate::SamplingOptions& sampling, generate::GenerationReport& report) {
   const generate::Stages stages = trainer::stages_of(*mesh_, runs_);
   const auto asked = prompts.subspan(begin, end - begin);
   const trainer::ReplicaPart own_part = trainer::part_of_replica(*mesh_, asked.size());
   const size_t first = begin + own_part.begin, last = begin + own_part.end;
-  generate::check_prompts(stages, asked, sampling);  // of others' prompts, too: all ranks end with the same error
   const comm::SlowWork slow(world_.communicator(), "generating");
-  Completions own = generate::generate_part(stages, prompts, first, last, sampling, first, &report, {}, {}, dropped);
+  Completions own = generate::generate_part(stages, prompts, first, last, sampling, first, &report);
   if (world_.size() == 1) return own;
   const bool tells = trainer::speaks_for_replica(*mesh_);
   if (!tells) own.clear();

@@ -15,8 +15,6 @@
 namespace fpdist::trainer {
 namespace {
 
-constexpr uint64_t kEvaluationStream = 0x65766131;  // draws that no rollout has
-
 /// What was left out of the evaluated completions' prompts, where anything may be.
 std::map<std::string, double> left_out(const generate::GenerationReport& report,
                                        const generate::SamplingOptions& sampling) {
@@ -31,17 +29,6 @@ std::map<std::string, double> left_out(const generate::GenerationReport& report,
 }
 
 }  // namespace
-
-generate::SamplingOptions evaluation_sampling(const config::Config& config, const generate::SamplingOptions& rollout) {
-  generate::SamplingOptions sampling = rollout;
-  const generate::EvalOptions& eval = config.eval;
-  sampling.num_generations = eval.num_generations, sampling.temperature = eval.temperature;
-  if (eval.max_completion_length > 0) sampling.max_completion_length = eval.max_completion_length;
-  sampling.seed = rollout.seed ^ kEvaluationStream;
-  sampling.flex_prefill = config.flex_prefill;
-  sampling.prefix_kv = {eval.kv_budget, eval.kv_start_size, eval.kv_distance};
-  return sampling;
-}
 
 StepMetrics evaluate_generated(Trainer& trainer, Judge& judge, const std::vector<data::PromptRow>& prompts,
                                const generate::SamplingOptions& sampling) {

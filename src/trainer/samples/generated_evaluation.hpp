@@ -10,9 +10,6 @@
 
 namespace fpdist::trainer {
 
-/// What an evaluation samples: rollout's options but for those of eval, and draws of its own.
-generate::SamplingOptions evaluation_sampling(const config::Config& config, const generate::SamplingOptions& rollout);
-
 /// Collective. eval_reward and eval_rewards/NAME/mean; eval_accuracy, the share of completions that are right: whose
 /// first reward that checks (rewards::is_check) gives 1, or where none checks whose reward is 1 or more; eval_pass@k;
 /// eval_completions/*; eval_runtime, eval_samples_per_second; with flex_prefill and prefix_kv what they kept,

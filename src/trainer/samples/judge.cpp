@@ -51,15 +51,19 @@ rewards::SaidByName said_by_all(const std::string& failure, const rewards::SaidB
 }  // namespace
 
 struct Judge::Round {
-  explicit Round(PromptRows rows) : prompts(std::move(rows)) {}
+  Round(PromptRows rows, rewards::Rewards& judges) : prompts(std::move(rows)), rewards(judges) {}
   Round(const Round&) = delete;
   Round& operator=(const Round&) = delete;
+  /// Of a round that was not finished: some error is on its way, which a program that judges must not hold up.
   ~Round() {
+    if (!thread.joinable()) return;
     {
       const std::lock_guard lock(mutex);
       waiting.clear();
     }
+    rewards.give_up();
     end();
+    (void)rewards.end_round();
   }
   /// Waits for what has been taken.
   void end() {
@@ -72,6 +76,7 @@ struct Judge::Round {
   }
 
   const PromptRows prompts;
+  rewards::Rewards& rewards;
   std::mutex mutex;
   std::condition_variable changed;
   std::vector<std::pair<size_t, data::Group>> waiting;
@@ -103,7 +108,10 @@ rewards::JudgedText Judge::text_of(const data::Sample& sample, const data::Promp
                                             : "stop_string"};
 }
 
-void Judge::begin(PromptRows prompts) { round_ = std::make_unique<Round>(std::move(prompts)); }
+void Judge::begin(PromptRows prompts) {
+  round_ = nullptr;  // ends what still judges
+  round_ = std::make_unique<Round>(std::move(prompts), rewards_);
+}
 
 void Judge::take(size_t prompt, const data::Group& group) {
   Round& round = *round_;
@@ -163,6 +171,9 @@ Judged Judge::finish(std::span<data::Group> groups) {
     if (round->failure) std::rethrow_exception(round->failure);
   } catch (const std::exception& error) {
     failure = error.what();
+    if (failure.empty()) failure = "a reward has failed without a word";
+  } catch (...) {
+    failure = "a reward has thrown what is no std::exception";
   }
   at::Tensor waited = at::full({1}, seconds_since(start), at::kDouble);
   Judged judged{.value = {}, .total = {}, .own_sample = {}, .own = {}};

@@ -42,7 +42,8 @@ class Judge {
   data::Tokenizer& tokenizer() { return *tokenizer_; }
   /// What ends completions, of rollouts and evaluations alike: their texts end where it begins.
   void set_stops(const generate::SamplingOptions& sampling);
-  /// A round of completions of these prompts begins; one that has not been finished is forgotten.
+  /// A round of completions of these prompts begins; one that has not been finished is forgotten, and the program that
+  /// may be at it ended.
   void begin(PromptRows prompts);
   /// The completions of one of them, which no other rank takes. They are judged on a thread of the judge's own, those
   /// that have come meanwhile together, beside what the caller goes on with.

@@ -10,6 +10,7 @@
 #include "src/comm/agreement.hpp"
 #include "src/config/planned_rollouts.hpp"
 #include "src/config/read_data.hpp"
+#include "src/config/rollout_inputs.hpp"
 #include "src/core/checksum.hpp"
 #include "src/core/clock.hpp"
 #include "src/core/index.hpp"
@@ -18,7 +19,6 @@
 #include "src/trainer/samples/generated_evaluation.hpp"
 #include "src/trainer/samples/judge.hpp"
 #include "src/trainer/samples/round.hpp"
-#include "src/trainer/samples/stop_tokens.hpp"
 
 namespace fpdist::trainer {
 namespace {
@@ -54,18 +54,17 @@ class RolloutData final : public RunData {
         job_(trainer.settled()),
         options_(job_.config.rollout),
         judge_(make_rewards(rewards), config::tokenizer_of(job_.config, job_.model), trainer.world()),
-        prompts_(read(options_.prompts, "rollout.prompts")),
-        evaluated_(read(job_.config.data.eval_path, "data.eval_path")),
-        rounds_(job_.config, std::ssize(prompts_)),
-        sampling_(options_) {
+        inputs_(config::read_rollout_inputs(job_, judge_.tokenizer())),
+        prompts_(inputs_.prompts),
+        sampling_(inputs_.sampling),
+        rounds_(job_.config, std::ssize(prompts_)) {
     comm::Communicator& world = trainer.world().communicator();
-    complete_stops(sampling_, job_.config.model.path, judge_.tokenizer());
     judge_.set_stops(sampling_);
     check_same(prompts_, "rollout.prompts", world);
-    check_same(evaluated_, "data.eval_path", world);
+    check_same(inputs_.evaluated, "data.eval_path", world);
+    config::check_rollouts(job_, inputs_);
     check_room(trainer, prompts_, sampling_);
-    check_room(trainer, evaluated_, evaluation_sampling(job_.config, sampling_));
-    config::check_rollout_packs(prompts_, job_.config);
+    check_room(trainer, inputs_.evaluated, inputs_.evaluation);
     mark_ = {.groups = std::ssize(prompts_),
              .samples = to_string(fpdist::trainer::digest_of(prompts_)),
              .order = text("seed ", job_.config.train.seed, job_.config.data.shuffle ? ", shuffled" : ""),
@@ -103,10 +102,10 @@ class RolloutData final : public RunData {
   }
 
   Evaluate evaluation() override {
-    if (evaluated_.empty()) return {};
-    const generate::SamplingOptions sampling = evaluation_sampling(job_.config, sampling_);
-    return [this, sampling](EvaluationOf of) {
-      return evaluate_generated(trainer_, judge_, of == EvaluationOf::kAll ? evaluated_ : Prompts(), sampling);
+    if (inputs_.evaluated.empty()) return {};
+    return [this](EvaluationOf of) {
+      return evaluate_generated(trainer_, judge_, of == EvaluationOf::kAll ? inputs_.evaluated : Prompts(),
+                                inputs_.evaluation);
     };
   }
   std::string state(int64_t done) const override {
@@ -116,16 +115,10 @@ class RolloutData final : public RunData {
 
  private:
   rewards::Rewards make_rewards(std::span<const rewards::NamedReward> own) const {
+    config::check_rewards(job_.config, own.size());
     rewards::Rewards all(job_.config.reward, options_.max_completion_length);
     for (const rewards::NamedReward& reward : own) all.add(reward);
-    check<ConfigError>(!all.names().empty(),
-                       "rollout.prompts is given and nothing says what a completion is worth: name reward.functions or "
-                       "a reward.command (or call Trainer::set_reward)");
     return all;
-  }
-  Prompts read(const std::vector<std::string>& path, const std::string& key) {
-    if (path.empty()) return {};
-    return data::read_prompts({.path = path, .columns = job_.config.data.columns, .key = key}, judge_.tokenizer());
   }
 
   SharedGroups slice(int64_t step) const {
@@ -216,9 +209,10 @@ class RolloutData final : public RunData {
   const config::Settled& job_;
   const generate::RolloutOptions& options_;
   Judge judge_;
-  Prompts prompts_, evaluated_;
+  const config::RolloutInputs inputs_;
+  const Prompts& prompts_;
+  const generate::SamplingOptions& sampling_;
   config::RolloutRounds rounds_;
-  generate::SamplingOptions sampling_;
   DataMark mark_;
   RolloutRound round_;
   bool is_first_ = false, has_warned_ = false;

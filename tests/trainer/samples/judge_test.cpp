@@ -31,7 +31,8 @@ class JudgedRollouts : public ::testing::Test {
                 "import json, sys\n"
                 "for text in sys.stdin:\n"
                 "    line = json.loads(text)\n"
-                "    print(json.dumps({'id': line['id'], 'reward': sum(line['completion_ids']) / 7}), flush=True)\n");
+                "    print(json.dumps({'id': line['id'], 'reward': sum(line['completion_ids']) / 7,\n"
+                "                      'metrics': {'tokens': len(line['completion_ids'])}}), flush=True)\n");
     options_ = {
         .functions = {"regex", "length"}, .command = {"python3", path}, .pattern = "[a-z]", .soft_punish_cache = 5};
     config_ = test::tiny_config(Method::kGrpo);
@@ -157,8 +158,53 @@ TEST_F(JudgedRollouts, ARoundThatEndsInAnErrorLeavesNothingBehind) {
     judge->begin(rows());
     for (size_t p = 0; p < groups.size(); ++p) judge->take(p, groups[p]);
     EXPECT_EQ(judge->finish(groups).own.size(), 18U);
+    judge->begin(rows());  // what is judged of a round that is left is not the next one's
+    judge->take(0, groups[0]);
+    judge->begin(rows());
+    for (size_t p = 0; p < groups.size(); ++p) judge->take(p, groups[p]);
+    EXPECT_EQ(judge->finish(groups).said.at("tokens").count, 18);
     judge->begin({});
     EXPECT_TRUE(judge->finish({}).total.empty());
+  });
+}
+
+/// What is thrown on one rank, whatever it is, is an error on all.
+TEST_F(JudgedRollouts, WhatIsNoExceptionEndsARoundOnAllRanks) {
+  std::mutex mutex;
+  std::vector<std::string> said;
+  config_.parallel.dp = 2;
+  comm::run_threads(2, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, config_, log);
+    const auto judge = make_judge(trainer, [&](std::span<const rewards::JudgedText> texts) {
+      if (world.rank() == 1) throw 7;
+      return lengths(texts);
+    });
+    judge->begin(rows());
+    std::vector<data::Group> groups = trainer.roll_out(kPrompts, sampling_, 0, nullptr, judge->taking());
+    const std::string words = test::error_of<DataError>([&] { judge->finish(groups); });
+    const std::lock_guard lock(mutex);
+    said.push_back(words);
+  });
+  EXPECT_EQ(said, std::vector<std::string>(2, "a reward has thrown what is no std::exception (on rank 1)"));
+}
+
+/// A program that hangs does not hold up an error of the decoding beside it.
+TEST_F(JudgedRollouts, AnErrorBesideAProgramThatHangsWaitsForNothing) {
+  const std::string path = scratch_ / "hangs.py";
+  test::spill(path, "import time\ntime.sleep(100)\n");
+  options_.command = {"python3", path}, options_.timeout_seconds = 100;
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, config_, log);
+    const std::vector<data::Group> groups = trainer.roll_out(kPrompts, sampling_);
+    const auto start = std::chrono::steady_clock::now();
+    {
+      const auto judge = make_judge(trainer, lengths);
+      judge->begin(rows());
+      judge->take(0, groups[0]);
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
   });
 }
 

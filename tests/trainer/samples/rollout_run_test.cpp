@@ -10,7 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "fpdist/arch/model.hpp"
 #include "fpdist/data/reader.hpp"
+#include "src/config/describe_plan.hpp"
+#include "src/generate/kv_profile.hpp"
 #include "tests/support/ranks/error_on_ranks.hpp"
 #include "tests/trainer/run/runs.hpp"
 
@@ -239,6 +242,14 @@ TEST_F(RolloutRun, EvaluationsSayWhatTheyHaveLeftOut) {
   const Json keys = evaluated(in("keys", config_));
   EXPECT_NEAR(keys["eval_prefix_kv/kept_share"].get<double>(), 0.5, 0.1);
   EXPECT_FALSE(keys.contains("eval_flex_prefill/kept_share"));
+  // By a profile: what its layers drop of 36 to 39 own keys, whatever the prompts looked at.
+  config_.eval = {.kv_profile = scratch_ / "kv.json"};
+  test::spill(config_.eval.kv_profile, generate::to_kv_profile(arch::preset_config("tiny"), {.budget = 0.8}, 1,
+                                                               std::vector<double>{0, 0.5, 0.25, 0.05}));
+  EXPECT_NEAR(evaluated(in("profile", config_))["eval_prefix_kv/kept_share"].get<double>(), 0.8, 0.01);
+  config_.rollout.num_generations = 2;  // of another name, so that what comes next is no run that goes on
+  config_.eval.kv_budget = 0.5;
+  expect_words(error_of<ConfigError>([&] { run(in("other", config_), 1); }), {"eval.kv_budget is 0.5", "is for 0.8"});
 }
 
 /// A rank whose reward fails: all end with what was wrong and where, none waits.
@@ -326,10 +337,21 @@ TEST_F(RolloutRun, RefusesWhatCannotBeBeforeAnythingIsWritten) {
       }
     });
     EXPECT_FALSE(fs::exists(scratch_ / "out")) << what;
+    std::string planned;
+    try {
+      NullLog log;
+      (void)config::describe_plan(config, ranks, log);
+    } catch (const Error& error) {
+      planned = error.what();
+    }
+    // No plan knows whether a program can be started.
+    EXPECT_EQ(planned, what.find("cannot be started") == std::string::npos ? what : "");
     return what;
   };
   expect_words(refused([](Config& c) { c.reward.functions.clear(), c.reward.weights.clear(); }),
                {"nothing says what a completion is worth", "reward.functions", "Trainer::set_reward"});
+  expect_words(refused([](Config& c) { c.reward.weights = {1}; }), {"reward.weights has 1 numbers"});
+  expect_words(refused([](Config& c) { c.reward.pattern = "[a-"; }), {"reward.pattern"});
   expect_words(refused([](Config& c) { c.pack.max_tokens = 8; }), {"pack.max_tokens 8", "holds it"});
   expect_words(refused([](Config& c) { c.rollout.stop_token_ids = {999}; }), {"rollout.stop_token_ids: 999"});
   const std::string no_tokenizer = scratch_ / "empty", ids = scratch_ / "ids.jsonl";
@@ -345,6 +367,17 @@ TEST_F(RolloutRun, RefusesWhatCannotBeBeforeAnythingIsWritten) {
   expect_words(refused([](Config& c) { c.reward.command = {"./none-such"}, c.reward.weights = {}; }),
                {"./none-such cannot be started"});
   expect_words(refused([](Config& c) { c.data.eval_path = {"none.jsonl"}; }), {"check data.eval_path"});
+  expect_words(refused([](Config& c) { c.rollout.max_completion_length = 200000, c.pack.max_tokens = 300000; }),
+               {"rollout.prompts: prompt 1 has ", "positions for "});
+  expect_words(refused([](Config& c) { c.rollout.kv_gib = 1e-6; }, 2),
+               {"rollout.prompts: prompt 1 with its 3", "kv_gib"});
+  expect_words(refused(
+                   [](Config& c) {
+                     c.data.eval_path = c.rollout.prompts, c.eval.max_completion_length = 200000;
+                     c.parallel.dp = 1, c.parallel.pp = 2;
+                   },
+                   2),
+               {"data.eval_path: prompt 1 has ", "positions for "});
 }
 
 TEST_F(RolloutRun, WarnsOnceWhereNothingEnds) {

@@ -1,4 +1,4 @@
-#include "src/trainer/samples/stop_tokens.hpp"
+#include "src/config/stop_tokens.hpp"
 
 #include <memory>
 #include <set>
@@ -7,7 +7,7 @@
 #include "fpdist/core/error.hpp"
 #include "src/arch/end_tokens.hpp"
 
-namespace fpdist::trainer {
+namespace fpdist::config {
 
 void complete_stops(generate::SamplingOptions& sampling, const std::string& directory, data::Tokenizer& tokenizer) {
   const std::string refusal = tokenizer.refusal();
@@ -22,4 +22,4 @@ void complete_stops(generate::SamplingOptions& sampling, const std::string& dire
   sampling.token_bytes = std::make_shared<const std::vector<std::string>>(tokenizer.token_bytes());
 }
 
-}  // namespace fpdist::trainer
+}  // namespace fpdist::config
