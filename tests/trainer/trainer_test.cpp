@@ -234,8 +234,11 @@ TEST_F(TrainerTest, ThePlanOfRolloutsIsOfTheirPromptsAndLongestCompletions) {
   Config often = run;  // each prompt twice in a step: their completions share nothing
   often.train.groups_per_step = 16, often.pack.max_tokens = 4096;
   test::expect_words(config::describe_plan(often, 1, log_), {text("720 logical, ", 16 * 3 * 10 + 4 + 8, " computed")});
-  run.rollout.kv_gib = 1e-6;
-  test::expect_words(config::describe_plan(run, 2, log_), {"keys and values  0.0 MiB (6 completions"});
+  Config longer = run;
+  longer.rollout.max_completion_length = 40, longer.rollout.kv_gib = 3e-4;
+  test::expect_words(config::describe_plan(longer, 2, log_), {"keys and values  0.3 MiB (6 completions"});
+  longer.rollout.kv_gib = 0;
+  test::expect_words(config::describe_plan(longer, 2, log_), {"keys and values  0.5 MiB (6 completions"});
   run.pack.max_tokens = 14;
   test::expect_words(test::error_of<ConfigError>([&] { config::describe_plan(run, 2, log_); }),
                      {"the longest prompt has 5 tokens", "pack.max_tokens: 15 holds it"});
