@@ -38,10 +38,17 @@ LossOutput cpo_loss(const Edges& edges, const plan::StepTotals& totals, const Lo
   const at::Tensor nll = -chosen(sum);
   const auto pairs = static_cast<double>(std::max<int64_t>(totals.groups, 1));
   const auto tokens = static_cast<double>(std::max<int64_t>(totals.first_edges, 1));
-  const at::Tensor terms =
-      weighted(per_pair / pairs + (options.cpo_alpha / tokens) * nll, edges.pair_weight, "pair_weight", "cpo");
+  at::Tensor per_term = per_pair / pairs + (options.cpo_alpha / tokens) * nll;
   auto metrics = answer_metrics(edges, options.beta * reward, logp, at::ones_like(edges.logp));
   metrics["nll_loss"] = mean_over(nll, chosen(edges.length));
+  if (options.kl_weight > 0) {
+    require(edges.base_kl, edges.sample.numel(), "base_kl", "cpo");
+    const at::Tensor kl = segment_sum(edges.base_kl, edges);
+    const auto all_tokens = static_cast<double>(std::max<int64_t>(totals.edges, 1));
+    per_term = per_term + (options.kl_weight / all_tokens) * (chosen(kl) + rejected(kl));
+    metrics["kl"] = mean_of(edges.base_kl);
+  }
+  const at::Tensor terms = weighted(per_term, edges.pair_weight, "pair_weight", "cpo");
   return {.loss = terms.sum(), .metrics = std::move(metrics), .size = terms.detach().abs().sum()};
 }
 

@@ -17,12 +17,13 @@ struct NamedColumn {
   at::Tensor Edges::*of_edge;
   bool Needs::*need;
 };
-constexpr std::array<NamedColumn, 6> kColumns{{{&ScoreColumns::logp, &Edges::logp, nullptr},
+constexpr std::array<NamedColumn, 7> kColumns{{{&ScoreColumns::logp, &Edges::logp, nullptr},
                                                {&ScoreColumns::entropy, &Edges::entropy, &Needs::entropy},
                                                {&ScoreColumns::correct, &Edges::correct, &Needs::correct},
                                                {&ScoreColumns::mean_logit, &Edges::mean_logit, &Needs::mean_logit},
                                                {&ScoreColumns::log_sum_sq, &Edges::log_sum_sq, &Needs::log_sum_sq},
-                                               {&ScoreColumns::ref_logp, &Edges::ref_logp, &Needs::reference}}};
+                                               {&ScoreColumns::ref_logp, &Edges::ref_logp, &Needs::reference},
+                                               {&ScoreColumns::base_kl, &Edges::base_kl, &Needs::base_kl}}};
 
 }  // namespace
 

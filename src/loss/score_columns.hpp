@@ -10,7 +10,7 @@ namespace fpdist::loss {
 
 /// One value a score and column; undefined columns are not there. Columns mean what the same fields of Edges mean.
 struct ScoreColumns {
-  at::Tensor logp, entropy, correct, mean_logit, log_sum_sq, ref_logp;  ///< [S]
+  at::Tensor logp, entropy, correct, mean_logit, log_sum_sq, ref_logp, base_kl;  ///< [S]
 };
 
 /// [S, columns]: those that are there, side by side in one tensor that can travel; detached.

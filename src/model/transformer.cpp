@@ -444,6 +444,14 @@ at::Tensor Transformer::mean_logits(const at::Tensor& hidden, const parallel::He
   return ops::mean_logits(impl_->head_rows(hidden.detach(), head), mean_row);
 }
 
+at::Tensor Transformer::base_kl(const at::Tensor& hidden, const Transformer& base, const at::Tensor& base_hidden,
+                                const parallel::HeadRows& head) const {
+  impl_->use_head(Head::kLanguageModel, "a divergence");
+  const at::Tensor rows = impl_->head_rows(hidden, head), base_rows = base.impl_->head_rows(base_hidden.detach(), head);
+  return parallel::base_kl(rows, *impl_->weights.head, base_rows, *base.impl_->weights.head, impl_->options.temperature,
+                           impl_->options.tp);
+}
+
 at::Tensor Transformer::scores(const at::Tensor& hidden, const parallel::HeadRows& head) const {
   impl_->use_head(Head::kScore, "scores");
   check<DataError>(!head.has_empty_sample, "a sample without tokens has no score: a reward model needs ",

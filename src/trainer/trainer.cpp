@@ -261,9 +261,10 @@ void Trainer::prepare_reference(std::span<data::Group> groups, std::span<data::G
   const Config& config = impl_->job.config;
   if (const std::string unexpected = reference_warning(groups, impl_->objective.needs(), config); !unexpected.empty())
     log.warning(unexpected);
-  // What data bring is of their own samples.
-  const bool asks_of_others = impl_->objective.needs().step == loss::StepView::kMismatched;
-  if (!asks_of_others && has_reference_logps(groups) && has_reference_logps(evaluated)) reference.drop();
+  // What data bring is of their own samples, and of tokens alone.
+  const loss::Needs& needs = impl_->objective.needs();
+  const bool asks_more = needs.step == loss::StepView::kMismatched || needs.base_kl;
+  if (!asks_more && has_reference_logps(groups) && has_reference_logps(evaluated)) reference.drop();
   if (!reference.is_there() || !config.loss.precompute_ref_log_probs) return;
   log.info(text("computing the reference's log-probs of ", groups.size() + evaluated.size(), " groups once"));
   for (const std::span<data::Group> all : {groups, evaluated})

@@ -170,10 +170,11 @@ TEST(SharedScores, GiveTheLossAndGradientsOfSeparateOnes) {
     at::Tensor scores = step.logp.detach().clone().requires_grad_();
     const at::Tensor separate = scores.detach().index_select(0, edge_score).requires_grad_();
     Edges edges = step.pack(step.everything(), variant);
-    edges.logp = scores.index_select(0, edge_score);
+    const auto put = [&](const at::Tensor& logp) { edges.logp = logp, edges.base_kl = logp.square(); };
+    put(scores.index_select(0, edge_score));
     const at::Tensor shared_loss = loss(edges, step.totals).loss;
     shared_loss.backward();
-    edges.logp = separate;
+    put(separate);
     const at::Tensor separate_loss = loss(edges, step.totals).loss;
     separate_loss.backward();
     EXPECT_EQ(shared_loss.item<double>(), separate_loss.item<double>());
@@ -280,9 +281,9 @@ TEST(Losses, NameTheTensorThatIsMissingOrMisshapen) {
 }
 
 /// Of our own, so that no golden value holds it.
-TEST(Comparative, IsAHingeOfMeansAndTheLikelihoodOfTheChosen) {
+TEST(Comparative, IsAHingeOfMeansTheLikelihoodOfTheChosenAndTheWayFromTheReference) {
   RandomStep step = random_step(4);
-  const LossOptions options{.loss_type = {"comparative"}, .cpo_alpha = 0.7, .simpo_gamma = 0.3};
+  const LossOptions options{.loss_type = {"comparative"}, .cpo_alpha = 0.7, .simpo_gamma = 0.3, .kl_weight = 0.2};
   const Variant variant{"comparative", Method::kCpo, options};
   double ranked = 0, unlikely = 0;
   const auto sum_of = [&](size_t sample) {
@@ -297,11 +298,14 @@ TEST(Comparative, IsAHingeOfMeansAndTheLikelihoodOfTheChosen) {
     ranked += std::max(0.0, 0.3 - (mean_of_tokens(chosen) - mean_of_tokens(chosen + 1)));
     unlikely -= sum_of(chosen);
   }
-  const double wanted =
-      ranked / static_cast<double>(step.totals.groups) + 0.7 * unlikely / static_cast<double>(step.totals.first_edges);
-  const double got =
-      make_loss(Method::kCpo, options)(step.pack(step.everything(), variant), step.totals).loss.item<double>();
-  EXPECT_NEAR(got, wanted, 1e-12);
+  const Edges all = step.pack(step.everything(), variant);
+  const double wanted = ranked / static_cast<double>(step.totals.groups) +
+                        0.7 * unlikely / static_cast<double>(step.totals.first_edges) +
+                        0.2 * all.base_kl.mean().item<double>();
+  const LossOutput got = make_loss(Method::kCpo, options)(all, step.totals);
+  EXPECT_NEAR(got.loss.item<double>(), wanted, 1e-12);
+  EXPECT_NEAR((got.metrics.at("kl").value / got.metrics.at("kl").weight).item<double>(),
+              all.base_kl.mean().item<double>(), 1e-12);
 }
 
 }  // namespace

@@ -90,6 +90,11 @@ TEST(LossOptions, WhatALossOfPairsDoesNotReadIsRefused) {
   test::expect_words(refusal(Method::kCpo, {.loss_type = {"hinge"}, .label_smoothing = 0.1}),
                      {"which hinge does not read", "sigmoid | simpo"});
   test::expect_words(refusal(Method::kCpo, {.label_smoothing = 2}), {"loss.label_smoothing is 2: use 0 to 1"});
+  test::expect_words(refusal(Method::kCpo, {.kl_weight = 0.1}), {"loss.kl_weight is 0.1, which sigmoid does not read"});
+  test::expect_words(refusal(Method::kCpo, {.loss_type = {"comparative"}, .kl_weight = -1}), {"use 0 or more"});
+  test::expect_words(
+      refusal(Method::kCpo, {.loss_type = {"comparative"}, .precompute_ref_log_probs = true, .kl_weight = 1}),
+      {"loss.precompute_ref_log_probs drops the reference", "loss.kl_weight"});
   test::expect_words(refusal(Method::kCpo, {.loss_type = {"simpo"}, .beta = 0}), {"simpo divides by it"});
 }
 

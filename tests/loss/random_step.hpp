@@ -54,6 +54,7 @@ inline std::vector<Variant> optional_variants() {
       {"dpo/forward_kl", Method::kDpo, Options{.f_divergence_type = "forward_kl"}},
       {"dpo/js", Method::kDpo, Options{.f_divergence_type = "js_divergence"}},
       {"dpo/alpha", Method::kDpo, Options{.f_divergence_type = "alpha_divergence"}},
+      {"cpo/kl", Method::kCpo, Options{.loss_type = {"comparative"}, .kl_weight = 0.3}},
       {"cpo/alpha", Method::kCpo, Options{.loss_type = {"simpo"}, .label_smoothing = 0.1, .alpha = 0.3}},
       {"grpo/top", Method::kGrpo, Options{.beta = 0.1, .top_entropy_quantile = 0.4, .entropy_coef = 0.05}},
       {"grpo/delta", Method::kGrpo, Options{.epsilon_high = 0.28, .delta = 1.4, .entropy_coef = 0.05}},
@@ -119,6 +120,7 @@ struct RandomStep {
                       .advantage = advantage.index_select(0, b),
                       .margin = margin.index_select(0, at::tensor(pair, at::kLong))};
     edges.log_sum_sq = log_sum_sq.index_select(0, e);
+    edges.base_kl = edges.logp.square();  // some function of the policy
     edges.position = position.index_select(0, e);
     edges.wanted = wanted.index_select(0, b);
     edges.in_prefix = in_prefix.index_select(0, e);

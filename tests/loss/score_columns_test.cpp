@@ -17,7 +17,8 @@ ScoreColumns columns_of(const Needs& needs) {
           .correct = column(needs.correct, 0),
           .mean_logit = column(needs.mean_logit, 2),
           .log_sum_sq = column(needs.log_sum_sq, 3),
-          .ref_logp = column(needs.reference, 4)};
+          .ref_logp = column(needs.reference, 4),
+          .base_kl = column(needs.base_kl, 5)};
 }
 
 TEST(ScoreColumns, ArriveUnderTheNamesTheyWereSentBy) {
@@ -25,10 +26,11 @@ TEST(ScoreColumns, ArriveUnderTheNamesTheyWereSentBy) {
     for (const bool reference : {false, true}) {
       Needs needs = needs_of(
           spec.method, {.loss_type = {std::string(spec.name)}, .label_smoothing = spec.name == "exo_pair" ? 0.1 : 0.0});
-      needs.reference = needs.log_sum_sq = reference;
+      needs.reference = needs.log_sum_sq = needs.base_kl = reference;
       const ScoreColumns sent = columns_of(needs), arrived = unstack(stack(sent), needs);
-      for (const auto column : {&ScoreColumns::logp, &ScoreColumns::entropy, &ScoreColumns::correct,
-                                &ScoreColumns::mean_logit, &ScoreColumns::log_sum_sq, &ScoreColumns::ref_logp}) {
+      for (const auto column :
+           {&ScoreColumns::logp, &ScoreColumns::entropy, &ScoreColumns::correct, &ScoreColumns::mean_logit,
+            &ScoreColumns::log_sum_sq, &ScoreColumns::ref_logp, &ScoreColumns::base_kl}) {
         ASSERT_EQ((arrived.*column).defined(), (sent.*column).defined());
         EXPECT_TRUE(!(sent.*column).defined() || (arrived.*column).equal(sent.*column));
       }

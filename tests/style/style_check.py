@@ -103,6 +103,7 @@ FACES = {
     "loss/score_columns.hpp",
     "ops/batch_invariant.hpp",
     "ops/decoding.hpp",
+    "ops/partial_kl.hpp",
     "ops/flex_prefill.hpp",
     "ops/main_grad.hpp",
     "ops/mean_logits.hpp",

@@ -85,6 +85,36 @@ TEST_F(AdapterRuns, TheReferenceIsTheModelWithoutItOrTheOneGoneOnFrom) {
   EXPECT_NE(step_of(on, 2).at("rewards/chosen"), 0);
 }
 
+/// The loss's divergence is from the model without the adapter, over the vocabulary, wherever a token counts.
+TEST_F(AdapterRuns, AreHeldByTheWholeDistributionOfTheModelWithoutThem) {
+  Config config = test::tiny_config(Method::kCpo);
+  config.adapter = config_.adapter, config.adapter.init_lora_weights = "false";
+  config.loss.loss_type = {"comparative"}, config.loss.kl_weight = 1;
+  const auto groups = test::random_groups(config.method, 3, 8);
+  std::map<std::string, double> seen;
+  after(config, 0, [&](Trainer& trainer, const auto&) { seen = trainer.evaluate(groups).values; });
+  model::Transformer policy(config::settle(config, 1).model, {.dtype = at::kDouble});
+  policy.initialize(config.model.seed);
+  const auto base = policy.frozen(/*keeps_adapter=*/false);
+  const at::NoGradGuard no_grad;
+  double sum = 0, count = 0;
+  for (const data::Group& group : groups)
+    for (const data::Sample& sample : group.sample) {
+      const auto rows = parallel::make_pack_tensors(test::layout_of({sample}, true)).slice.front().rows;
+      const auto says = [&](model::Transformer& model) {
+        return at::log_softmax(model.logits(model.forward(0, rows, {})), 1);
+      };
+      const at::Tensor p = says(*base), q = says(policy), kl = (p.exp() * (p - q)).sum(1);
+      for (int64_t t = 1; t < sample.length(); ++t)
+        if (sample.target[static_cast<size_t>(t)] != data::kIgnore) sum += kl[t - 1].item<double>(), ++count;
+    }
+  EXPECT_GT(sum / count, 1e-3);
+  EXPECT_NEAR(seen.at("eval_kl"), sum / count, 1e-10);
+  config.adapter.init_lora_weights = "true";
+  after(config, 0, [&](Trainer& trainer, const auto&) { seen = trainer.evaluate(groups).values; });
+  EXPECT_NEAR(seen.at("eval_kl"), 0, 1e-12);
+}
+
 TEST_F(AdapterRuns, DropTheSameOfAPrefixSharedOrNotAndNothingElsewhere) {
   for (const bool dora : {false, true}) {
     Config config = config_;

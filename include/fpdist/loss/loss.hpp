@@ -47,6 +47,7 @@ struct Edges {
   at::Tensor pair_weight = {};  ///< [B/2] the same of a pair's term
   // Where Needs asks for them:
   at::Tensor log_sum_sq = {};  ///< [E] log of the sum of squared probabilities at the source row, detached
+  at::Tensor base_kl = {};     ///< [E] KL(reference || policy) over the vocabulary at the source row, differentiable
   at::Tensor position = {};    ///< [E] int64, the target's place in its completion; below 0 in the prompt
   at::Tensor wanted = {};      ///< [B] 1 for an answer that is wanted, 0 for one that is not
   at::Tensor in_prefix = {};   ///< [E] 1 where the target is a demonstration's (data::Sample::prefix_length), else 0

@@ -37,6 +37,8 @@ struct LossOptions {
   double cpo_alpha = 1.0;
   /// CPO simpo: the margin that is wanted, over beta; comparative: the margin.
   double simpo_gamma = 0.5;
+  /// CPO comparative: weight of the mean over the answers' tokens of KL(reference || policy) over the vocabulary.
+  double kl_weight = 0.0;
   /// CPO: alpha of AlphaPO's rewards (0: log-probs).
   double alpha = 0.0;
   /// KTO: weights of wanted and of unwanted answers.

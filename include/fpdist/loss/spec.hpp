@@ -29,6 +29,7 @@ struct Needs {
   bool mean_logit = false, log_sum_sq = false;
   bool entropy_gradient = false;  ///< the entropy can be differentiated
   bool reference = false;         ///< ref_logp: from a frozen copy of the first weights where the data have none
+  bool base_kl = false;           ///< beside `reference`: it always runs, whatever the data have
   bool old_logp = false;          ///< where the data have them
   bool advantage = false;         ///< fill_advantages goes ahead of the step
   bool position = false;

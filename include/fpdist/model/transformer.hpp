@@ -128,6 +128,10 @@ class Transformer final : public parallel::Stage {
   at::Tensor mean_head_row() const;
   /// Mean logit over the vocabulary for each of the R rows, in the accumulation dtype, not differentiable.
   at::Tensor mean_logits(const at::Tensor& hidden, const parallel::HeadRows& head, const at::Tensor& mean_row) const;
+  /// KL(base || own) over the vocabulary for each of the R rows, in the accumulation dtype: of what `base`, the same
+  /// run of another model, says of its rows `base_hidden`. Differentiable but for the base.
+  at::Tensor base_kl(const at::Tensor& hidden, const Transformer& base, const at::Tensor& base_hidden,
+                     const parallel::HeadRows& head) const;
   /// Score head: [B_t] in the accumulation dtype for the samples whose last row is here; throws DataError for a sample
   /// without tokens. Not collective.
   at::Tensor scores(const at::Tensor& hidden, const parallel::HeadRows& head) const;

@@ -38,6 +38,13 @@ ops::SelectedLogprob selected_logprob(const at::Tensor& hidden, const ops::Param
                                       const at::Tensor& score_row, const at::Tensor& target, comm::Communicator& tp,
                                       double temperature = 1.0, bool keeps_logits = false);
 
+/// [R] in the accumulation dtype: KL(base || own) of each row over the whole vocabulary (ops/partial_kl.hpp), from rows
+/// [R,H] and heads, whole ones where `tp` is null or alone, else equal slices; one gather a call. Differentiable in
+/// `hidden` and the head's main grad, not in the base; the result is the same on every rank, and `hidden` gets this
+/// rank's share, as from selected_logprob.
+at::Tensor base_kl(const at::Tensor& hidden, const ops::Parameter& weight, const at::Tensor& base_hidden,
+                   const ops::Parameter& base_weight, double temperature, comm::Communicator* tp);
+
 /// Collective. Completes the main grads whose Sharding::sum asks for it; sums in ascending rank order, coalesced.
 /// `replicas` is the communicator of the tp ranks with this rank's KV heads (undefined use when no parameter needs it).
 void sum_replicated_gradients(std::span<const ops::ParameterPtr> parameters, comm::Communicator& tp,

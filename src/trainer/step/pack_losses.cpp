@@ -67,6 +67,11 @@ PackLosses::Slice PackLosses::language_head(const parallel::HeadRows& head, cons
   std::vector<at::Tensor> value{selected.logp};
   if (needs.entropy) scores.entropy = row_to_score(selected.entropy.detach(), head);
   if (needs.entropy_gradient) value.push_back(row_to_score(selected.entropy, head));
+  if (needs.base_kl) {
+    check(reference_hidden.defined(), "the loss compares with a reference that does not run");
+    const at::Tensor kl = policy.base_kl(hidden, *parts_.reference.runs().back(), reference_hidden, head);
+    value.push_back(scores.base_kl = row_to_score(kl, head));
+  }
   if (needs.correct)
     scores.correct = row_to_score(selected.argmax, head).eq(head.score_target).to(selected.logp.scalar_type());
   if (needs.mean_logit) {
@@ -106,6 +111,7 @@ std::vector<at::Tensor> PackLosses::gather_scores(const Pack& pack, const at::Te
   const auto make_leaf = [&](at::Tensor& column) { leaves.push_back(column = column.clone().set_requires_grad(true)); };
   make_leaf(scores.logp);
   if (sent.entropy_gradient) make_leaf(scores.entropy);
+  if (sent.base_kl) make_leaf(scores.base_kl);
   loss::give_to_edges(scores, pack.tensors.places.edge_score, edges);
   return leaves;
 }

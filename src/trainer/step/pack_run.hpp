@@ -61,7 +61,9 @@ class PackRun final : public parallel::StepWork {
 
  private:
   /// The reference's rows travel behind the policy's.
-  bool rides(const Pack& pack) const { return parts_.reference.is_there() && pack.lacks_reference; }
+  bool rides(const Pack& pack) const {
+    return parts_.reference.is_there() && (pack.lacks_reference || parts_.objective.needs().base_kl);
+  }
   /// The rank's next op is the backward of the forward under way: what that keeps is soon used up.
   bool is_backward_next() const;
   /// Of the peak learning rates.

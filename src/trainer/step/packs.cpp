@@ -244,6 +244,7 @@ loss::Edges empty_edges(const Job& job) {
           .weight = none,
           .pair_weight = none,
           .log_sum_sq = none,
+          .base_kl = none,
           .position = none.to(at::kLong),
           .wanted = none,
           .in_prefix = none,

@@ -108,7 +108,7 @@ std::string reference_warning(std::span<const data::Group> groups, const loss::N
   if (any && !needs.reference)
     return "the data's reference log-probs are not read: the loss compares with none (loss.beta)";
   if (!needs.reference) return "";
-  if (has_reference_logps(groups))
+  if (has_reference_logps(groups) && !needs.base_kl)
     return own.empty() ? "" : text("model.ref_path ", own, " is not used: the data bring the reference's log-probs");
   std::error_code ignored;
   const std::filesystem::path output = std::filesystem::path(config.model.path + "/..").lexically_normal();

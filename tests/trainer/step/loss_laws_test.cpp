@@ -36,8 +36,9 @@ std::vector<Variant> losses_of(Losses which) {
     if (spec.name == "exo_pair" || spec.name == "robust") options.label_smoothing = 0.1;
     all.push_back({text(name_of(spec.method), " ", spec.name), spec.method, options});
   }
-  if (which == Losses::kAll)
-    all.push_back({"prefix_rft", Method::kGrpo, {.prefix_advantage = "dr_grpo", .prefix_entropy_keep = 0.3}});
+  if (which != Losses::kAll) return all;
+  all.push_back({"prefix_rft", Method::kGrpo, {.prefix_advantage = "dr_grpo", .prefix_entropy_keep = 0.3}});
+  all.push_back({"cpo kl", Method::kCpo, {.loss_type = {"comparative"}, .kl_weight = 0.5}});
   return all;
 }
 
@@ -194,6 +195,33 @@ TEST(CoupledLosses, AreTheSameOnAnyMeshAndForPacksCutAnywhere) {
     const int steps = variant.method == Method::kKto ? 2 : 1;  // in the first step its KL is 0
     expect_same_anywhere(config_of(variant), steps);
   }
+}
+
+/// Of a prefix, and of all weights in their second step: the head is then trained by the divergence too.
+TEST(Divergence, IsTheSameOnAnyMeshAndForPacksCutAnywhere) {
+  Config config = config_of({"kl", Method::kCpo, {.loss_type = {"comparative"}, .kl_weight = 3}});
+  config.parallel.schedule = plan::Schedule::kZeroBubble;
+  expect_same_anywhere(config, 2);
+  config.adapter = {.type = "prefix_tuning", .num_virtual_tokens = 3};
+  EXPECT_GT(run(config, 1, 1).metrics[0].at("kl"), 0.01);
+  expect_same_anywhere(config, 1);
+}
+
+/// What data bring of a reference is of single tokens: the divergence asks the model itself.
+TEST(Divergence, AsksTheReferenceWhateverTheDataBring) {
+  Config config = config_of({"kl", Method::kCpo, {.loss_type = {"comparative"}, .kl_weight = 3}});
+  config.adapter = {.type = "lora", .target_modules = {"all-linear"}, .init_lora_weights = "false"};
+  comm::run_threads(1, [&](comm::World& world) {
+    NullLog log;
+    Trainer trainer(world, config, log);
+    auto groups = groups_of(config, 3), bringing = groups;
+    for (data::Group& group : bringing)
+      for (data::Sample& sample : group.sample) sample.ref_logp.assign(sample.token.size(), -1.0);
+    trainer.prepare_reference(bringing, {}, log);
+    const auto without = trainer.evaluate(groups).values, with = trainer.evaluate(bringing).values;
+    EXPECT_GT(without.at("eval_kl"), 1e-4);
+    for (const char* name : {"eval_loss", "eval_kl"}) EXPECT_EQ(without.at(name), with.at(name)) << name;
+  });
 }
 
 /// Its head is whole on every tp rank, and each sees its own rows.
