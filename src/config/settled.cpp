@@ -85,33 +85,6 @@ void add_adapter(Config& config, arch::Model& model) {
       "some groups without it in every step: leave one out");
 }
 
-/// What makes a prefix, and embeddings, are on one stage.
-void check_one_stage(const Config& config, const arch::Model& model) {
-  if (config.parallel.pp == 1) return;
-  const bool of_contexts = model.adapter.prefix.context_dim > 0;
-  check<ConfigError>(model.adapter.prefix.hidden == 0, "adapter.",
-                     of_contexts ? "prefix_by: context" : "prefix_projection", " on ", config.parallel.pp,
-                     " stages: its MLP is not cut over stages, set parallel.pp: 1 (tp, cp and dp may be more)");
-  check<ConfigError>(
-      model.adapter.prefix.trains == arch::Prefix::Trains::kKeys, "adapter.type prompt_tuning on ", config.parallel.pp,
-      " stages: the first alone has embeddings to train, set parallel.pp: 1 (tp, cp and dp may be more)");
-}
-
-/// Every stage has something to train.
-void check_trained_everywhere(const Config& config, const arch::Model& model) {
-  if (model.adapter.linear.empty() || config.parallel.pp == 1) return;
-  const std::vector<int64_t>& layers = config.parallel.layers;
-  std::vector<bool> trains(index(config.parallel.pp));
-  int64_t first = 0;
-  for (size_t run = 0; run < layers.size(); first += layers[run++])
-    for (const arch::LowRank& one : model.adapter.linear)
-      if (one.layer() >= first && one.layer() < first + layers[run]) trains[run % trains.size()] = true;
-  if (loss::needs_of(config.method, config.loss).head != Head::kLanguageModel) trains.back() = true;
-  for (size_t stage = 0; stage < trains.size(); ++stage)
-    check<ConfigError>(trains[stage], "adapter: stage ", stage, " of parallel.pp ", config.parallel.pp,
-                       " has no linear that trains: give the adapter linears in its layers, or fewer stages");
-}
-
 /// Patterns of weight names that have learning rates of their own must fit some weight.
 void check_learning_rates(const Config& config, const arch::Model& model) {
   std::vector<std::string> names{arch::kHeadWeight};  // of a tied head that the weights may untie
@@ -144,8 +117,6 @@ Settled settle(Config config, int ranks) {
   arch::check_quantized_cuts(job.model, config.parallel.tp);
   add_adapter(config, job.model);
   config.parallel.layers = run_layers(config, job.model);
-  check_trained_everywhere(config, job.model);
-  check_one_stage(config, job.model);
   config.loss = loss::resolved(config.method, config.loss);
   if (!config.rollout.prompts.empty()) {
     config.loss.max_completion_length = config.rollout.max_completion_length;

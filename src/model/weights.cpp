@@ -241,12 +241,20 @@ RunWeights RunWeights::allocate(const arch::Model& model, at::TensorOptions opti
   const int replicas = arch::key_value_replicas(model, tp.size);
   RunWeights weights;
   Allocator allocator(model, head, options, trainable, tp, weights.all);
-  if (layers.embedding) {
-    weights.embedding = allocator.cut(kEmbeddingWeight, 0);
+  const auto whole_linear = [&](const std::string& name) {
+    Linear linear;
+    linear.weight = allocator.whole(name + ".weight"), linear.bias = allocator.whole(name + ".bias");
+    return linear;
+  };
+  if (layers.embedding) weights.embedding = allocator.cut(kEmbeddingWeight, 0);
+  if (layers.embedding || model.adapter.prefix.trains == arch::Prefix::Trains::kKeys) {  // keys are made in every run
     weights.prefix_embedding = allocator.whole(arch::kPrefixEmbedding);
-    for (const auto& [linear, name] : {std::pair(&weights.prefix_hidden, std::string(arch::kPrefixHidden)),
-                                       std::pair(&weights.prefix_made, std::string(arch::kPrefixMade))})
-      linear->weight = allocator.whole(name + ".weight"), linear->bias = allocator.whole(name + ".bias");
+    weights.prefix_hidden = whole_linear(arch::kPrefixHidden);
+    for (const auto& copy : {weights.prefix_embedding, weights.prefix_hidden.weight, weights.prefix_hidden.bias})
+      if (copy && !layers.embedding) copy->sharding.counted = false;  // the embedding's stage counts and writes it
+  }
+  if (layers.embedding) {
+    weights.prefix_made = whole_linear(arch::kPrefixMade);
     weights.prompt = allocator.whole(arch::kPromptWeight);
   }
   for (int64_t layer = layers.first; layer < layers.first + count; ++layer) {

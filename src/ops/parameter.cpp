@@ -15,7 +15,6 @@ namespace fpdist::ops {
 namespace {
 
 void check_parameters(const std::vector<ParameterPtr>& parameters) {
-  check(!parameters.empty(), "FlatParameters: no parameters: pass at least one");
   std::set<const Parameter*> seen;
   for (const auto& parameter : parameters) {
     check(parameter && parameter->value.defined(), "FlatParameters: a parameter has no value");
@@ -45,7 +44,7 @@ FlatParameters::FlatParameters(std::vector<ParameterPtr> parameters) : parameter
     if (parameter->decay()) decayed_ = size;
   }
   for (const auto& parameter : parameters_) parameter->main_grad.reset();  // or memory would hold them twice
-  const auto options = parameters_[0]->value.options().requires_grad(false);
+  const auto options = parameters_.empty() ? at::TensorOptions() : parameters_[0]->value.options().requires_grad(false);
   value_ = at::empty({size}, options);
   main_grad_ = at::zeros({size}, options.dtype(accumulate_dtype(value_.scalar_type())));
   for (size_t i = 0; i < parameters_.size(); ++i) {

@@ -91,8 +91,13 @@ TEST(FlatParameters, AccumulatesFloat64InFloat64) {
   EXPECT_EQ(accumulate_dtype(at::kBFloat16), at::kFloat);
 }
 
+TEST(FlatParameters, MayBeNone) {
+  FlatParameters none({});
+  none.begin_gradients(), none.fold_gradients();
+  EXPECT_EQ(none.size() + none.main_grad().numel() + none.decayed_size(), 0);
+}
+
 TEST(FlatParameters, RefusesWhatCannotBeFlat) {
-  EXPECT_THROW(FlatParameters({}), ShapeError);
   const auto one = make("a", at::randn({2}));
   EXPECT_THROW(FlatParameters({one, one}), ShapeError);
   EXPECT_THROW(FlatParameters({one, make("b", at::randn({2}, at::kDouble))}), ShapeError);

@@ -201,8 +201,6 @@ TEST_F(AdapterRuns, RefuseWhatDoesNotFitInOneLine) {
   Config wrong = config_;
   wrong.adapter.target_modules = {"q_porj"};
   expect_words(fault(wrong), {"did you mean q_proj?"});
-  wrong = config_, wrong.adapter.layers_to_transform = {0}, wrong.parallel.pp = 2;
-  expect_words(refusal<ConfigError>([&] { (void)config::settle(wrong, 2); }), {"adapter", "parallel.pp"});
 }
 
 TEST_F(AdapterRuns, OfAPrefixHaveTheModelAsReferenceAndGoOn) {
@@ -312,14 +310,7 @@ TEST_F(AdapterRuns, RefuseAPrefixThatDoesNotFitInOneLine) {
   expect_words(fault(prefix), {"adapter.num_virtual_tokens is 1048576", "give it fewer"});
   prefix.adapter.num_virtual_tokens = 4, prefix.adapter.r = 16;
   expect_words(fault(prefix), {"adapter.r is a key of lora, and adapter.type is prefix_tuning", "leave it out"});
-  prefix.adapter.r = 8, prefix.adapter.prefix_projection = true, prefix.parallel.pp = 2;
-  expect_words(refusal<ConfigError>([&] { (void)config::settle(prefix, 2); }),
-               {"adapter.prefix_projection on 2 stages", "set parallel.pp: 1"});
-  prefix.adapter.prefix_projection = false, prefix.adapter.type = "prompt_tuning";
-  expect_words(refusal<ConfigError>([&] { (void)config::settle(prefix, 2); }),
-               {"adapter.type prompt_tuning on 2 stages", "set parallel.pp: 1"});
-  prefix.adapter.prefix_projection = true, prefix.adapter.type = "prefix_tuning";
-  prefix.parallel.pp = 1, prefix.adapter.init_text = "a text";
+  prefix.adapter.r = 8, prefix.adapter.prefix_projection = true, prefix.adapter.init_text = "a text";
   expect_words(fault(prefix),
                {"adapter.prefix_projection makes keys and values of its own", "leave adapter.init_text"});
   prefix.adapter.init_text.clear(), prefix.adapter.prefix_projection = false, prefix.adapter.type = "none";

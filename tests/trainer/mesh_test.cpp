@@ -240,8 +240,8 @@ TEST(MeshAdapters, EqualOneRank) {
     const Outcome one = run(config, 1, 3, patient());
     EXPECT_EQ(one.gradients.size(), method == Method::kReward ? 64 : 42);
     std::vector<Job> jobs{kTp4, kDp2Tp2Cp2, kZbSliced, {"dp2tp2pp2", mesh(2, 2, 1, 2)}};
-    if (!config.adapter.use_dora)  // magnitudes know of no other axis
-      jobs.insert(jobs.end(), {kUlyssesSliced, kInterleavedSliced, {"dp2pp2_zb", mesh(2, 2, 1, 1, kZb)}});
+    if (!config.adapter.use_dora)  // magnitudes know of no other axis; a stage of the last mesh has none
+      jobs.insert(jobs.end(), {kUlyssesSliced, kInterleavedSliced, {"dp2pp4_zb", mesh(2, 4, 1, 1, kZb)}});
     expect_equal_on(jobs, config, one, 3);
   }
 }
@@ -267,8 +267,11 @@ TEST(MeshPrefixes, EqualOneRank) {
        kZbSliced,
        kInterleavedSliced});
   law("prefix_tuning", Method::kReward, 9, {kDp2Tp2Cp2});
-  law("prompt_tuning", Method::kDpo, 1, {kTp4, kUlyssesSliced, kDp2Tp2Cp2});
-  law("prefix_tuning", Method::kDpo, 19, {kTp4, kUlyssesSliced, kDp2Tp2Cp2}, /*is_projected=*/true);
+  law("prompt_tuning", Method::kDpo, 1,
+      {kTp4, kUlyssesSliced, kDp2Tp2Cp2, {"dp2pp2", mesh(2, 2, 1, 1)}, kZbSliced, kInterleavedSliced});
+  law("prefix_tuning", Method::kDpo, 19,
+      {kTp4, kUlyssesSliced, kDp2Tp2Cp2, {"dp2pp4", mesh(2, 4, 1, 1)}, kZbSliced, kInterleavedSliced},
+      /*is_projected=*/true);
   law("ntk", Method::kDpo, 8, {kTp4, kUlyssesSliced, kZbSliced});
 }
 
@@ -282,7 +285,7 @@ TEST(MeshPrefixes, BySourceAndWithAFrozenFrontEqualOneRank) {
   expect_equal_on({kTp4, kUlyssesSliced, kDp2Tp2Cp2, kZbSliced, kInterleavedSliced}, config,
                   run(config, 1, 2, patient()), 2);
   config.adapter.prefix_projection = true;
-  expect_equal_on({kDp2Tp2Cp2}, config, run(config, 1, 2, patient()), 2);
+  expect_equal_on({kDp2Tp2Cp2, kZbSliced}, config, run(config, 1, 2, patient()), 2);
   config.adapter = {.type = "cartridge", .num_virtual_tokens = 3};
   expect_equal_on({kTp4, kZbSliced}, config, run(config, 1, 2, patient()), 2);
 }
@@ -295,7 +298,8 @@ TEST(MeshPrefixes, ByContextEqualOneRank) {
   for (const char* type : {"prefix_tuning", "prompt_tuning"}) {
     SCOPED_TRACE(type);
     config.adapter.type = type;
-    expect_equal_on({kTp4, kUlyssesSliced, kDp2Tp2Cp2}, config, run(config, 1, 2, patient()), 2);
+    expect_equal_on({kTp4, kUlyssesSliced, kDp2Tp2Cp2, kZbSliced, kInterleavedSliced}, config,
+                    run(config, 1, 2, patient()), 2);
   }
 }
 

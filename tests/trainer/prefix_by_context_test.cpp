@@ -222,10 +222,6 @@ TEST_F(PrefixesByContext, RefuseWhatDoesNotFitInOneLine) {
   expect_words(refused([](Options& o) { o.type = "prefix_tuning", o.prefix_projection = true; }),
                {"an MLP of its own"});
   expect_words(refused([](Options& o) { o.type = "cartridge"; }), {"is a key of prefix_tuning or prompt_tuning"});
-  Config stages = config;
-  stages.parallel.pp = 2;
-  expect_words(refusal<ConfigError>([&] { (void)config::settle(stages, 2); }),
-               {"adapter.prefix_by: context on 2 stages", "parallel.pp: 1"});
   Config online = by_context("prefix_tuning", Method::kGrpo);
   online.data.path.clear(), online.rollout.prompts = {"prompts.jsonl"};
   expect_words(refusal<ConfigError>([&] { (void)config::settle(online, 1); }),

@@ -26,6 +26,8 @@ class OnAnotherMesh : public Runs, public ::testing::WithParamInterface<Place> {
   }
 };
 
+class Prefixes : public Runs {};
+
 std::map<std::string, at::Tensor> tensors_of(const std::string& path) {
   const checkpoint::SafetensorsFile file(path);
   std::map<std::string, at::Tensor> all;
@@ -60,6 +62,30 @@ INSTANTIATE_TEST_SUITE_P(Meshes, OnAnotherMesh,
                          ::testing::Values(test::kTp2Cp2Pp2, test::kDp2Pp4, test::kInterleaved,
                                            Place{"tp4_more_ranks_than_heads", {.dp = 1, .tp = 4}}, test::kOneRank),
                          [](const auto& info) { return info.param.name; });
+
+/// Of what stages have copies of one is saved, and stages without weights save none.
+TEST_F(Prefixes, GoOnOnOtherStages) {
+  config_.train.max_steps = 4, config_.train.save_steps = 1;
+  config_.adapter.num_virtual_tokens = 3;
+  for (const bool is_projected : {true, false}) {
+    config_.adapter.type = is_projected ? "prefix_tuning" : "prompt_tuning";
+    config_.adapter.prefix_projection = is_projected;
+    const Config unbroken = in(config_.adapter.type, config_);
+    Config broken = in(config_.adapter.type + "_broken", config_);
+    run(unbroken, 1);
+    broken.parallel.pp = 2;
+    run(broken, 2, 2);
+    broken.parallel.pp = 1;
+    run(broken, 1, 3);
+    broken.parallel.pp = 4;
+    run(broken, 4);
+    test::expect_words(said(), {"checkpoint-2, after step 2"});
+    const char* file = "/final/adapter_model.safetensors";
+    const auto got = tensors_of(broken.train.output_dir + file), wanted = tensors_of(unbroken.train.output_dir + file);
+    ASSERT_EQ(wanted.size(), 1U);
+    for (const auto& [name, tensor] : wanted) EXPECT_LT(test::relative_error(got.at(name), tensor), kTolerance) << name;
+  }
+}
 
 }  // namespace
 }  // namespace fpdist::trainer

@@ -36,7 +36,7 @@ ZeroReducer::ZeroReducer(ops::FlatParameters& parameters, comm::Communicator& ax
   early_ = buckets_.size();
   cut(late, all.size());
   gathers_.resize(buckets_.size());
-  if (axis_.size() > 1)
+  if (axis_.size() > 1 && !all.empty())
     for (const at::Tensor* buffer : {&value_, &main_grad_}) axis_.keep_buffer(*buffer);
   set_order_of_use(all);
   parameters_.set_settle([this] { settle(); });

@@ -155,6 +155,11 @@ bool ties_stages(const Config& config, const arch::Model& model) {
          config.parallel.pp > 1;
 }
 
+bool is_copied(const arch::Model& model, std::string_view parameter) {
+  return model.adapter.prefix.trains == arch::Prefix::Trains::kKeys &&
+         (parameter == arch::kPrefixEmbedding || parameter.starts_with(arch::kPrefixHidden));
+}
+
 std::vector<std::unique_ptr<model::Transformer>> load_model(const Config& config, const arch::Model& shape,
                                                             const comm::Mesh& mesh, at::Device where) {
   const comm::SlowWork slow(mesh.world(), text("loading ", config.model.path));
@@ -208,10 +213,12 @@ std::vector<std::unique_ptr<model::Transformer>> load_reference(const Job& job) 
   return runs;
 }
 
-OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& runs, bool ties_stages) {
+OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& runs, bool ties_stages,
+                                   bool has_stages) {
   const auto is_late = [&](const ops::ParameterPtr& parameter) {
     return !parameter->decay() || parameter->sharding.sum != ops::Sharding::Sum::kNobody ||
-           (ties_stages && parameter->name == model::kEmbeddingWeight);
+           (ties_stages && parameter->name == model::kEmbeddingWeight) ||
+           (has_stages && is_copied(runs.front()->config(), parameter->name));
   };
   OrderedParameters ordered;
   for (const auto& run : runs) ordered.all.insert(ordered.all.end(), run->trained().begin(), run->trained().end());

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "fpdist/arch/model.hpp"
@@ -21,6 +22,10 @@ double loss_temperature(const config::Config& config);
 
 /// Whether the embedding serves as the head on another stage, whose copy's gradients must be added.
 bool ties_stages(const config::Config& config, const arch::Model& model);
+
+/// Whether every run of layers has a copy of the weight, whose gradients must be added: what the layers have in common
+/// of an MLP that makes their keys and values.
+bool is_copied(const arch::Model& model, std::string_view parameter);
 
 /// The runs of layers of this rank, with their weights loaded or seeded; only the own slices are read. `config`: as the
 /// ranks of `mesh` run it. Collective over the mesh. Throws ModelFileError for weights that are missing, and where
@@ -44,6 +49,7 @@ struct OrderedParameters {
   size_t late = 0;
   std::vector<ops::ParameterPtr> by_use;  ///< the same, in the order in which forward reads them
 };
-OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& runs, bool ties_stages);
+OrderedParameters order_parameters(const std::vector<std::unique_ptr<model::Transformer>>& runs, bool ties_stages,
+                                   bool has_stages);
 
 }  // namespace fpdist::trainer

@@ -2,8 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <map>
 #include <stdexcept>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "src/optim/clip.hpp"
 #include "src/optim/peak_rates.hpp"
@@ -54,13 +57,35 @@ void sum_tied_gradients(const std::vector<ops::ParameterPtr>& parameters, comm::
   own.add_(theirs);  // two terms: the order does not matter
 }
 
+/// All copies of a weight hold the sum of their gradients afterwards, added up by run, then by stage.
+void sum_copied_gradients(const std::vector<ops::ParameterPtr>& parameters, const arch::Model& model,
+                          comm::Communicator& pp) {
+  std::map<std::string, std::vector<at::Tensor>> copies;  // the same names on every stage
+  for (const auto& parameter : parameters)
+    if (is_copied(model, parameter->name)) copies[parameter->name].push_back(parameter->main_grad);
+  if (copies.empty()) return;
+  std::vector<at::Tensor> sums;
+  for (const auto& [name, own] : copies) {
+    sums.push_back(own.front().flatten().clone());
+    for (size_t run = 1; run < own.size(); ++run) sums.back().add_(own[run].flatten());
+  }
+  at::Tensor all = at::cat(sums);
+  pp.all_reduce(all);
+  int64_t at = 0;
+  for (auto& [name, own] : copies) {
+    const at::Tensor sum = all.narrow(0, at, own.front().numel());
+    for (at::Tensor& gradient : own) gradient.copy_(sum.view_as(gradient));
+    at += sum.numel();
+  }
+}
+
 }  // namespace
 
 Weights::Weights(const Job& job)
     : job_(job),
       runs_(load_model(job.config, job.model, job.mesh, job.device->where())),
       ties_stages_(ties_stages(job.config, job.model)),
-      ordered_(order_parameters(runs_, ties_stages_)),
+      ordered_(order_parameters(runs_, ties_stages_, job.mesh.shape().pp > 1)),
       flat_(ordered_.all),
       reducer_(flat_, job.mesh.dp_cp(), ordered_.late),
       optimizer_(make_optimizers(flat_, reducer_, job.config.optim)),
@@ -99,6 +124,7 @@ void Weights::sum_gradients() {
   flat_.settle_gradients(0, all().size());
   parallel::sum_replicated_gradients(ordered_.all, job_.mesh.tp(), *kv_replicas_);
   if (ties_stages_) sum_tied_gradients(ordered_.all, job_.mesh.pp());
+  if (job_.mesh.shape().pp > 1) sum_copied_gradients(ordered_.all, job_.model, job_.mesh.pp());
   reducer_.finish();
 }
 
