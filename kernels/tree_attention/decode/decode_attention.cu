@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/mma.cuh"
+#include "kernels/tree_attention/cuda/merge.cuh"
 #include "kernels/tree_attention/cuda/rows.cuh"
 #include "kernels/tree_attention/cuda/softmax.cuh"
 #include "kernels/tree_attention/cuda/work.cuh"
@@ -267,23 +268,11 @@ __global__ void __launch_bounds__(kMergeThreads) decode_attention_merge(const __
   const float* const lse_of = a.parts + a.slots * heads * size;
   const int begin = __ldg(a.part_begin + query), end = __ldg(a.part_begin + query + 1);
   const auto part_at = [&](int at) { return static_cast<int64_t>(__ldg(a.part + at)) * heads + head; };
-  float top = -INFINITY, sum = 0, out[4] = {};
-#pragma unroll 1
-  for (int at = begin; at < end; ++at) top = fmaxf(top, __ldg(lse_of + part_at(at)));
-#pragma unroll 1
-  for (int at = begin; at < end; ++at) {
-    const int64_t part = part_at(at);
-    const float weight = exp2_fast((__ldg(lse_of + part) - top) * kLog2E);
-    float of_part[4];
-    expand(load<4>(a.parts + part * size + column), of_part);
-    sum += weight;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) out[i] = fmaf(weight, of_part[i], out[i]);
-  }
-  const float factor = sum > 0 ? 1 / sum : 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) out[i] *= factor;
-  if (column == 0) a.lse[row] = sum > 0 ? top + log2_fast(sum) * kLn2 : -INFINITY;
+  float out[4] = {};
+  const float lse = merge_parts(
+      out, begin, end, part_at, [&](int64_t part) { return lse_of + part; },
+      [&](int64_t part) { return a.parts + part * size + column; });
+  if (column == 0) a.lse[row] = lse;
   store_four(static_cast<T*>(a.out) + static_cast<int64_t>(row) * size + column, out);
 }
 

@@ -3,6 +3,7 @@
 // and the outputs add up.
 #include <cuda_runtime.h>
 
+#include "kernels/tree_attention/cuda/merge.cuh"
 #include "kernels/tree_attention/cuda/rows.cuh"
 #include "kernels/tree_attention/cuda/softmax.cuh"
 #include "kernels/tree_attention/portable/block.cuh"
@@ -128,23 +129,12 @@ __global__ void __launch_bounds__(kMergeThreads)
   const int64_t to = __ldg(a.by_query.order + blockIdx.y) * of_block + head;
   if (head >= of_block || to >= a.q.rows * a.q.heads) return;
   const float* const first_lse = a.parts + elements + own;
-  float top = -INFINITY, sum = 0, out[4] = {};
-#pragma unroll 1
-  for (int part = 0; part < a.cut.parts; ++part) top = fmaxf(top, __ldg(first_lse + part * (elements + heads)));
-  const float base = top == -INFINITY ? 0 : top;
-#pragma unroll 1
-  for (int part = 0; part < a.cut.parts; ++part) {
-    const float weight = exp2_fast((__ldg(first_lse + part * (elements + heads)) - base) * kLog2E);
-    float of_part[4];
-    expand(load<4>(a.parts + part * (elements + heads) + at), of_part);
-    sum += weight;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) out[i] = fmaf(weight, of_part[i], out[i]);
-  }
-  const float factor = sum > 0 ? 1 / sum : 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) out[i] *= factor;
-  if (column == 0) a.lse[to] = sum > 0 ? base + log2_fast(sum) * kLn2 : -INFINITY;
+  float out[4] = {};
+  const float lse = merge_parts(
+      out, 0, a.cut.parts, [](int part) { return part; },
+      [&](int part) { return first_lse + part * (elements + heads); },
+      [&](int part) { return a.parts + part * (elements + heads) + at; });
+  if (column == 0) a.lse[to] = lse;
   store_four(static_cast<T*>(a.out) + to * size + column, out);
 }
 

@@ -67,7 +67,7 @@ FAULTS = {
     "decode_row": (DECODE, "const bool is_there = own < work.rows();\n      const int64_t part", "const bool is_there = true;\n      const int64_t part"),
     "decode_tail": (DECODE, "if (left < kColumns) {", "if (left < 0) {"),
     "decode_plain_tail": (DECODE, "if (own + kShare * i >= left)", "if (own + kShare * i > left)"),
-    "decode_merge": (DECODE, "exp2_fast((__ldg(lse_of + part) - top) * kLog2E)", "exp2_fast(__ldg(lse_of + part) - top)"),
+    "decode_merge": (DECODE, "return lse_of + part;", "return lse_of + part_at(begin);"),
     "queries_registers": (QUERIES, "    wait_products<1>();\n    differentiate();\n", "    differentiate();\n"),
     "queries_key": (QUERIES, "work.head / (a.q.heads / a.k.heads)", "work.head"),
 }
