@@ -8,14 +8,10 @@
 #include "kernels/common/checks.hpp"
 
 namespace fpdist::kernels {
-namespace {
 
 int64_t leading_dim(const at::Tensor& matrix) {
-  // A single row's stride is free; cuBLASLt wants at least the row's length.
   return matrix.size(0) > 1 ? matrix.stride(0) : std::max<int64_t>(1, matrix.size(1));
 }
-
-}  // namespace
 
 int alignment_of(const at::Tensor& tensor) {
   const auto address = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());

@@ -45,6 +45,10 @@ GemmCall sum_call(const at::Tensor& c, const at::Tensor& a, bool transpose_a, co
 /// Bytes, a power of two up to 256.
 int alignment_of(const at::Tensor& tensor);
 
+/// From row to row in elements, as products ask for it: a single row's stride says nothing (contiguous() leaves it as
+/// it is), and cuBLASLt and MKL want the row's length at least.
+int64_t leading_dim(const at::Tensor& matrix);
+
 /// True where product_call can read or write the matrix as it lies in memory.
 bool has_rows(const at::Tensor& matrix);
 

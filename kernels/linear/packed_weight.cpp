@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "fpdist/core/error.hpp"
+#include "kernels/linear/gemm_call.hpp"
 
 // Of oneMKL, which x86's torch has inside; null where it is missing.
 extern "C" {
@@ -52,9 +53,9 @@ std::shared_ptr<const PackedWeight> pack_weight(const at::Tensor& weight, std::s
 void part_product(const at::Tensor& x, const PackedWeight& weight, const PackedPart& part, at::Tensor& y,
                   bool accumulates) {
   cblas_sgemm_compute(kRowMajor, kPlain, kPacked, static_cast<int>(x.size(0)), static_cast<int>(part.count),
-                      static_cast<int>(weight.in), x.const_data_ptr<float>(), static_cast<int>(x.stride(0)),
+                      static_cast<int>(weight.in), x.const_data_ptr<float>(), static_cast<int>(leading_dim(x)),
                       part.words.const_data_ptr<float>(), static_cast<int>(part.count), accumulates ? 1.0f : 0.0f,
-                      y.mutable_data_ptr<float>() + part.begin, static_cast<int>(y.stride(0)));
+                      y.mutable_data_ptr<float>() + part.begin, static_cast<int>(leading_dim(y)));
 }
 
 at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight, const std::optional<at::Tensor>& bias,
