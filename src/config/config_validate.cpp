@@ -10,6 +10,7 @@
 #include "fpdist/config/config.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/loss/spec.hpp"
+#include "src/config/hybrids.hpp"
 #include "src/config/keys.hpp"
 #include "src/optim/peak_rates.hpp"
 #include "src/optim/schedule.hpp"
@@ -98,7 +99,20 @@ void check_data(const Config& config, Problems& problems) {
 
 void check_rollouts(const Config& config, Problems& problems) {
   const generate::RolloutOptions& rollout = config.rollout;
+  problems.ask([&] { (void)prefix_lengths(rollout); });
+  problems.unless(rollout.num_hybrids == 0 || is_online(config), "rollout.num_hybrids is ", rollout.num_hybrids,
+                  " and the run makes no rollouts: give rollout.prompts with demonstrations, or leave it out (rows of "
+                  "data.path say prefix_length)");
   if (!is_online(config)) return;
+  problems.unless(rollout.num_hybrids < std::max<int64_t>(rollout.num_generations, 1), "rollout.num_hybrids is ",
+                  rollout.num_hybrids, " of rollout.num_generations ", rollout.num_generations,
+                  ": one completion at least begins by itself; give fewer");
+  problems.unless(rollout.num_hybrids == 0 || !config.loss.prefix_advantage.empty(), "rollout.num_hybrids is ",
+                  rollout.num_hybrids, " and loss.prefix_advantage is not given, which says what demonstrations are ",
+                  "worth: loss.prefix_advantage: dr_grpo");
+  problems.unless(rollout.num_hybrids == 0 || rollout.old_logps != "sampled",
+                  "rollout.old_logps is sampled, and nobody has sampled the demonstrations of rollout.num_hybrids ",
+                  rollout.num_hybrids, ": use auto or recompute");
   problems.unless(has_rewards(config), "rollout.prompts is given and the method ", name_of(config.method),
                   " learns from no rollouts: set method: grpo, or give data.path");
   problems.unless(config.data.path.empty(),

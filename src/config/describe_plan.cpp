@@ -14,6 +14,7 @@
 #include "fpdist/plan/step_plan.hpp"
 #include "src/config/check_data.hpp"
 #include "src/config/computed_groups.hpp"
+#include "src/config/hybrids.hpp"
 #include "src/config/model_size.hpp"
 #include "src/config/planned_rollouts.hpp"
 #include "src/config/read_data.hpp"
@@ -113,7 +114,7 @@ Subject of_rollouts(const Settled& job) {
   const auto rounds = std::make_shared<const RolloutRounds>(config, std::ssize(prompts));
   return {
       .data = text(prompts.size(), " prompts, ", rollout.num_generations, " completions of each, ",
-                   rounds->prompts_in_round(), " prompts a round"),
+                   hybrids_text(config), rounds->prompts_in_round(), " prompts a round"),
       .besides = text("lengths            prompts as they are, every completion of ", rollout.max_completion_length,
                       " tokens: at most what rollouts come to\n", evaluation_line(*inputs)),
       .steps_per_epoch = rounds->steps_per_epoch(),

@@ -23,6 +23,7 @@ class RolloutRounds {
   int64_t steps_in_round() const { return steps_per_generation_ * num_iterations_; }
   int64_t steps_per_epoch() const;
   int64_t round_of(int64_t step) const { return step / steps_in_round(); }
+  int64_t first_step_of(int64_t round) const { return round * steps_in_round(); }
   /// The number of a round's first prompt among those of all rounds, and its prompts by their place in the files.
   int64_t first_of(int64_t round) const { return round * prompts_in_round(); }
   std::vector<int64_t> prompts_of(int64_t round) const;

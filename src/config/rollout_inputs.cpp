@@ -1,9 +1,11 @@
 #include "src/config/rollout_inputs.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/rewards/rewards.hpp"
+#include "src/config/hybrids.hpp"
 #include "src/config/model_size.hpp"
 #include "src/config/stop_tokens.hpp"
 #include "src/core/index.hpp"
@@ -17,9 +19,9 @@ using Prompts = std::vector<data::PromptRow>;
 
 constexpr uint64_t kEvaluationStream = 0x65766131;  // draws that no rollout has
 
-Prompts read(const std::vector<std::string>& path, const char* key, const Config& config, data::Tokenizer& tokenizer) {
-  if (path.empty()) return {};
-  return data::read_prompts({.path = path, .columns = config.data.columns, .key = key}, tokenizer);
+Prompts read(const data::PromptFiles& files, data::Tokenizer& tokenizer) {
+  if (files.path.empty()) return {};
+  return data::read_prompts(files, tokenizer);
 }
 
 generate::SamplingOptions evaluation_sampling(const Settled& job, const generate::SamplingOptions& rollout) {
@@ -35,27 +37,25 @@ generate::SamplingOptions evaluation_sampling(const Settled& job, const generate
 }
 
 /// Throws as what it asks does, with the prompts' key ahead.
-void check_asked(const Settled& job, const std::string& key, const Prompts& prompts,
-                 const generate::SamplingOptions& sampling) {
-  if (prompts.empty()) return;
-  generate::check_model(job.model, job.config.model.device != "cuda", sampling);
-  std::vector<std::vector<int32_t>> tokens;
-  for (const data::PromptRow& row : prompts) tokens.push_back(row.token);
+void check_set(const Settled& job, const PromptSet& set) {
+  generate::check_model(job.model, job.config.model.device != "cuda", set.sampling);
   try {
-    generate::check_prompts(job.model, tokens, sampling, bytes_per_row(job));
+    generate::check_prompts(job.model, set.prompts, set.sampling, bytes_per_row(job));
   } catch (const DataError& error) {
-    throw DataError(key + ": " + error.what());
+    throw DataError(set.key + ": " + error.what());
   } catch (const ConfigError& error) {
-    throw ConfigError(key + ": " + error.what());
+    throw ConfigError(set.key + ": " + error.what());
   }
 }
 
-void check_packs(const Prompts& prompts, const Config& config) {
+/// `prompts`: as long as they get.
+void check_packs(const std::vector<std::vector<int32_t>>& prompts, const Config& config) {
   int64_t longest = 0;
-  for (const data::PromptRow& row : prompts) longest = std::max<int64_t>(longest, std::ssize(row.token));
+  for (const std::vector<int32_t>& prompt : prompts) longest = std::max<int64_t>(longest, std::ssize(prompt));
   const int64_t most = longest + config.rollout.max_completion_length;
-  check<ConfigError>(most <= config.pack.max_tokens, "the longest prompt has ", longest,
-                     " tokens; with rollout.max_completion_length ", config.rollout.max_completion_length,
+  check<ConfigError>(most <= config.pack.max_tokens, "the longest prompt",
+                     config.rollout.num_hybrids > 0 ? " with all but the end of its demonstration has " : " has ",
+                     longest, " tokens; with rollout.max_completion_length ", config.rollout.max_completion_length,
                      " more a sample does not fit into pack.max_tokens ", config.pack.max_tokens,
                      ": pack.max_tokens: ", most, " holds it");
 }
@@ -64,10 +64,16 @@ void check_packs(const Prompts& prompts, const Config& config) {
 
 RolloutInputs read_rollout_inputs(const Settled& job, data::Tokenizer& tokenizer) {
   const Config& config = job.config;
-  RolloutInputs inputs{.prompts = read(config.rollout.prompts, "rollout.prompts", config, tokenizer),
-                       .evaluated = read(config.data.eval_path, "data.eval_path", config, tokenizer),
-                       .sampling = config.rollout,
-                       .evaluation = {}};
+  const auto& columns = config.data.columns;
+  RolloutInputs inputs{
+      .prompts = read({.path = config.rollout.prompts,
+                       .columns = columns,
+                       .key = "rollout.prompts",
+                       .demonstrations = config.rollout.num_hybrids > 0},
+                      tokenizer),
+      .evaluated = read({.path = config.data.eval_path, .columns = columns, .key = "data.eval_path"}, tokenizer),
+      .sampling = config.rollout,
+      .evaluation = {}};
   complete_stops(inputs.sampling, config.model.path, tokenizer);
   inputs.evaluation = evaluation_sampling(job, inputs.sampling);
   return inputs;
@@ -81,15 +87,32 @@ void check_rewards(const Config& config, size_t own) {
   rewards::check_rewards(reward, config.rollout.max_completion_length);
 }
 
+std::vector<PromptSet> prompt_sets(const Settled& job, const RolloutInputs& inputs) {
+  std::vector<PromptSet> all;
+  const auto add = [&](const char* key, const Prompts& prompts, const generate::SamplingOptions& sampling,
+                       std::vector<int32_t> (*tokens_of)(const data::PromptRow&)) {
+    if (prompts.empty()) return;
+    PromptSet& set = all.emplace_back(PromptSet{.key = key, .prompts = {}, .sampling = sampling});
+    std::ranges::transform(prompts, std::back_inserter(set.prompts), tokens_of);
+  };
+  const auto plain = [](const data::PromptRow& row) { return row.token; };
+  const int64_t hybrids = job.config.rollout.num_hybrids;
+  add("rollout.prompts", inputs.prompts, plain_sampling(inputs.sampling, hybrids), plain);
+  if (hybrids > 0) add("rollout.prompts", inputs.prompts, hybrid_sampling(inputs.sampling, hybrids), longest_begun);
+  add("data.eval_path", inputs.evaluated, inputs.evaluation, plain);
+  return all;
+}
+
 void check_rollouts(const Settled& job, const RolloutInputs& inputs) {
   const arch::Adapter& adapter = job.model.adapter;
   check<ConfigError>(adapter.prefix.row_tokens() == 0, "adapter.type is ", job.config.adapter.type,
                      job.config.adapter.prefix_by == "none" ? "" : " by " + job.config.adapter.prefix_by,
                      ": rollouts behind rows of virtual tokens are not there yet; behind one prefix of keys they are "
                      "(prefix_tuning)");
-  check_asked(job, "rollout.prompts", inputs.prompts, inputs.sampling);
-  check_asked(job, "data.eval_path", inputs.evaluated, inputs.evaluation);
-  check_packs(inputs.prompts, job.config);
+  for (const PromptSet& set : prompt_sets(job, inputs)) {
+    check_set(job, set);
+    if (set.key == "rollout.prompts") check_packs(set.prompts, job.config);
+  }
 }
 
 int64_t bytes_per_row(const Settled& job) {

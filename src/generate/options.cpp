@@ -14,6 +14,8 @@ constexpr Valid kShare{
 constexpr Valid kPart{
     .values = "0 to 1", .must = "between 0 and 1", .accepts = [](double x) { return x >= 0 && x <= 1; }};
 
+constexpr Valid kSchedule{.values = "DECAY,FIRST[,LAST[,STEPS[,...]]]"};
+
 void check_pass_at(const Valid&, const Field& field, Complaints& complaints) {
   for (const int64_t k : *std::get<Integers*>(field))
     if (k < 1) complaints.push_back(text(" has ", k, "; of how many completions one must be right is 1 or more"));
@@ -44,6 +46,13 @@ std::span<const Key> RolloutOptions::keys() {
       FPDIST_KEY(num_iterations, "times that a round's steps go through its rollouts", kFromOne),
       FPDIST_KEY(old_logps, "log-probs that ratios compare with: auto is none, or recompute where a round has steps",
                  Valid{.values = "auto | recompute | sampled", .check = check_one_of}),
+      FPDIST_KEY(num_hybrids, "Prefix-RFT: of num_generations, those behind the beginning of a demonstration",
+                 kFromZero),
+      FPDIST_KEY(prefix_low, "a bound of the share of a demonstration, by steps: as configs/README.md says", kSchedule),
+      FPDIST_KEY(prefix_high, "the other bound", kSchedule),
+      FPDIST_KEY(prefix_alpha, "of the Beta distribution between the bounds; 1 and 1: uniform", kAboveZero),
+      FPDIST_KEY(prefix_beta, "the same", kAboveZero),
+      FPDIST_KEY(prefix_min_tokens, "of each demonstration at least, never all of it", kFromOne),
       FPDIST_KEY(log_completions, "write completions and rewards to completions/step-<n>.jsonl"),
       FPDIST_KEY(max_num_seqs, "completions that are decoded together", kFromOne),
       FPDIST_KEY(max_num_batched_tokens, "rows that are computed together", kFromOne),

@@ -23,8 +23,8 @@
 //   trainer         Trainer: holds the above; a step, in one screen, below. gather_groups: samples of all ranks;
 //                   roll_out: samples by the model itself.
 //   samples/        RunData, what a run's steps are made of: file_data reads it, rollout_data makes it (judge: rewards
-//   of
-//                   completions; round: one generation's groups; generated_evaluation). Uses Trainer as anybody can.
+//                   of completions; hybrid_rollouts: behind demonstrations; round: one generation's groups;
+//                   generated_evaluation). Uses Trainer as anybody can.
 //   run/            Trainer::train: a loop over such data with files around it; the same.
 
 #include "fpdist/trainer/trainer.hpp"

@@ -18,6 +18,11 @@ Config good() {
   return config;
 }
 
+void make_hybrids(Config& config, int64_t count) {
+  config.method = Method::kGrpo, config.data.path.clear(), config.rollout.prompts = {"p"};
+  config.rollout.num_hybrids = count, config.loss.prefix_advantage = "dr_grpo";
+}
+
 std::string said(const std::function<void(Config&)>& spoil) {
   Config config = good();
   spoil(config);
@@ -130,6 +135,15 @@ TEST(Validate, BadRolloutsNameTheirKeys) {
       {"the method sft learns from no rollouts", [](Config& c) { c.method = Method::kSft, c.rollout.prompts = {"p"}; }},
       {"rollout.num_generations is 1, and",
        [](Config& c) { c.method = Method::kGrpo, c.rollout.prompts = {"p"}, c.rollout.num_generations = 1; }},
+      {"rollout.num_hybrids is 1 and the run makes no rollouts", [](Config& c) { c.rollout.num_hybrids = 1; }},
+      {"rollout.num_hybrids is 8 of rollout.num_generations 8", [](Config& c) { make_hybrids(c, 8); }},
+      {"loss.prefix_advantage is not given", [](Config& c) { make_hybrids(c, 1), c.loss.prefix_advantage = ""; }},
+      {"nobody has sampled the demonstrations", [](Config& c) { make_hybrids(c, 1), c.rollout.old_logps = "sampled"; }},
+      {"unknown rollout.prefix_low 'some'", [](Config& c) { c.rollout.prefix_low = "some,1"; }},
+      {"rollout.prefix_high is 0.95: write DECAY,FIRST", [](Config& c) { c.rollout.prefix_high = "0.95"; }},
+      {"rollout.prefix_high has x where a number is wanted", [](Config& c) { c.rollout.prefix_high = "const,x"; }},
+      {"rollout.prefix_low: shares of a demonstration go from 0 to 1",
+       [](Config& c) { c.rollout.prefix_low = "const,2"; }},
       {"rollout.temperature is 0; it must be above 0", [](Config& c) { c.rollout.temperature = 0; }},
       {"rollout.old_logps is 'some'", [](Config& c) { c.rollout.old_logps = "some"; }},
       {"data.eval_fraction takes rows of data.path",

@@ -372,6 +372,22 @@ class ShippedConfigs(Folder):
         self.assertRegex(text, "data +[0-9]+ prompts, 24 completions of each, .*\\n"
                          "lengths +prompts as they are, every completion of [0-9]+ tokens: at most")
         self.assertRegex(text, "memory a rank .*(\\n  .*)*\\n  keys and values +[0-9.]+ [KMG]iB .*\\n  packed weights")
+        self.goes_on_from_demonstrations(sums)
+
+    def goes_on_from_demonstrations(self, sums):
+        path, shown, out = ROOT / "configs/prefix_rft_online.yaml", self.dir / "runs/shown.jsonl", self.dir / "prefix_rft_online"
+        rows = [json.loads(line) for line in sums.read_text().splitlines()]
+        shown.write_text("".join(json.dumps({**row, "demonstration": "is " + row["answer"]}) + "\n" for row in rows))  # as jq does
+        given = [path, "--rollout.prompts", shown, "--data.eval_path", sums, "--train.groups_per_step", 8]
+        self.train(2, *given, "--train.max_steps", 2, "--rollout.log_completions", "--train.output_dir", out)
+        made = [json.loads(line) for line in (out / "completions/step-2.jsonl").read_text().splitlines()]
+        lengths = [row.get("prefix_length", 0) for row in made]
+        self.assertEqual([length > 0 for length in lengths], [False] * 4 + [True] * 2 + ([False] * 4 + [True] * 2) * 7)
+        self.assertTrue(all(row["completion"].startswith("is "[:length]) for row, length in zip(made, lengths)), made)
+        self.assertTrue(0 < steps(out)[0]["prefix/share"] < 0.5)
+        code, text = train(0, *given, "--plan")
+        self.assertEqual(code, 0, text)
+        self.assertIn("6 completions of each, 2 of them behind the beginning of its demonstration, 8 prompts a round", text)
 
     def refused_by_name(self, path, method, words):
         code, text = train(0, "--model.preset", "tiny", "--data.path", path, "--method", method, "--train.output_dir", self.dir / "no")
@@ -379,7 +395,7 @@ class ShippedConfigs(Folder):
         self.assertRegex(text, words)
 
     def test_recipes_say_what_makes_their_data(self):
-        for name in ("quickstart", "long_context_cp8", "prm", "prefix_rft", "contexts"):
+        for name in ("quickstart", "long_context_cp8", "prm", "prefix_rft", "prefix_rft_online", "contexts"):
             first = (ROOT / f"configs/{name}.yaml").read_text().splitlines()[0]
             self.assertIn("fpdist_prepare --generate ", first)
 

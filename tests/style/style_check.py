@@ -74,6 +74,7 @@ FACES = {
     "config/check_data.hpp",
     "config/describe_plan.hpp",
     "config/inputs.hpp",
+    "config/hybrids.hpp",
     "config/planned_rollouts.hpp",
     "config/read_data.hpp",
     "config/remarks.hpp",

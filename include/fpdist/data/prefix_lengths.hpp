@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -28,14 +29,19 @@ struct ShareSchedule {
   double at(int64_t step) const;
 };
 
+/// "DECAY,FIRST[,LAST[,STEPS[,WARMUP_STEPS[,DELAY_STEPS[,DELAY_VALUE]]]]]", as programs and configurations write one.
+/// Throws ConfigError naming `what` for anything else.
+ShareSchedule parse_schedule(const std::string& what, const std::string& words);
+
 /// The paper's: a share that is uniform between a bound that falls from 0.95 to 0.05 and 0.95.
 struct PrefixLengths {
   ShareSchedule low{.decay = Decay::kCosine}, high{};
   double alpha = 1, beta = 1;  ///< of the Beta distribution between the bounds: 1 and 1 is uniform
   int64_t min_tokens = 1;
 
-  /// Throws ConfigError naming the field: shares outside of 0 to 1, steps below 1, counts below 0, a Beta of none.
-  void check() const;
+  /// Throws ConfigError naming the field, behind `keys`: shares outside of 0 to 1, steps below 1, counts below 0, a
+  /// Beta of none.
+  void check(const std::string& keys = "") const;
   /// Share of a demonstration; the lower bound is whichever is lower.
   double share(uint64_t seed, int64_t step, uint64_t id) const;
   /// Tokens of a demonstration of `tokens`: its share rounded down, at least min_tokens, never all of it.

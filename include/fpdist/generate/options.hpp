@@ -84,6 +84,14 @@ struct RolloutOptions : SamplingOptions {
   /// recompute: one pass over a round's rollouts ahead of its first step. auto: none where a round has one step, as
   /// the ratio is 1 then, else recompute.
   std::string old_logps = "auto";
+  /// Of num_generations, those behind the beginning of their prompt's demonstration (Prefix-RFT), all behind the same
+  /// one; drawn with seed + 1. 0: none, demonstrations are not read.
+  int64_t num_hybrids = 0;
+  /// How long this beginning is (data::PrefixLengths): two bounds of a share, each DECAY,FIRST[,LAST[,STEPS
+  /// [,WARMUP_STEPS[,DELAY_STEPS[,DELAY_VALUE]]]]], the Beta distribution between them, and the fewest tokens.
+  std::string prefix_low = "cosine_decay,0.95,0.05,1", prefix_high = "const,0.95";
+  double prefix_alpha = 1, prefix_beta = 1;
+  int64_t prefix_min_tokens = 1;
   /// Write what was sampled and its rewards to completions/step-<n>.jsonl in train.output_dir.
   bool log_completions = false;
 

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <sstream>
+#include <vector>
 
 #include "fpdist/core/error.hpp"
 #include "fpdist/core/rng.hpp"
 #include "src/core/mix.hpp"
+#include "src/core/names.hpp"
 
 namespace fpdist::data {
 namespace {
@@ -29,7 +32,7 @@ double gamma(double shape, Rng& rng) {
   }
 }
 
-void check_schedule(const ShareSchedule& bound, const char* name) {
+void check_schedule(const ShareSchedule& bound, const std::string& name) {
   fpdist::check<ConfigError>(is_share(bound.first) && is_share(bound.last) && is_share(bound.delay_value), name,
                              ": shares of a demonstration go from 0 to 1");
   fpdist::check<ConfigError>(bound.steps >= 1, name, ".steps is ", bound.steps, ": use 1 or more");
@@ -38,6 +41,24 @@ void check_schedule(const ShareSchedule& bound, const char* name) {
 }
 
 }  // namespace
+
+ShareSchedule parse_schedule(const std::string& what, const std::string& words) {
+  std::vector<std::string> parts;
+  std::istringstream list(words);
+  for (std::string part; std::getline(list, part, ',');) parts.push_back(part);
+  fpdist::check<ConfigError>(parts.size() >= 2 && parts.size() <= 7, what, " is ", words,
+                             ": write DECAY,FIRST[,LAST[,STEPS[,WARMUP_STEPS[,DELAY_STEPS[,DELAY_VALUE]]]]]");
+  ShareSchedule schedule{.decay = find_value(kDecays, what, parts[0])};
+  const auto number = [&](size_t part, auto& field) {
+    if (part >= parts.size()) return;
+    std::istringstream text_of(parts[part]);
+    fpdist::check<ConfigError>(static_cast<bool>(text_of >> field) && text_of.peek() == EOF, what, " has ", parts[part],
+                               " where a number is wanted");
+  };
+  number(1, schedule.first), number(2, schedule.last), number(3, schedule.steps), number(4, schedule.warmup_steps);
+  number(5, schedule.delay_steps), number(6, schedule.delay_value);
+  return schedule;
+}
 
 double ShareSchedule::at(int64_t step) const {
   if (step < delay_steps) return delay_value;
@@ -51,11 +72,11 @@ double ShareSchedule::at(int64_t step) const {
   return last + left * (first - last);
 }
 
-void PrefixLengths::check() const {
-  check_schedule(low, "low"), check_schedule(high, "high");
-  fpdist::check<ConfigError>(alpha > 0 && beta > 0 && std::isfinite(alpha + beta), "alpha and beta are ", alpha,
+void PrefixLengths::check(const std::string& keys) const {
+  check_schedule(low, keys + "low"), check_schedule(high, keys + "high");
+  fpdist::check<ConfigError>(alpha > 0 && beta > 0 && std::isfinite(alpha + beta), keys, "alpha and beta are ", alpha,
                              " and ", beta, ": a Beta distribution's are finite and above 0");
-  fpdist::check<ConfigError>(min_tokens >= 0, "min_tokens is ", min_tokens, ": use 0 or more");
+  fpdist::check<ConfigError>(min_tokens >= 0, keys, "min_tokens is ", min_tokens, ": use 0 or more");
 }
 
 double PrefixLengths::share(uint64_t seed, int64_t step, uint64_t id) const {

@@ -3,12 +3,10 @@
 #include <boost/program_options.hpp>
 #include <filesystem>
 #include <iostream>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "fpdist/core/error.hpp"
-#include "src/core/names.hpp"
 #include "src/core/words.hpp"
 #include "src/data/made/generate.hpp"
 #include "src/data/made/hybrids.hpp"
@@ -28,25 +26,6 @@ struct Request {
   std::string low, high, hybrids;
   data::PrefixPromptOptions prefixes;
 };
-
-/// DECAY,FIRST[,LAST[,STEPS[,WARMUP_STEPS[,DELAY_STEPS[,DELAY_VALUE]]]]]
-data::ShareSchedule schedule_of(const std::string& option, const std::string& given) {
-  std::vector<std::string> parts;
-  std::istringstream list(given);
-  for (std::string part; std::getline(list, part, ',');) parts.push_back(part);
-  check<ConfigError>(parts.size() >= 2 && parts.size() <= 7, option, " is ", given,
-                     ": write DECAY,FIRST[,LAST[,STEPS[,WARMUP_STEPS[,DELAY_STEPS[,DELAY_VALUE]]]]]");
-  data::ShareSchedule schedule{.decay = find_value(data::kDecays, option, parts[0])};
-  const auto number = [&](size_t part, auto& field) {
-    if (part >= parts.size()) return;
-    std::istringstream text_of(parts[part]);
-    check<ConfigError>(static_cast<bool>(text_of >> field) && text_of.peek() == EOF, option, " has ", parts[part],
-                       " where a number is wanted");
-  };
-  number(1, schedule.first), number(2, schedule.last), number(3, schedule.steps), number(4, schedule.warmup_steps);
-  number(5, schedule.delay_steps), number(6, schedule.delay_value);
-  return schedule;
-}
 
 po::options_description options_for(Request& request) {
   po::options_description options("fpdist_prepare");
@@ -82,7 +61,8 @@ po::options_description options_for(Request& request) {
 std::string prefixes_of(const Request& request) {
   data::PrefixPromptOptions options = request.prefixes;
   options.input = request.many_shot.input, options.seed = request.many_shot.seed;
-  options.lengths.low = schedule_of("--low", request.low), options.lengths.high = schedule_of("--high", request.high);
+  options.lengths.low = data::parse_schedule("--low", request.low);
+  options.lengths.high = data::parse_schedule("--high", request.high);
   return data::prefix_prompts(options);
 }
 

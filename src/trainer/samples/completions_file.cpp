@@ -31,6 +31,7 @@ void write_completions(const std::string& output_dir, int64_t step, const Judged
               {"prompt", Json::parse(one.row->prompt)},
               {"completion", one.text},
               {"finish_reason", one.finish_reason}};
+    if (sample.prefix_length > 0) line["prefix_length"] = sample.prefix_length;
     for (size_t f = 0; f < names.size(); ++f) {
       const std::optional<double>& value = judged.value[f][number];
       line[names[f]] = value ? Json(*value) : Json(nullptr);

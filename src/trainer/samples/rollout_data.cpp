@@ -8,6 +8,7 @@
 #include "fpdist/generate/generate.hpp"
 #include "fpdist/loss/loss.hpp"
 #include "src/comm/agreement.hpp"
+#include "src/config/hybrids.hpp"
 #include "src/config/planned_rollouts.hpp"
 #include "src/config/read_data.hpp"
 #include "src/config/rollout_inputs.hpp"
@@ -17,6 +18,7 @@
 #include "src/core/words.hpp"
 #include "src/trainer/samples/completions_file.hpp"
 #include "src/trainer/samples/generated_evaluation.hpp"
+#include "src/trainer/samples/hybrid_rollouts.hpp"
 #include "src/trainer/samples/judge.hpp"
 #include "src/trainer/samples/round.hpp"
 
@@ -27,8 +29,10 @@ using Prompts = std::vector<data::PromptRow>;
 
 Digest digest_of(const Prompts& prompts) {
   Checksum sum;
-  for (const data::PromptRow& row : prompts)
+  for (const data::PromptRow& row : prompts) {
     sum.add(std::span<const int32_t>(row.token)).add(std::span<const char>(row.columns));
+    if (!row.demonstration.empty()) sum.add(std::span<const int32_t>(row.demonstration));
+  }
   return sum.value();
 }
 
@@ -38,13 +42,6 @@ void check_same(const Prompts& prompts, const std::string& key, comm::Communicat
   const auto differences = comm::find_differences(facts, world);
   check<DataError>(differences.empty(), "the ranks have read different prompts: ", comm::to_text(differences),
                    "; copy the same files to every node");
-}
-
-/// Collective. Throws where a completion of some prompt would have no place.
-void check_room(const Trainer& trainer, const Prompts& prompts, const generate::SamplingOptions& sampling) {
-  std::vector<std::vector<int32_t>> tokens;
-  for (const data::PromptRow& row : prompts) tokens.push_back(row.token);
-  trainer.check_rollouts(tokens, sampling);
 }
 
 class RolloutData final : public RunData {
@@ -63,8 +60,8 @@ class RolloutData final : public RunData {
     check_same(prompts_, "rollout.prompts", world);
     check_same(inputs_.evaluated, "data.eval_path", world);
     config::check_rollouts(job_, inputs_);
-    check_room(trainer, prompts_, sampling_);
-    check_room(trainer, inputs_.evaluated, inputs_.evaluation);
+    for (const config::PromptSet& set : config::prompt_sets(job_, inputs_))
+      trainer.check_rollouts(set.prompts, set.sampling);
     mark_ = {.groups = std::ssize(prompts_),
              .samples = to_string(fpdist::trainer::digest_of(prompts_)),
              .order = text("seed ", job_.config.train.seed, job_.config.data.shuffle ? ", shuffled" : ""),
@@ -73,7 +70,7 @@ class RolloutData final : public RunData {
 
   std::string size() const override {
     return text(prompts_.size(), " prompts, ", options_.num_generations, " completions of each, ",
-                rounds_.prompts_in_round(), " prompts a round");
+                config::hybrids_text(job_.config), rounds_.prompts_in_round(), " prompts a round");
   }
   int64_t steps_per_epoch() const override { return rounds_.steps_per_epoch(); }
   const DataMark& mark() const override { return mark_; }
@@ -130,16 +127,18 @@ class RolloutData final : public RunData {
     const auto start = Clock::now();
     const int64_t number = rounds_.round_of(index);
     PromptRows rows;
-    std::vector<std::vector<int32_t>> tokens;
+    std::vector<std::vector<int32_t>> tokens, begun;
     for (const int64_t place : rounds_.prompts_of(number)) {
-      rows.push_back(&prompts_[fpdist::index(place)]);
-      tokens.push_back(rows.back()->token);
+      const data::PromptRow& row = *rows.emplace_back(&prompts_[fpdist::index(place)]);
+      tokens.push_back(row.token);
+      if (options_.num_hybrids > 0)
+        begun.push_back(config::begun(row, config::prefix_length(row, place, rounds_.first_step_of(number), options_)));
     }
     generate::GenerationReport report;
     judge_.begin(rows);
     round_ = {.number = number,
-              .groups = trainer_.roll_out(tokens, sampling_, static_cast<uint64_t>(rounds_.first_of(number)), &report,
-                                          judge_.taking()),
+              .groups = roll_out_hybrids(trainer_, tokens, begun, sampling_, options_.num_hybrids,
+                                         static_cast<uint64_t>(rounds_.first_of(number)), report, judge_.taking()),
               .metrics = {}};
     const Judged judged = judge_.finish(round_.groups);
     round_.metrics = reward_metrics(judged, judge_.names());
@@ -156,7 +155,9 @@ class RolloutData final : public RunData {
 
   void add_figures(const generate::GenerationReport& all, double seconds) {
     const auto tokens = static_cast<double>(all.completion_tokens);
-    const double alone = static_cast<double>(all.prompt_tokens * options_.num_generations) + tokens;
+    double alone = 0;
+    for (const data::Group& group : round_.groups)
+      for (const data::Sample& sample : group.sample) alone += static_cast<double>(sample.length());
     round_.metrics["rollout/seconds"] = seconds;
     round_.metrics["rollout/tokens_per_second"] = tokens / std::max(seconds, 1e-9);
     round_.metrics["rollout/kv_gib"] = all.kv_gib;
@@ -189,6 +190,7 @@ class RolloutData final : public RunData {
     for (size_t g = 0; g < sampled.size(); ++g)
       for (size_t s = 0; s < sampled[g].sample.size(); ++s) {
         const std::vector<double>&before = sampled[g].sample[s].old_logp, &now = round_.groups[g].sample[s].old_logp;
+        if (before.empty()) continue;  // of a hybrid
         for (auto t = fpdist::index(sampled[g].sample[s].prompt_length); t < now.size(); ++t) {
           const double difference = std::abs(now[t] - before[t]);
           sum += difference, most = std::max(most, difference), ++count;

@@ -15,55 +15,14 @@
 #include "src/config/describe_plan.hpp"
 #include "src/generate/kv_profile.hpp"
 #include "tests/support/ranks/error_on_ranks.hpp"
-#include "tests/trainer/run/runs.hpp"
+#include "tests/trainer/samples/rollout_runs.hpp"
 
 namespace fpdist::trainer {
 namespace {
 
 namespace fs = std::filesystem;
-using test::error_of, test::expect_words, test::slurp;
+using test::error_of, test::expect_words, test::RolloutRun;
 using Json = nlohmann::json;
-
-class RolloutRun : public test::Runs {
- protected:
-  RolloutRun() {
-    config_ = online(test::tiny_config(Method::kGrpo));
-    config_.loss.beta = 0;
-  }
-  config::Config online(config::Config config) {
-    config.data.path.clear(), config.data.max_length = 1024;
-    config.train = {.groups_per_step = 2, .max_steps = 5, .save_steps = 1, .resume_from_checkpoint = "auto"};
-    config.train.save_async = false;
-    config.rollout.prompts = {prompts(6)};
-    config.rollout.num_generations = 3, config.rollout.max_completion_length = 5, config.rollout.seed = 4;
-    config.rollout.log_completions = true;
-    config.reward = {
-        .functions = {"regex", "length"}, .weights = {1, 0.25}, .pattern = "[a-z]", .soft_punish_cache = 5};
-    return config;
-  }
-  std::string prompts(int count) {
-    const std::string path = scratch_ / text("prompts", count, ".jsonl");
-    std::string lines;
-    for (int i = 0; i < count; ++i)
-      lines += i % 2 ? text(R"({"prompt": "Say )", i, R"(", "answer": ")", i, "\"}\n")
-                     : text(R"({"prompt_ids": [3, 1, 4, )", i, "]}\n");
-    test::spill(path, lines);
-    return path;
-  }
-  /// All that was sampled: the completion files, in order.
-  std::vector<std::string> sampled(const config::Config& config) const {
-    std::vector<std::string> files;
-    const std::string folder = config.train.output_dir + "/completions";
-    for (const std::string& name : test::names_in(folder)) files.push_back(name + "\n" + slurp(folder + "/" + name));
-    return files;
-  }
-  static std::vector<Json> rows(const std::string& path) {
-    std::vector<Json> all;
-    std::istringstream lines(slurp(path));
-    for (std::string line; std::getline(lines, line);) all.push_back(Json::parse(line));
-    return all;
-  }
-};
 
 TEST_F(RolloutRun, MetricsHaveTrlsNamesAndCompletionsAreWritten) {
   const Config config = in("out", config_);
@@ -97,6 +56,7 @@ TEST_F(RolloutRun, MetricsHaveTrlsNamesAndCompletionsAreWritten) {
 }
 
 TEST_F(RolloutRun, AnyRanksThatGenerateSampleTheSame) {
+  config_ = with_hybrids(config_, 6, 1);
   config_.loss.beta = 0.1;  // a reference too
   config_.rollout.temperature = 0.8;
   config_.rollout.steps_per_generation = 2, config_.rollout.num_iterations = 2;
@@ -115,6 +75,7 @@ TEST_F(RolloutRun, AnyRanksThatGenerateSampleTheSame) {
 }
 
 TEST_F(RolloutRun, ThatStopsAnywhereInARoundGoesOnToTheLastBit) {
+  config_ = with_hybrids(config_, 6, 2);
   config_.rollout.steps_per_generation = 2, config_.rollout.num_iterations = 2;  // 4 steps a round
   config_.train.max_steps = 6;
   const Config unbroken = in("unbroken", config_);
