@@ -382,12 +382,12 @@ class ShippedConfigs(Folder):
         self.train(2, *given, "--train.max_steps", 2, "--rollout.log_completions", "--train.output_dir", out)
         made = [json.loads(line) for line in (out / "completions/step-2.jsonl").read_text().splitlines()]
         lengths = [row.get("prefix_length", 0) for row in made]
-        self.assertEqual([length > 0 for length in lengths], [False] * 4 + [True] * 2 + ([False] * 4 + [True] * 2) * 7)
+        self.assertEqual([length > 0 for length in lengths], ([False] * 5 + [True]) * 8)
         self.assertTrue(all(row["completion"].startswith("is "[:length]) for row, length in zip(made, lengths)), made)
         self.assertTrue(0 < steps(out)[0]["prefix/share"] < 0.5)
         code, text = train(0, *given, "--plan")
         self.assertEqual(code, 0, text)
-        self.assertIn("6 completions of each, 2 of them behind the beginning of its demonstration, 8 prompts a round", text)
+        self.assertIn("6 completions of each, 1 of them behind the beginning of its demonstration, 8 prompts a round", text)
 
     def refused_by_name(self, path, method, words):
         code, text = train(0, "--model.preset", "tiny", "--data.path", path, "--method", method, "--train.output_dir", self.dir / "no")

@@ -67,6 +67,11 @@ TEST(OpsPartialKl, IsTorchsInSlicesAndChunks) {
         EXPECT_LT(relative_error(dw - 0.5, wanted.dw), 1e-12) << "added to what was there";
         EXPECT_LT(relative_error(partial_kl_backward(grad, of, merged, MainGrad(), bytes), wanted.dh), 1e-12)
             << "of a frozen head";
+        Parameter head;
+        head.main_grad = at::full_like(of.weight, 7), head.state = c10::make_intrusive<GradientState>();
+        head.state->is_empty = true;
+        partial_kl_backward(grad, of, merged, MainGrad(head), bytes);
+        EXPECT_LT(relative_error(head.main_grad, wanted.dw), 1e-12) << "whatever lay there";
       }
   }
 }

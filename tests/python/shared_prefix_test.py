@@ -84,8 +84,6 @@ class Case(unittest.TestCase):
         for name in a:
             self.assert_close(a[name], b[name], name)
 
-
-class Equality(Case):
     def check(self, model, called, rows, side):
         ids, mask = padded(rows, side)
         there = mask.bool()
@@ -100,6 +98,8 @@ class Equality(Case):
         self.assertEqual(logits[~there].abs().sum(), 0)
         self.assert_same_gradients(found, expected)
 
+
+class Equality(Case):
     def test_logits_and_gradients_of_every_family_on_odd_trees(self):
         for family, (name, rows), side in itertools.product(FAMILIES, BATCHES.items(), ("left", "right")):
             if side == "left" and name == "an empty row":
@@ -111,7 +111,7 @@ class Equality(Case):
     def test_compiled_models_before_inside_and_after(self):
         for family in FAMILIES:
             torch._dynamo.reset()
-            model = make(family)
+            model = make(family, num_hidden_layers=1)
             compiled = torch.compile(model, backend="aot_eager")
             ids, mask = padded(BATCHES["pairs"], "right")
             before = compiled(ids, attention_mask=mask).logits
@@ -120,11 +120,6 @@ class Equality(Case):
                 with self.subTest(family=family, batch=name, side=side):
                     self.check(model, compiled, BATCHES[name], side)
             self.assert_close(compiled(ids, attention_mask=mask).logits[mask.bool()], before[mask.bool()])
-
-    def test_a_model_that_inductor_compiles(self):
-        torch._dynamo.reset()
-        model = make("llama")
-        self.check(model, torch.compile(model), BATCHES["pairs"], "right")
 
 
 class Calls(Case):

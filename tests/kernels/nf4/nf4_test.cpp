@@ -5,6 +5,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "fpdist/checkpoint/safetensors.hpp"
 #include "fpdist/core/error.hpp"
 #include "fpdist/ops/quantized_weight.hpp"
@@ -91,6 +93,39 @@ TEST(Nf4, OddTailsAndIncompleteBlocksComeBackToo) {
     EXPECT_TRUE(same_bits(value, back(made, at::kFloat)));
   }
   EXPECT_EQ(back(kernels::quantize_nf4(at::zeros({2, 64}, at::kFloat), true), at::kFloat).abs().max().item<float>(), 0);
+}
+
+/// Where a product with the reciprocal, which is bitsandbytes' way, and a quotient lie on two sides of a boundary.
+TEST(Nf4, ScalesByTheReciprocalOfTheLargest) {
+  constexpr uint64_t kSeed = 11;
+  at::manual_seed(kSeed);
+  const at::Tensor table = ops::nf4_table();
+  const auto* const value = table.const_data_ptr<float>();
+  int apart = 0;
+  for (int round = 0; round < 200; ++round) {
+    const float largest = at::rand({1}, at::kFloat).item<float>() + 0.5F;
+    at::Tensor matrix = at::zeros({1, 64}, at::kFloat);
+    auto* const x = matrix.mutable_data_ptr<float>();
+    for (int i = 0; i < 15; ++i)
+      for (int ulps = -1; ulps <= 1; ++ulps) {
+        const float near = (value[i] + value[i + 1]) / 2 * largest;
+        x[i * 3 + 1 + ulps] = ulps == 0 ? near : std::nextafter(near, static_cast<float>(ulps) * 2);
+      }
+    x[63] = largest;
+    const at::Tensor code = kernels::quantize_nf4(matrix, false).code;
+    const auto code_of = [&](float scaled) {
+      int above = 0;
+      for (int i = 0; i < 15; ++i) above += scaled > (value[i] + value[i + 1]) / 2 ? 1 : 0;
+      return above;
+    };
+    for (int i = 0; i < 64; ++i) {
+      const int stored = code[i / 2].item<uint8_t>();
+      const int wanted = code_of(x[i] * (1 / largest));
+      ASSERT_EQ(i % 2 == 0 ? stored >> 4 : stored & 15, wanted) << "seed " << kSeed << ", round " << round;
+      apart += wanted != code_of(x[i] / largest) ? 1 : 0;
+    }
+  }
+  EXPECT_GT(apart, 0);
 }
 
 TEST(Nf4, SlicesOfWholeBlocksAreThoseOfTheWhole) {

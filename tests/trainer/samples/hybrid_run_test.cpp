@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <numeric>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -17,62 +18,76 @@ using test::expect_words;
 using HybridRun = test::RolloutRun;
 using Json = nlohmann::json;
 
-double is_even(int32_t last) { return last % 2 == 0 ? 1 : 0; }
+double worth(int32_t last) { return last % 5 / 4.0; }
+
+/// Rows of `prompts` (JSON lines) with what the model makes of them, each with its reward.
+std::string rolled_out(Trainer& trainer, generate::SamplingOptions sampling, const std::string& prompts,
+                       int64_t generations, uint64_t seed) {
+  std::istringstream lines(prompts);
+  std::vector<std::vector<int32_t>> tokens;
+  std::vector<Json> made;
+  for (std::string line; std::getline(lines, line);)
+    made.push_back(Json::parse(line)), tokens.push_back(made.back().at("prompt_ids"));
+  sampling.num_generations = generations, sampling.seed = seed;
+  const std::vector<data::Group> groups = trainer.roll_out(tokens, sampling);
+  std::string all;
+  for (size_t p = 0; p < made.size(); ++p) {
+    for (const data::Sample& one : groups[p].sample)
+      made[p]["completions"].push_back(
+          {{"ids", std::vector<int32_t>(one.token.begin() + one.prompt_length, one.token.end())},
+           {"reward", worth(one.token.back())}});
+    all += made[p].dump() + "\n";
+  }
+  return all;
+}
 
 /// Hybrids are what the offline helpers make with the same seeds: prompts that end in the beginning of a demonstration,
 /// their completions, and groups of these with the plain ones.
 TEST_F(HybridRun, HybridsAreThoseOfTheSamePrefixesInAFile) {
-  constexpr int64_t kPlain = 3, kHybrids = 2;
+  constexpr int kPlain = 3, kHybrids = 2, kPrompts = 3;
   const std::string shown = scratch_ / "shown.jsonl", plain = scratch_ / "plain.jsonl",
                     begun = scratch_ / "begun.jsonl";
   std::string rows_of_prompts;
-  for (int i = 0; i < 2; ++i)
-    rows_of_prompts +=
-        Json{{"prompt_ids", {3, 1, 4, i}}, {"demonstration_ids", {40, 41, 42, 43, 44, 45 + i}}}.dump() + "\n";
+  for (int i = 0; i < kPrompts; ++i) {
+    std::vector<int32_t> demonstration(30);
+    std::iota(demonstration.begin(), demonstration.end(), 40 + i);
+    rows_of_prompts += Json{{"prompt_ids", {3, 1, 4, i}}, {"demonstration_ids", demonstration}}.dump() + "\n";
+  }
   test::spill(shown, rows_of_prompts);
-  Config config = in("online", with_hybrids(config_, 2, kHybrids));
+  Config config = in("online", with_hybrids(config_, kPrompts, kHybrids));
   config.rollout.prompts = {shown}, config.rollout.num_generations = kPlain + kHybrids;
-  config.train.max_steps = 1, config.reward.functions.clear(), config.reward.weights.clear();
+  config.rollout.prefix_low = "const,0.1";
+  config.train.groups_per_step = kPrompts, config.train.max_steps = 2, config.reward.functions.clear(),
+  config.reward.weights.clear();
   config.data.shuffle = false;
   comm::run_threads(1, [&](comm::World& world) {
     NullLog log;
     Trainer trainer(world, config, log);
-    trainer.set_reward("evens", [&](std::span<const rewards::JudgedText> texts) {
+    trainer.set_reward("fifths", [&](std::span<const rewards::JudgedText> texts) {
       rewards::Values values;
-      for (const rewards::JudgedText& one : texts) values.push_back(is_even(one.token.back()));
+      for (const rewards::JudgedText& one : texts) values.push_back(worth(one.token.back()));
       return values;
     });
-    const auto offline = [&](const std::string& prompts, int64_t generations, uint64_t seed) {
-      std::istringstream lines(prompts);
-      std::vector<std::vector<int32_t>> tokens;
-      std::vector<Json> made;
-      for (std::string line; std::getline(lines, line);)
-        made.push_back(Json::parse(line)), tokens.push_back(made.back().at("prompt_ids"));
-      generate::SamplingOptions sampling = config.rollout;
-      sampling.num_generations = generations, sampling.seed = seed;
-      const std::vector<data::Group> groups = trainer.roll_out(tokens, sampling);
-      std::string all;
-      for (size_t p = 0; p < made.size(); ++p) {
-        for (const data::Sample& one : groups[p].sample)
-          made[p]["completions"].push_back(
-              {{"ids", std::vector<int32_t>(one.token.begin() + one.prompt_length, one.token.end())},
-               {"reward", is_even(one.token.back())}});
-        all += made[p].dump() + "\n";
-      }
-      return all;
-    };
-    const data::PrefixPromptOptions prefixes{
+    data::PrefixPromptOptions prefixes{
         .input = shown, .lengths = config::prefix_lengths(config.rollout), .step = 0, .seed = config.rollout.seed};
-    test::spill(plain, offline(rows_of_prompts, kPlain, config.rollout.seed));
-    test::spill(begun, offline(data::prefix_prompts(prefixes), kHybrids, config.rollout.seed + 1));
+    test::spill(plain, rolled_out(trainer, config.rollout, rows_of_prompts, kPlain, config.rollout.seed));
+    test::spill(begun,
+                rolled_out(trainer, config.rollout, data::prefix_prompts(prefixes), kHybrids, config.rollout.seed + 1));
     trainer.train();
+    for (; prefixes.step < 2; ++prefixes.step) {
+      std::vector<Json> lengths, wanted;
+      for (const Json& row : rows(text(config.train.output_dir, "/completions/step-", prefixes.step + 1, ".jsonl")))
+        if (row.contains("prefix_length")) lengths.push_back(row["prefix_length"]);
+      std::istringstream lines(data::prefix_prompts(prefixes));
+      for (std::string line; std::getline(lines, line);)
+        wanted.insert(wanted.end(), kHybrids, Json::parse(line)["prefix_length"]);
+      EXPECT_EQ(lengths, wanted);
+      EXPECT_NE(wanted.front(), wanted.back());
+    }
   });
-  int64_t begin = 0;
-  for (const Json& row : rows(config.train.output_dir + "/completions/step-1.jsonl"))
-    begin += row.contains("prefix_length");
-  EXPECT_EQ(begin, 2 * kHybrids);
   Config offline = in("offline", config);
   offline.rollout.prompts.clear(), offline.rollout.num_hybrids = 0, offline.data.path = {scratch_ / "rows.jsonl"};
+  offline.train.max_steps = 1;
   test::spill(offline.data.path[0], data::hybrid_groups(plain, begun));
   run(offline, 1);
   EXPECT_GT(metrics(config)[0]["prefix/share"].get<double>(), 0.05);
@@ -96,7 +111,7 @@ TEST_F(HybridRun, NamesPromptsThatItCannotBeginWith) {
   expect_words(refused([](Config& c) { c.pack.max_tokens = 14; }),
                {"with all but the end of its demonstration has 11 tokens", "pack.max_tokens: 16 holds it"});
   expect_words(refused([](Config& c) { c.rollout.max_completion_length = 131064, c.pack.max_tokens = 140000; }),
-               {"has 9 tokens", "beyond the model's max_position_embeddings"});
+               {"rollout.prompts: prompt 1 has 9 tokens", "the model has positions for 131072"});
   config_.rollout.prompts = {ids};
   expect_words(refused([](Config&) {}),
                {"ids.jsonl:1: rollout.num_hybrids asks for completions that begin as a demonstration does",

@@ -100,6 +100,9 @@ TEST_F(RolloutRun, RatiosCompareWithWhatSampled) {
     EXPECT_LT(step["sampling/sampling_logp_difference/max"].get<double>(), 1e-5);
     EXPECT_EQ(step["clip_ratio/region_mean"], 0);
   }
+  const Config begun = in("begun", with_hybrids(config_, 6, 1));
+  run(begun, 1);
+  for (const Json& step : metrics(begun)) EXPECT_LT(step["sampling/sampling_logp_difference/max"].get<double>(), 1e-5);
   config_.rollout.old_logps = "auto";
   const Config automatic = in("automatic", config_);
   run(automatic, 1);
