@@ -1,3 +1,9 @@
+# Places of `ctest -j4` on two cores: a core has two of them, so that tests that mostly wait (for deadlines, for what they
+# start) take half of one.
+set(fpdist_waits 1)
+set(fpdist_one_core 2)
+set(fpdist_two_cores 4)
+
 # fpdist_register_test(name program [RANKS 1 2 8] [LABELS x] [TIMEOUT s] [ARGS ...] [ENVIRONMENT VAR=value ...])
 # One run of a test program that is built already; RANKS: under mpirun, once for each count.
 function(fpdist_register_test name program)
@@ -8,12 +14,12 @@ function(fpdist_register_test name program)
   if(arg_RANKS)
     foreach(ranks ${arg_RANKS})
       add_test(NAME ${name}.np${ranks} COMMAND ${fpdist_mpirun} -np ${ranks} $<TARGET_FILE:${program}> ${arg_ARGS})
-      set_tests_properties(${name}.np${ranks} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS};mpi" PROCESSORS 2
+      set_tests_properties(${name}.np${ranks} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS};mpi" PROCESSORS ${fpdist_two_cores}
         ENVIRONMENT "OMP_NUM_THREADS=1;${arg_ENVIRONMENT}")
     endforeach()
   else()
     add_test(NAME ${name} COMMAND ${program} ${arg_ARGS})
-    set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" PROCESSORS ${fpdist_one_core}
       ENVIRONMENT "OMP_NUM_THREADS=1;${arg_ENVIRONMENT}")
   endif()
 endfunction()
@@ -79,7 +85,7 @@ function(fpdist_register_gpu_test name program)
     add_dependencies(${program} fpdist_emulated_gpu)
     add_test(NAME ${name}.emulated COMMAND ${launcher} ${fpdist_emulated} $<TARGET_FILE:${program}> ${arg_ARGS})
     list(REMOVE_ITEM labels small)
-    set_tests_properties(${name}.emulated PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "emulated;${labels}" PROCESSORS 2
+    set_tests_properties(${name}.emulated PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "emulated;${labels}" PROCESSORS ${fpdist_two_cores}
       ENVIRONMENT "OMP_NUM_THREADS=1;${arg_ENVIRONMENT}" FAIL_REGULAR_EXPRESSION "NOT RUN:")
   endif()
 endfunction()

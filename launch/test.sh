@@ -8,5 +8,5 @@ source launch/env.sh
 
 bash launch/setup.sh --with-parquet --with-transformers # or the tests that need them are skipped
 build_preset release
-# Two at a time; tests with ranks say that they take both places.
-exec ctest --test-dir build/release --output-on-failure -j2 -LE 'gpu|long' "$@"
+# Four places for two cores: tests say how many they take (cmake/testing.cmake).
+exec ctest --test-dir build/release --output-on-failure -j4 -LE 'gpu|long' "$@"
