@@ -30,6 +30,7 @@ RolloutMemory most_keys(std::span<const std::vector<int32_t>> prompts, const gen
   for (size_t replica = 0; replica < replicas; ++replica) {
     const size_t begin = count * replica / replicas;
     const auto own = prompts.subspan(begin, count * (replica + 1) / replicas - begin);
+    if (own.empty()) continue;
     int64_t longest = 0;
     for (const std::vector<int32_t>& prompt : own) longest = std::max(longest, std::ssize(prompt));
     const int64_t each = sampling.num_generations, of_all = std::ssize(own) * each;

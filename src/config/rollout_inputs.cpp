@@ -48,10 +48,12 @@ void check_set(const Settled& job, const PromptSet& set) {
   }
 }
 
-/// `prompts`: as long as they get.
-void check_packs(const std::vector<std::vector<int32_t>>& prompts, const Config& config) {
+/// `prompts`: of rollouts.
+void check_packs(const Prompts& prompts, const Config& config) {
   int64_t longest = 0;
-  for (const std::vector<int32_t>& prompt : prompts) longest = std::max<int64_t>(longest, std::ssize(prompt));
+  for (const data::PromptRow& row : prompts)
+    longest =
+        std::max(longest, config.rollout.num_hybrids > 0 ? std::ssize(longest_begun(row)) : std::ssize(row.token));
   const int64_t most = longest + config.rollout.max_completion_length;
   check<ConfigError>(most <= config.pack.max_tokens, "the longest prompt",
                      config.rollout.num_hybrids > 0 ? " with all but the end of its demonstration has " : " has ",
@@ -109,10 +111,8 @@ void check_rollouts(const Settled& job, const RolloutInputs& inputs) {
                      job.config.adapter.prefix_by == "none" ? "" : " by " + job.config.adapter.prefix_by,
                      ": rollouts behind rows of virtual tokens are not there yet; behind one prefix of keys they are "
                      "(prefix_tuning)");
-  for (const PromptSet& set : prompt_sets(job, inputs)) {
-    check_set(job, set);
-    if (set.key == "rollout.prompts") check_packs(set.prompts, job.config);
-  }
+  for (const PromptSet& set : prompt_sets(job, inputs)) check_set(job, set);
+  check_packs(inputs.prompts, job.config);
 }
 
 int64_t bytes_per_row(const Settled& job) {
